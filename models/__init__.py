@@ -1,0 +1,1 @@
+"""The stages, one file each, and the pipeline that runs them on micro-batches. No queue, no store."""

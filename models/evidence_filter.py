@@ -1,0 +1,67 @@
+"""Which observations are kept: the matcher's probability, the OCR's confidence, and duplicates.
+
+The thresholds 0.4 (regions), 0.85 (text), 0.5 (objects) and the IoU of 0.6 are those of Monkey's
+`data_generation/` (arXiv 2311.06607); a profile may set others that fit its matcher. Nothing is thrown away: what is
+dropped stays in the layer with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from strata.profiles import EvidenceSettings
+from strata.records import Box, Evidence, ObjectMask, Record, Region
+
+Entry = TypeVar("Entry", bound=Evidence)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def keep(record: Record, settings: EvidenceSettings) -> Record:
+    """The record with `kept` and `reason` of every entry decided."""
+    caption = record.caption and _judge(record.caption, record.caption.match, settings.caption, "low_match")
+    regions = [_judge(region, region.match, settings.region, "low_match") for region in record.regions or ()]
+    objects = [_judge(thing, thing.match, settings.object, "low_match") for thing in record.objects or ()]
+    text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
+    regions = _without_duplicates(regions, (), settings.duplicate_iou)
+    objects = _without_duplicates(objects, regions, settings.duplicate_iou)
+    return record.model_copy(
+        update={"caption": caption, "regions": regions, "objects": objects, "text": text}
+    )
+
+
+def _judge(entry: Entry, value: float | None, threshold: float, reason: str) -> Entry:
+    if value is None or value >= threshold:
+        return entry
+    return entry.model_copy(update={"kept": False, "reason": reason})
+
+
+Named = TypeVar("Named", Region, ObjectMask)
+
+
+def _without_duplicates(entries: list[Named], others: Iterable[Region], threshold: float) -> list[Named]:
+    """Entries in their order; of those that say the same of nearly the same box the best match is kept."""
+    said = [(other.phrase.lower(), other.box) for other in others if other.kept]
+    duplicates: set[int] = set()
+    for i in sorted(range(len(entries)), key=lambda i: -(entries[i].match or 0.0)):
+        entry = entries[i]
+        if not entry.kept:
+            continue
+        phrase = entry.phrase.lower()
+        if any(phrase == other and iou(entry.box, box) >= threshold for other, box in said):
+            duplicates.add(i)
+        else:
+            said.append((phrase, entry.box))
+    return [
+        entry.model_copy(update={"kept": False, "reason": "duplicate"}) if i in duplicates else entry
+        for i, entry in enumerate(entries)
+    ]

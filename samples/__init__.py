@@ -1,0 +1,1 @@
+"""The demo world: composed scenes whose objects, boxes, texts and relations are known."""

@@ -1,0 +1,212 @@
+"""The demo, `python -m samples.demo`: images and a shard described, from nothing to parts that can be read.
+
+Starts `strata serve` with the embedded Valkey on a free port, and stops what it started, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.text import Text
+
+from strata import exits, render
+from strata.answers import ApiError
+from strata.client import Client
+from strata.schemas import JobStatus, JobView
+from strata.settings import CHECKOUT
+
+SAMPLES = CHECKOUT / "samples"
+IMAGES = ("one.jpg", "two.jpg")
+SHARD = SAMPLES / "shards" / "00000.tar"
+SHARD_IMAGES = 64
+READY_SECONDS = 180.0
+STOP_SECONDS = 30.0
+OURS = ("REDIS_URL", "STRATA_")  # a person's own settings must not reach the demo's service
+
+
+def main() -> None:
+    """Run the demo in ./demo-output and exit: 0 only if all images of the shard succeeded."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    try:
+        code = run(Path("demo-output").resolve(), console)
+    except exits.StrataExit as error:
+        console.print(Text(f"demo: {error}", "red"))
+        code = error.code
+    except (ApiError, httpx.HTTPError) as error:
+        console.print(Text(f"demo: {error}; the service's log is demo-output/serve.log", "red"))
+        code = exits.REQUEST_REFUSED
+    except KeyboardInterrupt:
+        code = 130
+    raise SystemExit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def run(folder: Path, console: Console) -> int:
+    """The demo's steps; returns the exit code. Raises StrataExit, ApiError and httpx.HTTPError."""
+    fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
+    if fetched.returncode:
+        raise exits.StrataExit("the demo's weights could not be fetched", fetched.returncode)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    with _serve(folder, port) as server, Client(f"http://127.0.0.1:{port}", timeout=60) as client:
+        _await_ready(client, server, folder, console)
+        _caption_images(client, folder, console)
+        console.rule("a shard of 64 images", align="left")
+        job = _run_shard(client, console)
+        if job.status is not JobStatus.COMPLETED or job.request_counts.succeeded != SHARD_IMAGES:
+            for row in list(client.failures(job.id))[:10]:
+                console.print(Text(render.failure_line(row), "red"))
+            raise exits.StrataExit(f"not all of {SHARD_IMAGES} images succeeded", exits.JOB_FAILED)
+        _show_parts(folder / "data" / "store" / "parts" / "llm", console)
+        console.rule("the same shard again", align="left")
+        _run_again(client, console)
+    console.print(
+        Text("\nStopped all that was started. Overlays, parts and the log are in demo-output/.", "green")
+    )
+    return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _serve(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`strata serve` in a process group of its own, which is gone at the end."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment |= {
+        "STRATA_DATA_DIR": str(folder / "data"),
+        "STRATA_PORT": str(port),
+        "STRATA_SHARD_ROOTS": f'["{SHARD.parent}"]',
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+    }
+    with (folder / "serve.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "strata", "serve"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield server
+    finally:
+        _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """SIGTERM and wait; whatever of its group outlives that is killed."""
+    server.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(STOP_SECONDS)
+    try:
+        os.killpg(server.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    server.wait()
+
+
+def _await_ready(client: Client, server: subprocess.Popen[bytes], folder: Path, console: Console) -> None:
+    begin = time.monotonic()
+    with console.status("starting Strata: embedded Valkey, workers, models"):
+        while not client.ready():
+            if server.poll() is not None:
+                last = (folder / "serve.log").read_text(errors="replace").strip().rpartition("\n")[2]
+                raise exits.StrataExit(f"strata serve ended: {last}", server.returncode or 1)
+            if time.monotonic() - begin > READY_SECONDS:
+                line = f"strata serve was not ready in {READY_SECONDS:.0f} s; see {folder / 'serve.log'}"
+                raise exits.StrataExit(line, exits.API_UNREACHABLE)
+            time.sleep(0.5)
+    console.print(f"ready after {time.monotonic() - begin:.1f} s")
+
+
+def _caption_images(client: Client, folder: Path, console: Console) -> None:
+    for name in IMAGES:
+        console.rule(f"one image: {name}", align="left")
+        begin = time.monotonic()
+        answer = client.captioned(SAMPLES / "images" / name, wait=120)
+        if answer.record is None or answer.job_id is None:
+            raise exits.StrataExit(f"{name} was not described within two minutes", exits.JOB_FAILED)
+        seconds = time.monotonic() - begin
+        console.print(render.layers_tree(answer.record, name))
+        path = folder / f"{Path(name).stem}.overlay.png"
+        path.write_bytes(client.overlay(answer.job_id, answer.record.key))
+        console.print(Text(f"answered in {seconds:.1f} s; overlay: {path}"), soft_wrap=True)
+
+
+def _run_shard(client: Client, console: Console) -> JobView:
+    """Submit the shard, follow the job, print its counts and rate."""
+    job = client.submit([str(SHARD)], metadata={"from": "demo"})
+    job = render.follow(client.watch(job.id, poll=0.5), console) or job
+    counts = job.request_counts
+    ends = (counts.succeeded, counts.filtered, counts.failed, counts.cancelled)
+    sums = "{} succeeded + {} filtered + {} failed + {} cancelled".format(*ends)
+    console.print(Text(f"job {job.id} {job.status}: {counts.total} = {sums}"), soft_wrap=True)
+    if job.started_at and job.finished_at:
+        seconds = (job.finished_at - job.started_at).total_seconds()
+        console.print(f"{seconds:.1f} s, {counts.total / max(seconds, 1e-3):.1f} images/s")
+    return job
+
+
+def _show_parts(folder: Path, console: Console) -> None:
+    """Where the shard's parts lie, and one row of them, read with plain pyarrow."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.rglob("*.parquet")):
+        own = [row for row in pq.read_table(path).to_pylist() if row["image"]["uri"].endswith(SHARD.name)]
+        if own:
+            console.print(Text(f"part: {path} ({len(own)} rows)"), soft_wrap=True)
+        rows += own
+    console.print(f"pyarrow reads {len(rows)} rows; the one with the most regions, in short:")
+    if len({row["key"] for row in rows}) != SHARD_IMAGES or len(rows) != SHARD_IMAGES:
+        raise exits.StrataExit(f"the parts hold {len(rows)} rows, not {SHARD_IMAGES}", exits.JOB_FAILED)
+    row = max(rows, key=lambda row: len(row["regions"]))
+    short = {
+        "key": row["key"],
+        "alt_text": row["alt_text"],
+        "caption": row["caption"] and row["caption"]["text"],
+        "regions": [region["phrase"] for region in row["regions"] if region["kept"]],
+        "objects": [thing["phrase"] for thing in row["objects"] if thing["kept"]],
+        "text": [line["text"] for line in row["text"] if line["kept"]],
+        "description": row["description"] and row["description"]["text"],
+    }
+    for name, value in short.items():
+        console.print(Text(f"  {name}: {render.clean(str(value))}"), soft_wrap=True)
+
+
+def _run_again(client: Client, console: Console) -> None:
+    """The same shard once more: its parts are there, so nothing may be computed."""
+    begin = time.monotonic()
+    job = _run_shard(client, console)
+    seconds = time.monotonic() - begin
+    groups = [job.groups[name] for name in render.SHOWN_GROUPS]
+    if job.status is not JobStatus.COMPLETED or any(group.reused != group.images for group in groups):
+        raise exits.StrataExit("the second submission computed parts that were there", exits.JOB_FAILED)
+    chunks = sum(group.chunks for group in groups)
+    console.print(f"done in {seconds:.1f} s: all {chunks} parts were there, nothing was computed")
+
+
+if __name__ == "__main__":
+    main()

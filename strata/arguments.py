@@ -1,0 +1,40 @@
+"""What the command line makes of its arguments before it calls the service."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from strata import exits
+
+
+def pairs_of(texts: Iterable[str]) -> dict[str, str]:
+    """KEY=VALUE texts as a mapping. Raises StrataExit for a text without `=`."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise exits.StrataExit(f"--metadata {text!r} is no KEY=VALUE", exits.USAGE)
+        pairs[name] = value
+    return pairs
+
+
+def shards_of(arguments: Iterable[str]) -> Iterable[str]:
+    """Shards as the service needs them: @FILE read (@- is stdin), paths of this machine made absolute.
+
+    A list has a shard a line; empty lines and lines that begin with # are passed over. A path whose folder is
+    not here is left as it is: it may be one of the service's machine. Raises OSError if a list cannot be read.
+    """
+    for argument in arguments:
+        if argument.startswith("@"):
+            text = sys.stdin.read() if argument == "@-" else Path(argument[1:]).read_text(encoding="utf-8")
+            lines = (line.strip() for line in text.splitlines())
+            yield from (_absolute(line) for line in lines if line and not line.startswith("#"))
+        else:
+            yield _absolute(argument)
+
+
+def _absolute(shard: str) -> str:
+    return os.path.abspath(shard) if "://" not in shard and Path(shard).parent.is_dir() else shard

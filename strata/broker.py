@@ -1,0 +1,227 @@
+"""The queue on Redis Streams: claim, renew, take over, and one Lua call that finishes a chunk.
+
+One stream a group and priority. A chunk is queued once whoever asks, and every job that asked is told when it is
+finished. Nothing here must survive: parts in the store are the truth. Works on Redis 7.0 and Valkey 8 or later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from strata import keys
+from strata.chunks import Chunk
+
+_ENQUEUE = """
+redis.call('SADD', KEYS[2], ARGV[2])
+if redis.call('HSETNX', KEYS[3], ARGV[1], '') == 0 then return 0 end
+local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
+redis.call('HSET', KEYS[3], ARGV[1], id)
+return 1
+"""
+
+# KEYS: stream, waiters, queued, next stream, next waiters
+# ARGV: message, consumer group, consumer, chunk id, chunk field, group, value, counts, next chunk id, next fields...
+_FINISH = """
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[1], ARGV[1], 1)
+if pending.err or #pending == 0 or pending[1][2] ~= ARGV[3] then return 0 end
+redis.call('XACK', KEYS[1], ARGV[2], ARGV[1])
+redis.call('XDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[4])
+local jobs = redis.call('SMEMBERS', KEYS[2])
+redis.call('DEL', KEYS[2])
+local counts = cjson.decode(ARGV[8])
+for _, job in ipairs(jobs) do
+  local base = '@JOB@' .. job
+  if redis.call('EXISTS', base) == 1 and redis.call('HSETNX', base .. ':' .. ARGV[6], ARGV[5], ARGV[7]) == 1 then
+    for name, n in pairs(counts) do redis.call('HINCRBY', base, ARGV[6] .. ':' .. name, n) end
+    redis.call('XADD', base .. ':events', 'MAXLEN', '~', 10000, '*', 'event', 'progress', 'group', ARGV[6],
+      'chunk', ARGV[5], 'counts', ARGV[8])
+  end
+end
+if ARGV[9] ~= '' and #jobs > 0 then
+  redis.call('SADD', KEYS[5], unpack(jobs))
+  if redis.call('HSETNX', KEYS[3], ARGV[9], '') == 1 then
+    redis.call('HSET', KEYS[3], ARGV[9], redis.call('XADD', KEYS[4], '*', unpack(ARGV, 10)))
+  end
+end
+return 1
+""".replace("@JOB@", keys.job(""))
+
+# KEYS: done hash, job hash, events; ARGV: field, value, counts, group
+_RECORD = """
+if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+for name, n in pairs(cjson.decode(ARGV[3])) do redis.call('HINCRBY', KEYS[2], ARGV[4] .. ':' .. name, n) end
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'event', 'progress', 'group', ARGV[4], 'chunk', ARGV[1],
+  'counts', ARGV[3])
+return 1
+"""
+
+_RENEW = """
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+if pending.err or #pending == 0 or pending[1][2] ~= ARGV[2] then return 0 end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID')
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A chunk in hand: whose message it is, and how often it was delivered (1: the first time)."""
+
+    chunk: Chunk
+    stream: str
+    message: str
+    deliveries: int = 1
+
+    @property
+    def priority(self) -> str:
+        """ "hi" or "lo"."""
+        return self.stream.rpartition(":")[2]
+
+
+class Broker:
+    """The streams of one Redis or Valkey server. All methods raise redis.RedisError when it cannot be reached."""
+
+    def __init__(self, url: str) -> None:
+        # RESP2 answers have the same shape on every server and client version that we support
+        self.redis = redis.Redis.from_url(
+            url, decode_responses=True, protocol=2, socket_connect_timeout=5, health_check_interval=30
+        )
+        self._enqueue = self.redis.register_script(_ENQUEUE)
+        self._finish = self.redis.register_script(_FINISH)
+        self._record = self.redis.register_script(_RECORD)
+        self._renew = self.redis.register_script(_RENEW)
+
+    def enqueue(self, chunk: Chunk, job_id: str, priority: str) -> bool:
+        """Ask for a chunk in a job's name; False if it was queued or in hand already."""
+        where = [keys.stream(chunk.group, priority), keys.waiters(chunk.id), keys.QUEUED]
+        return bool(self._enqueue(keys=where, args=[chunk.id, job_id, *_flat(chunk.to_fields())]))
+
+    def depth(self, group: str) -> int:
+        """Messages of a group, queued or in hand."""
+        return sum(int(self.redis.xlen(keys.stream(group, priority))) for priority in keys.PRIORITIES)
+
+    def claim(self, group: str, consumer: str, count: int, block: float = 0.0) -> list[Claim]:
+        """Up to count chunks: `hi` first, then `lo`; waits at most block seconds for the first."""
+        claims: list[Claim] = []
+        for priority in keys.PRIORITIES:
+            if len(claims) < count:
+                claims += self._read([keys.stream(group, priority)], consumer, count - len(claims))
+        if not claims and block > 0:
+            streams = [keys.stream(group, priority) for priority in keys.PRIORITIES]
+            claims = self._read(streams, consumer, 1, block_ms=max(1, round(block * 1000)))
+        return claims
+
+    def claim_urgent(self, group: str, consumer: str, count: int) -> list[Claim]:
+        """Up to count chunks of `hi`, without waiting."""
+        return self._read([keys.stream(group, "hi")], consumer, count)
+
+    def _read(
+        self, streams: list[str], consumer: str, count: int, block_ms: int | None = None
+    ) -> list[Claim]:
+        wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
+        try:
+            answer: Any = self.redis.xreadgroup(
+                keys.CONSUMER_GROUP, consumer, wanted, count=count, block=block_ms
+            )
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self._create_groups(streams)  # a new or emptied server
+            return []
+        return [
+            Claim(Chunk.from_fields(fields), stream, message)
+            for stream, messages in answer or []
+            for message, fields in messages
+        ]
+
+    def _create_groups(self, streams: Iterable[str]) -> None:
+        for stream in streams:
+            try:
+                self.redis.xgroup_create(stream, keys.CONSUMER_GROUP, id="0", mkstream=True)
+            except redis.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def take_over(self, group: str, consumer: str, idle: float, count: int = 1) -> list[Claim]:
+        """Up to count chunks whose holder has been silent for idle seconds, with their number of deliveries."""
+        claims: list[Claim] = []
+        for priority in keys.PRIORITIES:
+            stream = keys.stream(group, priority)
+            try:
+                answer: Any = self.redis.xautoclaim(
+                    stream,
+                    keys.CONSUMER_GROUP,
+                    consumer,
+                    min_idle_time=round(idle * 1000),
+                    count=count - len(claims),
+                )
+            except redis.ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                continue
+            for message, fields in answer[1]:
+                pending: Any = self.redis.xpending_range(stream, keys.CONSUMER_GROUP, message, message, 1)
+                deliveries = int(pending[0]["times_delivered"]) if pending else 1
+                claims.append(Claim(Chunk.from_fields(fields), stream, message, deliveries))
+            if len(claims) >= count:
+                break
+        return claims
+
+    def renew(self, claim: Claim, consumer: str) -> bool:
+        """Tell that the holder is alive; False if the chunk is no longer its own."""
+        return bool(self._renew(keys=[claim.stream], args=[keys.CONSUMER_GROUP, consumer, claim.message]))
+
+    def give_back(self, claim: Claim, consumer: str) -> None:
+        """Let another worker take the chunk over at once."""
+        if self.renew(claim, consumer):
+            self.redis.xclaim(
+                claim.stream, keys.CONSUMER_GROUP, consumer, 0, [claim.message], idle=86_400_000, justid=True
+            )
+
+    def finish(
+        self,
+        claim: Claim,
+        consumer: str,
+        value: str,
+        counts: Mapping[str, int],
+        following: Chunk | None = None,
+    ) -> bool:
+        """Ack, delete, count for every job that waits, and queue the next group's chunk: all or nothing.
+
+        Returns False, with nothing done, if the chunk was taken over by another worker meanwhile.
+        """
+        chunk = claim.chunk
+        where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED]
+        rest: list[str] = [""]
+        if following is not None:
+            where += [keys.stream(following.group, claim.priority), keys.waiters(following.id)]
+            rest = [following.id, *_flat(following.to_fields())]
+        head = [claim.message, keys.CONSUMER_GROUP, consumer, chunk.id, chunk.field, chunk.group, value]
+        return bool(self._finish(keys=where, args=[*head, json.dumps(dict(counts)), *rest]))
+
+    def drop(self, claim: Claim, consumer: str) -> bool:
+        """Forget a chunk that nobody wants or that cannot be done; False if it was taken over."""
+        self.redis.delete(keys.waiters(claim.chunk.id))
+        return self.finish(claim, consumer, "", {})
+
+    def record(self, job_id: str, chunk: Chunk, value: str, counts: Mapping[str, int]) -> bool:
+        """Count a chunk that was done before for a job; False if it was counted already."""
+        where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
+        return bool(
+            self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group])
+        )
+
+    def waiting_jobs(self, chunk: Chunk) -> set[str]:
+        """The jobs that wait for a chunk; none: nobody wants it any more."""
+        answer: Any = self.redis.smembers(keys.waiters(chunk.id))
+        return set(answer)
+
+
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [text for pair in fields.items() for text in pair]

@@ -1,0 +1,46 @@
+"""The chunk: up to N consecutive images of one shard, the unit that is queued, computed, written and retried."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk of one group's work: a pointer, never image bytes.
+
+    shard: URI of the tar, folder or upload. identity: hash that names the shard's content; empty for the group
+    `index`, which finds it out. number: place in the shard. images: how many it holds (0 for `index`).
+    """
+
+    group: str
+    profile: str
+    fingerprint: str
+    shard: str
+    identity: str = ""
+    number: int = 0
+    images: int = 0
+
+    @property
+    def id(self) -> str:
+        """The same for whoever asks for this work."""
+        return f"{self.group}/{self.fingerprint}/{self.identity or self.shard}/{self.number:05d}"
+
+    @property
+    def field(self) -> str:
+        """Its name among a job's finished chunks."""
+        return f"{self.identity}/{self.number:05d}" if self.identity else self.shard
+
+    def to_fields(self) -> dict[str, str]:
+        """As the fields of a stream message."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, str]) -> Self:
+        """The chunk of a stream message."""
+        return cls(**{**fields, "number": int(fields["number"]), "images": int(fields["images"])})  # type: ignore[arg-type]
+
+    def of_group(self, group: str, fingerprint: str) -> Chunk:
+        """The same images in another group."""
+        return Chunk(group, self.profile, fingerprint, self.shard, self.identity, self.number, self.images)

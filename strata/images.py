@@ -1,0 +1,142 @@
+"""Image bytes to pixels: RGB, EXIF-upright, first frame; pixels are counted before they are decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageFile
+
+Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsupported"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
+ORIENTATION = 0x0112  # the EXIF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# what Pillow's plugins raise on bytes that somebody broke
+_BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, AttributeError)
+_BROKEN += (LookupError, EOFError, ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error)
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+class ImageError(ValueError):
+    """Bytes that give no image. `kind` is stable, `detail` is one line for people."""
+
+    def __init__(self, kind: Kind, detail: str) -> None:
+        line = " ".join(detail.split())[:200]
+        super().__init__(f"{kind}: {line}")
+        self.kind: Kind = kind
+        self.detail = line
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """The first frame as RGB, upright by its EXIF orientation, transparency on white.
+
+    data: a JPEG, PNG, WebP, GIF, TIFF or BMP file. max_pixels: largest width × height, checked on the header.
+    Raises ImageError.
+    """
+    if not data:
+        raise ImageError("empty", "no bytes at all")
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("too_many_pixels", f"{width} × {height} pixels; at most {max_pixels:,} are taken")
+    try:
+        image.load()
+        return _rgb(_upright(image))
+    except _BOMB as error:
+        raise ImageError("too_many_pixels", str(error)) from None
+    except MemoryError:
+        raise ImageError("too_many_pixels", f"no memory for {width} × {height} pixels") from None
+    except _BROKEN as error:
+        kind: Kind = "unsupported" if _is_unsupported(error) else "truncated"
+        raise ImageError(kind, f"{image.format}, {width} × {height}: {error}") from None
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    """Read the header with the plugin that knows the magic bytes.
+
+    `Image.open` is not used: its bomb check depends on a global of Pillow's and warns, `max_pixels` does
+    neither; and it tries plugins such as EPS, which start other programs.
+    """
+    Image.init()
+    prefix = data[:16]
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(prefix) is not True:
+            continue
+        try:
+            image: ImageFile.ImageFile = factory(io.BytesIO(data), "")
+        except _BOMB as error:
+            raise ImageError("too_many_pixels", str(error)) from None
+        except _BROKEN as error:
+            kind: Kind = "not_an_image" if name == "BMP" else "truncated"  # "BM" may begin any text
+            raise ImageError(kind, f"the {name} header is cut off or damaged: {error}") from None
+        return image
+    other = _other_format(data)
+    if other:
+        raise ImageError("unsupported", f"{other} is not taken; send JPEG, PNG, WebP, GIF, TIFF or BMP")
+    raise ImageError("not_an_image", "the bytes begin like no image format")
+
+
+def _other_format(data: bytes) -> str | None:
+    """The name of a format that is known but not taken."""
+    head = data[:256].lstrip().lower()
+    if head.startswith(b"<svg") or (head.startswith(b"<?xml") and b"<svg" in data[:1024].lower()):
+        return "SVG"
+    if data[4:8] == b"ftyp":
+        return f"{data[8:12].decode('ascii', 'replace').strip().upper()} (HEIF, AVIF or a video)"
+    strong = {b"%!PS": "EPS", b"8BPS": "PSD", b"\x00\x00\x01\x00": "ICO", b"\x00\x00\x00\x0cjP": "JPEG 2000"}
+    strong |= {b"\xff\x4f\xff\x51": "JPEG 2000", b"qoif": "QOI", b"DDS ": "DDS", b"%PDF": "PDF"}
+    return next((name for magic, name in strong.items() if data.startswith(magic)), None)
+
+
+def _is_unsupported(error: Exception) -> bool:
+    """Whether Pillow lacks the decoder, rather than the file some bytes."""
+    text = str(error).lower()
+    return any(word in text for word in ("decoder", "unsupported", "not supported", "unknown")) and (
+        "truncated" not in text and "broken data stream" not in text
+    )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn as EXIF says. EXIF that cannot be read turns nothing: the pixels are good all the same."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except _BROKEN:
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB, 8 bits."""
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """16 and 32 bit grey scaled to 8 bits: Pillow's own convert would cut everything above 255 to white."""
+    values = np.asarray(image).astype(np.float32)
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(values.max(initial=0.0))
+    if image.mode == "F" and top <= 1.0:
+        values = values * np.float32(255)
+    elif image.mode.startswith("I;16") or top > 255:
+        values = values / np.float32(257 if top <= 65535 else top / 255)
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")

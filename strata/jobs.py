@@ -1,0 +1,290 @@
+"""Jobs: what somebody asked for, and the envelope that tells how far it is.
+
+A job's request and its end are files in the store; Redis holds the working copy, which can be made again from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel
+
+from strata import keys
+from strata.broker import Broker
+from strata.chunks import Chunk
+from strata.profiles import GROUPS, STAGES_OF, Profile
+from strata.records import SCHEMA_VERSION, FailureNote
+from strata.schemas import GroupProgress, JobStatus, JobView, Priority, RequestCounts, ShardCounts
+from strata.store import Store
+
+FINAL_GROUP = GROUPS[-1]
+
+
+class UnknownJob(LookupError):
+    """No job has this id."""
+
+
+class ShardSummary(BaseModel):
+    """What `index` found in a shard; failure: why it could not be read, wholly or from some place on."""
+
+    shard: str
+    identity: str = ""
+    images: int = 0
+    failure: FailureNote | None = None
+
+    def chunks(self, size: int) -> int:
+        """How many chunks of size images the shard has."""
+        return -(-self.images // size)
+
+
+class ShardSummaries(BaseModel):
+    """What a finished job keeps of its shards."""
+
+    shards: list[ShardSummary]
+
+
+class JobRequest(BaseModel):
+    """What was asked for, with everything that decides which parts answer it. Never changes."""
+
+    id: str
+    kind: Literal["image", "batch"]
+    shards: list[str]
+    profile: str
+    fingerprints: dict[str, str]
+    chunk_size: int
+    priority: Priority
+    metadata: dict[str, str]
+    created_at: datetime
+    schema_version: int = SCHEMA_VERSION
+    indexed: list[ShardSummary] = []  # shards that need no indexing: an upload
+
+    def index_chunk(self, shard: str) -> Chunk:
+        """The chunk that reads a shard's table of contents."""
+        return Chunk("index", self.profile, self.fingerprints["index"], shard)
+
+    def chunks(
+        self, summary: ShardSummary, group: str, numbers: Iterable[int] | None = None
+    ) -> Iterable[Chunk]:
+        """The chunks of an indexed shard in a group, in order."""
+        fingerprint = self.fingerprints[group]
+        for number in range(summary.chunks(self.chunk_size)) if numbers is None else numbers:
+            images = min(self.chunk_size, summary.images - number * self.chunk_size)
+            yield Chunk(group, self.profile, fingerprint, summary.shard, summary.identity, number, images)
+
+
+def new_job_id() -> str:
+    """An id that sorts by time."""
+    return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
+
+
+class Jobs:
+    """Create, look at and cancel jobs. Raises redis.RedisError when the broker cannot be reached."""
+
+    def __init__(self, broker: Broker, store: Store) -> None:
+        self.broker = broker
+        self.store = store
+
+    def create(
+        self,
+        kind: Literal["image", "batch"],
+        shards: list[str],
+        profile: Profile,
+        priority: Priority,
+        metadata: dict[str, str] | None = None,
+        indexed: Iterable[ShardSummary] = (),
+    ) -> JobRequest:
+        """Keep a request and make its job active; the scheduler does the rest."""
+        request = JobRequest(
+            id=new_job_id(),
+            kind=kind,
+            shards=list(dict.fromkeys(shards)),
+            profile=profile.name,
+            fingerprints={group: profile.fingerprint(group) for group in GROUPS},
+            chunk_size=profile.chunk_size,
+            priority=priority,
+            metadata=metadata or {},
+            created_at=datetime.now(UTC),
+            indexed=list(indexed),
+        )
+        self.broker.redis.ping()  # refuse before anything is kept rather than take a job that nobody schedules
+        self.store.write_job_file(request.id, "request", request)
+        self.activate(request)
+        return request
+
+    def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
+        """Keep an image and make it a job of its own whose first chunk is queued at once.
+
+        The upload is a shard of one image that is indexed here, so that nothing waits for the scheduler's beat.
+        """
+        uri, digest = self.store.put_upload(data)
+        identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
+        index = Chunk("index", profile.name, profile.fingerprint("index"), uri, identity)
+        if not self.store.has_part(index):
+            row = {"key": digest[:16], "uri": uri, "offset": 0, "size": len(data), "alt_text": alt_text, "error": None}
+            self.store.write_index(index, [row])
+        summary = ShardSummary(shard=uri, identity=identity, images=1)
+        request = self.create("image", [uri], profile, "hi", indexed=[summary])
+        if not self.store.has_part(next(iter(request.chunks(summary, FINAL_GROUP)))):
+            groups = GROUPS[1:]
+            chunks = [next(iter(request.chunks(summary, group))) for group in groups]
+            first = next(chunk for chunk in chunks if not self.store.has_part(chunk))
+            self.broker.enqueue(first, request.id, request.priority)
+        return request
+
+    def activate(self, request: JobRequest) -> None:
+        """Put an unfinished job's working copy into Redis if it is not there."""
+        fields = {
+            "request": request.model_dump_json(),
+            "status": JobStatus.VALIDATING.value,
+            "started_at": datetime.now(UTC).isoformat(),
+        }
+        with self.broker.redis.pipeline(transaction=True) as pipe:
+            for name, value in fields.items():
+                pipe.hsetnx(keys.job(request.id), name, value)
+            pipe.execute()
+        for summary in request.indexed:  # before the scheduler sees the job, which would have them indexed
+            counts = {"images": summary.images, "chunks": 1}
+            self.broker.record(request.id, request.index_chunk(summary.shard), summary.model_dump_json(), counts)
+        with self.broker.redis.pipeline(transaction=True) as pipe:
+            pipe.sadd(keys.ACTIVE, request.id)
+            pipe.zadd(keys.JOBS, {request.id: request.created_at.timestamp()})
+            pipe.execute()
+
+    def request(self, job_id: str) -> JobRequest:
+        """A job's request. Raises UnknownJob."""
+        text = self.broker.redis.hget(keys.job(job_id), "request")
+        if text is None and job_id.isalnum():
+            text = self.store.read_job_file(job_id, "request")
+        if text is None:
+            raise UnknownJob(job_id)
+        return JobRequest.model_validate_json(cast(str, text))
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """A job's status as Redis has it; None if it has none."""
+        text = cast("str | None", self.broker.redis.hget(keys.job(job_id), "status"))
+        return JobStatus(text) if text else None
+
+    def set_status(self, job_id: str, status: JobStatus, **fields: str) -> None:
+        """Change a job's status and tell its listeners."""
+        values: Any = {"status": status.value, **fields}
+        with self.broker.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.job(job_id), mapping=values)
+            pipe.xadd(keys.events(job_id), {"event": "status", "status": status.value}, maxlen=10_000)
+            pipe.execute()
+
+    def cancel(self, job_id: str) -> JobView:
+        """Ask for a job's end; what is computed stays. A finished job stays as it is."""
+        view = self.view(job_id)
+        if view.status.final:
+            return view
+        self.set_status(job_id, JobStatus.CANCELLING)
+        return self.view(job_id)
+
+    def summaries(self, job_id: str) -> dict[str, ShardSummary]:
+        """The shards that are indexed so far, by URI; of a finished job that Redis lost, from the store."""
+        answer: Any = self.broker.redis.hgetall(keys.done(job_id, "index"))
+        if not answer and job_id.isalnum():
+            kept = self.store.read_job_file(job_id, "shards")
+            if kept is not None:
+                return {summary.shard: summary for summary in ShardSummaries.model_validate_json(kept).shards}
+        return {shard: ShardSummary.model_validate_json(text) for shard, text in answer.items()}
+
+    def finished_chunks(self, job_id: str, group: str) -> dict[str, dict[str, int]]:
+        """The counts of a group's finished chunks by the chunk's field."""
+        answer: Any = self.broker.redis.hgetall(keys.done(job_id, group))
+        return {field: json.loads(value) for field, value in answer.items()}
+
+    def view(self, job_id: str) -> JobView:
+        """The envelope. Raises UnknownJob."""
+        fields: Any = self.broker.redis.hgetall(keys.job(job_id))
+        if not fields.get("request"):
+            end = self.store.read_job_file(job_id, "end") if job_id.isalnum() else None
+            if end is not None:
+                return JobView.model_validate_json(end)
+            request = self.request(job_id)
+            self.activate(request)
+            fields = self.broker.redis.hgetall(keys.job(job_id))
+        return self._view(JobRequest.model_validate_json(fields["request"]), fields)
+
+    def page(self, limit: int, before: str | None = None) -> tuple[list[JobView], str | None]:
+        """Jobs, newest first, and the cursor of the next page."""
+        ids = [job_id for job_id in reversed(self.store.job_ids()) if before is None or job_id < before]
+        views = [self.view(job_id) for job_id in ids[:limit] if self._kept(job_id)]
+        return views, ids[limit - 1] if len(ids) > limit else None
+
+    def _kept(self, job_id: str) -> bool:
+        """Whether a job's request is there yet: its folder is made a moment before."""
+        try:
+            return bool(self.request(job_id))
+        except UnknownJob:
+            return False
+
+    def _view(self, request: JobRequest, fields: dict[str, str]) -> JobView:
+        numbers = {name: int(value) for name, value in fields.items() if ":" in name}
+        status = JobStatus(fields["status"])
+        counts = RequestCounts(
+            total=numbers.get("index:images", 0),
+            succeeded=numbers.get(f"{FINAL_GROUP}:succeeded", 0),
+            filtered=numbers.get(f"{FINAL_GROUP}:filtered", 0),
+            failed=numbers.get(f"{FINAL_GROUP}:failed", 0),
+        )
+        left = counts.total - counts.succeeded - counts.filtered - counts.failed
+        if status.final:
+            counts.cancelled = left
+        else:
+            counts.processing = min(left, self._in_hand(request))
+            counts.queued = left - counts.processing
+        rate = float(fields["rate"]) if fields.get("rate") else None
+        return JobView(
+            id=request.id,
+            kind=request.kind,
+            status=status,
+            profile=request.profile,
+            priority=request.priority,
+            metadata=request.metadata,
+            request_counts=counts,
+            shards=ShardCounts(
+                total=len(request.shards),
+                indexed=numbers.get("index:chunks", 0) - numbers.get("index:unreadable", 0),
+                failed=numbers.get("index:unreadable", 0),
+            ),
+            groups={
+                group: GroupProgress(
+                    images=numbers.get(f"{group}:images", 0),
+                    chunks=numbers.get(f"{group}:chunks", 0),
+                    reused=numbers.get(f"{group}:reused", 0),
+                )
+                for group in GROUPS
+            },
+            images_per_second=rate,
+            eta_seconds=round(left / rate, 1) if rate and left and not status.final else None,
+            created_at=request.created_at,
+            started_at=_time(fields.get("started_at")),
+            finished_at=_time(fields.get("finished_at")),
+            error=fields.get("error"),
+            links={
+                "self": f"/v1/jobs/{request.id}",
+                **{
+                    name: f"/v1/jobs/{request.id}/{name}"
+                    for name in ("results", "failures", "events", "cancel")
+                },
+            },
+        )
+
+    def _in_hand(self, request: JobRequest) -> int:
+        """Images of the job in chunks that workers hold now, as their heartbeats tell."""
+        names: Any = list(self.broker.redis.scan_iter(keys.WORKERS, count=1000))
+        beats: Any = self.broker.redis.mget(names) if names else []
+        held = [Chunk.from_fields(fields) for beat in beats if beat for fields in json.loads(beat)["chunks"]]
+        working = [chunk for chunk in held if STAGES_OF[chunk.group]]
+        return sum(chunk.images for chunk in working if request.id in self.broker.waiting_jobs(chunk))
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

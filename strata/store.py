@@ -1,0 +1,163 @@
+"""The store: immutable parts, uploads and job files in a directory or bucket.
+
+Parts are the truth. A part's path is a function of (group, fingerprint, shard identity, chunk), so writing one twice
+is harmless and finding it means that the work is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, cast
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from strata.chunks import Chunk
+from strata.records import SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
+
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("alt_text", pa.string()),
+        pa.field("error", pa.string()),
+    ]
+)
+_COUNTS = b"strata.counts"
+_FAILURE = b"strata.shard_failure"
+
+
+class Store:
+    """Reads and writes everything that must outlive Redis. Safe to use from several threads and machines."""
+
+    def __init__(self, uri: str) -> None:
+        self.fs, self.root = fsspec.core.url_to_fs(uri)
+        self.uri = uri
+        self._local = "file" in (
+            self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,)
+        )
+
+    def path(self, *names: str) -> str:
+        """A path in the store."""
+        return "/".join((self.root.rstrip("/"), *names))
+
+    def part_path(self, chunk: Chunk) -> str:
+        """Where a chunk's part lies or will lie."""
+        return self.path(
+            "parts", chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.number:05d}.parquet"
+        )
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file so that it is there whole or not at all."""
+        if not self._local:
+            self.fs.pipe_file(path, data)
+            return
+        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        with self.fs.open(temporary, "wb") as file:
+            file.write(data)
+        self.fs.mv(temporary, path)
+
+    def get(self, path: str) -> bytes:
+        """A file's bytes. Raises FileNotFoundError."""
+        return cast(bytes, self.fs.cat_file(path))
+
+    # parts
+
+    def write_records(self, chunk: Chunk, records: list[Record]) -> Counter[str]:
+        """Write a part; returns its counts by status, which also stand in its footer."""
+        counts = Counter(record.status.value for record in records)
+        self._write_table(chunk, records_to_table(records), {_COUNTS: json.dumps(counts).encode()})
+        return counts
+
+    def write_index(self, chunk: Chunk, rows: Iterable[dict[str, Any]], failure: str | None = None) -> None:
+        """Write a shard's index part; failure: why the shard could not be read to its end."""
+        table = pa.Table.from_pylist(list(rows), schema=INDEX_SCHEMA)
+        self._write_table(chunk, table, {_FAILURE: (failure or "").encode()})
+
+    def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes]) -> None:
+        metadata = {b"strata.schema_version": str(SCHEMA_VERSION).encode(), **metadata}
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+        self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
+
+    def has_part(self, chunk: Chunk) -> bool:
+        """Whether the chunk's work is done."""
+        return bool(self.fs.exists(self.part_path(chunk)))
+
+    def part_numbers(self, chunk: Chunk) -> set[int]:
+        """The numbers of the parts there are of the chunk's group, fingerprint and shard: one listing."""
+        try:
+            names = self.fs.ls(self.part_path(chunk).rpartition("/")[0], detail=False, refresh=True)
+        except FileNotFoundError:
+            return set()
+        stems = (name.rpartition("/")[2] for name in names if name.endswith(".parquet"))
+        return {int(stem.removesuffix(".parquet")) for stem in stems}
+
+    def read_records(self, chunk: Chunk) -> list[Record]:
+        """A part's records. Raises FileNotFoundError."""
+        return table_to_records(self.read_table(chunk))
+
+    def read_record(self, chunk: Chunk, row: int) -> Record:
+        """One row of a part. Raises FileNotFoundError."""
+        return table_to_records(self.read_table(chunk).slice(row, 1))[0]
+
+    def read_table(self, chunk: Chunk) -> pa.Table:
+        """A part as an Arrow table. Raises FileNotFoundError."""
+        return pq.read_table(pa.BufferReader(self.get(self.part_path(chunk))))
+
+    def read_counts(self, chunk: Chunk) -> Counter[str]:
+        """A part's images by status, from its footer. Raises FileNotFoundError."""
+        with self.fs.open(self.part_path(chunk), "rb") as file:
+            metadata = pq.read_metadata(file).metadata
+        return Counter(json.loads(metadata[_COUNTS]))
+
+    def read_index(self, chunk: Chunk) -> tuple[pa.Table, str | None]:
+        """A shard's index, and why it is not whole if it is not. Raises FileNotFoundError."""
+        table = self.read_table(chunk)
+        return table, (table.schema.metadata or {}).get(_FAILURE, b"").decode() or None
+
+    # uploads
+
+    def put_upload(self, data: bytes) -> tuple[str, str]:
+        """Keep an uploaded image; returns its URI and its SHA-256."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.path("uploads", digest[:2], digest)
+        if not self.fs.exists(path):
+            self.put(path, data)
+        return self.fs.unstrip_protocol(path), digest
+
+    # jobs
+
+    def write_job_file(self, job_id: str, name: str, content: BaseModel) -> None:
+        """Keep a file of a job, such as its request or its end."""
+        self.put(self.path("jobs", job_id, f"{name}.json"), content.model_dump_json().encode())
+
+    def read_job_file(self, job_id: str, name: str) -> bytes | None:
+        """A job's file as JSON, or None."""
+        try:
+            return self.get(self.path("jobs", job_id, f"{name}.json"))
+        except FileNotFoundError:
+            return None
+
+    def job_ids(self) -> list[str]:
+        """All jobs there have been, sorted (ids sort by time)."""
+        try:
+            return sorted(
+                path.rpartition("/")[2] for path in self.fs.ls(self.path("jobs"), detail=False, refresh=True)
+            )
+        except FileNotFoundError:
+            return []
+
+
+def count_of(counts: Counter[str]) -> dict[str, int]:
+    """Counts with every status named."""
+    return {status.value: counts.get(status.value, 0) for status in Status}

@@ -1,0 +1,132 @@
+"""What people write for shards: patterns with ranges, and URIs that must lie under allowed roots."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+MAX_SHARDS = 100_000
+_MAX_PATTERN = 4096  # characters
+_RANGE = re.compile(r"(\d{1,15})\.\.(\d{1,15})")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class SourceError(ValueError):
+    """Input that cannot be a source; the message is one line that helps."""
+
+
+class OutsideRoots(SourceError):
+    """A URI outside the allowed roots."""
+
+
+def expand(patterns: Sequence[str]) -> list[str]:
+    """All names of the patterns, in order, each once: `{00000..00331}` is a range, `{a,b}` a list.
+
+    Zero padding is kept, several braces multiply. Raises SourceError on braces that are no range and no list,
+    and beyond MAX_SHARDS names: a typo must not become a name that nobody finds.
+    """
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        pieces = _pieces(pattern)
+        if len(names) + math.prod(len(piece) for piece in pieces) > MAX_SHARDS:
+            raise SourceError(f"{_short(pattern)}: more than {MAX_SHARDS:,} shards in one request")
+        grown = [""]
+        for piece in pieces:
+            grown = [name + part for name in grown for part in piece]
+        names.update(dict.fromkeys(grown))
+    return list(names)
+
+
+def _pieces(pattern: str) -> list[Sequence[str]]:
+    """The pattern as a product: each piece is a list of texts that may stand there."""
+    if not pattern.strip():
+        raise SourceError("the name of a shard is empty")
+    if len(pattern) > _MAX_PATTERN:
+        raise SourceError(f"{_short(pattern)}: longer than {_MAX_PATTERN} characters")
+    pieces: list[Sequence[str]] = []
+    for literal, brace in re.findall(r"([^{}]+)|\{([^{}]*)\}|.", pattern, re.DOTALL):
+        if literal:
+            pieces.append([literal])
+        elif brace:
+            pieces.append(_alternatives(brace, pattern))
+        else:
+            raise SourceError(f"{_short(pattern)}: braces that are empty, nested or not closed")
+    return pieces
+
+
+def _alternatives(brace: str, pattern: str) -> list[str]:
+    match = _RANGE.fullmatch(brace)
+    if match:
+        low, high = match.groups()
+        first, last = int(low), int(high)
+        if last < first:
+            raise SourceError(f"{_short(pattern)}: the range {{{brace}}} runs backwards")
+        if last - first >= MAX_SHARDS:
+            raise SourceError(f"{_short(pattern)}: the range {{{brace}}} is longer than {MAX_SHARDS:,}")
+        padded = (len(low) > 1 and low[0] == "0") or (len(high) > 1 and high[0] == "0")
+        width = max(len(low), len(high)) if padded else 0
+        return [f"{i:0{width}d}" for i in range(first, last + 1)]
+    parts = brace.split(",")
+    if len(parts) < 2 or not all(parts) or ".." in brace:
+        hint = "write a range as {00000..00331}, a list as {a,b}"
+        raise SourceError(f"{_short(pattern)}: {{{_short(brace)}}} is no range and no list; {hint}")
+    return parts
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else text[:100] + "…"
+
+
+def check_roots(uri: str, roots: Sequence[str]) -> str:
+    """The normalised URI: an absolute path without links or `..`, or scheme://host/path.
+
+    Raises OutsideRoots if it lies under none of the roots, SourceError if it cannot be read as a URI.
+    """
+    normal = normalise(uri)
+    for root in roots:
+        top = normalise(root)
+        if normal == top or normal.startswith(top.rstrip("/") + "/"):
+            return normal
+    raise OutsideRoots(f"{_short(uri)} lies outside the folders that this service may read")
+
+
+def normalise(uri: str) -> str:
+    """A URI with one spelling. Local paths are resolved against the working folder."""
+    if not uri or "::" in uri or any(ord(character) < 32 for character in uri):
+        # fsspec reads "a::b" as one file system inside another, which would step around the roots
+        raise SourceError(f"{_short(ascii(uri))} is no path or URI of a shard")
+    if uri.lower().startswith("file://"):
+        uri = unquote(uri[len("file://") :])
+        if not uri.startswith("/"):
+            raise SourceError("a file:// URI needs an absolute path: file:///folder/shard.tar")
+        return normalise(uri)
+    if not _SCHEME.match(uri):
+        try:
+            return str(Path(uri).resolve())
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SourceError(f"{_short(uri)}: {error}") from None
+    return _normal_remote(uri)
+
+
+def _normal_remote(uri: str) -> str:
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise SourceError(f"{_short(uri)}: {error}") from None
+    if not parts.netloc or "@" in parts.netloc:
+        raise SourceError(f"{_short(uri)}: a URI needs a host or bucket, and no user name in it")
+    path = parts.path
+    while (decoded := unquote(path)) != path:  # %2e%2e, and %252e%252e
+        path = decoded
+    if ".." in re.split(r"[/\\]", path):
+        raise SourceError(f"{_short(uri)}: .. is not allowed in a URI")
+    web = parts.scheme in ("http", "https")
+    host = parts.netloc.lower() if web else parts.netloc
+    kept = "/".join(segment for segment in parts.path.split("/") if segment not in ("", "."))
+    query = f"?{parts.query}" if web and parts.query else ""
+    if not web and (parts.query or parts.fragment):
+        raise SourceError(f"{_short(uri)}: ? and # are not allowed in the name of an object")
+    return f"{parts.scheme}://{host}/{kept}".rstrip("/") + query

@@ -1,0 +1,40 @@
+"""Fixtures: a real Valkey for the whole session, emptied for each test, and a store in a temporary folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from strata.broker import Broker
+from strata.embedded import EmbeddedServer
+from strata.jobs import Jobs
+from strata.store import Store
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an embedded server that lives as long as the session."""
+    with EmbeddedServer(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def broker(valkey_url: str) -> Broker:
+    """A broker on an emptied server."""
+    broker = Broker(valkey_url)
+    broker.redis.flushall()
+    return broker
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def jobs(broker: Broker, store: Store) -> Jobs:
+    """Jobs on the two."""
+    return Jobs(broker, store)

@@ -1,0 +1,139 @@
+"""Fake pipelines and shards for tests of the runner: they compute nothing, and can be told to fail."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from strata.broker import Broker
+from strata.jobs import Jobs
+from strata.profiles import Profile, StageSettings
+from strata.records import Caption, Description, Record
+from strata.scheduler import Scheduler
+from workers.groups import LlmGroup, PipelineCache, VisionGroup
+from workers.indexer import Indexer
+from workers.leases import Leases
+from workers.runner import Runner
+
+FAKE_PROFILE = Profile(
+    name="fake",
+    chunk_size=4,
+    micro_batch=2,
+    stages={
+        name: StageSettings(backend="fake", model="builtin:fake", revision="1")
+        for name in ("captioner", "detector", "segmenter", "ocr", "matcher", "composer")
+    },
+)
+
+
+class FakeVision:
+    """Says each image's size; counts its calls."""
+
+    def __init__(self, profile: Profile, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.images = 0
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def run(self, batch: Sequence[tuple[Record, Image.Image]]) -> list[Record]:
+        """Records with a caption and empty layers."""
+        time.sleep(self.seconds * len(batch))
+        self.images += len(batch)
+        empty = {"regions": [], "objects": [], "text": []}
+        return [
+            record.model_copy(update={"caption": Caption(text=f"{image.width} by {image.height}"), **empty})
+            for record, image in batch
+        ]
+
+
+class FakeLlm:
+    """Describes by repeating the caption; counts its calls."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.images = 0
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def run(self, records: Sequence[Record]) -> list[Record]:
+        """Records with a description."""
+        self.images += len(records)
+        texts = [record.caption.text if record.caption else "" for record in records]
+        return [
+            record.model_copy(update={"description": Description(text=text, sentences=[])})
+            for record, text in zip(records, texts, strict=True)
+        ]
+
+
+class FakeMachine:
+    """Scheduler and one worker for every group, in threads. Use as a context manager."""
+
+    def __init__(self, jobs: Jobs, lease_seconds: float = 2.0, seconds: float = 0.0, name: str = "worker") -> None:
+        self.jobs = jobs
+        self.vision, self.llm = FakeVision(FAKE_PROFILE, seconds), FakeLlm(FAKE_PROFILE)
+        self.stop = threading.Event()
+        self.leases = Leases(jobs.broker, name, ["index", "vision", "llm"], lease_seconds)
+        groups = (
+            VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: FAKE_PROFILE), 1_000_000),
+            LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: FAKE_PROFILE)),
+        )
+        self.scheduler = Scheduler(jobs.broker, jobs.store, high_water=100)
+        loops = [Runner(group, jobs, self.leases, fake_fingerprint, 2).run for group in groups]
+        loops += [Indexer(jobs, self.leases).run, lambda stop: self.scheduler.run(stop, interval=0.02)]
+        self.threads = [threading.Thread(target=loop, args=(self.stop,), daemon=True) for loop in loops]
+
+    def __enter__(self) -> FakeMachine:
+        self.leases.__enter__()
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+        self.leases.__exit__()
+
+
+def fake_fingerprint(_: str, group: str) -> str:
+    """The fingerprint of the fake profile."""
+    return FAKE_PROFILE.fingerprint(group)
+
+
+def jpeg(width: int = 32, height: int = 24, colour: str = "red") -> bytes:
+    """A small JPEG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write_shard(path: Path, images: Sequence[bytes], first: int = 0) -> str:
+    """A webdataset tar with one sample an image, each with a text; returns its path."""
+    with tarfile.open(path, "w") as tar:
+        for i, data in enumerate(images, first):
+            for suffix, content in (("jpg", data), ("txt", f"alt {i}".encode())):
+                member = tarfile.TarInfo(f"{i:09d}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return str(path)
+
+
+def wait_for_end(jobs: Jobs, job_id: str, seconds: float = 20.0) -> None:
+    """Until the job is final. Raises TimeoutError."""
+    until = time.monotonic() + seconds
+    while not jobs.view(job_id).status.final:
+        if time.monotonic() > until:
+            raise TimeoutError(jobs.view(job_id).model_dump_json())
+        time.sleep(0.02)
+
+
+def dead_workers_claim(broker: Broker, group: str, count: int = 1) -> None:
+    """Claims chunks in the name of a worker that will never renew them."""
+    broker.claim(group, "dead", count)

@@ -1,0 +1,1 @@
+"""What computes parts: the runner, the indexer, the groups."""
