@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo serve test check bench clean
+.PHONY: install demo serve test check bench quality clean
 
 install: .venv/installed
 
@@ -29,6 +29,14 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/strata models fetch demo
+	$(BIN)/python -m bench.throughput
+
+quality: install
+	$(BIN)/strata models fetch demo
+	$(BIN)/python -m bench.quality
 
 clean:
 	rm -rf .venv demo-output .strata

@@ -37,8 +37,8 @@ def _gradient(rng: np.random.Generator, height: int, width: int) -> Array:
 
 def _noisy(rng: np.random.Generator, height: int, width: int) -> Array:
     coarse = rng.normal(0, 255 / 4, (height // 8 + 1, width // 8 + 1)).clip(-127, 127).astype(np.float32)
-    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
-    return smooth * np.float32(rng.uniform(0.08, 0.3))
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float32)
+    return (smooth * rng.uniform(0.08, 0.3)).astype(np.float32)
 
 
 def _striped(rng: np.random.Generator, height: int, width: int) -> Array:

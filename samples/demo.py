@@ -5,6 +5,7 @@ Starts `strata serve` with the embedded Valkey on a free port, and stops what it
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -98,7 +99,7 @@ def _serve(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     environment |= {
         "STRATA_DATA_DIR": str(folder / "data"),
         "STRATA_PORT": str(port),
-        "STRATA_SHARD_ROOTS": f'["{SHARD.parent}"]',
+        "STRATA_SHARD_ROOTS": json.dumps([str(SHARD.parent)]),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
     }
     with (folder / "serve.log").open("wb") as log:

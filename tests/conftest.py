@@ -11,6 +11,7 @@ from strata.broker import Broker
 from strata.embedded import EmbeddedServer
 from strata.jobs import Jobs
 from strata.store import Store
+from tests.service import Service, running_service
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,17 @@ def store(tmp_path: Path) -> Store:
 def jobs(broker: Broker, store: Store) -> Jobs:
     """Jobs on the two."""
     return Jobs(broker, store)
+
+
+@pytest.fixture
+def service(broker: Broker, tmp_path: Path) -> Iterator[Service]:
+    """The REST service with fake workers."""
+    with running_service(broker, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def idle_service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The REST service without workers, one for a module: for requests that need none."""
+    with running_service(Broker(valkey_url), tmp_path_factory.mktemp("idle"), workers=False) as running:
+        yield running

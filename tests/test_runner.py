@@ -166,3 +166,32 @@ def test_a_fault_outside_of_the_stages_ends_in_failed_rows(
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     assert jobs.view(job.id).request_counts.failed == 3
+
+
+def test_a_stopped_worker_gives_its_chunks_back_at_once(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 40)])
+    with FakeMachine(jobs, seconds=0.05, lease_seconds=60) as first:
+        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        while not jobs.view(job.id).groups["vision"].chunks:
+            time.sleep(0.01)
+    assert first.vision.images < 20
+    started = time.monotonic()
+    with FakeMachine(jobs, name="second", lease_seconds=60):
+        wait_for_end(jobs, job.id)
+    assert time.monotonic() - started < 15  # far less than the lease
+    assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(20)}
+
+
+def test_a_redis_that_comes_back_is_gone_on_with(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 40)])
+    with FakeMachine(jobs, seconds=0.02, lease_seconds=0.5) as machine:
+        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        while not jobs.view(job.id).groups["vision"].chunks:
+            time.sleep(0.01)
+        jobs.broker.redis.config_set("maxclients", 1)
+        jobs.broker.redis.client_kill_filter(_type="normal", skipme=True)
+        time.sleep(0.5)
+        jobs.broker.redis.config_set("maxclients", 10_000)
+        wait_for_end(jobs, job.id)
+    assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(20)}
+    assert machine.llm.images >= 20

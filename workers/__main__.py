@@ -59,7 +59,7 @@ def work(settings: Settings, groups: list[str], profile_name: str) -> None:
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     with Leases(jobs.broker, name, groups, settings.lease_seconds) as leases:
         loops = [_loop(group, jobs, leases, settings, profile_of, profile_name) for group in groups]
-        leases.ready.update(groups)
+        leases.announce()
         log.info("worker %s is ready for %s", name, ", ".join(groups))
         threads = [
             threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops

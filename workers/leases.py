@@ -25,7 +25,7 @@ class Leases:
 
     def __init__(self, broker: Broker, name: str, groups: Iterable[str], lease_seconds: float) -> None:
         self.broker, self.name, self.groups, self.seconds = broker, name, list(groups), lease_seconds
-        self.ready: set[str] = set()
+        self._ready = False
         self._held: dict[str, Claim] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -38,6 +38,11 @@ class Leases:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+
+    def announce(self) -> None:
+        """Tell at once that the models are loaded."""
+        self._ready = True
+        self._beat()
 
     def hold(self, claims: Iterable[Claim]) -> None:
         """Renew these claims from now on."""
@@ -74,7 +79,7 @@ class Leases:
             "name": self.name,
             "pid": os.getpid(),
             "groups": self.groups,
-            "ready": self.ready.issuperset(self.groups),
+            "ready": self._ready,
             "chunks": [claim.chunk.to_fields() for claim in claims],
         }
         self.broker.redis.set(keys.worker(self.name), json.dumps(beat), px=round(self.seconds * 1000))

@@ -14,11 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import redis
 
 from models.base import StageUnavailable, WeightsMissing
+from strata import keys
 from strata.broker import Broker, Claim
 from strata.chunks import Chunk
 from strata.jobs import Jobs
@@ -32,6 +34,7 @@ from workers.leases import Leases
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
+TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
 MOST_DELIVERIES = 4  # a chunk that ended this many workers is given up, so that its job can end
 
 
@@ -70,18 +73,20 @@ class Runner:
                 self._step(stop)
             except redis.RedisError as error:
                 log.warning("%s waits for Redis: %s", self.group.name, error)
+                self._forget()
                 stop.wait(1.0)
         self._give_back()
 
     def _step(self, stop: threading.Event) -> None:
         if self._urgent():
             return
-        opened = self._ahead.result() if self._ahead else self._take(block=1.0)
+        opened = self._ahead.result() if self._ahead else self._take(block=1.0, priorities=keys.PRIORITIES)
         self._ahead = None
         if opened is None:
             return
         if not stop.is_set():
-            self._ahead = self._pool.submit(self._take, block=0.0)
+            # ahead only `lo`: a single image must not wait behind the chunk in hand
+            self._ahead = self._pool.submit(self._take, priorities=("lo",))
         if opened.claim.priority == "hi":
             self._work([opened])
         else:
@@ -93,7 +98,7 @@ class Runner:
         return not stop.is_set()
 
     def _urgent(self) -> bool:
-        claims = self._hold(self.broker.claim_urgent(self.group.name, self.leases.name, self.micro_batch))
+        claims = self._claim(self.micro_batch, priorities=("hi",))
         opened = [chunk for chunk in map(self._open, claims) if chunk is not None]
         for _, together in itertools.groupby(opened, key=lambda chunk: chunk.claim.chunk.fingerprint):
             self._work(list(together))
@@ -101,15 +106,17 @@ class Runner:
 
     # taking
 
-    def _take(self, block: float) -> Opened | None:
+    def _take(self, priorities: Sequence[str], block: float = 0.0) -> Opened | None:
         claims: list[Claim] = []
         if time.monotonic() >= self._overdue:
             claims = self.broker.take_over(self.group.name, self.leases.name, self.leases.seconds)
-            self._overdue = time.monotonic() + self.leases.seconds / 4
-        claims = claims or self.broker.claim(self.group.name, self.leases.name, 1, block)
-        return self._open(self._hold(claims)[0]) if claims else None
+            self._overdue = time.monotonic() + min(TAKE_OVER_SECONDS, self.leases.seconds / 4)
+            self.leases.hold(claims)
+        claims = claims or self._claim(1, priorities, block)
+        return self._open(claims[0]) if claims else None
 
-    def _hold(self, claims: list[Claim]) -> list[Claim]:
+    def _claim(self, count: int, priorities: Sequence[str], block: float = 0.0) -> list[Claim]:
+        claims = self.broker.claim(self.group.name, self.leases.name, count, block, priorities)
         self.leases.hold(claims)
         return claims
 
@@ -198,9 +205,18 @@ class Runner:
                 claim.chunk.id,
             )
 
+    def _forget(self) -> list[Claim]:
+        """Hold nothing any more: what was in hand is taken over when its leases lapse."""
+        if self._ahead is not None:
+            self._ahead.exception()
+            self._ahead = None
+        claims = [claim for claim in self.leases.held() if claim.chunk.group == self.group.name]
+        for claim in claims:
+            self.leases.release(claim)
+        return claims
+
     def _give_back(self) -> None:
-        self._pool.shutdown(wait=True)
-        for claim in self.leases.held():
-            if claim.chunk.group == self.group.name:
-                self.leases.release(claim)
+        with suppress(redis.RedisError):
+            for claim in self._forget():
                 self.broker.give_back(claim, self.leases.name)
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,41 @@
+"""What a text says of the demo world, and whether it is true: the ruler for quality figures."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from samples.sprites import COLOURED, COLOURS, KNOWN, UNSEEN
+
+_NAMES = sorted({sprite.name for sprite in (*KNOWN, *UNSEEN)}, key=len, reverse=True)
+
+
+@functools.cache
+def _pattern() -> re.Pattern[str]:
+    colours, names = "|".join(COLOURS), "|".join(map(re.escape, _NAMES))
+    return re.compile(rf"\b(?:({colours}) )?({names})(?:s|es)?\b", re.IGNORECASE)
+
+
+def things_named(text: str) -> set[tuple[str, str | None]]:
+    """The (name, colour) pairs that a text names; the colour is None where the text gives none.
+
+    A colour before a thing that comes in one drawing only ("a yellow banana") is no claim that could be checked
+    against the truth and is left out.
+    """
+    coloured = {sprite.name for sprite in COLOURED}
+    found: set[tuple[str, str | None]] = set()
+    for colour, name in _pattern().findall(text):
+        name = name.lower()
+        found.add((name, colour.lower() or None if name in coloured else None))
+    return found
+
+
+def is_true(named: tuple[str, str | None], present: set[tuple[str, str | None]]) -> bool:
+    """Whether a named thing is there; one named without its colour is true of every colour."""
+    name, colour = named
+    return named in present or (colour is None and any(other == name for other, _ in present))
+
+
+def is_recalled(thing: tuple[str, str | None], named: set[tuple[str, str | None]]) -> bool:
+    """Whether a thing that is there was named, with its colour or without any."""
+    return thing in named or (thing[0], None) in named
