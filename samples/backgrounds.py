@@ -31,7 +31,7 @@ def _plain(rng: np.random.Generator, height: int, width: int) -> Array:
 def _gradient(rng: np.random.Generator, height: int, width: int) -> Array:
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
-    ramp = y[:, None] * np.sin(angle) + x[None, :] * np.cos(angle)
+    ramp: Array = y[:, None] * np.sin(angle) + x[None, :] * np.cos(angle)
     return (ramp * rng.uniform(12, 30)).astype(np.float32)
 
 

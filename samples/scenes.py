@@ -11,77 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from samples.backgrounds import make_background
-from samples.sprites import (
-    COLOURS,
-    DISTRACTORS,
-    KNOWN,
-    PHRASES,
-    UNSEEN,
-    Sprite,
-    phrase_of,
-    render_sprite,
-)
+from samples.drawings import Drawing, draw_objects, draw_sign
+from samples.sprites import DISTRACTORS, KNOWN, PHRASES, UNSEEN, Sprite, phrase_of, render_sprite
 
-__all__ = [
-    "DISTRACTORS",
-    "HELD_OUT_SEED",
-    "KNOWN",
-    "PHRASES",
-    "UNSEEN",
-    "Scene",
-    "SceneObject",
-    "SceneOptions",
-]
-__all__ += ["SceneSign", "make_scene", "render_sprite"]
+__all__ = ["DISTRACTORS", "KNOWN", "PHRASES", "UNSEEN", "render_sprite"]  # the world's words, told on from here
 
 HELD_OUT_SEED = 2**40  # training draws its seeds below, evaluation and sample shards from here on
 
 Box = tuple[int, int, int, int]
 POOLS: dict[str, tuple[Sprite, ...]] = {"known": KNOWN, "unseen": UNSEEN, "distractors": DISTRACTORS}
-WORDS = [
-    "OPEN",
-    "CLOSED",
-    "EXIT",
-    "STOP",
-    "SALE",
-    "CAFE",
-    "HOTEL",
-    "TAXI",
-    "BANK",
-    "PARK",
-    "BOOKS",
-    "MUSIC",
-    "SCHOOL",
-    "MARKET",
-    "GARDEN",
-    "BAKERY",
-    "CINEMA",
-    "MUSEUM",
-    "LIBRARY",
-    "STATION",
-    "WELCOME",
-    "PHARMACY",
-    "HELLO",
-    "DANGER",
-    "TICKETS",
-    "FRESH",
-    "COFFEE",
-    "PIZZERIA",
-    "FLOWERS",
-    "KITCHEN",
-]
 SIDES = (208, 224, 240, 256, 288)
 MAX_OVERLAP = 0.15  # of the smaller box's area
-SIGN_COLOURS = (
-    ((250, 250, 248), (20, 20, 24)),
-    ((250, 214, 60), (20, 20, 24)),
-    ((30, 70, 150), (250, 250, 250)),
-    ((30, 110, 60), (250, 250, 250)),
-    ((160, 30, 36), (250, 250, 250)),
-)
 # CC3M's alt texts are short and vague: they name the kind of picture rather than what is in it
 ALT_TEXTS = (
     "stock illustration of various items",
@@ -141,16 +84,6 @@ class Scene:
     alt_text: str
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """A picture element before it has a place."""
-
-    image: Image.Image
-    name: str
-    colour: str | None
-    text: str = ""
-
-
 def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
     """The scene of a seed: the same seed and options give the same scene."""
     options = options or SceneOptions()
@@ -160,8 +93,8 @@ def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
     count = int(rng.integers(options.min_objects, options.max_objects + 1))
     signs = int(rng.choice([0, 1, 2], p=[0.5, 0.42, 0.08])) if options.signs else 0
     side = min(width, height)
-    drawings = [_draw_sign(rng, side) for _ in range(signs)]
-    drawings += _draw_objects(rng, side, count, POOLS[options.sprites])
+    drawings = [draw_sign(rng, side) for _ in range(signs)]
+    drawings += draw_objects(rng, side, count, POOLS[options.sprites])
     things = _compose(rng, image, drawings)
     relations = _relations(things)
     return Scene(
@@ -175,51 +108,9 @@ def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
     )
 
 
-def _draw_objects(
-    rng: np.random.Generator, side: int, count: int, pool: tuple[Sprite, ...]
-) -> list[_Drawing]:
-    drawings: list[_Drawing] = []
-    largest = {0: 0.5, 1: 0.5, 2: 0.45, 3: 0.4, 4: 0.36, 5: 0.34}.get(count, 0.32)
-    taken: set[tuple[str, str | None]] = set()
-    while len(drawings) < count:
-        sprite = pool[int(rng.integers(len(pool)))]
-        colour = str(rng.choice(list(COLOURS))) if sprite.colourable else None
-        key = (sprite.name or sprite.emoji, colour)
-        if key in taken:
-            continue
-        taken.add(key)
-        drawing = render_sprite(sprite, colour)
-        pixels = side * rng.uniform(0.24, largest)
-        scale = pixels / max(drawing.size)
-        drawing = drawing.resize(
-            (max(8, round(drawing.width * scale)), max(8, round(drawing.height * scale))),
-            Image.Resampling.BILINEAR,
-        )
-        if rng.random() < 0.5:
-            drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        drawing = drawing.rotate(rng.uniform(-25, 25), Image.Resampling.BILINEAR, expand=True)
-        drawings.append(_Drawing(drawing, sprite.name, colour))
-    return drawings
-
-
-def _draw_sign(rng: np.random.Generator, side: int) -> _Drawing:
-    board, ink = SIGN_COLOURS[int(rng.integers(len(SIGN_COLOURS)))]
-    text = str(rng.choice(WORDS))
-    font = ImageFont.load_default(size=float(rng.uniform(0.085, 0.12) * side))
-    left, top, right, bottom = font.getbbox(text, stroke_width=0.6)
-    margin = round((bottom - top) * rng.uniform(0.45, 0.8))
-    size = (round(right - left) + 2 * margin, round(bottom - top) + 2 * margin)
-    image = Image.new("RGBA", size)
-    draw = ImageDraw.Draw(image)
-    draw.rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), margin // 2, board, ink, max(1, margin // 5))
-    draw.text((margin - left, margin - top), text, ink, font=font, stroke_width=0.6)
-    image = image.rotate(rng.uniform(-5, 5), Image.Resampling.BICUBIC, expand=True)
-    return _Drawing(image, "sign", None, text)
-
-
-def _compose(rng: np.random.Generator, image: Image.Image, drawings: list[_Drawing]) -> list[SceneObject]:
+def _compose(rng: np.random.Generator, image: Image.Image, drawings: list[Drawing]) -> list[SceneObject]:
     """Paste the drawings where they overlap little; one that finds no place is left out."""
-    placed: list[tuple[_Drawing, Box, NDArray[np.bool_]]] = []
+    placed: list[tuple[Drawing, Box, NDArray[np.bool_]]] = []
     for drawing in drawings:
         box = _find_place(rng, image.size, drawing.image.size, [other for _, other, _ in placed])
         if box is None:
@@ -234,7 +125,7 @@ def _compose(rng: np.random.Generator, image: Image.Image, drawings: list[_Drawi
     return sorted(things, key=lambda thing: thing.centre)
 
 
-def _thing(drawing: _Drawing, box: Box, mask: NDArray[np.bool_]) -> SceneObject:
+def _thing(drawing: Drawing, box: Box, mask: NDArray[np.bool_]) -> SceneObject:
     phrase = phrase_of(drawing.name, drawing.colour) if drawing.name else ""
     if drawing.text:
         return SceneSign("sign", None, phrase, box, mask, drawing.text)

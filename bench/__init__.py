@@ -1,0 +1,1 @@
+"""Measurements that anybody can run; figures go to docs/benchmarks.md."""
