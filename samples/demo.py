@@ -5,16 +5,12 @@ Starts `strata serve` with the embedded Valkey on a free port, and stops what it
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +20,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
+from samples.service import running_service
 from strata import exits, render
 from strata.answers import ApiError
 from strata.client import Client
@@ -34,9 +31,6 @@ SAMPLES = CHECKOUT / "samples"
 IMAGES = ("one.jpg", "two.jpg")
 SHARD = SAMPLES / "shards" / "00000.tar"
 SHARD_IMAGES = 64
-READY_SECONDS = 180.0
-STOP_SECONDS = 30.0
-OURS = ("REDIS_URL", "STRATA_")  # a person's own settings must not reach the demo's service
 
 
 def main() -> None:
@@ -67,9 +61,11 @@ def run(folder: Path, console: Console) -> int:
         raise exits.StrataExit("the demo's weights could not be fetched", fetched.returncode)
     shutil.rmtree(folder / "data", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
-    with _serve(folder, port) as server, Client(f"http://127.0.0.1:{port}", timeout=60) as client:
-        _await_ready(client, server, folder, console)
+    begin = time.monotonic()
+    with ExitStack() as stack:
+        with console.status("starting Strata: embedded Valkey, workers, models"):
+            client = stack.enter_context(running_service(folder, SHARD.parent))
+        console.print(f"ready after {time.monotonic() - begin:.1f} s")
         _caption_images(client, folder, console)
         console.rule("a shard of 64 images", align="left")
         job = _run_shard(client, console)
@@ -80,68 +76,8 @@ def run(folder: Path, console: Console) -> int:
         _show_parts(folder / "data" / "store" / "parts" / "llm", console)
         console.rule("the same shard again", align="left")
         _run_again(client, console)
-    console.print(
-        Text("\nStopped all that was started. Overlays, parts and the log are in demo-output/.", "green")
-    )
+    console.print(Text("\nStopped all that was started. Overlays, parts and the log are in demo-output/.", "green"))
     return 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _serve(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`strata serve` in a process group of its own, which is gone at the end."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    environment |= {
-        "STRATA_DATA_DIR": str(folder / "data"),
-        "STRATA_PORT": str(port),
-        "STRATA_SHARD_ROOTS": json.dumps([str(SHARD.parent)]),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
-    }
-    with (folder / "serve.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "strata", "serve"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield server
-    finally:
-        _stop(server)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """SIGTERM and wait; whatever of its group outlives that is killed."""
-    server.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        server.wait(STOP_SECONDS)
-    try:
-        os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    server.wait()
-
-
-def _await_ready(client: Client, server: subprocess.Popen[bytes], folder: Path, console: Console) -> None:
-    begin = time.monotonic()
-    with console.status("starting Strata: embedded Valkey, workers, models"):
-        while not client.ready():
-            if server.poll() is not None:
-                last = (folder / "serve.log").read_text(errors="replace").strip().rpartition("\n")[2]
-                raise exits.StrataExit(f"strata serve ended: {last}", server.returncode or 1)
-            if time.monotonic() - begin > READY_SECONDS:
-                line = f"strata serve was not ready in {READY_SECONDS:.0f} s; see {folder / 'serve.log'}"
-                raise exits.StrataExit(line, exits.API_UNREACHABLE)
-            time.sleep(0.5)
-    console.print(f"ready after {time.monotonic() - begin:.1f} s")
 
 
 def _caption_images(client: Client, folder: Path, console: Console) -> None:

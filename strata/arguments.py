@@ -25,7 +25,7 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
     """Shards as the service needs them: @FILE read (@- is stdin), paths of this machine made absolute.
 
     A list has a shard a line; empty lines and lines that begin with # are passed over. A path whose folder is
-    not here is left as it is: it may be one of the service's machine. Raises OSError if a list cannot be read.
+    not here is left as it is: it may be one of the service's machine. Raises OSError if a list is missing.
     """
     for argument in arguments:
         if argument.startswith("@"):

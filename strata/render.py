@@ -169,7 +169,7 @@ def failure_line(row: FailureRow) -> str:
 def follow(
     views: Iterable[JobView], console: Console, clock: Callable[[], float] = time.monotonic
 ) -> JobView | None:
-    """Show progress until `views` end: bars on a terminal, else a line now and then. Returns the last view."""
+    """Show progress until `views` end: bars on a terminal, else lines now and then; returns the last view."""
     if console.is_terminal:
         return _follow_bars(views, console)
     last, told, shown = None, float("-inf"), ""

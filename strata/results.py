@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from strata.chunks import Chunk
 from strata.jobs import FINAL_GROUP, JobRequest, ShardSummary
 from strata.records import FailureNote, Record, Status, table_to_records
@@ -122,7 +124,7 @@ class Results:
         statuses = table.column("status").to_pylist()
         wanted = [n for n, status in enumerate(statuses) if not failures or status == Status.FAILED]
         places = [n for n in wanted if n >= first][:limit]
-        yield from zip(places, table_to_records(table.take(places)), strict=True)
+        yield from zip(places, table_to_records(table.take(pa.array(places, pa.int64()))), strict=True)
 
     def find(self, key: str) -> tuple[Chunk, int] | None:
         """The chunk that holds a key's image, and its row there; None if no indexed shard has the key."""

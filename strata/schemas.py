@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from strata.records import FailureNote
 
 Priority = Literal["hi", "lo"]
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]  # JSON can hold what UTF-8, and so Redis and the store, cannot
 
 
 class JobStatus(StrEnum):
@@ -34,7 +45,7 @@ class BatchInput(BaseModel):
     """Shards by URI or path; a brace range such as `{00000..00331}` stands for many."""
 
     model_config = ConfigDict(extra="forbid")
-    shards: list[str] = Field(min_length=1, max_length=100_000)
+    shards: list[Text] = Field(min_length=1, max_length=100_000)
 
 
 class BatchRequest(BaseModel):
@@ -44,7 +55,7 @@ class BatchRequest(BaseModel):
     input: BatchInput
     profile: str | None = None
     priority: Priority = "lo"
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=16)
+    metadata: dict[Text, Text] = Field(default_factory=dict, max_length=16)
 
 
 class CaptionBody(BaseModel):

@@ -1,0 +1,131 @@
+"""`python -m bench.throughput`: the service beside the same stages in a bare loop, and one image's way through it.
+
+In one run, on one machine: seconds from `strata serve` to ready; the bundled shard as a job, first time; the same
+stages called in a bare loop of one process with all cores (what a user would write instead); the shard a second
+time; and single images through `POST /v1/captions` with `Prefer: wait` while nothing else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
+from samples.service import running_service
+from samples.shards import encode_sample
+from strata.client import Client
+from strata.records import Record
+
+SHARD = Path(__file__).resolve().parent.parent / "samples" / "shards" / "00000.tar"
+FIRST_SEED = 4_000_000
+
+
+def bare_loop(threads: int) -> float:
+    """Images/s of the bundled shard through both pipelines, models loaded and warm, in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "STRATA_THREADS": str(threads)}
+    command = [sys.executable, "-m", "bench.throughput", "--bare"]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def run_bare_loop() -> float:
+    """What `bare_loop` runs: decode, vision, llm, micro-batch by micro-batch; nothing is queued or written."""
+    from models.pipeline import LlmPipeline, VisionPipeline
+    from strata.images import decode
+    from strata.profiles import load_profile
+    from strata.records import ImageReference
+    from strata.settings import Settings
+
+    settings = Settings()
+    profile = load_profile("demo", settings.profiles_dir)
+    vision, llm = VisionPipeline(profile), LlmPipeline(profile)
+    vision.load()
+    llm.load()
+    with tarfile.open(SHARD) as tar:
+        images = [(m.name, tar.extractfile(m).read()) for m in tar if m.name.endswith(".jpg")]  # type: ignore[union-attr]
+    started = time.perf_counter()
+    for start in range(0, len(images), profile.micro_batch):
+        batch = [
+            (Record(key=name, image=ImageReference(uri=name, size=len(data))), decode(data, settings.max_pixels))
+            for name, data in images[start : start + profile.micro_batch]
+        ]
+        llm.run(vision.run(batch))
+    return len(images) / (time.perf_counter() - started)
+
+
+def job_seconds(client: Client) -> tuple[float, int]:
+    """Seconds from submission to completed, and the images that succeeded."""
+    started = time.perf_counter()
+    job = client.submit([str(SHARD)])
+    end = client.wait(job.id, poll=0.1)
+    return time.perf_counter() - started, end.request_counts.succeeded
+
+
+def single_images(client: Client, count: int) -> tuple[list[float], dict[str, float]]:
+    """Seconds of each request, and the median seconds of each stage."""
+    seconds: list[float] = []
+    stages: dict[str, list[float]] = defaultdict(list)
+    for seed in range(count + 1):
+        scene = make_scene(HELD_OUT_SEED + FIRST_SEED + seed, SceneOptions(min_objects=2, max_objects=5))
+        data, _ = encode_sample(scene, f"{seed:09d}", seed)
+        started = time.perf_counter()
+        record = client.caption(data, wait=120)
+        assert isinstance(record, Record), record
+        if seed:  # the first one warms up
+            seconds.append(time.perf_counter() - started)
+            for stage, share in record.seconds.items():
+                stages[stage].append(share)
+    return seconds, {stage: statistics.median(values) for stage, values in stages.items()}
+
+
+def measure(singles: int) -> dict[str, float]:
+    """All figures of one run."""
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as work:
+        started = time.perf_counter()
+        with running_service(Path(work), SHARD.parent) as client:
+            figures["seconds from serve to ready"] = time.perf_counter() - started
+            seconds, stages = single_images(client, singles)
+            figures["one image, p50 seconds"] = statistics.median(seconds)
+            figures["one image, p95 seconds"] = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+            figures |= {f"of it in {stage}, median seconds": share for stage, share in stages.items()}
+            elapsed, images = job_seconds(client)
+            figures["job, images"] = images
+            figures["job, images/s"] = images / elapsed
+            figures["the same shard again, seconds"] = job_seconds(client)[0]
+    for threads in (1, os.cpu_count() or 1):
+        figures[f"bare loop, {threads} threads, images/s"] = bare_loop(threads)
+    best = max(value for name, value in figures.items() if name.startswith("bare loop"))
+    figures["job over the best bare loop"] = figures["job, images/s"] / best
+    return figures
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--singles", type=int, default=20)
+    parser.add_argument("--bare", action="store_true", help="only the bare loop, with the threads of this process")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.bare:
+        print(run_bare_loop())
+        return
+    figures = measure(options.singles)
+    if options.json:
+        print(json.dumps(figures, indent=1))
+        return
+    for name, value in figures.items():
+        print(f"| {name} | {value:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A service of one's own for a demo, a test or a measurement: `strata serve` on a free port, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from strata import exits
+from strata.client import Client
+from strata.settings import CHECKOUT
+
+READY_SECONDS = 180.0
+STOP_SECONDS = 30.0
+OURS = ("REDIS_URL", "STRATA_")  # a person's own settings must not reach this service
+KEPT = ("STRATA_MODELS",)
+
+
+@contextmanager
+def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator[Client]:
+    """A client of a service that is ready, with its data in folder/data and its log in folder/serve.log.
+
+    settings: more settings, such as lease_seconds="4". Raises StrataExit if the service does not get ready.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(OURS)}
+    environment |= {
+        "STRATA_DATA_DIR": str(folder / "data"),
+        "STRATA_PORT": str(port),
+        "STRATA_SHARD_ROOTS": f'["{shard_root}"]',
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+        **{f"STRATA_{name.upper()}": value for name, value in settings.items()},
+    }
+    with (folder / "serve.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "strata", "serve"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with Client(f"http://127.0.0.1:{port}", timeout=300) as client:
+            _await_ready(client, server, folder / "serve.log")
+            yield client
+    finally:
+        _stop(server)
+
+
+def _await_ready(client: Client, server: subprocess.Popen[bytes], log: Path) -> None:
+    begin = time.monotonic()
+    while not client.ready():
+        if server.poll() is not None:
+            last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise exits.StrataExit(f"strata serve ended: {last}", server.returncode or 1)
+        if time.monotonic() - begin > READY_SECONDS:
+            line = f"strata serve was not ready in {READY_SECONDS:.0f} s; see {log}"
+            raise exits.StrataExit(line, exits.API_UNREACHABLE)
+        time.sleep(0.1)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """SIGTERM and wait; whatever of its group outlives that is killed."""
+    server.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
