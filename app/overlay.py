@@ -135,9 +135,7 @@ def _draw_dropped(canvas: _Canvas, thing: Region | ObjectMask) -> None:
         _dashes(canvas.draw, start, end, DROPPED)
 
 
-def _dashes(
-    draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], colour: Colour
-) -> None:
+def _dashes(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], colour: Colour) -> None:
     length = math.dist(start, end)
     count = max(1, int(length / 10))
     for step in range(count):
@@ -235,9 +233,7 @@ def _with_strip(canvas: _Canvas, record: Record) -> Image.Image:
     if not lines:
         return canvas.image
     step = math.ceil(canvas.font.getbbox("Ag")[3] * 1.35)
-    whole = Image.new(
-        "RGB", (canvas.image.width, canvas.image.height + 2 * margin + step * len(lines)), STRIP
-    )
+    whole = Image.new("RGB", (canvas.image.width, canvas.image.height + 2 * margin + step * len(lines)), STRIP)
     whole.paste(canvas.image)
     draw = ImageDraw.Draw(whole)
     for place, line in enumerate(lines):

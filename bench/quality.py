@@ -174,9 +174,7 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
     full, empty = cases["full"], cases["empty"]
     few = [case for case in full if 1 <= len(case.truth["objects"]) <= 4]
     many = [case for case in full if len(case.truth["objects"]) > 4]
-    captions = {
-        name: shares(group, (_caption(case) for case in group)) for name, group in (("few", few), ("many", many))
-    }
+    captions_few, captions_many = (shares(group, [_caption(case) for case in group]) for group in (few, many))
     descriptions = shares(full, (_description(case) for case in full))
     detector = {f"detector {name}": value for name, value in detector_figures(full).items()}
     return {
@@ -226,9 +224,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(figures, indent=1))
         return
-    print(
-        f"{options.scenes} scenes with objects, {counts['empty']} empty, {counts['unseen']} of {len(UNSEEN)} unseen drawings"
-    )
+    print("{full} scenes with objects, {empty} empty, {unseen} of unseen drawings".format(**counts))
     for name, value in figures.items():
         print(f"| {name} | {value:.4f} |")
 

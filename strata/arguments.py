@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,4 +36,4 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
 
 
 def _absolute(shard: str) -> str:
-    return os.path.abspath(shard) if "://" not in shard and Path(shard).parent.is_dir() else shard
+    return str(Path(shard).absolute()) if "://" not in shard and Path(shard).parent.is_dir() else shard

@@ -90,7 +90,12 @@ class Broker:
     def __init__(self, url: str) -> None:
         # RESP2 answers have the same shape on every server and client version that we support
         self.redis = redis.Redis.from_url(
-            url, decode_responses=True, protocol=2, socket_connect_timeout=5, health_check_interval=30
+            url,
+            decode_responses=True,
+            protocol=2,
+            socket_connect_timeout=5,
+            socket_timeout=20,
+            health_check_interval=30,
         )
         self._enqueue = self.redis.register_script(_ENQUEUE)
         self._finish = self.redis.register_script(_FINISH)
@@ -124,14 +129,10 @@ class Broker:
             claims = self._read(streams, consumer, 1, block_ms=max(1, round(block * 1000)))
         return claims
 
-    def _read(
-        self, streams: list[str], consumer: str, count: int, block_ms: int | None = None
-    ) -> list[Claim]:
+    def _read(self, streams: list[str], consumer: str, count: int, block_ms: int | None = None) -> list[Claim]:
         wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
         try:
-            answer: Any = self.redis.xreadgroup(
-                keys.CONSUMER_GROUP, consumer, wanted, count=count, block=block_ms
-            )
+            answer: Any = self.redis.xreadgroup(keys.CONSUMER_GROUP, consumer, wanted, count=count, block=block_ms)
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
@@ -216,9 +217,7 @@ class Broker:
     def record(self, job_id: str, chunk: Chunk, value: str, counts: Mapping[str, int]) -> bool:
         """Count a chunk that was done before for a job; False if it was counted already."""
         where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
-        return bool(
-            self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group])
-        )
+        return bool(self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group]))
 
     def waiting_jobs(self, chunk: Chunk) -> set[str]:
         """The jobs that wait for a chunk; none: nobody wants it any more."""

@@ -15,9 +15,7 @@ from strata.settings import CHECKOUT
 def checkout(folder: Path = CHECKOUT) -> Path:
     """The checkout this package lies in. Raises StrataExit where it was installed from a wheel alone."""
     if not (folder / "app" / "__init__.py").is_file():
-        line = (
-            "this command runs from Strata's checkout or image; here only the package `strata` is installed"
-        )
+        line = "this command runs from Strata's checkout or image; here only the package `strata` is installed"
         raise exits.StrataExit(line, exits.USAGE)
     return folder
 

@@ -31,9 +31,7 @@ ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="STRATA_API_KEY"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show progress until the job's end.")]
-ProfileName = Annotated[
-    str | None, typer.Option("--profile", help="A profile; none: the service's own choice.")
-]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: the service's own choice.")]
 DEFAULT_URL = "http://127.0.0.1:8080"
 PASSED_ON = {
     "serve": ("app", "Run the service; with no REDIS_URL also its Redis and its workers."),
@@ -69,9 +67,7 @@ def _console() -> Console:
 
 @app.command()
 def caption(
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", exists=True, dir_okay=False, readable=True)
-    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", exists=True, dir_okay=False, readable=True)],
     alt_text: Annotated[str | None, typer.Option("--alt-text", help="The caption that came with it.")] = None,
     profile: ProfileName = None,
     overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Save pictures of the layers.")] = None,
@@ -101,9 +97,7 @@ def caption(
     raise typer.Exit(code)
 
 
-def _captioned(
-    client: Client, image: Path, alt_text: str | None, profile: str | None
-) -> tuple[Record, str | None]:
+def _captioned(client: Client, image: Path, alt_text: str | None, profile: str | None) -> tuple[Record, str | None]:
     """The record of one image and its job's id, however long it takes."""
     answer = client.captioned(image, alt_text, profile, wait=30)
     if answer.record is not None:
@@ -128,17 +122,11 @@ def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path
 
 @app.command()
 def submit(
-    shards: Annotated[
-        list[str], typer.Argument(metavar="SHARD...", help="Tars, ranges, or @FILE with one a line.")
-    ],
+    shards: Annotated[list[str], typer.Argument(metavar="SHARD...", help="Tars, ranges, or @FILE with one a line.")],
     profile: ProfileName = None,
     priority: Annotated[Priority, typer.Option(help="Which stream: hi is for single images.")] = "lo",
-    metadata: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")
-    ] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key and shards: the same job.")
-    ] = None,
+    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key and shards: the same job.")] = None,
     follow: Follow = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

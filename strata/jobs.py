@@ -13,69 +13,19 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel
-
 from strata import keys
 from strata.broker import Broker
 from strata.chunks import Chunk
-from strata.profiles import GROUPS, STAGES_OF, Profile
-from strata.records import SCHEMA_VERSION, FailureNote
-from strata.schemas import GroupProgress, JobStatus, JobView, Priority, RequestCounts, ShardCounts
+from strata.envelope import envelope
+from strata.heartbeats import Heartbeats
+from strata.profiles import FINAL_GROUP, GROUPS, Profile
+from strata.requests import JobRequest, ShardSummaries, ShardSummary
+from strata.schemas import JobStatus, JobView, Priority
 from strata.store import Store
-
-FINAL_GROUP = GROUPS[-1]
 
 
 class UnknownJob(LookupError):
     """No job has this id."""
-
-
-class ShardSummary(BaseModel):
-    """What `index` found in a shard; failure: why it could not be read, wholly or from some place on."""
-
-    shard: str
-    identity: str = ""
-    images: int = 0
-    failure: FailureNote | None = None
-
-    def chunks(self, size: int) -> int:
-        """How many chunks of size images the shard has."""
-        return -(-self.images // size)
-
-
-class ShardSummaries(BaseModel):
-    """What a finished job keeps of its shards."""
-
-    shards: list[ShardSummary]
-
-
-class JobRequest(BaseModel):
-    """What was asked for, with everything that decides which parts answer it. Never changes."""
-
-    id: str
-    kind: Literal["image", "batch"]
-    shards: list[str]
-    profile: str
-    fingerprints: dict[str, str]
-    chunk_size: int
-    priority: Priority
-    metadata: dict[str, str]
-    created_at: datetime
-    schema_version: int = SCHEMA_VERSION
-    indexed: list[ShardSummary] = []  # shards that need no indexing: an upload
-
-    def index_chunk(self, shard: str) -> Chunk:
-        """The chunk that reads a shard's table of contents."""
-        return Chunk("index", self.profile, self.fingerprints["index"], shard)
-
-    def chunks(
-        self, summary: ShardSummary, group: str, numbers: Iterable[int] | None = None
-    ) -> Iterable[Chunk]:
-        """The chunks of an indexed shard in a group, in order."""
-        fingerprint = self.fingerprints[group]
-        for number in range(summary.chunks(self.chunk_size)) if numbers is None else numbers:
-            images = min(self.chunk_size, summary.images - number * self.chunk_size)
-            yield Chunk(group, self.profile, fingerprint, summary.shard, summary.identity, number, images)
 
 
 def new_job_id() -> str:
@@ -210,7 +160,8 @@ class Jobs:
             request = self.request(job_id)
             self.activate(request)
             fields = self.broker.redis.hgetall(keys.job(job_id))
-        return self._view(JobRequest.model_validate_json(fields["request"]), fields)
+        request = JobRequest.model_validate_json(fields["request"])
+        return envelope(request, fields, self._in_hand(request))
 
     def page(self, limit: int, before: str | None = None) -> tuple[list[JobView], str | None]:
         """Jobs, newest first, and the cursor of the next page."""
@@ -225,66 +176,7 @@ class Jobs:
         except UnknownJob:
             return False
 
-    def _view(self, request: JobRequest, fields: dict[str, str]) -> JobView:
-        numbers = {name: int(value) for name, value in fields.items() if ":" in name}
-        status = JobStatus(fields["status"])
-        counts = RequestCounts(
-            total=numbers.get("index:images", 0),
-            succeeded=numbers.get(f"{FINAL_GROUP}:succeeded", 0),
-            filtered=numbers.get(f"{FINAL_GROUP}:filtered", 0),
-            failed=numbers.get(f"{FINAL_GROUP}:failed", 0),
-        )
-        left = counts.total - counts.succeeded - counts.filtered - counts.failed
-        if status.final:
-            counts.cancelled = left
-        else:
-            counts.processing = min(left, self._in_hand(request))
-            counts.queued = left - counts.processing
-        rate = float(fields["rate"]) if fields.get("rate") else None
-        return JobView(
-            id=request.id,
-            kind=request.kind,
-            status=status,
-            profile=request.profile,
-            priority=request.priority,
-            metadata=request.metadata,
-            request_counts=counts,
-            shards=ShardCounts(
-                total=len(request.shards),
-                indexed=numbers.get("index:chunks", 0) - numbers.get("index:unreadable", 0),
-                failed=numbers.get("index:unreadable", 0),
-            ),
-            groups={
-                group: GroupProgress(
-                    images=numbers.get(f"{group}:images", 0),
-                    chunks=numbers.get(f"{group}:chunks", 0),
-                    reused=numbers.get(f"{group}:reused", 0),
-                )
-                for group in GROUPS
-            },
-            images_per_second=rate,
-            eta_seconds=round(left / rate, 1) if rate and left and not status.final else None,
-            created_at=request.created_at,
-            started_at=_time(fields.get("started_at")),
-            finished_at=_time(fields.get("finished_at")),
-            error=fields.get("error"),
-            links={
-                "self": f"/v1/jobs/{request.id}",
-                **{
-                    name: f"/v1/jobs/{request.id}/{name}"
-                    for name in ("results", "failures", "events", "cancel")
-                },
-            },
-        )
-
     def _in_hand(self, request: JobRequest) -> int:
         """Images of the job in chunks that workers hold now, as their heartbeats tell."""
-        names: Any = list(self.broker.redis.scan_iter(keys.WORKERS, count=1000))
-        beats: Any = self.broker.redis.mget(names) if names else []
-        held = [Chunk.from_fields(fields) for beat in beats if beat for fields in json.loads(beat)["chunks"]]
-        working = [chunk for chunk in held if STAGES_OF[chunk.group]]
-        return sum(chunk.images for chunk in working if request.id in self.broker.waiting_jobs(chunk))
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+        chunks = [chunk for beat in Heartbeats(self.broker.redis).all() for chunk in beat.chunks]
+        return sum(chunk.images for chunk in chunks if request.id in self.broker.waiting_jobs(chunk))

@@ -6,6 +6,7 @@ CONSUMER_GROUP = "strata"
 QUEUED = "strata:queued"  # hash: chunk id -> message id; there while the chunk is queued or in hand
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 JOBS = "strata:jobs"  # sorted set: job id by creation time
+WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # who schedules now, with an expiry
 PRIORITIES = ("hi", "lo")
 
@@ -38,9 +39,6 @@ def events(job_id: str) -> str:
 def worker(name: str) -> str:
     """String with an expiry: a worker's heartbeat."""
     return f"strata:worker:{name}"
-
-
-WORKERS = worker("*")
 
 
 def idempotency(key: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from strata.records import SCHEMA_VERSION
 
 GROUPS = ("index", "vision", "llm")
+FINAL_GROUP = GROUPS[-1]
 STAGES_OF: dict[str, tuple[str, ...]] = {
     "index": (),
     "vision": ("captioner", "detector", "segmenter", "ocr", "matcher"),

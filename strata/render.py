@@ -166,9 +166,7 @@ def failure_line(row: FailureRow) -> str:
     return clean(f"{where}: {note.stage}: {note.error_type}: {note.detail}")
 
 
-def follow(
-    views: Iterable[JobView], console: Console, clock: Callable[[], float] = time.monotonic
-) -> JobView | None:
+def follow(views: Iterable[JobView], console: Console, clock: Callable[[], float] = time.monotonic) -> JobView | None:
     """Show progress until `views` end: bars on a terminal, else lines now and then; returns the last view."""
     if console.is_terminal:
         return _follow_bars(views, console)

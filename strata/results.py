@@ -11,8 +11,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from strata.chunks import Chunk
-from strata.jobs import FINAL_GROUP, JobRequest, ShardSummary
+from strata.profiles import FINAL_GROUP
 from strata.records import FailureNote, Record, Status, table_to_records
+from strata.requests import JobRequest, ShardSummary
 from strata.schemas import FailureRow
 from strata.store import Store
 

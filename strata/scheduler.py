@@ -21,8 +21,9 @@ import redis
 from strata import keys
 from strata.broker import Broker
 from strata.chunks import Chunk
-from strata.jobs import FINAL_GROUP, JobRequest, Jobs, ShardSummaries, ShardSummary
-from strata.profiles import GROUPS
+from strata.jobs import Jobs
+from strata.profiles import FINAL_GROUP, GROUPS
+from strata.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.schemas import JobStatus
 from strata.store import Store, count_of
 
@@ -172,9 +173,7 @@ class Scheduler:
 
     def _rate(self, plan: Plan) -> None:
         """Images a second that this job computed lately; images that were there before do not count."""
-        fields = self.broker.redis.hmget(
-            keys.job(plan.request.id), f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused"
-        )
+        fields = self.broker.redis.hmget(keys.job(plan.request.id), f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused")
         images, reused = (int(cast(str, value) or 0) for value in fields)
         now, computed = time.monotonic(), images - reused
         plan.done.append((now, computed))

@@ -15,9 +15,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STRATA_", extra="ignore", populate_by_name=True)
 
-    data_dir: Path = Field(
-        default=Path(".strata"), description="where the embedded server and the store live"
-    )
+    data_dir: Path = Field(default=Path(".strata"), description="where the embedded server and the store live")
     redis_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("REDIS_URL", "STRATA_REDIS_URL", "redis_url"),
@@ -27,18 +25,14 @@ class Settings(BaseSettings):
     shard_roots: list[str] = Field(
         default_factory=lambda: [str(Path.cwd())], description="shards outside these roots are refused"
     )
-    profiles_dir: Path = Field(
-        default=CHECKOUT / "models" / "profiles", description="folder of profile TOML files"
-    )
+    profiles_dir: Path = Field(default=CHECKOUT / "models" / "profiles", description="folder of profile TOML files")
     profile: str = Field(default="demo", description="the profile of requests that name none")
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     api_key: str | None = Field(default=None, description="required to bind to anything but loopback")
     max_body_bytes: int = Field(default=20 * 2**20, description="largest request body")
     max_pixels: int = Field(default=100_000_000, description="largest image, width × height")
-    private_urls: bool = Field(
-        default=False, description="let image_url reach private and loopback addresses"
-    )
+    private_urls: bool = Field(default=False, description="let image_url reach private and loopback addresses")
     lease_seconds: float = Field(default=15.0, gt=0, description="a chunk is taken over after this silence")
     high_water: int = Field(default=2000, ge=1, description="chunks in a stream at which the feeder pauses")
     threads: int = Field(default=1, ge=1, description="CPU threads of a worker's models")

@@ -41,9 +41,7 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.fs, self.root = fsspec.core.url_to_fs(uri)
         self.uri = uri
-        self._local = "file" in (
-            self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,)
-        )
+        self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
     def path(self, *names: str) -> str:
         """A path in the store."""
@@ -51,9 +49,7 @@ class Store:
 
     def part_path(self, chunk: Chunk) -> str:
         """Where a chunk's part lies or will lie."""
-        return self.path(
-            "parts", chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.number:05d}.parquet"
-        )
+        return self.path("parts", chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.number:05d}.parquet")
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file so that it is there whole or not at all."""
@@ -151,9 +147,7 @@ class Store:
     def job_ids(self) -> list[str]:
         """All jobs there have been, sorted (ids sort by time)."""
         try:
-            return sorted(
-                path.rpartition("/")[2] for path in self.fs.ls(self.path("jobs"), detail=False, refresh=True)
-            )
+            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path("jobs"), detail=False, refresh=True))
         except FileNotFoundError:
             return []
 

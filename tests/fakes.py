@@ -46,7 +46,7 @@ class FakeVision:
         """Records with a caption and empty layers."""
         time.sleep(self.seconds * len(batch))
         self.images += len(batch)
-        empty = {"regions": [], "objects": [], "text": []}
+        empty: dict[str, list[object]] = {"regions": [], "objects": [], "text": []}
         return [
             record.model_copy(update={"caption": Caption(text=f"{image.width} by {image.height}"), **empty})
             for record, image in batch

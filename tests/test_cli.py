@@ -58,9 +58,7 @@ async def captions(request: Request) -> Response:
         assert not isinstance(upload, str)
         data = await upload.read()
     if data == b"text":
-        return reply(
-            Problem(type="/problems/no-image", title="No image", status=422, detail="it is text"), 422
-        )
+        return reply(Problem(type="/problems/no-image", title="No image", status=422, detail="it is text"), 422)
     response = reply(job("slow", JobStatus.IN_PROGRESS), 202) if data == b"slow" else reply(record())
     response.headers["Location"] = "/v1/jobs/slow" if data == b"slow" else "/v1/jobs/done"
     return response
@@ -146,9 +144,7 @@ def test_caption_prints_layers_and_saves_overlays(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("service")
-def test_one_refused_image_does_not_stop_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_refused_image_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad, good = tmp_path / "bad.jpg", tmp_path / "good.jpg"
     bad.write_bytes(b"text")
     good.write_bytes(b"jpeg")
@@ -233,9 +229,7 @@ def test_lists_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_commands_of_the_checkout_get_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(
-        os, "execve", lambda path, arguments, environment: calls.append((arguments, environment))
-    )
+    monkeypatch.setattr(os, "execve", lambda path, arguments, environment: calls.append((arguments, environment)))
     for command, module in (
         ("serve", "app"),
         ("worker", "workers"),

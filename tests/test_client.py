@@ -116,9 +116,7 @@ def test_submit_sends_the_documented_body() -> None:
 
 def test_a_busy_service_is_asked_again_with_the_same_key() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
-    service = Service(
-        problem(503, **{"Retry-After": "2"}), problem(429, **{"Retry-After": later}), answer(job())
-    )
+    service = Service(problem(503, **{"Retry-After": "2"}), problem(429, **{"Retry-After": later}), answer(job()))
     assert service.client.submit(["a.tar"]) == job()
     assert service.pauses[0] == 2
     assert 15 < service.pauses[1] <= 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -15,9 +14,9 @@ import pytest
 from PIL import Image
 
 from samples.service import running_service
-from strata import keys
 from strata.broker import Broker
 from strata.client import Client
+from strata.heartbeats import Heartbeats
 from strata.records import Record
 from strata.schemas import JobStatus
 
@@ -34,9 +33,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, 
 
 def worker_pid(data: Path, group: str) -> int:
     """The process that computes a group, as its heartbeat tells."""
-    redis = Broker(f"unix://{data / 'redis.sock'}").redis
-    beats = [json.loads(redis.get(name) or "{}") for name in redis.scan_iter(keys.WORKERS)]
-    return next(int(beat["pid"]) for beat in beats if group in beat.get("groups", ()))
+    beats = Heartbeats(Broker(f"unix://{data / 'redis.sock'}").redis).all()
+    return next(beat.pid for beat in beats if group in beat.groups)
 
 
 def test_a_killed_vision_worker_costs_no_row(service: tuple[Client, Path]) -> None:

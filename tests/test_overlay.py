@@ -31,9 +31,7 @@ def encode(pixels: np.ndarray) -> Mask:
 def record_of(scene: Scene) -> Record:
     """A scene's truth as a record."""
     objects = [
-        ObjectMask(
-            box=thing.box, mask=encode(thing.mask), area=int(thing.mask.sum()), phrase=thing.phrase, score=0.9
-        )
+        ObjectMask(box=thing.box, mask=encode(thing.mask), area=int(thing.mask.sum()), phrase=thing.phrase, score=0.9)
         for thing in scene.objects
     ]
     return Record(
@@ -45,9 +43,7 @@ def record_of(scene: Scene) -> Record:
         regions=[Region(box=thing.box, phrase=thing.phrase, match=0.97) for thing in scene.objects],
         objects=objects,
         text=[TextLine(box=sign.box, text=sign.text, score=0.9) for sign in scene.signs],
-        description=Description(
-            text=scene.caption, sentences=[Sentence(text=scene.caption, evidence=["caption"])]
-        ),
+        description=Description(text=scene.caption, sentences=[Sentence(text=scene.caption, evidence=["caption"])]),
     )
 
 
@@ -112,9 +108,7 @@ def test_masks_are_translucent() -> None:
 def test_what_was_dropped_is_dashed_and_duplicates_are_left_out() -> None:
     def drawn(reason: str) -> Image.Image:
         region = Region(box=(100, 100, 500, 500), phrase="a ghost", match=0.1, kept=False, reason=reason)
-        record = Record(
-            key="k", image=ImageReference(uri="u", size=1), width=640, height=640, regions=[region]
-        )
+        record = Record(key="k", image=ImageReference(uri="u", size=1), width=640, height=640, regions=[region])
         return draw_overlay(Image.new("RGB", (640, 640), "white"), record)
 
     blank = Image.new("RGB", (640, 640), "white")
@@ -142,8 +136,6 @@ def test_any_size_and_any_box_can_be_drawn(size: tuple[int, int]) -> None:
 
 
 def test_a_failed_record_says_so() -> None:
-    record = Record(key="k", image=ImageReference(uri="u", size=1)).failed(
-        "captioner", "OSError", "no such file"
-    )
+    record = Record(key="k", image=ImageReference(uri="u", size=1)).failed("captioner", "OSError", "no such file")
     picture = draw_overlay(Image.new("RGB", (640, 480)), record)
     assert picture.height > 480

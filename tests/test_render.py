@@ -42,9 +42,7 @@ def record() -> Record:
         ],
         objects=[],
         text=[TextLine(box=(0, 0, 9, 9), text="OPEN\x1b[31m", score=0.5)],
-        description=Description(
-            text="A dog.", sentences=[Sentence(text="A dog.", evidence=["caption", "regions/1"])]
-        ),
+        description=Description(text="A dog.", sentences=[Sentence(text="A dog.", evidence=["caption", "regions/1"])]),
         seconds={"captioner": 0.25, "ocr": 0.5},
     )
 
@@ -103,10 +101,7 @@ def test_jobs_in_a_table_and_in_lines() -> None:
 
 def test_failures_in_lines() -> None:
     note = FailureNote(stage="index", error_type="ReadError", detail="cut\x07off")
-    assert (
-        render.failure_line(FailureRow(shard="a.tar", key=None, failure=note))
-        == "a.tar: index: ReadError: cut off"
-    )
+    assert render.failure_line(FailureRow(shard="a.tar", key=None, failure=note)) == "a.tar: index: ReadError: cut off"
     assert render.failure_line(FailureRow(shard="a.tar", key="k", failure=note)).startswith("a.tar k: ")
 
 

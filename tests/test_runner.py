@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import redis
 
 from strata.jobs import Jobs
 from strata.schemas import JobStatus
@@ -64,7 +65,10 @@ def test_a_bad_image_is_a_failed_row_and_its_neighbours_are_whole(jobs: Jobs, tm
     counts = jobs.view(job.id).request_counts
     assert (counts.total, counts.succeeded, counts.failed) == (5, 2, 3)
     failures = [
-        record.failure for chunk in job_chunks(jobs, job.id) for record in jobs.store.read_records(chunk) if record.failure
+        record.failure
+        for chunk in job_chunks(jobs, job.id)
+        for record in jobs.store.read_records(chunk)
+        if record.failure
     ]
     assert all(failure.detail and failure.stage for failure in failures)
 
@@ -182,16 +186,18 @@ def test_a_stopped_worker_gives_its_chunks_back_at_once(jobs: Jobs, tmp_path: Pa
     assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(20)}
 
 
-def test_a_redis_that_comes_back_is_gone_on_with(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_comes_back_is_gone_on_with(jobs: Jobs, tmp_path: Path, valkey_url: str) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 40)])
     with FakeMachine(jobs, seconds=0.02, lease_seconds=0.5) as machine:
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
         while not jobs.view(job.id).groups["vision"].chunks:
             time.sleep(0.01)
-        jobs.broker.redis.config_set("maxclients", 1)
-        jobs.broker.redis.client_kill_filter(_type="normal", skipme=True)
-        time.sleep(0.5)
-        jobs.broker.redis.config_set("maxclients", 10_000)
+        with redis.Redis.from_url(valkey_url, single_connection_client=True) as admin:
+            admin.config_set("maxclients", 1)
+            admin.client_kill_filter(_type="normal", skipme=True)
+            time.sleep(0.5)
+            admin.config_set("maxclients", 10_000)
+        time.sleep(1.5)  # pauses of those that wait for it
         wait_for_end(jobs, job.id)
     assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(20)}
     assert machine.llm.images >= 20

@@ -47,9 +47,7 @@ def work(settings: Settings, groups: list[str], profile_name: str) -> None:
     if unknown := set(groups) - set(GROUPS):
         raise StrataExit(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", USAGE)
     if settings.redis_url is None:
-        raise StrataExit(
-            "a worker needs REDIS_URL (`strata serve` starts its own workers)", REDIS_UNREACHABLE
-        )
+        raise StrataExit("a worker needs REDIS_URL (`strata serve` starts its own workers)", REDIS_UNREACHABLE)
     quiet_libraries(settings.threads)
     jobs = Jobs(Broker(settings.redis_url), Store(settings.store_uri))
     profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))
@@ -61,9 +59,7 @@ def work(settings: Settings, groups: list[str], profile_name: str) -> None:
         loops = [_loop(group, jobs, leases, settings, profile_of, profile_name) for group in groups]
         leases.announce()
         log.info("worker %s is ready for %s", name, ", ".join(groups))
-        threads = [
-            threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops
-        ]
+        threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from PIL import Image
-from strata.sources import IndexRow, read_images
 
 from strata.chunks import Chunk
 from strata.images import ImageError, decode
 from strata.profiles import Profile, ProfileError
 from strata.records import ImageReference, Record, Status
+from strata.sources import IndexRow, read_images
 from strata.store import Store
 
 
@@ -52,9 +52,7 @@ class PipelineCache:
         profile = self.profile_of(name)
         own = profile.fingerprint(group)
         if fingerprint not in (None, own):
-            raise ProfileError(
-                f"profile {name!r} is {own} here and {fingerprint} in the job: versions differ"
-            )
+            raise ProfileError(f"profile {name!r} is {own} here and {fingerprint} in the job: versions differ")
         if own not in self._loaded:
             pipeline = self._build(profile)
             pipeline.load()

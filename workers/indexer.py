@@ -7,12 +7,13 @@ import threading
 from dataclasses import asdict
 
 import redis
-from strata.sources import SourceError, index_shard, shard_identity
 
 from strata.broker import Claim
 from strata.chunks import Chunk
-from strata.jobs import Jobs, ShardSummary
+from strata.jobs import Jobs
 from strata.records import FailureNote
+from strata.requests import ShardSummary
+from strata.sources import SourceError, index_shard, shard_identity
 from workers.leases import Leases
 
 log = logging.getLogger(__name__)

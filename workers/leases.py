@@ -6,7 +6,6 @@ finishes, and its result counts for nothing (the part it wrote is the same).
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -14,8 +13,8 @@ from collections.abc import Iterable
 
 import redis
 
-from strata import keys
 from strata.broker import Broker, Claim
+from strata.heartbeats import Heartbeat, Heartbeats
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +24,7 @@ class Leases:
 
     def __init__(self, broker: Broker, name: str, groups: Iterable[str], lease_seconds: float) -> None:
         self.broker, self.name, self.groups, self.seconds = broker, name, list(groups), lease_seconds
+        self._heartbeats = Heartbeats(broker.redis)
         self._ready = False
         self._held: dict[str, Claim] = {}
         self._lock = threading.Lock()
@@ -75,11 +75,6 @@ class Leases:
             if not self.broker.renew(claim, self.name):
                 log.warning("chunk %s was taken over by another worker", claim.chunk.id)
                 self.release(claim)
-        beat = {
-            "name": self.name,
-            "pid": os.getpid(),
-            "groups": self.groups,
-            "ready": self._ready,
-            "chunks": [claim.chunk.to_fields() for claim in claims],
-        }
-        self.broker.redis.set(keys.worker(self.name), json.dumps(beat), px=round(self.seconds * 1000))
+        chunks = [claim.chunk for claim in claims]
+        beat = Heartbeat(name=self.name, pid=os.getpid(), groups=self.groups, ready=self._ready, chunks=chunks)
+        self._heartbeats.tell(beat, self.seconds)

@@ -1,0 +1,56 @@
+"""What routes are given: the settings, the broker, the store, the jobs, a known job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request
+
+from app.problems import ProblemError
+from strata.broker import Broker
+from strata.jobs import Jobs, UnknownJob
+from strata.profiles import Profile, ProfileError, load_profile
+from strata.schemas import JobView
+from strata.settings import Settings
+from strata.store import Store
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the application is composed of."""
+
+    settings: Settings
+    broker: Broker
+    store: Store
+    jobs: Jobs
+
+    def profile(self, name: str | None) -> Profile:
+        """A profile by name, or the default one. Raises ProblemError."""
+        try:
+            return load_profile(name or self.settings.profile, self.settings.profiles_dir)
+        except ProfileError as error:
+            raise ProblemError("unknown-profile", str(error)) from error
+
+
+def services(request: Request) -> Services:
+    """The application's services."""
+    return cast(Services, request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(services)]
+
+
+def _settings(given: ServicesDep) -> Settings:
+    return given.settings
+
+
+def _known_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> JobView:
+    try:
+        return given.jobs.view(job_id)
+    except UnknownJob as error:
+        raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+KnownJob = Annotated[JobView, Depends(_known_job)]

@@ -1,0 +1,174 @@
+"""The types of problems. Names are part of the API: they are added, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """One type of problem: its name (the last part of its URI), status, title, and what to do about it."""
+
+    name: str
+    status: int
+    title: str
+    text: str
+
+    @property
+    def uri(self) -> str:
+        """The problem's `type`, relative to the service."""
+        return f"/problems/{self.name}"
+
+    def page(self) -> str:
+        """The text served at its URI, the same as in docs/problems.md."""
+        return f"## {self.name}\n\n**{self.status} {self.title}.** {self.text}\n"
+
+
+_TYPES = (
+    ProblemType(
+        "malformed-request",
+        400,
+        "Malformed request",
+        "The request cannot be parsed, for example a multipart body without a boundary. Send it anew, well-formed.",
+    ),
+    ProblemType(
+        "unauthorized",
+        401,
+        "Unauthorized",
+        "The service asks for an API key and the request has none or another one. "
+        "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+    ),
+    ProblemType("not-found", 404, "Not found", "There is nothing at this address. `/docs` lists what there is."),
+    ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists the jobs there are."),
+    ProblemType(
+        "unknown-record",
+        404,
+        "Unknown record",
+        "The job has no image of this key, or it is not described yet; the detail says which.",
+    ),
+    ProblemType(
+        "image-unavailable",
+        404,
+        "Image unavailable",
+        "The record is there, but the bytes of its image are no longer where they were (a shard was moved or deleted).",
+    ),
+    ProblemType(
+        "method-not-allowed",
+        405,
+        "Method not allowed",
+        "The address exists, but not for this method. The header `Allow` names the methods it has.",
+    ),
+    ProblemType(
+        "idempotency-key-in-flight",
+        409,
+        "A request with this Idempotency-Key is in flight",
+        "The first request with this key has not been answered yet. Ask again after `Retry-After` seconds: "
+        "the answer will then be replayed.",
+    ),
+    ProblemType(
+        "body-too-large",
+        413,
+        "Body too large",
+        "The request's body is larger than `STRATA_MAX_BODY_BYTES` (20 MiB if not set). "
+        "Send a smaller image, or put many images in a shard and submit that.",
+    ),
+    ProblemType(
+        "unsupported-media-type",
+        415,
+        "Unsupported media type",
+        "Send `multipart/form-data` with a field `file`, or `application/json`.",
+    ),
+    ProblemType(
+        "invalid-request",
+        422,
+        "Invalid request",
+        "The request can be parsed but is not as the API asks: no image or more than one, JSON that is none, a "
+        "missing, unknown or wrong field, a cursor that is none. `errors` lists every place and what is wrong there.",
+    ),
+    ProblemType(
+        "invalid-image",
+        422,
+        "Invalid image",
+        "The bytes are no image that can be read: empty, another kind of file, cut off, or larger in pixels than "
+        "`STRATA_MAX_PIXELS`. The detail says which.",
+    ),
+    ProblemType(
+        "refused-url",
+        422,
+        "Refused URL",
+        "`image_url` must be http or https, and all addresses of its host must be public (this protects the network "
+        "that the service runs in). `STRATA_PRIVATE_URLS=true` allows private addresses.",
+    ),
+    ProblemType(
+        "image-not-fetched",
+        422,
+        "Image not fetched",
+        "`image_url` could not be fetched: its server did not answer with success within 10 seconds, sent more than "
+        "the largest body, or redirected more than 3 times.",
+    ),
+    ProblemType(
+        "unknown-profile",
+        422,
+        "Unknown profile",
+        "No profile has this name, or it cannot be read. The detail lists those there are.",
+    ),
+    ProblemType(
+        "invalid-shards",
+        422,
+        "Invalid shards",
+        "A shard's path or URI, or a range in it, cannot be understood. A range looks like `{00000..00331}`.",
+    ),
+    ProblemType(
+        "shard-outside-roots",
+        422,
+        "Shard outside the allowed roots",
+        "The service reads shards only below the folders and buckets in `STRATA_SHARD_ROOTS`.",
+    ),
+    ProblemType(
+        "shard-not-found",
+        422,
+        "Shard not found",
+        "Local shards that do not exist; `errors` lists the first of them.",
+    ),
+    ProblemType(
+        "idempotency-key-reused",
+        422,
+        "Idempotency-Key used for another body",
+        "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
+    ),
+    ProblemType(
+        "internal-error",
+        500,
+        "Internal error",
+        "A mistake of the service. Its log has the details; please report them.",
+    ),
+    ProblemType(
+        "redis-unavailable",
+        503,
+        "Redis unavailable",
+        "The queue cannot be reached. Nothing is lost, and the service recovers by itself when Redis is back: "
+        "ask again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "not-ready",
+        503,
+        "Not ready",
+        "`/readyz` says what is missing: Redis, a store that can be written, or a ready worker for each group.",
+    ),
+)
+
+PROBLEMS: dict[str, ProblemType] = {kind.name: kind for kind in _TYPES}
+
+
+def document() -> str:
+    """docs/problems.md; `python -m app.problem_types > docs/problems.md` writes it."""
+    head = (
+        "# Problems\n\nEvery error of the API is `application/problem+json` (RFC 9457): `type`, `title`, `status`, "
+        "`detail`, and for some `errors`.\n`type` is a stable relative URI, `/problems/NAME`; the service serves the "
+        "text below at it. `title` and\n`detail` are for people and may change.\n"
+    )
+    return "\n".join([head, *(kind.page() for kind in _TYPES)])
+
+
+if __name__ == "__main__":
+    print(document(), end="")

@@ -1,0 +1,52 @@
+"""`POST /v1/batches`: many shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+
+from app.dependencies import Services, ServicesDep
+from app.idempotency import IdempotentRoute
+from app.problems import PROBLEM_RESPONSES, ProblemError
+from strata.schemas import BatchRequest, JobView
+from strata.sources import OutsideRoots, SourceError, check_roots, expand
+
+router = APIRouter(route_class=IdempotentRoute)
+
+TOLD = 20  # missing shards that are named
+
+
+@router.post("/batches", status_code=202, responses=PROBLEM_RESPONSES)
+def submit_shards(
+    body: BatchRequest,
+    given: ServicesDep,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobView:
+    """Describe the images of shards. Answers at once; the shards are read by the workers."""
+    profile = given.profile(body.profile)
+    shards = _shards(body.input.shards, given)
+    _refuse_missing(shards)
+    job = given.jobs.create("batch", shards, profile, body.priority, body.metadata)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return given.jobs.view(job.id)
+
+
+def _shards(patterns: list[str], given: Services) -> list[str]:
+    try:
+        return [check_roots(uri, given.settings.shard_roots) for uri in expand(patterns)]
+    except OutsideRoots as error:
+        raise ProblemError("shard-outside-roots", str(error)) from error
+    except SourceError as error:
+        raise ProblemError("invalid-shards", str(error)) from error
+
+
+def _refuse_missing(shards: list[str]) -> None:
+    """Local shards only: a look into a bucket takes too long for an answer at once."""
+    missing = [shard for shard in shards if "://" not in shard and not Path(shard).exists()]
+    if missing:
+        errors = [{"type": "missing", "location": [shard], "message": "no such shard"} for shard in missing[:TOLD]]
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ProblemError("shard-not-found", f"no such shard: {missing[0]}{more}", errors)

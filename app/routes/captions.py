@@ -1,0 +1,91 @@
+"""`POST /v1/captions`: one image."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Header, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.dependencies import Services, ServicesDep
+from app.idempotency import IdempotentRoute
+from app.prefer import record_of, wait_of
+from app.problems import PROBLEM_RESPONSES, ProblemError
+from app.uploads import Upload, read_upload
+from strata.images import ImageError, decode
+from strata.records import Record
+from strata.requests import JobRequest
+from strata.schemas import CaptionBody, JobView
+
+router = APIRouter(route_class=IdempotentRoute)
+
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "file": {
+            "type": "string",
+            "contentMediaType": "application/octet-stream",
+            "description": "the image",
+        },
+        "alt_text": {"type": "string", "maxLength": 4096},
+        "profile": {"type": "string"},
+    },
+}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": _FORM},
+            "application/json": {"schema": CaptionBody.model_json_schema()},
+        },
+    }
+}
+
+
+@router.post(
+    "/captions",
+    status_code=202,
+    response_model=None,
+    responses={
+        200: {"model": Record, "description": "The record, done within the time of `Prefer: wait=N`"},
+        202: {"model": JobView, "description": "The job; `Location` is where to look"},
+        **PROBLEM_RESPONSES,
+    },
+    openapi_extra=_BODY,
+)
+async def caption_image(
+    request: Request,
+    given: ServicesDep,
+    prefer: Annotated[list[str] | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> Response:
+    """Describe one image, sent as multipart `file`, as base64, or by URL."""
+    upload = await read_upload(request, given.settings)
+    job = await run_in_threadpool(_submit, given, upload)
+    wait = wait_of(prefer or [])
+    headers = {"Location": f"/v1/jobs/{job.id}"}
+    if wait is not None:
+        headers["Preference-Applied"] = f"wait={wait:g}"
+        record = await record_of(given.jobs, job, wait)
+        if record is not None:
+            headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
+            return _json(record, 200, headers)
+    return _json(await run_in_threadpool(given.jobs.view, job.id), 202, headers)
+
+
+def _submit(given: Services, upload: Upload) -> JobRequest:
+    """Refuse what is no image before anything is kept of it."""
+    profile = given.profile(upload.profile)
+    try:
+        decode(upload.data, given.settings.max_pixels)
+    except ImageError as error:
+        errors = [{"type": error.kind, "location": ["body", "file"], "message": error.detail}]
+        raise ProblemError("invalid-image", str(error), errors) from error
+    return given.jobs.create_image(upload.data, upload.alt_text, profile)
+
+
+def _json(answer: Record | JobView, status: int, headers: dict[str, str]) -> Response:
+    return Response(answer.model_dump_json(), status, headers, media_type="application/json")

@@ -1,0 +1,82 @@
+"""`/v1/jobs`: where jobs stand, their results, and their end."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Response
+
+from app.dependencies import KnownJob, Services, ServicesDep
+from app.problems import PROBLEM_RESPONSES, ProblemError
+from strata.results import BadCursor, Results
+from strata.schemas import JobPage, JobView
+
+router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
+
+NDJSON = "application/x-ndjson"
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {NDJSON: {"schema": {"type": "string"}}}, "description": "One JSON object a line"}
+}
+
+CursorQuery = Annotated[str | None, Query(max_length=200, description="where to go on; from the link `next`")]
+LimitQuery = Annotated[int, Query(ge=1, le=2000, description="rows in one answer")]
+
+
+@router.get("")
+def list_jobs(
+    given: ServicesDep,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    cursor: CursorQuery = None,
+) -> JobPage:
+    """All jobs, newest first."""
+    views, following = given.jobs.page(limit, cursor)
+    if following:
+        response.headers["Link"] = _next_link("/v1/jobs", following, limit)
+    return JobPage(jobs=views, next=following)
+
+
+@router.get("/{job_id}")
+def show_job(job: KnownJob) -> JobView:
+    """Where a job stands."""
+    return job
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job: KnownJob, given: ServicesDep) -> JobView:
+    """Cancel a job. What is computed stays; a job that has ended stays as it ended."""
+    return given.jobs.cancel(job.id)
+
+
+@router.get("/{job_id}/results", response_class=Response, responses=_LINES)
+def list_results(job: KnownJob, given: ServicesDep, limit: LimitQuery = 500, cursor: CursorQuery = None) -> Response:
+    """The job's records as JSON Lines, in order of shard and place in it.
+
+    While the job runs, the last link `next` leads to where the rows so far end: the page behind it may be empty, and
+    fills later. There is no link `next` when nothing more can come.
+    """
+    return _lines(given, job, limit, cursor, "results")
+
+
+@router.get("/{job_id}/failures", response_class=Response, responses=_LINES)
+def list_failures(job: KnownJob, given: ServicesDep, limit: LimitQuery = 500, cursor: CursorQuery = None) -> Response:
+    """The job's failed images and shards, with their reasons, paged as the results are."""
+    return _lines(given, job, limit, cursor, "failures")
+
+
+def _lines(given: Services, job: JobView, limit: int, cursor: str | None, name: str) -> Response:
+    # the status was read before the summaries and parts, so a final job's are all seen
+    request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
+    try:
+        page = Results(request, summaries, given.store, job.status.final).page(cursor, limit, name == "failures")
+    except BadCursor as error:
+        errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
+        raise ProblemError("invalid-request", str(error), errors) from error
+    text = "".join(f"{row.model_dump_json()}\n" for row in page.rows)
+    headers = {"Link": _next_link(f"/v1/jobs/{job.id}/{name}", page.next, limit)} if page.next else {}
+    return Response(text, headers=headers, media_type=NDJSON)
+
+
+def _next_link(path: str, cursor: str, limit: int) -> str:
+    return f'<{path}?{urlencode({"limit": limit, "cursor": cursor})}>; rel="next"'

@@ -1,0 +1,92 @@
+"""`/v1/records`: one image's record, its bytes, and its layers drawn on it."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from app.dependencies import KnownJob, Services, ServicesDep
+from app.overlay import draw_overlay
+from app.problems import PROBLEM_RESPONSES, ProblemError
+from strata.images import ImageError, decode
+from strata.records import ImageReference, Record
+from strata.results import Results
+from strata.schemas import JobView
+from strata.sources import read_images
+
+router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
+
+KeyPath = Annotated[str, Path(min_length=1, max_length=1024)]
+_MAGIC = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG": "image/png",
+    b"GIF8": "image/gif",
+    b"II*\0": "image/tiff",
+    b"MM\0*": "image/tiff",
+    b"BM": "image/bmp",
+}
+# bytes that somebody uploaded are shown, never run
+_SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+
+
+@router.get(
+    "/{key:path}/image",
+    response_class=Response,
+    responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
+)
+def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+    """The image's own bytes."""
+    data = _bytes_of(_record(given, job, key).image)
+    return Response(data, media_type=_media_type(data), headers=_SAFE)
+
+
+@router.get(
+    "/{key:path}/overlay.png",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "A picture"}},
+)
+def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+    """The image with its layers drawn on it."""
+    record = _record(given, job, key)
+    try:
+        image = decode(_bytes_of(record.image), given.settings.max_pixels)
+    except ImageError as error:
+        raise ProblemError("invalid-image", str(error)) from error
+    file = io.BytesIO()
+    draw_overlay(image, record).save(file, "PNG")
+    return Response(file.getvalue(), media_type="image/png")
+
+
+@router.get("/{key:path}")
+def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
+    """One image's record."""
+    return _record(given, job, key)
+
+
+def _record(given: Services, job: JobView, key: str) -> Record:
+    request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
+    found = Results(request, summaries, given.store, job.status.final).find(key)
+    if found is None:
+        waits = len(summaries) < len(request.shards) and not job.status.final
+        hint = "; not all its shards are indexed yet" if waits else ""
+        raise ProblemError("unknown-record", f"job {job.id} has no image with the key {key[:200]!r}{hint}")
+    chunk, row = found
+    try:
+        return given.store.read_record(chunk, row)
+    except FileNotFoundError as error:
+        raise ProblemError("unknown-record", f"the image {key[:200]!r} is not described yet") from error
+
+
+def _bytes_of(reference: ImageReference) -> bytes:
+    (data,) = read_images([reference])
+    if isinstance(data, Exception):
+        raise ProblemError("image-unavailable", f"{reference.uri}: {' '.join(str(data).split())[:300]}") from data
+    return data
+
+
+def _media_type(data: bytes) -> str:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "application/octet-stream")

@@ -1,0 +1,39 @@
+"""The API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from app.dependencies import services
+from app.problems import ProblemError
+
+_bearer = HTTPBearer(auto_error=False)
+_header = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+
+def check_key(request: Request) -> None:
+    """Let a request through if no key is configured, or if it carries the key. Raises ProblemError."""
+    wanted = services(request).settings.api_key
+    if not wanted:
+        return
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    given = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", ""))
+    # Starlette reads headers as Latin-1. Both are always compared, in constant time, so that the answer's delay
+    # tells nothing of the key
+    matches = [hmac.compare_digest(text.encode("latin-1"), wanted.encode()) for text in given]
+    if not any(matches):
+        detail = "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+        raise ProblemError("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def require_key(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    header: Annotated[str | None, Depends(_header)],
+) -> None:
+    """`check_key` as a dependency; the other parameters tell OpenAPI of the two ways to send a key."""
+    check_key(request)

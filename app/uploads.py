@@ -1,0 +1,103 @@
+"""One image out of a request: a multipart field, base64 in JSON, or a URL to fetch."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from app.fetching import fetch
+from app.problems import ProblemError, invalid_request
+from strata.schemas import CaptionBody
+from strata.settings import Settings
+
+FIELDS = ("file", "alt_text", "profile")
+MAX_TEXT = 4096  # characters of alt_text, as CaptionBody has it
+_HELP = "send multipart/form-data with one field `file`, or JSON with `image_url` or `image_base64`"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image as it came, not decoded yet."""
+
+    data: bytes
+    alt_text: str | None
+    profile: str | None
+
+
+async def read_upload(request: Request, settings: Settings) -> Upload:
+    """The request's one image. Raises ProblemError."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        upload = await _from_form(request)
+    elif media_type == "application/json":
+        upload = await _from_json(await request.body(), settings)
+    elif not await request.body():
+        raise ProblemError("invalid-request", f"no image: {_HELP}", [])
+    else:
+        raise ProblemError("unsupported-media-type", f"{media_type or 'no media type'}: {_HELP}")
+    if not upload.data:
+        raise ProblemError("invalid-image", "the image is empty (0 bytes)")
+    return upload
+
+
+async def _from_form(request: Request) -> Upload:
+    try:
+        form = await request.form(max_files=8, max_fields=8, max_part_size=2**16)
+    except HTTPException:
+        raise
+    except Exception as error:  # python-multipart has many ways to say that a body is none
+        raise HTTPException(400, f"the multipart body cannot be parsed: {error}") from error
+    unknown = sorted(set(form) - set(FIELDS))
+    if unknown:
+        raise _invalid(unknown[0], f"unknown field; there are {', '.join(FIELDS)}")
+    files = form.getlist("file")
+    if len(files) != 1:
+        raise _invalid("file", f"{len(files) or 'no'} images; exactly one is taken. {_HELP}")
+    (file,) = files
+    if not isinstance(file, UploadFile):
+        raise _invalid("file", "a text, not a file; give the field a filename")
+    return Upload(await file.read(), _text(form, "alt_text") or None, _text(form, "profile") or None)
+
+
+def _text(form: FormData, name: str) -> str:
+    values = form.getlist(name)
+    if len(values) > 1 or not all(isinstance(value, str) for value in values):
+        raise _invalid(name, "one text is taken")
+    text = "".join(value for value in values if isinstance(value, str))
+    if len(text) > MAX_TEXT:
+        raise _invalid(name, f"longer than {MAX_TEXT} characters")
+    return text
+
+
+async def _from_json(body: bytes, settings: Settings) -> Upload:
+    try:
+        given = CaptionBody.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_request(error.errors(include_url=False, include_input=False)) from error
+    if (given.image_url is None) == (given.image_base64 is None):
+        raise _invalid("image_url", "exactly one of image_url and image_base64 is taken")
+    if given.image_url is not None:
+        data = await fetch(given.image_url, settings.private_urls, settings.max_body_bytes)
+    else:
+        data = _from_base64(given.image_base64 or "")
+    return Upload(data, given.alt_text or None, given.profile or None)
+
+
+def _from_base64(text: str) -> bytes:
+    head, comma, rest = text.partition(",")
+    payload = rest if comma and head.startswith("data:") else text
+    try:
+        return base64.b64decode("".join(payload.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _invalid("image_base64", f"no base64: {error}") from error
+
+
+def _invalid(field: str, message: str) -> ProblemError:
+    errors = [{"type": "value_error", "location": ["body", field], "message": message}]
+    return ProblemError("invalid-request", f"{field}: {message}", errors)

@@ -1,0 +1,98 @@
+"""The service over fake pipelines, for tests of the API: real Valkey, real runner, real scheduler."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app.main import create_app
+from strata.broker import Broker
+from strata.jobs import Jobs
+from strata.settings import Settings
+from strata.store import Store
+from tests.fakes import FAKE_PROFILE, FakeMachine
+
+MAX_BODY = 200_000
+Answer = Any  # the client's response class is httpx2's or httpx's, as Starlette finds them
+
+
+@dataclass
+class Service:
+    """A running service: its client, and what stands behind it."""
+
+    client: TestClient
+    settings: Settings
+    jobs: Jobs
+    machine: FakeMachine | None
+
+    def caption(self, data: bytes, wait: float | None = 20, **fields: str) -> Answer:
+        """POST one image as multipart."""
+        headers = {"Prefer": f"wait={wait:g}"} if wait is not None else {}
+        return self.client.post("/v1/captions", files={"file": ("a.jpg", data)}, data=fields, headers=headers)
+
+    def submit(self, *shards: str, **more: Any) -> Answer:
+        """POST shards."""
+        return self.client.post("/v1/batches", json={"input": {"shards": list(shards)}, **more})
+
+
+@contextmanager
+def running_service(broker: Broker, folder: Path, workers: bool = True, **changes: Any) -> Iterator[Service]:
+    """A service whose shards lie in folder/shards, with fake workers or none."""
+    profiles, shards = folder / "profiles", folder / "shards"
+    for made in (profiles, shards):
+        made.mkdir(exist_ok=True)
+    write_profile(profiles)
+    given: dict[str, Any] = {
+        "data_dir": folder / "data",
+        "shard_roots": [str(shards)],
+        "profiles_dir": profiles,
+        "profile": "fake",
+        "max_body_bytes": MAX_BODY,
+        "max_pixels": 1_000_000,
+    }
+    settings = Settings.model_validate(given | changes)
+    store = Store(settings.store_uri)
+    jobs = Jobs(broker, store)
+    machine = FakeMachine(jobs) if workers else None
+    with TestClient(create_app(settings, broker, store), raise_server_exceptions=False) as client:
+        if machine is None:
+            yield Service(client, settings, jobs, None)
+            return
+        with machine:
+            yield Service(client, settings, jobs, machine)
+
+
+def write_profile(folder: Path) -> None:
+    """The fake profile as TOML."""
+    lines = [f"chunk_size = {FAKE_PROFILE.chunk_size}", f"micro_batch = {FAKE_PROFILE.micro_batch}"]
+    for name, stage in FAKE_PROFILE.stages.items():
+        values = stage.model_dump(exclude={"parameters"})
+        lines += [f"[stages.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    (folder / "fake.toml").write_text("\n".join(lines))
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG of one colour; few bytes however many pixels."""
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def problem(response: Answer, status: int, name: str) -> dict[str, Any]:
+    """The problem that an answer must be."""
+    assert response.status_code == status, response.text[:500]
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["type"] == f"/problems/{name}", body
+    assert body["status"] == status
+    assert body["title"] and body["detail"]
+    assert "Traceback" not in response.text
+    return body

@@ -1,0 +1,70 @@
+"""Whatever the OpenAPI document allows, and much that it does not, gets an answer that is no server error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import jpeg, wait_for_end
+from tests.service import Service
+
+EXAMPLES = 15
+OPERATIONS = [
+    ("POST", "/v1/captions"),
+    ("POST", "/v1/batches"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/{job_id}"),
+    ("POST", "/v1/jobs/{job_id}/cancel"),
+    ("GET", "/v1/jobs/{job_id}/results"),
+    ("GET", "/v1/jobs/{job_id}/failures"),
+    ("GET", "/v1/jobs/{job_id}/events"),
+    ("GET", "/v1/records/{job_id}/{key}"),
+    ("GET", "/v1/records/{job_id}/{key}/image"),
+    ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
+]
+
+
+@pytest.fixture(scope="module")
+def ended_job(idle_service: Service) -> str:
+    """A job that exists, and whose events end."""
+    job = str(idle_service.caption(jpeg(), wait=None).json()["id"])
+    idle_service.client.post(f"/v1/jobs/{job}/cancel")
+    wait_for_end(idle_service.jobs, job)
+    return job
+
+
+def test_the_document_has_every_operation(idle_service: Service) -> None:
+    document = idle_service.client.get("/openapi.json").json()
+    there = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    assert there == {*OPERATIONS, ("GET", "/healthz"), ("GET", "/readyz")}
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_no_request_is_a_server_error(idle_service: Service, ended_job: str, method: str, path: str) -> None:
+    schema: Any = schemathesis.openapi.from_asgi("/openapi.json", idle_service.client.app)
+    operation = schema[path][method]
+    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+    cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in modes))
+
+    @given(case=cases, known=st.booleans())
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case: Any, known: bool) -> None:
+        if known and "job_id" in (case.path_parameters or {}):
+            case.path_parameters["job_id"] = ended_job
+        response = case.call()
+        assert response.status_code < 500, (response.status_code, response.text)
+        if response.status_code >= 400:
+            assert response.headers["content-type"] == ["application/problem+json"]
+
+    check()
