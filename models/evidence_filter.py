@@ -34,9 +34,7 @@ def keep(record: Record, settings: EvidenceSettings) -> Record:
     text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
     regions = _without_duplicates(regions, (), settings.duplicate_iou)
     objects = _without_duplicates(objects, regions, settings.duplicate_iou)
-    return record.model_copy(
-        update={"caption": caption, "regions": regions, "objects": objects, "text": text}
-    )
+    return record.model_copy(update={"caption": caption, "regions": regions, "objects": objects, "text": text})
 
 
 def _judge(entry: Entry, value: float | None, threshold: float, reason: str) -> Entry:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast
 
@@ -76,6 +77,8 @@ class Scheduler:
             except Exception:
                 log.exception("scheduler: a beat failed, the next one tries again")
                 stop.wait(1.0)
+        with suppress(redis.RedisError):
+            self._unlock()
 
     def tick(self) -> None:
         """One beat: take the lock, find jobs, feed them, end those whose counts add up."""
@@ -98,6 +101,11 @@ class Scheduler:
         if self.broker.redis.get(keys.SCHEDULER) != self.name:
             return False
         return bool(self.broker.redis.expire(keys.SCHEDULER, LOCK_SECONDS))
+
+    def _unlock(self) -> None:
+        """Let another process schedule at once rather than when the lock expires."""
+        if self.broker.redis.get(keys.SCHEDULER) == self.name:
+            self.broker.redis.delete(keys.SCHEDULER)
 
     def _recover(self) -> None:
         """Bring back jobs that the store knows as unfinished and Redis does not know, and review all plans."""

@@ -110,7 +110,8 @@ class Runner:
         claims: list[Claim] = []
         if time.monotonic() >= self._overdue:
             claims = self.broker.take_over(self.group.name, self.leases.name, self.leases.seconds)
-            self._overdue = time.monotonic() + min(TAKE_OVER_SECONDS, self.leases.seconds / 4)
+            if not claims:  # where one was left there may be more
+                self._overdue = time.monotonic() + min(TAKE_OVER_SECONDS, self.leases.seconds / 4)
             self.leases.hold(claims)
         claims = claims or self._claim(1, priorities, block)
         return self._open(claims[0]) if claims else None

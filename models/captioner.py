@@ -1,0 +1,152 @@
+"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2 or BLIP-2, always greedy."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field
+from transformers import (
+    AutoProcessor,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    Florence2ForConditionalGeneration,
+)
+
+from models.base import CaptionerStage, CaptionRequest, Parameters
+from models.devices import best_device, best_precision
+from models.weights import locate
+from strata.profiles import StageSettings
+
+Kind = Literal["scene", "crop"]
+KINDS: tuple[Kind, ...] = ("scene", "crop")
+
+
+class CaptionerParameters(Parameters):
+    """Most tokens of an answer, for whole images and for crops.
+
+    30 for crops as Monkey's data was made; a crop that takes more is no phrase.
+    """
+
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
+class _Captioner(CaptionerStage):
+    """What the back ends share: whole images and crops of a batch are one model call each."""
+
+    name: ClassVar[str] = "captioner"
+    parameters: CaptionerParameters
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self._model: Any = None
+        self._processor: Any = None
+
+    def compute(self, batch: Sequence[CaptionRequest]) -> list[str]:
+        """A text for each request, without surrounding space.
+
+        The two kinds go apart: in one call every short phrase would be computed on to the longest caption's end.
+        """
+        texts: dict[int, str] = {}
+        for kind in KINDS:
+            places = [place for place, request in enumerate(batch) if request.kind == kind]
+            if places:
+                images = [batch[place].image for place in places]
+                texts |= zip(places, self._answer(images, kind), strict=True)
+        return [texts[place] for place in range(len(batch))]
+
+    @torch.inference_mode()
+    def _answer(self, images: list[Image.Image], kind: Kind) -> list[str]:
+        inputs = self._inputs(images, kind).to(self._model.device, self._model.dtype)
+        p = self.parameters
+        ids = self._model.generate(
+            **inputs,
+            max_new_tokens=p.scene_tokens if kind == "scene" else p.crop_tokens,
+            num_beams=1,
+            do_sample=False,
+        )
+        return [text.strip() for text in self._processor.batch_decode(self._new(ids, inputs), skip_special_tokens=True)]
+
+    @abstractmethod
+    def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
+        """What `generate` takes, as a BatchFeature."""
+
+    def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
+        """The generated tokens alone, (N, L)."""
+        return ids
+
+
+class FlorenceParameters(CaptionerParameters):
+    """The Florence-2 tasks asked of whole images and of crops."""
+
+    scene_task: str = "<DETAILED_CAPTION>"
+    crop_task: str = "<CAPTION>"
+
+
+class FlorenceCaptioner(_Captioner):
+    """Florence-2 of any size; the demo's bundled model is one."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters: FlorenceParameters = FlorenceParameters.model_validate(settings.parameters)
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor = AutoProcessor.from_pretrained(folder)
+        self._model = _placed(Florence2ForConditionalGeneration, folder)
+        # a beam search's default; greedy, it would forbid a second "to the left of the"
+        self._model.generation_config.no_repeat_ngram_size = None
+
+    def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
+        task = self.parameters.scene_task if kind == "scene" else self.parameters.crop_task
+        return self._processor(images=images, text=[task] * len(images), return_tensors="pt")
+
+
+class Blip2Parameters(CaptionerParameters):
+    """What the answer goes on from, for whole images and for crops; empty as in BLIP-2's own captioning."""
+
+    scene_prompt: str = ""
+    crop_prompt: str = ""
+
+
+class Blip2Captioner(_Captioner):
+    """BLIP-2 with a decoder-only or an encoder-decoder language model (OPT, Flan-T5)."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters: Blip2Parameters = Blip2Parameters.model_validate(settings.parameters)
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor = Blip2Processor.from_pretrained(folder)
+        self._model = _placed(Blip2ForConditionalGeneration, folder)
+        # processors saved before transformers 4.47 do not carry it
+        self._processor.num_query_tokens = self._model.config.num_query_tokens
+
+    def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
+        prompt = self.parameters.scene_prompt if kind == "scene" else self.parameters.crop_prompt
+        text = [prompt] * len(images) if prompt else None  # without a prompt the model begins by itself
+        return self._processor(images=images, text=text, return_tensors="pt")
+
+    def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
+        config = self._model.config
+        if config.text_config.is_encoder_decoder:
+            return ids
+        # a decoder-only model repeats what it was given: image tokens, then the prompt or one opening token
+        given = inputs["input_ids"].shape[1] if "input_ids" in inputs else config.num_query_tokens + 1
+        return ids[:, given:]
+
+
+def _placed(model_class: Any, folder: Path) -> Any:
+    """The model, ready; in single precision on a CPU, where half, in which weights may be stored, is slow or lost."""
+    return model_class.from_pretrained(folder, dtype=best_precision()).to(best_device()).eval()
+
+
+BACKENDS: dict[str, type[CaptionerStage]] = {"florence2": FlorenceCaptioner, "blip2": Blip2Captioner}

@@ -1,0 +1,127 @@
+"""OCR: lines of text with their boxes, by PP-OCR through rapidocr and onnxruntime.
+
+The small PP-OCRv6 models lie in rapidocr's wheel, so nothing is downloaded. The angle classifier is left out: it
+turns lines that stand on their head, and costs a third model call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import rapidocr
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field
+
+from models.base import OcrStage, Parameters, ReadLine, WeightsMissing
+from models.devices import cpu_threads
+from models.weights import locate
+from strata.profiles import StageSettings
+from strata.records import Box
+
+MOST_ENLARGED = 4.0
+
+
+class OcrParameters(Parameters):
+    """The OCR's parameters in a profile.
+
+    detector, recognizer: file names of the two ONNX models. short_side: smaller images are enlarged, at most
+    MOST_ENLARGED times, until their short side has so many pixels: that finds small letters and costs time.
+    long_side: larger images are shrunk to it. box_score: least mean probability of text inside a line's outline.
+    """
+
+    detector: str = "PP-OCRv6_det_small.onnx"
+    recognizer: str = "PP-OCRv6_rec_small.onnx"
+    short_side: int = Field(default=320, ge=32)
+    long_side: int = Field(default=1600, ge=32)
+    box_score: float = Field(default=0.5, ge=0, le=1)
+
+
+class RapidOcr(OcrStage):
+    """PP-OCR's detector and recognizer. Images one by one, all lines of an image in one recognizer call."""
+
+    name: ClassVar[str] = "ocr"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters = OcrParameters.model_validate(settings.parameters)
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = self._folder()
+        files = [folder / self.parameters.detector, folder / self.parameters.recognizer]
+        for file in files:
+            if not file.is_file():
+                raise WeightsMissing(f"the OCR's model {file} is missing; install rapidocr again")
+        self._engine: Any = rapidocr.RapidOCR(params=self._engine_parameters(*files))
+        self.compute([_warm_up_image()])  # rapidocr opens its models on first use: do it now, and fail now
+
+    def _folder(self) -> Path:
+        """Where the models lie: in the installed wheel, or wherever the settings say."""
+        if not self.settings.model.startswith("builtin:"):
+            return locate(self.settings)
+        return Path(rapidocr.__file__).parent / "models"
+
+    def _engine_parameters(self, detector: Path, recognizer: Path) -> dict[str, Any]:
+        chosen = self.parameters
+        return {
+            "Global.log_level": "critical",
+            "Global.use_cls": False,
+            "Global.use_preprocess_img": False,
+            "Global.text_score": 0.0,  # low scores are the pipeline's to drop, with the reason
+            "Det.model_path": str(detector),
+            "Det.limit_type": "max",
+            "Det.limit_side_len": 2 * chosen.long_side,  # the images are sized here: see working_size
+            "Det.box_thresh": chosen.box_score,
+            "Rec.model_path": str(recognizer),
+            "Rec.rec_batch_num": 16,
+            "EngineConfig.onnxruntime.intra_op_num_threads": cpu_threads(),
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+
+    def compute(self, batch: Sequence[Image.Image]) -> list[list[ReadLine]]:
+        """The lines of each image, from top to bottom."""
+        return [self._read(image) for image in batch]
+
+    def _read(self, image: Image.Image) -> list[ReadLine]:
+        chosen = self.parameters
+        size = working_size(image.size, chosen.short_side, chosen.long_side)
+        rgb = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+        answer = self._engine(np.ascontiguousarray(rgb[:, :, ::-1]))  # rapidocr takes arrays as OpenCV's BGR
+        if answer.boxes is None or answer.txts is None:
+            return []
+        scale = np.array([image.width / size[0], image.height / size[1]])
+        return [
+            ReadLine(text.strip(), min(1.0, float(score)), enclosing_box(polygon * scale, image.size))
+            for polygon, text, score in zip(answer.boxes, answer.txts, answer.scores, strict=True)
+            if text.strip()
+        ]
+
+
+def working_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
+    """The width and height, in pixels, at which an image of `size` is read; its shape is kept.
+
+    rapidocr's own limit knows the short side only: a strip of 3×400 pixels would become one of 320×42,667.
+    """
+    scale = min(max(1.0, short_side / min(size)), MOST_ENLARGED, long_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def enclosing_box(polygon: NDArray[np.floating[Any]], size: tuple[int, int]) -> Box:
+    """The upright box around a polygon of (x, y) points, cut to an image of size (width, height) in pixels."""
+    left, top = np.clip(polygon.min(axis=0), 0, size).tolist()
+    right, bottom = np.clip(polygon.max(axis=0), 0, size).tolist()
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _warm_up_image() -> Image.Image:
+    """A picture with two words on it: both models run, each at its usual size."""
+    image = Image.new("RGB", (320, 320), "white")
+    ImageDraw.Draw(image).text((40, 120), "WARM UP", "black", font=ImageFont.load_default(size=48))
+    return image
+
+
+BACKENDS: dict[str, type[OcrStage]] = {"rapidocr": RapidOcr}

@@ -1,0 +1,109 @@
+"""The composer's prompts: a TOML file each, and how a record's notes are written for them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from models.grounding import Fact, Wording
+from models.notes import Note, caption_rest, notes_of
+from models.weights import sha256_of
+from strata.records import Record
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A system message, an optional worked example (notes and answer), and the wording for grounded decoding."""
+
+    system: str
+    example: tuple[str, str] | None
+    wording: Wording | None
+
+    def messages(self, notes: str) -> list[dict[str, str]]:
+        """The chat messages that ask for a description of the notes."""
+        pairs = [("system", self.system)]
+        if self.example:
+            pairs += [("user", self.example[0]), ("assistant", self.example[1])]
+        return [{"role": role, "content": text} for role, text in [*pairs, ("user", notes)]]
+
+
+def load_prompt(name: str, sha256: str) -> Prompt:
+    """Read `models/prompts/NAME.toml`. Raises ValueError if the file is not the one the profile's hash names."""
+    path = FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise ValueError(f"no prompt {name!r}; there are: {', '.join(sorted(p.stem for p in FOLDER.glob('*.toml')))}")
+    if (found := sha256_of(path)) != sha256:
+        raise ValueError(f"prompt {name!r} has changed: its sha256 is {found}, the profile says {sha256}")
+    data = tomllib.loads(path.read_text())
+    example = (data["example_notes"].strip(), data["example_answer"].strip()) if "example_notes" in data else None
+    return Prompt(
+        system=data["system"].strip(),
+        example=example,
+        wording=TypeAdapter(Wording).validate_python(data["wording"]) if "wording" in data else None,
+    )
+
+
+def facts_of(record: Record, limit: int) -> list[Fact]:
+    """What a grounded description of the record tells: its notes, and what only the caption names."""
+    notes = notes_of(record, limit)
+    facts = [Fact(_named(note), note.place) for note in notes]
+    if record.caption and record.caption.kept:
+        facts += [Fact(phrase, lead=lead) for lead, phrase in caption_rest(record.caption.text, notes)]
+    return facts
+
+
+def small_notes(record: Record, limit: int) -> str:
+    """The notes for a small model: a line a fact. Empty if there is none."""
+    facts = facts_of(record, limit)
+    if not facts:
+        return ""
+    lines = [f"- {fact.name}, at the {fact.place}" if fact.place else _lead(fact) for fact in facts]
+    if record.alt_text:
+        lines.insert(0, f"Found beside the words: {' '.join(record.alt_text.split())[:200]}")
+    return "\n".join(lines)
+
+
+def _lead(fact: Fact) -> str:
+    return f"- {fact.lead} {fact.name}" if fact.lead else f"- {fact.name}"
+
+
+def full_notes(record: Record, limit: int) -> str:
+    """The notes for a model that follows instructions, in sections; those without content are left out."""
+    notes = notes_of(record, limit)
+    sections: list[tuple[str, list[str]]] = []
+    if record.caption and record.caption.kept:
+        sections.append(("Caption of the whole picture:", [record.caption.text.strip()]))
+    sections.append(("Things and their places:", [f"- {_told(note)}" for note in notes if note.phrases]))
+    read = [f"- {text} ({note.place})" for note in notes for text in map(_quoted, note.texts)]
+    sections.append(("Text that can be read:", read))
+    if not any(lines for _, lines in sections):
+        return ""
+    if record.alt_text:
+        sections.append(("Words found beside the picture:", [" ".join(record.alt_text.split())]))
+    return "\n\n".join("\n".join([title, *lines]) for title, lines in sections if lines)
+
+
+def _told(note: Note) -> str:
+    carries = f", carries the text {' '.join(map(_quoted, note.texts))}" if note.texts else ""
+    return f"{' / '.join(note.phrases)}: {', '.join(filter(None, (note.size, note.place)))}{carries}"
+
+
+def _named(note: Note) -> str:
+    """A note as a noun phrase: 'a large red car', 'a sign that says "OPEN"', 'the word "OPEN"'."""
+    read = " ".join(map(_quoted, note.texts))
+    if not note.phrases:
+        return f"the {'words' if ' ' in read else 'word'} {read}"
+    phrase = note.phrases[0]
+    article, _, noun = phrase.partition(" ")
+    if note.size and noun and article.lower() in ("a", "an"):
+        phrase = f"a {note.size} {noun}"
+    return f"{phrase} that says {read}" if read else phrase
+
+
+def _quoted(text: str) -> str:
+    return '"' + " ".join(text.replace('"', "'").split()) + '"'

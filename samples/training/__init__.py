@@ -1,0 +1,1 @@
+"""Recipes that train the demo's small models from the demo world."""

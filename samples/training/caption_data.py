@@ -1,0 +1,142 @@
+"""What the captioner learns from: scenes with their captions, and crops of single things with their phrases.
+
+Crops imitate what a pipeline hands the captioner: all pixels outside of a mask painted white, cut to a box,
+where neither mask nor box is quite right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from samples.scenes import HELD_OUT_SEED, Scene, SceneObject, SceneOptions, make_scene
+from samples.sprites import COLOURS, KNOWN
+from samples.training.tokenizer import MEAN, STD
+
+CLASSES: tuple[str, ...] = ("", *(sprite.name for sprite in KNOWN), "sign")  # 0: nothing there
+# Captions of crowded scenes are the hard ones; the share of scenes by their number of objects, 0 to 6.
+OBJECT_SHARES = (0.08, 0.10, 0.12, 0.14, 0.17, 0.19, 0.20)
+JPEG_SHARE = 0.3  # scenes reach the service as JPEG files
+COVER = 0.25  # of a cell: the least a thing must fill to be called there
+UNKNOWN = -100
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image, what is to be said of it, and the things whose masks lie in it."""
+
+    image: Image.Image
+    text: str
+    things: tuple[SceneObject, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DenseTargets:
+    """What is in each of G×G cells: classes and colours (N, G, G), boxes (N, 4, G, G).
+
+    `UNKNOWN` marks cells without colour. Boxes are left, top, right and bottom distances from the cell's middle,
+    as fractions of the image's sides.
+    """
+
+    classes: torch.Tensor
+    colours: torch.Tensor
+    boxes: torch.Tensor
+
+
+def draw_samples(rng: np.random.Generator, scenes: int, crops: int) -> tuple[list[Sample], list[Sample]]:
+    """Fresh training samples: whole scenes, and crops out of those same scenes."""
+    drawn = [training_scene(rng) for _ in range(scenes)]
+    whole = [scene_sample(scene) for scene in drawn]
+    whole = [replace(one, image=_recompress(one.image, rng)) if rng.random() < JPEG_SHARE else one for one in whole]
+    sources = [(scene, thing) for scene in drawn for thing in (*scene.objects, *scene.signs)]
+    chosen = rng.choice(len(sources), size=crops, replace=len(sources) < crops)
+    return whole, [crop_sample(*sources[int(index)], rng) for index in chosen]
+
+
+def training_scene(rng: np.random.Generator) -> Scene:
+    """A scene of a training seed, crowded ones more often than by chance."""
+    count = int(rng.choice(len(OBJECT_SHARES), p=OBJECT_SHARES))
+    signs = count > 0 or rng.random() < 0.4
+    return make_scene(int(rng.integers(HELD_OUT_SEED)), SceneOptions(count, count, signs=signs))
+
+
+def scene_sample(scene: Scene) -> Sample:
+    """The whole picture and its caption."""
+    return Sample(scene.image, scene.caption, (*scene.objects, *scene.signs))
+
+
+def crop_sample(scene: Scene, thing: SceneObject, rng: np.random.Generator) -> Sample:
+    """One thing, everything outside of its roughened mask painted white, cut to its roughened box."""
+    left, top, right, bottom = box = _roughen_box(thing.box, scene.image.size, rng)
+    mask = _roughen_mask(thing.mask[top:bottom, left:right], rng)
+    pixels = np.where(mask[..., None], np.asarray(scene.image.crop(box)), 255).astype(np.uint8)
+    x1, y1, x2, y2 = thing.box
+    placed = replace(
+        thing, box=(x1 - left, y1 - top, x2 - left, y2 - top), mask=thing.mask[top:bottom, left:right] & mask
+    )
+    return Sample(Image.fromarray(pixels), thing.phrase, (placed,))
+
+
+def _roughen_box(
+    box: tuple[int, int, int, int], size: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    width, height = box[2] - box[0], box[3] - box[1]
+    grow = rng.uniform(-0.03, 0.1, 4) * (width, height, width, height)
+    left, top = max(0, round(box[0] - grow[0])), max(0, round(box[1] - grow[1]))
+    return left, top, min(size[0], round(box[2] + grow[2])), min(size[1], round(box[3] + grow[3]))
+
+
+def _roughen_mask(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """As it is, dilated, eroded, with a piece missing, or no mask at all."""
+    kind = rng.choice(5, p=(0.35, 0.3, 0.1, 0.1, 0.15))
+    if kind in (1, 2):
+        width = int(rng.choice((3, 5, 7) if kind == 1 else (3, 5)))
+        grown = ImageFilter.MaxFilter(width) if kind == 1 else ImageFilter.MinFilter(width)
+        rough = np.asarray(Image.fromarray(mask).convert("L").filter(grown)) > 0
+        return rough if 2 * rough.sum() > mask.sum() else mask  # erosion eats thin things up
+    if kind == 3:
+        height, width = mask.shape
+        y, x = rng.integers(height), rng.integers(width)
+        mask = mask.copy()
+        mask[y : y + height // 3, x : x + width // 3] = False
+    return np.ones_like(mask) if kind == 4 else mask
+
+
+def _recompress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(70, 96)))
+    return Image.open(buffer).convert("RGB")
+
+
+def pixels_of(samples: Sequence[Sample], side: int) -> torch.Tensor:
+    """Float (N, 3, side, side), squeezed and normalised as the processor does it."""
+    squeezed = [np.asarray(one.image.resize((side, side), Image.Resampling.BICUBIC)) for one in samples]
+    values = torch.from_numpy(np.stack(squeezed)).permute(0, 3, 1, 2).float() / 255
+    return (values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def dense_targets(samples: Sequence[Sample], grid: int) -> DenseTargets:
+    """What each cell of a grid×grid raster over each sample's image shows."""
+    classes = np.zeros((len(samples), grid, grid), np.int64)
+    colours = np.full((len(samples), grid, grid), UNKNOWN, np.int64)
+    boxes = np.zeros((len(samples), 4, grid, grid), np.float32)
+    middles = (np.arange(grid, dtype=np.float32) + 0.5) / grid
+    for n, sample in enumerate(samples):
+        best = np.full((grid, grid), COVER * 255)
+        for thing in sample.things:
+            mask = Image.fromarray(thing.mask).convert("L").resize((grid, grid), Image.Resampling.BOX)
+            here = np.asarray(mask) > best
+            best = np.maximum(best, np.asarray(mask))
+            classes[n][here] = CLASSES.index(thing.name)
+            colours[n][here] = list(COLOURS).index(thing.colour) if thing.colour else UNKNOWN
+            left, right = (np.array(thing.box[0::2]) / sample.image.width).astype(np.float32)
+            top, bottom = (np.array(thing.box[1::2]) / sample.image.height).astype(np.float32)
+            across, down = np.meshgrid(middles, middles)
+            boxes[n][:, here] = np.stack([across - left, down - top, right - across, bottom - down])[:, here]
+    return DenseTargets(torch.from_numpy(classes), torch.from_numpy(colours), torch.from_numpy(boxes))
