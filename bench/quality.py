@@ -21,7 +21,7 @@ from typing import Any
 from sklearn.metrics import roc_auc_score
 
 from models.base import Pair
-from models.evidence_filter import iou
+from models.boxes import iou
 from models.pipeline import build_stages, crop_box
 from samples.scenes import HELD_OUT_SEED, PHRASES, SceneOptions, make_scene
 from samples.service import running_service

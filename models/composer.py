@@ -32,14 +32,14 @@ class TransformersParameters(Parameters):
     """prompt: a file of `models/prompts`, held to prompt_sha256 so that the fingerprint covers its text.
 
     grounded: decode along the notes (for small models, see `models.grounding`) instead of freely.
-    precision: "int8" needs a CPU. max_notes: the notes beyond it, the least trusted, are left out.
+    precision: "int8" runs on the CPU, the others on the GPU if there is one.
+    max_notes: the notes beyond it, the least trusted, are left out.
     """
 
     prompt: str = "small"
     prompt_sha256: str
     grounded: bool = True
     precision: Literal["int8", "float32", "bfloat16"] = "int8"
-    device: str = "cpu"
     max_new_tokens: int = 200
     max_notes: int = 12
 
@@ -71,8 +71,9 @@ class TransformersComposer(ComposerStage):
         precise = torch.bfloat16 if self._parameters.precision == "bfloat16" else torch.float32
         self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
         self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=precise, local_files_only=True)
-        self._model.eval().to(self._parameters.device)
-        if self._parameters.precision == "int8":
+        whole = self._parameters.precision == "int8"
+        self._model.eval().to("cuda" if torch.cuda.is_available() and not whole else "cpu")
+        if whole:
             quantise(self._model.base_model)
         if self._parameters.grounded:
             self._start = self._encode(self._chat("@@").split("@@")[0])
@@ -110,7 +111,7 @@ class TransformersComposer(ComposerStage):
         del records
         chats = [self._chat(prompt) for prompt in prompts]
         inputs = self._tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False)
-        inputs = inputs.to(self._parameters.device)
+        inputs = inputs.to(self._model.device)
         with torch.inference_mode():
             output = self._model.generate(  # type: ignore[operator]  # a mixin that transformers leaves untyped
                 **inputs, do_sample=False, max_new_tokens=self._parameters.max_new_tokens

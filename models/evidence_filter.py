@@ -10,20 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+from models.boxes import iou
 from strata.profiles import EvidenceSettings
-from strata.records import Box, Evidence, ObjectMask, Record, Region
+from strata.records import Evidence, ObjectMask, Record, Region
 
 Entry = TypeVar("Entry", bound=Evidence)
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def keep(record: Record, settings: EvidenceSettings) -> Record:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from models.boxes import area, inside, iou, min_overlap
 from strata.records import Box, Record
 
 SAME_PLACE = 0.5  # intersection over union from which two boxes are one thing
@@ -107,37 +108,17 @@ def head_of(phrase: str) -> str:
     return words[-1] if words else phrase.lower()
 
 
-def area(box: Box) -> float:
-    """Pixels in a box."""
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+def settings_of(caption: str, notes: Iterable[Note]) -> list[tuple[str, str]]:
+    """Where the caption says that all this is, as (preposition, phrase): [("on", "a blue background")].
 
-
-def _shared(a: Box, b: Box) -> float:
-    return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union, 0..1."""
-    shared = _shared(a, b)
-    return shared / max(area(a) + area(b) - shared, 1e-9)
-
-
-def inside(a: Box, b: Box) -> float:
-    """The share of a that lies inside b, 0..1."""
-    return _shared(a, b) / max(area(a), 1e-9)
-
-
-def min_overlap(a: Box, b: Box) -> float:
-    """Intersection over the smaller box's area, 0..1."""
-    return max(inside(a, b), inside(b, a))
-
-
-def caption_rest(caption: str, notes: Iterable[Note]) -> list[tuple[str, str]]:
-    """What the caption names beyond the notes, as (preposition or "", phrase): [("on", "a blue background")]."""
+    A thing that the caption alone names is left out: no crop was asked about it, and a captioner's inventions would
+    pass into the description. Only where a caption names one thing and nothing else is that the setting.
+    """
     noted = {head_of(phrase) for note in notes for phrase in note.phrases}
     rest: list[tuple[str, str]] = []
-    for piece in _PIECES.split(caption):
+    pieces = [piece for piece in _PIECES.split(caption) if piece.strip()]
+    for piece in pieces:
         found = _INDEFINITE.match(piece.strip())
-        if found and not noted & set(re.findall(r"[^\W\d_]+", found[2].lower())):
+        if found and (found[1] or len(pieces) == 1) and not noted & set(re.findall(r"[^\W\d_]+", found[2].lower())):
             rest.append(((found[1] or "").lower(), found[2][0].lower() + found[2][1:]))
     return rest

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from models.base import ComposerStage, Failure, StageUnavailable, WeightsMissing
 from models.composer import OpenAIComposer, TransformersComposer
 from models.int8 import Int8Linear
-from models.notes import caption_rest, notes_of, place_of
+from models.notes import notes_of, place_of, settings_of
 from models.prompts import FOLDER, full_notes, small_notes
 from models.weights import sha256_of
 from strata.profiles import StageSettings
@@ -58,11 +58,11 @@ def test_places_are_thirds() -> None:
     assert place_of((40, 80, 50, 90), 90, 90) == "bottom"
 
 
-def test_caption_rest() -> None:
+def test_settings_of() -> None:
     record = make_record()
     assert record.caption
-    assert caption_rest(record.caption.text, notes_of(record)) == [("on", "a blue background")]
-    assert caption_rest("An empty white background.", []) == [("", "an empty white background")]
+    assert settings_of(record.caption.text, notes_of(record)) == [("on", "a blue background")]
+    assert settings_of("An empty white background.", []) == [("", "an empty white background")]
 
 
 def test_prompts_hold_no_numbers_and_only_what_is_kept() -> None:
@@ -114,10 +114,15 @@ def make_local(checkpoint: Path, **parameters: Any) -> TransformersComposer:
     return stage
 
 
-def test_grounded_tells_every_note_once_and_nothing_else(checkpoint: Path) -> None:
+@pytest.fixture(scope="module")
+def local(checkpoint: Path) -> TransformersComposer:
+    return make_local(checkpoint, precision="float32")
+
+
+def test_grounded_tells_every_note_once_and_nothing_else(local: TransformersComposer) -> None:
     empty = make_record(caption=None, regions=[], text=[])
     alone = make_record(regions=[], text=[], caption=Caption(text="An empty blue background."))
-    texts = make_local(checkpoint, precision="float32").run([make_record(), empty, alone])
+    texts = local.run([make_record(), empty, alone])
     full, nothing, background = texts
     assert isinstance(full, str)
     assert full.lower().count("a dog") == 1
@@ -130,14 +135,13 @@ def test_grounded_tells_every_note_once_and_nothing_else(checkpoint: Path) -> No
     assert background == "There is an empty blue background."
 
 
-def test_a_batch_writes_what_single_calls_write(checkpoint: Path) -> None:
+def test_a_batch_writes_what_single_calls_write(local: TransformersComposer) -> None:
     records = [
         make_record(),
         make_record(regions=[Region(box=(0, 0, 20, 20), phrase="a red car")], text=[]),
         make_record(text=[TextLine(box=(0, 80, 30, 99), text="EXIT")]),
     ]
-    stage = make_local(checkpoint, precision="float32")
-    assert stage.run(records) == [stage.run([record])[0] for record in records]
+    assert local.run(records) == [local.run([record])[0] for record in records]
 
 
 def test_int8_is_close_and_independent_of_the_batch() -> None:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage, StageUnavailable
-from models.evidence_filter import iou, keep
+from models.boxes import iou
+from models.evidence_filter import keep
 from models.pipeline import VisionPipeline, crop_segment, encode_mask
 from strata.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
@@ -61,8 +62,13 @@ def test_an_unavailable_stage_is_no_images_fault() -> None:
 
 def colour_of(image: Image.Image) -> Colour:
     """The most frequent colour that is not white."""
-    counts = sorted(image.convert("RGB").getcolors(1 << 20) or [], reverse=True)
-    return next((colour for _, colour in counts if colour != (255, 255, 255)), (255, 255, 255))  # type: ignore[misc]
+    pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    coloured = pixels[(pixels != 255).any(axis=1)]
+    if not len(coloured):
+        return 255, 255, 255
+    colours, counts = np.unique(coloured, axis=0, return_counts=True)
+    red, green, blue = (int(value) for value in colours[counts.argmax()])
+    return red, green, blue
 
 
 class FakeCaptioner(Stage[CaptionRequest, str]):

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from models.grounding import Fact, Wording
-from models.notes import Note, caption_rest, notes_of
+from models.notes import Note, notes_of, settings_of
 from models.weights import sha256_of
 from strata.records import Record
 
@@ -49,11 +49,11 @@ def load_prompt(name: str, sha256: str) -> Prompt:
 
 
 def facts_of(record: Record, limit: int) -> list[Fact]:
-    """What a grounded description of the record tells: its notes, and what only the caption names."""
+    """What a grounded description of the record tells: its notes, and the setting that the caption gives."""
     notes = notes_of(record, limit)
     facts = [Fact(_named(note), note.place) for note in notes]
     if record.caption and record.caption.kept:
-        facts += [Fact(phrase, lead=lead) for lead, phrase in caption_rest(record.caption.text, notes)]
+        facts += [Fact(phrase, lead=lead) for lead, phrase in settings_of(record.caption.text, notes)]
     return facts
 
 
