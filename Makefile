@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo serve test check bench quality clean
+.PHONY: install weights demo serve test lint check bench quality clean
 
 install: .venv/installed
 
@@ -12,30 +12,30 @@ install: .venv/installed
 		--editable ".[api,embedded,workers,dev]"
 	touch $@
 
+weights: install
+	@$(BIN)/strata models fetch demo
+
 demo: install
 	@$(BIN)/python -m samples.demo
 
-serve: install
-	$(BIN)/strata models fetch demo
+serve: weights
 	$(BIN)/strata serve
 
-test: install
-	$(BIN)/strata models fetch demo
+test: weights
 	$(BIN)/python -m pytest
 
-check: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
 
-bench: install
-	$(BIN)/strata models fetch demo
+check: lint test
+
+bench: weights
 	$(BIN)/python -m bench.throughput
 
-quality: install
-	$(BIN)/strata models fetch demo
+quality: weights
 	$(BIN)/python -m bench.quality
 
 clean:

@@ -103,7 +103,6 @@ class Jobs:
             self.broker.record(request.id, request.index_chunk(summary.shard), summary.model_dump_json(), counts)
         with self.broker.redis.pipeline(transaction=True) as pipe:
             pipe.sadd(keys.ACTIVE, request.id)
-            pipe.zadd(keys.JOBS, {request.id: request.created_at.timestamp()})
             pipe.execute()
 
     def request(self, job_id: str) -> JobRequest:

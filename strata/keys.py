@@ -5,7 +5,6 @@ from __future__ import annotations
 CONSUMER_GROUP = "strata"
 QUEUED = "strata:queued"  # hash: chunk id -> message id; there while the chunk is queued or in hand
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
-JOBS = "strata:jobs"  # sorted set: job id by creation time
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # who schedules now, with an expiry
 PRIORITIES = ("hi", "lo")

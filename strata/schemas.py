@@ -89,7 +89,7 @@ class ShardCounts(BaseModel):
 
 
 class GroupProgress(BaseModel):
-    """Images of a job that a group has done; reused: parts that were there before the job asked."""
+    """Images and chunks of a job that a group has done; reused: images whose part was there already."""
 
     images: int = 0
     chunks: int = 0
