@@ -16,20 +16,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from models import captioner, composer, detector, matcher, ocr, segmenter
 from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
+from models.captioner import BACKENDS as CAPTIONERS
+from models.composer import BACKENDS as COMPOSERS
+from models.detector import BACKENDS as DETECTORS
 from models.evidence import describe
 from models.evidence_filter import keep
+from models.matcher import BACKENDS as MATCHERS
+from models.ocr import BACKENDS as OCRS
+from models.segmenter import BACKENDS as SEGMENTERS
 from strata.profiles import STAGES_OF, Profile
 from strata.records import Box, Caption, Mask, ObjectMask, Record, Region, TextLine
 
 BACKENDS: dict[str, dict[str, Any]] = {
-    "captioner": captioner.BACKENDS,
-    "detector": detector.BACKENDS,
-    "segmenter": segmenter.BACKENDS,
-    "ocr": ocr.BACKENDS,
-    "matcher": matcher.BACKENDS,
-    "composer": composer.BACKENDS,
+    "captioner": CAPTIONERS,
+    "detector": DETECTORS,
+    "segmenter": SEGMENTERS,
+    "ocr": OCRS,
+    "matcher": MATCHERS,
+    "composer": COMPOSERS,
 }
 Answer = TypeVar("Answer")
 
