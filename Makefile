@@ -8,9 +8,10 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	@echo "installing into .venv: some 7 GB, a few minutes"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
 		--editable ".[api,embedded,workers,dev]"
-	touch $@
+	@touch $@
 
 weights: install
 	@$(BIN)/strata models fetch demo
