@@ -6,7 +6,6 @@ A job's request and its end are files in the store; Redis holds the working copy
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import Iterable
@@ -143,11 +142,6 @@ class Jobs:
             if kept is not None:
                 return {summary.shard: summary for summary in ShardSummaries.model_validate_json(kept).shards}
         return {shard: ShardSummary.model_validate_json(text) for shard, text in answer.items()}
-
-    def finished_chunks(self, job_id: str, group: str) -> dict[str, dict[str, int]]:
-        """The counts of a group's finished chunks by the chunk's field."""
-        answer: Any = self.broker.redis.hgetall(keys.done(job_id, group))
-        return {field: json.loads(value) for field, value in answer.items()}
 
     def view(self, job_id: str) -> JobView:
         """The envelope. Raises UnknownJob."""

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from strata import keys
 from strata.broker import Broker
 from strata.chunks import Chunk
 from strata.jobs import Jobs
+from strata.plans import Plan
 from strata.profiles import FINAL_GROUP, GROUPS
 from strata.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.schemas import JobStatus
@@ -32,26 +33,6 @@ log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 10
 REVIEW_SECONDS = 30.0  # how often every plan is compared with the store from its start
-RATE_SECONDS = 30.0  # the stretch over which a job's rate is taken
-
-
-class Plan:
-    """How far a job's chunks have been handed out. `done`: finished images by time, for the rate."""
-
-    def __init__(self, request: JobRequest) -> None:
-        self.request = request
-        self.unindexed = deque(request.shards)
-        self.planned: set[str] = set()
-        self.chunks: deque[Chunk] = deque()
-        self.done: deque[tuple[float, int]] = deque()
-        self.started = time.monotonic()
-
-    def restart(self) -> None:
-        """Compare with the store from the beginning."""
-        self.unindexed = deque(self.request.shards)
-        self.planned.clear()
-        self.chunks.clear()
-        self.started = time.monotonic()
 
 
 class Scheduler:
@@ -62,6 +43,7 @@ class Scheduler:
         self.jobs = Jobs(broker, store)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
+        self.ended: set[str] = set()  # jobs whose end was seen in the store: it is read once
         self.reviewed = -REVIEW_SECONDS
 
     def run(self, stop: threading.Event, interval: float = 0.1) -> None:
@@ -111,9 +93,12 @@ class Scheduler:
         """Bring back jobs that the store knows as unfinished and Redis does not know, and review all plans."""
         known = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
         for job_id in self.store.job_ids():
-            if job_id in known or self.store.read_job_file(job_id, "end") is not None:
+            if job_id in known or job_id in self.ended:
                 continue
-            self.jobs.activate(self.jobs.request(job_id))
+            if self.store.read_job_file(job_id, "end") is not None:
+                self.ended.add(job_id)
+            else:
+                self.jobs.activate(self.jobs.request(job_id))
         for plan in self.plans.values():
             if not plan.chunks:
                 plan.restart()
@@ -183,13 +168,9 @@ class Scheduler:
         """Images a second that this job computed lately; images that were there before do not count."""
         fields = self.broker.redis.hmget(keys.job(plan.request.id), f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused")
         images, reused = (int(cast(str, value) or 0) for value in fields)
-        now, computed = time.monotonic(), images - reused
-        plan.done.append((now, computed))
-        while plan.done[0][0] < now - RATE_SECONDS:
-            plan.done.popleft()
-        then, before = plan.done[0]
-        if computed > before:
-            self.broker.redis.hset(keys.job(plan.request.id), "rate", f"{(computed - before) / (now - then):.3f}")
+        rate = plan.rate(time.monotonic(), images - reused)
+        if rate is not None:
+            self.broker.redis.hset(keys.job(plan.request.id), "rate", f"{rate:.3f}")
 
     # ending
 

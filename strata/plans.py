@@ -1,0 +1,38 @@
+"""The plan of an unfinished job: how far its chunks have been handed out, and how fast they come back."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from strata.chunks import Chunk
+from strata.requests import JobRequest
+
+RATE_SECONDS = 30.0  # the stretch over which a job's rate is taken
+
+
+class Plan:
+    """What the scheduler knows of a job. It can be made anew at any time from the request and the store."""
+
+    def __init__(self, request: JobRequest) -> None:
+        self.request = request
+        self.unindexed = deque(request.shards)
+        self.planned: set[str] = set()
+        self.chunks: deque[Chunk] = deque()
+        self._computed: deque[tuple[float, int]] = deque()
+
+    def restart(self) -> None:
+        """Compare with the store from the beginning."""
+        self.unindexed = deque(self.request.shards)
+        self.planned.clear()
+        self.chunks.clear()
+
+    def rate(self, now: float, computed: int) -> float | None:
+        """Images a second over the last RATE_SECONDS; None while nothing was computed in them.
+
+        now: seconds of a monotonic clock; computed: the job's images so far, those that were there before left out.
+        """
+        self._computed.append((now, computed))
+        while self._computed[0][0] < now - RATE_SECONDS:
+            self._computed.popleft()
+        then, before = self._computed[0]
+        return (computed - before) / (now - then) if computed > before else None
