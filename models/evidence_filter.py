@@ -1,4 +1,4 @@
-"""Which observations are kept: the matcher's probability, the OCR's confidence, and duplicates.
+"""Which observations are kept: the matcher's probability, the OCR's confidence, contradictions, duplicates.
 
 The thresholds 0.4 (regions), 0.85 (text), 0.5 (objects) and the IoU of 0.6 are those of Monkey's
 `data_generation/` (arXiv 2311.06607); a profile may set others that fit its matcher. Nothing is thrown away: what is
@@ -7,7 +7,7 @@ dropped stays in the layer with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from models.boxes import iou
@@ -23,6 +23,9 @@ def keep(record: Record, settings: EvidenceSettings) -> Record:
     regions = [_judge(region, region.match, settings.region, "low_match") for region in record.regions or ()]
     objects = [_judge(thing, thing.match, settings.object, "low_match") for thing in record.objects or ()]
     text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
+    if settings.contradiction_iou is not None:
+        least = settings.contradiction_iou
+        regions, objects = _undisputed(regions, objects, least), _undisputed(objects, regions, least)
     regions = _without_duplicates(regions, (), settings.duplicate_iou)
     objects = _without_duplicates(objects, regions, settings.duplicate_iou)
     return record.model_copy(update={"caption": caption, "regions": regions, "objects": objects, "text": text})
@@ -35,6 +38,22 @@ def _judge(entry: Entry, value: float | None, threshold: float, reason: str) -> 
 
 
 Named = TypeVar("Named", Region, ObjectMask)
+
+
+def _undisputed(entries: list[Named], others: Sequence[Region | ObjectMask], least_iou: float) -> list[Named]:
+    """Entries without those that another observer calls differently: what no model knows, each names as it likes.
+
+    What the matcher doubts is heard all the same; who is right is not asked.
+    """
+    disputed = [
+        entry.kept
+        and any(iou(o.box, entry.box) >= least_iou and o.phrase.lower() != entry.phrase.lower() for o in others)
+        for entry in entries
+    ]
+    return [
+        entry.model_copy(update={"kept": False, "reason": "contradicted"}) if wrong else entry
+        for entry, wrong in zip(entries, disputed, strict=True)
+    ]
 
 
 def _without_duplicates(entries: list[Named], others: Iterable[Region], threshold: float) -> list[Named]:

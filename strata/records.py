@@ -44,8 +44,8 @@ class Evidence(_Frozen):
     """One observation with its scores.
 
     score: the stage's own confidence; match: the matcher's probability that the phrase is true of the crop (null if
-    it was not asked); kept: whether the composer sees it; reason: why it was dropped ("low_match", "duplicate",
-    "low_score"), null when kept.
+    it was not asked); kept: whether the composer sees it; reason: why it was dropped ("low_match", "low_score",
+    "contradicted", "duplicate"), null when kept.
     """
 
     score: Probability | None = None

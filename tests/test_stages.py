@@ -261,3 +261,24 @@ def test_a_profile_that_is_none_says_so(tmp_path: object) -> None:
     with pytest.raises(ProfileError, match="there are: demo"):
         load_profile("../demo", folder)
     assert "demo" in profile_names(folder)
+
+
+def test_where_two_observers_differ_neither_is_kept() -> None:
+    here, elsewhere = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 60.0, 10.0)
+    mask = encode_mask(np.ones((2, 2), np.bool_))
+    given = record("a").model_copy(
+        update={
+            "regions": [
+                Region(box=here, phrase="a dog", match=0.9),
+                Region(box=elsewhere, phrase="a cat", match=0.9),
+            ],
+            "objects": [
+                ObjectMask(box=here, mask=mask, area=4, phrase="a bone", match=0.1),
+                ObjectMask(box=elsewhere, mask=mask, area=4, phrase="A cat", match=0.95),
+            ],
+        }
+    )
+    kept = keep(given, EvidenceSettings(contradiction_iou=0.5))
+    assert [entry.reason for entry in kept.regions or ()] == ["contradicted", None]
+    assert [entry.reason for entry in kept.objects or ()] == ["low_match", "duplicate"]
+    assert [entry.reason for entry in keep(given, EvidenceSettings()).regions or ()] == [None, None]

@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--evaluate-minutes", type=float, default=12)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     disable_progress_bar()
     run = Run(arguments.out, arguments.minutes, arguments.rate, arguments.seed)
     signal.signal(signal.SIGTERM, run.stop)
