@@ -66,6 +66,13 @@ _TYPES = (
         "the answer will then be replayed.",
     ),
     ProblemType(
+        "job-not-finished",
+        409,
+        "Job not finished",
+        "Only a job that is completed or failed can be tried again. Wait for its end; submit a cancelled one anew: "
+        "what it had computed is there.",
+    ),
+    ProblemType(
         "body-too-large",
         413,
         "Body too large",

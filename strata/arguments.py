@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,8 +24,9 @@ def pairs_of(texts: Iterable[str]) -> dict[str, str]:
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:
     """Shards as the service needs them: @FILE read (@- is stdin), paths of this machine made absolute.
 
-    A list has a shard a line; empty lines and lines that begin with # are passed over. A path whose folder is
-    not here is left as it is: it may be one of the service's machine. Raises OSError if a list is missing.
+    A list has a shard a line; empty lines and lines that begin with # are passed over. Ranges and globs stay as
+    they are. A path whose folder is not here is left as it is: it may be one of the service's machine. Raises
+    OSError if a list is missing.
     """
     for argument in arguments:
         if argument.startswith("@"):
@@ -36,4 +38,7 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
 
 
 def _absolute(shard: str) -> str:
-    return str(Path(shard).absolute()) if "://" not in shard and Path(shard).parent.is_dir() else shard
+    """The folders before any range or glob decide: those behind may be a pattern of the service's own."""
+    folder = re.split(r"[*?\[{]", shard, maxsplit=1)[0].rpartition("/")[0]
+    known = Path(folder or ("/" if shard.startswith("/") else ".")).is_dir()
+    return str(Path(shard).absolute()) if known and "://" not in shard else shard

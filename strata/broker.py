@@ -104,8 +104,16 @@ class Broker:
 
     def enqueue(self, chunk: Chunk, job_id: str, priority: str) -> bool:
         """Ask for a chunk in a job's name; False if it was queued or in hand already."""
-        where = [keys.stream(chunk.group, priority), keys.waiters(chunk.id), keys.QUEUED]
-        return bool(self._enqueue(keys=where, args=[chunk.id, job_id, *_flat(chunk.to_fields())]))
+        where, args = _asking(chunk, job_id, priority)
+        return bool(self._enqueue(keys=where, args=args))
+
+    def enqueue_all(self, chunks: Iterable[Chunk], job_id: str, priority: str) -> None:
+        """Ask for many chunks in one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for chunk in chunks:
+                where, args = _asking(chunk, job_id, priority)
+                self._enqueue(keys=where, args=args, client=pipe)
+            pipe.execute()
 
     def depth(self, group: str) -> int:
         """Messages of a group, queued or in hand."""
@@ -182,10 +190,17 @@ class Broker:
         return bool(self._renew(keys=[claim.stream], args=[keys.CONSUMER_GROUP, consumer, claim.message]))
 
     def give_back(self, claim: Claim, consumer: str) -> None:
-        """Let another worker take the chunk over at once."""
+        """Let another worker take the chunk over at once; this delivery is not counted, for nothing died."""
         if self.renew(claim, consumer):
             self.redis.xclaim(
-                claim.stream, keys.CONSUMER_GROUP, consumer, 0, [claim.message], idle=86_400_000, justid=True
+                claim.stream,
+                keys.CONSUMER_GROUP,
+                consumer,
+                0,
+                [claim.message],
+                idle=86_400_000,
+                retrycount=claim.deliveries - 1,
+                justid=True,
             )
 
     def finish(
@@ -223,6 +238,11 @@ class Broker:
         """The jobs that wait for a chunk; none: nobody wants it any more."""
         answer: Any = self.redis.smembers(keys.waiters(chunk.id))
         return set(answer)
+
+
+def _asking(chunk: Chunk, job_id: str, priority: str) -> tuple[list[str], list[str]]:
+    where = [keys.stream(chunk.group, priority), keys.waiters(chunk.id), keys.QUEUED]
+    return where, [chunk.id, job_id, *_flat(chunk.to_fields())]
 
 
 def _flat(fields: Mapping[str, str]) -> list[str]:

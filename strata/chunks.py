@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 
@@ -12,6 +12,7 @@ class Chunk:
 
     shard: URI of the tar, folder or upload. identity: hash that names the shard's content; empty for the group
     `index`, which finds it out. number: place in the shard. images: how many it holds (0 for `index`).
+    attempt: 0, and one more for every retry of its failed images; each attempt has a part of its own.
     """
 
     group: str
@@ -21,11 +22,17 @@ class Chunk:
     identity: str = ""
     number: int = 0
     images: int = 0
+    attempt: int = 0
 
     @property
     def id(self) -> str:
         """The same for whoever asks for this work."""
-        return f"{self.group}/{self.fingerprint}/{self.identity or self.shard}/{self.number:05d}"
+        return f"{self.group}/{self.fingerprint}/{self.identity or self.shard}/{self.name}"
+
+    @property
+    def name(self) -> str:
+        """Its name among the parts of its group, fingerprint and shard."""
+        return f"{self.number:05d}.{self.attempt}" if self.attempt else f"{self.number:05d}"
 
     @property
     def field(self) -> str:
@@ -39,8 +46,15 @@ class Chunk:
     @classmethod
     def from_fields(cls, fields: dict[str, str]) -> Self:
         """The chunk of a stream message."""
-        return cls(**{**fields, "number": int(fields["number"]), "images": int(fields["images"])})  # type: ignore[arg-type]
+        numbers = {name: int(fields[name]) for name in ("number", "images", "attempt")}
+        return cls(**{**fields, **numbers})  # type: ignore[arg-type]
 
     def of_group(self, group: str, fingerprint: str) -> Chunk:
         """The same images in another group."""
-        return Chunk(group, self.profile, fingerprint, self.shard, self.identity, self.number, self.images)
+        return replace(self, group=group, fingerprint=fingerprint)
+
+    def before(self) -> Chunk:
+        """The attempt before this one. Raises ValueError for the first."""
+        if not self.attempt:
+            raise ValueError("a first attempt has none before it")
+        return replace(self, attempt=self.attempt - 1)

@@ -196,6 +196,23 @@ def cancel(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key:
         _print_job(client.cancel(job), as_json)
 
 
+@app.command()
+def retry(
+    job: JobId,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Try a finished job's failed images again."""
+    with Client(url, api_key) as client:
+        view = client.retry(job)
+        if follow:
+            view = _follow(client, view)
+    _print_job(view, as_json)
+    raise typer.Exit(_code(view) if follow else 0)
+
+
 def _print_job(view: JobView, as_json: bool) -> None:
     if as_json:
         print(view.model_dump_json())

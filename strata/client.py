@@ -155,6 +155,10 @@ class Client:
         """Cancel a job; work in hand still ends."""
         return parse_answer(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/cancel"))
 
+    def retry(self, job_id: str) -> JobView:
+        """Try a finished job's failed images again."""
+        return parse_answer(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/retry"))
+
     def watch(self, job_id: str, poll: float = 1.0) -> Iterator[JobView]:
         """The job every `poll` seconds until its status is final. Rides out a few lost connections."""
         lost = 0

@@ -38,7 +38,7 @@ def envelope(request: JobRequest, fields: Mapping[str, str], in_hand: int) -> Jo
         started_at=_time(fields.get("started_at")),
         finished_at=_time(fields.get("finished_at")),
         error=fields.get("error"),
-        links={"self": own, **{name: f"{own}/{name}" for name in ("results", "failures", "events", "cancel")}},
+        links={"self": own, **{name: f"{own}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
     )
 
 

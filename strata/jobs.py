@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
@@ -17,14 +17,25 @@ from strata.broker import Broker
 from strata.chunks import Chunk
 from strata.envelope import envelope
 from strata.heartbeats import Heartbeats
+from strata.index_rows import IndexRow, index_table
 from strata.profiles import FINAL_GROUP, GROUPS, Profile
+from strata.records import Status
 from strata.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.schemas import JobStatus, JobView, Priority
 from strata.store import Store
 
+KEPT_SECONDS = 86_400  # Redis keeps the working copy of a job that has ended for so long
+
 
 class UnknownJob(LookupError):
     """No job has this id."""
+
+
+class NotFinished(ValueError):
+    """The job's status does not allow it."""
+
+    def __init__(self, status: JobStatus) -> None:
+        super().__init__(f"the job is {status.value}; only a job that is completed or failed can be tried again")
 
 
 def new_job_id() -> str:
@@ -75,8 +86,7 @@ class Jobs:
         identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
         index = Chunk("index", profile.name, profile.fingerprint("index"), uri, identity)
         if not self.store.has_part(index):
-            row = {"key": digest[:16], "uri": uri, "offset": 0, "size": len(data), "alt_text": alt_text, "error": None}
-            self.store.write_index(index, [row])
+            self.store.write_index(index, index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)]))
         summary = ShardSummary(shard=uri, identity=identity, images=1)
         request = self.create("image", [uri], profile, "hi", indexed=[summary])
         if not self.store.has_part(next(iter(request.chunks(summary, FINAL_GROUP)))):
@@ -133,6 +143,49 @@ class Jobs:
             return view
         self.set_status(job_id, JobStatus.CANCELLING)
         return self.view(job_id)
+
+    def retry(self, job_id: str) -> JobView:
+        """Try a finished job's failed images again, and its shards that could not be read; the rest stays.
+
+        Each chunk with failed images gets one more attempt, with a part of its own. A job in which nothing failed
+        stays as it is. Raises NotFinished, and UnknownJob.
+        """
+        view, request = self.view(job_id), self.request(job_id)
+        if view.status not in (JobStatus.COMPLETED, JobStatus.FAILED):
+            raise NotFinished(view.status)
+        if view.status is JobStatus.COMPLETED and not view.request_counts.failed and not view.shards.failed:
+            return view
+        retries = dict(request.retries)
+        for summary in self.summaries(job_id).values():
+            for chunk in self._failed(request, summary):
+                retries[chunk.field] = chunk.attempt + 1
+        request = request.model_copy(update={"retries": retries})
+        self.store.write_job_file(job_id, "request", request)
+        self.store.remove_job_file(job_id, "end")
+        self.forget(job_id)
+        self.activate(request)
+        return self.view(job_id)
+
+    def _failed(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
+        """The chunks of a shard whose part holds failed images."""
+        chunks = list(request.chunks(summary, FINAL_GROUP))
+        there = self.store.part_names(chunks[0]) if chunks else set()
+        written = [chunk for chunk in chunks if chunk.name in there]
+        for chunk, counts in zip(written, self.store.read_all_counts(written), strict=True):
+            if counts[Status.FAILED]:
+                yield chunk
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job's working copy in Redis, but for its events; the store knows all that it was made of."""
+        self.broker.redis.delete(keys.job(job_id), *(keys.done(job_id, group) for group in GROUPS))
+
+    def let_expire(self, job_id: str) -> None:
+        """Let the working copy of a job that has ended go in time: the store keeps its end."""
+        names = [keys.job(job_id), keys.events(job_id), *(keys.done(job_id, group) for group in GROUPS)]
+        with self.broker.redis.pipeline(transaction=True) as pipe:
+            for name in names:
+                pipe.expire(name, KEPT_SECONDS)
+            pipe.execute()
 
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The shards that are indexed so far, by URI; of a finished job that Redis lost, from the store."""

@@ -20,6 +20,11 @@ def waiters(chunk_id: str) -> str:
     return f"strata:waiters:{chunk_id}"
 
 
+def in_hand(chunk_id: str) -> str:
+    """Hash: `now`: the row in hand alone, or `chunk`; ROW and `chunk`: how many workers died with that in hand."""
+    return f"strata:in_hand:{chunk_id}"
+
+
 def job(job_id: str) -> str:
     """Hash: request, status, times, error, rate, and counts as `GROUP:NAME`."""
     return f"strata:job:{job_id}"

@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections import deque
 
 from strata.chunks import Chunk
-from strata.requests import JobRequest
+from strata.requests import JobRequest, ShardSummary
 
 RATE_SECONDS = 30.0  # the stretch over which a job's rate is taken
 
 
 class Plan:
-    """What the scheduler knows of a job. It can be made anew at any time from the request and the store."""
+    """What the scheduler knows of a job. It can be made anew at any time from the request and the store.
+
+    unindexed: shards that `index` is to be asked for; known: shards whose summary was seen; waiting: summaries whose
+    chunks are still to be compared with the store; chunks: those of one shard that are still to be queued. So what a
+    plan holds grows with a job's shards, not with its images.
+    """
 
     def __init__(self, request: JobRequest) -> None:
         self.request = request
-        self.unindexed = deque(request.shards)
-        self.planned: set[str] = set()
-        self.chunks: deque[Chunk] = deque()
+        self.restart()
         self._computed: deque[tuple[float, int]] = deque()
 
     def restart(self) -> None:
         """Compare with the store from the beginning."""
         self.unindexed = deque(self.request.shards)
-        self.planned.clear()
-        self.chunks.clear()
+        self.known: set[str] = set()
+        self.waiting: deque[ShardSummary] = deque()
+        self.chunks: deque[Chunk] = deque()
+
+    @property
+    def handed_out(self) -> bool:
+        """Whether every chunk of the job has been queued or counted."""
+        left = self.unindexed or self.waiting or self.chunks
+        return not left and len(self.known) == len(self.request.shards)
 
     def rate(self, now: float, computed: int) -> float | None:
         """Images a second over the last RATE_SECONDS; None while nothing was computed in them.

@@ -94,12 +94,13 @@ def job_table(jobs: Iterable[JobView]) -> Table:
     table.add_column("status", no_wrap=True)
     table.add_column("kind")
     table.add_column("profile")
-    for name in ("total", "succeeded", "filtered", "failed", "images/s", "ETA"):
+    for name in ("total", "succeeded", "filtered", "failed", "reused vision/llm", "images/s", "ETA"):
         table.add_column(name, justify="right")
     table.add_column("created", no_wrap=True)
     for job in jobs:
         counts = job.request_counts
         numbers = (counts.total, counts.succeeded, counts.filtered, counts.failed)
+        reused = "/".join(str(job.groups[name].reused) for name in SHOWN_GROUPS if name in job.groups)
         rate = "" if job.images_per_second is None else f"{job.images_per_second:.1f}"
         status = Text(job.status, STATUS_STYLES.get(job.status, ""))
         created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
@@ -109,6 +110,7 @@ def job_table(jobs: Iterable[JobView]) -> Table:
             job.kind,
             job.profile,
             *map(str, numbers),
+            reused,
             rate,
             duration(job.eta_seconds),
             created,

@@ -33,7 +33,11 @@ class ShardSummaries(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """What was asked for, with everything that decides which parts answer it. Never changes."""
+    """What was asked for, with everything that decides which parts answer it.
+
+    Only a retry changes it. retries: of chunks (by their field) whose failed images were tried again, which attempt
+    counts for this job.
+    """
 
     id: str
     kind: Literal["image", "batch"]
@@ -46,6 +50,7 @@ class JobRequest(BaseModel):
     created_at: datetime
     schema_version: int = SCHEMA_VERSION
     indexed: list[ShardSummary] = []  # shards that need no indexing: an upload
+    retries: dict[str, int] = {}
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""
@@ -56,4 +61,5 @@ class JobRequest(BaseModel):
         fingerprint = self.fingerprints[group]
         for number in range(summary.chunks(self.chunk_size)) if numbers is None else numbers:
             images = min(self.chunk_size, summary.images - number * self.chunk_size)
-            yield Chunk(group, self.profile, fingerprint, summary.shard, summary.identity, number, images)
+            attempt = self.retries.get(f"{summary.identity}/{number:05d}", 0)
+            yield Chunk(group, self.profile, fingerprint, summary.shard, summary.identity, number, images, attempt)

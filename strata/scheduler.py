@@ -6,13 +6,13 @@ scheduler, or an emptied Redis, starts every unfinished job's plan anew, and par
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast
@@ -22,7 +22,7 @@ import redis
 from strata import keys
 from strata.broker import Broker
 from strata.chunks import Chunk
-from strata.jobs import Jobs
+from strata.jobs import Jobs, UnknownJob
 from strata.plans import Plan
 from strata.profiles import FINAL_GROUP, GROUPS
 from strata.requests import JobRequest, ShardSummaries, ShardSummary
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 10
 REVIEW_SECONDS = 30.0  # how often every plan is compared with the store from its start
+SWEEP_SECONDS = 3600.0  # age at which a half written file is nobody's
 
 
 class Scheduler:
@@ -44,7 +45,10 @@ class Scheduler:
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.ended: set[str] = set()  # jobs whose end was seen in the store: it is read once
+        self.counting: dict[str, Future[Counter[str]]] = {}  # jobs whose parts are being counted for their end
         self.reviewed = -REVIEW_SECONDS
+        self._scheduling = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")
 
     def run(self, stop: threading.Event, interval: float = 0.1) -> None:
         """Tick until told to stop; a Redis that is away is waited for."""
@@ -53,32 +57,42 @@ class Scheduler:
                 self.tick()
             except redis.RedisError as error:
                 log.warning("scheduler waits for Redis: %s", error)
-                self.plans.clear()
-                self.reviewed = -REVIEW_SECONDS
+                self._start_over()
                 stop.wait(1.0)
             except Exception:
                 log.exception("scheduler: a beat failed, the next one tries again")
                 stop.wait(1.0)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         with suppress(redis.RedisError):
             self._unlock()
 
     def tick(self) -> None:
         """One beat: take the lock, find jobs, feed them, end those whose counts add up."""
         if not self._lock():
-            self.plans.clear()
+            self._start_over()
             return
         if time.monotonic() - self.reviewed >= REVIEW_SECONDS:
             self._recover()
             self.reviewed = time.monotonic()
         active = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
+        self.ended -= active  # a job that was tried again
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active:
                 del self.plans[job_id]
             else:
                 self._advance(self.plans.get(job_id) or self._plan(job_id))
 
+    def _start_over(self) -> None:
+        """Forget all plans: somebody else schedules, or Redis may have lost what was queued."""
+        self.plans.clear()
+        self.reviewed = -REVIEW_SECONDS
+        self._scheduling = False
+
     def _lock(self) -> bool:
         if self.broker.redis.set(keys.SCHEDULER, self.name, nx=True, ex=LOCK_SECONDS):
+            if self._scheduling:  # the lock was ours and is gone: so may be all that Redis knew
+                self._start_over()
+            self._scheduling = True
             return True
         if self.broker.redis.get(keys.SCHEDULER) != self.name:
             return False
@@ -91,16 +105,18 @@ class Scheduler:
 
     def _recover(self) -> None:
         """Bring back jobs that the store knows as unfinished and Redis does not know, and review all plans."""
+        self.store.sweep(SWEEP_SECONDS)
         known = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
         for job_id in self.store.job_ids():
             if job_id in known or job_id in self.ended:
                 continue
             if self.store.read_job_file(job_id, "end") is not None:
                 self.ended.add(job_id)
-            else:
+                continue
+            with suppress(UnknownJob):  # its folder is made a moment before its request
                 self.jobs.activate(self.jobs.request(job_id))
         for plan in self.plans.values():
-            if not plan.chunks:
+            if plan.handed_out:
                 plan.restart()
 
     def _plan(self, job_id: str) -> Plan:
@@ -117,112 +133,135 @@ class Scheduler:
             self._end(plan, status)
         elif status is JobStatus.CANCELLING:
             self._cancel(plan)
+        elif job_id in self.counting:
+            self._finalize(plan)
         else:
-            self._feed(plan)
+            self._feed(plan, status)
             self._rate(plan)
             if self._complete(plan):
-                self._finalize(plan)
+                self._count_parts(plan)
 
     # feeding
 
-    def _feed(self, plan: Plan) -> None:
+    def _feed(self, plan: Plan, status: JobStatus) -> None:
         request = plan.request
-        summaries = self.jobs.summaries(request.id)
-        if len(summaries) < len(plan.planned):  # Redis was emptied and the job put back by somebody who looked at it
-            plan.restart()
-        while plan.unindexed and self._room("index"):
-            shard = plan.unindexed.popleft()
-            if shard not in summaries:
-                self.broker.enqueue(request.index_chunk(shard), request.id, request.priority)
-        for shard, summary in summaries.items():
-            if shard not in plan.planned:
-                plan.planned.add(shard)
-                plan.chunks.extend(self._lacking(request, summary))
-        if summaries and self.jobs.status(request.id) is JobStatus.VALIDATING:
+        self._see(plan)
+        if plan.known and status is JobStatus.VALIDATING:
             self.jobs.set_status(request.id, JobStatus.IN_PROGRESS)
-        while plan.chunks and self._room(*GROUPS[1:]):
-            self.broker.enqueue(plan.chunks.popleft(), request.id, request.priority)
+        shards = [plan.unindexed.popleft() for _ in range(min(self._room("index"), len(plan.unindexed)))]
+        chunks = (request.index_chunk(shard) for shard in shards if shard not in plan.known)
+        self.broker.enqueue_all(chunks, request.id, request.priority)
+        room = self._room(*GROUPS[1:])
+        while room > 0 and (plan.chunks or plan.waiting):
+            if not plan.chunks:
+                plan.chunks.extend(self._lacking(request, plan.waiting.popleft()))
+            queued = [plan.chunks.popleft() for _ in range(min(room, len(plan.chunks)))]
+            self.broker.enqueue_all(queued, request.id, request.priority)
+            room -= len(queued)
 
-    def _room(self, *groups: str) -> bool:
-        return all(self.broker.depth(group) < self.high_water for group in groups)
+    def _see(self, plan: Plan) -> None:
+        """Take up the summaries of shards that were indexed since the last beat."""
+        done = keys.done(plan.request.id, "index")
+        there = int(self.broker.redis.hlen(done))
+        if there < len(plan.known):  # Redis was emptied and the job put back by somebody who looked at it
+            plan.restart()
+        if there == len(plan.known):
+            return
+        names = set(cast(list[str], self.broker.redis.hkeys(done))) - plan.known
+        new = [name for name in plan.request.shards if name in names]
+        for text in cast(list[str], self.broker.redis.hmget(done, new)):
+            plan.waiting.append(ShardSummary.model_validate_json(text))
+        plan.known.update(new)
+
+    def _room(self, *groups: str) -> int:
+        """How many more chunks these groups' streams may take."""
+        return max(0, self.high_water - max(self.broker.depth(group) for group in groups))
 
     def _lacking(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
         """The chunks of a shard to compute next; those whose parts are there are counted for the job."""
-        numbers = set(range(summary.chunks(request.chunk_size)))
+        numbers: Sequence[int] = range(summary.chunks(request.chunk_size))
         for group in GROUPS[1:]:
-            chunks = list(request.chunks(summary, group, sorted(numbers)))
-            numbers = numbers & self.store.part_numbers(chunks[0]) if chunks else set()
-            for chunk in chunks:
-                if chunk.number in numbers:
-                    self._count(request, chunk)
-                else:
-                    yield chunk
+            chunks = list(request.chunks(summary, group, numbers))
+            names = self.store.part_names(chunks[0]) if chunks else set()
+            there = [chunk for chunk in chunks if chunk.name in names]
+            yield from (chunk for chunk in chunks if chunk.name not in names)
+            self._count(request, there)
+            numbers = [chunk.number for chunk in there]
 
-    def _count(self, request: JobRequest, chunk: Chunk) -> None:
-        counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-        if chunk.group == FINAL_GROUP:
-            counts |= count_of(self.store.read_counts(chunk))
-        self.broker.record(request.id, chunk, json.dumps(counts), counts)
+    def _count(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
+        final = chunks and chunks[0].group == FINAL_GROUP
+        statuses = self.store.read_all_counts(chunks) if final else [Counter[str]() for _ in chunks]
+        for chunk, status in zip(chunks, statuses, strict=True):
+            counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
+            self.broker.record(request.id, chunk, "", counts | (count_of(status) if final else {}))
 
     def _rate(self, plan: Plan) -> None:
         """Images a second that this job computed lately; images that were there before do not count."""
-        fields = self.broker.redis.hmget(keys.job(plan.request.id), f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused")
-        images, reused = (int(cast(str, value) or 0) for value in fields)
+        job = keys.job(plan.request.id)
+        images, reused = self._numbers(job, f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused")
         rate = plan.rate(time.monotonic(), images - reused)
         if rate is not None:
-            self.broker.redis.hset(keys.job(plan.request.id), "rate", f"{rate:.3f}")
+            self.broker.redis.hset(job, "rate", f"{rate:.3f}")
+
+    def _numbers(self, name: str, *fields: str) -> list[int]:
+        return [int(value or 0) for value in cast("list[str | None]", self.broker.redis.hmget(name, fields))]
 
     # ending
 
     def _complete(self, plan: Plan) -> bool:
-        if plan.unindexed or plan.chunks or len(plan.planned) < len(plan.request.shards):
+        if not plan.handed_out:
             return False
-        view = self.jobs.view(plan.request.id)
-        indexed = view.groups["index"].chunks == len(plan.request.shards)
-        return indexed and view.groups[FINAL_GROUP].images == view.request_counts.total
+        fields = ("index:images", f"{FINAL_GROUP}:images", "index:chunks")
+        total, done, shards = self._numbers(keys.job(plan.request.id), *fields)
+        return shards == len(plan.request.shards) and done == total
+
+    def _count_parts(self, plan: Plan) -> None:
+        """Count the job's images in its parts, beside the beat: a big job has thousands."""
+        request = plan.request
+        self.jobs.set_status(request.id, JobStatus.FINALIZING)
+        summaries = list(self.jobs.summaries(request.id).values())
+
+        def count() -> Counter[str]:
+            counts: Counter[str] = Counter()
+            for summary in summaries:
+                for found in self.store.read_all_counts(list(request.chunks(summary, FINAL_GROUP))):
+                    counts += found
+            return counts
+
+        self.counting[request.id] = self._pool.submit(count)
 
     def _finalize(self, plan: Plan) -> None:
         """Complete the job if the counts, read again from the parts, add up; else start its plan anew."""
-        request = plan.request
-        self.jobs.set_status(request.id, JobStatus.FINALIZING)
-        summaries = self.jobs.summaries(request.id)
-        counts: Counter[str] = Counter()
+        job_id = plan.request.id
+        if not self.counting[job_id].done():
+            return
+        counting = self.counting.pop(job_id)
+        summaries = self.jobs.summaries(job_id)
         try:
-            for summary in summaries.values():
-                for chunk in request.chunks(summary, FINAL_GROUP):
-                    counts += self.store.read_counts(chunk)
+            counts = counting.result()
         except FileNotFoundError as error:
-            log.warning("job %s: a part is gone, its plan starts anew: %s", request.id, error)
+            log.warning("job %s: a part is gone, its plan starts anew: %s", job_id, error)
             self._start_anew(plan)
             return
         if sum(counts.values()) != sum(summary.images for summary in summaries.values()):
-            log.error("job %s: parts hold %s, that is not its number of images", request.id, dict(counts))
+            log.error("job %s: parts hold %s, that is not its number of images", job_id, dict(counts))
             self._start_anew(plan)
             return
         reasons = [f"{name}: {summary.failure.detail}" for name, summary in summaries.items() if summary.failure]
         if reasons and not any(summary.images for summary in summaries.values()):
             self._end(plan, JobStatus.FAILED, error=f"no shard could be read: {reasons[0]}")
         else:
-            self._end(plan, JobStatus.COMPLETED)
+            own = {f"{FINAL_GROUP}:{name}": str(n) for name, n in count_of(counts).items()}
+            self._end(plan, JobStatus.COMPLETED, **own)
 
     def _start_anew(self, plan: Plan) -> None:
-        job_id = plan.request.id
-        groups = [keys.done(job_id, group) for group in GROUPS]
-        names = cast(list[str], self.broker.redis.hkeys(keys.job(job_id)))
-        stale = [name for name in names if ":" in name]
-        with self.broker.redis.pipeline(transaction=True) as pipe:
-            pipe.delete(*groups)
-            if stale:
-                pipe.hdel(keys.job(job_id), *stale)
-            pipe.execute()
+        self.jobs.forget(plan.request.id)
         self.jobs.activate(plan.request)
-        self.jobs.set_status(job_id, JobStatus.IN_PROGRESS)
         plan.restart()
 
     def _cancel(self, plan: Plan) -> None:
         """Nobody waits for the job's chunks any more; workers drop those that nobody waits for."""
-        plan.chunks.clear()
-        plan.unindexed.clear()
+        self.counting.pop(plan.request.id, None)
         waiting = cast(dict[str, str], self.broker.redis.hgetall(keys.QUEUED))
         with self.broker.redis.pipeline(transaction=False) as pipe:
             for chunk_id in waiting:
@@ -237,4 +276,5 @@ class Scheduler:
         self.store.write_job_file(job_id, "shards", ShardSummaries(shards=summaries))
         self.store.write_job_file(job_id, "end", self.jobs.view(job_id))
         self.broker.redis.srem(keys.ACTIVE, job_id)
+        self.jobs.let_expire(job_id)
         self.plans.pop(job_id, None)

@@ -1,4 +1,4 @@
-"""Shards: a tar indexed in one pass by offsets, or a folder of images; and images read back by their offsets.
+"""Shards: a tar, a folder of images or a list of images, indexed in one pass; and images read by their offsets.
 
 Nothing is ever unpacked: a row says where an image lies, and member names are used as keys only.
 """
@@ -7,47 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import fsspec
 
-from strata.tars import AltText, Keys, Member, Sample, TarReader
-from strata.uris import OutsideRoots, SourceError, check_roots, expand
+from strata.index_rows import IndexRow, ShardIndex, index_table
+from strata.lists import LIST_EXTENSIONS, ListReader
+from strata.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
+from strata.uris import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, expand
 
-__all__ = ["IndexRow", "OutsideRoots", "ShardIndex", "ShardMissing", "SourceError", "check_roots", "expand"]
-__all__ += ["index_shard", "read_images", "shard_identity"]
+__all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
+__all__ += ["expand", "index_shard", "read_images", "shard_identity", "verify_unchanged"]
 
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 MAX_GAP = 256 * 2**10  # bytes read for nothing between two images rather than asking twice
 MAX_SPAN = 64 * 2**20  # bytes held by one ranged read
-_VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+_VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 
 
-class ShardMissing(SourceError):
-    """A shard that does not exist."""
-
-
-@dataclass(frozen=True)
-class IndexRow:
-    """One image of a shard: bytes offset..offset+size of the file at uri; error says why there is none."""
-
-    key: str
-    uri: str
-    offset: int
-    size: int
-    alt_text: str | None = None
-    error: str | None = None
-
-
-@dataclass
-class ShardIndex:
-    """A shard's images in the order they lie; failure: why the shard could not be read, or not to its end."""
-
-    identity: str
-    rows: list[IndexRow]
-    failure: str | None
+class ShardChanged(SourceError):
+    """A shard whose file is not the one that was indexed."""
 
 
 class Located(Protocol):
@@ -64,56 +44,79 @@ class Located(Protocol):
 def shard_identity(uri: str) -> str:
     """16 hex digits that change with the file: over URI, size, and mtime or ETag; of a folder, its files'.
 
-    Raises ShardMissing, and OSError if the storage cannot be reached.
-    """
-    filesystem, path, info = _locate(uri)
-    return _identity(uri, _listing(filesystem, path) if info["type"] == "directory" else [info])
-
-
-def index_shard(uri: str) -> ShardIndex:
-    """Read a shard's index: a tar by webdataset's convention, or a folder of images with NAME.txt beside.
-
-    What cannot be read becomes a row's error or the shard's failure. Raises ShardMissing, and OSError if the
+    Raises ShardMissing, SourceError for what cannot be a shard (credentials that lack among it), and OSError if the
     storage cannot be reached.
     """
-    filesystem, path, info = _locate(uri)
-    if info["type"] == "directory":
-        return _index_folder(uri, filesystem, path)
-    identity = _identity(uri, [info])
-    if info["type"] != "file":
-        return ShardIndex(identity, [], "neither a file nor a folder")
-    with filesystem.open(path, "rb") as file:
-        reader = TarReader(file, int(info["size"]))
-        keys = Keys()
-        rows = [_tar_row(uri, sample, keys, reader) for sample in reader.samples()]
-    failure = reader.failure
-    if failure and reader.begun:
-        failure += f" after {sum(row.error is None for row in rows)} images"
-    return ShardIndex(identity, rows, failure)
+    with _storage_errors(uri):
+        filesystem, path, info = _locate(uri)
+        return _identity(uri, _listing(filesystem, path) if info["type"] == "directory" else [info])
+
+
+def verify_unchanged(uri: str, identity: str) -> None:
+    """Raise ShardChanged if `shard_identity(uri)` is no longer `identity`; for a tar or a list: one look at its file.
+
+    Of a folder only the existence is checked, since its listing may be long, and the images that a list names are
+    not looked at: there `read_images` compares each file's size. Not for uploads, whose identity is their content's.
+    Raises else as shard_identity does.
+    """
+    with _storage_errors(uri):
+        _, _, info = _locate(uri, fresh=True)
+        if info["type"] != "directory" and _identity(uri, [info]) != identity:
+            raise ShardChanged(f"{uri} has changed since it was indexed: submit it anew")
+
+
+def index_shard(uri: str, roots: Sequence[str] = ()) -> ShardIndex:
+    """Read a shard's index in one pass.
+
+    A shard is a tar by webdataset's convention, a folder of images with NAME.txt beside, or a list
+    (`strata.lists`) of images, each of which must lie under `roots`. What cannot be read becomes a row's error or
+    the shard's failure. Raises as shard_identity does.
+    """
+    with _storage_errors(uri):
+        filesystem, path, info = _locate(uri)
+        if info["type"] == "directory":
+            return _index_folder(uri, filesystem, path)
+        identity = _identity(uri, [info])
+        if info["type"] != "file":
+            return ShardIndex(identity, index_table([]), "neither a file nor a folder")
+        with filesystem.open(path, "rb") as file:
+            if path.lower().endswith(LIST_EXTENSIONS):
+                listed = ListReader(uri, file, Roots(roots))
+                return ShardIndex(identity, index_table(listed.rows()), listed.failure)
+            if info["size"] is None:
+                raise SourceError(f"{uri}: its server does not tell the size, and so cannot give parts of it")
+            reader, keys = TarReader(file, int(info["size"])), Keys()
+            table = index_table(_tar_row(uri, sample, keys, reader) for sample in reader.samples())
+        return ShardIndex(identity, table, reader.failure(table.column("error").null_count))
 
 
 def _tar_row(uri: str, sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
-    key = keys.distinct(sample.key)
-    image = _image_of(sample)
-    text = reader.alt_text(sample)
+    key, text, image = keys.distinct(sample.key), sample.alt_text(), sample.image()
     if image is None:
         return IndexRow(key, uri, 0, 0, text, "sample without image")
-    error = reader.defect(image)
-    return IndexRow(key, uri, image.offset, image.size, text, error)
+    return IndexRow(key, uri, image.offset, image.size, text, reader.defect(sample, image))
 
 
-def _image_of(sample: Sample) -> Member | None:
-    """KEY.jpg before KEY.anything.jpg, which is often a mask or a thumbnail."""
-    found = [m for m in sample.members.values() if m.extension.rpartition(".")[2] in IMAGE_EXTENSIONS]
-    return min(found, key=lambda member: "." in member.extension, default=None)
+@contextmanager
+def _storage_errors(uri: str) -> Iterator[None]:
+    """Each storage has exceptions of its own, for credentials that lack for example: one bad shard, not a crash."""
+    try:
+        yield
+    except (SourceError, OSError):
+        raise
+    except Exception as error:
+        line = " ".join(str(error).split())[:200]
+        raise SourceError(f"{uri} cannot be read: {type(error).__name__}: {line}") from error
 
 
-def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
-    """File system, path and info of a URI."""
+def _locate(uri: str, fresh: bool = False) -> tuple[Any, str, dict[str, Any]]:
+    """File system, path and info of a URI; fresh: not what an earlier listing told."""
     if "::" in uri:
         raise SourceError("chained URIs are not read")
     try:
         filesystem, path = fsspec.url_to_fs(uri)
+        if fresh:
+            filesystem.invalidate_cache(path)
         return filesystem, path, filesystem.info(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ShardMissing(f"no such shard: {uri}") from None
@@ -152,7 +155,7 @@ def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
         text = _folder_text(filesystem, by_name, stem)
         size = int(info["size"])
         rows.append(IndexRow(key, row_uri, 0, size, text, None if size else "an empty file"))
-    return ShardIndex(_identity(uri, files), rows, None if rows else "a folder without images")
+    return ShardIndex(_identity(uri, files), index_table(rows), None if rows else "a folder without images")
 
 
 def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str) -> str | None:
@@ -169,7 +172,8 @@ def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str)
 def read_images(rows: Sequence[Located]) -> list[bytes | Exception]:
     """The bytes of each row's image, in order; neighbours in a file are fetched with one ranged read.
 
-    A row that cannot be read has its exception in its place: SourceError if the file ends before it.
+    A row that cannot be read has its exception in its place: SourceError if the file ends before it, ShardChanged
+    if a whole file (offset 0) has another size than its row says.
     """
     results: list[bytes | Exception] = []
     start = 0
@@ -194,11 +198,15 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
     first, last = rows[0], rows[-1]
     if first.size <= 0:
         return [SourceError("the row has no image")]
+    whole = first.offset == 0 and len(rows) == 1
+    end = last.offset + last.size + whole  # one byte more tells that a file has grown
     try:
         filesystem, path = fsspec.url_to_fs(first.uri)
-        data: bytes = filesystem.cat_file(path, start=first.offset, end=last.offset + last.size)
+        data: bytes = filesystem.cat_file(path, start=first.offset, end=end)
     except Exception as error:  # each storage has its own exceptions; the rows' neighbours must not suffer
         return [error for _ in rows]
+    if whole and len(data) != first.size:
+        return [ShardChanged(f"the file is not of {first.size:,} bytes as when it was indexed")]
     results: list[bytes | Exception] = []
     for row in rows:
         image = data[row.offset - first.offset : row.offset - first.offset + row.size]

@@ -8,38 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from strata.chunks import Chunk
 from strata.records import SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
+from strata.storage import as_os_error, file_system
 
-INDEX_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("alt_text", pa.string()),
-        pa.field("error", pa.string()),
-    ]
-)
+READERS = 16  # footers of a bucket read side by side: each is two round trips
 _COUNTS = b"strata.counts"
 _FAILURE = b"strata.shard_failure"
 
 
 class Store:
-    """Reads and writes everything that must outlive Redis. Safe to use from several threads and machines."""
+    """Reads and writes everything that must outlive Redis. Safe to use from several threads and machines.
+
+    Every method raises OSError where the storage cannot be reached.
+    """
 
     def __init__(self, uri: str) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(uri)
+        self.fs, self.root = file_system(uri)
         self.uri = uri
         self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
@@ -49,19 +48,40 @@ class Store:
 
     def part_path(self, chunk: Chunk) -> str:
         """Where a chunk's part lies or will lie."""
-        return self.path("parts", chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.number:05d}.parquet")
+        return self.path("parts", chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.name}.parquet")
 
+    @as_os_error
     def put(self, path: str, data: bytes) -> None:
-        """Write a file so that it is there whole or not at all."""
+        """Write a file so that it is there whole or not at all, also after a power cut. Raises OSError."""
         if not self._local:
             self.fs.pipe_file(path, data)
             return
-        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-        with self.fs.open(temporary, "wb") as file:
-            file.write(data)
-        self.fs.mv(temporary, path)
+        temporary = Path(self.path("tmp", uuid.uuid4().hex))
+        try:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # a rename can reach the disk before the bytes do
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
+    def sweep(self, age: float) -> int:
+        """Remove what killed writers left half written more than age seconds ago; returns how many files."""
+        if not self._local:
+            return 0
+        swept = 0
+        for path in Path(self.path("tmp")).glob("*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - age:
+                    path.unlink()
+                    swept += 1
+        return swept
+
+    @as_os_error
     def get(self, path: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError."""
         return cast(bytes, self.fs.cat_file(path))
@@ -74,9 +94,8 @@ class Store:
         self._write_table(chunk, records_to_table(records), {_COUNTS: json.dumps(counts).encode()})
         return counts
 
-    def write_index(self, chunk: Chunk, rows: Iterable[dict[str, Any]], failure: str | None = None) -> None:
-        """Write a shard's index part; failure: why the shard could not be read to its end."""
-        table = pa.Table.from_pylist(list(rows), schema=INDEX_SCHEMA)
+    def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
+        """Write a shard's index part, a table of INDEX_SCHEMA; failure: why not all of the shard could be read."""
         self._write_table(chunk, table, {_FAILURE: (failure or "").encode()})
 
     def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes]) -> None:
@@ -85,18 +104,19 @@ class Store:
         pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
+    @as_os_error
     def has_part(self, chunk: Chunk) -> bool:
         """Whether the chunk's work is done."""
         return bool(self.fs.exists(self.part_path(chunk)))
 
-    def part_numbers(self, chunk: Chunk) -> set[int]:
-        """The numbers of the parts there are of the chunk's group, fingerprint and shard: one listing."""
+    @as_os_error
+    def part_names(self, chunk: Chunk) -> set[str]:
+        """The names of the parts there are of the chunk's group, fingerprint and shard: one listing."""
         try:
             names = self.fs.ls(self.part_path(chunk).rpartition("/")[0], detail=False, refresh=True)
         except FileNotFoundError:
             return set()
-        stems = (name.rpartition("/")[2] for name in names if name.endswith(".parquet"))
-        return {int(stem.removesuffix(".parquet")) for stem in stems}
+        return {name.rpartition("/")[2].removesuffix(".parquet") for name in names if name.endswith(".parquet")}
 
     def read_records(self, chunk: Chunk) -> list[Record]:
         """A part's records. Raises FileNotFoundError."""
@@ -110,11 +130,19 @@ class Store:
         """A part as an Arrow table. Raises FileNotFoundError."""
         return pq.read_table(pa.BufferReader(self.get(self.part_path(chunk))))
 
+    @as_os_error
     def read_counts(self, chunk: Chunk) -> Counter[str]:
         """A part's images by status, from its footer. Raises FileNotFoundError."""
         with self.fs.open(self.part_path(chunk), "rb") as file:
             metadata = pq.read_metadata(file).metadata
         return Counter(json.loads(metadata[_COUNTS]))
+
+    def read_all_counts(self, chunks: Sequence[Chunk]) -> list[Counter[str]]:
+        """The counts of many parts, in order, read side by side. Raises FileNotFoundError."""
+        if self._local or len(chunks) < 2:
+            return [self.read_counts(chunk) for chunk in chunks]
+        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
+            return list(pool.map(self.read_counts, chunks))
 
     def read_index(self, chunk: Chunk) -> tuple[pa.Table, str | None]:
         """A shard's index, and why it is not whole if it is not. Raises FileNotFoundError."""
@@ -123,6 +151,7 @@ class Store:
 
     # uploads
 
+    @as_os_error
     def put_upload(self, data: bytes) -> tuple[str, str]:
         """Keep an uploaded image; returns its URI and its SHA-256."""
         digest = hashlib.sha256(data).hexdigest()
@@ -144,6 +173,13 @@ class Store:
         except FileNotFoundError:
             return None
 
+    @as_os_error
+    def remove_job_file(self, job_id: str, name: str) -> None:
+        """Forget a file of a job; harmless if there is none."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self.path("jobs", job_id, f"{name}.json"))
+
+    @as_os_error
     def job_ids(self) -> list[str]:
         """All jobs there have been, sorted (ids sort by time)."""
         try:

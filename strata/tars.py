@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, ClassVar
 
-_BLOCK = tarfile.BLOCKSIZE
+from strata.tar_headers import BLOCK, Header, Headers, Window
+
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 
 
-@dataclass(frozen=True)
-class Member:
-    """One file of a tar: its extension (lower case, all after the first dot) and where its bytes lie."""
-
-    extension: str
-    offset: int
-    size: int
-    plain: bool  # false for links, folders, sparse files: their bytes do not lie there
-
-
-@dataclass
+@dataclass(slots=True)
 class Sample:
-    """Consecutive members whose names are equal up to the first dot; `key` is that part of the last name."""
+    """Consecutive members whose names are equal up to the first dot; `key` is that part, without folders.
+
+    members: by extension (lower case, all after the first dot). txt, json: what those members hold. cut: the last
+    member lacks bytes, as the next header was found inside of it.
+    """
 
     prefix: str
     key: str
-    members: dict[str, Member] = field(default_factory=dict)
+    members: dict[str, Header] = field(default_factory=dict)
+    txt: bytes = b""
+    json: bytes = b""
+    cut: bool = False
+
+    def image(self) -> Header | None:
+        """KEY.jpg before KEY.anything.jpg, which is often a mask or a thumbnail."""
+        inner = None
+        for extension, header in self.members.items():
+            if extension in IMAGE_EXTENSIONS:
+                return header
+            if inner is None and extension.rpartition(".")[2] in IMAGE_EXTENSIONS:
+                inner = header
+        return inner
+
+    def alt_text(self) -> str | None:
+        """The .txt, or else the caption in the .json."""
+        text = AltText.from_txt(self.txt)
+        return AltText.from_json(self.json) if text is None and self.json else text
 
 
 class AltText:
@@ -48,8 +61,12 @@ class AltText:
             caption = json.loads(data).get("caption")
         except (ValueError, AttributeError, RecursionError):
             return None
-        # a lone surrogate (\\ud800) is legal JSON, but no text that could be written again
-        return cls.from_txt(caption.encode("utf-8", "replace")) if isinstance(caption, str) else None
+        return cls.from_text(caption) if isinstance(caption, str) else None
+
+    @classmethod
+    def from_text(cls, text: str) -> str | None:
+        """The text as one that can be written: a lone surrogate (\\ud800) is legal JSON, but no character."""
+        return cls.from_txt(text.encode("utf-8", "replace"))
 
 
 class Keys:
@@ -63,118 +80,78 @@ class Keys:
 
     def distinct(self, key: str) -> str:
         """The key, with a number behind it if it was there before."""
-        name, number = key, self._next.get(key, 2)
-        while name in self._used:
-            name = f"{key}-{number}"
-            number += 1
-        self._next[key] = number
+        name = key
+        if key in self._used:
+            number = self._next.get(key, 2)
+            while (name := f"{key}-{number}") in self._used:
+                number += 1
+            self._next[key] = number + 1
         self._used.add(name)
         return name
 
     @classmethod
     def clean(cls, name: str) -> str:
         """A name as a key: printable, valid Unicode, not too long."""
-        valid = name.encode("utf-8", "replace").decode()
-        return "".join(c if c.isprintable() else "_" for c in valid)[: cls.MAX_CHARACTERS]
+        if not (name.isascii() and name.isprintable()):
+            valid = name.encode("utf-8", "replace").decode()
+            name = "".join(c if c.isprintable() else "_" for c in valid)
+        return name[: cls.MAX_CHARACTERS]
 
 
 class TarReader:
-    """Walks a tar once. After `samples` is exhausted, `failure` says why the tar did not end as a tar ends.
-
-    begun: whether the file was read as a tar at all.
-    """
+    """Walks a tar of `size` bytes once, forward."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file = file
         self._size = size
-        self.failure: str | None = None
-        self.begun = False
+        self._window = Window(file)
+        self._headers = Headers(self._window, size)
 
     def samples(self) -> Iterator[Sample]:
         """Samples in the order they lie. Members without a key (.hidden) or an extension are passed over."""
         sample: Sample | None = None
-        for info in self._headers():
-            prefix, key, extension = _split(info.name)
-            if not key or not extension or info.isdir():
+        last = Header("", 0, 0)
+        for header in self._headers:
+            folder, _, base = header.name.replace("\\", "/").rpartition("/")
+            key, _, extension = base.partition(".")
+            if sample is not None and header.offset - BLOCK < last.offset + last.size and last.plain:
+                sample.cut = True
+            if not key or not extension:
                 continue
+            prefix, extension = f"{folder}/{key}", extension.lower()
             if sample is None or sample.prefix != prefix or extension in sample.members:
                 if sample is not None:
                     yield sample
-                sample = Sample(prefix, key)
-            plain = info.isreg() and not info.issparse()
-            sample.members[extension] = Member(extension, info.offset_data, info.size, plain)
+                sample = Sample(prefix, Keys.clean(key))
+            sample.members[extension] = last = header
+            if extension == "txt":
+                sample.txt = self._text(header)
+            elif extension == "json":
+                sample.json = self._text(header)
         if sample is not None:
             yield sample
 
-    def _headers(self) -> Iterator[tarfile.TarInfo]:
-        if self._size == 0:
-            self.failure = "an empty file"
-            return
-        try:
-            tar = tarfile.open(fileobj=self._file, mode="r:", encoding="utf-8", errors="replace")  # noqa: SIM115
-        except (tarfile.TarError, ValueError, OverflowError, IndexError):
-            self.failure = self._no_tar()
-            return
-        self.begun = True
-        before = -1
-        while True:
-            try:
-                info = tar.next()
-            except (tarfile.TarError, ValueError, OverflowError, IndexError):
-                self.failure = "truncated" if tar.offset >= self._size else "damaged"
-                return
-            if info is None:
-                self.failure = self._ending(tar.offset)
-                return
-            tar.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header
-            if tar.offset <= before or info.size < 0 or info.offset_data < 0:
-                self.failure = "damaged"
-                return
-            before = tar.offset
-            yield info
-            if info.isreg() and info.offset_data + info.size > self._size:
-                self.failure = "truncated"
-                return
+    def _text(self, header: Header) -> bytes:
+        """A text's bytes; it lies in the window as long as the next header has not been asked for."""
+        _, offset, size, plain = header
+        return self._window.read(offset, min(size, AltText.MAX_BYTES)) if plain and offset + size <= self._size else b""
 
-    def _no_tar(self) -> str:
-        magic = self._read(0, 6)
-        if magic.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
-            return "a compressed tar: unpack it to a plain .tar, images are read by their offsets"
-        return "not a tar"
-
-    def _ending(self, offset: int) -> str | None:
-        """tarfile stops without a word at a broken header; a whole tar ends with a block of zeros."""
-        block = self._read(offset, _BLOCK)
-        if len(block) < _BLOCK:
-            return "truncated"
-        return "damaged" if any(block) else None
-
-    def _read(self, offset: int, size: int) -> bytes:
-        self._file.seek(offset)
-        return self._file.read(size)
-
-    def defect(self, member: Member) -> str | None:
-        """Why a member's bytes cannot be used, or None."""
-        if not member.plain:
+    def defect(self, sample: Sample, image: Header) -> str | None:
+        """Why the image of a sample cannot be used, or None."""
+        if not image.plain:
             return "the image is a link, not a file"
-        if member.offset + member.size > self._size:
+        if image.offset + image.size > self._size:
             return "the tar ends inside of this image"
-        return None if member.size else "an empty file"
+        if sample.cut and image is next(reversed(sample.members.values())):
+            return "the tar is damaged inside of this image"
+        return None if image.size else "an empty file"
 
-    def alt_text(self, sample: Sample) -> str | None:
-        """The sample's .txt, or the caption in its .json."""
-        for extension, read in (("txt", AltText.from_txt), ("json", AltText.from_json)):
-            member = sample.members.get(extension)
-            if member is None or self.defect(member):
-                continue
-            text = read(self._read(member.offset, min(member.size, AltText.MAX_BYTES)))
-            if text is not None:
-                return text
-        return None
-
-
-def _split(name: str) -> tuple[str, str, str]:
-    """A member's name as (all up to the first dot of its last part, key, extension)."""
-    folder, _, base = name.replace("\\", "/").rpartition("/")
-    key, _, extension = base.partition(".")
-    return f"{folder}/{key}", Keys.clean(key), extension.lower()
+    def failure(self, images: int) -> str | None:
+        """Why the tar could not be read, or not all of it, once `samples` has ended; images: how many were good."""
+        headers, told = self._headers, []
+        if headers.gaps:
+            (first, behind), others = headers.gaps[0], len(headers.gaps) - 1
+            told.append(f"damaged: {behind - first:,} bytes passed over at byte {first:,}")
+            told[0] += f" and more in {others:,} other places" if others else ""
+        if headers.ending:
+            told.append(f"{headers.ending} after {images:,} images" if headers.begun else headers.ending)
+        return "; ".join(told) or None

@@ -22,6 +22,10 @@ class OutsideRoots(SourceError):
     """A URI outside the allowed roots."""
 
 
+class ShardMissing(SourceError):
+    """A shard that does not exist."""
+
+
 def expand(patterns: Sequence[str]) -> list[str]:
     """All names of the patterns, in order, each once: `{00000..00331}` is a range, `{a,b}` a list.
 
@@ -32,7 +36,7 @@ def expand(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         pieces = _pieces(pattern)
         if len(names) + math.prod(len(piece) for piece in pieces) > MAX_SHARDS:
-            raise SourceError(f"{_short(pattern)}: more than {MAX_SHARDS:,} shards in one request")
+            raise SourceError(f"{short(pattern)}: more than {MAX_SHARDS:,} shards in one request")
         grown = [""]
         for piece in pieces:
             grown = [name + part for name in grown for part in piece]
@@ -45,7 +49,7 @@ def _pieces(pattern: str) -> list[Sequence[str]]:
     if not pattern.strip():
         raise SourceError("the name of a shard is empty")
     if len(pattern) > _MAX_PATTERN:
-        raise SourceError(f"{_short(pattern)}: longer than {_MAX_PATTERN} characters")
+        raise SourceError(f"{short(pattern)}: longer than {_MAX_PATTERN} characters")
     pieces: list[Sequence[str]] = []
     for literal, brace in re.findall(r"([^{}]+)|\{([^{}]*)\}|.", pattern, re.DOTALL):
         if literal:
@@ -53,7 +57,7 @@ def _pieces(pattern: str) -> list[Sequence[str]]:
         elif brace:
             pieces.append(_alternatives(brace, pattern))
         else:
-            raise SourceError(f"{_short(pattern)}: braces that are empty, nested or not closed")
+            raise SourceError(f"{short(pattern)}: braces that are empty, nested or not closed")
     return pieces
 
 
@@ -63,41 +67,56 @@ def _alternatives(brace: str, pattern: str) -> list[str]:
         low, high = match.groups()
         first, last = int(low), int(high)
         if last < first:
-            raise SourceError(f"{_short(pattern)}: the range {{{brace}}} runs backwards")
+            raise SourceError(f"{short(pattern)}: the range {{{brace}}} runs backwards")
         if last - first >= MAX_SHARDS:
-            raise SourceError(f"{_short(pattern)}: the range {{{brace}}} is longer than {MAX_SHARDS:,}")
+            raise SourceError(f"{short(pattern)}: the range {{{brace}}} is longer than {MAX_SHARDS:,}")
         padded = (len(low) > 1 and low[0] == "0") or (len(high) > 1 and high[0] == "0")
         width = max(len(low), len(high)) if padded else 0
         return [f"{i:0{width}d}" for i in range(first, last + 1)]
     parts = brace.split(",")
     if len(parts) < 2 or not all(parts) or ".." in brace:
         hint = "write a range as {00000..00331}, a list as {a,b}"
-        raise SourceError(f"{_short(pattern)}: {{{_short(brace)}}} is no range and no list; {hint}")
+        raise SourceError(f"{short(pattern)}: {{{short(brace)}}} is no range and no list; {hint}")
     return parts
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text as an error may quote it."""
     return text if len(text) <= 120 else text[:100] + "…"
 
 
-def check_roots(uri: str, roots: Sequence[str]) -> str:
-    """The normalised URI: an absolute path without links or `..`, or scheme://host/path.
+class Roots:
+    """The folders and buckets that may be read. Raises SourceError if one cannot be read as a URI."""
 
-    Raises OutsideRoots if it lies under none of the roots, SourceError if it cannot be read as a URI.
-    """
-    normal = normalise(uri)
-    for root in roots:
-        top = normalise(root)
-        if normal == top or normal.startswith(top.rstrip("/") + "/"):
-            return normal
-    raise OutsideRoots(f"{_short(uri)} lies outside the folders that this service may read")
+    def __init__(self, roots: Sequence[str]) -> None:
+        self._tops = tuple(normalise(root) for root in roots)
+        self._folders = tuple(top.rstrip("/") + "/" for top in self._tops)
+
+    def hold(self, normal: str) -> bool:
+        """Whether a normalised URI lies under one of the roots."""
+        return normal in self._tops or normal.startswith(self._folders)
+
+    def check(self, uri: str) -> str:
+        """The normalised URI: an absolute path without links or `..`, or scheme://host/path.
+
+        Raises OutsideRoots if it lies under none of the roots, SourceError if it cannot be read as a URI.
+        """
+        normal = normalise(uri)
+        if not self.hold(normal):
+            raise OutsideRoots(f"{short(uri)} lies outside the folders that this service may read")
+        return normal
+
+
+def check_roots(uri: str, roots: Sequence[str]) -> str:
+    """`Roots.check` of one URI."""
+    return Roots(roots).check(uri)
 
 
 def normalise(uri: str) -> str:
     """A URI with one spelling. Local paths are resolved against the working folder."""
     if not uri or "::" in uri or any(ord(character) < 32 for character in uri):
         # fsspec reads "a::b" as one file system inside another, which would step around the roots
-        raise SourceError(f"{_short(ascii(uri))} is no path or URI of a shard")
+        raise SourceError(f"{short(ascii(uri))} is no path or URI of a shard")
     if uri.lower().startswith("file://"):
         uri = unquote(uri[len("file://") :])
         if not uri.startswith("/"):
@@ -107,7 +126,7 @@ def normalise(uri: str) -> str:
         try:
             return str(Path(uri).resolve())
         except (OSError, RuntimeError, ValueError) as error:
-            raise SourceError(f"{_short(uri)}: {error}") from None
+            raise SourceError(f"{short(uri)}: {error}") from None
     return _normal_remote(uri)
 
 
@@ -115,18 +134,18 @@ def _normal_remote(uri: str) -> str:
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        raise SourceError(f"{_short(uri)}: {error}") from None
+        raise SourceError(f"{short(uri)}: {error}") from None
     if not parts.netloc or "@" in parts.netloc:
-        raise SourceError(f"{_short(uri)}: a URI needs a host or bucket, and no user name in it")
+        raise SourceError(f"{short(uri)}: a URI needs a host or bucket, and no user name in it")
     path = parts.path
     while (decoded := unquote(path)) != path:  # %2e%2e, and %252e%252e
         path = decoded
     if ".." in re.split(r"[/\\]", path):
-        raise SourceError(f"{_short(uri)}: .. is not allowed in a URI")
+        raise SourceError(f"{short(uri)}: .. is not allowed in a URI")
     web = parts.scheme in ("http", "https")
     host = parts.netloc.lower() if web else parts.netloc
     kept = "/".join(segment for segment in parts.path.split("/") if segment not in ("", "."))
     query = f"?{parts.query}" if web and parts.query else ""
     if not web and (parts.query or parts.fragment):
-        raise SourceError(f"{_short(uri)}: ? and # are not allowed in the name of an object")
+        raise SourceError(f"{short(uri)}: ? and # are not allowed in the name of an object")
     return f"{parts.scheme}://{host}/{kept}".rstrip("/") + query

@@ -215,7 +215,10 @@ def test_truncated(tmp_path: Path) -> None:
     broken = bytearray(data)
     broken[whole.rows[2].offset - 512 : whole.rows[2].offset] = b"x" * 512
     Path(uri).write_bytes(broken)
-    assert index_shard(uri).failure == "damaged after 2 images"
+    index = index_shard(uri)
+    assert index.failure == "damaged: 1,536 bytes passed over at byte 7,168"
+    assert [row.error for row in index.rows] == [None, None, "sample without image", None, None, None]
+    assert index.rows[3:] == whole.rows[3:]
 
 
 @pytest.mark.parametrize(

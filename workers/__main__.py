@@ -11,7 +11,11 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import redis
 
 from strata.broker import Broker
 from strata.exits import REDIS_UNREACHABLE, USAGE, WEIGHTS_MISSING, StrataExit
@@ -19,12 +23,15 @@ from strata.jobs import Jobs
 from strata.profiles import GROUPS, Profile, ProfileError, load_profile
 from strata.settings import Settings
 from strata.store import Store
-from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from workers.groups import Group, LlmGroup, Pipeline, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.runner import Runner
 
 log = logging.getLogger("workers")
+
+STOP_SECONDS = 8.0  # for the micro-batch in hand at SIGTERM; container engines and `strata serve` kill after 10
+Build = Callable[[Profile], Pipeline]
 
 
 def main() -> None:
@@ -42,8 +49,11 @@ def main() -> None:
         sys.exit(exit_.code)
 
 
-def work(settings: Settings, groups: list[str], profile_name: str) -> None:
-    """Run the groups in threads of this process until SIGTERM or SIGINT. Raises StrataExit."""
+def work(settings: Settings, groups: list[str], profile_name: str, builds: Mapping[str, Build] | None = None) -> None:
+    """Run the groups in threads of this process until SIGTERM or SIGINT. Raises StrataExit.
+
+    builds: what makes a group's pipeline from a profile; none: the real models.
+    """
     if unknown := set(groups) - set(GROUPS):
         raise StrataExit(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", USAGE)
     if settings.redis_url is None:
@@ -56,14 +66,30 @@ def work(settings: Settings, groups: list[str], profile_name: str) -> None:
         signal.signal(number, lambda *_: stop.set())
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     with Leases(jobs.broker, name, groups, settings.lease_seconds) as leases:
-        loops = [_loop(group, jobs, leases, settings, profile_of, profile_name) for group in groups]
+        loops = [_loop(group, jobs, leases, settings, profile_of, profile_name, builds) for group in groups]
         leases.announce()
         log.info("worker %s is ready for %s", name, ", ".join(groups))
         threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        while not stop.is_set():
+            time.sleep(0.1)
+        _end(threads, leases)
+
+
+def _end(threads: list[threading.Thread], leases: Leases) -> None:
+    """Wait for the loops; what still computes at the deadline is given back and left."""
+    deadline = time.monotonic() + STOP_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if not any(thread.is_alive() for thread in threads):
+        return
+    with suppress(redis.RedisError):
+        for claim in leases.held():
+            log.warning("gives chunk %s back unfinished", claim.chunk.id)
+            leases.broker.give_back(claim, leases.name)
+    logging.shutdown()
+    os._exit(0)
 
 
 def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> None:
@@ -82,18 +108,22 @@ def _loop(
     settings: Settings,
     profile_of: Callable[[str], Profile],
     profile_name: str,
+    builds: Mapping[str, Build] | None,
 ) -> Callable[[threading.Event], None]:
     """The group's loop, its models loaded. Raises StrataExit."""
     if group == "index":
-        return Indexer(jobs, leases).run
+        return Indexer(jobs, leases, settings.shard_roots).run
     from models.base import WeightsMissing  # slow imports: an index worker does without torch
-    from models.pipeline import LlmPipeline, VisionPipeline
 
+    if builds is None:
+        from models.pipeline import LlmPipeline, VisionPipeline
+
+        builds = {"vision": VisionPipeline, "llm": LlmPipeline}
     built: Group
     if group == "vision":
-        built = VisionGroup(jobs.store, PipelineCache(VisionPipeline, profile_of), settings.max_pixels)
+        built = VisionGroup(jobs.store, PipelineCache(builds[group], profile_of), settings.max_pixels)
     else:
-        built = LlmGroup(jobs.store, PipelineCache(LlmPipeline, profile_of))
+        built = LlmGroup(jobs.store, PipelineCache(builds[group], profile_of))
     try:
         built.load(profile_name)
         micro_batch = profile_of(profile_name).micro_batch

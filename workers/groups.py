@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import pyarrow as pa
 from PIL import Image
 
 from strata.chunks import Chunk
@@ -21,11 +22,15 @@ from strata.store import Store
 
 @dataclass
 class Item:
-    """One image of a chunk on its way through a group: its record, and its bytes or pixels where needed."""
+    """One image of a chunk on its way through a group: its record, and its bytes or pixels where needed.
+
+    settled: the record is what the group has to say; there is nothing to compute.
+    """
 
     record: Record
     data: bytes | None = None
     image: Image.Image | None = None
+    settled: bool = False
 
 
 class Pipeline(Protocol):
@@ -61,21 +66,24 @@ class PipelineCache:
 
 
 class Group(Protocol):
-    """One group's work on a chunk, in three steps: read what it needs, decode, compute."""
+    """One group's work on a chunk, in steps: its items, what they lack, decode, compute."""
 
     name: str
 
     def load(self, profile: str) -> None:
         """Load the models of a profile ahead of work."""
 
-    def open(self, chunk: Chunk) -> list[Item]:
-        """Read what the chunk needs from store and sources; an image that cannot be read is a failed item."""
+    def items(self, chunk: Chunk) -> list[Item]:
+        """The chunk's items, nothing of their images read yet. Raises OSError, and ProfileError."""
+
+    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+        """The items with their bytes; one that cannot be read is settled as failed."""
 
     def decode(self, item: Item) -> Item:
         """CPU work on one image that needs no model; called in threads."""
 
     def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
-        """The records of a micro-batch, in order; chunk tells profile and fingerprint."""
+        """The records of a micro-batch of unsettled items, in order; chunk tells profile and fingerprint."""
 
 
 class VisionGroup:
@@ -85,37 +93,51 @@ class VisionGroup:
 
     def __init__(self, store: Store, pipelines: PipelineCache, max_pixels: int) -> None:
         self.store, self.pipelines, self.max_pixels = store, pipelines, max_pixels
+        self._index: tuple[Chunk, pa.Table] | None = None
 
     def load(self, profile: str) -> None:
         self.pipelines.get(self.name, profile)
 
-    def open(self, chunk: Chunk) -> list[Item]:
+    def items(self, chunk: Chunk) -> list[Item]:
+        if chunk.attempt:  # the rows that failed are tried again, the others stay
+            before = self.store.read_records(chunk.before())
+            failed = [record.status is Status.FAILED for record in before]
+        else:
+            before, failed = [], [True] * chunk.images
         rows = self._rows(chunk)
-        return [_item(row, data) for row, data in zip(rows, read_images(rows), strict=True)]
+        return [
+            _item(row) if again else Item(before[n], settled=True)
+            for n, (row, again) in enumerate(zip(rows, failed, strict=True))
+        ]
 
     def _rows(self, chunk: Chunk) -> list[IndexRow]:
         # a shard's index has one part whatever the profile: the fingerprint of `index` knows no stage
         profile = self.pipelines.profile_of(chunk.profile)
         index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
-        table, _ = self.store.read_index(index)
+        known = self._index
+        if known is None or known[0] != index:  # consecutive chunks are of one shard
+            known = self._index = index, self.store.read_index(index)[0]
         start = chunk.number * profile.chunk_size
-        return [IndexRow(**row) for row in table.slice(start, chunk.images).to_pylist()]
+        return [IndexRow(**row) for row in known[1].slice(start, chunk.images).to_pylist()]
+
+    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+        wanted = [item for item in items if not item.settled]
+        answers = iter(read_images([item.record.image for item in wanted]))
+        return [item if item.settled else _with_bytes(item, next(answers)) for item in items]
 
     def decode(self, item: Item) -> Item:
-        if item.data is None:
+        if item.settled or item.data is None:
             return item
         try:
             image = decode(item.data, self.max_pixels)
         except ImageError as error:
-            return Item(item.record.failed("decode", error.kind, error.detail))
+            return Item(item.record.failed("decode", error.kind, error.detail), settled=True)
         record = item.record.model_copy(update={"width": image.width, "height": image.height})
         return Item(record, image=image)
 
     def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
         pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
-        whole = [(item.record, item.image) for item in items if item.image is not None]
-        done = iter(pipeline.run(whole) if whole else ())
-        return [item.record if item.image is None else next(done) for item in items]
+        return pipeline.run([(item.record, item.image) for item in items])
 
 
 class LlmGroup:
@@ -129,25 +151,37 @@ class LlmGroup:
     def load(self, profile: str) -> None:
         self.pipelines.get(self.name, profile)
 
-    def open(self, chunk: Chunk) -> list[Item]:
+    def items(self, chunk: Chunk) -> list[Item]:
         vision = self.pipelines.profile_of(chunk.profile).fingerprint("vision")
-        return [Item(record) for record in self.store.read_records(chunk.of_group("vision", vision))]
+        records = self.store.read_records(chunk.of_group("vision", vision))
+        if chunk.attempt:
+            before = self.store.read_records(chunk.before())
+            records = [old if old.status is Status.SUCCEEDED else new for old, new in zip(before, records, strict=True)]
+        return [Item(one, settled=one.status is not Status.SUCCEEDED or one.description is not None) for one in records]
+
+    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+        return list(items)
 
     def decode(self, item: Item) -> Item:
         return item
 
     def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
         pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
-        alive = [item.record for item in items if item.record.status is Status.SUCCEEDED]
-        done = iter(pipeline.run(alive) if alive else ())
-        return [next(done) if item.record.status is Status.SUCCEEDED else item.record for item in items]
+        return pipeline.run([item.record for item in items])
 
 
-def _item(row: IndexRow, data: bytes | Exception) -> Item:
-    image = ImageReference(uri=row.uri, offset=row.offset, size=row.size)
-    record = Record(key=row.key, image=image, alt_text=row.alt_text)
-    if row.error:
-        return Item(record.failed("index", "bad_sample", row.error))
+def _item(row: IndexRow) -> Item:
+    record = Record(
+        key=row.key,
+        image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
+        alt_text=row.alt_text,
+    )
+    if row.error is not None:
+        return Item(record.failed("index", "bad_sample", row.error), settled=True)
+    return Item(record)
+
+
+def _with_bytes(item: Item, data: bytes | Exception) -> Item:
     if isinstance(data, Exception):
-        return Item(record.failed("read", type(data).__name__, str(data)))
-    return Item(record, data=data)
+        return Item(item.record.failed("read", type(data).__name__, str(data)), settled=True)
+    return Item(item.record, data=data)

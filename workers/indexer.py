@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import pyarrow as pa
 import redis
 
 from strata.broker import Claim
@@ -15,15 +17,18 @@ from strata.records import FailureNote
 from strata.requests import ShardSummary
 from strata.sources import SourceError, index_shard, shard_identity
 from workers.leases import Leases
+from workers.patience import Answer, LeftOff, patiently
 
 log = logging.getLogger(__name__)
 
+MOST_DELIVERIES = 4  # a shard that ended this many workers is given up
+
 
 class Indexer:
-    """Indexes shards until told to stop."""
+    """Indexes shards until told to stop. roots: where the images that a list names must lie."""
 
-    def __init__(self, jobs: Jobs, leases: Leases) -> None:
-        self.jobs, self.leases = jobs, leases
+    def __init__(self, jobs: Jobs, leases: Leases, roots: Sequence[str] = ()) -> None:
+        self.jobs, self.leases, self.roots = jobs, leases, roots
 
     def run(self, stop: threading.Event) -> None:
         """Work until stop is set."""
@@ -33,35 +38,56 @@ class Indexer:
                 claims = broker.take_over("index", name, self.leases.seconds)
                 for claim in claims or broker.claim("index", name, 1, block=1.0):
                     self.leases.hold([claim])
-                    self._work(claim)
+                    self._work(claim, stop)
             except redis.RedisError as error:
                 log.warning("index waits for Redis: %s", error)
                 stop.wait(1.0)
 
-    def _work(self, claim: Claim) -> None:
-        if self.jobs.broker.waiting_jobs(claim.chunk):
-            summary = self._summary(claim.chunk)
-        else:
-            summary = ShardSummary(shard=claim.chunk.shard)
-        unreadable = int(summary.failure is not None and summary.images == 0)
-        counts = {"images": summary.images, "chunks": 1, "unreadable": unreadable}
-        self.leases.release(claim)
-        self.jobs.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
-
-    def _summary(self, chunk: Chunk) -> ShardSummary:
-        """What the shard holds, from its index part if there is one, else by reading the shard."""
+    def _work(self, claim: Claim, stop: threading.Event) -> None:
         try:
-            part = Chunk("index", chunk.profile, chunk.fingerprint, chunk.shard, shard_identity(chunk.shard))
-            if not self.jobs.store.has_part(part):
-                index = index_shard(chunk.shard)
-                part = Chunk("index", chunk.profile, chunk.fingerprint, chunk.shard, index.identity)
-                self.jobs.store.write_index(part, (asdict(row) for row in index.rows), index.failure)
-            table, failure = self.jobs.store.read_index(part)
+            summary = self._summary(claim, stop)
+            unreadable = int(summary.failure is not None and summary.images == 0)
+            counts = {"images": summary.images, "chunks": 1, "unreadable": unreadable}
+            self.leases.release(claim)
+            self.jobs.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
+        except LeftOff:
+            self.jobs.broker.give_back(claim, self.leases.name)
+        finally:
+            self.leases.release(claim)
+
+    def _summary(self, claim: Claim, stop: threading.Event) -> ShardSummary:
+        """What the shard holds; a shard that ended several workers is read no more. Raises LeftOff."""
+        chunk = claim.chunk
+        if claim.deliveries > MOST_DELIVERIES:
+            return _failed(chunk, "poison", f"reading it ended {claim.deliveries - 1} workers")
+        try:
+            part = replace(chunk, identity=shard_identity(chunk.shard))
+            stored = self._stored(part, stop)
+            index = None if stored else index_shard(chunk.shard, self.roots)
         except (SourceError, OSError, ValueError) as error:
-            log.warning("shard %s: %s", chunk.shard, error)
-            note = FailureNote(stage="index", error_type=type(error).__name__, detail=str(error)[:300])
-            return ShardSummary(shard=chunk.shard, failure=note)
-        note_or_none = failure and FailureNote(stage="index", error_type="damaged_shard", detail=failure)
-        return ShardSummary(
-            shard=chunk.shard, identity=part.identity, images=table.num_rows, failure=note_or_none or None
-        )
+            return _failed(chunk, type(error).__name__, str(error))
+        if index is not None:
+            part, stored = replace(chunk, identity=index.identity), (index.table, index.failure)
+            self._waiting(lambda: self.jobs.store.write_index(part, index.table, index.failure), stop)
+        assert stored is not None
+        table, failure = stored
+        note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
+        return ShardSummary(shard=chunk.shard, identity=part.identity, images=table.num_rows, failure=note)
+
+    def _stored(self, part: Chunk, stop: threading.Event) -> tuple[pa.Table, str | None] | None:
+        """The shard's index part: it is read once in its life. None if there is none yet."""
+        try:
+            return self._waiting(lambda: self.jobs.store.read_index(part), stop)
+        except FileNotFoundError:
+            return None
+
+    def _waiting(self, act: Callable[[], Answer], stop: threading.Event) -> Answer:
+        """A store that is away or full is waited for: that is no fault of the shard."""
+        return patiently(act, (OSError,), stop, lambda: True)
+
+
+def _failed(chunk: Chunk, kind: str, detail: str) -> ShardSummary:
+    log.warning("shard %s: %s", chunk.shard, detail)
+    return ShardSummary(
+        shard=chunk.shard, failure=FailureNote(stage="index", error_type=kind, detail=" ".join(detail.split())[:300])
+    )

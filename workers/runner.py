@@ -1,14 +1,13 @@
 """The runner: claim, load ahead, micro-batches, part, finish: the same for every group that runs models.
 
-The walk of a chunk: `_take` claims it and opens it in a thread while the one before is computed; `_compute` decodes
-one micro-batch ahead in threads and runs the group on the micro-batch in hand, looking at `hi` between two of them;
-`_finish` writes the part, then acks, counts and queues the next group in one call.
+The walk of a chunk: `_take` claims it and opens it in a thread while the one before is computed; `_work` decodes one
+micro-batch ahead in threads and runs the group on the micro-batch in hand, looking at `hi` between two of them; then
+it writes the part and acks, counts and queues the next group in one call.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import threading
 import time
@@ -22,28 +21,31 @@ import redis
 from models.base import StageUnavailable, WeightsMissing
 from strata import keys
 from strata.broker import Broker, Claim
-from strata.chunks import Chunk
 from strata.jobs import Jobs
 from strata.profiles import GROUPS, ProfileError
 from strata.records import Record
 from strata.schemas import JobStatus
 from strata.store import Store, count_of
 from workers.groups import Group, Item
+from workers.isolation import Isolation
 from workers.leases import Leases
+from workers.patience import Answer, LeftOff, patiently
 
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
 TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
-MOST_DELIVERIES = 4  # a chunk that ended this many workers is given up, so that its job can end
+HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo` gets its turn: a stream of single images starves no job
 
 
 @dataclass
 class Opened:
-    """A chunk in hand with its items read."""
+    """A chunk in hand with its items read. careful: it ended a worker before, so it is computed image by image."""
 
     claim: Claim
     items: list[Item]
+    isolation: Isolation
+    careful: bool
 
 
 class Runner:
@@ -62,47 +64,48 @@ class Runner:
         self.store: Store = jobs.store
         self.fingerprint_of = fingerprint_of
         self.micro_batch = micro_batch
+        self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
         self._ahead: Future[Opened | None] | None = None
         self._overdue = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Work until stop is set; what is in hand then is given back."""
+        self._stop = stop
         while not stop.is_set():
             try:
-                self._step(stop)
+                self._step()
             except redis.RedisError as error:
                 log.warning("%s waits for Redis: %s", self.group.name, error)
-                self._forget()
                 stop.wait(1.0)
         self._give_back()
 
-    def _step(self, stop: threading.Event) -> None:
-        if self._urgent():
-            return
-        opened = self._ahead.result() if self._ahead else self._take(block=1.0, priorities=keys.PRIORITIES)
-        self._ahead = None
+    def _step(self) -> None:
+        busy = all(self._urgent() for _ in range(HI_BEFORE_LO))
+        if self._ahead is not None:
+            opened, self._ahead = self._ahead.result(), None
+        else:
+            opened = self._take(("lo",)) if busy else self._take(keys.PRIORITIES, block=1.0)
         if opened is None:
             return
-        if not stop.is_set():
+        if not self._stop.is_set():
             # ahead only `lo`: a single image must not wait behind the chunk in hand
-            self._ahead = self._pool.submit(self._take, priorities=("lo",))
-        if opened.claim.priority == "hi":
-            self._work([opened])
-        else:
-            self._work([opened], between=lambda: self._pause(stop))
-
-    def _pause(self, stop: threading.Event) -> bool:
-        """Between two micro-batches: single images first; False if the work must be given back."""
-        self._urgent()
-        return not stop.is_set()
+            self._ahead = self._pool.submit(self._take, ("lo",))
+        self._work([opened])
 
     def _urgent(self) -> bool:
+        """Compute the single images that wait, one micro-batch at most; whether there were any."""
+        if self._stop.is_set():
+            return False
         claims = self._claim(self.micro_batch, priorities=("hi",))
-        opened = [chunk for chunk in map(self._open, claims) if chunk is not None]
-        for _, together in itertools.groupby(opened, key=lambda chunk: chunk.claim.chunk.fingerprint):
-            self._work(list(together))
-        return bool(opened)
+        try:
+            opened = [chunk for chunk in map(self._open, claims) if chunk is not None]
+            for _, together in itertools.groupby(opened, key=lambda chunk: chunk.claim.chunk.fingerprint):
+                self._work(list(together))
+        finally:
+            for claim in claims:  # when Redis went away in between, whoever sees it first takes the rest over
+                self.leases.release(claim)
+        return bool(claims)
 
     # taking
 
@@ -124,62 +127,114 @@ class Runner:
     def _open(self, claim: Claim) -> Opened | None:
         """Read a chunk's items; None if there is nothing to compute: it is done, unwanted, or cannot be read."""
         chunk = claim.chunk
-        if not self.broker.waiting_jobs(chunk):
+        if not self._wanted(claim):
             self._release(claim, self.broker.drop)
-        elif self.store.has_part(chunk):
-            self._count(claim, count_of(self.store.read_counts(chunk)), reused=chunk.images)
-        elif claim.deliveries > MOST_DELIVERIES:
-            self._abandon(claim, f"chunk {chunk.id} ended {claim.deliveries - 1} workers")
-        else:
-            try:
-                return Opened(claim, self.group.open(chunk))
-            except (OSError, ValueError) as error:
-                self._abandon(claim, f"chunk {chunk.id} cannot be opened: {type(error).__name__}: {error}")
+            return None
+        try:
+            if self._waiting(claim, lambda: self.store.has_part(chunk), OSError):
+                counts = self._waiting(claim, lambda: self.store.read_counts(chunk), OSError)
+                self._count(claim, count_of(counts), reused=chunk.images)
+                return None
+            isolation = Isolation(self.broker.redis, chunk)
+            verdict = isolation.begin()
+            isolation.hold()
+            items = self._waiting(claim, lambda: self.group.items(chunk), OSError)
+            poison = range(len(items)) if verdict.hopeless else verdict.rows
+            items = [_poisoned(item) if row in poison else item for row, item in enumerate(items)]
+            items = self._waiting(claim, lambda: self.group.read(chunk, items), OSError)
+            isolation.let_go()
+            return Opened(claim, items, isolation, verdict.careful)
+        except LeftOff:
+            self._leave(claim)
+        except (FileNotFoundError, ValueError) as error:
+            self._abandon(claim, f"chunk {chunk.id} cannot be opened: {type(error).__name__}: {error}")
+        except redis.RedisError:
+            self.leases.release(claim)
+            raise
         return None
 
     # computing
 
-    def _work(self, chunks: list[Opened], between: Callable[[], bool] = lambda: True) -> None:
+    def _work(self, chunks: list[Opened]) -> None:
         """Compute chunks of one fingerprint together, then write and finish each."""
-        head = chunks[0].claim.chunk
-        records: list[Record] = []
         try:
-            for batch in self._decoded([item for chunk in chunks for item in chunk.items]):
-                records += self._batch(head, batch)
-                if len(records) < sum(len(chunk.items) for chunk in chunks) and not between():
-                    return  # stopping: `_give_back` hands these chunks to another worker
-        except (StageUnavailable, WeightsMissing, ProfileError) as error:
+            records = iter(list(self._careful(chunks[0]) if chunks[0].careful else self._swift(chunks)))
+            for chunk in chunks:
+                self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
+        except LeftOff:
+            for chunk in chunks:
+                self._leave(chunk.claim)
+        except (WeightsMissing, ProfileError) as error:
             for chunk in chunks:
                 self._abandon(chunk.claim, str(error))
-            return
-        start = 0
-        for chunk in chunks:
-            self._finish(chunk.claim, records[start : start + len(chunk.items)])
-            start += len(chunk.items)
+        finally:
+            for chunk in chunks:
+                self.leases.release(chunk.claim)
 
-    def _batch(self, head: Chunk, batch: Sequence[Item]) -> list[Record]:
-        try:
-            return self.group.compute(head, batch)
-        except (StageUnavailable, WeightsMissing, ProfileError):
-            raise
-        except Exception as error:  # a fault outside of any stage: no image of the chunk may be lost for it
-            log.exception("%s: a micro-batch of chunk %s failed", self.group.name, head.id)
-            return [item.record.failed(self.group.name, type(error).__name__, str(error)) for item in batch]
-
-    def _decoded(self, items: list[Item]) -> Iterator[list[Item]]:
+    def _swift(self, chunks: list[Opened]) -> Iterator[Record]:
         """Micro-batches, the next one being decoded while the one in hand is computed."""
+        items = [item for chunk in chunks for item in chunk.items]
+        for chunk in chunks:
+            chunk.isolation.hold()
         batches = [items[i : i + self.micro_batch] for i in range(0, len(items), self.micro_batch)]
         coming: list[Future[Item]] = []
-        for following in [*batches, []]:
+        for number, following in enumerate([*batches, []]):
             ready, coming = coming, [self._pool.submit(self.group.decode, item) for item in following]
+            if number > 1:
+                self._pause(chunks[0].claim)
             if ready:
-                yield [future.result() for future in ready]
+                yield from self._batch(chunks[0].claim, [future.result() for future in ready])
+
+    def _careful(self, opened: Opened) -> Iterator[Record]:
+        """One image at a time, each noted while it is in hand."""
+        for row, item in enumerate(opened.items):
+            if not item.settled:
+                self._pause(opened.claim)
+                opened.isolation.hold(row)
+            yield from self._batch(opened.claim, [self.group.decode(item)])
+            if not item.settled:
+                opened.isolation.let_go()
+
+    def _batch(self, claim: Claim, batch: Sequence[Item]) -> list[Record]:
+        alive = [item for item in batch if not item.settled]
+        try:
+            done = iter(
+                self._waiting(claim, lambda: self.group.compute(claim.chunk, alive), StageUnavailable) if alive else ()
+            )
+        except (WeightsMissing, ProfileError, LeftOff):
+            raise
+        except Exception as error:  # a fault outside of any stage: no image of the chunk may be lost for it
+            log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)
+            kind, detail = type(error).__name__, str(error)
+            done = iter([item.record.failed(self.group.name, kind, detail) for item in alive])
+        return [item.record if item.settled else next(done) for item in batch]
+
+    def _pause(self, claim: Claim) -> None:
+        """Between two micro-batches: single images first. Raises LeftOff if the rest shall not be computed here."""
+        if claim.priority == "lo":
+            try:
+                all(self._urgent() for _ in range(HI_BEFORE_LO))
+            except redis.RedisError as error:
+                log.warning("%s goes on without Redis: %s", self.group.name, error)
+        if self._stop.is_set() or not self._wanted(claim):
+            raise LeftOff
+
+    def _wanted(self, claim: Claim) -> bool:
+        """Whether a job still waits for the chunk; while Redis is away nobody can say, and the work goes on."""
+        with suppress(redis.RedisError):
+            return bool(self.broker.waiting_jobs(claim.chunk))
+        return True
+
+    def _waiting(self, claim: Claim, act: Callable[[], Answer], error: type[Exception]) -> Answer:
+        return patiently(act, (error,), self._stop, lambda: self._wanted(claim))
 
     # ending
 
-    def _finish(self, claim: Claim, records: list[Record]) -> None:
-        counts = self.store.write_records(claim.chunk, records)
-        self._count(claim, count_of(counts))
+    def _finish(self, opened: Opened, records: list[Record]) -> None:
+        chunk = opened.claim.chunk
+        counts = self._waiting(opened.claim, lambda: self.store.write_records(chunk, records), OSError)
+        self._count(opened.claim, count_of(counts))
+        opened.isolation.forget()
 
     def _count(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
         chunk = claim.chunk
@@ -188,8 +243,7 @@ class Runner:
         following = None
         if place < len(GROUPS):
             following = chunk.of_group(GROUPS[place], self.fingerprint_of(chunk.profile, GROUPS[place]))
-        value = json.dumps(counts)
-        self._release(claim, lambda claim, name: self.broker.finish(claim, name, value, counts, following))
+        self._release(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
 
     def _abandon(self, claim: Claim, reason: str) -> None:
         """The chunk cannot be done here or anywhere: its jobs end as failed and say why."""
@@ -198,26 +252,31 @@ class Runner:
             self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
         self._release(claim, self.broker.drop)
 
+    def _leave(self, claim: Claim) -> None:
+        """Hand a chunk to another worker, or drop it if nobody waits for it."""
+        self.leases.release(claim)
+        Isolation(self.broker.redis, claim.chunk).let_go()
+        with suppress(redis.RedisError):
+            if self._wanted(claim):
+                self.broker.give_back(claim, self.leases.name)
+            else:
+                self.broker.drop(claim, self.leases.name)
+
     def _release(self, claim: Claim, end: Callable[[Claim, str], bool]) -> None:
         self.leases.release(claim)
         if not end(claim, self.leases.name):
-            log.warning(
-                "chunk %s had been taken over; what was computed here counts once all the same",
-                claim.chunk.id,
-            )
-
-    def _forget(self) -> list[Claim]:
-        """Hold nothing any more: what was in hand is taken over when its leases lapse."""
-        if self._ahead is not None:
-            self._ahead.exception()
-            self._ahead = None
-        claims = [claim for claim in self.leases.held() if claim.chunk.group == self.group.name]
-        for claim in claims:
-            self.leases.release(claim)
-        return claims
+            log.warning("chunk %s had been taken over; it counts once all the same", claim.chunk.id)
 
     def _give_back(self) -> None:
-        with suppress(redis.RedisError):
-            for claim in self._forget():
-                self.broker.give_back(claim, self.leases.name)
+        if self._ahead is not None:
+            with suppress(redis.RedisError):
+                if opened := self._ahead.result():
+                    self._leave(opened.claim)
         self._pool.shutdown(wait=True)
+
+
+def _poisoned(item: Item) -> Item:
+    """An image that ended workers, settled as failed; one that was settled before stays."""
+    if item.settled:
+        return item
+    return Item(item.record.failed("runner", "poison", "workers died with this image in hand"), settled=True)

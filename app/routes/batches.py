@@ -10,8 +10,9 @@ from fastapi import APIRouter, Header, Response
 from app.dependencies import Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
+from strata.globs import find_shards
 from strata.schemas import BatchRequest, JobView
-from strata.sources import OutsideRoots, SourceError, check_roots, expand
+from strata.uris import OutsideRoots, ShardMissing, SourceError
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -25,7 +26,11 @@ def submit_shards(
     response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
-    """Describe the images of shards. Answers at once; the shards are read by the workers."""
+    """Describe the images of shards. Answers at once; the shards are read by the workers.
+
+    A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` stands for a
+    range, `*` for what is there, `@/folder/list.txt` for the lines of a file on the server.
+    """
     profile = given.profile(body.profile)
     shards = _shards(body.input.shards, given)
     _refuse_missing(shards)
@@ -36,7 +41,10 @@ def submit_shards(
 
 def _shards(patterns: list[str], given: Services) -> list[str]:
     try:
-        return [check_roots(uri, given.settings.shard_roots) for uri in expand(patterns)]
+        return find_shards(patterns, given.settings.shard_roots)
+    except ShardMissing as error:
+        told = {"type": "missing", "location": ["input", "shards"], "message": str(error)}
+        raise ProblemError("shard-not-found", str(error), [told]) from error
     except OutsideRoots as error:
         raise ProblemError("shard-outside-roots", str(error)) from error
     except SourceError as error:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import KnownJob, Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
+from strata.jobs import NotFinished
 from strata.results import BadCursor, Results
 from strata.schemas import JobPage, JobView
 
@@ -47,6 +48,15 @@ def show_job(job: KnownJob) -> JobView:
 def cancel_job(job: KnownJob, given: ServicesDep) -> JobView:
     """Cancel a job. What is computed stays; a job that has ended stays as it ended."""
     return given.jobs.cancel(job.id)
+
+
+@router.post("/{job_id}/retry")
+def retry_job(job: KnownJob, given: ServicesDep) -> JobView:
+    """Try the failed images of a finished job again, and shards that could not be read. What succeeded stays."""
+    try:
+        return given.jobs.retry(job.id)
+    except NotFinished as error:
+        raise ProblemError("job-not-finished", str(error)) from error
 
 
 @router.get("/{job_id}/results", response_class=Response, responses=_LINES)

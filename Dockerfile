@@ -1,0 +1,56 @@
+# syntax=docker/dockerfile:1
+# Three images: `api` and `index` have no torch; `worker` has it, with the CUDA libraries of its wheel, some 7 GB.
+
+FROM python:3.11-slim AS base
+WORKDIR /srv/strata
+# a fixed uid: the containers of one machine share volumes. What is made here, owned by it, is what a new volume becomes
+RUN useradd --create-home --uid 10001 strata \
+    && install --directory --owner strata --group strata /var/lib/strata/store /var/lib/strata/models
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    STRATA_DATA_DIR=/var/lib/strata \
+    STRATA_MODELS=/var/lib/strata/models
+
+# Editable, as in a checkout: the package is found where the code will lie, and the layer outlives changes of the code.
+FROM base AS install
+RUN python -m venv /opt/venv && mkdir strata && touch README.md strata/__init__.py
+COPY pyproject.toml constraints.txt ./
+
+FROM install AS install-light
+# the storages that shards and the store may lie in: extras of pyproject.toml
+ARG STORAGES=s3,gcs,http
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/venv/bin/pip install --constraint constraints.txt --editable ".[api,${STORAGES}]"
+
+FROM install AS install-worker
+ARG STORAGES=s3,gcs,http
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/venv/bin/pip install --constraint constraints.txt --editable ".[workers,${STORAGES}]"
+
+FROM base AS light
+COPY --from=install-light /opt/venv /opt/venv
+COPY strata strata
+USER 10001
+
+FROM light AS api
+COPY app app
+COPY models/profiles models/profiles
+ENV STRATA_HOST=0.0.0.0
+EXPOSE 8080
+# alive, not ready: a service without workers yet must not be restarted
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('STRATA_PORT', '8080') + '/healthz', timeout=4)"]
+CMD ["python", "-m", "app", "--no-workers"]
+
+FROM light AS index
+COPY models models
+COPY workers workers
+CMD ["python", "-m", "workers", "--groups", "index"]
+
+FROM base AS worker
+COPY --from=install-worker /opt/venv /opt/venv
+COPY weights weights
+COPY strata strata
+COPY models models
+COPY workers workers
+USER 10001
+CMD ["python", "-m", "workers", "--groups", "vision,llm"]

@@ -1,0 +1,242 @@
+"""`python -m bench.chaos --seed 1`: a job of 10,000 images while everything is killed; then every row is compared.
+
+Workers, the Redis server and the API get SIGKILL, workers are stopped past their lease and woken up again, and once
+the disk is full for ten seconds (a small file system of its own, which takes a mount namespace). Two images end every
+worker that looks at them, some are no images. Afterwards each row is compared with that of an undisturbed run.
+
+The last line is `lost L doubled D wrong W of N, kills W/R/A/S`: workers, Redis, API, workers stopped. The exit code
+is 0 only if the three are 0 and the kills were as many as asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.fake_worker import DEADLY
+from bench.processes import Fleet
+from bench.s3_server import S3, s3_server
+from bench.tiny_shards import plain_image, write_shard
+from strata.answers import ApiError
+from strata.client import Client
+from strata.profiles import FINAL_GROUP
+from strata.records import Record
+from strata.requests import JobRequest, ShardSummaries
+from strata.schemas import JobView
+from strata.settings import CHECKOUT
+from strata.store import Store
+
+SHARD = 1000  # images
+LEASE = 2.0  # seconds
+KILLS = {"worker": 21, "redis": 5, "api": 3, "stop": 3, "disk": 1}
+FULL_SECONDS = 10.0
+DISK_BYTES = 512 * 2**20
+BUDGET = 600.0  # seconds for the whole
+WORKERS = (["--groups", "index,vision"], ["--groups", "vision"], ["--groups", "llm"])
+DEMO_SHARD = CHECKOUT / "samples" / "shards" / "00000.tar"
+
+
+def make_shards(folder: Path, images: int) -> tuple[list[str], int]:
+    """Shards of tiny images with some that are none and two deadly ones (how many in all), and the demo's own 64."""
+    special = dict.fromkeys(range(333, images, 1009), b"this is no image")
+    special |= dict.fromkeys((images // 3, images // 2 + 1), plain_image(DEADLY))
+    for first in range(0, images, SHARD):
+        write_shard(folder / f"{first // SHARD:05d}.tar", first, min(SHARD, images - first), special)
+    (folder / "demo.tar").write_bytes(DEMO_SHARD.read_bytes())
+    return [str(path) for path in sorted(folder.glob("*.tar"))], len(special)
+
+
+class Chaos:
+    """What happens to a fleet while it works: events in an order and at times that follow from a seed."""
+
+    def __init__(self, fleet: Fleet, seed: int, disk: Path | None, pauses: tuple[float, float]) -> None:
+        self.fleet, self.random, self.disk, self.pauses = fleet, random.Random(seed), disk, pauses
+        self.left = [name for name, times in KILLS.items() for _ in range(times) if name != "disk" or disk]
+        self.random.shuffle(self.left)
+        self.done: Counter[str] = Counter()
+        self.next = time.monotonic() + 5
+        self._full_until: float | None = None
+
+    def beat(self) -> None:
+        """Let the next event happen if it is time, and start again what died before."""
+        now = time.monotonic()
+        if self._full_until is not None and now > self._full_until:
+            self._ballast.unlink()
+            self._full_until = None
+        if self._full_until is None:  # a server cannot start on a full disk; nobody could help it there
+            self.fleet.look_after()
+        if now >= self.next and self.left:
+            name = self.left.pop()
+            getattr(self, f"_{name}")()
+            self.done[name] += 1
+            self.next = now + self.random.uniform(*self.pauses)
+
+    def _worker(self) -> None:
+        self.random.choice(self.fleet.workers).send(signal.SIGKILL)
+
+    def _redis(self) -> None:
+        if self.fleet.server.pid:
+            os.kill(self.fleet.server.pid, signal.SIGKILL)
+
+    def _api(self) -> None:
+        self.fleet.api.send(signal.SIGKILL)
+
+    def _stop(self) -> None:
+        pid = self.random.choice(self.fleet.workers).pid
+        os.kill(pid, signal.SIGSTOP)
+
+        def wake() -> None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+        threading.Timer(LEASE + 2, wake).start()
+
+    @property
+    def _ballast(self) -> Path:
+        assert self.disk is not None
+        return self.disk / "ballast"
+
+    def _disk(self) -> None:
+        with suppress(OSError), self._ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(2**20))
+        self._full_until = time.monotonic() + FULL_SECONDS
+
+
+def run_job(fleet: Fleet, shards: list[str], chaos: Chaos | None = None) -> JobView:
+    """Submit, and beat until the job has ended. Raises TimeoutError."""
+    began = told = time.monotonic()
+    job_id: str | None = None
+    while time.monotonic() - began < BUDGET:
+        time.sleep(0.1)
+        chaos.beat() if chaos and job_id else fleet.look_after()
+        with suppress(httpx.HTTPError, ApiError), Client(fleet.url, timeout=5) as client:
+            if job_id is None:
+                job_id = client.submit(shards, idempotency_key="chaos").id
+            view = client.job(job_id)
+            if view.status.final:
+                return view
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                done = dict(chaos.done) if chaos else {}
+                print(f"  {told - began:4.0f} s: {view.request_counts.model_dump()} {done}", flush=True)
+    raise TimeoutError(f"job {job_id} did not end within {BUDGET:.0f} s")
+
+
+def read_rows(store: Store, view: JobView) -> list[Record]:
+    """All rows of the job's final parts, with what differs from run to run left out."""
+    request = JobRequest.model_validate_json(store.read_job_file(view.id, "request") or b"")
+    kept = ShardSummaries.model_validate_json(store.read_job_file(view.id, "shards") or b"")
+    chunks = [chunk for summary in kept.shards for chunk in request.chunks(summary, FINAL_GROUP)]
+    return [row.model_copy(update={"seconds": {}}) for chunk in chunks for row in store.read_records(chunk)]
+
+
+def compare(expected: list[Record], found: list[Record]) -> tuple[int, int, int]:
+    """Rows lost, doubled, and wrong: other than expected, by shard and key."""
+
+    def name(row: Record) -> tuple[str, str]:
+        return row.image.uri, row.key
+
+    times = Counter(map(name, found))
+    wanted = {name(row): row for row in expected}
+    lost = sum(key not in times for key in wanted)
+    doubled = sum(n - 1 for n in times.values())
+    wrong = sum(name(row) not in wanted or row != wanted[name(row)] for row in found)
+    return lost, doubled, wrong
+
+
+def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) -> int:
+    """Both runs and the comparison; returns the exit code."""
+    print(f"seed {seed}: {images} images in shards of {SHARD}", flush=True)
+    shards, bad = make_shards(folder / "shards", images)
+    base: dict[str, str] = {"STRATA_LEASE_SECONDS": str(LEASE), "STRATA_HIGH_WATER": "20"}
+    with Fleet(folder / "calm", str(folder / "shards"), WORKERS, base) as fleet:
+        expected_view = run_job(fleet, shards)
+        expected = read_rows(Store(fleet.store), expected_view)
+    print(f"undisturbed: {expected_view.status}, {expected_view.request_counts.model_dump()}", flush=True)
+    if expected_view.request_counts.failed != bad:
+        print(f"{bad} images are bad, and the undisturbed run failed {expected_view.request_counts.failed}")
+        return 1
+    settings = base | (s3.settings("chaos") if s3 else {})
+    # the job shall outlast the events: two vision workers, and half of the time lost to what happens
+    pauses = (2.0, 5.0)
+    seconds = sum(KILLS.values()) * sum(pauses) / 2 / images
+    slow = [[*arguments, "--seconds", f"{seconds:.4f}"] for arguments in WORKERS]
+    home = (disk or folder) / "chaos"
+    with Fleet(home, str(folder / "shards"), slow, settings) as fleet:
+        chaos = Chaos(fleet, seed, disk, pauses)
+        view = run_job(fleet, shards, chaos)
+        if s3:
+            os.environ.update(s3.environment)
+        found = read_rows(Store(fleet.store), view)
+    return report(view, chaos, expected, found)
+
+
+def report(view: JobView, chaos: Chaos, expected: list[Record], found: list[Record]) -> int:
+    """Print what came out; the exit code."""
+    lost, doubled, wrong = compare(expected, found)
+    counts = view.request_counts
+    adds_up = counts.total == counts.succeeded + counts.failed == len(found) and view.status == "completed"
+    if not adds_up:
+        print(f"the counts do not add up: {view.model_dump_json()}")
+    kills = [chaos.done[name] for name in ("worker", "redis", "api", "stop")]
+    enough = not chaos.left
+    full = f", disk full {chaos.done['disk']} time" if chaos.disk else ", no disk of its own to fill"
+    print(f"{view.status}: {counts.model_dump()}, events left {len(chaos.left)}{full}")
+    print(f"lost {lost} doubled {doubled} wrong {wrong} of {len(expected)}, kills {'/'.join(map(str, kills))}")
+    return 0 if adds_up and enough and not (lost or doubled or wrong) else 1
+
+
+def in_namespace(arguments: list[str]) -> int:
+    """The same command in a mount namespace of its own, where a small disk can be mounted without any rights."""
+    rights = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
+    return subprocess.call(["unshare", *rights, sys.executable, "-m", "bench.chaos", "--mounted", *arguments])
+
+
+def mount(folder: Path) -> Path:
+    """A small file system in memory. Raises OSError where that is not allowed."""
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise OSError(errno.EPERM, done.stderr.strip())
+    return folder
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--images", type=int, default=10_000 - 64)
+    parser.add_argument("--s3", action="store_true", help="the store is an S3 server (moto); no disk is filled")
+    parser.add_argument("--mounted", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    can_mount = not options.s3 and subprocess.run(["unshare", "--user", "--mount", "true"]).returncode == 0
+    if can_mount and not options.mounted:
+        sys.exit(in_namespace(sys.argv[1:]))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        disk = mount(folder / "disk") if options.mounted else None
+        stack.callback(lambda: disk and subprocess.run(["umount", "-l", str(disk)]))
+        s3: Any = stack.enter_context(s3_server()) if options.s3 else None
+        code = run(folder, options.images, options.seed, s3, disk)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

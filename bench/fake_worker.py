@@ -1,0 +1,94 @@
+"""A worker whose stages are fake: it claims, reads, decodes, writes and finishes as a real one, and looks at nothing.
+
+    python -m bench.fake_worker --groups vision --seconds 0.002
+
+For load measurement, chaos and tests. What it says of an image follows from the pixels, so that a row that got
+another image's answer is found; an image of the deadly colour ends the process as a crash would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from strata.exits import StrataExit
+from strata.profiles import GROUPS, Profile
+from strata.records import Caption, Description, Record, Sentence
+from strata.settings import Settings
+from workers.__main__ import Build, work
+
+DEADLY = (255, 0, 255)
+
+
+class FakeVision:
+    """Tells size and mean colour. seconds: what an image costs."""
+
+    def __init__(self, profile: Profile, seconds: float) -> None:
+        self.seconds = seconds
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def run(self, batch: Sequence[tuple[Record, Image.Image]]) -> list[Record]:
+        """Records with a caption and empty layers."""
+        time.sleep(self.seconds * len(batch))
+        return [self._describe(record, image) for record, image in batch]
+
+    def _describe(self, record: Record, image: Image.Image) -> Record:
+        colour = tuple(int(value) for value in np.asarray(image).reshape(-1, 3).mean(axis=0).round())
+        if max(abs(a - b) for a, b in zip(colour, DEADLY, strict=True)) < 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        text = f"{image.width} by {image.height} pixels of {colour}"
+        layers: dict[str, object] = {"regions": [], "objects": [], "text": []}
+        return record.model_copy(update={"caption": Caption(text=text, match=1.0), **layers})
+
+
+class FakeLlm:
+    """Describes by repeating the caption. seconds: what a description costs."""
+
+    def __init__(self, profile: Profile, seconds: float) -> None:
+        self.seconds = seconds
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def run(self, batch: Sequence[Record]) -> list[Record]:
+        """Records with a description of one sentence."""
+        time.sleep(self.seconds * len(batch))
+        return [self._describe(record) for record in batch]
+
+    def _describe(self, record: Record) -> Record:
+        text = f"{record.caption.text if record.caption else ''}, said of {record.key}."
+        told = Description(text=text, sentences=[Sentence(text=text, evidence=["caption"])])
+        return record.model_copy(update={"description": told})
+
+
+def main() -> None:
+    """Work until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", default=",".join(GROUPS))
+    parser.add_argument("--seconds", type=float, default=0.0, help="what an image costs in each group")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    builds: dict[str, Build] = {
+        "vision": functools.partial(FakeVision, seconds=options.seconds),
+        "llm": functools.partial(FakeLlm, seconds=options.seconds),
+    }
+    try:
+        work(Settings(), options.groups.split(","), "fake", builds)
+    except StrataExit as exit_:
+        print(f"fake worker: {exit_}", file=sys.stderr)
+        sys.exit(exit_.code)
+
+
+if __name__ == "__main__":
+    main()

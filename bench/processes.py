@@ -1,0 +1,123 @@
+"""The processes of a service of one's own, each of which can be killed alone and is started again by `look_after`.
+
+`strata serve` keeps its children alive and takes them along when it ends; here server, API and workers stand side by
+side, so that each can be taken away under the others.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from strata.embedded import EmbeddedServer
+
+BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Process:
+    """A command that shall run. deaths: the signals (negative) and exit codes that it ended with."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.command, self.log = [sys.executable, *command], log
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRATA_", "REDIS_URL"))}
+        self.environment = {**inherited, "PYTHONPATH": str(CHECKOUT), **environment}
+        self.deaths: list[int] = []
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self.process.pid
+
+    def look_after(self) -> None:
+        """Start it again if it ended."""
+        code = self.process.poll()
+        if code is not None:
+            self.deaths.append(code)
+            self.process = self._start()
+
+    def send(self, number: int) -> None:
+        """A signal; nothing if it has just ended."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill it, also when it is stopped."""
+        self.send(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+
+class Fleet:
+    """An embedded server, the API without workers, and workers with fake stages. Use as a context manager.
+
+    folder: data, store (unless another is given) and logs; shards: the allowed root; settings: more of Strata's, such
+    as STRATA_LEASE_SECONDS; workers: the arguments of each.
+    """
+
+    def __init__(
+        self, folder: Path, shards: str, workers: Sequence[Sequence[str]], settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder, self.worker_arguments = folder, workers
+        self.port = _free_port()
+        self.settings = {
+            "STRATA_DATA_DIR": str(folder / "data"),
+            "STRATA_STORE": str(folder / "store"),
+            "STRATA_PROFILES_DIR": str(BENCH_PROFILES),
+            "STRATA_PROFILE": "fake",
+            "STRATA_SHARD_ROOTS": f'["{shards}"]',
+            "STRATA_PORT": str(self.port),
+            **(settings or {}),
+        }
+        self.server = EmbeddedServer(folder / "redis")
+        self.workers: list[Process] = []
+
+    def __enter__(self) -> Fleet:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.server.start()
+        environment = {**self.settings, "REDIS_URL": self.server.url}
+        self.api = Process(["-m", "app", "--no-workers"], environment, self.folder / "api.log")
+        for number, arguments in enumerate(self.worker_arguments):
+            command = ["-m", "bench.fake_worker", *arguments]
+            self.workers.append(Process(command, environment, self.folder / f"worker-{number}.log"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (self.api, *self.workers):
+            process.end()
+        self.server.stop()
+
+    @property
+    def url(self) -> str:
+        """The API's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def store(self) -> str:
+        """The store's URI."""
+        return self.settings["STRATA_STORE"]
+
+    def look_after(self) -> None:
+        """Start again whatever ended."""
+        self.server.ensure_running()
+        for process in (self.api, *self.workers):
+            process.look_after()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

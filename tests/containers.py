@@ -1,0 +1,205 @@
+"""Images and services as processes of this machine, where no container engine runs.
+
+An image's files are laid out in a folder, its variables are the whole environment, its commands are the Dockerfile's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import dockerfile
+import yaml
+
+from strata.settings import CHECKOUT
+
+FILE = CHECKOUT / "docker-compose.yml"
+SHARDS = CHECKOUT / "samples" / "shards"
+LONGEST = 180.0  # seconds that a service may run here
+KEY = "the key of the test"
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+def interpolated(value: Any, given: Mapping[str, str]) -> Any:
+    """A value of the file with its variables filled in, as Compose does it."""
+    if isinstance(value, dict):
+        return {name: interpolated(inner, given) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [interpolated(inner, given) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        name, kind, text = match.groups()
+        assert kind == "-" or given.get(name), f"{name}: {text}"
+        return given.get(name) or text or ""
+
+    return VARIABLE.sub(fill, value)
+
+
+@cache
+def stages() -> dict[str, list[dockerfile.Command]]:
+    """The Dockerfile's stages by name, each beginning with its FROM."""
+    found: dict[str, list[dockerfile.Command]] = {}
+    for command in dockerfile.parse_file(str(CHECKOUT / "Dockerfile")):
+        if command.cmd == "FROM":
+            name = command.value[-1]
+            found[name] = []
+        found[name].append(command)
+    return found
+
+
+def commands(target: str, *kinds: str) -> list[dockerfile.Command]:
+    """The commands of a stage and of those it stands on, in their order; `base` has what only root can do."""
+    first, *own = stages()[target]
+    below = commands(first.value[0], *kinds) if first.value[0] in stages() else []
+    return below + [command for command in own if command.cmd in kinds]
+
+
+def environment_of(target: str) -> dict[str, str]:
+    """The variables that an image sets."""
+    words = [word for command in commands(target, "ENV") for word in command.value]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def copy(command: dockerfile.Command, root: Path) -> None:
+    """Do a COPY out of the checkout. What .dockerignore leaves out is not there to be copied."""
+    allowed = {line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    *sources, target = command.value
+    for source in sources:
+        assert source.split("/")[0] in allowed, f"{source} is ignored"
+        place = root / target / source if target.endswith("/") else root / target
+        if (CHECKOUT / source).is_dir():
+            shutil.copytree(CHECKOUT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(CHECKOUT / source, place)
+
+
+def lay_out(target: str, root: Path) -> None:
+    """The files of an image."""
+    root.mkdir()
+    for command in commands(target, "COPY"):
+        if not command.flags:
+            copy(command, root)
+
+
+def make_venv(folder: Path, stage: str, arguments: Mapping[str, str]) -> None:
+    """The virtual environment folder/venv, made by a stage's own lines; arguments: what --build-arg would say."""
+    (folder / "srv").mkdir(parents=True)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, **arguments, "PATH": path, "PIP_COMPILE": "0"}
+    for command in commands(stage, "RUN", "COPY")[1:]:  # the first makes a user, which only root can
+        if command.cmd == "COPY":
+            copy(command, folder / "srv")
+            continue
+        line = command.value[0].replace("/opt/venv", str(folder / "venv"))
+        subprocess.run(line, shell=True, check=True, cwd=folder / "srv", env=environment)
+
+
+class Machine:
+    """Starts services of the compose file as processes; `given` is what a person's shell or .env has set."""
+
+    def __init__(self, folder: Path, venv: Path, models: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        redis_port = free_port()
+        self.redis_arguments = ["--port", str(redis_port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self.given = {
+            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+            "STRATA_API_KEY": KEY,
+            "STRATA_SHARD_ROOTS": json.dumps([str(SHARDS)]),
+        }
+        self.places = {
+            "/opt/venv": venv,
+            "/profiles": CHECKOUT / "models" / "profiles",
+            "/var/lib/strata/models": models,
+            "/var/lib/strata": folder / "data",
+        }
+
+    def environment(self, name: str) -> dict[str, str]:
+        """A service's whole environment."""
+        set_by_file = interpolated(SERVICES[name].get("environment", {}), self.given)
+        variables = environment_of(SERVICES[name]["build"]["target"])
+        variables |= {name: str(value) for name, value in set_by_file.items() if value is not None}
+        variables = {name: self.here(value) for name, value in variables.items()}
+        variables["PATH"] = variables["PATH"].replace("$PATH", os.defpath)
+        return {**variables, "HOME": str(self.folder), "STRATA_PORT": str(self.port)}
+
+    def here(self, text: str) -> str:
+        """A text with the container's paths as paths of this machine."""
+        for path, place in self.places.items():
+            text = text.replace(path, str(place))
+        return text
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+        """A service's process in its image's files, and what it prints. It must end by SIGTERM, with 0, in time."""
+        root = self.folder / name
+        lay_out(SERVICES[name]["build"]["target"], root)
+        command = [self.here(word) for word in interpolated(SERVICES[name]["command"], self.given)]
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=self.environment(name),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        deadline = threading.Timer(LONGEST, process.kill)  # who reads its lines waits for ever else
+        deadline.start()
+        try:
+            yield process, process.stdout
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                grace = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+                assert process.wait(grace) == 0, process.stdout.read()
+        finally:
+            deadline.cancel()
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def wait_for(asked: Any, seconds: float = 30) -> None:
+    """Until asking answers something true, and without an error."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if asked():
+                return
+        except Exception:
+            if time.monotonic() > until:
+                raise
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def line_with(words: str, output: IO[str]) -> str:
+    """The first line with the words; all lines if there is none."""
+    lines = []
+    for line in output:
+        lines.append(line)
+        if words in line:
+            return line
+    raise AssertionError("".join(lines))
