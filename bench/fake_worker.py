@@ -24,7 +24,9 @@ from strata.exits import StrataExit
 from strata.profiles import GROUPS, Profile
 from strata.records import Caption, Description, Record, Sentence
 from strata.settings import Settings
-from workers.__main__ import Build, work
+from strata.store import Store
+from workers.__main__ import ProfileReader, work
+from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 
 DEADLY = (255, 0, 255)
 
@@ -72,6 +74,14 @@ class FakeLlm:
         return record.model_copy(update={"description": told})
 
 
+def fake_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings, seconds: float) -> Group:
+    """A real group over a fake pipeline."""
+    if name == "vision":
+        vision = PipelineCache(functools.partial(FakeVision, seconds=seconds), profile_of)
+        return VisionGroup(store, vision, settings.max_pixels)
+    return LlmGroup(store, PipelineCache(functools.partial(FakeLlm, seconds=seconds), profile_of))
+
+
 def main() -> None:
     """Work until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,12 +89,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.0, help="what an image costs in each group")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    builds: dict[str, Build] = {
-        "vision": functools.partial(FakeVision, seconds=options.seconds),
-        "llm": functools.partial(FakeLlm, seconds=options.seconds),
-    }
     try:
-        work(Settings(), options.groups.split(","), "fake", builds)
+        work(Settings(), options.groups.split(","), functools.partial(fake_group, seconds=options.seconds))
     except StrataExit as exit_:
         print(f"fake worker: {exit_}", file=sys.stderr)
         sys.exit(exit_.code)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 BLOCK = tarfile.BLOCKSIZE
 MAX_SCAN = 64 * 2**20  # bytes searched for the next header
 MAX_BREAKS = 1000  # after so many the rest is given up: a hostile file must not cost hours
-_MAX_HEADERS = 64 * 2**10  # bytes of one member's headers: for hostile ones tarfile's time grows with the square
+_MAX_HEADERS = 16 * 2**10  # bytes of one member's headers
+_DIGITS = re.compile(rb"\d{256}")  # more than any name has; tarfile's time grows with their square (CVE-2024-6232)
 
 _NAME, _SIZE, _SIZE_END, _CHECKSUM = slice(0, 100), slice(124, 135), 135, slice(148, 156)
 _TYPE, _MAGIC, _PREFIX = 156, 257, slice(345, 500)
@@ -88,6 +89,8 @@ class _WindowFile:
         if self._left < 0:
             raise tarfile.ReadError("the headers of one member are too long")
         data = self._window.read(self._offset, size)
+        if _DIGITS.search(data):
+            raise tarfile.ReadError("no header has so many digits")
         self._offset += len(data)
         return data
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
 import redis
@@ -23,7 +23,7 @@ from strata.jobs import Jobs
 from strata.profiles import GROUPS, Profile, ProfileError, load_profile
 from strata.settings import Settings
 from strata.store import Store
-from workers.groups import Group, LlmGroup, Pipeline, PipelineCache, VisionGroup
+from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.runner import Runner
@@ -31,7 +31,8 @@ from workers.runner import Runner
 log = logging.getLogger("workers")
 
 STOP_SECONDS = 8.0  # for the micro-batch in hand at SIGTERM; container engines and `strata serve` kill after 10
-Build = Callable[[Profile], Pipeline]
+ProfileReader = Callable[[str], Profile]
+GroupMaker = Callable[[str, Store, ProfileReader, Settings], Group]
 
 
 def main() -> None:
@@ -41,18 +42,20 @@ def main() -> None:
     parser.add_argument("--profile", help="the profile to load ahead of work")
     options = parser.parse_args()
     settings = Settings()
+    if options.profile:
+        settings = settings.model_copy(update={"profile": options.profile})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        work(settings, options.groups.split(","), options.profile or settings.profile)
+        work(settings, options.groups.split(","), real_group)
     except StrataExit as exit_:
         print(f"strata worker: {exit_}", file=sys.stderr)
         sys.exit(exit_.code)
 
 
-def work(settings: Settings, groups: list[str], profile_name: str, builds: Mapping[str, Build] | None = None) -> None:
+def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     """Run the groups in threads of this process until SIGTERM or SIGINT. Raises StrataExit.
 
-    builds: what makes a group's pipeline from a profile; none: the real models.
+    settings.profile is loaded ahead of work; group_of makes a group by its name.
     """
     if unknown := set(groups) - set(GROUPS):
         raise StrataExit(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", USAGE)
@@ -66,7 +69,7 @@ def work(settings: Settings, groups: list[str], profile_name: str, builds: Mappi
         signal.signal(number, lambda *_: stop.set())
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     with Leases(jobs.broker, name, groups, settings.lease_seconds) as leases:
-        loops = [_loop(group, jobs, leases, settings, profile_of, profile_name, builds) for group in groups]
+        loops = [_loop(group, group_of, jobs, leases, settings, profile_of) for group in groups]
         leases.announce()
         log.info("worker %s is ready for %s", name, ", ".join(groups))
         threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
@@ -102,36 +105,31 @@ def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> 
 
 
 def _loop(
-    group: str,
-    jobs: Jobs,
-    leases: Leases,
-    settings: Settings,
-    profile_of: Callable[[str], Profile],
-    profile_name: str,
-    builds: Mapping[str, Build] | None,
+    name: str, group_of: GroupMaker, jobs: Jobs, leases: Leases, settings: Settings, profile_of: ProfileReader
 ) -> Callable[[threading.Event], None]:
     """The group's loop, its models loaded. Raises StrataExit."""
-    if group == "index":
+    if name == "index":
         return Indexer(jobs, leases, settings.shard_roots).run
-    from models.base import WeightsMissing  # slow imports: an index worker does without torch
+    from models.base import WeightsMissing  # an index worker does without the models' packages
 
-    if builds is None:
-        from models.pipeline import LlmPipeline, VisionPipeline
-
-        builds = {"vision": VisionPipeline, "llm": LlmPipeline}
-    built: Group
-    if group == "vision":
-        built = VisionGroup(jobs.store, PipelineCache(builds[group], profile_of), settings.max_pixels)
-    else:
-        built = LlmGroup(jobs.store, PipelineCache(builds[group], profile_of))
     try:
-        built.load(profile_name)
-        micro_batch = profile_of(profile_name).micro_batch
+        group = group_of(name, jobs.store, profile_of, settings)
+        group.load(settings.profile)
+        micro_batch = profile_of(settings.profile).micro_batch
     except WeightsMissing as error:
         raise StrataExit(str(error), WEIGHTS_MISSING) from error
     except (ProfileError, ValueError) as error:
         raise StrataExit(str(error), USAGE) from error
-    return Runner(built, jobs, leases, lambda name, of: profile_of(name).fingerprint(of), micro_batch).run
+    return Runner(group, jobs, leases, lambda profile, of: profile_of(profile).fingerprint(of), micro_batch).run
+
+
+def real_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
+    """The group with the models of its profiles."""
+    from models.pipeline import LlmPipeline, VisionPipeline  # slow imports
+
+    if name == "vision":
+        return VisionGroup(store, PipelineCache(VisionPipeline, profile_of), settings.max_pixels)
+    return LlmGroup(store, PipelineCache(LlmPipeline, profile_of))
 
 
 def quiet_libraries(threads: int) -> None:
