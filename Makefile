@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo serve test lint check bench quality clean
+.PHONY: install weights demo serve test lint check bench quality chaos clean
 
 install: .venv/installed
 
@@ -38,6 +38,9 @@ bench: weights
 
 quality: weights
 	$(BIN)/python -m bench.quality
+
+chaos: install
+	$(BIN)/python -m bench.chaos --seed $(or $(SEED),1)
 
 clean:
 	rm -rf .venv demo-output .strata

@@ -2,12 +2,13 @@
 
 In one run, on one machine: seconds from `strata serve` to ready; the bundled shard as a job, first time; the same
 stages called in a bare loop of one process with all cores (what a user would write instead); the shard a second
-time; and single images through `POST /v1/captions` with `Prefer: wait` while nothing else runs.
+time; and single images through `POST /v1/captions` with `Prefer: wait` while nothing else runs, and while a job does.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -17,16 +18,20 @@ import tarfile
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from samples.service import running_service
-from samples.shards import encode_sample
+from samples.shards import ShardOptions, encode_sample, write_shards
 from strata.client import Client
 from strata.records import Record
 
 SHARD = Path(__file__).resolve().parent.parent / "samples" / "shards" / "00000.tar"
 FIRST_SEED = 4_000_000
+SINGLES_BESIDE = 1000  # seeds of the single images beside a job: none may have been described before
+BULK_IMAGES = 480
+MICRO_BATCH = 16  # of the demo profile
 
 
 def bare_loop(threads: int) -> float:
@@ -70,38 +75,69 @@ def job_seconds(client: Client) -> tuple[float, int]:
     return time.perf_counter() - started, end.request_counts.succeeded
 
 
-def single_images(client: Client, count: int) -> tuple[list[float], dict[str, float]]:
+def single_images(client: Client, count: int, first: int = 0) -> tuple[list[float], dict[str, float]]:
     """Seconds of each request, and the median seconds of each stage."""
     seconds: list[float] = []
     stages: dict[str, list[float]] = defaultdict(list)
-    for seed in range(count + 1):
+    for seed in range(first, first + count + 1):
         scene = make_scene(HELD_OUT_SEED + FIRST_SEED + seed, SceneOptions(min_objects=2, max_objects=5))
         data, _ = encode_sample(scene, f"{seed:09d}", seed)
         started = time.perf_counter()
         record = client.caption(data, wait=120)
         assert isinstance(record, Record), record
-        if seed:  # the first one warms up
+        if seed > first:  # the first one warms up
             seconds.append(time.perf_counter() - started)
             for stage, share in record.seconds.items():
                 stages[stage].append(share)
     return seconds, {stage: statistics.median(values) for stage, values in stages.items()}
 
 
+def p95(seconds: Sequence[float]) -> float:
+    """The 95th percentile."""
+    return statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+
+
+def singles_beside_a_job(client: Client, shard: str, count: int) -> dict[str, float]:
+    """Single images while a job keeps both groups busy; and what a micro-batch of the job takes in each group."""
+    job = client.submit([shard])
+    while not client.job(job.id).request_counts.succeeded:
+        time.sleep(0.2)
+    seconds, _ = single_images(client, count, first=SINGLES_BESIDE)
+    still = not client.job(job.id).status.final
+    records = list(itertools.islice(client.results(job.id), MICRO_BATCH))
+    client.cancel(job.id)
+    llm = MICRO_BATCH * statistics.mean(record.seconds["composer"] for record in records)
+    vision = MICRO_BATCH * statistics.mean(sum(record.seconds.values()) for record in records) - llm
+    return {
+        "one image beside a job, p50 seconds": statistics.median(seconds),
+        "one image beside a job, p95 seconds": p95(seconds),
+        "a micro-batch of the job in vision, seconds": vision,
+        "a micro-batch of the job in llm, seconds": llm,
+        "the job went on all the while": float(still),
+    }
+
+
 def measure(singles: int) -> dict[str, float]:
     """All figures of one run."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as work:
+        bulk = Path(work) / "bulk"
+        write_shards(bulk, ShardOptions(count=BULK_IMAGES, seed=FIRST_SEED + 100_000))
+        roots = json.dumps([str(SHARD.parent), str(bulk)])
         started = time.perf_counter()
-        with running_service(Path(work), SHARD.parent) as client:
+        with running_service(Path(work), SHARD.parent, shard_roots=roots) as client:
             figures["seconds from serve to ready"] = time.perf_counter() - started
             seconds, stages = single_images(client, singles)
             figures["one image, p50 seconds"] = statistics.median(seconds)
-            figures["one image, p95 seconds"] = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+            figures["one image, p95 seconds"] = p95(seconds)
             figures |= {f"of it in {stage}, median seconds": share for stage, share in stages.items()}
             elapsed, images = job_seconds(client)
             figures["job, images"] = images
             figures["job, images/s"] = images / elapsed
             figures["the same shard again, seconds"] = job_seconds(client)[0]
+            beside = singles_beside_a_job(client, str(bulk / "00000.tar"), singles)
+            allowed = figures["one image, p95 seconds"] + sum(v for name, v in beside.items() if "micro-batch" in name)
+            figures |= beside | {"allowed beside a job: p95 and a micro-batch in each group, seconds": allowed}
     for threads in (1, os.cpu_count() or 1):
         figures[f"bare loop, {threads} threads, images/s"] = bare_loop(threads)
     best = max(value for name, value in figures.items() if name.startswith("bare loop"))

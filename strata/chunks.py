@@ -31,8 +31,12 @@ class Chunk:
 
     @property
     def name(self) -> str:
-        """Its name among the parts of its group, fingerprint and shard."""
-        return f"{self.number:05d}.{self.attempt}" if self.attempt else f"{self.number:05d}"
+        """Its name among the parts of its group, fingerprint and shard.
+
+        Whoever reads a folder of parts with pyarrow passes over names that begin with an underscore, and so does not
+        see a chunk twice that was tried again.
+        """
+        return f"_{self.number:05d}.{self.attempt}" if self.attempt else f"{self.number:05d}"
 
     @property
     def field(self) -> str:

@@ -160,6 +160,10 @@ class Store:
             self.put(path, data)
         return self.fs.unstrip_protocol(path), digest
 
+    def is_upload(self, uri: str) -> bool:
+        """Whether a shard is an upload: named by its content, it cannot change."""
+        return uri.startswith(str(self.fs.unstrip_protocol(self.path("uploads"))))
+
     # jobs
 
     def write_job_file(self, job_id: str, name: str, content: BaseModel) -> None:

@@ -16,7 +16,7 @@ from strata.jobs import Jobs
 from strata.profiles import Profile, StageSettings
 from strata.records import Caption, Description, Record
 from strata.scheduler import Scheduler
-from workers.groups import LlmGroup, PipelineCache, VisionGroup
+from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.runner import Runner
@@ -75,16 +75,20 @@ class FakeLlm:
 class FakeMachine:
     """Scheduler and one worker for every group, in threads. Use as a context manager."""
 
-    def __init__(self, jobs: Jobs, lease_seconds: float = 2.0, seconds: float = 0.0, name: str = "worker") -> None:
+    def __init__(
+        self, jobs: Jobs, lease_seconds: float = 2.0, seconds: float = 0.0, name: str = "worker", vision: bool = True
+    ) -> None:
         self.jobs = jobs
         self.vision, self.llm = FakeVision(FAKE_PROFILE, seconds), FakeLlm(FAKE_PROFILE)
         self.stop = threading.Event()
         self.leases = Leases(jobs.broker, name, ["index", "vision", "llm"], lease_seconds)
-        groups = (
+        groups: tuple[Group, ...] = (
             VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: FAKE_PROFILE), 1_000_000),
             LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: FAKE_PROFILE)),
         )
         self.scheduler = Scheduler(jobs.broker, jobs.store, high_water=100)
+        if not vision:
+            groups = groups[1:]
         loops = [Runner(group, jobs, self.leases, fake_fingerprint, 2).run for group in groups]
         loops += [Indexer(jobs, self.leases).run, lambda stop: self.scheduler.run(stop, interval=0.02)]
         self.threads = [threading.Thread(target=loop, args=(self.stop,), daemon=True) for loop in loops]

@@ -260,3 +260,22 @@ def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) ->
     view = jobs.view(job.id)
     jobs.forget(job.id)
     assert jobs.view(job.id) == view
+
+
+def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> None:
+    for name in ("changed", "gone"):
+        write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(4)])
+    job = jobs.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")
+    with FakeMachine(jobs, vision=False):
+        wait_until(lambda: jobs.broker.depth("vision") == 2)
+    write_shard(tmp_path / "changed.tar", [jpeg(90 + n) for n in range(4)])
+    (tmp_path / "gone.tar").unlink()
+    with FakeMachine(jobs) as running:
+        wait_for_end(jobs, job.id)
+        assert running.vision.images == 0
+        kinds = [row.failure.error_type for row in records(jobs, job.id) if row.failure]
+        assert kinds == ["ShardChanged"] * 4 + ["ShardMissing"] * 4
+        jobs.retry(job.id)  # what lies there now is read
+        wait_for_end(jobs, job.id)
+    counts = jobs.view(job.id).request_counts
+    assert (counts.total, counts.succeeded, jobs.view(job.id).shards.failed) == (4, 4, 1)

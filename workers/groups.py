@@ -16,7 +16,7 @@ from strata.chunks import Chunk
 from strata.images import ImageError, decode
 from strata.profiles import Profile, ProfileError
 from strata.records import ImageReference, Record, Status
-from strata.sources import IndexRow, read_images
+from strata.sources import IndexRow, SourceError, read_images, verify_unchanged
 from strata.store import Store
 
 
@@ -121,8 +121,13 @@ class VisionGroup:
         return [IndexRow(**row) for row in known[1].slice(start, chunk.images).to_pylist()]
 
     def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
-        wanted = [item for item in items if not item.settled]
-        answers = iter(read_images([item.record.image for item in wanted]))
+        wanted = [item.record.image for item in items if not item.settled]
+        try:
+            if wanted and not self.store.is_upload(chunk.shard):
+                verify_unchanged(chunk.shard, chunk.identity)
+            answers = iter(read_images(wanted))
+        except SourceError as error:  # the bytes at these offsets are other images, or none
+            answers = iter([error] * len(wanted))
         return [item if item.settled else _with_bytes(item, next(answers)) for item in items]
 
     def decode(self, item: Item) -> Item:
