@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_SCAN = 64 * 2**20  # bytes searched for the next header
-MAX_BREAKS = 1000  # after so many the rest is given up: a hostile file must not cost hours
+MAX_TRIES = 2000  # places looked at for a header to go on with; then the rest is given up: no file may cost hours
 _MAX_HEADERS = 16 * 2**10  # bytes of one member's headers
 _DIGITS = re.compile(rb"\d{256}")  # more than any name has; tarfile's time grows with their square (CVE-2024-6232)
 
@@ -109,7 +109,7 @@ class Headers:
         self._tar.fileobj = cast(Any, self._file)
         self.ending: str | None = None
         self.begun = False
-        self._breaks = 0
+        self._tries = 0
         self.gaps: list[tuple[int, int]] = []
 
     def __iter__(self) -> Iterator[Header]:
@@ -169,9 +169,8 @@ class Headers:
             return None
         # a member's bytes may lack a piece, and the next header then stands inside of where they should lie
         found = self._search(broken if zeros else search_from, broken)
-        self._breaks += 1
-        if found is None or self._breaks > MAX_BREAKS:
-            if any(block) or not zeros:  # one block of zeros at the end is enough, as for tarfile
+        if found is None:
+            if any(block) or not zeros or self._tries > MAX_TRIES:  # one block of zeros at the end is enough, as for tarfile
                 self.ending = "not a tar" if not self.begun else "truncated" if cut else "damaged"
             return None
         first = broken if found > broken else search_from
@@ -184,10 +183,11 @@ class Headers:
         """The first valid header at `start` or behind, on any byte: what was lost need not be whole blocks."""
         offset = max(start, self._window.start)
         end = min(offset + MAX_SCAN, self._size)
-        while offset + BLOCK <= end:
+        while offset + BLOCK <= end and self._tries <= MAX_TRIES:
             place = self._window.reach(offset, BLOCK)
             magic = self._window.data.find(b"ustar", place + _MAGIC)
             if magic >= 0:
+                self._tries += 1
                 candidate = self._window.start + magic - _MAGIC
                 if candidate != broken and _is_header(self._window.read(candidate, BLOCK)):
                     return candidate

@@ -147,6 +147,26 @@ def test_a_cancelled_job_ends(service: Service) -> None:
     service.machine.vision.seconds = 0.0
 
 
+def test_a_job_is_tried_again_once_it_has_ended(service: Service) -> None:
+    assert service.machine is not None
+    shards = Path(service.settings.shard_roots[0])
+    write_shard(shards / "a.tar", [jpeg(), b"no image"])
+    service.machine.vision.seconds = 0.3
+    job = service.submit(f"{shards}/a.tar").json()["id"]
+    problem(service.client.post(f"/v1/jobs/{job}/retry"), 409, "job-not-finished")
+    wait_for_end(service.jobs, job)
+    answer = service.client.post(f"/v1/jobs/{job}/retry").json()
+    assert answer["status"] == "validating" and answer["links"]["retry"] == f"/v1/jobs/{job}/retry"
+    wait_for_end(service.jobs, job)
+    assert service.client.get(f"/v1/jobs/{job}").json()["request_counts"]["failed"] == 1
+    problem(service.client.post("/v1/jobs/nojob/retry"), 404, "unknown-job")
+    write_shard(shards / "b.tar", [jpeg()])
+    whole = service.submit(f"{shards}/b.tar").json()["id"]
+    wait_for_end(service.jobs, whole)
+    assert service.client.post(f"/v1/jobs/{whole}/retry").json()["status"] == "completed"  # nothing failed
+    service.machine.vision.seconds = 0.0
+
+
 def test_wait_is_read_as_the_rfc_says() -> None:
     assert wait_of(["wait=5"]) == 5
     assert wait_of(['respond-async, WAIT="10"; x=y']) == 10

@@ -106,6 +106,7 @@ def url() -> Iterator[str]:
         Route("/v1/jobs/{job}/results", results),
         Route("/v1/jobs/{job}/failures", failures),
         Route("/v1/jobs/{job}/cancel", one_job, methods=["POST"]),
+        Route("/v1/jobs/{job}/retry", one_job, methods=["POST"]),
         Route("/v1/records/{job}/{key}/overlay.png", overlay),
     ]
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=0, log_level="error"))
@@ -190,8 +191,10 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert Record.model_validate_json(capsys.readouterr().out) == record()
     assert code_of("failures", "one") == 0
     assert capsys.readouterr().out == "a.tar: index: ReadError: cut off\n"
-    assert code_of("cancel", "one") == 0
-    assert "job one" in capsys.readouterr().out
+    for name in ("cancel", "retry"):
+        assert code_of(name, "one") == 0
+        assert "job one" in capsys.readouterr().out
+    assert code_of("retry", "failed", "--follow") == exits.JOB_FAILED
 
 
 @pytest.mark.usefixtures("service")
