@@ -11,11 +11,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
+import redis
+
 from strata.embedded import EmbeddedServer
+from strata.heartbeats import Heartbeats
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -65,13 +70,18 @@ class Fleet:
     """An embedded server, the API without workers, and workers with fake stages. Use as a context manager.
 
     folder: data, store (unless another is given) and logs; shards: the allowed root; settings: more of Strata's, such
-    as STRATA_LEASE_SECONDS; workers: the arguments of each.
+    as STRATA_LEASE_SECONDS; workers: the arguments of each; worker: the module that they run.
     """
 
     def __init__(
-        self, folder: Path, shards: str, workers: Sequence[Sequence[str]], settings: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        shards: str,
+        workers: Sequence[Sequence[str]],
+        settings: Mapping[str, str] | None = None,
+        worker: str = "bench.fake_worker",
     ) -> None:
-        self.folder, self.worker_arguments = folder, workers
+        self.folder, self.worker_arguments, self.worker = folder, workers, worker
         self.port = _free_port()
         self.settings = {
             "STRATA_DATA_DIR": str(folder / "data"),
@@ -91,7 +101,7 @@ class Fleet:
         environment = {**self.settings, "REDIS_URL": self.server.url}
         self.api = Process(["-m", "app", "--no-workers"], environment, self.folder / "api.log")
         for number, arguments in enumerate(self.worker_arguments):
-            command = ["-m", "bench.fake_worker", *arguments]
+            command = ["-m", self.worker, *arguments]
             self.workers.append(Process(command, environment, self.folder / f"worker-{number}.log"))
         return self
 
@@ -109,6 +119,24 @@ class Fleet:
     def store(self) -> str:
         """The store's URI."""
         return self.settings["STRATA_STORE"]
+
+    def wait_ready(self, seconds: float = 120.0) -> None:
+        """Wait until the API answers and every worker has said that it is ready. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while not self._ready():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not all of the fleet is ready after {seconds:.0f} s; its logs are in {self.folder}")
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        connection = redis.Redis.from_url(self.server.url, decode_responses=True)
+        try:
+            ready = sum(beat.ready for beat in Heartbeats(connection).all())
+            return ready == len(self.workers) and httpx.get(f"{self.url}/healthz", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+        finally:
+            connection.close()
 
     def look_after(self) -> None:
         """Start again whatever ended."""

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-import fsspec
-
+from strata.storage import file_system
 from strata.uris import MAX_SHARDS, Roots, ShardMissing, SourceError, expand, normalise, short
 
 MAX_LIST = 16 * 2**20  # bytes of an @list
@@ -52,7 +51,7 @@ def _listed(pattern: str, allowed: Roots) -> Iterator[str]:
 
 def _text(uri: str) -> str:
     try:
-        filesystem, path = fsspec.url_to_fs(uri)
+        filesystem, path = file_system(uri)
         if filesystem.info(path)["type"] != "file":
             raise SourceError(f"@{short(uri)} is no file")
         data: bytes = filesystem.cat_file(path, start=0, end=MAX_LIST + 1)
@@ -94,8 +93,7 @@ def _glob(name: str, magic: int, allowed: Roots) -> list[str]:
         raise SourceError(f"{short(name)}: ** and .. are not allowed in a glob")
     top = allowed.check(name[:cut] or ".").rstrip("/")
     try:
-        filesystem, path = fsspec.url_to_fs(top or "/")
-        filesystem.invalidate_cache()  # shards may have come since the last listing
+        filesystem, path = file_system(top or "/")
         found: list[Any] = filesystem.glob(f"{path.rstrip('/')}/{rest}")
     except FileNotFoundError:
         found = []

@@ -73,6 +73,7 @@ class Jobs:
             indexed=list(indexed),
         )
         self.broker.redis.ping()  # refuse before anything is kept rather than take a job that nobody schedules
+        self.store.open_job(request.id)
         self.store.write_job_file(request.id, "request", request)
         self.activate(request)
         return request
@@ -160,6 +161,7 @@ class Jobs:
             for chunk in self._failed(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
+        self.store.open_job(job_id)
         self.store.write_job_file(job_id, "request", request)
         self.store.remove_job_file(job_id, "end")
         self.forget(job_id)

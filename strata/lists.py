@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.index_rows import IndexRow
+from strata.storage import file_system
 from strata.tars import AltText, Keys
 from strata.uris import Roots, SourceError, normalise, short
 
@@ -93,7 +93,7 @@ class ListReader:
         if "://" not in path:
             return self._local_image(path)
         uri = self._roots.check(path)
-        filesystem, place = fsspec.url_to_fs(uri)
+        filesystem, place = file_system(uri)
         info = filesystem.info(place)
         if info["type"] != "file" or info["size"] is None:
             raise SourceError(f"{short(path)} is no file, or its server does not tell the size")
@@ -104,10 +104,12 @@ class ListReader:
         if name in ("", ".", "..") or not name.isprintable():
             raise SourceError(f"{short(ascii(path))} is no path of an image")
         uri = f"{_real_folder(folder or '/').rstrip('/')}/{name}"
-        if self._roots.hold(uri) and stat.S_ISLNK(os.lstat(uri).st_mode):
-            uri = normalise(uri)
-        uri = uri if self._roots.hold(uri) else self._roots.check(uri)
-        info = os.stat(uri)  # noqa: PTH116  # a Path for each of many rows costs more than the question
+        if not self._roots.hold(uri):
+            self._roots.check(path)  # raises
+        info = os.lstat(uri)
+        if stat.S_ISLNK(info.st_mode):
+            uri = self._roots.check(uri)
+            info = os.lstat(uri)
         if not stat.S_ISREG(info.st_mode):
             raise SourceError(f"{short(path)} is no file")
         return uri, info.st_size

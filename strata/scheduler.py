@@ -44,7 +44,6 @@ class Scheduler:
         self.jobs = Jobs(broker, store)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
-        self.ended: set[str] = set()  # jobs whose end was seen in the store: it is read once
         self.counting: dict[str, Future[Counter[str]]] = {}  # jobs whose parts are being counted for their end
         self.reviewed = -REVIEW_SECONDS
         self._scheduling = False
@@ -75,7 +74,6 @@ class Scheduler:
             self._recover()
             self.reviewed = time.monotonic()
         active = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
-        self.ended -= active  # a job that was tried again
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active:
                 del self.plans[job_id]
@@ -107,13 +105,13 @@ class Scheduler:
         """Bring back jobs that the store knows as unfinished and Redis does not know, and review all plans."""
         self.store.sweep(SWEEP_SECONDS)
         known = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
-        for job_id in self.store.job_ids():
-            if job_id in known or job_id in self.ended:
+        for job_id in self.store.open_jobs():
+            if job_id in known:
                 continue
-            if self.store.read_job_file(job_id, "end") is not None:
-                self.ended.add(job_id)
+            if self.store.read_job_file(job_id, "end") is not None:  # whoever ended it died just then
+                self.store.close_job(job_id)
                 continue
-            with suppress(UnknownJob):  # its folder is made a moment before its request
+            with suppress(UnknownJob):  # it is marked a moment before its request is written
                 self.jobs.activate(self.jobs.request(job_id))
         for plan in self.plans.values():
             if plan.handed_out:
@@ -275,6 +273,7 @@ class Scheduler:
         summaries = list(self.jobs.summaries(job_id).values())
         self.store.write_job_file(job_id, "shards", ShardSummaries(shards=summaries))
         self.store.write_job_file(job_id, "end", self.jobs.view(job_id))
+        self.store.close_job(job_id)
         self.broker.redis.srem(keys.ACTIVE, job_id)
         self.jobs.let_expire(job_id)
         self.plans.pop(job_id, None)

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import fsspec
-
 from strata.index_rows import IndexRow, ShardIndex, index_table
 from strata.lists import LIST_EXTENSIONS, ListReader
+from strata.storage import LIBRARIES, file_system
 from strata.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
 from strata.uris import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, expand
 
@@ -44,7 +43,7 @@ class Located(Protocol):
 def shard_identity(uri: str) -> str:
     """16 hex digits that change with the file: over URI, size, and mtime or ETag; of a folder, its files'.
 
-    Raises ShardMissing, SourceError for what cannot be a shard (credentials that lack among it), and OSError if the
+    Raises ShardMissing, SourceError for what is no shard or may not be read (credentials lack), and OSError if the
     storage cannot be reached.
     """
     with _storage_errors(uri):
@@ -60,7 +59,7 @@ def verify_unchanged(uri: str, identity: str) -> None:
     Raises else as shard_identity does.
     """
     with _storage_errors(uri):
-        _, _, info = _locate(uri, fresh=True)
+        _, _, info = _locate(uri)
         if info["type"] != "directory" and _identity(uri, [info]) != identity:
             raise ShardChanged(f"{uri} has changed since it was indexed: submit it anew")
 
@@ -99,24 +98,26 @@ def _tar_row(uri: str, sample: Sample, keys: Keys, reader: TarReader) -> IndexRo
 
 @contextmanager
 def _storage_errors(uri: str) -> Iterator[None]:
-    """Each storage has exceptions of its own, for credentials that lack for example: one bad shard, not a crash."""
+    """Storages' own exceptions as OSError where waiting may help, else as SourceError: one bad shard, not a crash."""
     try:
         yield
-    except (SourceError, OSError):
+    except SourceError:
         raise
     except Exception as error:
-        line = " ".join(str(error).split())[:200]
-        raise SourceError(f"{uri} cannot be read: {type(error).__name__}: {line}") from error
+        kind, library = type(error).__name__, type(error).__module__.partition(".")[0]
+        refused = isinstance(error, PermissionError) or "Credential" in kind
+        if isinstance(error, OSError) and not refused:
+            raise
+        line = f"{uri} cannot be read: {kind}: {' '.join(str(error).split())[:200]}"
+        raise (OSError if library in LIBRARIES and not refused else SourceError)(line) from error
 
 
-def _locate(uri: str, fresh: bool = False) -> tuple[Any, str, dict[str, Any]]:
-    """File system, path and info of a URI; fresh: not what an earlier listing told."""
+def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
+    """File system, path and info of a URI."""
     if "::" in uri:
         raise SourceError("chained URIs are not read")
     try:
-        filesystem, path = fsspec.url_to_fs(uri)
-        if fresh:
-            filesystem.invalidate_cache(path)
+        filesystem, path = file_system(uri)
         return filesystem, path, filesystem.info(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ShardMissing(f"no such shard: {uri}") from None
@@ -201,7 +202,7 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole  # one byte more tells that a file has grown
     try:
-        filesystem, path = fsspec.url_to_fs(first.uri)
+        filesystem, path = file_system(first.uri)
         data: bytes = filesystem.cat_file(path, start=first.offset, end=end)
     except Exception as error:  # each storage has its own exceptions; the rows' neighbours must not suffer
         return [error for _ in rows]

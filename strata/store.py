@@ -183,11 +183,29 @@ class Store:
         with suppress(FileNotFoundError):
             self.fs.rm_file(self.path("jobs", job_id, f"{name}.json"))
 
+    def open_job(self, job_id: str) -> None:
+        """Mark a job as unfinished, so that it is found without a look at every job there has been."""
+        self.put(self.path("open", job_id), b"")
+
+    @as_os_error
+    def close_job(self, job_id: str) -> None:
+        """Take the mark away."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self.path("open", job_id))
+
+    @as_os_error
+    def open_jobs(self) -> list[str]:
+        """The jobs that are marked as unfinished, sorted: one listing."""
+        return self._names("open")
+
     @as_os_error
     def job_ids(self) -> list[str]:
         """All jobs there have been, sorted (ids sort by time)."""
+        return self._names("jobs")
+
+    def _names(self, folder: str) -> list[str]:
         try:
-            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path("jobs"), detail=False, refresh=True))
+            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
         except FileNotFoundError:
             return []
 

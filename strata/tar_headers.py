@@ -67,7 +67,9 @@ class Window:
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes offset..offset+size, fewer where the file ends. offset must not lie before `start`."""
-        place = self.reach(offset, size)
+        place = offset - self.start
+        if place + size > len(self.data):
+            place = self.reach(offset, size)
         return self.data[place : place + size]
 
 
@@ -170,7 +172,8 @@ class Headers:
         # a member's bytes may lack a piece, and the next header then stands inside of where they should lie
         found = self._search(broken if zeros else search_from, broken)
         if found is None:
-            if any(block) or not zeros or self._tries > MAX_TRIES:  # one block of zeros at the end is enough, as for tarfile
+            # one block of zeros is an end, as for tarfile
+            if any(block) or not zeros or self._tries > MAX_TRIES:
                 self.ending = "not a tar" if not self.begun else "truncated" if cut else "damaged"
             return None
         first = broken if found > broken else search_from
@@ -209,7 +212,8 @@ def _plain_headers(data: bytes, place: int, start: int) -> tuple[list[Header], i
     if not places:
         return [], place
     behind = places[-1] + BLOCK + sizes[-1] + -sizes[-1] % BLOCK
-    blocks = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), BLOCK)[places]
+    starts = np.array(places)
+    blocks = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), BLOCK)[starts]
     sound = _sums_up(blocks)
     count = len(places) if sound.all() else int(sound.argmin())
     if count and blocks[count - 1, _TYPE] == _PAX:  # belongs to the header behind it

@@ -109,20 +109,22 @@ class TarReader:
     def samples(self) -> Iterator[Sample]:
         """Samples in the order they lie. Members without a key (.hidden) or an extension are passed over."""
         sample: Sample | None = None
-        last = Header("", 0, 0)
+        end = 0  # of the sample's last member
         for header in self._headers:
-            folder, _, base = header.name.replace("\\", "/").rpartition("/")
+            name, offset, size, plain = header
+            folder, _, base = name.replace("\\", "/").rpartition("/")
             key, _, extension = base.partition(".")
-            if sample is not None and header.offset - BLOCK < last.offset + last.size and last.plain:
+            if sample is not None and offset - BLOCK < end:
                 sample.cut = True
             if not key or not extension:
                 continue
-            prefix, extension = f"{folder}/{key}", extension.lower()
+            prefix, extension = f"{folder}/{key}" if folder else key, extension.lower()
             if sample is None or sample.prefix != prefix or extension in sample.members:
                 if sample is not None:
                     yield sample
                 sample = Sample(prefix, Keys.clean(key))
-            sample.members[extension] = last = header
+            sample.members[extension] = header
+            end = offset + size if plain else 0
             if extension == "txt":
                 sample.txt = self._text(header)
             elif extension == "json":
@@ -133,7 +135,9 @@ class TarReader:
     def _text(self, header: Header) -> bytes:
         """A text's bytes; it lies in the window as long as the next header has not been asked for."""
         _, offset, size, plain = header
-        return self._window.read(offset, min(size, AltText.MAX_BYTES)) if plain and offset + size <= self._size else b""
+        if not plain or offset + size > self._size:
+            return b""
+        return self._window.read(offset, size if size < AltText.MAX_BYTES else AltText.MAX_BYTES)
 
     def defect(self, sample: Sample, image: Header) -> str | None:
         """Why the image of a sample cannot be used, or None."""
@@ -149,9 +153,9 @@ class TarReader:
         """Why the tar could not be read, or not all of it, once `samples` has ended; images: how many were good."""
         headers, told = self._headers, []
         if headers.gaps:
-            (first, behind), others = headers.gaps[0], len(headers.gaps) - 1
-            told.append(f"damaged: {behind - first:,} bytes passed over at byte {first:,}")
-            told[0] += f" and more in {others:,} other places" if others else ""
+            first, behind = headers.gaps[0]
+            told.append(f"damaged at byte {first:,}, {behind - first:,} bytes passed over")
+            told[0] += f" (the first of {len(headers.gaps):,} places)" if len(headers.gaps) > 1 else ""
         if headers.ending:
             told.append(f"{headers.ending} after {images:,} images" if headers.begun else headers.ending)
         return "; ".join(told) or None

@@ -7,15 +7,19 @@ import json
 import os
 import random
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
+from strata.arguments import shards_of
+from strata.globs import find_shards
 from strata.sources import (
     IndexRow,
     OutsideRoots,
+    ShardChanged,
     ShardMissing,
     SourceError,
     check_roots,
@@ -23,7 +27,10 @@ from strata.sources import (
     index_shard,
     read_images,
     shard_identity,
+    verify_unchanged,
 )
+from strata.tar_headers import Window
+from tests.service import Service, problem
 
 Files = list[tuple[str, bytes]]
 
@@ -77,6 +84,101 @@ def test_expand_refuses(pattern: str) -> None:
 def test_expand_bounds_the_sum() -> None:
     with pytest.raises(SourceError, match="more than"):
         expand(["a{0..59999}", "b{0..59999}"])
+
+
+# globs and lists of patterns
+
+
+def test_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for folder in (root / "a", root / "b", other):
+        folder.mkdir(parents=True)
+        for name in ("2.tar", "1.tar", "10.tar", "x.txt"):
+            (folder / name).touch()
+    (root / "a" / "[1].tar").touch()
+    (root / "a" / "out.tar").symlink_to(other / "1.tar")
+    (root / "c").symlink_to(other)
+
+    def found(*patterns: str) -> list[str]:
+        return [str(Path(uri).relative_to(root)) for uri in find_shards(patterns, [str(root)])]
+
+    assert found(f"{root}/a/*.tar") == ["a/1.tar", "a/10.tar", "a/2.tar", "a/[1].tar"]
+    assert found(f"{root}/{{b,a}}/?.tar", f"{root}/a/*.tar")[:4] == ["b/1.tar", "b/2.tar", "a/1.tar", "a/2.tar"]
+    assert found(f"{root}/*/[12].tar") == ["a/1.tar", "a/2.tar", "b/1.tar", "b/2.tar"]
+    assert found(f"file://{root}/b/1*") == ["b/1.tar", "b/10.tar"]
+    assert found(f"{root}/a/[1].tar") == ["a/[1].tar"]  # there is a file of just that name
+    monkeypatch.chdir(root)
+    assert found("b/?.tar", "./b/1.tar") == ["b/1.tar", "b/2.tar"]
+    with pytest.raises(ShardMissing, match="matches nothing"):
+        found(f"{root}/*.tar")
+    for refused in (f"{other}/*.tar", "/*", f"{root}/../*/1.tar", f"{tmp_path}/*/1.tar", f"{root}/c/*.tar", "s3://b/*"):
+        with pytest.raises(OutsideRoots):
+            found(refused)
+    for refused in (f"{root}/**/*.tar", f"{root}/*/../a/*.tar", "https://example.org/*.tar"):
+        with pytest.raises(SourceError, match=r"not allowed|write a range"):
+            find_shards([refused], [str(root), "https://example.org"])
+
+
+def test_globs_elsewhere() -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("b", "a"):
+        memory.pipe_file(f"/bucket/set/{name}.tar", b"1")
+    roots = ["memory://bucket/set", "https://example.org/sets"]
+    assert find_shards(["memory://bucket/set/*.tar"], roots) == [f"memory://bucket/set/{n}.tar" for n in "ab"]
+    for refused in ("memory://bucket/*", "memory://bucket/s*/a.tar"):
+        with pytest.raises(OutsideRoots):
+            find_shards([refused], roots)
+    signed = "https://example.org/sets/a.tar?sig=[*]"
+    assert find_shards([signed], roots) == [signed]
+    with pytest.raises(SourceError, match="cannot be listed: ValueError"):
+        find_shards(["nothing://bucket/*"], ["nothing://bucket"])
+
+
+def test_lists_of_patterns(tmp_path: Path) -> None:
+    for name in ("0.tar", "1.tar", "x1.tar"):
+        (tmp_path / name).touch()
+    listed, roots = tmp_path / "list.txt", [str(tmp_path)]
+    listed.write_text(f"\ufeff# shards\n\n {{0..1}}.tar \n{tmp_path}/x*.tar\r\n0.tar")
+    assert find_shards([f"@{listed}"], roots) == [f"{tmp_path}/{name}.tar" for name in ("0", "1", "x1")]
+    for text, words in ((b"@list.txt", "another list"), (b"\xff", "no text"), (b"{0..", "braces")):
+        listed.write_bytes(text)
+        with pytest.raises(SourceError, match=words):
+            find_shards([f"@{listed}"], roots)
+    with pytest.raises(OutsideRoots):
+        find_shards(["@/etc/hostname"], roots)
+    with pytest.raises(ShardMissing, match="no such list"):
+        find_shards([f"@{listed}.none"], roots)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SourceError, match="no file"):
+        find_shards([f"@{tmp_path}/fifo"], roots)
+
+
+def test_a_shard_named_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").touch()
+    names = [f"{tmp_path}/0.tar", f"{tmp_path}/./{{0,0}}.tar", f"file://{tmp_path}/0.tar", f"{tmp_path}/*.tar"]
+    assert find_shards(names, [str(tmp_path)]) == [f"{tmp_path}/0.tar"]
+
+
+def test_globs_through_the_service(idle_service: Service) -> None:
+    inside = Path(idle_service.settings.shard_roots[0])
+    (inside / "glob").mkdir()
+    (inside / "glob" / "0.tar").touch()
+    (inside / "glob" / "list.txt").write_text("*.tar\n")
+    for name in ("*.tar", "?.tar"):
+        assert idle_service.submit(f"{inside}/glob/{name}").status_code == 202
+    assert idle_service.submit(f"@{inside}/glob/list.txt").status_code == 202
+    problem(idle_service.submit(f"{inside}/glob/*.zip"), 422, "shard-not-found")
+    problem(idle_service.submit(f"@{inside}/none.txt"), 422, "shard-not-found")
+    problem(idle_service.submit(f"{inside}/../*"), 422, "shard-outside-roots")
+    problem(idle_service.submit(f"{inside}/**"), 422, "invalid-shards")
+
+
+def test_arguments_with_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    names = ["a/*/x.tar", "*.tar", "a/{0..1}/x.tar", "none/*.tar", "/data/*.tar", "s3://b/*.tar"]
+    here = [f"{tmp_path}/{name}" for name in names[:3]]
+    assert list(shards_of(names)) == [*here, *names[3:]]
 
 
 # roots
@@ -216,7 +318,7 @@ def test_truncated(tmp_path: Path) -> None:
     broken[whole.rows[2].offset - 512 : whole.rows[2].offset] = b"x" * 512
     Path(uri).write_bytes(broken)
     index = index_shard(uri)
-    assert index.failure == "damaged: 1,536 bytes passed over at byte 7,168"
+    assert index.failure == "damaged at byte 7,168, 1,536 bytes passed over"
     assert [row.error for row in index.rows] == [None, None, "sample without image", None, None, None]
     assert index.rows[3:] == whole.rows[3:]
 
@@ -245,6 +347,100 @@ def test_empty_tar_and_device(tmp_path: Path) -> None:
     assert index_shard(str(tmp_path / "fifo")).failure == "neither a file nor a folder"
 
 
+def headers_of(data: bytes) -> list[int]:
+    """Where the headers of a tar stand."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return [member.offset for member in tar.getmembers()]
+
+
+def test_garbage_in_the_middle(tmp_path: Path) -> None:
+    """The neighbours come out whole, whatever lies between, lacks or was zeroed."""
+    uri = write_tar(tmp_path / "0.tar", samples(6))
+    data, images = Path(uri).read_bytes(), [data for name, data in samples(6) if name.endswith("jpg")]
+    second, third = headers_of(data)[3], headers_of(data)[6]
+    noise = random.Random(0).randbytes(5001)
+    for broken in (
+        data[:second] + noise + data[second:],
+        data[:second] + bytes(20_480) + data[second:],
+        data[: second + 700] + noise + data[third:],
+        data[: second - 100] + data[second:],
+        data[:second] + bytes(512) + data[second + 512 :],
+    ):
+        Path(uri).write_bytes(broken)
+        index = index_shard(uri)
+        found = read_images(index.rows)
+        assert all(image in found for number, image in enumerate(images) if number != 1)
+        assert index.failure is not None and index.failure.startswith("damaged at byte ")
+        assert [row.alt_text for row in index.rows][2:] == [f"text {i}" for i in range(6)][-len(index.rows) + 2 :]
+
+
+def test_an_image_that_was_cut_short_is_told(tmp_path: Path) -> None:
+    uri = write_tar(tmp_path / "0.tar", [("a.jpg", b"a" * 2000), ("b.jpg", b"b" * 2000)])
+    data = Path(uri).read_bytes()
+    Path(uri).write_bytes(data[:1000] + data[headers_of(data)[1] :])
+    index = index_shard(uri)
+    assert [row.error for row in index.rows] == ["the tar is damaged inside of this image", None]
+    assert read_images(index.rows)[1] == b"b" * 2000
+
+
+def test_two_tars_in_one_file(tmp_path: Path) -> None:
+    one, other = (Path(write_tar(tmp_path / f"{i}.tar", samples(i))).read_bytes() for i in (2, 3))
+    (tmp_path / "0.tar").write_bytes(one + other)
+    assert len(index_shard(str(tmp_path / "0.tar")).rows) == 5
+    (tmp_path / "0.tar").write_bytes(one + b"what others left behind the end")
+    assert index_shard(str(tmp_path / "0.tar")).failure is None
+
+
+def test_hostile_headers_end_soon(tmp_path: Path) -> None:
+    def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+        info = tarfile.TarInfo(name)
+        info.size, info.type = size, kind
+        return info.tobuf(tarfile.GNU_FORMAT)
+
+    long = [header("x", 512, tarfile.XHDTYPE) + b"30 comment=aaaaaaaaaaaaaaaaaa\n".ljust(512, b"\0")] * 5000
+    digits = [header("x", 10_240, tarfile.XHDTYPE) + b"1" * 10_240] * 100
+    for data in (b"".join(long), b"".join(digits), header("a.jpg", 5) + b"ustar" * 2_000_000, header("a.jpg", -1)):
+        (tmp_path / "0.tar").write_bytes(data)
+        started = time.process_time()
+        assert index_shard(str(tmp_path / "0.tar")).failure
+        assert time.process_time() - started < 5
+
+
+def test_a_long_text(tmp_path: Path) -> None:
+    files = [("a.jpg", b"1"), ("a.txt", "é".encode() * 2**19), ("b.jpg", b"2"), ("b.txt", b"two")]
+    files += [("c.jpg", b"3"), ("c.json", json.dumps({"x": "y" * 2**20, "caption": "no"}).encode()), ("d.jpg", b"4")]
+    rows = index_shard(write_tar(tmp_path / "0.tar", files)).rows
+    assert [row.alt_text for row in rows] == ["é" * 4096, "two", None, None]
+    assert read_images(rows) == [b"1", b"2", b"3", b"4"]
+
+
+def test_members_across_the_pieces_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is read in pieces; what lies across two, or fills many, is as good as any other."""
+    uri = write_tar(tmp_path / "0.tar", [*samples(40), ("big.jpg", b"b" * 200_000), *samples(3)])
+    whole = index_shard(uri)
+    monkeypatch.setattr(Window, "HINDSIGHT", 3000)
+    for piece in (512, 1000, 5000, 65_536):
+        monkeypatch.setattr(Window, "PIECE", piece)
+        index = index_shard(uri)
+        assert index.table.equals(whole.table) and index.failure is None
+
+
+def test_plain_and_other_headers_give_the_same(tmp_path: Path) -> None:
+    """Headers read here and those read by the library: same names, texts and images."""
+    files = samples(5)
+    uris = [write_tar(tmp_path / f"{i}.tar", files, format=i) for i in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT)]
+    uris.append(write_tar(tmp_path / "pax.tar", files, pax_headers={"comment": "all by the library"}))
+    with tarfile.open(tmp_path / "times.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1.5
+            tar.addfile(info, io.BytesIO(data))
+    for uri in (*uris, str(tmp_path / "times.tar")):
+        rows = index_shard(uri).rows
+        assert [(row.key, row.alt_text) for row in rows] == [(f"{i:09d}", f"text {i}") for i in range(5)]
+        assert read_images(rows) == [data for name, data in files if name.endswith("jpg")]
+
+
 @pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_fuzzed_tars(tmp_path: Path, style: int) -> None:
     """A broken tar gives rows and a failure: no exception, no endless loop, no row outside of the file."""
@@ -267,6 +463,55 @@ def test_many_duplicates_stay_fast(tmp_path: Path) -> None:
     uri = write_tar(tmp_path / "0.tar", [("a.jpg", b"1")] * 5000)
     rows = index_shard(uri).rows
     assert len({row.key for row in rows}) == 5000 and rows[-1].key == "a-5000"
+
+
+# changes
+
+
+def test_a_shard_that_changed_or_went(tmp_path: Path) -> None:
+    uri = write_tar(tmp_path / "0.tar", samples(3))
+    index = index_shard(uri)
+    verify_unchanged(uri, index.identity)
+    write_tar(tmp_path / "0.tar", samples(4))
+    with pytest.raises(ShardChanged, match="changed since"):
+        verify_unchanged(uri, index.identity)
+    Path(uri).unlink()
+    with pytest.raises(ShardMissing):
+        verify_unchanged(uri, index.identity)
+    assert [type(answer) for answer in read_images(index.rows)] == [FileNotFoundError] * 3
+
+
+def test_a_loose_image_that_changed(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode() * 10)
+    index = index_shard(str(tmp_path))
+    (tmp_path / "a.jpg").write_bytes(b"longer than before")
+    (tmp_path / "b.jpg").write_bytes(b"short")
+    verify_unchanged(str(tmp_path), index.identity)  # of a folder no more than that it is there
+    answers = read_images(index.rows)
+    assert [type(answer) for answer in answers[:2]] == [ShardChanged] * 2 and answers[2] == b"c" * 10
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (type("NoCredentialsError", (Exception,), {"__module__": "botocore.exceptions"}), SourceError),
+        (PermissionError, SourceError),
+        (type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"}), OSError),
+        (ConnectionResetError, OSError),
+        (KeyError, SourceError),
+    ],
+)
+def test_storages_that_fail(monkeypatch: pytest.MonkeyPatch, raised: type[Exception], kind: type[Exception]) -> None:
+    """Lacking credentials are the shard's fault; a server that is away may come back."""
+
+    def info(*_: object, **__: object) -> None:
+        raise raised("Unable to locate")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", info)
+    for function in (shard_identity, index_shard, lambda uri: verify_unchanged(uri, "0")):
+        with pytest.raises(kind, match="Unable to locate"):
+            function("memory://bucket/0.tar")
 
 
 # folders

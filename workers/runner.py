@@ -82,8 +82,9 @@ class Runner:
 
     def _step(self) -> None:
         busy = all(self._urgent() for _ in range(HI_BEFORE_LO))
-        if self._ahead is not None:
-            opened, self._ahead = self._ahead.result(), None
+        ahead, self._ahead = self._ahead, None  # forgotten also when it failed
+        if ahead is not None:
+            opened = ahead.result()
         else:
             opened = self._take(("lo",)) if busy else self._take(keys.PRIORITIES, block=1.0)
         if opened is None:
