@@ -123,7 +123,8 @@ _TYPES = (
         "invalid-shards",
         422,
         "Invalid shards",
-        "A shard's path or URI, or a range in it, cannot be understood. A range looks like `{00000..00331}`.",
+        "A shard's path or URI, a range, a glob or a list (`@FILE`) of shards cannot be understood or listed. A range "
+        "looks like `{00000..00331}`.",
     ),
     ProblemType(
         "shard-outside-roots",
@@ -135,7 +136,7 @@ _TYPES = (
         "shard-not-found",
         422,
         "Shard not found",
-        "Local shards that do not exist; `errors` lists the first of them.",
+        "Local shards or lists that do not exist, or a glob that matches nothing; `errors` lists the first of them.",
     ),
     ProblemType(
         "idempotency-key-reused",

@@ -42,7 +42,7 @@ class JobStatus(StrEnum):
 
 
 class BatchInput(BaseModel):
-    """Shards by URI or path; a brace range such as `{00000..00331}` stands for many."""
+    """Shards by URI or path; a brace range such as `{00000..00331}`, a glob or an `@FILE` stands for many."""
 
     model_config = ConfigDict(extra="forbid")
     shards: list[Text] = Field(min_length=1, max_length=100_000)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, ClassVar
 
-from strata.tar_headers import BLOCK, Header, Headers, Window
+from strata.tar_headers import BLOCK, Header, Headers
+from strata.windows import Window
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 

@@ -29,7 +29,7 @@ from strata.sources import (
     shard_identity,
     verify_unchanged,
 )
-from strata.tar_headers import Window
+from strata.windows import Window
 from tests.service import Service, problem
 
 Files = list[tuple[str, bytes]]
