@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo serve test lint check bench quality chaos clean
+.PHONY: install weights demo serve test lint check bench bench-scale quality chaos clean
 
 install: .venv/installed
 
@@ -35,6 +35,11 @@ check: lint test
 
 bench: weights
 	$(BIN)/python -m bench.throughput
+
+bench-scale: install
+	@$(BIN)/python -c "import celery, taskiq_redis" 2>/dev/null || $(BIN)/python -m pip install -qq \
+		--disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python -m bench.scale
 
 quality: weights
 	$(BIN)/python -m bench.quality

@@ -125,7 +125,7 @@ class Fleet:
         deadline = time.monotonic() + seconds
         while not self._ready():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not all of the fleet is ready after {seconds:.0f} s; its logs are in {self.folder}")
+                raise TimeoutError(f"after {seconds:.0f} s not all of the fleet is ready; its logs: {self.folder}")
             time.sleep(0.1)
 
     def _ready(self) -> bool:

@@ -20,7 +20,8 @@ Entry = TypeVar("Entry", bound=Evidence)
 def keep(record: Record, settings: EvidenceSettings) -> Record:
     """The record with `kept` and `reason` of every entry decided."""
     caption = record.caption and _judge(record.caption, record.caption.match, settings.caption, "low_match")
-    regions = [_judge(region, region.match, settings.region, "low_match") for region in record.regions or ()]
+    regions = [_judge(region, region.score, settings.region_score, "low_score") for region in record.regions or ()]
+    regions = [_judge(region, region.match, settings.region, "low_match") for region in regions]
     objects = [_judge(thing, thing.match, settings.object, "low_match") for thing in record.objects or ()]
     text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
     if settings.contradiction_iou is not None:
@@ -32,7 +33,7 @@ def keep(record: Record, settings: EvidenceSettings) -> Record:
 
 
 def _judge(entry: Entry, value: float | None, threshold: float, reason: str) -> Entry:
-    if value is None or value >= threshold:
+    if not entry.kept or value is None or value >= threshold:
         return entry
     return entry.model_copy(update={"kept": False, "reason": reason})
 

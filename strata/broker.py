@@ -24,7 +24,7 @@ redis.call('HSET', KEYS[3], ARGV[1], id)
 return 1
 """
 
-# KEYS: stream, waiters, queued, next stream, next waiters
+# KEYS: stream, waiters, queued, notes of what is in hand, next stream, next waiters
 # ARGV: message, consumer group, consumer, chunk id, chunk field, group, value, counts, next chunk id, next fields...
 _FINISH = """
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[1], ARGV[1], 1)
@@ -32,6 +32,7 @@ if pending.err or #pending == 0 or pending[1][2] ~= ARGV[3] then return 0 end
 redis.call('XACK', KEYS[1], ARGV[2], ARGV[1])
 redis.call('XDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[4])
+redis.call('DEL', KEYS[4])
 local jobs = redis.call('SMEMBERS', KEYS[2])
 redis.call('DEL', KEYS[2])
 local counts = cjson.decode(ARGV[8])
@@ -44,9 +45,9 @@ for _, job in ipairs(jobs) do
   end
 end
 if ARGV[9] ~= '' and #jobs > 0 then
-  redis.call('SADD', KEYS[5], unpack(jobs))
+  redis.call('SADD', KEYS[6], unpack(jobs))
   if redis.call('HSETNX', KEYS[3], ARGV[9], '') == 1 then
-    redis.call('HSET', KEYS[3], ARGV[9], redis.call('XADD', KEYS[4], '*', unpack(ARGV, 10)))
+    redis.call('HSET', KEYS[3], ARGV[9], redis.call('XADD', KEYS[5], '*', unpack(ARGV, 10)))
   end
 end
 return 1
@@ -216,7 +217,7 @@ class Broker:
         Returns False, with nothing done, if the chunk was taken over by another worker meanwhile.
         """
         chunk = claim.chunk
-        where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED]
+        where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED, keys.in_hand(chunk.id)]
         rest: list[str] = [""]
         if following is not None:
             where += [keys.stream(following.group, claim.priority), keys.waiters(following.id)]

@@ -50,7 +50,8 @@ class StageSettings(BaseModel):
 class EvidenceSettings(BaseModel):
     """What an observation must reach to be kept; `models/evidence_filter.py` tells the sources of the numbers.
 
-    region, object, caption: the matcher's probability; text: the OCR's confidence; duplicate_iou: two entries that
+    region, object, caption: the matcher's probability; region_score: the detector's confidence, text: the OCR's;
+    duplicate_iou: two entries that
     say the same of boxes with at least this intersection over union are one. contradiction_iou: where a region and an
     object with at least this intersection over union are called differently, neither is kept; only for models with a
     closed vocabulary, whose different phrases cannot both be true; null: they stand side by side.
@@ -60,6 +61,7 @@ class EvidenceSettings(BaseModel):
 
     caption: float = Field(default=0.0, ge=0, le=1)
     region: float = Field(default=0.4, ge=0, le=1)
+    region_score: float = Field(default=0.0, ge=0, le=1)
     object: float = Field(default=0.5, ge=0, le=1)
     text: float = Field(default=0.85, ge=0, le=1)
     duplicate_iou: float = Field(default=0.6, ge=0, le=1)

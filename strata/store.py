@@ -91,17 +91,18 @@ class Store:
     def write_records(self, chunk: Chunk, records: list[Record]) -> Counter[str]:
         """Write a part; returns its counts by status, which also stand in its footer."""
         counts = Counter(record.status.value for record in records)
-        self._write_table(chunk, records_to_table(records), {_COUNTS: json.dumps(counts).encode()})
+        # of forty small columns zstd takes half as long again as all else, and saves a twentieth
+        self._write_table(chunk, records_to_table(records), {_COUNTS: json.dumps(counts).encode()}, "snappy")
         return counts
 
     def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
         """Write a shard's index part, a table of INDEX_SCHEMA; failure: why not all of the shard could be read."""
-        self._write_table(chunk, table, {_FAILURE: (failure or "").encode()})
+        self._write_table(chunk, table, {_FAILURE: (failure or "").encode()}, "zstd")
 
-    def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes]) -> None:
+    def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes], codec: str) -> None:
         metadata = {b"strata.schema_version": str(SCHEMA_VERSION).encode(), **metadata}
         buffer = pa.BufferOutputStream()
-        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression=codec, write_statistics=False)
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
     @as_os_error
@@ -133,7 +134,8 @@ class Store:
     @as_os_error
     def read_counts(self, chunk: Chunk) -> Counter[str]:
         """A part's images by status, from its footer. Raises FileNotFoundError."""
-        with self.fs.open(self.part_path(chunk), "rb") as file:
+        path = self.part_path(chunk)
+        with pa.OSFile(path) if self._local else self.fs.open(path, "rb") as file:
             metadata = pq.read_metadata(file).metadata
         return Counter(json.loads(metadata[_COUNTS]))
 

@@ -225,6 +225,8 @@ def test_evidence_is_dropped_with_its_reason() -> None:
     assert [entry.reason for entry in kept.regions or ()] == ["duplicate", None, "low_match"]
     assert [entry.reason for entry in kept.objects or ()] == ["duplicate", None, "low_match"]
     assert [entry.reason for entry in kept.text or ()] == [None, "low_score"]
+    doubted = keep(given, EvidenceSettings(region_score=0.95))
+    assert {entry.reason for entry in doubted.regions or ()} == {"low_score"}
     assert kept.caption is not None and kept.caption.kept
     assert all(entry.kept == (entry.reason is None) for entry in (*(kept.regions or ()), *(kept.objects or ())))
 

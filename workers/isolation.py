@@ -31,20 +31,22 @@ class Verdict:
 
 
 class Isolation:
-    """The notes on one chunk. `begin` and `forget` raise redis.RedisError; a note not taken tells less, no more."""
+    """The notes on one chunk; `Broker.finish` removes them. Only `begin` raises redis.RedisError."""
 
     def __init__(self, connection: redis.Redis, chunk: Chunk) -> None:
         self.redis, self.key = connection, keys.in_hand(chunk.id)
 
     def begin(self) -> Verdict:
-        """Count the death of the holder before, if it had the chunk in hand and not only waiting."""
+        """Count the death of the holder before, if it had the chunk in hand and not only waiting; then hold it."""
         now = cast("str | None", self.redis.hget(self.key, "now"))
         with self.redis.pipeline(transaction=True) as pipe:
             if now is not None:
                 pipe.hincrby(self.key, now, 1)
                 pipe.hdel(self.key, "now")
             pipe.hgetall(self.key)
-            found: Any = pipe.execute()[-1]
+            pipe.hset(self.key, "now", _CHUNK)
+            pipe.expire(self.key, EXPIRY)
+            found: Any = pipe.execute()[-3]
         deaths = {row: int(times) for row, times in found.items()}
         whole = deaths.pop(_CHUNK, 0)
         poison = frozenset(int(row) for row, times in deaths.items() if times >= DEATHS)
@@ -52,6 +54,7 @@ class Isolation:
 
     def hold(self, row: int | None = None) -> None:
         """Note what is in hand now: a row alone, or the chunk as a whole."""
+        # a note that cannot be taken costs at most another death
         with suppress(redis.RedisError), self.redis.pipeline(transaction=True) as pipe:
             pipe.hset(self.key, "now", _CHUNK if row is None else str(row))
             pipe.expire(self.key, EXPIRY)
@@ -61,7 +64,3 @@ class Isolation:
         """Nothing is in hand any more: a death from here on is not the chunk's fault."""
         with suppress(redis.RedisError):
             self.redis.hdel(self.key, "now")
-
-    def forget(self) -> None:
-        """The chunk is done."""
-        self.redis.delete(self.key)

@@ -34,6 +34,7 @@ from workers.patience import Answer, LeftOff, patiently
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
+DECODE_TOGETHER = 8  # images
 TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo` gets its turn: a stream of single images starves no job
 
@@ -138,7 +139,6 @@ class Runner:
                 return None
             isolation = Isolation(self.broker.redis, chunk)
             verdict = isolation.begin()
-            isolation.hold()
             items = self._waiting(claim, lambda: self.group.items(chunk), OSError)
             poison = range(len(items)) if verdict.hopeless else verdict.rows
             items = [_poisoned(item) if row in poison else item for row, item in enumerate(items)]
@@ -178,13 +178,16 @@ class Runner:
         for chunk in chunks:
             chunk.isolation.hold()
         batches = [items[i : i + self.micro_batch] for i in range(0, len(items), self.micro_batch)]
-        coming: list[Future[Item]] = []
+        coming: list[Future[list[Item]]] = []
         for number, following in enumerate([*batches, []]):
-            ready, coming = coming, [self._pool.submit(self.group.decode, item) for item in following]
+            ready, coming = coming, [self._pool.submit(self._decode, some) for some in _handfuls(following)]
             if number > 1:
                 self._pause(chunks[0].claim)
             if ready:
-                yield from self._batch(chunks[0].claim, [future.result() for future in ready])
+                yield from self._batch(chunks[0].claim, [item for future in ready for item in future.result()])
+
+    def _decode(self, items: Sequence[Item]) -> list[Item]:
+        return [self.group.decode(item) for item in items]
 
     def _careful(self, opened: Opened) -> Iterator[Record]:
         """One image at a time, each noted while it is in hand."""
@@ -235,7 +238,6 @@ class Runner:
         chunk = opened.claim.chunk
         counts = self._waiting(opened.claim, lambda: self.store.write_records(chunk, records), OSError)
         self._count(opened.claim, count_of(counts))
-        opened.isolation.forget()
 
     def _count(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
         chunk = claim.chunk
@@ -274,6 +276,11 @@ class Runner:
                 if opened := self._ahead.result():
                     self._leave(opened.claim)
         self._pool.shutdown(wait=True)
+
+
+def _handfuls(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """Items for the threads that decode: a future for each image would cost more than a tiny image does."""
+    return [items[i : i + DECODE_TOGETHER] for i in range(0, len(items), DECODE_TOGETHER)]
 
 
 def _poisoned(item: Item) -> Item:

@@ -1,0 +1,73 @@
+"""A worker whose groups do nothing: only what the service itself costs is left.
+
+    python -m bench.null_group --groups vision,llm
+
+The real runner claims, looks for the part, hands items through the steps of a group, writes a real Parquet part of one
+row an image with its counts in the footer, and finishes the chunk. What is left out: the index part is not read for
+its rows, image bytes are neither read nor decoded, and all rows of a chunk are one small record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from strata.chunks import Chunk
+from strata.exits import StrataExit
+from strata.profiles import GROUPS
+from strata.records import ImageReference, Record
+from strata.settings import Settings
+from strata.store import Store
+from workers.__main__ import ProfileReader, work
+from workers.groups import Group, Item
+
+
+class NullGroup:
+    """A `workers.groups.Group` that hands one record through all its steps."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def load(self, profile: str) -> None:
+        """Nothing to load."""
+
+    def items(self, chunk: Chunk) -> list[Item]:
+        """One item an image, all with one record."""
+        record = Record(key=chunk.name, image=ImageReference(uri=chunk.shard, offset=512, size=400), alt_text="a text")
+        return [Item(record) for _ in range(chunk.images)]
+
+    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+        """The same items: no bytes are read."""
+        return list(items)
+
+    def decode(self, item: Item) -> Item:
+        """The same item."""
+        return item
+
+    def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
+        """The same records."""
+        return [item.record for item in items]
+
+
+def null_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
+    """A `workers.__main__.GroupMaker`."""
+    return NullGroup(name)
+
+
+def main() -> None:
+    """Work until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", default=",".join(GROUPS))
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    try:
+        work(Settings(), options.groups.split(","), null_group)
+    except StrataExit as exit_:
+        print(f"null worker: {exit_}", file=sys.stderr)
+        sys.exit(exit_.code)
+
+
+if __name__ == "__main__":
+    main()
