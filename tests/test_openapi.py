@@ -19,6 +19,7 @@ OPERATIONS = [
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{job_id}"),
     ("POST", "/v1/jobs/{job_id}/cancel"),
+    ("POST", "/v1/jobs/{job_id}/retry"),
     ("GET", "/v1/jobs/{job_id}/results"),
     ("GET", "/v1/jobs/{job_id}/failures"),
     ("GET", "/v1/jobs/{job_id}/events"),
