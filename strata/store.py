@@ -12,11 +12,11 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +29,7 @@ from strata.storage import as_os_error, file_system
 READERS = 16  # footers of a bucket read side by side: each is two round trips
 _COUNTS = b"strata.counts"
 _FAILURE = b"strata.shard_failure"
+Answer = TypeVar("Answer")
 
 
 class Store:
@@ -58,13 +59,11 @@ class Store:
             return
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
         try:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with _with_folder(temporary, lambda: temporary.open("wb")) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a rename can reach the disk before the bytes do
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(path)
+            _with_folder(Path(path), lambda: temporary.rename(path))
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -90,7 +89,7 @@ class Store:
 
     def write_records(self, chunk: Chunk, records: list[Record]) -> Counter[str]:
         """Write a part; returns its counts by status, which also stand in its footer."""
-        counts = Counter(record.status.value for record in records)
+        counts = Counter[str](record.status for record in records)
         # of forty small columns zstd takes half as long again as all else, and saves a twentieth
         self._write_table(chunk, records_to_table(records), {_COUNTS: json.dumps(counts).encode()}, "snappy")
         return counts
@@ -210,6 +209,15 @@ class Store:
             return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
         except FileNotFoundError:
             return []
+
+
+def _with_folder(path: Path, act: Callable[[], Answer]) -> Answer:
+    """What act answers, which writes to path; its folder is made if it is the first there."""
+    try:
+        return act()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return act()
 
 
 def count_of(counts: Counter[str]) -> dict[str, int]:
