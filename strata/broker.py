@@ -265,6 +265,11 @@ class Broker:
         where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
         return bool(self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group]))
 
+    def recorded(self, job_id: str, group: str, fields: Sequence[str]) -> set[str]:
+        """Those of the chunks' fields that were counted for a job."""
+        values: Any = self.redis.hmget(keys.done(job_id, group), list(fields))
+        return {field for field, value in zip(fields, values, strict=True) if value is not None}
+
     def waiting_jobs(self, chunk: Chunk) -> set[str]:
         """The jobs that wait for a chunk; none: nobody wants it any more."""
         answer: Any = self.redis.smembers(keys.waiters(chunk.id))

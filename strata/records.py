@@ -7,7 +7,6 @@ Scores are probabilities in 0..1. Masks are COCO run-length encodings.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
@@ -215,13 +214,14 @@ def records_to_table(records: Iterable[Record]) -> pa.Table:
 
 
 def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
-    values = list(map(operator.attrgetter(name), rows))
-    if not any(value is not None for value in values):
+    values = [row.__dict__[name] for row in rows]
+    if values.count(None) == len(values):
         return pa.nulls(len(values), kind)  # most layers of most failed or half-done records
-    if pa.types.is_primitive(kind) or pa.types.is_string(kind):
-        return pa.array(values, kind)
-    values = _columns()[name].dump_python(values, mode="json")
-    return pa.array([list(value.items()) for value in values] if name == "seconds" else values, kind)
+    if name == "seconds":
+        values = [list(value.items()) for value in values]
+    elif pa.types.is_nested(kind):
+        values = _columns()[name].dump_python(values, mode="json")
+    return pa.array(values, kind)
 
 
 def table_to_records(table: pa.Table) -> list[Record]:

@@ -101,7 +101,9 @@ class Store:
     def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes], codec: str) -> None:
         metadata = {b"strata.schema_version": str(SCHEMA_VERSION).encode(), **metadata}
         buffer = pa.BufferOutputStream()
-        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression=codec, write_statistics=False)
+        # a part is small: dictionaries save nothing and cost, for each of forty columns
+        options = {"compression": codec, "write_statistics": False, "use_dictionary": False}
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, **options)
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
     @as_os_error

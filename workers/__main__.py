@@ -120,7 +120,8 @@ def _loop(
         raise StrataExit(str(error), WEIGHTS_MISSING) from error
     except (ProfileError, ValueError) as error:
         raise StrataExit(str(error), USAGE) from error
-    return Runner(group, jobs, leases, lambda profile, of: profile_of(profile).fingerprint(of), micro_batch).run
+    fingerprint_of = functools.cache(lambda profile, of: profile_of(profile).fingerprint(of))
+    return Runner(group, jobs, leases, fingerprint_of, micro_batch).run
 
 
 def real_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:

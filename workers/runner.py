@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
 DECODE_TOGETHER = 8  # images at least
-HANDFULS = 8  # of a micro-batch at most
+HANDFULS = 4  # of a micro-batch at most
 TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo` gets its turn: a stream of single images starves no job
 
