@@ -150,8 +150,8 @@ def florence(folder: Path, answer: str = "") -> None:
     Florence2Processor(plain.image_processor, plain.tokenizer, post_processor_config=rules).save_pretrained(folder)
 
 
-def sam(folder: Path) -> None:
-    """SAM, whose masks are blots around the points that it is asked about."""
+def sam(folder: Path, sure: float = 1.0) -> None:
+    """SAM, whose masks are blots around the points that it is asked about; sure: what it estimates of each."""
     config = SamConfig(
         vision_config=SamVisionConfig(
             hidden_size=16,
@@ -171,13 +171,13 @@ def sam(folder: Path) -> None:
         ),
     )
     model: Any = SamModel(config)
-    _blots(model, sure=1.0)
+    _blots(model, sure)
     model.save_pretrained(folder)
     SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}).save_pretrained(folder)
 
 
-def sam2(folder: Path) -> None:
-    """SAM 2.1, saved with its memory for video as the published ones are; masks as SAM's here."""
+def sam2(folder: Path, sure: float = 9.0) -> None:
+    """SAM 2.1, saved with its memory for video as the published ones are; sure as SAM's, before a sigmoid."""
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "hidden_size": 8,
@@ -211,7 +211,7 @@ def sam2(folder: Path) -> None:
         memory_fuser_intermediate_dim=16,
     )
     model: Any = Sam2VideoModel(config)
-    _blots(model, sure=9.0)  # a sigmoid stands behind it
+    _blots(model, sure)
     model.save_pretrained(folder)
     Sam2ImageProcessor(size={"height": 256, "width": 256}, mask_size={"height": 64, "width": 64}).save_pretrained(
         folder
@@ -264,6 +264,7 @@ def qwen3(folder: Path) -> None:
 def qwen3_vl(folder: Path) -> None:
     """Qwen3-VL."""
     tokenizer = _tokenizer(VISION)
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
     config = Qwen3VLConfig(
         vision_config={
@@ -275,7 +276,7 @@ def qwen3_vl(folder: Path) -> None:
             "num_position_embeddings": 64,
             "deepstack_visual_indexes": [0, 1],
         },
-        text_config=_language(tokenizer),
+        text_config=_language(tokenizer) | {"rope_parameters": rope},
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
         vision_start_token_id=ids["vision_start"],
@@ -309,7 +310,6 @@ def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 16,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]},
         "max_position_embeddings": 4096,
         "pad_token_id": 0,
         "eos_token_id": 2,
