@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from strata.profiles import StageSettings
 from strata.records import Box, Record
+from strata.usage import Usage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -90,14 +91,25 @@ class Pair:
     phrase: str
 
 
+@dataclass(frozen=True)
+class ComposeRequest:
+    """Composer's item: a record with its layers, and the upright RGB image where the composer looks at it too."""
+
+    record: Record
+    image: Image.Image | None = None
+
+
 class Stage(ABC, Generic[Item, Result]):
     """One model's work on a batch.
 
     Captioner: CaptionRequest -> str. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
-    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: Record -> str.
+    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> str.
+
+    usage: what each item of the last `run` used of a server; empty for a stage that asks none.
     """
 
     name: ClassVar[str]
+    usage: Sequence[Usage] = ()
 
     def __init__(self, settings: StageSettings) -> None:
         self.settings = settings
@@ -121,6 +133,14 @@ class Stage(ABC, Generic[Item, Result]):
             done += self._isolated(batch[start : start + size])
         return done
 
+    def bound(self, item: Item) -> tuple[Usage, Usage]:
+        """The most that an item can use of a server: with one try, and with all that the stage allows itself."""
+        return Usage(), Usage()
+
+    def release(self) -> None:
+        """What was answered has gone out. Until then a stage may keep it, so as not to pay for it twice when a
+        micro-batch that was interrupted by StageUnavailable is run again."""
+
     def _isolated(self, batch: Sequence[Item]) -> list[Result | Failure]:
         try:
             results = self.compute(batch)
@@ -141,4 +161,4 @@ DetectorStage = Stage[Image.Image, list[Detection]]
 SegmenterStage = Stage[Image.Image, list[Segment]]
 OcrStage = Stage[Image.Image, list[ReadLine]]
 MatcherStage = Stage[Pair, float]
-ComposerStage = Stage[Record, str]
+ComposerStage = Stage[ComposeRequest, str]

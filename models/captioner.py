@@ -1,4 +1,7 @@
-"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2 or BLIP-2, always greedy."""
+"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2 or BLIP-2, always greedy.
+
+The back end "openai" asks a chat server instead, see `models.chat`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from transformers import (
 )
 
 from models.base import CaptionerStage, CaptionRequest, Parameters
+from models.chat import OpenAICaptioner
 from models.devices import best_device, best_precision
 from models.weights import locate
 from strata.profiles import StageSettings
@@ -149,4 +153,8 @@ def _placed(model_class: Any, folder: Path) -> Any:
     return model_class.from_pretrained(folder, dtype=best_precision()).to(best_device()).eval()
 
 
-BACKENDS: dict[str, type[CaptionerStage]] = {"florence2": FlorenceCaptioner, "blip2": Blip2Captioner}
+BACKENDS: dict[str, type[CaptionerStage]] = {
+    "florence2": FlorenceCaptioner,
+    "blip2": Blip2Captioner,
+    "openai": OpenAICaptioner,
+}

@@ -122,7 +122,7 @@ def local(checkpoint: Path) -> TransformersComposer:
 def test_grounded_tells_every_note_once_and_nothing_else(local: TransformersComposer) -> None:
     empty = make_record(caption=None, regions=[], text=[])
     alone = make_record(regions=[], text=[], caption=Caption(text="An empty blue background."))
-    texts = local.run([make_record(), empty, alone])
+    texts = local.run([ComposeRequest(one) for one in (make_record(), empty, alone)])
     full, nothing, background = texts
     assert isinstance(full, str)
     assert full.lower().count("a dog") == 1
