@@ -39,6 +39,10 @@ class StageUnavailable(RuntimeError):
     """The stage cannot work at all now (its server is gone): no image's fault, so none of them fails."""
 
 
+class StageUnfit(RuntimeError):
+    """The stage's server takes questions, and their price, but gives nobody a good answer: waiting would not help."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """What a stage answers for an item that it could not do."""
@@ -125,7 +129,7 @@ class Stage(ABC, Generic[Item, Result]):
     def run(self, batch: Sequence[Item]) -> list[Result | Failure]:
         """Results in the order of the batch, of any length; a Failure for the items that cannot be done.
 
-        Raises StageUnavailable when the fault is the stage's own.
+        Raises StageUnavailable or StageUnfit when the fault is the stage's own.
         """
         size = self.settings.batch_size
         done: list[Result | Failure] = []
@@ -147,7 +151,7 @@ class Stage(ABC, Generic[Item, Result]):
             if len(results) != len(batch):
                 raise RuntimeError(f"{self.name} gave {len(results)} results for {len(batch)} items")
             return list(results)
-        except StageUnavailable:
+        except (StageUnavailable, StageUnfit):
             raise
         except Exception as error:
             if len(batch) == 1:

@@ -12,9 +12,10 @@ from PIL import Image
 from pydantic import Field
 
 from models.base import CaptionRequest, ComposeRequest, Failure, Stage
-from models.chat_client import Answer, ChatClient, ChatParameters, Question, prompt_bound
+from models.chat_client import ChatClient
 from models.evidence import sentences_of
 from models.prompts import load_prompt
+from models.questions import Answer, ChatParameters, Question, prompt_bound
 from strata.profiles import StageSettings
 from strata.usage import Usage
 

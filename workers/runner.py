@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import redis
 
-from models.base import StageUnavailable, WeightsMissing
+from models.base import StageUnavailable, StageUnfit, WeightsMissing
 from strata import keys
 from strata.broker import Broker, Claim
 from strata.jobs import Jobs
@@ -39,6 +39,7 @@ DECODE_THREADS = 2
 DECODE_TOGETHER = 8  # images
 TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
 LATER_SECONDS = 0.5  # before the next chunk is looked at, where one must wait for others to settle what they reserved
+HOPELESS = (WeightsMissing, ProfileError, StageUnfit)
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo` gets its turn: a stream of single images starves no job
 
 
@@ -179,7 +180,7 @@ class Runner:
         except NotAffordable as refusal:
             for chunk in chunks:
                 self._defer(chunk.claim, refusal)
-        except (WeightsMissing, ProfileError) as error:
+        except HOPELESS as error:
             for chunk in chunks:
                 self._abandon(chunk.claim, str(error))
         finally:
@@ -225,7 +226,7 @@ class Runner:
             done = iter(
                 self._waiting(claim, lambda: self.group.compute(claim.chunk, alive), StageUnavailable) if alive else ()
             )
-        except (WeightsMissing, ProfileError, LeftOff):
+        except (*HOPELESS, LeftOff):
             raise
         except Exception as error:  # a fault outside of any stage: no image of the chunk may be lost for it
             log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)
