@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from strata.profiles import StageSettings
 from strata.records import Box, Record
+from strata.usage import Usage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,6 +37,10 @@ class WeightsMissing(RuntimeError):
 
 class StageUnavailable(RuntimeError):
     """The stage cannot work at all now (its server is gone): no image's fault, so none of them fails."""
+
+
+class StageUnfit(RuntimeError):
+    """The stage's server takes questions, and their price, but gives nobody a good answer: waiting would not help."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,25 @@ class Pair:
     phrase: str
 
 
+@dataclass(frozen=True)
+class ComposeRequest:
+    """Composer's item: a record with its layers, and the upright RGB image where the composer looks at it too."""
+
+    record: Record
+    image: Image.Image | None = None
+
+
 class Stage(ABC, Generic[Item, Result]):
     """One model's work on a batch.
 
     Captioner: CaptionRequest -> str. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
-    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: Record -> str.
+    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> str.
+
+    usage: what each item of the last `run` used of a server; empty for a stage that asks none.
     """
 
     name: ClassVar[str]
+    usage: Sequence[Usage] = ()
 
     def __init__(self, settings: StageSettings) -> None:
         self.settings = settings
@@ -113,7 +129,7 @@ class Stage(ABC, Generic[Item, Result]):
     def run(self, batch: Sequence[Item]) -> list[Result | Failure]:
         """Results in the order of the batch, of any length; a Failure for the items that cannot be done.
 
-        Raises StageUnavailable when the fault is the stage's own.
+        Raises StageUnavailable or StageUnfit when the fault is the stage's own.
         """
         size = self.settings.batch_size
         done: list[Result | Failure] = []
@@ -121,13 +137,21 @@ class Stage(ABC, Generic[Item, Result]):
             done += self._isolated(batch[start : start + size])
         return done
 
+    def bound(self, item: Item) -> tuple[Usage, Usage]:
+        """The most that an item can use of a server: with one try, and with all that the stage allows itself."""
+        return Usage(), Usage()
+
+    def release(self) -> None:
+        """What was answered has gone out. Until then a stage may keep it, so as not to pay for it twice when a
+        micro-batch that was interrupted by StageUnavailable is run again."""
+
     def _isolated(self, batch: Sequence[Item]) -> list[Result | Failure]:
         try:
             results = self.compute(batch)
             if len(results) != len(batch):
                 raise RuntimeError(f"{self.name} gave {len(results)} results for {len(batch)} items")
             return list(results)
-        except StageUnavailable:
+        except (StageUnavailable, StageUnfit):
             raise
         except Exception as error:
             if len(batch) == 1:
@@ -141,4 +165,4 @@ DetectorStage = Stage[Image.Image, list[Detection]]
 SegmenterStage = Stage[Image.Image, list[Segment]]
 OcrStage = Stage[Image.Image, list[ReadLine]]
 MatcherStage = Stage[Pair, float]
-ComposerStage = Stage[Record, str]
+ComposerStage = Stage[ComposeRequest, str]

@@ -1,4 +1,7 @@
-"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2, BLIP-2 or Qwen3-VL."""
+"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2, BLIP-2 or Qwen3-VL.
+
+The back end "openai" asks a chat server instead, see `models.chat`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from transformers import (
 )
 
 from models.base import CaptionerStage, CaptionRequest, Parameters
+from models.chat import OpenAICaptioner
 from models.devices import best_device, best_precision
 from models.qwen_vl import QwenVLCaptioner
 from models.weights import locate
@@ -164,4 +168,5 @@ BACKENDS: dict[str, type[CaptionerStage]] = {
     "florence2": FlorenceCaptioner,
     "blip2": Blip2Captioner,
     "qwen3_vl": QwenVLCaptioner,
+    "openai": OpenAICaptioner,
 }

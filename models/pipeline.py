@@ -6,8 +6,9 @@ crop. The verifier's place is between the composer's text and the description's 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
+from models.base import CaptionRequest, ComposeRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
 from models.detector import BACKENDS as DETECTORS
@@ -27,6 +28,7 @@ from models.ocr import BACKENDS as OCRS
 from models.segmenter import BACKENDS as SEGMENTERS
 from strata.profiles import STAGES_OF, Profile
 from strata.records import Box, Caption, Mask, ObjectMask, Record, Region, TextLine
+from strata.usage import Usage
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "captioner": CAPTIONERS,
@@ -37,6 +39,7 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "composer": COMPOSERS,
 }
 Answer = TypeVar("Answer")
+_ANY_IMAGE = Image.new("RGB", (1, 1))  # where a bound is asked that no image's pixels decide
 
 
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
@@ -64,6 +67,7 @@ class Observed:
     matches: list[float] = field(default_factory=list)
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
 
 
 class VisionPipeline:
@@ -90,7 +94,16 @@ class VisionPipeline:
         self._each(seen, "captioner", "phrases", _object_requests)
         self._each(seen, "ocr", "lines", lambda item: [item.image])
         self._each(seen, "matcher", "matches", _pairs)
+        _release(self.stages)
         return [self._record(item) for item in seen]
+
+    def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
+        """The most that each stage which asks a server can use for an image: with one try, and with all."""
+        captioner, segmenter = self.stages["captioner"], self.stages["segmenter"]
+        scene = captioner.bound(CaptionRequest(_ANY_IMAGE))
+        crop = captioner.bound(CaptionRequest(_ANY_IMAGE, "crop"))
+        crops: int = segmenter.parameters.max_masks  # type: ignore[attr-defined]  # every segmenter has it
+        return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
 
     def _each(self, seen: list[Observed], name: str, attribute: str, items_of: Any) -> None:
         """One stage over the items of all images that have not failed; answers go back to their image."""
@@ -99,16 +112,20 @@ class VisionPipeline:
         started = time.perf_counter()
         answers = iter(self.stages[name].run([entry for entries in asked for entry in entries]))
         share = (time.perf_counter() - started) / max(1, sum(map(len, asked)))
+        usage = iter(self.stages[name].usage)
         for item, entries in zip(alive, asked, strict=True):
             own = [next(answers) for _ in entries]
             item.seconds[name] = item.seconds.get(name, 0.0) + share * len(entries)
+            for used in itertools.islice(usage, len(entries)):
+                item.usage[name] = item.usage.get(name, Usage()) + used
             item.failure = next((answer for answer in own if isinstance(answer, Failure)), None)
             if item.failure is None:
                 # a stage asked once about the whole image answers for the image, else entry by entry
                 setattr(item, attribute, own if attribute in ("phrases", "matches") else own[0])
 
     def _record(self, item: Observed) -> Record:
-        record = item.record.model_copy(update={"seconds": item.record.seconds | item.seconds})
+        told = {"seconds": item.record.seconds | item.seconds, "usage": item.record.usage | item.usage}
+        record = item.record.model_copy(update=told)
         if item.failure is not None:
             return record.failed(item.failure.stage, item.failure.error_type, item.failure.detail)
         matches = iter(item.matches)
@@ -145,18 +162,41 @@ class LlmPipeline:
         for stage in self.stages.values():
             stage.load()
 
-    def run(self, records: Sequence[Record]) -> list[Record]:
-        """Records with their descriptions, in order. Raises StageUnavailable."""
-        started = time.perf_counter()
-        texts = self.stages["composer"].run(records)
-        share = (time.perf_counter() - started) / max(1, len(records))
-        return [self._record(record, text, share) for record, text in zip(records, texts, strict=True)]
+    def run(self, batch: Sequence[Record | tuple[Record, Image.Image]]) -> list[Record]:
+        """Records with their descriptions, in order; each comes with its image where the composer looks at it.
 
-    def _record(self, record: Record, text: str | Failure, seconds: float) -> Record:
-        record = record.model_copy(update={"seconds": record.seconds | {"composer": seconds}})
+        Raises StageUnavailable.
+        """
+        composer = self.stages["composer"]
+        requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
+        started = time.perf_counter()
+        texts = composer.run(requests)
+        share = (time.perf_counter() - started) / max(1, len(requests))
+        _release(self.stages)
+        usage = iter(composer.usage)
+        return [
+            self._record(request.record, text, share, next(usage, None))
+            for request, text in zip(requests, texts, strict=True)
+        ]
+
+    def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
+        """The most that each stage which asks a server can use for an image: with one try, and with all."""
+        return {"composer": self.stages["composer"].bound(ComposeRequest(record, _ANY_IMAGE))}
+
+    def _record(self, record: Record, text: str | Failure, seconds: float, usage: Usage | None) -> Record:
+        told: dict[str, Any] = {"seconds": record.seconds | {"composer": seconds}}
+        if usage is not None:
+            told["usage"] = record.usage | {"composer": usage}
+        record = record.model_copy(update=told)
         if isinstance(text, Failure):
             return record.failed(text.stage, text.error_type, text.detail)
         return record.model_copy(update={"description": describe(text, record)})
+
+
+def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:
+    """Tell the stages that the micro-batch has gone out."""
+    for stage in stages.values():
+        stage.release()
 
 
 def crop_box(image: Image.Image, box: Box) -> Image.Image:

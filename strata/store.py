@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,11 +25,20 @@ from pydantic import BaseModel
 from strata.chunks import Chunk
 from strata.records import SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
 from strata.storage import as_os_error, file_system
+from strata.usage import Bill
 
 READERS = 16  # footers of a bucket read side by side: each is two round trips
 _COUNTS = b"strata.counts"
+_BILL = b"strata.bill"
 _FAILURE = b"strata.shard_failure"
 Answer = TypeVar("Answer")
+
+
+class Footer(NamedTuple):
+    """What a part's footer tells: its images by status, and what they cost if a server was asked."""
+
+    counts: Counter[str]
+    bill: Bill | None
 
 
 class Store:
@@ -87,11 +96,14 @@ class Store:
 
     # parts
 
-    def write_records(self, chunk: Chunk, records: list[Record]) -> Counter[str]:
-        """Write a part; returns its counts by status, which also stand in its footer."""
+    def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
+        """Write a part; returns its counts by status, which also stand in its footer, as does the bill."""
         counts = Counter[str](record.status for record in records)
+        metadata = {_COUNTS: json.dumps(counts).encode()}
+        if bill is not None:
+            metadata[_BILL] = bill.model_dump_json().encode()
         # of forty small columns zstd takes half as long again as all else, and saves a twentieth
-        self._write_table(chunk, records_to_table(records), {_COUNTS: json.dumps(counts).encode()}, "snappy")
+        self._write_table(chunk, records_to_table(records), metadata, "snappy")
         return counts
 
     def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
@@ -133,19 +145,28 @@ class Store:
         return pq.read_table(pa.BufferReader(self.get(self.part_path(chunk))))
 
     @as_os_error
-    def read_counts(self, chunk: Chunk) -> Counter[str]:
-        """A part's images by status, from its footer. Raises FileNotFoundError."""
+    def read_footer(self, chunk: Chunk) -> Footer:
+        """What a part's footer tells. Raises FileNotFoundError."""
         path = self.part_path(chunk)
         with pa.OSFile(path) if self._local else self.fs.open(path, "rb") as file:
             metadata = pq.read_metadata(file).metadata
-        return Counter(json.loads(metadata[_COUNTS]))
+        bill = Bill.model_validate_json(metadata[_BILL]) if _BILL in metadata else None
+        return Footer(Counter(json.loads(metadata[_COUNTS])), bill)
+
+    def read_counts(self, chunk: Chunk) -> Counter[str]:
+        """A part's images by status, from its footer. Raises FileNotFoundError."""
+        return self.read_footer(chunk).counts
+
+    def read_all_footers(self, chunks: Sequence[Chunk]) -> list[Footer]:
+        """The footers of many parts, in order, read side by side. Raises FileNotFoundError."""
+        if self._local or len(chunks) < 2:
+            return [self.read_footer(chunk) for chunk in chunks]
+        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
+            return list(pool.map(self.read_footer, chunks))
 
     def read_all_counts(self, chunks: Sequence[Chunk]) -> list[Counter[str]]:
-        """The counts of many parts, in order, read side by side. Raises FileNotFoundError."""
-        if self._local or len(chunks) < 2:
-            return [self.read_counts(chunk) for chunk in chunks]
-        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
-            return list(pool.map(self.read_counts, chunks))
+        """The counts of many parts, in order. Raises FileNotFoundError."""
+        return [footer.counts for footer in self.read_all_footers(chunks)]
 
     def read_index(self, chunk: Chunk) -> tuple[pa.Table, str | None]:
         """A shard's index, and why it is not whole if it is not. Raises FileNotFoundError."""
