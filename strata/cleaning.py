@@ -59,6 +59,8 @@ class Cleaning:
         gone = [path for path in paths if _part(path) not in pinned]
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), gone))
+        for job_id in self.forget:
+            self.store.remove_job(job_id)
         return gone
 
     def _named(self) -> _Named:

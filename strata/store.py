@@ -249,6 +249,12 @@ class Store:
         """Forget a file of a job; harmless if there is none."""
         self.remove(self.path("jobs", job_id, f"{name}.json"))
 
+    @as_os_error
+    def remove_job(self, job_id: str) -> None:
+        """Forget a job and all its files."""
+        with suppress(FileNotFoundError):
+            self.fs.rm(self.path("jobs", job_id), recursive=True)
+
     def open_job(self, job_id: str) -> None:
         """Mark a job as unfinished, so that it is found without a look at every job there has been."""
         self.put(self.path("open", job_id), b"")
