@@ -99,13 +99,16 @@ class EvidenceSettings(BaseModel):
 
 
 class Profile(BaseModel):
-    """A named set of stage settings. chunk_size: images a chunk; micro_batch: images computed together."""
+    """A named set of stage settings.
+
+    chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str = ""
-    chunk_size: int = Field(default=256, ge=1)
+    chunk_size: int = Field(default=500, ge=1)
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()
     stages: dict[str, StageSettings]

@@ -193,11 +193,16 @@ class Scheduler:
             numbers = [chunk.number for chunk in there]
 
     def _count(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
-        final = chunks and chunks[0].group == FINAL_GROUP
-        statuses = self.store.read_all_counts(chunks) if final else [Counter[str]() for _ in chunks]
-        for chunk, status in zip(chunks, statuses, strict=True):
+        """Count chunks whose parts are there, but for those that the job has counted before: a footer costs a read."""
+        if not chunks:
+            return
+        group = chunks[0].group
+        counted = self.broker.recorded(request.id, group, [chunk.field for chunk in chunks])
+        new = [chunk for chunk in chunks if chunk.field not in counted]
+        statuses = self.store.read_all_counts(new) if group == FINAL_GROUP else [Counter[str]() for _ in new]
+        for chunk, status in zip(new, statuses, strict=True):
             counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-            self.broker.record(request.id, chunk, "", counts | (count_of(status) if final else {}))
+            self.broker.record(request.id, chunk, "", counts | (count_of(status) if group == FINAL_GROUP else {}))
 
     def _rate(self, plan: Plan) -> None:
         """Images a second that this job computed lately; images that were there before do not count."""

@@ -12,11 +12,11 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +31,7 @@ READERS = 16  # footers of a bucket read side by side: each is two round trips
 _COUNTS = b"strata.counts"
 _BILL = b"strata.bill"
 _FAILURE = b"strata.shard_failure"
+Answer = TypeVar("Answer")
 
 
 class Footer(NamedTuple):
@@ -67,13 +68,11 @@ class Store:
             return
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
         try:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with _with_folder(temporary, lambda: temporary.open("wb")) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a rename can reach the disk before the bytes do
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(path)
+            _with_folder(Path(path), lambda: temporary.rename(path))
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -99,7 +98,7 @@ class Store:
 
     def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
         """Write a part; returns its counts by status, which also stand in its footer, as does the bill."""
-        counts = Counter(record.status.value for record in records)
+        counts = Counter[str](record.status for record in records)
         metadata = {_COUNTS: json.dumps(counts).encode()}
         if bill is not None:
             metadata[_BILL] = bill.model_dump_json().encode()
@@ -114,7 +113,9 @@ class Store:
     def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes], codec: str) -> None:
         metadata = {b"strata.schema_version": str(SCHEMA_VERSION).encode(), **metadata}
         buffer = pa.BufferOutputStream()
-        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression=codec, write_statistics=False)
+        # a part is small: dictionaries save nothing and cost, for each of forty columns
+        options = {"compression": codec, "write_statistics": False, "use_dictionary": False}
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, **options)
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
     @as_os_error
@@ -231,6 +232,15 @@ class Store:
             return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
         except FileNotFoundError:
             return []
+
+
+def _with_folder(path: Path, act: Callable[[], Answer]) -> Answer:
+    """What act answers, which writes to path; its folder is made if it is the first there."""
+    try:
+        return act()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return act()
 
 
 def count_of(counts: Counter[str]) -> dict[str, int]:

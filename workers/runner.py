@@ -36,7 +36,8 @@ from workers.patience import Answer, LeftOff, patiently
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
-DECODE_TOGETHER = 8  # images
+DECODE_TOGETHER = 8  # images at least
+HANDFULS = 4  # of a micro-batch at most
 TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
 LATER_SECONDS = 0.5  # before the next chunk is looked at, where one must wait for others to settle what they reserved
 HOPELESS = (WeightsMissing, ProfileError, StageUnfit)
@@ -132,11 +133,8 @@ class Runner:
         return claims
 
     def _open(self, claim: Claim) -> Opened | None:
-        """Read a chunk's items; None if there is nothing to compute: it is done, unwanted, or cannot be read."""
+        """Read a chunk's items; None if there is nothing to compute: it is done, or cannot be read."""
         chunk = claim.chunk
-        if not self._wanted(claim):
-            self._release(claim, self.broker.drop)
-            return None
         try:
             if self._waiting(claim, lambda: self.store.has_part(chunk), OSError):
                 counts, bill = self._waiting(claim, lambda: self.store.read_footer(chunk), OSError)
@@ -144,13 +142,13 @@ class Runner:
                     self.jobs.ledger.settle(chunk.id, bill)
                 self._count(claim, count_of(counts), reused=chunk.images)
                 return None
-            isolation = Isolation(self.broker.redis, chunk)
+            isolation = Isolation(self.broker.redis, claim)
             verdict = isolation.begin()
             items = self._waiting(claim, lambda: self.group.items(chunk), OSError)
             poison = range(len(items)) if verdict.hopeless else verdict.rows
             items = [_poisoned(item) if row in poison else item for row, item in enumerate(items)]
             items = self._waiting(claim, lambda: self.group.read(chunk, items), OSError)
-            isolation.let_go()
+            isolation.opened()
             rows = [None if item.settled else item.record for item in items]
             account = Account(self.jobs.ledger, chunk, self.group.meter(chunk), rows, self.micro_batch)
             return Opened(claim, items, isolation, verdict.careful, account)
@@ -315,7 +313,6 @@ class Runner:
     def _leave(self, claim: Claim) -> None:
         """Hand a chunk to another worker, or drop it if nobody waits for it."""
         self.leases.release(claim)
-        Isolation(self.broker.redis, claim.chunk).let_go()
         with suppress(redis.RedisError):
             if self._wanted(claim):
                 self.broker.give_back(claim, self.leases.name)
@@ -343,7 +340,8 @@ def _together(opened: Opened) -> tuple[str, str]:
 
 def _handfuls(items: Sequence[Item]) -> list[Sequence[Item]]:
     """Items for the threads that decode: a future for each image would cost more than a tiny image does."""
-    return [items[i : i + DECODE_TOGETHER] for i in range(0, len(items), DECODE_TOGETHER)]
+    together = max(DECODE_TOGETHER, -(-len(items) // HANDFULS))
+    return [items[i : i + together] for i in range(0, len(items), together)]
 
 
 def _poisoned(item: Item) -> Item:
