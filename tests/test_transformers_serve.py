@@ -93,7 +93,7 @@ def test_the_demos_llm_composes(serving: Serving) -> None:
     request = ComposeRequest(record("A red car is on a road."))
     (result,) = stage.run([request])
     assert isinstance(result, str) or "no whole sentence within 8 tokens" in result.detail
-    tokenizer = AutoTokenizer.from_pretrained(serving.demo)
+    tokenizer: Any = AutoTokenizer.from_pretrained(serving.demo)
     prompt = load_prompt("full", digest)
     messages = prompt.messages(prompt.notes(request.record, 40))
     tokens = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
