@@ -1,4 +1,4 @@
-"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2 or BLIP-2, always greedy.
+"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2, BLIP-2 or Qwen3-VL.
 
 The text does not depend on the batch, as far as floats allow: sums in another order differ in their last bits, and
 where two tokens are that close the other may be said. In float32 that is rare enough for equality to be tested; in
@@ -23,6 +23,7 @@ from transformers import (
 
 from models.base import CaptionerStage, CaptionRequest, Parameters
 from models.devices import features, placed
+from models.qwen_vl import QwenVLCaptioner
 from models.weights import locate
 from strata.profiles import StageSettings
 
@@ -77,7 +78,7 @@ class _Captioner(CaptionerStage):
         ids = self._model.generate(
             **inputs,
             max_new_tokens=p.scene_tokens if kind == "scene" else p.crop_tokens,
-            num_beams=1,
+            num_beams=self._beams(kind),
             do_sample=False,
         )
         return [text.strip() for text in self._processor.batch_decode(self._new(ids, inputs), skip_special_tokens=True)]
@@ -89,6 +90,9 @@ class _Captioner(CaptionerStage):
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         """The generated tokens alone, (N, L)."""
         return ids
+
+    def _beams(self, kind: Kind) -> int:
+        return 1
 
 
 class FlorenceParameters(CaptionerParameters):
@@ -119,10 +123,14 @@ class FlorenceCaptioner(_Captioner):
 
 
 class Blip2Parameters(CaptionerParameters):
-    """What the answer goes on from, for whole images and for crops; empty as in BLIP-2's own captioning."""
+    """What the answer goes on from, for whole images and for crops; empty as in BLIP-2's own captioning.
+
+    scene_beams: of whole images; 1 is greedy, as crops always are.
+    """
 
     scene_prompt: str = ""
     crop_prompt: str = ""
+    scene_beams: int = Field(default=1, ge=1)
 
 
 class Blip2Captioner(_Captioner):
@@ -145,6 +153,9 @@ class Blip2Captioner(_Captioner):
         text = [prompt] * len(images) if prompt else None  # without a prompt the model begins by itself
         return features(self._processor, self._model, images, text=text)
 
+    def _beams(self, kind: Kind) -> int:
+        return self.parameters.scene_beams if kind == "scene" else 1
+
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         config = self._model.config
         if config.text_config.is_encoder_decoder:
@@ -154,4 +165,8 @@ class Blip2Captioner(_Captioner):
         return ids[:, given:]
 
 
-BACKENDS: dict[str, type[CaptionerStage]] = {"florence2": FlorenceCaptioner, "blip2": Blip2Captioner}
+BACKENDS: dict[str, type[CaptionerStage]] = {
+    "florence2": FlorenceCaptioner,
+    "blip2": Blip2Captioner,
+    "qwen3_vl": QwenVLCaptioner,
+}

@@ -133,7 +133,10 @@ def real_group(name: str, store: Store, profile_of: ProfileReader, settings: Set
 
 
 def quiet_libraries(threads: int) -> None:
-    """Threads as told, and no progress bars or advice of libraries among the worker's own lines."""
+    """Threads as told, no progress bars or advice of libraries among the worker's own lines, and no look at the hub."""
+    os.environ.setdefault(
+        "HF_HUB_OFFLINE", "1"
+    )  # weights were fetched; whether they changed is not a worker's question
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
