@@ -49,14 +49,14 @@ class SampleTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._batches: list[pa.RecordBatch] = []
+        self._batches: list[list[pa.Array]] = []
         self._starts: list[int] = []
         self._open()
 
     def _open(self) -> None:
         reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
-        self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        self._starts = list(itertools.accumulate((batch.num_rows for batch in self._batches), initial=0))
+        self._batches = [reader.get_batch(number).columns for number in range(reader.num_record_batches)]
+        self._starts = list(itertools.accumulate((len(columns[0]) for columns in self._batches), initial=0))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}
@@ -74,8 +74,8 @@ class SampleTable:
 
     def _row(self, number: int) -> SampleRow:
         place = bisect.bisect_right(self._starts, number) - 1
-        batch, row = self._batches[place], number - self._starts[place]
-        return SampleRow(*(column[row].as_py() for column in batch.columns))
+        row = number - self._starts[place]
+        return SampleRow(*[column[row].as_py() for column in self._batches[place]])
 
 
 def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) -> SampleTable:

@@ -6,6 +6,7 @@ Nothing is ever unpacked: a row says where an image lies, and member names are u
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -202,8 +203,7 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole  # one byte more tells that a file has grown
     try:
-        filesystem, path = file_system(first.uri)
-        data: bytes = filesystem.cat_file(path, start=first.offset, end=end)
+        data = _read_bytes(first.uri, first.offset, end)
     except Exception as error:  # each storage has its own exceptions; the rows' neighbours must not suffer
         return [error for _ in rows]
     if whole and len(data) != first.size:
@@ -214,3 +214,16 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
         short = SourceError(f"the file ends {row.size - len(image)} bytes before the image does")
         results.append(image if len(image) == row.size else short)
     return results
+
+
+def _read_bytes(uri: str, start: int, end: int) -> bytes:
+    """Bytes start..end of a file, fewer if it is shorter."""
+    if uri.startswith("/"):  # as fsspec would, in a tenth of the time: training reads some thousand a second
+        file = os.open(uri, os.O_RDONLY)
+        try:
+            return os.pread(file, end - start, start)
+        finally:
+            os.close(file)
+    filesystem, path = file_system(uri)
+    data: bytes = filesystem.cat_file(path, start=start, end=end)
+    return data
