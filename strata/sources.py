@@ -19,7 +19,7 @@ from strata.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
 from strata.uris import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, expand
 
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
-__all__ += ["expand", "index_shard", "read_images", "shard_identity", "verify_unchanged"]
+__all__ += ["expand", "index_shard", "read_file", "read_images", "shard_identity", "verify_unchanged"]
 
 MAX_GAP = 256 * 2**10  # bytes read for nothing between two images rather than asking twice
 MAX_SPAN = 64 * 2**20  # bytes held by one ranged read
@@ -214,6 +214,13 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
         short = SourceError(f"the file ends {row.size - len(image)} bytes before the image does")
         results.append(image if len(image) == row.size else short)
     return results
+
+
+def read_file(uri: str) -> bytes:
+    """A whole file. Raises what its storage raises."""
+    filesystem, path = file_system(uri)
+    data: bytes = filesystem.cat_file(path)
+    return data
 
 
 def _read_bytes(uri: str, start: int, end: int) -> bytes:
