@@ -65,21 +65,25 @@ class QwenVLCaptioner(CaptionerStage):
         for kind, prompt, limit in asked:
             places = [i for i, request in enumerate(batch) if request.kind == kind]
             if places:
-                texts |= zip(places, self._answer([batch[i].image for i in places], prompt, limit), strict=True)
+                inputs = self._inputs([batch[i].image for i in places], prompt)
+                texts |= zip(places, self._answer(inputs, limit), strict=True)
         return [texts[i] for i in range(len(batch))]
 
-    @torch.inference_mode()
-    def _answer(self, images: list[Image.Image], prompt: str, limit: int) -> list[str]:
+    def _inputs(self, images: list[Image.Image], prompt: str) -> Any:
+        """What `generate` takes, as a BatchFeature on the model's device."""
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         chat = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        inputs = self._processor(
+        return self._processor(
             text=[chat] * len(images),
             images=[_within_reach(image.convert("RGB")) for image in images],
             size={"shortest_edge": self.parameters.min_pixels, "longest_edge": self.parameters.max_pixels},
             padding=True,
             return_tensors="pt",
         ).to(self._model.device)
+
+    @torch.inference_mode()
+    def _answer(self, inputs: Any, limit: int) -> list[str]:
         ids = self._model.generate(
             **inputs,
             max_new_tokens=limit,
@@ -96,7 +100,7 @@ class QwenVLCaptioner(CaptionerStage):
 def _within_reach(image: Image.Image) -> Image.Image:
     """The image, a strip that the model's processor would refuse on a white ground wide enough."""
     least = -(-max(image.size) // MOST_STRETCHED)
-    if min(image.size) >= least:
+    if not 0 < min(image.size) < least:
         return image
     ground = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
     ground.paste(image, ((ground.width - image.width) // 2, (ground.height - image.height) // 2))

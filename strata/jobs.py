@@ -20,6 +20,7 @@ from strata.heartbeats import Heartbeats
 from strata.index_rows import IndexRow, index_table
 from strata.ledger import Ledger
 from strata.profiles import FINAL_GROUP, GROUPS, Profile
+from strata.provenance import keep_profile
 from strata.records import Status
 from strata.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.schemas import Budget, JobStatus, JobView, Priority
@@ -79,6 +80,7 @@ class Jobs:
             budget=budget,
         )
         self.broker.redis.ping()  # refuse before anything is kept rather than take a job that nobody schedules
+        keep_profile(self.store, profile)
         self.store.open_job(request.id)
         self.store.write_job_file(request.id, "request", request)
         if request.paid:

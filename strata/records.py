@@ -225,12 +225,10 @@ def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
     values = [row.__dict__[name] for row in rows]
     if values.count(None) == len(values):
         return pa.nulls(len(values), kind)  # most layers of most failed or half-done records
-    if name == "seconds":
-        values = [list(value.items()) for value in values]
-    elif name == "usage":
-        values = [[(stage, dict(used)) for stage, used in value.items()] for value in values]
-    elif pa.types.is_nested(kind):
+    if pa.types.is_nested(kind):
         values = _columns()[name].dump_python(values, mode="json")
+    if pa.types.is_map(kind):
+        values = [list(value.items()) for value in values]
     return pa.array(values, kind)
 
 

@@ -50,11 +50,15 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.fs, self.root = file_system(uri)
         self.uri = uri
-        self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
     def path(self, *names: str) -> str:
         """A path in the store."""
         return "/".join((self.root.rstrip("/"), *names))
+
+    def relative(self, path: str) -> str:
+        """A path in the store as one that begins at its root."""
+        return path.removeprefix(self.path("")).lstrip("/")
 
     def part_path(self, chunk: Chunk) -> str:
         """Where a chunk's part lies or will lie."""
@@ -63,7 +67,7 @@ class Store:
     @as_os_error
     def put(self, path: str, data: bytes) -> None:
         """Write a file so that it is there whole or not at all, also after a power cut. Raises OSError."""
-        if not self._local:
+        if not self.local:
             self.fs.pipe_file(path, data)
             return
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
@@ -77,9 +81,36 @@ class Store:
             temporary.unlink(missing_ok=True)
             raise
 
+    @as_os_error
+    def put_new(self, path: str, data: bytes) -> None:
+        """Write a file as `put` does, but only where none is. Raises FileExistsError, and OSError.
+
+        Of two that write at once one wins: by a hard link in a folder, by a conditional write in S3 and GCS. Other
+        remote storages look before they write, so that there the later of two in the same moment wins.
+        """
+        if not self.local:
+            self._put_new_object(path, data)
+            return
+        temporary = self.path("tmp", uuid.uuid4().hex)
+        self.put(temporary, data)
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            os.link(temporary, path)
+        finally:
+            Path(temporary).unlink()
+
+    def _put_new_object(self, path: str, data: bytes) -> None:
+        try:
+            self.fs.pipe_file(path, data, mode="create")
+        except OSError as error:  # servers word a refusal differently, and may refuse a write of ours sent twice
+            if not self.fs.exists(path):
+                raise
+            if self.fs.cat_file(path) != data:
+                raise FileExistsError(path) from error
+
     def sweep(self, age: float) -> int:
         """Remove what killed writers left half written more than age seconds ago; returns how many files."""
-        if not self._local:
+        if not self.local:
             return 0
         swept = 0
         for path in Path(self.path("tmp")).glob("*"):
@@ -94,16 +125,50 @@ class Store:
         """A file's bytes. Raises FileNotFoundError."""
         return cast(bytes, self.fs.cat_file(path))
 
+    @as_os_error
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self.fs.exists(path))
+
+    @as_os_error
+    def names(self, folder: str) -> list[str]:
+        """The names of what lies in a folder at the store's root, sorted: one listing."""
+        try:
+            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
+        except FileNotFoundError:
+            return []
+
+    @as_os_error
+    def find(self, *names: str) -> dict[str, int]:
+        """The bytes of all files under a folder, by their paths from the store's root, sorted."""
+        found = self.fs.find(self.path(*names), detail=True)
+        return {self.relative(path): int(found[path]["size"]) for path in sorted(found)}
+
+    @as_os_error
+    def age(self, path: str) -> float:
+        """Seconds since a file was written. Raises FileNotFoundError."""
+        return time.time() - float(self.fs.modified(path).timestamp())
+
+    @as_os_error
+    def remove(self, path: str) -> None:
+        """Remove a file; harmless if there is none."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(path)
+
     # parts
 
     def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
         """Write a part; returns its counts by status, which also stand in its footer, as does the bill."""
-        counts = Counter[str](record.status for record in records)
+        return self.write_rows(chunk, records_to_table(records), bill)
+
+    def write_rows(self, chunk: Chunk, table: pa.Table, bill: Bill | None = None) -> Counter[str]:
+        """Write a part that is a table of RECORD_SCHEMA already; returns its counts by status."""
+        counts = Counter[str](table.column("status").to_pylist())
         metadata = {_COUNTS: json.dumps(counts).encode()}
         if bill is not None:
             metadata[_BILL] = bill.model_dump_json().encode()
         # of forty small columns zstd takes half as long again as all else, and saves a twentieth
-        self._write_table(chunk, records_to_table(records), metadata, "snappy")
+        self._write_table(chunk, table, metadata, "snappy")
         return counts
 
     def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
@@ -118,10 +183,9 @@ class Store:
         pq.write_table(table.replace_schema_metadata(metadata), buffer, **options)
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
-    @as_os_error
     def has_part(self, chunk: Chunk) -> bool:
         """Whether the chunk's work is done."""
-        return bool(self.fs.exists(self.part_path(chunk)))
+        return self.exists(self.part_path(chunk))
 
     @as_os_error
     def part_names(self, chunk: Chunk) -> set[str]:
@@ -145,10 +209,21 @@ class Store:
         return pq.read_table(pa.BufferReader(self.get(self.part_path(chunk))))
 
     @as_os_error
+    def read_columns(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a part by its path from the store's root, such as "objects.list.element.kept".
+
+        In a folder only their bytes are read; of a bucket, where each piece is a round trip, the whole part. Raises
+        FileNotFoundError.
+        """
+        path = self.path(part)
+        with pa.memory_map(path) if self.local else pa.BufferReader(self.fs.cat_file(path)) as source:
+            return pq.ParquetFile(source).read(list(columns), use_threads=False)
+
+    @as_os_error
     def read_footer(self, chunk: Chunk) -> Footer:
         """What a part's footer tells. Raises FileNotFoundError."""
         path = self.part_path(chunk)
-        with pa.OSFile(path) if self._local else self.fs.open(path, "rb") as file:
+        with pa.OSFile(path) if self.local else self.fs.open(path, "rb") as file:
             metadata = pq.read_metadata(file).metadata
         bill = Bill.model_validate_json(metadata[_BILL]) if _BILL in metadata else None
         return Footer(Counter(json.loads(metadata[_COUNTS])), bill)
@@ -159,7 +234,7 @@ class Store:
 
     def read_all_footers(self, chunks: Sequence[Chunk]) -> list[Footer]:
         """The footers of many parts, in order, read side by side. Raises FileNotFoundError."""
-        if self._local or len(chunks) < 2:
+        if self.local or len(chunks) < 2:
             return [self.read_footer(chunk) for chunk in chunks]
         with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
             return list(pool.map(self.read_footer, chunks))
@@ -201,37 +276,31 @@ class Store:
         except FileNotFoundError:
             return None
 
-    @as_os_error
     def remove_job_file(self, job_id: str, name: str) -> None:
         """Forget a file of a job; harmless if there is none."""
+        self.remove(self.path("jobs", job_id, f"{name}.json"))
+
+    @as_os_error
+    def remove_job(self, job_id: str) -> None:
+        """Forget a job and all its files."""
         with suppress(FileNotFoundError):
-            self.fs.rm_file(self.path("jobs", job_id, f"{name}.json"))
+            self.fs.rm(self.path("jobs", job_id), recursive=True)
 
     def open_job(self, job_id: str) -> None:
         """Mark a job as unfinished, so that it is found without a look at every job there has been."""
         self.put(self.path("open", job_id), b"")
 
-    @as_os_error
     def close_job(self, job_id: str) -> None:
         """Take the mark away."""
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(self.path("open", job_id))
+        self.remove(self.path("open", job_id))
 
-    @as_os_error
     def open_jobs(self) -> list[str]:
         """The jobs that are marked as unfinished, sorted: one listing."""
-        return self._names("open")
+        return self.names("open")
 
-    @as_os_error
     def job_ids(self) -> list[str]:
         """All jobs there have been, sorted (ids sort by time)."""
-        return self._names("jobs")
-
-    def _names(self, folder: str) -> list[str]:
-        try:
-            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
-        except FileNotFoundError:
-            return []
+        return self.names("jobs")
 
 
 def _with_folder(path: Path, act: Callable[[], Answer]) -> Answer:

@@ -208,7 +208,7 @@ def test_too_small_a_disk_is_told_before_the_first_byte(
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setenv("STRATA_MODELS", str(models.folder / "models"))
     usage = shutil.disk_usage(models.folder)._replace(free=24_000_000)
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert command.main(["fetch", "tiny", "--profiles", str(models.folder)]) == 3
     assert "1.0 MB too little room" in capsys.readouterr().err
     assert hub.downloads() == []

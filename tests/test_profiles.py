@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -133,14 +134,21 @@ def as_png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
+@dataclass
+class Made:
+    """A profile's name, its copy's folder, the records of a worker's part, and what a chat server was asked."""
+
+    name: str
+    profiles: Path
+    records: list[Record]
+    bodies: list[dict[str, Any]]
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def made(
     request: pytest.FixtureRequest, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Path, list[Record], list[dict[str, Any]]]:
-    """The profile's name, its copy's folder, the records of the part that a worker wrote, what a chat server was asked.
-
-    The worker is told of a hub, which must not hear of it.
-    """
+) -> Made:
+    """What a worker makes of two pictures. It is told of a hub, which must not hear of it."""
     folder = tmp_path_factory.mktemp(request.param)
     write_shard(folder / "shards" / "0.tar", 0, 2, dict(enumerate(map(as_png, pictures()))))
     with chat_server() as chat, running_hub() as hub:
@@ -164,18 +172,17 @@ def made(
     (part,) = (folder / "fleet" / "store" / "parts" / "llm").rglob("*.parquet")
     table = pq.ParquetFile(part).read()
     assert table.schema.equals(RECORD_SCHEMA)
-    return request.param, profiles, table_to_records(table), chat.bodies
+    return Made(request.param, profiles, table_to_records(table), chat.bodies)
 
 
-def _entries(records: list[Record]) -> list[tuple[Region | ObjectMask, float]]:
+def _entries(records: list[Record]) -> list[tuple[Region | ObjectMask, int]]:
     """Regions and objects with the index of their threshold in the profile: 0 for regions, 1 for objects."""
     return [(e, i) for r in records for i, layer in enumerate((r.regions, r.objects)) for e in layer or ()]
 
 
-def test_every_layer_is_in_the_part(made: tuple[str, Path, list[Record], list[dict[str, Any]]]) -> None:
-    _, _, records, _ = made
-    assert [record.status for record in records] == ["succeeded"] * 2
-    for record, image in zip(records, pictures(), strict=True):
+def test_every_layer_is_in_the_part(made: Made) -> None:
+    assert [record.status for record in made.records] == ["succeeded"] * 2
+    for record, image in zip(made.records, pictures(), strict=True):
         assert (record.width, record.height) == image.size
         assert record.caption and record.caption.text and record.caption.match is not None
         assert record.regions and [region.phrase for region in record.regions] == ["a red car", "an owl"]
@@ -184,43 +191,36 @@ def test_every_layer_is_in_the_part(made: tuple[str, Path, list[Record], list[di
         )
         assert record.objects and record.text is not None and record.description and record.description.text
         assert {"captioner", "detector", "segmenter", "ocr", "matcher", "composer"} <= set(record.seconds)
-    assert [[line.text for line in record.text or () if line.kept] for record in records] == [["OPEN"], []]
+    assert [[line.text for line in record.text or () if line.kept] for record in made.records] == [["OPEN"], []]
 
 
-def test_the_largest_twenty_masks_become_objects(made: tuple[str, Path, list[Record], list[dict[str, Any]]]) -> None:
-    name, profiles, records, _ = made
-    settings = load_profile(name, profiles).stages["segmenter"]
+def test_the_largest_twenty_masks_become_objects(made: Made) -> None:
+    settings = load_profile(made.name, made.profiles).stages["segmenter"]
     more = settings.model_copy(update={"parameters": settings.parameters | {"max_masks": 1000}})
     segmenter: SegmenterStage = BACKENDS["segmenter"][settings.backend](more)
     segmenter.load()
     (everything,) = segmenter.run(pictures()[:1])
     assert isinstance(everything, list) and len(everything) > 20
     largest = sorted((int(segment.mask.sum()) for segment in everything), reverse=True)[:20]
-    assert [thing.area for thing in records[0].objects or ()] == largest
-    assert all(len(record.objects or ()) == 20 for record in records)
+    assert [thing.area for thing in made.records[0].objects or ()] == largest
+    assert all(len(record.objects or ()) == 20 for record in made.records)
 
 
-def test_the_profile_s_thresholds_decide_what_is_kept(
-    made: tuple[str, Path, list[Record], list[dict[str, Any]]],
-) -> None:
-    name, _, records, _ = made
-    least = {"paper": (0.4, 0.5), "modern": (0.01, 0.01)}[name]
-    entries = _entries(records)
+def test_the_profile_s_thresholds_decide_what_is_kept(made: Made) -> None:
+    least = {"paper": (0.4, 0.5), "modern": (0.01, 0.01)}[made.name]
+    entries = _entries(made.records)
     for entry, layer in entries:
         assert entry.match is not None
-        assert (entry.reason == "low_match") == (entry.match < least[int(layer)])
+        assert (entry.reason == "low_match") == (entry.match < least[layer])
         assert entry.kept == (entry.reason is None)
     assert {entry.reason for entry, _ in entries} >= {None, "low_match"}
-    for line in (line for record in records for line in record.text or ()):
+    for line in (line for record in made.records for line in record.text or ()):
         assert (line.reason == "low_score") == (not line.kept) == (line.score is None or line.score < 0.85)
 
 
-def test_limits_reach_the_models(
-    made: tuple[str, Path, list[Record], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, profiles, records, _ = made
-    writer = {"paper": Blip2ForConditionalGeneration, "modern": Qwen3VLForConditionalGeneration}[name]
-    masker = {"paper": SamModel, "modern": Sam2Model}[name]
+def test_limits_reach_the_models(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer: Any = {"paper": Blip2ForConditionalGeneration, "modern": Qwen3VLForConditionalGeneration}[made.name]
+    masker: Any = {"paper": SamModel, "modern": Sam2Model}[made.name]
     limits, points = set(), 0
     generate, forward = writer.generate, masker.forward
 
@@ -235,16 +235,16 @@ def test_limits_reach_the_models(
 
     monkeypatch.setattr(writer, "generate", generated)
     monkeypatch.setattr(masker, "forward", masked)
-    pipeline = VisionPipeline(load_profile(name, profiles))
+    pipeline = VisionPipeline(load_profile(made.name, made.profiles))
     pipeline.load()
     blank = Record(key="0", image=ImageReference(uri="a.png", size=1))
     images = pictures()
     again = pipeline.run([(blank.model_copy(update={"width": i.width, "height": i.height}), i) for i in images])
-    scene = {"paper": (30, 5, False), "modern": (200, 1, False)}[name]
+    scene = {"paper": (30, 5, False), "modern": (200, 1, False)}[made.name]
     assert limits == {scene, (30, 1, False)}
     assert points == 2 * 32 * 32
     # the worker said the very same, so it was told the same
-    for mine, theirs in zip(again, records, strict=True):
+    for mine, theirs in zip(again, made.records, strict=True):
         assert mine.caption and theirs.caption and mine.caption.text == theirs.caption.text
         assert [thing.phrase for thing in mine.objects or ()] == [thing.phrase for thing in theirs.objects or ()]
         assert [t.match for t in mine.objects or ()] == pytest.approx([t.match for t in theirs.objects or ()], abs=1e-4)
@@ -269,24 +269,21 @@ def test_masks_that_sam_doubts_are_none(
     assert found == [0, 20]
 
 
-def test_the_composer_is_asked_as_the_profile_says(
-    made: tuple[str, Path, list[Record], list[dict[str, Any]]],
-) -> None:
-    name, profiles, records, bodies = made
-    chosen = load_profile(name, profiles).stages["composer"].parameters
-    if name == "modern":  # in process; the chat server of the fixture hears nothing
-        assert bodies == []
-        assert all(0 < len((record.description or pytest.fail()).text) <= 400 for record in records)
+def test_the_composer_is_asked_as_the_profile_says(made: Made) -> None:
+    chosen = load_profile(made.name, made.profiles).stages["composer"].parameters
+    if made.name == "modern":  # in process; the chat server of the fixture hears nothing
+        assert made.bodies == []
+        assert all(0 < len((record.description or pytest.fail()).text) <= 400 for record in made.records)
         return
-    assert [(record.description or pytest.fail()).text for record in records] == [WRITTEN] * 2
-    assert len(bodies) == 2
-    for body in bodies:
+    assert [(record.description or pytest.fail()).text for record in made.records] == [WRITTEN] * 2
+    assert len(made.bodies) == 2
+    for body in made.bodies:
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("Qwen/Qwen3-4B-Instruct-2507", 0, 400)
         system, notes = body["messages"]
         assert system["content"] == load_prompt("full", chosen["prompt_sha256"]).system
         assert ("Text that can be read" in notes["content"]) == ("OPEN" in notes["content"])
         assert "Words found beside the picture:\nimage " in notes["content"]
-    assert sum("OPEN" in body["messages"][1]["content"] for body in bodies) == 1
+    assert sum("OPEN" in body["messages"][1]["content"] for body in made.bodies) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -140,13 +140,13 @@ def florence(folder: Path, answer: str = "") -> None:
         },
         image_token_id=plain.image_token_id,
     )
-    model = Florence2ForConditionalGeneration(config)
+    model = _loud(Florence2ForConditionalGeneration(config))
     if answer:
         written = [2, *plain.tokenizer(answer, add_special_tokens=False).input_ids, 2]
         model.generation_config.sequence_bias = [[written[: end + 1], 1e4] for end in range(1, len(written))]
         model.generation_config.forced_bos_token_id = None
     model.half().save_pretrained(folder)
-    rules = {"pure_text": {}, "description_with_bboxes": {}}
+    rules: dict[str, Any] = {"pure_text": {}, "description_with_bboxes": {}}
     Florence2Processor(plain.image_processor, plain.tokenizer, post_processor_config=rules).save_pretrained(folder)
 
 
@@ -265,7 +265,7 @@ def qwen3_vl(folder: Path) -> None:
     """Qwen3-VL."""
     tokenizer = _tokenizer(VISION)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
+    ids = dict(zip(VISION, tokenizer.convert_tokens_to_ids(list(VISION)), strict=True))
     config = Qwen3VLConfig(
         vision_config={
             "depth": 2,
@@ -277,10 +277,10 @@ def qwen3_vl(folder: Path) -> None:
             "deepstack_visual_indexes": [0, 1],
         },
         text_config=_language(tokenizer) | {"rope_parameters": rope},
-        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
-        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
-        vision_start_token_id=ids["vision_start"],
-        vision_end_token_id=ids["vision_end"],
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
     )
     _loud(Qwen3VLForConditionalGeneration(config), 0.3).bfloat16().save_pretrained(folder)
     size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
