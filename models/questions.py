@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from models.base import Parameters
 from strata.usage import MOST, Usage
 
 TEMPLATE_TOKENS = 64  # what a chat template may write around a message
+_OURS = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
 _THOUGHT = re.compile(r"\s*<think>.*?(</think>|\Z)", re.S)
 
 
@@ -38,6 +39,13 @@ class ChatParameters(Parameters):
     image_tokens: int = Field(default=1536, ge=1)
     price_per_million_prompt_tokens: float | None = Field(default=None, ge=0)
     price_per_million_completion_tokens: float | None = Field(default=None, ge=0)
+
+    @field_validator("request")
+    @classmethod
+    def _leave_the_bounds(cls, request: dict[str, Any]) -> dict[str, Any]:
+        if taken := _OURS & request.keys():
+            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: what a request may cost depends on it")
+        return request
 
 
 @dataclass(frozen=True)

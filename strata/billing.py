@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from strata import keys
 from strata.chunks import Chunk
 from strata.jobs import Jobs
 from strata.requests import JobRequest, ShardSummary
@@ -36,13 +37,14 @@ class Billing:
         if reading is not None and reading.done():
             self._reading.pop(request.id).result()
         elif reading is None:
-            summaries = list(self.jobs.summaries(request.id).values())
-            if len(summaries) == len(request.shards):
-                self._reading[request.id] = self._pool.submit(self._read, request, summaries)
+            indexed = self.jobs.broker.redis.hlen(keys.done(request.id, "index"))
+            if indexed == len(request.shards):
+                self._reading[request.id] = self._pool.submit(self._read, request)
         return False
 
-    def _read(self, request: JobRequest, summaries: list[ShardSummary]) -> None:
+    def _read(self, request: JobRequest) -> None:
         count = 0
+        summaries = self.jobs.summaries(request.id).values()
         for chunks in (list(self._parts(request, summary)) for summary in summaries):
             for chunk, footer in zip(chunks, self.store.read_all_footers(chunks), strict=True):
                 if footer.bill is not None and footer.bill.job == request.id:

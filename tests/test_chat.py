@@ -318,5 +318,7 @@ def test_wrong_settings_are_refused() -> None:
         composer("file:///etc")
     with pytest.raises(ValueError, match="image_format"):
         captioner("http://x/v1", image_format="gif")
+    with pytest.raises(ValueError, match="max_tokens, n cannot be set"):
+        composer("http://x/v1", request={"n": 4, "max_tokens": 9_999})
     with pytest.raises(ValueError, match="has changed"):
         composer("http://x/v1", prompt_sha256="0")
