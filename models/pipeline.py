@@ -1,15 +1,18 @@
 """The pipelines of the groups `vision` and `llm`: stages on one micro-batch, crops of all its images flattened.
 
 The crops of every image go into one batch for the model and the answers are put back after: never a model call a
-crop. The verifier's place is between the composer's text and the description's sentences.
+crop. What needs the CPU alone goes on beside the models: ocr, on which no stage waits, and the cutting out of
+objects while captions and regions are made. The verifier's place is between the composer's text and the
+description's sentences.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +39,7 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "matcher": MATCHERS,
     "composer": COMPOSERS,
 }
-Answer = TypeVar("Answer")
+Asked = list[tuple[list[Any], float]]  # for each image a stage's answers, Failure or not, and seconds
 
 
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
@@ -59,6 +62,8 @@ class Observed:
     caption: str = ""
     detections: list[Detection] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
+    crops: list[Image.Image] = field(default_factory=list)
+    masks: list[Mask] = field(default_factory=list)
     phrases: list[str] = field(default_factory=list)
     lines: list[ReadLine] = field(default_factory=list)
     matches: list[float] = field(default_factory=list)
@@ -84,28 +89,31 @@ class VisionPipeline:
         Images are upright RGB. Raises StageUnavailable.
         """
         seen = [Observed(record, image) for record, image in batch]
-        self._each(seen, "captioner", "caption", lambda item: [CaptionRequest(item.image)])
-        self._each(seen, "detector", "detections", lambda item: [item.image])
-        self._each(seen, "segmenter", "segments", lambda item: [item.image])
-        self._each(seen, "captioner", "phrases", _object_requests)
-        self._each(seen, "ocr", "lines", lambda item: [item.image])
-        self._each(seen, "matcher", "matches", _pairs)
+        with ThreadPoolExecutor(2, thread_name_prefix="beside") as beside:
+            reading = beside.submit(self._ask, "ocr", [[item.image] for item in seen])
+            self._each(seen, "segmenter", "segments", lambda item: [item.image])
+            cutting = beside.submit(_cut_out, seen)
+            self._each(seen, "captioner", "caption", lambda item: [CaptionRequest(item.image)])
+            self._each(seen, "detector", "detections", lambda item: [item.image])
+            cutting.result()
+            self._each(seen, "captioner", "phrases", lambda item: [CaptionRequest(crop, "crop") for crop in item.crops])
+            self._each(seen, "matcher", "matches", _pairs)
+        _put(seen, "ocr", "lines", reading.result())
         return [self._record(item) for item in seen]
 
-    def _each(self, seen: list[Observed], name: str, attribute: str, items_of: Any) -> None:
+    def _each(
+        self, seen: list[Observed], name: str, attribute: str, items_of: Callable[[Observed], Sequence[Any]]
+    ) -> None:
         """One stage over the items of all images that have not failed; answers go back to their image."""
         alive = [item for item in seen if item.failure is None]
-        asked = [items_of(item) for item in alive]
+        _put(alive, name, attribute, self._ask(name, [items_of(item) for item in alive]))
+
+    def _ask(self, name: str, asked: Sequence[Sequence[Any]]) -> Asked:
+        """One stage over the items of several images: for each image its answers, and its share of the seconds."""
         started = time.perf_counter()
         answers = iter(self.stages[name].run([entry for entries in asked for entry in entries]))
         share = (time.perf_counter() - started) / max(1, sum(map(len, asked)))
-        for item, entries in zip(alive, asked, strict=True):
-            own = [next(answers) for _ in entries]
-            item.seconds[name] = item.seconds.get(name, 0.0) + share * len(entries)
-            item.failure = next((answer for answer in own if isinstance(answer, Failure)), None)
-            if item.failure is None:
-                # a stage asked once about the whole image answers for the image, else entry by entry
-                setattr(item, attribute, own if attribute in ("phrases", "matches") else own[0])
+        return [([next(answers) for _ in entries], share * len(entries)) for entries in asked]
 
     def _record(self, item: Observed) -> Record:
         record = item.record.model_copy(update={"seconds": item.record.seconds | item.seconds})
@@ -121,13 +129,13 @@ class VisionPipeline:
             "objects": [
                 ObjectMask(
                     box=segment.box,
-                    mask=encode_mask(segment.mask),
+                    mask=mask,
                     area=int(segment.mask.sum()),
                     phrase=phrase,
                     score=segment.score,
                     match=next(matches),
                 )
-                for segment, phrase in zip(item.segments, item.phrases, strict=True)
+                for segment, mask, phrase in zip(item.segments, item.masks, item.phrases, strict=True)
             ],
             "text": [TextLine(box=line.box, text=line.text, score=line.score) for line in item.lines],
         }
@@ -161,14 +169,20 @@ class LlmPipeline:
 
 def crop_box(image: Image.Image, box: Box) -> Image.Image:
     """The box's pixels, at least 1×1."""
-    x1, y1 = min(int(box[0]), image.width - 1), min(int(box[1]), image.height - 1)
-    return image.crop((x1, y1, max(x1 + 1, round(box[2])), max(y1 + 1, round(box[3]))))
+    return image.crop(_corners(image, box))
 
 
 def crop_segment(image: Image.Image, segment: Segment) -> Image.Image:
     """The segment's box with everything outside of the mask painted white, as Monkey's data was made."""
-    pixels = np.where(segment.mask[..., None], np.asarray(image), np.uint8(255))
-    return crop_box(Image.fromarray(pixels), segment.box)
+    x1, y1, x2, y2 = corners = _corners(image, segment.box)
+    inside = segment.mask[y1:y2, x1:x2, None]
+    return Image.fromarray(np.where(inside, np.asarray(image.crop(corners)), np.uint8(255)))
+
+
+def _corners(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
+    """The box in whole pixels of the image."""
+    x1, y1 = min(int(box[0]), image.width - 1), min(int(box[1]), image.height - 1)
+    return x1, y1, min(max(x1 + 1, round(box[2])), image.width), min(max(y1 + 1, round(box[3])), image.height)
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> Mask:
@@ -177,15 +191,26 @@ def encode_mask(mask: NDArray[np.bool_]) -> Mask:
     return Mask(size=mask.shape, counts=encoded["counts"].decode())
 
 
-def _object_requests(item: Observed) -> list[CaptionRequest]:
-    return [CaptionRequest(crop_segment(item.image, segment), "crop") for segment in item.segments]
+def _put(asked: Sequence[Observed], name: str, attribute: str, answers: Asked) -> None:
+    """Note what a stage said of each image; the first failure of an image stays its failure."""
+    for item, (own, seconds) in zip(asked, answers, strict=True):
+        item.seconds[name] = item.seconds.get(name, 0.0) + seconds
+        failure = next((answer for answer in own if isinstance(answer, Failure)), None)
+        item.failure = item.failure or failure
+        if failure is None:
+            # a stage asked once about the whole image answers for the image, else entry by entry
+            setattr(item, attribute, own if attribute in ("phrases", "matches") else own[0])
+
+
+def _cut_out(seen: Sequence[Observed]) -> None:
+    """Each segment's crop, which captioner and matcher see, and its encoded mask, which the record gets."""
+    for item in seen:
+        item.crops = [crop_segment(item.image, segment) for segment in item.segments]
+        item.masks = [encode_mask(segment.mask) for segment in item.segments]
 
 
 def _pairs(item: Observed) -> list[Pair]:
     pairs = [Pair(item.image, item.caption)]
     pairs += [Pair(crop_box(item.image, found.box), found.phrase) for found in item.detections]
-    pairs += [
-        Pair(crop_segment(item.image, segment), phrase)
-        for segment, phrase in zip(item.segments, item.phrases, strict=True)
-    ]
+    pairs += [Pair(crop, phrase) for crop, phrase in zip(item.crops, item.phrases, strict=True)]
     return pairs
