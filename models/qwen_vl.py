@@ -11,11 +11,12 @@ from pydantic import Field
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from models.base import CaptionerStage, CaptionRequest, Failure, Parameters
-from models.devices import best_device, best_precision
+from models.devices import features, placed
 from models.weights import locate
 from strata.profiles import StageSettings
 
 MOST_STRETCHED = 100  # long side to short side; Qwen's image processor refuses more than 200
+Prepared = tuple[list[int], int, Any]  # places of one kind in the batch, their most tokens, what `generate` takes
 
 
 class QwenVLParameters(Parameters):
@@ -47,8 +48,7 @@ class QwenVLCaptioner(CaptionerStage):
         folder = locate(self.settings)
         self._processor: Any = AutoProcessor.from_pretrained(folder)
         self._processor.tokenizer.padding_side = "left"  # the answers begin where the questions end
-        model: Any = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=best_precision())
-        self._model = model.to(best_device()).eval()
+        self._model = placed(Qwen3VLForConditionalGeneration, folder)
 
     def run(self, batch: Sequence[CaptionRequest]) -> list[str | Failure]:
         """As the contract says; requests of one kind and like area are computed together."""
@@ -57,30 +57,37 @@ class QwenVLCaptioner(CaptionerStage):
         by_place = dict(zip(order, answers, strict=True))
         return [by_place[i] for i in range(len(batch))]
 
-    def compute(self, batch: Sequence[CaptionRequest]) -> list[str]:
-        """A text for each request, white space trimmed; one call for each kind."""
+    def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
+        """The requests of each kind that there are: their questions differ, and the length of their answers."""
         chosen = self.parameters
-        texts: dict[int, str] = {}
         asked = (("scene", chosen.scene_prompt, chosen.scene_tokens), ("crop", chosen.crop_prompt, chosen.crop_tokens))
+        prepared: list[Prepared] = []
         for kind, prompt, limit in asked:
             places = [i for i, request in enumerate(batch) if request.kind == kind]
             if places:
-                inputs = self._inputs([batch[i].image for i in places], prompt)
-                texts |= zip(places, self._answer(inputs, limit), strict=True)
-        return [texts[i] for i in range(len(batch))]
+                prepared.append((places, limit, self._inputs([batch[i].image for i in places], prompt)))
+        return prepared
+
+    def compute(self, batch: list[Prepared]) -> list[str]:
+        """A text for each request, white space trimmed; one call for each kind."""
+        texts: dict[int, str] = {}
+        for places, limit, inputs in batch:
+            texts |= zip(places, self._answer(inputs, limit), strict=True)
+        return [texts[place] for place in sorted(texts)]
 
     def _inputs(self, images: list[Image.Image], prompt: str) -> Any:
         """What `generate` takes, as a BatchFeature on the model's device."""
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         chat = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return self._processor(
+        return features(
+            self._processor,
+            self._model,
+            [_within_reach(image) for image in images],
             text=[chat] * len(images),
-            images=[_within_reach(image.convert("RGB")) for image in images],
             size={"shortest_edge": self.parameters.min_pixels, "longest_edge": self.parameters.max_pixels},
             padding=True,
-            return_tensors="pt",
-        ).to(self._model.device)
+        )
 
     @torch.inference_mode()
     def _answer(self, inputs: Any, limit: int) -> list[str]:
@@ -103,5 +110,5 @@ def _within_reach(image: Image.Image) -> Image.Image:
     if not 0 < min(image.size) < least:
         return image
     ground = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
-    ground.paste(image, ((ground.width - image.width) // 2, (ground.height - image.height) // 2))
+    ground.paste(image.convert("RGB"), ((ground.width - image.width) // 2, (ground.height - image.height) // 2))
     return ground

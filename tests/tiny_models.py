@@ -265,7 +265,7 @@ def qwen3_vl(folder: Path) -> None:
     """Qwen3-VL."""
     tokenizer = _tokenizer(VISION)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
-    ids = dict(zip(VISION, tokenizer.convert_tokens_to_ids(list(VISION)), strict=True))
+    ids = {mark: tokenizer.get_vocab()[mark] for mark in VISION}
     config = Qwen3VLConfig(
         vision_config={
             "depth": 2,
