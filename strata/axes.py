@@ -20,6 +20,7 @@ COMMONEST = 16  # names that an axis gives a label of their own unless it is tol
 EDGES = {  # of the numbers that people ask for most
     "objects": (1.0, 2.0, 4.0, 7.0),
     "regions": (1.0, 2.0, 4.0, 7.0),
+    "masks": (1.0, 2.0, 4.0, 7.0),
     "words": (20.0, 40.0, 80.0),
     "evidence": (0.5, 0.75, 1.0),
     "match": (0.5, 0.75, 0.9),
@@ -136,11 +137,13 @@ def axes_of(texts: Iterable[str], targets: Iterable[str]) -> tuple[Axis, ...]:
         raise AxisError("a feature can be balanced by once only")
     for text in targets:
         feature, _, rest = text.partition("=")
-        label, _, share = rest.rpartition(":")
+        label, colon, share = rest.rpartition(":")
         try:
             shares[feature][label] = float(share)
         except (KeyError, ValueError):
-            raise AxisError(f"--target {text!r} is no FEATURE=LABEL:SHARE of a feature that is balanced by") from None
+            colon = ""
+        if not colon:
+            raise AxisError(f"--target {text!r} is no FEATURE=LABEL:SHARE of a feature that is balanced by")
     return tuple(axis.with_shares(shares[axis.feature]) for axis in axes)
 
 

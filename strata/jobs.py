@@ -50,6 +50,7 @@ class Jobs:
     def __init__(self, broker: Broker, store: Store) -> None:
         self.broker = broker
         self.store = store
+        self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
     def create(
         self,
@@ -74,7 +75,9 @@ class Jobs:
             indexed=list(indexed),
         )
         self.broker.redis.ping()  # refuse before anything is kept rather than take a job that nobody schedules
-        keep_profile(self.store, profile)
+        if request.fingerprints[FINAL_GROUP] not in self._profiles:
+            keep_profile(self.store, profile)
+            self._profiles.add(request.fingerprints[FINAL_GROUP])
         self.store.open_job(request.id)
         self.store.write_job_file(request.id, "request", request)
         self.activate(request)
