@@ -138,7 +138,7 @@ def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = N
 @app.command()
 def features() -> None:
     """List the features of rows that --where and --by understand."""
-    _console().print(feature_table())
+    output().print(feature_table())
 
 
 def clean(
