@@ -153,6 +153,16 @@ def test_int8_is_close_and_independent_of_the_batch() -> None:
     assert torch.equal(Int8Linear(linear)(rows[2:3])[0], close[2])
 
 
+def test_int8_is_the_same_with_and_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    linear, rows = torch.nn.Linear(1536, 48, bias=False), torch.randn(5, 1536)
+    outputs = []
+    for fast in (True, False):
+        monkeypatch.setattr("models.int8.fast_int8", lambda fast=fast: fast)
+        outputs.append(Int8Linear(linear)(rows))
+    assert torch.equal(*outputs)
+
+
 def test_free_writing_through_generate(checkpoint: Path) -> None:
     texts = make_local(checkpoint, grounded=False, max_new_tokens=5).run([make_record(), make_record(text=[])])
     assert all(isinstance(text, str) for text in texts)
