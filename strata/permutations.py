@@ -1,0 +1,48 @@
+"""Random orders that are computed place by place instead of kept: shuffling costs no memory, whatever the length."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.int64]
+
+ROUNDS = 8
+
+
+class Permutation:
+    """The numbers 0..length-1 in an order that follows from a name, the same on every machine and numpy version.
+
+    A generalised Feistel cipher over pairs of digits to the base ⌈√length⌉, walked on while it leaves the range
+    (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002), with splitmix64's finaliser as its
+    round function. Grain shuffles its global index in the same way.
+    """
+
+    def __init__(self, length: int, name: str) -> None:
+        self.length = length
+        self._base = np.uint64(math.isqrt(max(length - 1, 0)) + 1)
+        digest = b"".join(hashlib.sha256(f"{part}/{name}".encode()).digest() for part in range(ROUNDS // 4))
+        self._keys = np.frombuffer(digest, dtype="<u8")
+
+    def __call__(self, places: Numbers) -> Numbers:
+        """What stands at places, each within 0..length-1: int64 of the same shape."""
+        numbers = self._cipher(places.astype(np.uint64))
+        while (outside := numbers >= self.length).any():
+            numbers[outside] = self._cipher(numbers[outside])
+        return numbers.astype(np.int64)
+
+    def _cipher(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = numbers // self._base, numbers % self._base
+        for key in self._keys:
+            left, right = right, (left + _mixed(right ^ key) % self._base) % self._base
+        return left * self._base + right
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finaliser; the products wrap around."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,69 @@
+"""A snapshot's rows as samples: one level of each, with the image that it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from strata.ahead import map_ahead
+from strata.levels import Level, text_of
+from strata.sample_sources import TableSource
+from strata.sample_tables import SampleRow, default_cache, kept_table
+from strata.store import READERS, Store
+
+
+class Snapshot(Protocol):
+    """What a snapshot pins: rows of parts, by the parts' paths in the store."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def parts(self) -> Sequence[str]: ...
+    def rows(self) -> pa.Table: ...
+
+
+class PartRows(NamedTuple):
+    """The rows of one part that a snapshot holds, ascending."""
+
+    part: str
+    rows: list[int]
+
+
+def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
+    """What a snapshot holds, part by part in the order it names them."""
+    table = snapshot.rows()
+    parts, rows = (table.column(name).to_numpy().astype(np.int64) for name in ("part", "row"))
+    order = np.lexsort((rows, parts))
+    parts, rows = parts[order], rows[order]
+    numbers, starts = np.unique(parts, return_index=True)
+    for number, held in zip(numbers, np.split(rows, starts[1:]), strict=True):
+        yield PartRows(snapshot.parts[number], held.tolist())
+
+
+def snapshot_source(store: Store, snapshot: Snapshot, level: str, cache: Path | None = None) -> TableSource:
+    """The samples of a snapshot's rows that have text at a level, part by part.
+
+    The parts are read once: the table of what is needed of them is kept in `cache`, by the snapshot's content.
+    Raises LevelError, and OSError where the store or the cache cannot be reached.
+    """
+    chosen = Level.named(level)
+    name = f"snapshot/{snapshot.id}/{chosen}"
+    table = kept_table(cache or default_cache(), name, lambda: _sample_rows(store, snapshot, chosen))
+    return TableSource(name, table)
+
+
+def _sample_rows(store: Store, snapshot: Snapshot, level: Level) -> Iterator[SampleRow]:
+    def read(held: PartRows) -> tuple[str, pa.Table]:
+        return held.part, store.read_rows(held.part, held.rows, ["key", "image", level])
+
+    for part, table in map_ahead(read, part_rows(snapshot), READERS):
+        identity = part.split("/")[-2]  # a part's folder is named by its shard's identity
+        for row in table.to_pylist():
+            text, image = text_of(row, level), row["image"]
+            if text is not None:
+                known = identity if image["offset"] else ""  # of a whole file the size is checked
+                yield SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, [text])
