@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from models.notes import head_of
+from strata.phrases import head_of
 from strata.records import Description, ObjectMask, Record, Region, Sentence
 
 COLOURS = frozenset(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.boxes import area, inside, iou, min_overlap
+from strata.phrases import head_of
 from strata.records import Box, Record
 
 SAME_PLACE = 0.5  # intersection over union from which two boxes are one thing
@@ -100,12 +101,6 @@ def size_of(box: Box, width: int, height: int) -> str:
     """ "large" or "small" by the box's share of the picture, "" between."""
     share = area(box) / (width * height)
     return "large" if share >= LARGE else "small" if share <= SMALL else ""
-
-
-def head_of(phrase: str) -> str:
-    """The head noun of a phrase, lower case: "a red car on a road" -> "car"."""
-    words: list[str] = re.findall(r"[^\W\d_]+", re.split(r"\b(?:with|of|on|in|at|that|wearing)\b", phrase)[0].lower())
-    return words[-1] if words else phrase.lower()
 
 
 def settings_of(caption: str, notes: Iterable[Note]) -> list[tuple[str, str]]:

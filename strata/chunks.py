@@ -6,6 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 
+def part_name(number: int, attempt: int) -> str:
+    """The name of a chunk's part, without its extension.
+
+    Whoever reads a folder of parts with pyarrow passes over names that begin with an underscore, and so does not
+    see a chunk twice that was tried again.
+    """
+    return f"_{number:05d}.{attempt}" if attempt else f"{number:05d}"
+
+
 @dataclass(frozen=True)
 class Chunk:
     """One chunk of one group's work: a pointer, never image bytes.
@@ -31,12 +40,8 @@ class Chunk:
 
     @property
     def name(self) -> str:
-        """Its name among the parts of its group, fingerprint and shard.
-
-        Whoever reads a folder of parts with pyarrow passes over names that begin with an underscore, and so does not
-        see a chunk twice that was tried again.
-        """
-        return f"_{self.number:05d}.{self.attempt}" if self.attempt else f"{self.number:05d}"
+        """Its name among the parts of its group, fingerprint and shard."""
+        return part_name(self.number, self.attempt)
 
     @property
     def field(self) -> str:

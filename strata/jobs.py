@@ -19,6 +19,7 @@ from strata.envelope import envelope
 from strata.heartbeats import Heartbeats
 from strata.index_rows import IndexRow, index_table
 from strata.profiles import FINAL_GROUP, GROUPS, Profile
+from strata.provenance import keep_profile
 from strata.records import Status
 from strata.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.schemas import JobStatus, JobView, Priority
@@ -73,6 +74,7 @@ class Jobs:
             indexed=list(indexed),
         )
         self.broker.redis.ping()  # refuse before anything is kept rather than take a job that nobody schedules
+        keep_profile(self.store, profile)
         self.store.open_job(request.id)
         self.store.write_job_file(request.id, "request", request)
         self.activate(request)

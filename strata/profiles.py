@@ -69,7 +69,10 @@ class EvidenceSettings(BaseModel):
 
 
 class Profile(BaseModel):
-    """A named set of stage settings. chunk_size: images a chunk; micro_batch: images computed together."""
+    """A named set of stage settings. chunk_size: images a chunk; micro_batch: images computed together.
+
+    prompts: the text of the prompts that stages name by their sha256, for the record; no part of any fingerprint.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,6 +82,7 @@ class Profile(BaseModel):
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()
     stages: dict[str, StageSettings]
+    prompts: dict[str, str] = Field(default_factory=dict)
 
     def fingerprint(self, group: str) -> str:
         """The 16-hex-digit fingerprint of a group's output. Raises KeyError for an unknown group."""
@@ -97,15 +101,30 @@ class Profile(BaseModel):
 
 
 def load_profile(name: str, folder: Path) -> Profile:
-    """Read `folder/NAME.toml`. Raises ProfileError with one line that lists what there is."""
+    """Read `folder/NAME.toml`, and the prompts it names from `prompts` beside the folder.
+
+    Raises ProfileError with one line that lists what there is.
+    """
     known = profile_names(folder)
     if name not in known:
         raise ProfileError(f"unknown profile {name!r}; there are: {', '.join(known) or 'none'}")
     try:
-        return Profile.model_validate({"name": name, **tomllib.loads((folder / f"{name}.toml").read_text())})
+        profile = Profile.model_validate({"name": name, **tomllib.loads((folder / f"{name}.toml").read_text())})
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         first = str(error).replace("\n", " ")[:300]
         raise ProfileError(f"profile {name!r} cannot be read: {first}") from error
+    return profile.model_copy(update={"prompts": _prompts(profile, folder.parent / "prompts")})
+
+
+def _prompts(profile: Profile, folder: Path) -> dict[str, str]:
+    """The text of each prompt of which the folder has the file that the profile's hash names."""
+    texts: dict[str, str] = {}
+    for stage in profile.stages.values():
+        path = folder / f"{stage.parameters.get('prompt')}.toml"
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() == stage.parameters.get("prompt_sha256"):
+            texts[path.stem] = data.decode()
+    return texts
 
 
 def profile_names(folder: Path) -> list[str]:

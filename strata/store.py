@@ -40,11 +40,15 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.fs, self.root = file_system(uri)
         self.uri = uri
-        self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
     def path(self, *names: str) -> str:
         """A path in the store."""
         return "/".join((self.root.rstrip("/"), *names))
+
+    def relative(self, path: str) -> str:
+        """A path in the store as one that begins at its root."""
+        return path.removeprefix(self.path("")).lstrip("/")
 
     def part_path(self, chunk: Chunk) -> str:
         """Where a chunk's part lies or will lie."""
@@ -53,7 +57,7 @@ class Store:
     @as_os_error
     def put(self, path: str, data: bytes) -> None:
         """Write a file so that it is there whole or not at all, also after a power cut. Raises OSError."""
-        if not self._local:
+        if not self.local:
             self.fs.pipe_file(path, data)
             return
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
@@ -69,9 +73,27 @@ class Store:
             temporary.unlink(missing_ok=True)
             raise
 
+    @as_os_error
+    def put_new(self, path: str, data: bytes) -> None:
+        """Write a file as `put` does, but only where none is. Raises FileExistsError, and OSError.
+
+        Of two that write at once one wins: by a hard link in a folder, by a conditional write in S3 and GCS. Other
+        remote storages look before they write, so that there the later of two in the same moment wins.
+        """
+        if not self.local:
+            self.fs.pipe_file(path, data, mode="create")
+            return
+        temporary = self.path("tmp", uuid.uuid4().hex)
+        self.put(temporary, data)
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            os.link(temporary, path)
+        finally:
+            Path(temporary).unlink()
+
     def sweep(self, age: float) -> int:
         """Remove what killed writers left half written more than age seconds ago; returns how many files."""
-        if not self._local:
+        if not self.local:
             return 0
         swept = 0
         for path in Path(self.path("tmp")).glob("*"):
@@ -85,6 +107,30 @@ class Store:
     def get(self, path: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError."""
         return cast(bytes, self.fs.cat_file(path))
+
+    @as_os_error
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self.fs.exists(path))
+
+    @as_os_error
+    def names(self, folder: str) -> list[str]:
+        """The names of what lies in a folder at the store's root, sorted: one listing."""
+        try:
+            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
+        except FileNotFoundError:
+            return []
+
+    @as_os_error
+    def find(self, *names: str) -> list[str]:
+        """All files under a folder, sorted, as paths that begin at the store's root."""
+        return sorted(map(self.relative, self.fs.find(self.path(*names))))
+
+    @as_os_error
+    def remove(self, path: str) -> None:
+        """Remove a file; harmless if there is none."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(path)
 
     # parts
 
@@ -105,10 +151,9 @@ class Store:
         pq.write_table(table.replace_schema_metadata(metadata), buffer, compression=codec, write_statistics=False)
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
-    @as_os_error
     def has_part(self, chunk: Chunk) -> bool:
         """Whether the chunk's work is done."""
-        return bool(self.fs.exists(self.part_path(chunk)))
+        return self.exists(self.part_path(chunk))
 
     @as_os_error
     def part_names(self, chunk: Chunk) -> set[str]:
@@ -135,20 +180,31 @@ class Store:
     def read_rows(self, part: str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Some rows and columns of a part, by its path in the store. Raises FileNotFoundError."""
         path = self.path(part)
-        with pa.OSFile(path) if self._local else self.fs.open(path, "rb") as file:
+        with pa.OSFile(path) if self.local else self.fs.open(path, "rb") as file:
             return pq.read_table(file, columns=list(columns)).take(pa.array(rows, pa.int64()))
+
+    @as_os_error
+    def read_columns(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a part by its path from the store's root, such as "objects.list.element.kept".
+
+        In a folder only their bytes are read; of a bucket, where each piece is a round trip, the whole part. Raises
+        FileNotFoundError.
+        """
+        path = self.path(part)
+        with pa.memory_map(path) if self.local else pa.BufferReader(self.fs.cat_file(path)) as source:
+            return pq.ParquetFile(source).read(list(columns), use_threads=False)
 
     @as_os_error
     def read_counts(self, chunk: Chunk) -> Counter[str]:
         """A part's images by status, from its footer. Raises FileNotFoundError."""
         path = self.part_path(chunk)
-        with pa.OSFile(path) if self._local else self.fs.open(path, "rb") as file:
+        with pa.OSFile(path) if self.local else self.fs.open(path, "rb") as file:
             metadata = pq.read_metadata(file).metadata
         return Counter(json.loads(metadata[_COUNTS]))
 
     def read_all_counts(self, chunks: Sequence[Chunk]) -> list[Counter[str]]:
         """The counts of many parts, in order, read side by side. Raises FileNotFoundError."""
-        if self._local or len(chunks) < 2:
+        if self.local or len(chunks) < 2:
             return [self.read_counts(chunk) for chunk in chunks]
         with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
             return list(pool.map(self.read_counts, chunks))
@@ -186,37 +242,25 @@ class Store:
         except FileNotFoundError:
             return None
 
-    @as_os_error
     def remove_job_file(self, job_id: str, name: str) -> None:
         """Forget a file of a job; harmless if there is none."""
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(self.path("jobs", job_id, f"{name}.json"))
+        self.remove(self.path("jobs", job_id, f"{name}.json"))
 
     def open_job(self, job_id: str) -> None:
         """Mark a job as unfinished, so that it is found without a look at every job there has been."""
         self.put(self.path("open", job_id), b"")
 
-    @as_os_error
     def close_job(self, job_id: str) -> None:
         """Take the mark away."""
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(self.path("open", job_id))
+        self.remove(self.path("open", job_id))
 
-    @as_os_error
     def open_jobs(self) -> list[str]:
         """The jobs that are marked as unfinished, sorted: one listing."""
-        return self._names("open")
+        return self.names("open")
 
-    @as_os_error
     def job_ids(self) -> list[str]:
         """All jobs there have been, sorted (ids sort by time)."""
-        return self._names("jobs")
-
-    def _names(self, folder: str) -> list[str]:
-        try:
-            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
-        except FileNotFoundError:
-            return []
+        return self.names("jobs")
 
 
 def count_of(counts: Counter[str]) -> dict[str, int]:

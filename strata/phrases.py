@@ -1,0 +1,14 @@
+"""What a phrase is about."""
+
+from __future__ import annotations
+
+import re
+
+_FIRST = re.compile(r"\b(?:with|of|on|in|at|that|wearing)\b")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def head_of(phrase: str) -> str:
+    """The head noun of a phrase, lower case: "a red car on a road" -> "car"."""
+    words: list[str] = _WORD.findall(_FIRST.split(phrase, maxsplit=1)[0].lower())
+    return words[-1] if words else phrase.lower()
