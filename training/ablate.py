@@ -20,18 +20,31 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import prepare_multimodal_messages
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
+from samples.service import running_service
+from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
+from strata.answers import ApiError
+from strata.exits import StrataExit
 from strata.mixtures import Mixture
+from strata.parts import PartsOf
+from strata.selection import Selection
+from strata.settings import CHECKOUT
 from strata.snapshot_sources import Snapshot, snapshot_source
+from strata.snapshots import Snapshots
 from strata.store import Store
 from training import ablation_report
+from training.ablation_report import Row
 from training.config import Config, ModelTable, OptimizerTable
 from training.scoring import Tally, tally
 from training.tiny import build_processor, save_start
 from training.train import train
 
+DOCS = CHECKOUT / "docs"
+FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # above HELD_OUT_SEED, where write_shards counts from
+HALF = 213 / 427  # the paper's shares
 FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other run draws these
 INSTRUCTION = "Describe the image."
 LONGEST = 160  # tokens of an answer
@@ -67,6 +80,12 @@ class Plan:
     scenes: int
     learning_rate: float = 2e-3
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """The numbers by name, for the report."""
+        names = ("steps", "batch_size", "tower_steps", "scenes")
+        return {name: getattr(self, name) for name in names}
+
 
 class Ablation:
     """Trains and scores arms in a folder."""
@@ -81,7 +100,7 @@ class Ablation:
         return Mixture.of(snapshot_source(self.store, snapshot, level, self.plan.work / "tables"), INSTRUCTION, level)
 
     def prepare(self) -> None:
-        """The tower, and for each seed nothing: starts are made from it when they are needed."""
+        """Pre-train the tower, unless that is done."""
         if not (self.plan.work / "tower" / "model.safetensors").exists():
             vision_tower.train(self.plan.work / "tower", self.plan.tower_steps)
 
@@ -148,7 +167,7 @@ def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
     texts: list[str] = []
     for first in range(0, len(scenes), GENERATED):
         conversations = [
-            [{"role": "user", "content": [{"type": "image", "image": scene.image}, {"type": "text", "text": INSTRUCTION}]}]
+            prepare_multimodal_messages([{"role": "user", "content": INSTRUCTION}], [scene.image])
             for scene in scenes[first : first + GENERATED]
         ]
         inputs = processor.apply_chat_template(
@@ -164,5 +183,76 @@ def tallies_of(scores: dict[str, Any]) -> list[Tally]:
     return [Tally(**counts) for counts in scores["tallies"]]
 
 
+def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
+    """The store with all described scenes, a snapshot of them and one of half. Raises StrataExit, ApiError."""
+    shards = work / "shards"
+    if not shards.exists():
+        temporary = work / "shards.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        write_shards(temporary, ShardOptions(images, FIRST_TRAINED, SHARD_SIZE))
+        temporary.rename(shards)
+    store = Store(str(work / "service" / "data" / "store"))
+    snapshots = Snapshots(store)
+    if not {"all", "half"} <= set(snapshots.names()):
+        with running_service(work / "service", shards) as client:
+            job = client.submit([str(path) for path in sorted(shards.glob("*.tar"))], metadata={"from": "ablation"})
+            client.wait(job.id)
+        parts = PartsOf(store).sources([job.id])
+        for name, share in (("all", 1.0), ("half", HALF)):
+            if name not in snapshots.names():
+                snapshots.create(name, parts, Selection(share=share), [job.id])
+    return store, snapshots.open("all"), snapshots.open("half")
+
+
+def report(plan: Plan, ablation: Ablation, scores: Sequence[dict[str, Any]], seeds: int) -> str:
+    """The whole of docs/ablation.md; the plot is written beside it."""
+    rows = []
+    for arm in ARMS:
+        mine = [score for score in scores if score["arm"] == arm.name]
+        tallies = {score["seed"]: tallies_of(score) for score in mine}
+        rows.append(Row(arm.name, mine[0]["images"], tallies))
+    labels = []
+    for level in LEVELS:
+        found = ablation.labels(level)
+        tallies = [tally(training_scene(key), text) for key, text in found]
+        labels.append(Row(f"labels: {level}", len(found), {0: tallies}))
+    ablation_report.plot(rows, DOCS / "ablation.png")
+    return ablation_report.document(rows, labels, plan.facts | {"seeds": seeds})
+
+
+def training_scene(key: str) -> Scene:
+    """The scene of a training image, by its key: five digits of the shard, then its place in it."""
+    return make_scene(HELD_OUT_SEED + FIRST_TRAINED + int(key[:5]) * SHARD_SIZE + int(key[5:]))
+
+
 def main() -> None:
-    raise SystemExit
+    """Command line of the ablation."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("ablation-output"))
+    parser.add_argument("--images", type=int, default=854, help="scenes to describe (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--tower-steps", type=int, default=650)
+    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--arm", choices=[arm.name for arm in ARMS], help="this one alone, and no report")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    work = arguments.work.resolve()
+    plan = Plan(work, arguments.steps, arguments.batch_size, arguments.tower_steps, arguments.scenes)
+    try:
+        ablation = Ablation(plan, *described(work, arguments.images))
+        ablation.prepare()
+        arms = [arm for arm in ARMS if arguments.arm in (None, arm.name)]
+        scores = [ablation.run(arm, seed) for seed in range(arguments.seeds) for arm in arms]
+    except (StrataExit, ApiError) as error:
+        raise SystemExit(f"ablation: {error}") from None
+    if arguments.arm is None:
+        text = report(plan, ablation, scores, arguments.seeds)
+        (DOCS / "ablation.md").write_text(text)
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -29,8 +29,9 @@ class Table(BaseModel):
 class ModelTable(Table):
     """The model to start from.
 
-    path: a folder, or a name on the hub, that AutoModelForImageTextToText and AutoProcessor load. freeze: the modules,
-    by the end of their names, that stay as they are.
+    path: a folder, or a name on the hub, that AutoModelForImageTextToText and AutoProcessor load; one that begins with
+    a dot is taken from the configuration's folder on. freeze: the modules that stay as they are, by the end of their
+    names.
     """
 
     path: str
@@ -106,7 +107,12 @@ def load_config(path: Path) -> Config:
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_line(error)}") from None
     folder = path.resolve().parent
-    return config.model_copy(update={"mixture": folder / config.mixture, "output": folder / config.output})
+    places = {name: (folder / getattr(config, name)).resolve() for name in ("mixture", "output")}
+    start = config.model.path
+    model = config.model.model_copy(
+        update={"path": str((folder / start).resolve()) if start.startswith(".") else start}
+    )
+    return config.model_copy(update={**places, "model": model})
 
 
 def _first_line(error: ValidationError) -> str:

@@ -66,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         config = load_config(arguments.config)
-        folder = train(config, open_mixture(config))
+        folder = train(config, open_mixture(config.mixture))
     except (StrataExit, ValueError) as error:
         print(f"train: {error}", file=sys.stderr)
         raise SystemExit(getattr(error, "code", 1)) from None
