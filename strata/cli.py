@@ -10,7 +10,7 @@ import httpx
 import typer
 from rich.console import Console
 
-from strata import exits, render
+from strata import exits, render, snapshot_cli
 from strata.answers import ApiError
 from strata.arguments import pairs_of, shards_of
 from strata.checkout import run_module
@@ -244,5 +244,7 @@ def _pass_on(name: str, module: str, help_line: str) -> None:
         run_module(module, context.args)
 
 
+app.add_typer(snapshot_cli.app)
+app.command()(snapshot_cli.clean)
 for _name, (_module, _help) in PASSED_ON.items():
     _pass_on(_name, _module, _help)

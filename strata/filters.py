@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from strata.exits import USAGE, StrataExit
 from strata.features import FEATURES, Kind
 
-MAX_LENGTH = 10_000  # characters
+MAX_LENGTH, SHOWN = 10_000, 80  # characters
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -35,7 +35,8 @@ class FilterError(StrataExit):
     """An expression that is no filter; one line says why."""
 
     def __init__(self, text: str, reason: str) -> None:
-        super().__init__(f"the filter {text!r} cannot be read: {reason}", USAGE)
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        super().__init__(f"the filter {shown!r} cannot be read: {reason}", USAGE)
 
 
 class _Refused(ValueError):
@@ -65,13 +66,18 @@ class Filter:
             self._expression = self._read(ast.parse(text.strip(), mode="eval").body, "flag").expression
         except _Refused as error:
             raise FilterError(text, str(error)) from None
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise FilterError(text, getattr(error, "msg", "it is nested too deeply")) from None
+        except (RecursionError, MemoryError):
+            raise FilterError(text, "it is nested too deeply") from None
+        except (SyntaxError, ValueError, OverflowError) as error:
+            raise FilterError(text, getattr(error, "msg", str(error))) from None
 
     def rows(self, table: pa.Table) -> pa.Array:
-        """Places of the rows of a table of features that pass, in order."""
+        """Places of the rows of a table of features that pass, in order. Raises FilterError."""
         places = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
-        return places.filter(self._expression).column("").combine_chunks()
+        try:
+            return places.filter(self._expression).column("").combine_chunks()
+        except (pa.ArrowException, NotImplementedError) as error:
+            raise FilterError(self.text, str(error).partition("\n")[0]) from None
 
     def _read(self, node: ast.expr, kind: Kind | None = None) -> _Value:
         """A node's value. Raises _Refused for what is not allowed, or gives something else than it must."""
@@ -92,7 +98,7 @@ class Filter:
             case ast.UnaryOp(ast.USub(), operand):
                 return _Value("number", pc.negate(self._read(operand, "number").expression))
             case ast.BinOp(left, operation, right) if type(operation) in _ARITHMETIC:
-                sides = [pc.cast(self._read(side, "number").expression, pa.float64()) for side in (left, right)]
+                sides = [self._read(side, "number").expression.cast(pa.float64()) for side in (left, right)]
                 return _Value("number", _ARITHMETIC[type(operation)](*sides))
             case ast.BoolOp(operation, values):
                 join = operator.and_ if isinstance(operation, ast.And) else operator.or_

@@ -15,11 +15,12 @@ class Plan:
 
     unindexed: shards that `index` is to be asked for; known: shards whose summary was seen; waiting: summaries whose
     chunks are still to be compared with the store; chunks: those of one shard that are still to be queued. So what a
-    plan holds grows with a job's shards, not with its images.
+    plan holds grows with a job's shards, not with its images. kept: how many summaries the store was told of.
     """
 
     def __init__(self, request: JobRequest) -> None:
         self.request = request
+        self.kept = len(request.indexed)
         self.restart()
         self._computed: deque[tuple[float, int]] = deque()
 

@@ -54,11 +54,11 @@ def provenance_of(store: Store, fingerprint: str) -> Provenance:
         return Provenance(fingerprint=fingerprint)
 
 
-def fingerprints_of(store: Store, profile: str) -> list[str]:
-    """The fingerprints of `llm` that the store knows of a profile, sorted."""
+def fingerprints_of(store: Store, name: str) -> list[str]:
+    """The fingerprints of `llm` that the store knows of a profile, or the one that the name is; sorted."""
     paths = store.find("profiles")
     known = (provenance_of(store, path.rpartition("/")[2].removesuffix(".json")) for path in paths)
-    return [content.fingerprint for content in known if content.profile == profile]
+    return [content.fingerprint for content in known if name in (content.profile, content.fingerprint)]
 
 
 def _path(store: Store, fingerprint: str) -> str:

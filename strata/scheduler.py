@@ -114,6 +114,7 @@ class Scheduler:
             with suppress(UnknownJob):  # it is marked a moment before its request is written
                 self.jobs.activate(self.jobs.request(job_id))
         for plan in self.plans.values():
+            self._keep_shards(plan)
             if plan.handed_out:
                 plan.restart()
 
@@ -170,6 +171,18 @@ class Scheduler:
         for text in cast(list[str], self.broker.redis.hmget(done, new)):
             plan.waiting.append(ShardSummary.model_validate_json(text))
         plan.known.update(new)
+        if len(plan.known) == len(plan.request.shards):
+            self._keep_shards(plan)
+
+    def _keep_shards(self, plan: Plan) -> None:
+        """Let the store know a job's shards before its end: whoever looks at parts may have no Redis."""
+        if len(plan.known) > plan.kept:
+            plan.kept = len(plan.known)
+            self._write_shards(plan.request.id)
+
+    def _write_shards(self, job_id: str) -> None:
+        summaries = list(self.jobs.summaries(job_id).values())
+        self.store.write_job_file(job_id, "shards", ShardSummaries(shards=summaries))
 
     def _room(self, *groups: str) -> int:
         """How many more chunks these groups' streams may take."""
@@ -270,8 +283,7 @@ class Scheduler:
     def _end(self, plan: Plan, status: JobStatus, **fields: str) -> None:
         job_id = plan.request.id
         self.jobs.set_status(job_id, status, finished_at=datetime.now(UTC).isoformat(), **fields)
-        summaries = list(self.jobs.summaries(job_id).values())
-        self.store.write_job_file(job_id, "shards", ShardSummaries(shards=summaries))
+        self._write_shards(job_id)
         self.store.write_job_file(job_id, "end", self.jobs.view(job_id))
         self.store.close_job(job_id)
         self.broker.redis.srem(keys.ACTIVE, job_id)

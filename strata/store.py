@@ -122,9 +122,15 @@ class Store:
             return []
 
     @as_os_error
-    def find(self, *names: str) -> list[str]:
-        """All files under a folder, sorted, as paths that begin at the store's root."""
-        return sorted(map(self.relative, self.fs.find(self.path(*names))))
+    def find(self, *names: str) -> dict[str, int]:
+        """The bytes of all files under a folder, by their paths from the store's root, sorted."""
+        found = self.fs.find(self.path(*names), detail=True)
+        return {self.relative(path): int(found[path]["size"]) for path in sorted(found)}
+
+    @as_os_error
+    def age(self, path: str) -> float:
+        """Seconds since a file was written. Raises FileNotFoundError."""
+        return time.time() - float(self.fs.modified(path).timestamp())
 
     @as_os_error
     def remove(self, path: str) -> None:
@@ -136,9 +142,13 @@ class Store:
 
     def write_records(self, chunk: Chunk, records: list[Record]) -> Counter[str]:
         """Write a part; returns its counts by status, which also stand in its footer."""
-        counts = Counter(record.status.value for record in records)
+        return self.write_rows(chunk, records_to_table(records))
+
+    def write_rows(self, chunk: Chunk, table: pa.Table) -> Counter[str]:
+        """Write a part that is a table of RECORD_SCHEMA already; returns its counts by status."""
+        counts = Counter(table.column("status").to_pylist())
         # of forty small columns zstd takes half as long again as all else, and saves a twentieth
-        self._write_table(chunk, records_to_table(records), {_COUNTS: json.dumps(counts).encode()}, "snappy")
+        self._write_table(chunk, table, {_COUNTS: json.dumps(counts).encode()}, "snappy")
         return counts
 
     def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
@@ -245,6 +255,12 @@ class Store:
     def remove_job_file(self, job_id: str, name: str) -> None:
         """Forget a file of a job; harmless if there is none."""
         self.remove(self.path("jobs", job_id, f"{name}.json"))
+
+    @as_os_error
+    def remove_job(self, job_id: str) -> None:
+        """Forget a job and all its files."""
+        with suppress(FileNotFoundError):
+            self.fs.rm(self.path("jobs", job_id), recursive=True)
 
     def open_job(self, job_id: str) -> None:
         """Mark a job as unfinished, so that it is found without a look at every job there has been."""
