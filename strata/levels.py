@@ -33,7 +33,7 @@ class Level(StrEnum):
 
 def kept(entries: Iterable[Row] | None) -> list[Row]:
     """The entries of a layer that the matcher and the other stages kept."""
-    return [entry for entry in entries or () if entry["kept"] is not False]
+    return [entry for entry in entries or () if entry["kept"]]
 
 
 def text_of(row: Row, level: Level) -> str | None:

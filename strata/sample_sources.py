@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from strata.sample_tables import SampleRow, SampleTable
-from strata.sources import SourceError, read_images, verify_unchanged
+from strata.sources import SourceError, read_file, read_images, verify_unchanged
+from strata.storage import file_system
 
 
 class SampleError(ValueError):
@@ -33,6 +35,9 @@ class SampleSource(Protocol):
 
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
         """The samples of some numbers, in their order. Raises SampleError."""
+
+    def missing(self) -> list[str]:
+        """What is not there of all the files that samples lie in, a line each."""
 
     def explain(self, number: int, reason: str) -> SampleError:
         """The error of a sample whose image is none."""
@@ -62,8 +67,25 @@ class TableSource:
                 _verify(uri, identity)
                 self._verified.add((uri, identity))
         order = sorted(range(len(rows)), key=lambda place: (rows[place].uri, rows[place].offset))
-        images = dict(zip(order, read_images([rows[place] for place in order]), strict=True))
+        images = dict(zip(order, _read([rows[place] for place in order]), strict=True))
         return [RawSample(row.key, _bytes(row, images[place]), row.turns) for place, row in enumerate(rows)]
+
+    def missing(self) -> list[str]:
+        """Of all shards and files those that are not there or have changed, a line each: one listing a folder."""
+        lines: list[str] = []
+        folders: dict[str, list[str]] = defaultdict(list)
+        for uri, identity in self.table.files():
+            if identity:
+                try:
+                    _verify(uri, identity)
+                except SampleError as error:
+                    lines.append(str(error))
+            else:
+                folders[uri.rpartition("/")[0]].append(uri)
+        for folder, uris in folders.items():
+            there = _names(folder)
+            lines += [f"no such image: {uri}" for uri in uris if uri.rpartition("/")[2] not in there]
+        return lines
 
     def explain(self, number: int, reason: str) -> SampleError:
         """The error of a sample whose image is none: that its shard has changed, if it has."""
@@ -81,6 +103,28 @@ def _verify(uri: str, identity: str) -> None:
         verify_unchanged(uri, identity)
     except (SourceError, OSError) as error:
         raise SampleError(str(error)) from None
+
+
+def _names(folder: str) -> set[str]:
+    """The names of all that lies in a folder; none if there is no such folder."""
+    filesystem, path = file_system(folder)
+    try:
+        return {name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(path, detail=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _read(rows: Sequence[SampleRow]) -> list[bytes | Exception]:
+    """The images of rows, in order: those of known size as `read_images` does, whole files one by one."""
+    images = iter(read_images([row for row in rows if row.size]))
+    return [next(images) if row.size else _read_file(row.uri) for row in rows]
+
+
+def _read_file(uri: str) -> bytes | Exception:
+    try:
+        return read_file(uri)
+    except Exception as error:  # each storage has its own exceptions
+        return error
 
 
 def _bytes(row: SampleRow, image: bytes | Exception) -> bytes:

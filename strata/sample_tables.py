@@ -33,6 +33,7 @@ _BATCH = 4096  # rows that are Python objects at a time
 class SampleRow(NamedTuple):
     """One sample: an image, the identity that its shard had ("": not known), and what is said of it.
 
+    size 0: the whole file, of whatever size it is.
     turns: an answer alone, or questions and answers by turns, beginning with a question and ending with an answer.
     """
 
@@ -49,14 +50,14 @@ class SampleTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._batches: list[pa.RecordBatch] = []
+        self._batches: list[list[pa.Array]] = []
         self._starts: list[int] = []
         self._open()
 
     def _open(self) -> None:
         reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
-        self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        self._starts = list(itertools.accumulate((batch.num_rows for batch in self._batches), initial=0))
+        self._batches = [reader.get_batch(number).columns for number in range(reader.num_record_batches)]
+        self._starts = list(itertools.accumulate((len(columns[0]) for columns in self._batches), initial=0))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}
@@ -74,8 +75,16 @@ class SampleTable:
 
     def _row(self, number: int) -> SampleRow:
         place = bisect.bisect_right(self._starts, number) - 1
-        batch, row = self._batches[place], number - self._starts[place]
-        return SampleRow(*(column[row].as_py() for column in batch.columns))
+        row = number - self._starts[place]
+        return SampleRow(*[column[row].as_py() for column in self._batches[place]])
+
+    def files(self) -> list[tuple[str, str]]:
+        """The distinct files that the rows lie in, with their identities."""
+        names = ("uri", "identity")
+        places = [SAMPLE_SCHEMA.get_field_index(name) for name in names]
+        columns = [pa.chunked_array([batch[place] for batch in self._batches], pa.string()) for place in places]
+        distinct = pa.Table.from_arrays(columns, names).group_by(list(names), use_threads=False).aggregate([])
+        return list(zip(*(distinct.column(name).to_pylist() for name in names), strict=True))
 
 
 def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) -> SampleTable:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from strata.ahead import map_ahead
 from strata.levels import Level, text_of
+from strata.parts import Part
 from strata.sample_sources import TableSource
 from strata.sample_tables import SampleRow, default_cache, kept_table
+from strata.snapshots import Snapshot
 from strata.store import READERS, Store
-
-
-class Snapshot(Protocol):
-    """What a snapshot pins: rows of parts, by the parts' paths in the store."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def parts(self) -> Sequence[str]: ...
-    def rows(self) -> pa.Table: ...
 
 
 class PartRows(NamedTuple):
@@ -34,13 +26,10 @@ class PartRows(NamedTuple):
 
 
 def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
-    """What a snapshot holds, part by part in the order it names them."""
+    """What a snapshot holds, part by part in the order it names them. Raises OSError."""
     table = snapshot.rows()
-    parts, rows = (table.column(name).to_numpy().astype(np.int64) for name in ("part", "row"))
-    order = np.lexsort((rows, parts))
-    parts, rows = parts[order], rows[order]
-    numbers, starts = np.unique(parts, return_index=True)
-    for number, held in zip(numbers, np.split(rows, starts[1:]), strict=True):
+    numbers, starts = np.unique(table.column("part").to_numpy(), return_index=True)
+    for number, held in zip(numbers, np.split(table.column("row").to_numpy(), starts[1:]), strict=True):
         yield PartRows(snapshot.parts[number], held.tolist())
 
 
@@ -58,10 +47,10 @@ def snapshot_source(store: Store, snapshot: Snapshot, level: str, cache: Path | 
 
 def _sample_rows(store: Store, snapshot: Snapshot, level: Level) -> Iterator[SampleRow]:
     def read(held: PartRows) -> tuple[str, pa.Table]:
-        return held.part, store.read_rows(held.part, held.rows, ["key", "image", level])
+        return held.part, store.read_columns(held.part, ["key", "image", level]).take(pa.array(held.rows))
 
     for part, table in map_ahead(read, part_rows(snapshot), READERS):
-        identity = part.split("/")[-2]  # a part's folder is named by its shard's identity
+        identity = Part.parse(part).identity
         for row in table.to_pylist():
             text, image = text_of(row, level), row["image"]
             if text is not None:

@@ -6,6 +6,7 @@ Nothing is ever unpacked: a row says where an image lies, and member names are u
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from strata.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
 from strata.uris import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, expand
 
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
-__all__ += ["expand", "index_shard", "read_images", "shard_identity", "verify_unchanged"]
+__all__ += ["expand", "index_shard", "read_file", "read_images", "shard_identity", "verify_unchanged"]
 
 MAX_GAP = 256 * 2**10  # bytes read for nothing between two images rather than asking twice
 MAX_SPAN = 64 * 2**20  # bytes held by one ranged read
@@ -202,8 +203,7 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole  # one byte more tells that a file has grown
     try:
-        filesystem, path = file_system(first.uri)
-        data: bytes = filesystem.cat_file(path, start=first.offset, end=end)
+        data = _read_bytes(first.uri, first.offset, end)
     except Exception as error:  # each storage has its own exceptions; the rows' neighbours must not suffer
         return [error for _ in rows]
     if whole and len(data) != first.size:
@@ -214,3 +214,23 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
         short = SourceError(f"the file ends {row.size - len(image)} bytes before the image does")
         results.append(image if len(image) == row.size else short)
     return results
+
+
+def read_file(uri: str) -> bytes:
+    """A whole file. Raises what its storage raises."""
+    filesystem, path = file_system(uri)
+    data: bytes = filesystem.cat_file(path)
+    return data
+
+
+def _read_bytes(uri: str, start: int, end: int) -> bytes:
+    """Bytes start..end of a file, fewer if it is shorter."""
+    if uri.startswith("/"):  # as fsspec would, in a tenth of the time: training reads some thousand a second
+        file = os.open(uri, os.O_RDONLY)
+        try:
+            return os.pread(file, end - start, start)
+        finally:
+            os.close(file)
+    filesystem, path = file_system(uri)
+    data: bytes = filesystem.cat_file(path, start=start, end=end)
+    return data

@@ -187,13 +187,6 @@ class Store:
         return pq.read_table(pa.BufferReader(self.get(self.part_path(chunk))))
 
     @as_os_error
-    def read_rows(self, part: str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Some rows and columns of a part, by its path in the store. Raises FileNotFoundError."""
-        path = self.path(part)
-        with pa.OSFile(path) if self.local else self.fs.open(path, "rb") as file:
-            return pq.read_table(file, columns=list(columns)).take(pa.array(rows, pa.int64()))
-
-    @as_os_error
     def read_columns(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of a part by its path from the store's root, such as "objects.list.element.kept".
 

@@ -1,0 +1,106 @@
+"""`strata mixture`: what training mixes, checked before it is trained on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from strata.exits import MIXTURE_INCOMPLETE, USAGE, StrataExit
+from strata.mixture_checks import SourceCheck, check_mixture
+from strata.mixture_files import MixtureFile, Places
+from strata.mixtures import MixtureError
+from strata.render import clean
+from strata.sample_tables import default_cache
+from strata.snapshot_cli import AsJson, StoreUri, console_of_stdout, open_store
+
+app = typer.Typer(name="mixture", help="Check what training mixes.", no_args_is_help=True)
+
+DataUri = Annotated[str | None, typer.Option("--data", help="Where its files lie; none: beside the TOML file.")]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Where tables of samples are kept.")]
+
+
+@app.callback()
+def _mixture() -> None:
+    """A group, though of one command."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A mixture's TOML file.")],
+    data: DataUri = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """Tell what a mixture is made of, what is missing, and what share each task gets."""
+    try:
+        mixture = MixtureFile.load(file)
+    except MixtureError as error:
+        raise StrataExit(str(error), USAGE) from error
+    places = Places(open_store(store), data or str(file.resolve().parent), cache or default_cache())
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("sources", total=len(mixture.sources))
+
+        def on_source(name: str) -> None:
+            progress.update(task, description=name)
+            progress.advance(task)
+
+        checks = check_mixture(mixture, places, on_source)
+    missing = sum(check.problem is not None for check in checks)
+    if as_json:
+        sources = [check.model_dump() for check in checks]
+        print(json.dumps({"name": mixture.name, "sources": sources, "tasks": task_shares(checks)}))
+    else:
+        console = console_of_stdout()
+        console.print(source_table(checks))
+        console.print(task_table(checks))
+        told = f"{missing} of {len(checks)} sources are not as the mixture needs them" if missing else "all is there"
+        print(told, file=sys.stderr)
+    raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
+
+
+def task_shares(checks: Sequence[SourceCheck]) -> dict[str, float]:
+    """The share of each task, as far as known."""
+    shares: dict[str, float] = defaultdict(float)
+    for check in checks:
+        shares[check.task] += check.share or 0.0
+    return dict(shares)
+
+
+def source_table(checks: Sequence[SourceCheck]) -> Table:
+    """Sources, one a row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("source", "task"):
+        table.add_column(name, no_wrap=True)
+    for name in ("there", "trained on", "share"):
+        table.add_column(name, justify="right")
+    table.add_column("missing")
+    for check in checks:
+        numbers = ("" if number is None else f"{number:,}" for number in (check.supply, check.count))
+        share = "" if check.share is None else f"{check.share:.1%}"
+        problem = Text(clean(check.problem or ""), "red")
+        table.add_row(clean(check.name), clean(check.task), *numbers, share, problem)
+    whole = sum(check.count or 0 for check in checks)
+    table.add_row("all", "", f"{sum(check.supply or 0 for check in checks):,}", f"{whole:,}", "", style="bold")
+    return table
+
+
+def task_table(checks: Sequence[SourceCheck]) -> Table:
+    """Tasks with their shares, the largest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("share", justify="right")
+    for task, share in sorted(task_shares(checks).items(), key=lambda pair: -pair[1]):
+        table.add_row(clean(task), f"{share:.1%}")
+    return table
