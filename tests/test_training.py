@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from strata.exits import StrataExit
+from strata.mixtures import MixtureError
 from strata.settings import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training.ablate import describe
@@ -23,7 +24,7 @@ from training.batches import Batches
 from training.config import ConfigError, load_config
 from training.losses import LossLog, running_means
 from training.scoring import Tally, figures, intervals, place_of, tally
-from training.train import train
+from training.train import mixture_of, train
 from training.trainer import WHOLE, last_checkpoint
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.3}
@@ -162,6 +163,18 @@ def test_what_cannot_be_trained_is_one_line(
     with pytest.raises(StrataExit) as caught:
         train(tiny_config(tmp_path, start, model=model, **changes), tiny_mixture())
     assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "out", start, mixture=tmp_path / "m.toml", store=str(tmp_path / "store"))
+    with pytest.raises(ConfigError, match=r"m\.toml: No such file"):
+        mixture_of(config)
+    source = '[[sources]]\nname = "a"\nsnapshot = "no-such"\ninstruction = "Say."\nlevel = "{}"\n'
+    for level, line in (("captions", "no level 'captions'"), ("caption", "no snapshot 'no-such'")):
+        config.mixture.write_text('name = "m"\n' + source.format(level))
+        with pytest.raises(MixtureError, match=line) as caught:
+            mixture_of(config)
+        assert "\n" not in str(caught.value)
 
 
 def test_half_a_line_of_the_log_is_forgotten(tmp_path: Path) -> None:

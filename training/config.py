@@ -68,12 +68,16 @@ class OptimizerTable(Table):
 class Config(Table):
     """All of a job. Exactly one of steps and epochs says how long it trains.
 
-    mixture: the mixture's file. output: folder of checkpoints, losses and the trained model. Both are taken from the
-    configuration's folder on, unless they are absolute. longest: tokens after which a conversation is cut.
+    mixture: the mixture's file. output: folder of checkpoints, losses and the trained model. data: folder of the
+    mixture's files; none: the mixture's own. All three are taken from the configuration's folder on, unless they are
+    absolute. store: URI of the store that its snapshots are in, none: that of the settings. longest: tokens after
+    which a conversation is cut.
     """
 
     mixture: Path
     output: Path
+    data: Path | None = None
+    store: str | None = None
     model: ModelTable
     optimizer: OptimizerTable
     lora: LoraTable | None = None

@@ -36,7 +36,7 @@ from training.trainer import last_checkpoint, step_of
 
 CONFIG = CHECKOUT / "training" / "configs" / "demo.toml"
 FOLDER = CHECKOUT / "demo-output" / "training"
-SNAPSHOT, LEVEL = "demo", "description"
+SNAPSHOT, LEVELS = "demo", ("description", "caption")
 KILLED = 0.45  # of the steps, after which the training is killed
 
 
@@ -87,8 +87,8 @@ def describe_shard(console: Console) -> str:
 
 def make_start(store: Store, snapshot: Snapshot) -> None:
     """A model of random weights, its vocabulary made from the snapshot's texts."""
-    source = snapshot_source(store, snapshot, LEVEL, FOLDER / "tables")
-    texts = [raw.turns[-1] for raw in source.read(range(len(source)))]
+    sources = [snapshot_source(store, snapshot, level, FOLDER / "tables") for level in LEVELS]
+    texts = [raw.turns[-1] for source in sources for raw in source.read(range(len(source)))]
     save_start(FOLDER / "start", build_processor(texts, SIDE), tower_config(), seed=0, width=128)
 
 

@@ -18,7 +18,10 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from strata.exits import StrataExit
+from strata.mixture_files import MixtureFile, Places, open_mixture
 from strata.mixtures import Mixture
+from strata.settings import Settings
+from strata.store import Store
 from training.config import Config, ConfigError, load_config
 from training.losses import plot_losses
 from training.trainer import StageTrainer, last_checkpoint, step_of
@@ -41,6 +44,16 @@ def train(config: Config, mixture: Mixture) -> Path:
         processor.save_pretrained(folder)
         plot_losses(trainer.losses.read(), config.output / "losses.png")
     return folder
+
+
+def mixture_of(config: Config) -> Mixture:
+    """The configuration's mixture. Raises ConfigError for a file that is not there, and MixtureError."""
+    try:
+        file = MixtureFile.load(config.mixture)
+    except OSError as error:
+        raise ConfigError(f"{config.mixture}: {error.strerror or error}") from None
+    store = Store(config.store or Settings().store_uri)
+    return open_mixture(file, Places(store, str(config.data or config.mixture.parent), config.output / "tables"))
 
 
 def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
@@ -66,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         config = load_config(arguments.config)
-        folder = train(config, open_mixture(config.mixture))
+        folder = train(config, mixture_of(config))
     except (StrataExit, ValueError) as error:
         print(f"train: {error}", file=sys.stderr)
         raise SystemExit(getattr(error, "code", 1)) from None
