@@ -37,6 +37,7 @@ from strata.snapshots import Snapshots
 from strata.store import Store
 from training import ablation_report
 from training.ablation_report import Row
+from training.alignment import align
 from training.config import Config, ModelTable, OptimizerTable
 from training.scoring import Tally, tally
 from training.tiny import build_processor, save_start
@@ -71,19 +72,22 @@ ARMS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What all arms share. steps: of the optimizer. tower_steps: of the tower's pre-training."""
+    """What all arms share. steps: of the optimizer. tower_steps, align_steps: of what comes before, the tower
+    and the projector.
+    """
 
     work: Path
     steps: int
     batch_size: int
     tower_steps: int
+    align_steps: int
     scenes: int
     learning_rate: float = 2e-3
 
     @property
     def facts(self) -> dict[str, int]:
         """The numbers by name, for the report."""
-        names = ("steps", "batch_size", "tower_steps", "scenes")
+        names = ("steps", "batch_size", "tower_steps", "align_steps", "scenes")
         return {name: getattr(self, name) for name in names}
 
 
@@ -113,6 +117,7 @@ class Ablation:
             shutil.rmtree(temporary, ignore_errors=True)
             processor = build_processor(texts, vision_tower.SIDE)
             save_start(temporary, processor, self.plan.work / "tower", seed, width=128)
+            align(temporary, self.plan.align_steps, seed)
             temporary.rename(folder)
         return folder
 
@@ -209,13 +214,14 @@ def report(plan: Plan, ablation: Ablation, scores: Sequence[dict[str, Any]], see
     rows = []
     for arm in ARMS:
         mine = [score for score in scores if score["arm"] == arm.name]
-        tallies = {score["seed"]: tallies_of(score) for score in mine}
-        rows.append(Row(arm.name, mine[0]["images"], tallies))
+        rows.append(Row(arm.name, mine[0]["images"], {score["seed"]: tallies_of(score) for score in mine}))
+    texts = {level: dict(ablation.labels(level)) for level in LEVELS}
+    scenes = ((key, training_scene(key)) for key in sorted({key for said in texts.values() for key in said}))
+    told = [{level: tally(scene, said[key]) for level, said in texts.items() if key in said} for key, scene in scenes]
     labels = []
     for level in LEVELS:
-        found = ablation.labels(level)
-        tallies = [tally(training_scene(key), text) for key, text in found]
-        labels.append(Row(f"labels: {level}", len(found), {0: tallies}))
+        tallies = [of[level] for of in told if level in of]
+        labels.append(Row(f"labels: {level}", len(tallies), {0: tallies}))
     ablation_report.plot(rows, DOCS / "ablation.png")
     return ablation_report.document(rows, labels, plan.facts | {"seeds": seeds})
 
@@ -233,6 +239,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--tower-steps", type=int, default=650)
+    parser.add_argument("--align-steps", type=int, default=250)
     parser.add_argument("--scenes", type=int, default=200, help="held-out scenes (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--arm", choices=[arm.name for arm in ARMS], help="this one alone, and no report")
@@ -240,7 +247,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     work = arguments.work.resolve()
-    plan = Plan(work, arguments.steps, arguments.batch_size, arguments.tower_steps, arguments.scenes)
+    names = ("steps", "batch_size", "tower_steps", "align_steps", "scenes")
+    plan = Plan(work, **{name: getattr(arguments, name) for name in names})
     try:
         ablation = Ablation(plan, *described(work, arguments.images))
         ablation.prepare()
