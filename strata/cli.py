@@ -10,13 +10,14 @@ import httpx
 import typer
 from rich.console import Console
 
-from strata import exits, render, snapshot_cli
+from strata import exits, export_cli, mixture_cli, render, snapshot_cli
 from strata.answers import ApiError
 from strata.arguments import pairs_of, shards_of
 from strata.checkout import run_module
 from strata.client import Client
 from strata.records import Record, Status
 from strata.schemas import JobStatus, JobView, Priority
+from strata.terminal import AsJson, output
 
 app = typer.Typer(
     name="strata",
@@ -28,7 +29,6 @@ app = typer.Typer(
 
 Url = Annotated[str, typer.Option("--url", envvar="STRATA_URL", help="The service's address.")]
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="STRATA_API_KEY", help="The service's key.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show progress until the job's end.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: the service's own choice.")]
@@ -60,11 +60,6 @@ def _stop(line: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def _console() -> Console:
-    """Stdout; wide where it is no terminal, so that nothing is folded that another program reads."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
-
-
 @app.command()
 def caption(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", exists=True, dir_okay=False, readable=True)],
@@ -90,7 +85,7 @@ def caption(
             if as_json:
                 print(record.model_dump_json(), flush=True)
             else:
-                _console().print(render.layers_tree(record, str(image)))
+                output().print(render.layers_tree(record, str(image)))
             if overlay and record.status is not Status.FAILED:
                 _save_overlay(client, job_id, record, overlay / f"{image.name}.overlay.png")
             code = code or (exits.JOB_FAILED if record.status is Status.FAILED else 0)
@@ -167,7 +162,7 @@ def jobs(
     if as_json:
         print(page.model_dump_json())
         return
-    _console().print(render.job_table(page.jobs))
+    output().print(render.job_table(page.jobs))
     if page.next:
         print(f"more: strata jobs --cursor {page.next}", file=sys.stderr)
 
@@ -217,7 +212,7 @@ def _print_job(view: JobView, as_json: bool) -> None:
     if as_json:
         print(view.model_dump_json())
     else:
-        _console().print(render.job_details(view))
+        output().print(render.job_details(view))
 
 
 @app.command()
@@ -246,5 +241,7 @@ def _pass_on(name: str, module: str, help_line: str) -> None:
 
 app.add_typer(snapshot_cli.app)
 app.command()(snapshot_cli.clean)
+app.add_typer(mixture_cli.app)
+app.command()(export_cli.export)
 for _name, (_module, _help) in PASSED_ON.items():
     _pass_on(_name, _module, _help)

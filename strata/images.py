@@ -14,6 +14,7 @@ Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsuppo
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 ORIENTATION = 0x0112  # the EXIF tag
+QUALITY = 95  # of JPEGs made of other images
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,6 +62,19 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     except _BROKEN as error:
         kind: Kind = "unsupported" if _is_unsupported(error) else "truncated"
         raise ImageError(kind, f"{image.format}, {width} × {height}: {error}") from None
+
+
+def as_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
+    """The image as a JPEG that is upright without EXIF, and its width and height.
+
+    A JPEG that is so already is handed back as it is; its pixels are not decoded. Raises ImageError.
+    """
+    image = _open(data)
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and _upright(image) is image:
+        return data, image.size
+    upright, buffer = decode(data, max_pixels), io.BytesIO()
+    upright.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue(), upright.size
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

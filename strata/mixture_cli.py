@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +19,7 @@ from strata.mixture_files import MixtureFile, Places
 from strata.mixtures import MixtureError
 from strata.render import clean
 from strata.sample_tables import default_cache
-from strata.snapshot_cli import AsJson, StoreUri, console_of_stdout, open_store
+from strata.terminal import AsJson, StoreUri, open_store, output, progress
 
 app = typer.Typer(name="mixture", help="Check what training mixes.", no_args_is_help=True)
 
@@ -48,23 +46,15 @@ def check(
     except MixtureError as error:
         raise StrataExit(str(error), USAGE) from error
     places = Places(open_store(store), data or str(file.resolve().parent), cache or default_cache())
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("sources", total=len(mixture.sources))
-
-        def on_source(name: str) -> None:
-            progress.update(task, description=name)
-            progress.advance(task)
-
-        checks = check_mixture(mixture, places, on_source)
+    with progress() as bar:
+        task = bar.add_task("", total=len(mixture.sources))
+        checks = check_mixture(mixture, places, lambda name: bar.update(task, description=name, advance=1))
     missing = sum(check.problem is not None for check in checks)
     if as_json:
         sources = [check.model_dump() for check in checks]
         print(json.dumps({"name": mixture.name, "sources": sources, "tasks": task_shares(checks)}))
     else:
-        console = console_of_stdout()
-        console.print(source_table(checks))
-        console.print(task_table(checks))
+        output().print(source_table(checks), task_table(checks), sep="\n\n")
         told = f"{missing} of {len(checks)} sources are not as the mixture needs them" if missing else "all is there"
         print(told, file=sys.stderr)
     raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from strata.sample_tables import SampleRow, SampleTable
@@ -43,32 +43,40 @@ class SampleSource(Protocol):
         """The error of a sample whose image is none."""
 
 
+class ImageFiles:
+    """The image files of rows; a shard is looked at before its first is read. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._verified: set[tuple[str, str]] = set()
+
+    def read(self, rows: Sequence[SampleRow]) -> list[bytes]:
+        """The images of rows, in their order; neighbours in a shard are read together.
+
+        Raises SampleError where a shard or file has vanished or changed, or cannot be read.
+        """
+        for uri, identity in {(row.uri, row.identity) for row in rows if row.identity} - self._verified:
+            _verify(uri, identity)
+            self._verified.add((uri, identity))
+        order = sorted(range(len(rows)), key=lambda place: (rows[place].uri, rows[place].offset))
+        images = dict(zip(order, _read([rows[place] for place in order]), strict=True))
+        return [_bytes(row, images[place]) for place, row in enumerate(rows)]
+
+
 @dataclass
 class TableSource:
     """The samples of a table, their images read by offset from tars and files."""
 
     identity: str
     table: SampleTable
-
-    def __post_init__(self) -> None:
-        self._verified: set[tuple[str, str]] = set()
+    files: ImageFiles = field(default_factory=ImageFiles)
 
     def __len__(self) -> int:
         return len(self.table)
 
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
-        """The samples of some numbers, in their order; a shard is looked at before its first image is read.
-
-        Raises SampleError where a shard has vanished, changed, or cannot be read.
-        """
+        """The samples of some numbers, in their order. Raises SampleError as ImageFiles does."""
         rows = self.table.rows(numbers)
-        for uri, identity in {(row.uri, row.identity) for row in rows if row.identity}:
-            if (uri, identity) not in self._verified:
-                _verify(uri, identity)
-                self._verified.add((uri, identity))
-        order = sorted(range(len(rows)), key=lambda place: (rows[place].uri, rows[place].offset))
-        images = dict(zip(order, _read([rows[place] for place in order]), strict=True))
-        return [RawSample(row.key, _bytes(row, images[place]), row.turns) for place, row in enumerate(rows)]
+        return [RawSample(row.key, data, row.turns) for row, data in zip(rows, self.files.read(rows), strict=True)]
 
     def missing(self) -> list[str]:
         """Of all shards and files those that are not there or have changed, a line each: one listing a folder."""

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import Progress
 
 from strata.axes import axes_of
 from strata.cleaning import Cleaning
@@ -20,31 +18,17 @@ from strata.differences import difference
 from strata.exits import USAGE, StrataExit
 from strata.parts import Part, PartsOf
 from strata.selection import Selection
-from strata.settings import Settings
 from strata.snapshot_render import difference_details, snapshot_details, snapshot_table
 from strata.snapshots import Snapshot, Snapshots
-from strata.store import Store
+from strata.terminal import AsJson, StoreUri, open_store, output, progress
 
 app = typer.Typer(
     name="snapshot", help="Pin what training reads: parts of jobs and a selection of their rows.", no_args_is_help=True
 )
 
-StoreUri = Annotated[str | None, typer.Option("--store", envvar="STRATA_STORE", help="URI of the store.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A snapshot's name, or its id.")]
 Method = Literal["random", "balanced", "best"]
 SHOWN = 20  # files that a dry run names
-
-
-def _store(uri: str | None) -> Store:
-    try:
-        return Store(uri or Settings().store_uri)
-    except (ImportError, ValueError) as error:
-        raise StrataExit(f"the store {uri!r} cannot be opened: {error}", USAGE) from error
-
-
-def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 @app.command()
@@ -69,7 +53,7 @@ def create(
 
     A data set is all that was described with one profile: named by the profile, or by its fingerprint.
     """
-    snapshots = Snapshots(_store(store))
+    snapshots = Snapshots(open_store(store))
     given: dict[str, Any] = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique}
     if method == "balanced":
         given["axes"] = axes_of(by or (), target or ())
@@ -97,20 +81,19 @@ def _selection(values: dict[str, Any]) -> Selection:
 def _created(
     snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Selection, sources: list[str]
 ) -> Snapshot:
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("parts", total=len(parts))
-        return snapshots.create(name, parts, selection, sources, lambda number: progress.advance(task, number))
+    with progress() as bar:
+        task = bar.add_task("parts", total=len(parts))
+        return snapshots.create(name, parts, selection, sources, lambda number: bar.advance(task, number))
 
 
 @app.command("list")
 def list_snapshots(as_json: AsJson = False, store: StoreUri = None) -> None:
     """List snapshots, the oldest first."""
-    snapshots = Snapshots(_store(store)).all()
+    snapshots = Snapshots(open_store(store)).all()
     if as_json:
         print(json.dumps([_as_json(snapshot, {"composition", "provenance", "parts"}) for snapshot in snapshots]))
     else:
-        _console().print(snapshot_table(snapshots))
+        output().print(snapshot_table(snapshots))
 
 
 @app.command()
@@ -121,7 +104,7 @@ def show(
     store: StoreUri = None,
 ) -> None:
     """Show a snapshot: its selection, its composition before and after, and what made it."""
-    snapshot = Snapshots(_store(store)).open(name)
+    snapshot = Snapshots(open_store(store)).open(name)
     if plot:
         selected = f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows"
         plot_composition(snapshot.manifest.composition, selected, plot)
@@ -133,7 +116,7 @@ def _show(snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_json(snapshot)))
     else:
-        _console().print(snapshot_details(snapshot))
+        output().print(snapshot_details(snapshot))
 
 
 def _as_json(snapshot: Snapshot, without: set[str] | None = None) -> dict[str, Any]:
@@ -143,13 +126,13 @@ def _as_json(snapshot: Snapshot, without: set[str] | None = None) -> dict[str, A
 @app.command()
 def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = None) -> None:
     """Tell what differs between two snapshots: rows, parts, selection, provenance."""
-    snapshots = Snapshots(_store(store))
+    snapshots = Snapshots(open_store(store))
     old, new = snapshots.open(first), snapshots.open(second)
     found = difference(old, new)
     if as_json:
         print(found.model_dump_json())
     else:
-        _console().print(difference_details(old, new, found))
+        output().print(difference_details(old, new, found))
 
 
 def clean(
@@ -159,7 +142,7 @@ def clean(
     store: StoreUri = None,
 ) -> None:
     """Remove parts that no job and no snapshot names. Without --yes it only tells which."""
-    cleaning = Cleaning(_store(store), forget or ())
+    cleaning = Cleaning(open_store(store), forget or ())
     files = cleaning.unnamed()
     gone = cleaning.remove(list(files)) if yes else list(files)
     size = sum(files[path] for path in gone)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -46,13 +46,26 @@ def snapshot_source(store: Store, snapshot: Snapshot, level: str, cache: Path | 
 
 
 def _sample_rows(store: Store, snapshot: Snapshot, level: Level) -> Iterator[SampleRow]:
+    for identity, row in snapshot_rows(store, snapshot, ["key", "image", level]):
+        text = text_of(row, level)
+        if text is not None:
+            yield sample_row(row, identity, text)
+
+
+def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a snapshot in its order, some columns of each, with their shard's identity. Raises OSError."""
+
     def read(held: PartRows) -> tuple[str, pa.Table]:
-        return held.part, store.read_columns(held.part, ["key", "image", level]).take(pa.array(held.rows))
+        return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
 
     for part, table in map_ahead(read, part_rows(snapshot), READERS):
         identity = Part.parse(part).identity
         for row in table.to_pylist():
-            text, image = text_of(row, level), row["image"]
-            if text is not None:
-                known = identity if image["offset"] else ""  # of a whole file the size is checked
-                yield SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, [text])
+            yield identity, row
+
+
+def sample_row(row: dict[str, Any], identity: str, text: str) -> SampleRow:
+    """The sample of a record's row: its image, and a text as the answer."""
+    image = row["image"]
+    known = identity if image["offset"] else ""  # of a whole file the size is checked
+    return SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, [text])
