@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -36,14 +36,16 @@ class SyntheticParts:
         self.bounds = np.cumsum(1 / np.arange(1, nouns + 1))
         self.text = " ".join(_letters(number) for number in range(200))
 
-    def write(self, shards: Sequence[int], rows: int = SHARD_ROWS) -> list[Part]:
-        """The parts of shards of so many rows; a shard's number names it."""
+    def write(self, name: str, rows: int) -> list[Part]:
+        """The parts of so many rows, in shards of SHARD_ROWS that begin with a name."""
         parts: list[Part] = []
-        for shard in shards:
-            for number, first in enumerate(range(0, rows, CHUNK_ROWS)):
-                images = min(CHUNK_ROWS, rows - first)
-                chunk = Chunk("llm", "synthetic", FINGERPRINT, f"{shard:05d}.tar", f"{shard:016x}", number, images)
-                self.store.write_rows(chunk, self._table(chunk, first, images))
+        for shard, start in enumerate(range(0, rows, SHARD_ROWS)):
+            identity = hashlib.sha256(f"{name}/{shard}".encode()).hexdigest()[:16]
+            images = min(SHARD_ROWS, rows - start)
+            for number, first in enumerate(range(0, images, CHUNK_ROWS)):
+                count = min(CHUNK_ROWS, images - first)
+                chunk = Chunk("llm", "synthetic", FINGERPRINT, f"{name}-{shard:05d}.tar", identity, number, count)
+                self.store.write_rows(chunk, self._table(chunk, first, count))
                 parts.append(Part.of_chunk(chunk))
         return parts
 
@@ -62,7 +64,7 @@ class SyntheticParts:
             "regions": self._layer("regions", self.random.geometric(0.22, rows) - 1),
             "objects": self._layer("objects", self.random.geometric(0.3, rows) - 1),
             "text": self._layer("text", np.where(self.random.random(rows) < 0.33, 2, 0)),
-            "description": self._descriptions(rows),
+            "description": self._descriptions(numbers),
         }
         for field in RECORD_SCHEMA:  # what has no say in a selection
             columns.setdefault(field.name, pa.nulls(rows, field.type))
@@ -94,17 +96,21 @@ class SyntheticParts:
         score, match = self.random.random((2, count))
         return {"score": score, "match": match, "kept": match > 0.2, "reason": pa.nulls(count, pa.string())}
 
-    def _descriptions(self, rows: int) -> pa.StructArray:
-        """Descriptions of four sentences, of which some have evidence."""
-        words = np.clip(self.random.lognormal(np.log(45), 0.5, rows), 5, 190).astype(int)
-        count = rows * SENTENCES
+    def _descriptions(self, numbers: Ints) -> pa.StructArray:
+        """Descriptions of four sentences, of which some have evidence; no two texts of a shard are the same."""
+        words = np.clip(self.random.lognormal(np.log(45), 0.5, len(numbers)), 5, 190).astype(int)
+        count = len(numbers) * SENTENCES
         supported = self.random.integers(0, 2, count)
         kind = RECORD_SCHEMA.field("description").type
         evidence = _lists(supported, _repeated("caption", int(supported.sum())))
         sentence = {"text": _repeated(self.text[:60], count), "evidence": evidence}
         sentences = self._structs("", sentence, kind.field("sentences").type.value_type)
-        texts = [self.text[: 4 * number - 1] for number in words]  # a word and a space are four letters
-        return self._structs("", {"text": texts, "sentences": _lists(np.full(rows, SENTENCES), sentences)}, kind)
+        pairs = zip(numbers, words, strict=True)
+        texts = [
+            f"{_letters(number)} {self.text[: 4 * length - 5]}" for number, length in pairs
+        ]  # words of three letters
+        fields = {"text": texts, "sentences": _lists(np.full(len(numbers), SENTENCES), sentences)}
+        return self._structs("", fields, kind)
 
 
 def _letters(number: int) -> str:

@@ -136,11 +136,13 @@ def axes_of(texts: Iterable[str], targets: Iterable[str]) -> tuple[Axis, ...]:
         raise AxisError("a feature can be balanced by once only")
     for text in targets:
         feature, _, rest = text.partition("=")
-        label, _, share = rest.rpartition(":")
+        label, colon, share = rest.rpartition(":")
         try:
             shares[feature][label] = float(share)
         except (KeyError, ValueError):
-            raise AxisError(f"--target {text!r} is no FEATURE=LABEL:SHARE of a feature that is balanced by") from None
+            colon = ""
+        if not colon:
+            raise AxisError(f"--target {text!r} is no FEATURE=LABEL:SHARE of a feature that is balanced by")
     return tuple(axis.with_shares(shares[axis.feature]) for axis in axes)
 
 

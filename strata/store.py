@@ -81,7 +81,7 @@ class Store:
         remote storages look before they write, so that there the later of two in the same moment wins.
         """
         if not self.local:
-            self.fs.pipe_file(path, data, mode="create")
+            self._put_new_object(path, data)
             return
         temporary = self.path("tmp", uuid.uuid4().hex)
         self.put(temporary, data)
@@ -90,6 +90,15 @@ class Store:
             os.link(temporary, path)
         finally:
             Path(temporary).unlink()
+
+    def _put_new_object(self, path: str, data: bytes) -> None:
+        try:
+            self.fs.pipe_file(path, data, mode="create")
+        except OSError as error:  # servers word a refusal differently, and may refuse a write of ours sent twice
+            if not self.fs.exists(path):
+                raise
+            if self.fs.cat_file(path) != data:
+                raise FileExistsError(path) from error
 
     def sweep(self, age: float) -> int:
         """Remove what killed writers left half written more than age seconds ago; returns how many files."""

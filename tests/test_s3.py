@@ -17,8 +17,13 @@ from s3fs import S3FileSystem
 
 from strata.broker import Broker
 from strata.chunks import Chunk
+from strata.cleaning import Cleaning
+from strata.parts import PartsOf
 from strata.records import ImageReference, Record
+from strata.selection import Selection
+from strata.snapshots import SnapshotExists, Snapshots
 from strata.store import Store
+from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.service import Service, running_service
 
@@ -113,6 +118,27 @@ def test_a_store_sees_what_others_write_and_remove(bucket: S3FileSystem) -> None
     other.write_records(second, [record])
     bucket.rm_file(other.part_path(first))
     assert store.has_part(second) and not store.has_part(first)
+
+
+def test_snapshots_in_a_bucket(bucket: S3FileSystem) -> None:
+    store, other = Store(f"s3://{BUCKET}/store"), Store(f"s3://{BUCKET}/store")
+    other.fs = bucket
+    assert Snapshots(store).names() == [] and PartsOf(store).data_set(FINGERPRINT) == []
+    parts = [write_part(other, [described(f"{n}{m}", ["car"] * m) for m in range(5)], number=n) for n in range(3)]
+    assert PartsOf(store).sources([FINGERPRINT]) == parts
+    selection = Selection(method="balanced", count=7)
+    made = Snapshots(store).create("one", parts, selection)
+    found = Snapshots(other).open(made.id)
+    assert (found.name, found.parts, found.rows()) == ("one", made.parts, made.rows())
+    with pytest.raises(SnapshotExists):
+        Snapshots(other).create("one", parts[:1], Selection())
+    with pytest.raises(FileExistsError):  # also where both looked before either wrote
+        other.put_new(other.path("snapshots", "one.json"), b"{}")
+    assert Snapshots(store).open("one").id == made.id
+    stray = write_part(other, [described("x")], identity="b" * 16).path
+    cleaning = Cleaning(store)
+    assert list(cleaning.unnamed()) == [stray] == cleaning.remove([stray, parts[0].path])
+    assert PartsOf(other).sources([FINGERPRINT]) == parts
 
 
 def test_a_shard_without_credentials_is_a_failure_with_its_reason(

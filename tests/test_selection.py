@@ -120,14 +120,15 @@ def test_each_stratum_gets_its_share_and_what_its_neighbours_lack(targets: list[
     axes = axes_of(["objects:1,2,4", "thing:cat,dog"], targets)
     rows = photographs(4000)
     taken = chosen(rows, Selection(method="balanced", count=2000, axes=axes))
-    supply, found = ([Counter(map(label, some)) for label in (outer, inner)] for some in (rows, taken))
-    outers = sorted(supply[0])
-    for name, wanted in zip(outers, water_filled([supply[0][o] for o in outers], [1] * len(outers), 2000), strict=True):
-        assert abs(found[0][name] - wanted) <= 1
-        inners = [(name, thing) for thing in ("cat", "dog", "other")]
+    outers, there = Counter(map(outer, taken)), Counter(map(outer, rows))
+    inners, there_inside = Counter(map(inner, taken)), Counter(map(inner, rows))
+    names = sorted(there)
+    for name, wanted in zip(names, water_filled([there[n] for n in names], [1] * len(names), 2000), strict=True):
+        assert abs(outers[name] - wanted) <= 1
+        inside = [(name, thing) for thing in ("cat", "dog", "other")]
         shares = [0.1, 0.2, 0.7] if targets else [1, 1, 1]
-        levels = water_filled([supply[1][one] for one in inners], shares, found[0][name])
-        assert all(abs(found[1][one] - level) <= 1 for one, level in zip(inners, levels, strict=True))
+        levels = water_filled([there_inside[one] for one in inside], shares, outers[name])
+        assert all(abs(inners[one] - level) <= 1 for one, level in zip(inside, levels, strict=True))
 
 
 def outer(row: Row) -> int:

@@ -1,0 +1,166 @@
+"""`python -m bench.selection`: 213,000 of 427,000 rows, balanced; then a tenth more rows, by count and by share.
+
+Parts of made-up rows (`bench.synthetic_parts`) are written first, which is not counted. Then, from the parts on:
+seconds of a snapshot, made twice; how far each stratum is from what water-filling gives it, computed apart from the
+selection by halving; and how much of the choice stays when a tenth of new rows is added, with the count kept and with
+the share kept, the strata found anew and taken from the first snapshot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.synthetic_parts import SyntheticParts
+from strata.differences import difference
+from strata.features import read_rows
+from strata.parts import Part
+from strata.selection import Selection, select
+from strata.snapshots import Snapshot, Snapshots
+from strata.store import Store
+
+ROWS, TAKEN = 427_000, 213_000  # of the paper's descriptions
+SMALL = 100  # rows: below, one row is more than a hundredth
+Figures = dict[str, float]
+Ints = npt.NDArray[np.int64]
+
+
+def timed(snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
+    """A snapshot, and the seconds that it took by the clock and of the processor."""
+    wall, processor = time.perf_counter(), time.process_time()
+    made = snapshots.create(name.replace(" ", "-"), parts, selection)
+    spent = time.process_time() - processor
+    return made, {f"{name}, seconds": time.perf_counter() - wall, f"{name}, CPU seconds": spent}
+
+
+def whole(snapshots: Snapshots, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
+    """The snapshot, made twice. Raises RuntimeError unless they are the same."""
+    first, figures = timed(snapshots, "balanced snapshot", parts, selection)
+    second, more = timed(snapshots, "the same again", parts, selection)
+    if first.id != second.id:
+        raise RuntimeError("two snapshots of the same rows differ")
+    counts = first.manifest.counts
+    figures |= {"rows that succeeded": counts.succeeded, "rows selected": counts.selected}
+    return first, figures | more
+
+
+def water_filled(supply: Ints, wanted: float) -> npt.NDArray[np.float64]:
+    """Equal shares of wanted, as far as each has so many; what one lacks goes to the others. By halving."""
+    low, high = 0.0, float(supply.max(initial=0))
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(supply, middle).sum() < wanted else (low, middle)
+    return np.minimum(supply, high)
+
+
+def deviations(
+    codes: Sequence[Ints], taken: npt.NDArray[np.bool_], wanted: float, rows: Ints
+) -> Iterator[tuple[float, float]]:
+    """Of each stratum, axis by axis: what water-filling gives it, and how many rows it got instead."""
+    if not codes or not wanted:
+        return
+    own = codes[0][rows]
+    supply = np.bincount(own)
+    got = np.bincount(own[taken[rows]], minlength=len(supply))
+    for label, target in enumerate(water_filled(supply, wanted)):
+        yield float(target), float(got[label])
+        yield from deviations(codes[1:], taken, float(target), rows[own == label])
+
+
+def balance(store: Store, parts: Sequence[Part], snapshot: Snapshot) -> Figures:
+    """How far the strata of a snapshot are from their targets."""
+    selection = snapshot.manifest.selection
+    table = read_rows(store, [part.path for part in parts], selection.features).table
+    taken = np.zeros(table.num_rows, bool)
+    taken[select(table, [part.identity for part in parts], selection).places] = True
+    codes = [axis.codes(table.column(axis.feature)) for axis in selection.axes]
+    pairs = list(deviations(codes, taken, snapshot.manifest.counts.selected, np.arange(table.num_rows)))
+    first = {f"share of objects {label}, %": 100 * after / taken.sum() for label, after in _after(snapshot, "objects")}
+    return first | {
+        "strata": sum(target > 0 for target, _ in pairs),
+        f"farthest from its target of {SMALL} rows or more, %": max(
+            100 * abs(got - target) / target for target, got in pairs if target >= SMALL
+        ),
+        "farthest from its target, rows": max(abs(got - target) for target, got in pairs),
+    }
+
+
+def _after(snapshot: Snapshot, feature: str) -> list[tuple[str, int]]:
+    return [(label, after) for label, (_, after) in snapshot.manifest.composition[feature].items()]
+
+
+def moved(name: str, old: Snapshot, new: Snapshot, added: Sequence[Part]) -> Figures:
+    """What became of the old choice."""
+    fresh = {part.identity for part in added}
+    of_new = np.array([Part.parse(path).identity in fresh for path in new.parts])
+    chosen = int(of_new[new.rows().column("part").to_numpy()].sum())
+    gone = difference(old, new).rows.removed
+    return {
+        f"{name}: new rows chosen": chosen,
+        f"{name}: old rows dropped": gone,
+        f"{name}: old rows dropped, %": 100 * gone / old.manifest.counts.selected,
+    }
+
+
+def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added: Sequence[Part]) -> Figures:
+    """A tenth more rows: count or share kept, strata kept or found anew, and at random."""
+    figures: Figures = {}
+    every = [*parts, *added]
+    share = old.manifest.counts.selected / old.manifest.counts.passed
+    kept = old.manifest.selection
+    anew = kept.model_copy(update={"axes": Selection(method="balanced").axes})
+    plain = Selection(count=kept.count, seed=kept.seed)
+    random = snapshots.create("random", parts, plain)
+    for name, before, selection in (
+        ("strata kept", old, kept),
+        ("strata anew", old, anew),
+        ("random", random, plain),
+    ):
+        of_share = selection.model_copy(update={"count": None, "share": share})
+        for amount, asked in (("same count", selection), ("same share", of_share)):
+            after = snapshots.create(f"{name} {amount}".replace(" ", "-"), every, asked)
+            figures |= moved(f"a tenth more, {name}, {amount}", before, after, added)
+    return figures
+
+
+def measure(folder: Path, rows: int, taken: int) -> Figures:
+    """All figures."""
+    store = Store(str(folder / "store"))
+    synthetic, snapshots = SyntheticParts(store, 1), Snapshots(store)
+    began = time.perf_counter()
+    parts, added = synthetic.write("old", rows), synthetic.write("new", rows // 10)
+    size = sum(store.find("parts").values()) / 2**20
+    print(f"{len(parts)} parts, {size:,.0f} MiB, written in {time.perf_counter() - began:.0f} s", flush=True)
+    old, figures = whole(snapshots, parts, Selection(method="balanced", count=taken))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures |= {"peak memory, MiB": peak} | balance(store, parts, old)
+    return figures | additions(snapshots, old, parts, added)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--taken", type=int, default=TAKEN)
+    parser.add_argument("--folder", type=Path, help="where to work instead of the system's temporary folder")
+    parser.add_argument("--json", type=Path, help="a file that gets the figures as JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="selection-", dir=options.folder) as folder:
+        figures = measure(Path(folder), options.rows, options.taken)
+    for name, value in figures.items():
+        print(f"| {name} | {value:,.{0 if value >= 100 or value == int(value) else 2}f} |")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
