@@ -45,6 +45,10 @@ class Squares:
         text = f"A {colour} square, number {number}."
         return RawSample(f"{number:04d}", buffer.getvalue(), ["Which colour?", colour] if self.asked else [text])
 
+    def missing(self) -> list[str]:
+        """Nothing ever is."""
+        return []
+
     def explain(self, number: int, reason: str) -> SampleError:
         """Never needed."""
         return SampleError(f"{number}: {reason}")
@@ -62,7 +66,8 @@ def tiny_mixture(captions: int = 20, questions: int = 10) -> Mixture:
 def make_start(folder: Path) -> Path:
     """A model of some thousands of parameters, and its processor."""
     shape = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 16}
-    tower = TimmWrapperConfig(architecture="resnet18", model_args=shape, hidden_size=16, do_pooling=False)
+    more: dict[str, Any] = {"hidden_size": 16}
+    tower = TimmWrapperConfig(architecture="resnet18", model_args=shape, do_pooling=False, **more)
     texts = [raw.turns[-1] for raw in Squares(20).read(range(20))]
     save_start(folder / "start", build_processor(texts, SIDE, vocabulary=300), tower, seed=0, width=32, layers=1)
     return folder / "start"
@@ -93,7 +98,7 @@ def main() -> None:
         if line["step"] == death:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    LossLog.append = append_and_die  # type: ignore[method-assign]
+    LossLog.append = append_and_die  # type: ignore[method-assign,assignment]
     train(tiny_config(folder, start, lora={"rank": 2, "alpha": 4, "dropout": 0.3}), tiny_mixture())
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import prepare_multimodal_messages
+from trl.data_utils import prepare_multimodal_messages
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
@@ -32,8 +32,8 @@ from strata.mixtures import Mixture
 from strata.parts import PartsOf
 from strata.selection import Selection
 from strata.settings import CHECKOUT
-from strata.snapshot_sources import Snapshot, snapshot_source
-from strata.snapshots import Snapshots
+from strata.snapshot_sources import snapshot_source
+from strata.snapshots import Snapshot, Snapshots
 from strata.store import Store
 from training import ablation_report
 from training.ablation_report import Row

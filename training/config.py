@@ -111,12 +111,16 @@ def load_config(path: Path) -> Config:
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_line(error)}") from None
     folder = path.resolve().parent
-    places = {name: (folder / getattr(config, name)).resolve() for name in ("mixture", "output")}
-    start = config.model.path
-    model = config.model.model_copy(
-        update={"path": str((folder / start).resolve()) if start.startswith(".") else start}
-    )
-    return config.model_copy(update={**places, "model": model})
+    paths = {name: getattr(config, name) for name in ("mixture", "output", "data")}
+    places = {name: (folder / path).resolve() for name, path in paths.items() if path is not None}
+    model = config.model.model_copy(update={"path": _from(folder, config.model.path)})
+    store = None if config.store is None else _from(folder, config.store)
+    return config.model_copy(update={**places, "model": model, "store": store})
+
+
+def _from(folder: Path, name: str) -> str:
+    """A name that may be a path: one that begins with a dot is taken from the folder on."""
+    return str((folder / name).resolve()) if name.startswith(".") else name
 
 
 def _first_line(error: ValidationError) -> str:

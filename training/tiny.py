@@ -92,10 +92,11 @@ def save_start(
     folder: Path, processor: LlavaProcessor, tower: TimmWrapperConfig | Path, seed: int, **shape: int
 ) -> None:
     """Write what a training starts from: model and processor. A path is a pre-trained tower's folder."""
-    trained = TimmWrapperModel.from_pretrained(tower) if isinstance(tower, Path) else None
-    config = tower if trained is None else trained.config
-    model = build_model(processor, config, seed, **shape)
-    if trained is not None:
+    if isinstance(tower, Path):
+        trained = TimmWrapperModel.from_pretrained(tower)
+        model = build_model(processor, trained.config, seed, **shape)
         model.model.vision_tower.load_state_dict(trained.state_dict())
+    else:
+        model = build_model(processor, tower, seed, **shape)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -10,10 +10,17 @@ import torch
 from datasets import IterableDataset
 from peft import LoraConfig
 from torch import nn
-from transformers import ProcessorMixin, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    PreTrainedModel,
+    ProcessorMixin,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback
-from trl import SFTConfig, SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
 from strata.mixtures import Mixture
 from strata.reader import Sample, SampleReader
@@ -47,13 +54,13 @@ def tasks_of(mixture: Mixture) -> list[str]:
     return sorted({share.task for share in mixture.shares})
 
 
-class StageTrainer(SFTTrainer):  # type: ignore[misc]
+class StageTrainer(SFTTrainer):
     """One stage over a mixture, all its tasks mixed.
 
     Raises ConfigError for a mixture with fewer samples than a batch, and for modules to freeze that there are not.
     """
 
-    def __init__(self, model: nn.Module, processor: ProcessorMixin, mixture: Mixture, config: Config) -> None:
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, mixture: Mixture, config: Config) -> None:
         arguments = arguments_of(config, mixture)
         self._config, self._mixture, self._tasks = config, mixture, tasks_of(mixture)
         self._seen_batches = 0
@@ -72,6 +79,7 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self._sums = torch.zeros(len(self._tasks), 2, dtype=torch.float64, device=arguments.device)
         # the loss per token is in the model's output, which SFTTrainer.compute_loss does not hand on
+        assert self.model is not None
         self.model.register_forward_hook(self._keep_outputs)
 
     def get_train_dataloader(self) -> Batches:  # type: ignore[override]
@@ -80,6 +88,7 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
         ranks = arguments.world_size
         batch_size = arguments.per_device_train_batch_size
         reader = SampleReader(self._mixture, arguments.seed, arguments.process_index, ranks, batch_size, drop_last=True)
+        assert isinstance(self.data_collator, DataCollatorForVisionLanguageModeling)
         collator = Collator(self.data_collator, self._tasks)
         return Batches(reader, batch_size, collator, arguments.dataloader_num_workers, self._seen_batches)
 
@@ -114,7 +123,7 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
         found = {task: pair for task, pair in zip(self._tasks, sums, strict=True) if pair[1]}
         tasks = {task: {"loss": loss / tokens, "tokens": int(tokens)} for task, (loss, tokens) in found.items()}
         total = sum(loss for loss, _ in found.values()) / max(1, sum(tokens for _, tokens in found.values()))
-        rate = self.lr_scheduler.get_last_lr()[0]
+        rate = self.optimizer.param_groups[0]["lr"] if self.optimizer else None
         step = self.state.global_step
         self.losses.append({"step": step, "loss": total, "learning_rate": rate, "tasks": tasks})
         if step % SHOWN_STEPS == 0 or step == self.state.max_steps:
@@ -125,14 +134,14 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
+            (self._config.output / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
 
 
 class _StepLog(TrainerCallback):
     def __init__(self, trainer: StageTrainer) -> None:
         self.trainer = trainer
 
-    def on_step_end(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.log_step()
 
 

@@ -13,6 +13,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,9 +44,8 @@ SAVE_STEPS, SHOW_STEPS = 100, 50
 def tower_config() -> TimmWrapperConfig:
     """A ResNet of 0.8 M parameters: 128×128 pixels to 8×8 cells of 160 values."""
     shape = {"layers": [1, 1, 2, 1], "channels": [24, 48, 96, WIDTH], "stem_width": 24, "output_stride": SIDE // GRID}
-    return TimmWrapperConfig(
-        architecture="resnet18", model_args=shape, hidden_size=WIDTH, initializer_range=0.02, do_pooling=False
-    )
+    more: dict[str, Any] = {"hidden_size": WIDTH}  # for FastVLM; a tower alone has no such setting
+    return TimmWrapperConfig(architecture="resnet18", model_args=shape, do_pooling=False, **more)
 
 
 class CellHead(nn.Module):
