@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
+from transformers import AutoImageProcessor, AutoModelForMaskGeneration, pipeline
 
 from models.base import Failure, Segment, SegmenterStage, WeightsMissing
 from models.segmenter import BACKENDS
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.profiles import StageSettings
 from tests import tiny_models
+from tests.tiny_models import make
 
 
 def _stage(backend: str = "classical", model: str = "builtin:classical", **parameters: object) -> SegmenterStage:
@@ -125,6 +128,82 @@ def test_sam_s_masks_fit_their_images(sam: Path) -> None:
         for segment in segments:
             assert segment.mask.shape == (image.height, image.width)
             assert 0 <= segment.score <= 1
+
+
+def _noise(folder: Path) -> None:
+    """SAM, whose masks and estimates are noise, as random weights give it."""
+    tiny_models.sam(folder)
+    model = AutoModelForMaskGeneration.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.5)
+    model.save_pretrained(folder)
+
+
+MAKERS = {"sam": tiny_models.sam, "sam2": tiny_models.sam2, "noise": _noise}
+SETTINGS: list[dict[str, object]] = [
+    {},
+    {"points_per_side": 5, "points_per_batch": 7},
+    {"points_per_side": 9, "nms_iou": 0.2, "pred_iou_thresh": 0.5},
+    {"points_per_side": 9, "nms_iou": 0.95, "stability_score_thresh": 0.97},
+    {"points_per_side": 9, "stability_score_thresh": 0.0, "nms_iou": 1.0},
+    {"points_per_side": 5, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
+]
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def blots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    return request.param, make(MAKERS[request.param], tmp_path_factory.mktemp(request.param))
+
+
+def _reference(folder: Path, image: Image.Image, **parameters: Any) -> list[tuple[np.ndarray[Any, Any], float]]:
+    """What transformers' mask-generation pipeline answers, largest first."""
+    generator = pipeline(
+        "mask-generation",
+        model=AutoModelForMaskGeneration.from_pretrained(folder, dtype=torch.float32).eval(),
+        image_processor=AutoImageProcessor.from_pretrained(folder),
+        device="cpu",
+    )
+    answer = generator(
+        image,
+        points_per_crop=parameters.get("points_per_side", 32),
+        points_per_batch=parameters.get("points_per_batch", 64),
+        pred_iou_thresh=parameters.get("pred_iou_thresh", 0.88),
+        stability_score_thresh=parameters.get("stability_score_thresh", 0.95),
+        crops_nms_thresh=parameters.get("nms_iou", 0.7),
+    )
+    masks = [np.asarray(mask, dtype=np.bool_) for mask in answer["masks"]]
+    found = list(zip(masks, answer["scores"].tolist(), strict=True))
+    return sorted(found, key=lambda entry: -int(entry[0].sum()))
+
+
+@pytest.mark.parametrize("parameters", SETTINGS, ids=str)
+def test_masks_are_those_of_the_library_s_pipeline(blots: tuple[str, Path], parameters: dict[str, Any]) -> None:
+    name, folder = blots
+    # the pipeline places the points of SAM 2 right in square images only
+    sizes = ((60, 60), (97, 97), (30, 30)) if name == "sam2" else ((90, 60), (40, 70), (64, 64))
+    images = [Image.new("RGB", size, "red") for size in sizes]
+    images[0].paste("white", (20, 10, 50, 40))
+    results = _stage("sam", f"local:{folder}", **parameters, max_masks=10_000, smallest=0.0).run(images)
+    for image, result in zip(images, results, strict=True):
+        expected, found = _reference(folder, image, **parameters), _found(result)
+        expected = [entry for entry in expected if entry[0].any()]
+        assert len(found) == len(expected)
+        assert expected
+        for segment in found:  # edges lie where logits are nil, which rounding decides
+            mask, score = min(expected, key=lambda entry: int((entry[0] ^ segment.mask).sum()))
+            assert (mask ^ segment.mask).mean() < 0.002
+            assert segment.score == pytest.approx(min(max(score, 0.0), 1.0), abs=1e-4)
+
+
+def test_the_points_of_sam_2_reach_the_far_end_of_an_oblong_image(tmp_path: Path) -> None:
+    folder = make(tiny_models.sam2, tmp_path)
+    (result,) = _stage("sam", f"local:{folder}", points_per_side=8, max_masks=1000, smallest=0.0).run(
+        [Image.new("RGB", (120, 40), "red")]
+    )
+    centres = [(segment.box[1] + segment.box[3]) / 2 for segment in _found(result)]
+    assert max(centres) > 30  # a grid placed as SAM's would end at a third of the height
 
 
 def test_sam_without_a_good_mask_gives_none(sam: Path) -> None:

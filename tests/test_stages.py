@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage, StageUnavailable
+from models.base import (
+    GROW_AFTER,
+    CaptionRequest,
+    Detection,
+    Failure,
+    Pair,
+    ReadLine,
+    Segment,
+    Stage,
+    StageUnavailable,
+)
 from models.boxes import iou
 from models.evidence_filter import keep
 from models.pipeline import VisionPipeline, crop_segment, encode_mask
@@ -60,6 +73,88 @@ def test_an_unavailable_stage_is_no_images_fault() -> None:
         FakeDoubler(SETTINGS).run([1, 99])
 
 
+class FakeMemory(Stage[int, int]):
+    """Doubles numbers where memory holds them: so many at once, and 9999 not even alone."""
+
+    name: ClassVar[str] = "memory"
+
+    def __init__(self, settings: StageSettings, held: int) -> None:
+        super().__init__(settings)
+        self.held, self.sizes = held, list[int]()
+
+    def load(self) -> None:
+        pass
+
+    def compute(self, batch: Sequence[int]) -> list[int]:
+        self.sizes.append(len(batch))
+        if len(batch) > self.held or 9999 in batch:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [2 * number for number in batch]
+
+
+LARGE = SETTINGS.model_copy(update={"batch_size": 16})
+
+
+def test_what_memory_does_not_hold_is_halved_and_the_size_remembered() -> None:
+    stage = FakeMemory(LARGE, held=5)
+    assert stage.run(list(range(20))) == [2 * i for i in range(20)]
+    assert stage.sizes == [16, 8, 4, 4, 4, 4, 4]
+    stage.sizes.clear()
+    assert stage.run(list(range(6))) == [2 * i for i in range(6)]
+    assert stage.sizes == [4, 2]
+
+
+def test_the_batch_grows_again_when_memory_is_free_for_long() -> None:
+    stage = FakeMemory(LARGE, held=5)
+    stage.run(list(range(16)))
+    stage.held = 16
+    stage.sizes.clear()
+    many = 4 * GROW_AFTER + 8 * GROW_AFTER + 40
+    assert stage.run(list(range(many))) == [2 * i for i in range(many)]
+    assert stage.sizes == [4] * (GROW_AFTER - 4) + [8] * GROW_AFTER + [16] * 3 + [8]
+    assert FakeMemory(LARGE, held=16).run(list(range(64))) == [2 * i for i in range(64)]
+
+
+def test_an_item_that_memory_does_not_hold_alone_fails_alone() -> None:
+    answers = FakeMemory(LARGE, held=16).run([1, 2, 9999, 4, 5])
+    assert answers[:2] == [2, 4] and answers[3:] == [8, 10]
+    assert answers[2] == Failure("memory", "OutOfMemoryError", "CUDA out of memory")
+
+
+class FakePreparer(Stage[int, int]):
+    """Adds one ahead of doubling; 13 cannot be prepared. A batch is computed only once the next one is prepared."""
+
+    name: ClassVar[str] = "preparer"
+
+    def load(self) -> None:
+        pass
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.prepared: dict[int, threading.Event] = {first: threading.Event() for first in range(0, 12, 4)}
+
+    def prepare(self, batch: Sequence[int]) -> list[int]:
+        if batch[0] in self.prepared:
+            self.prepared[batch[0]].set()
+        if 13 in batch:
+            raise ValueError("unlucky")
+        return [number + 1 for number in batch]
+
+    def compute(self, batch: Sequence[int]) -> list[int]:
+        following = self.prepared.get(batch[0] + 3)
+        assert following is None or following.wait(10), "the next batch was not prepared meanwhile"
+        return [2 * number for number in batch]
+
+
+def test_the_next_batch_is_prepared_while_one_is_computed() -> None:
+    assert FakePreparer(SETTINGS).run(list(range(12))) == [2 * (i + 1) for i in range(12)]
+
+
+def test_an_item_that_cannot_be_prepared_fails_alone() -> None:
+    answers = FakePreparer(SETTINGS).run([20, 13, 21, 22, 23])
+    assert answers == [42, Failure("preparer", "ValueError", "unlucky"), 44, 46, 48]
+
+
 def colour_of(image: Image.Image) -> Colour:
     """The most frequent colour that is not white."""
     pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
@@ -104,7 +199,7 @@ class FakeDetector(Stage[Image.Image, list[Detection]]):
 
 
 class FakeSegmenter(Stage[Image.Image, list[Segment]]):
-    """One mask of the upper left quarter."""
+    """A mask for every ten pixels of width, the upper half of them."""
 
     name: ClassVar[str] = "segmenter"
 
@@ -114,14 +209,16 @@ class FakeSegmenter(Stage[Image.Image, list[Segment]]):
     def compute(self, batch: Sequence[Image.Image]) -> list[list[Segment]]:
         found = []
         for image in batch:
-            mask = np.zeros((image.height, image.width), np.bool_)
-            mask[: image.height // 2, : image.width // 2] = True
-            found.append([Segment(mask, (0, 0, image.width // 2, image.height // 2), 0.8)])
+            found.append(list[Segment]())
+            for left in range(0, image.width // 10 * 10, 10):
+                mask = np.zeros((image.height, image.width), np.bool_)
+                mask[: image.height // 2, left : left + 10] = True
+                found[-1].append(Segment(mask, (left, 0, left + 10, image.height // 2), 0.8))
         return found
 
 
 class FakeOcr(Stage[Image.Image, list[ReadLine]]):
-    """Reads the width."""
+    """Reads the width; images of 66 and of 77 pixels break it."""
 
     name: ClassVar[str] = "ocr"
 
@@ -129,6 +226,8 @@ class FakeOcr(Stage[Image.Image, list[ReadLine]]):
         pass
 
     def compute(self, batch: Sequence[Image.Image]) -> list[list[ReadLine]]:
+        if any(image.width in (66, 77) for image in batch):
+            raise RuntimeError("nothing to read")
         return [[ReadLine(str(image.width), 0.9, (0, 0, 5, 5))] for image in batch]
 
 
@@ -144,39 +243,79 @@ class FakeMatcher(Stage[Pair, float]):
         return [float(str(colour_of(pair.crop)) in pair.phrase) for pair in batch]
 
 
-@pytest.fixture
-def pipeline() -> VisionPipeline:
+def pipeline_of(settings: StageSettings) -> VisionPipeline:
     pipeline = VisionPipeline.__new__(VisionPipeline)
     pipeline.evidence = EvidenceSettings()
     stages = (FakeCaptioner, FakeDetector, FakeSegmenter, FakeOcr, FakeMatcher)
-    pipeline.stages = {stage.name: stage(SETTINGS) for stage in stages}
+    pipeline.stages = {stage.name: stage(settings) for stage in stages}
     return pipeline
+
+
+@pytest.fixture
+def pipeline() -> VisionPipeline:
+    return pipeline_of(SETTINGS)
 
 
 def record(key: str) -> Record:
     return Record(key=key, image=ImageReference(uri="a.tar", size=1))
 
 
-def test_crops_and_phrases_never_change_places(pipeline: VisionPipeline) -> None:
-    colours = [(i * 40 % 256, i * 70 % 256, 10) for i in range(9)]
-    images = [Image.new("RGB", (10 + 10 * (i % 4), 20), colour) for i, colour in enumerate(colours)]
-    answers = pipeline.run([(record(str(i)), image) for i, image in enumerate(images)])
-    for i, answer in enumerate(answers):
-        assert answer.key == str(i) and answer.status is Status.SUCCEEDED
-        assert answer.caption == Caption(text=f"scene {colours[i]}", match=1.0)
-        assert answer.regions is not None and len(answer.regions) == images[i].width // 10
-        assert all(region.phrase == str(colours[i]) and region.match == 1.0 for region in answer.regions)
-        assert answer.objects is not None and answer.objects[0].phrase == f"crop {colours[i]}"
-        assert answer.text is not None and answer.text[0].text == str(images[i].width)
+def striped(number: int) -> tuple[Image.Image, list[Colour]]:
+    """An image of one to four stripes ten pixels wide, and their colours, which no other image has."""
+    colours = [(number * 20 % 250, 60 * stripe + 10, number * 20 // 250) for stripe in range(1 + number % 4)]
+    image = Image.new("RGB", (10 * len(colours), 20))
+    for stripe, colour in enumerate(colours):
+        image.paste(colour, (10 * stripe, 0, 10 * stripe + 10, 20))
+    return image, colours
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("micro_batch", [1, 5, 23])
+def test_crops_and_phrases_never_change_places(batch_size: int, micro_batch: int) -> None:
+    pipeline = pipeline_of(SETTINGS.model_copy(update={"batch_size": batch_size}))
+    numbers = list(range(23))
+    random.Random(batch_size * micro_batch).shuffle(numbers)
+    answers = []
+    for start in range(0, len(numbers), micro_batch):
+        some = numbers[start : start + micro_batch]
+        answers += pipeline.run([(record(str(number)), striped(number)[0]) for number in some])
+    for number, answer in zip(numbers, answers, strict=True):
+        image, colours = striped(number)
+        assert answer.key == str(number) and answer.status is Status.SUCCEEDED
+        assert answer.caption == Caption(text=f"scene {colour_of(image)}", match=1.0)
+        assert [region.phrase for region in answer.regions or ()] == [str(colour) for colour in colours]
+        assert [thing.phrase for thing in answer.objects or ()] == [f"crop {colour}" for colour in colours]
+        assert [thing.box[0] for thing in answer.objects or ()] == [10 * stripe for stripe in range(len(colours))]
+        assert all(entry.match == 1.0 for entry in (*(answer.regions or ()), *(answer.objects or ())))
+        assert answer.text is not None and answer.text[0].text == str(image.width)
         assert set(answer.seconds) == {"captioner", "detector", "segmenter", "ocr", "matcher"}
 
 
 def test_an_image_that_fails_a_stage_is_a_failed_row(pipeline: VisionPipeline) -> None:
-    images = [Image.new("RGB", (width, 20), RED) for width in (30, 66, 40)]
+    images = [Image.new("RGB", (width, 20), RED) for width in (30, 66, 40, 77)]
     answers = pipeline.run([(record(str(i)), image) for i, image in enumerate(images)])
-    assert [answer.status for answer in answers] == ["succeeded", "failed", "succeeded"]
-    assert answers[1].failure is not None and answers[1].failure.stage == "detector"
+    assert [answer.status for answer in answers] == ["succeeded", "failed", "succeeded", "failed"]
+    # of two stages that fail, the one on the way to the record is told, whichever was faster
+    assert [answer.failure and answer.failure.stage for answer in answers] == [None, "detector", None, "ocr"]
     assert answers[2].regions is not None and len(answers[2].regions) == 4
+
+
+def test_ocr_reads_beside_the_other_stages(pipeline: VisionPipeline) -> None:
+    matched = threading.Event()
+
+    class LastOcr(FakeOcr):
+        def compute(self, batch: Sequence[Image.Image]) -> list[list[ReadLine]]:
+            assert matched.wait(10), "the matcher waits for ocr"
+            return super().compute(batch)
+
+    class SayingMatcher(FakeMatcher):
+        def compute(self, batch: Sequence[Pair]) -> list[float]:
+            matched.set()
+            return super().compute(batch)
+
+    pipeline.stages |= {"ocr": LastOcr(SETTINGS), "matcher": SayingMatcher(SETTINGS)}
+    (answer,) = pipeline.run([(record("0"), Image.new("RGB", (30, 20), RED))])
+    assert answer.status is Status.SUCCEEDED and answer.text
 
 
 def test_no_images_is_no_call(pipeline: VisionPipeline) -> None:
@@ -190,6 +329,8 @@ def test_a_masked_crop_is_white_outside() -> None:
     crop = crop_segment(image, Segment(mask, (4, 4, 11, 11), 1.0))
     assert crop.size == (7, 7)
     assert crop.getpixel((0, 0)) == (255, 255, 255) and crop.getpixel((3, 3)) == BLUE
+    beyond = crop_segment(image, Segment(mask, (4, 4, 25, 25), 1.0))
+    assert beyond.size == (16, 16) and beyond.getpixel((15, 15)) == (255, 255, 255)
 
 
 def test_masks_are_coco_run_lengths() -> None:

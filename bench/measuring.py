@@ -1,0 +1,197 @@
+"""One process of `bench.models`: its models, and the ways it runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.architectures import SCALES, write_architectures
+from bench.bare import Bare, bare, finish
+from bench.models import WARM_UP, Answer, Options
+from bench.original import Original
+from bench.random_models import random_paper, random_weights
+from models.base import CaptionRequest, Pair
+from models.pipeline import VisionPipeline, crop_box, crop_segment
+from strata.images import decode
+from strata.profiles import Profile, load_profile
+from strata.records import ImageReference, Record, Status
+from strata.settings import Settings
+from workers.runner import DECODE_THREADS, DECODE_TOGETHER
+
+Decoded = tuple[Record, Any]
+
+
+class Measuring:
+    """The ways of one process over its share of the files. folder: for what they write."""
+
+    def __init__(self, options: Options, files: Sequence[Path], folder: Path, barrier: Any) -> None:
+        self.options, self.files, self.folder, self.barrier = options, files, folder, barrier
+        self.max_pixels = Settings().max_pixels
+        folder.mkdir(parents=True)
+
+    def run(self, ways: Sequence[str]) -> Answer:
+        """Raises SystemExit if there is no GPU but one was asked for."""
+        if self.options.device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("no GPU here; --device cpu measures on the CPU")
+        self._load()
+        self.answer = Answer(len(self.files), on_gpu=self.options.device == "cuda")
+        for way in ways:
+            getattr(self, way)()
+        return self.answer
+
+    def _load(self) -> None:
+        profile = load_profile(self.options.profile, Settings().profiles_dir)
+        with random_weights() if self.options.architectures else nullcontext():
+            if self.options.architectures:
+                scale = SCALES[self.options.scale]
+                folders = write_architectures(scale, self.folder / "architectures")
+                profile = random_paper(profile, folders)
+            self.pipeline = VisionPipeline(profile)
+            self.pipeline.load()
+        self.profile: Profile = profile
+        self.micro_batch = self.options.micro_batch or profile.micro_batch
+
+    @contextmanager
+    def _begun_together(self) -> Iterator[None]:
+        finish()
+        self.barrier.wait()
+        yield
+        finish()
+
+    # (a)
+
+    def original(self) -> None:
+        """The original's way, after a few images to warm up."""
+        for files in (self.files[:WARM_UP], self.files):
+            way = Original(self.pipeline.stages, self.profile.evidence, files, self.folder, self.max_pixels)
+            started = time.perf_counter()
+            way.run()
+            finish()
+            self.answer.original, self.answer.passes = time.perf_counter() - started, way.seconds
+
+    # (b)
+
+    def ours(self) -> None:
+        """Our way, after one micro-batch to warm up."""
+        self._ours(self.files[: self.micro_batch])
+        with self._begun_together(), Busy(self.answer) if self.answer.on_gpu else nullcontext():
+            started = time.perf_counter()
+            records = self._ours(self.files)
+            finish()
+            self.answer.ours = time.perf_counter() - started
+        stages: dict[str, float] = defaultdict(float)
+        for record in records:
+            for stage, seconds in record.seconds.items():
+                stages[stage] += seconds
+        self.answer.stages = dict(stages)
+        if self.answer.on_gpu:
+            self.answer.busy |= kernel_share(lambda: self._ours(self.files[: self.micro_batch]))
+
+    def _ours(self, files: Sequence[Path]) -> list[Record]:
+        """The records of the files. Raises RuntimeError if one failed: then there was less to compute."""
+        batches = [files[start : start + self.micro_batch] for start in range(0, len(files), self.micro_batch)]
+        records: list[Record] = []
+        with ThreadPoolExecutor(DECODE_THREADS) as pool, (self.folder / "ours.jsonl").open("w") as sink:
+            coming: list[Any] = []
+            for following in [*batches, []]:
+                ready, coming = coming, [pool.submit(self._decode, some) for some in _handfuls(following)]
+                if ready:
+                    done = self.pipeline.run([item for future in ready for item in future.result()])
+                    sink.writelines(record.model_dump_json() + "\n" for record in done)
+                    records += done
+        failures = [record.failure for record in records if record.status is not Status.SUCCEEDED]
+        if failures:
+            raise RuntimeError(f"{len(failures)} of {len(records)} images failed, first {failures[0]}")
+        return records
+
+    def _decode(self, files: Sequence[Path]) -> list[Decoded]:
+        decoded = []
+        for file in files:
+            data = file.read_bytes()
+            image = decode(data, self.max_pixels)
+            reference = ImageReference(uri=str(file), size=len(data))
+            decoded.append((Record(key=file.stem, image=reference, width=image.width, height=image.height), image))
+        return decoded
+
+    # (c)
+
+    def bare(self) -> None:
+        """The bare forward passes on the items that ours had."""
+        items = self._items()
+        with self._begun_together():
+            alone: dict[str, Bare] = {}
+            for name, some in items.items():
+                stage = self.pipeline.stages[name.partition(" ")[0]]
+                alone[name] = bare(stage, some)
+        self.answer.bare = {name: (found.seconds, found.batch_size) for name, found in alone.items()}
+        self.answer.items = {name: found.items for name, found in alone.items()}
+
+    def _items(self) -> dict[str, list[Any]]:
+        """What each stage is asked about all images."""
+        images = [image for _, image in self._decode(self.files)]
+        stages = self.pipeline.stages
+        regions, segments = stages["detector"].run(images), stages["segmenter"].run(images)
+        crops = [crop_segment(image, own) for image, some in zip(images, segments, strict=True) for own in some]
+        scenes = [CaptionRequest(image) for image in images]
+        objects = [CaptionRequest(crop, "crop") for crop in crops]
+        pairs = [Pair(crop, phrase) for crop, phrase in zip(crops, stages["captioner"].run(objects), strict=True)]
+        pairs += [Pair(image, text) for image, text in zip(images, stages["captioner"].run(scenes), strict=True)]
+        for image, some in zip(images, regions, strict=True):
+            pairs += [Pair(crop_box(image, found.box), found.phrase) for found in some]
+        return {
+            "captioner of scenes": scenes,
+            "captioner of crops": objects,
+            "detector": images,
+            "segmenter": images,
+            "ocr": images,
+            "matcher": pairs,
+        }
+
+
+class Busy:
+    """The share of samples, five a second, in which nvidia-smi says that a kernel ran, while the block runs."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    def __enter__(self) -> None:
+        command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def __exit__(self, *unused: object) -> None:
+        self._process.terminate()
+        told = [int(line) for line in self._process.communicate()[0].split() if line.isdigit()]
+        self.answer.busy["GPU busy by nvidia-smi, percent"] = sum(told) / max(1, len(told))
+        self.answer.busy["GPU memory at most, GiB"] = torch.cuda.max_memory_allocated() / 2**30
+
+
+def kernel_share(act: Any) -> dict[str, float]:
+    """The share of the time in which at least one kernel or copy ran on the GPU, by torch's profiler, in percent.
+
+    The profiler itself slows what launches kernels: the true share is higher.
+    """
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    finish()
+    started = time.perf_counter()
+    with torch.profiler.profile(activities=activities) as profiler:
+        act()
+        finish()
+        elapsed = time.perf_counter() - started
+    spans = sorted((e.time_range.start, e.time_range.end) for e in profiler.events() if "CUDA" in str(e.device_type))
+    busy, last = 0.0, 0.0
+    for start, end in spans:
+        busy += max(0.0, end - max(start, last))
+        last = max(last, end)
+    return {"GPU busy by kernels, one micro-batch under the profiler, percent": 100 * busy / 1e6 / elapsed}
+
+
+def _handfuls(files: Sequence[Path]) -> list[Sequence[Path]]:
+    return [files[start : start + DECODE_TOGETHER] for start in range(0, len(files), DECODE_TOGETHER)]
