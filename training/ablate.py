@@ -117,7 +117,8 @@ class Ablation:
             shutil.rmtree(temporary, ignore_errors=True)
             processor = build_processor(texts, vision_tower.SIDE)
             save_start(temporary, processor, self.plan.work / "tower", seed, width=128)
-            align(temporary, self.plan.align_steps, seed)
+            if self.plan.align_steps:
+                align(temporary, self.plan.align_steps, seed)
             temporary.rename(folder)
         return folder
 

@@ -107,5 +107,6 @@ How good the labels themselves are, counted on the training scenes in the same w
 The start: FastVLM's class with a small ResNet, and a small Qwen2 with random weights. The ResNet was pre-trained for
 {tower_steps} steps of 16 fresh scenes on what each of 8×8 cells shows (class, colour, box, sign word), as real towers
 come with what image-text pairs taught them, and stays frozen: all arms see equally well, and differ in what their
-texts teach them to say.
+texts teach them to say. The projector between the two was aligned with the words for {align_steps} steps
+(`training/alignment.py`; 0: it is random).
 """
