@@ -40,6 +40,7 @@ class Scale:
     bart: dict[str, int]
     sam: dict[str, Any]
     sam_side: int
+    points_per_side: int
     florence_side: int
     vocabulary: tuple[int, int, int]  # OPT, BERT, Florence-2
 
@@ -78,6 +79,7 @@ FULL = Scale(
         "global_attn_indexes": [7, 15, 23, 31],
     },
     sam_side=1024,
+    points_per_side=32,
     florence_side=768,
     vocabulary=(50304, 30523, 51289),
 )
@@ -115,6 +117,7 @@ TINY = Scale(
         "global_attn_indexes": [1],
     },
     sam_side=256,
+    points_per_side=8,
     florence_side=128,
     vocabulary=(1024, 40, 2048),
 )
@@ -202,7 +205,7 @@ def _detector(scale: Scale, folder: Path) -> None:
         image_token_id=plain.image_token_id,
     )
     config.save_pretrained(folder)
-    rules = {"pure_text": {}, "description_with_bboxes": {}}
+    rules: dict[str, dict[str, str]] = {"pure_text": {}, "description_with_bboxes": {}}
     Florence2Processor(plain.image_processor, plain.tokenizer, post_processor_config=rules).save_pretrained(folder)
 
 

@@ -18,7 +18,7 @@ from bench.bare import Bare, bare, finish
 from bench.models import WARM_UP, Answer, Options
 from bench.original import Original
 from bench.random_models import random_paper, random_weights
-from models.base import CaptionRequest, Pair
+from models.base import CaptionRequest, Failure, Pair, Stage
 from models.pipeline import VisionPipeline, crop_box, crop_segment
 from strata.images import decode
 from strata.profiles import Profile, load_profile
@@ -53,7 +53,7 @@ class Measuring:
             if self.options.architectures:
                 scale = SCALES[self.options.scale]
                 folders = write_architectures(scale, self.folder / "architectures")
-                profile = random_paper(profile, folders)
+                profile = random_paper(profile, folders, scale.points_per_side)
             self.pipeline = VisionPipeline(profile)
             self.pipeline.load()
         self.profile: Profile = profile
@@ -138,12 +138,12 @@ class Measuring:
         """What each stage is asked about all images."""
         images = [image for _, image in self._decode(self.files)]
         stages = self.pipeline.stages
-        regions, segments = stages["detector"].run(images), stages["segmenter"].run(images)
+        regions, segments = all_of(stages["detector"], images), all_of(stages["segmenter"], images)
         crops = [crop_segment(image, own) for image, some in zip(images, segments, strict=True) for own in some]
         scenes = [CaptionRequest(image) for image in images]
         objects = [CaptionRequest(crop, "crop") for crop in crops]
-        pairs = [Pair(crop, phrase) for crop, phrase in zip(crops, stages["captioner"].run(objects), strict=True)]
-        pairs += [Pair(image, text) for image, text in zip(images, stages["captioner"].run(scenes), strict=True)]
+        pairs = [Pair(crop, phrase) for crop, phrase in zip(crops, all_of(stages["captioner"], objects), strict=True)]
+        pairs += [Pair(image, text) for image, text in zip(images, all_of(stages["captioner"], scenes), strict=True)]
         for image, some in zip(images, regions, strict=True):
             pairs += [Pair(crop_box(image, found.box), found.phrase) for found in some]
         return {
@@ -154,6 +154,15 @@ class Measuring:
             "ocr": images,
             "matcher": pairs,
         }
+
+
+def all_of(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
+    """The stage's answers. Raises RuntimeError if it failed on an item: then there was less to compute."""
+    answers = stage.run(items)
+    failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
+    if failure is not None:
+        raise RuntimeError(f"a stage failed: {failure}")
+    return answers
 
 
 class Busy:

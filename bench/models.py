@@ -21,6 +21,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import queue
 import tarfile
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -123,7 +124,7 @@ def _next(results: Any, children: list[Any]) -> Answer:
     while True:
         try:
             answer: Answer = results.get(timeout=1.0)
-        except multiprocessing.queues.Empty:
+        except queue.Empty:
             if any(process.exitcode not in (None, 0) for process in children):
                 for process in children:
                     process.terminate()

@@ -72,12 +72,16 @@ def _fixed_region(place: int, size: tuple[int, int]) -> Detection:
     return Detection((left, top, left + 0.3 * width, top + 0.4 * height), "a red car with the dog", 0.9)
 
 
-def random_paper(profile: Profile, folders: dict[str, Path]) -> Profile:
+def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: int) -> Profile:
     """The profile with its vision models from the folders, and lengths and thresholds that random weights need."""
     changed: dict[str, dict[str, Any]] = {
         "captioner": LENGTHS,
         "detector": {"max_new_tokens": REGION_TOKENS},
-        "segmenter": {"pred_iou_thresh": 1 - PASSING, "stability_score_thresh": 0.5},
+        "segmenter": {
+            "pred_iou_thresh": 1 - PASSING,
+            "stability_score_thresh": 0.5,
+            "points_per_side": points_per_side,
+        },
         "matcher": {},
     }
     stages: dict[str, StageSettings] = dict(profile.stages)
