@@ -24,8 +24,7 @@ from models.ocr import RapidOcr
 from models.qwen_vl import QwenVLCaptioner
 from models.segmenter import ClassicalSegmenter, SamSegmenter
 
-SIZES = (8, 16, 32, 64, 128)  # batches tried
-TRIED_ON = 128  # items
+SIZES = (8, 16, 32, 64, 128, 256)  # batches tried, one of each
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ class Bare:
 def calls_of(stage: Any) -> list[tuple[Any, str]]:
     """The calls in which a stage's models compute, as (object, name of its method). Raises KeyError for a new stage."""
     if isinstance(stage, RapidOcr):
-        engine = stage._engine
-        networks = [engine.text_det, engine.text_cls, engine.text_rec]
+        networks: list[Any] = [network for e in stage._engines for network in (e.text_det, e.text_cls, e.text_rec)]
         return [(network.session.session, "run") for network in networks if network is not None]
     if isinstance(stage, ClassicalSegmenter):
         return [(stage, "compute")]  # no weights: the algorithm is the model
@@ -60,10 +58,19 @@ def calls_of(stage: Any) -> list[tuple[Any, str]]:
 
 
 class Clock:
-    """The seconds spent in some calls while the block runs; a GPU's work is waited for."""
+    """The seconds spent in some calls while the block runs; a GPU's work is waited for.
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    threads: that share the calls.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self.spent: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """As if every thread had had as much to do."""
+        return sum(self.spent) / self.threads
 
     @contextmanager
     def around(self, calls: Sequence[tuple[Any, str]]) -> Iterator[None]:
@@ -81,7 +88,7 @@ class Clock:
             started = time.perf_counter()
             answer = call(*arguments, **named)
             finish()
-            self.seconds += time.perf_counter() - started
+            self.spent.append(time.perf_counter() - started)
             return answer
 
         return timed
@@ -94,22 +101,25 @@ def finish() -> None:
 
 
 def bare(stage: Stage[Any, Any], items: Sequence[Any]) -> Bare:
-    """The stage's models on all items at the fastest batch size."""
-    some = items[:TRIED_ON]
-    sizes = [size for size in SIZES if size // 2 < len(some)] or [SIZES[0]]
-    tried = {}
+    """The stage's models on all items at the fastest batch size: the one after which a larger is slower an item."""
+    sizes = [size for size in SIZES if size // 2 < len(items)] or [SIZES[0]]
+    _seconds(stage, items[: sizes[0]], sizes[0])  # to warm up
+    best, fastest = sizes[0], float("inf")
     for size in sizes:
+        some = items[:size]
         try:
-            tried[size] = _seconds(stage, some, size)
+            an_item = _seconds(stage, some, size) / len(some)
         except torch.OutOfMemoryError:
             break
-    best = min(tried, key=lambda size: tried[size])
+        if an_item > fastest:
+            break
+        best, fastest = size, an_item
     return Bare(_seconds(stage, items, best), best, len(items))
 
 
 def _seconds(stage: Stage[Any, Any], items: Sequence[Any], size: int) -> float:
     prepared = [stage.prepare(items[start : start + size]) for start in range(0, len(items), size)]
-    clock = Clock()
+    clock = Clock(len(stage._engines) if isinstance(stage, RapidOcr) else 1)
     with clock.around(calls_of(stage)):
         for batch in prepared:
             stage.compute(batch)

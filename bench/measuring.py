@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ import torch
 
 from bench.architectures import SCALES, write_architectures
 from bench.bare import Bare, bare, finish
-from bench.models import WARM_UP, Answer, Options
+from bench.models import WARM_UP, WARM_UP_OURS, Answer, Options
 from bench.original import Original
 from bench.random_models import random_paper, random_weights
 from models.base import CaptionRequest, Failure, Pair, Stage
@@ -41,10 +42,13 @@ class Measuring:
         """Raises SystemExit if there is no GPU but one was asked for."""
         if self.options.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("no GPU here; --device cpu measures on the CPU")
+        started = time.perf_counter()
         self._load()
         self.answer = Answer(len(self.files), on_gpu=self.options.device == "cuda")
-        for way in ways:
-            getattr(self, way)()
+        for step in ("loaded", *ways):
+            if step != "loaded":
+                getattr(self, step)()
+            print(f"{time.perf_counter() - started:6.1f} s: {step}", file=sys.stderr, flush=True)
         return self.answer
 
     def _load(self) -> None:
@@ -70,7 +74,7 @@ class Measuring:
 
     def original(self) -> None:
         """The original's way, after a few images to warm up."""
-        for files in (self.files[:WARM_UP], self.files):
+        for files in (self.files[:WARM_UP], self.files[: self.options.original_images]):
             way = Original(self.pipeline.stages, self.profile.evidence, files, self.folder, self.max_pixels)
             started = time.perf_counter()
             way.run()
@@ -80,8 +84,8 @@ class Measuring:
     # (b)
 
     def ours(self) -> None:
-        """Our way, after one micro-batch to warm up."""
-        self._ours(self.files[: self.micro_batch])
+        """Our way, after some images to warm up."""
+        self._ours(self.files[: min(self.micro_batch, WARM_UP_OURS)])
         with self._begun_together(), Busy(self.answer) if self.answer.on_gpu else nullcontext():
             started = time.perf_counter()
             records = self._ours(self.files)
@@ -92,8 +96,6 @@ class Measuring:
             for stage, seconds in record.seconds.items():
                 stages[stage] += seconds
         self.answer.stages = dict(stages)
-        if self.answer.on_gpu:
-            self.answer.busy |= kernel_share(lambda: self._ours(self.files[: self.micro_batch]))
 
     def _ours(self, files: Sequence[Path]) -> list[Record]:
         """The records of the files. Raises RuntimeError if one failed: then there was less to compute."""
@@ -166,40 +168,37 @@ def all_of(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
 
 
 class Busy:
-    """The share of samples, five a second, in which nvidia-smi says that a kernel ran, while the block runs."""
+    """The share of the time in which the GPU computed, while the block runs, as nvidia-smi says it every second.
+
+    Its performance monitor's "graphics engine active", which Hopper and later have; else the share of its samples
+    in which a kernel ran.
+    """
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
 
     def __enter__(self) -> None:
-        command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(MONITOR, stdout=subprocess.PIPE, text=True)
 
     def __exit__(self, *unused: object) -> None:
         self._process.terminate()
-        told = [int(line) for line in self._process.communicate()[0].split() if line.isdigit()]
-        self.answer.busy["GPU busy by nvidia-smi, percent"] = sum(told) / max(1, len(told))
-        self.answer.busy["GPU memory at most, GiB"] = torch.cuda.max_memory_allocated() / 2**30
+        told = busy(self._process.communicate()[0].splitlines())
+        self.answer.busy = told | {"GPU memory at most, GiB": torch.cuda.max_memory_allocated() / 2**30}
 
 
-def kernel_share(act: Any) -> dict[str, float]:
-    """The share of the time in which at least one kernel or copy ran on the GPU, by torch's profiler, in percent.
+MONITOR = ["nvidia-smi", "dmon", "--gpm-metrics=1", "-o", "T"]
 
-    The profiler itself slows what launches kernels: the true share is higher.
-    """
-    activities = [torch.profiler.ProfilerActivity.CUDA]
-    finish()
-    started = time.perf_counter()
-    with torch.profiler.profile(activities=activities) as profiler:
-        act()
-        finish()
-        elapsed = time.perf_counter() - started
-    spans = sorted((e.time_range.start, e.time_range.end) for e in profiler.events() if "CUDA" in str(e.device_type))
-    busy, last = 0.0, 0.0
-    for start, end in spans:
-        busy += max(0.0, end - max(start, last))
-        last = max(last, end)
-    return {"GPU busy by kernels, one micro-batch under the profiler, percent": 100 * busy / 1e6 / elapsed}
+
+def busy(lines: Sequence[str]) -> dict[str, float]:
+    """The mean in percent of what MONITOR prints: a line of names, one of units, and a line for each second."""
+    names = next((line.replace("#", " ").split() for line in lines if line.startswith("#")), [])
+    rows = [dict(zip(names, line.split(), strict=False)) for line in lines if line and not line.startswith("#")]
+    for name in ("gract", "sm"):
+        values = [float(row[name]) for row in rows if row.get(name, "-") != "-"]
+        values = [value for value in values if value <= 100]  # seen: a first value above a billion
+        if values:
+            return {f"GPU busy, percent, nvidia-smi's {name}": sum(values) / len(values)}
+    return {}
 
 
 def _handfuls(files: Sequence[Path]) -> list[Sequence[Path]]:

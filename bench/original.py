@@ -12,8 +12,8 @@ Each script is a pass over all images of its own, opens the image files again, a
 7. what the others wrote, merged by the thresholds.
 
 Where the original would be slower than this, it is spared: models are loaded once and that is not counted, they have
-our precision and attention (its SAM was in float32), nothing asks the matcher about the whole image's caption, and the
-text pass calls the angle classifier only where the profile does.
+our precision, attention and compiled parts (its SAM was in float32), nothing asks the matcher about the whole image's
+caption, and the text pass calls the angle classifier only where the profile does.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from transformers import pipeline
 
 from models.base import CaptionRequest, Detection, Pair, Segment, Stage
 from models.boxes import iou
+from models.devices import cpu_threads
+from models.ocr import RapidOcr
 from models.segmenter import SamSegmenter
 from strata.images import decode
 from strata.profiles import EvidenceSettings
 from strata.records import Box
 
 CAPTIONS_A_CALL = 2
+POINTS_A_CALL = 64  # segment_anything's default, which M/amg.py leaves
 Stages = dict[str, Stage[Any, Any]]
 Notes = list[Any]  # what a pass writes, an entry an image
 
@@ -47,7 +50,10 @@ class Original:
     def __init__(
         self, stages: Stages, evidence: EvidenceSettings, files: Sequence[Path], folder: Path, max_pixels: int
     ) -> None:
-        self.stages, self.evidence, self.files = stages, evidence, files
+        self.stages, self.evidence, self.files = dict(stages), evidence, files
+        if isinstance(stages["ocr"], RapidOcr):
+            self.stages["ocr"] = _OneEngine(stages["ocr"].settings)
+            self.stages["ocr"].load()
         self.folder, self.max_pixels = folder, max_pixels
         self.seconds: dict[str, float] = {}
 
@@ -142,6 +148,13 @@ class Original:
         return any(entry["phrase"] == other["phrase"] and iou(entry["box"], other["box"]) >= least for other in others)
 
 
+class _OneEngine(RapidOcr):
+    """There is never more than one image. With more threads than two it was slower."""
+
+    def _threads(self) -> tuple[int, int]:
+        return 1, min(2, cpu_threads())
+
+
 def _region(found: Detection) -> dict[str, Any]:
     return {"box": found.box, "phrase": found.phrase, "score": found.score}
 
@@ -174,13 +187,14 @@ def _automatic_masks(stage: Any) -> Callable[[Image.Image], list[Any]]:
     """All masks of an image, by transformers' counterpart of segment_anything's SamAutomaticMaskGenerator."""
     chosen = stage.parameters
     model, processor = stage._model, stage._processor
+    model.register_forward_hook(_float_estimates)
     generator = pipeline("mask-generation", model=model, image_processor=processor, device=model.device)
 
     def masks(image: Image.Image) -> list[Any]:
         answer = generator(
             image,
             points_per_crop=chosen.points_per_side,
-            points_per_batch=chosen.points_per_batch,
+            points_per_batch=POINTS_A_CALL,
             pred_iou_thresh=chosen.pred_iou_thresh,
             stability_score_thresh=chosen.stability_score_thresh,
             crops_nms_thresh=chosen.nms_iou,
@@ -189,3 +203,9 @@ def _automatic_masks(stage: Any) -> Callable[[Image.Image], list[Any]]:
         return [mask for mask in found if mask.any()]
 
     return masks
+
+
+def _float_estimates(module: Any, inputs: Any, answer: Any) -> Any:
+    """The pipeline's non-maximum suppression takes no estimates in bfloat16."""
+    answer.iou_scores = answer.iou_scores.float()
+    return answer

@@ -46,6 +46,16 @@ def placed(model_class: Any, folder: Path, precision: torch.dtype | None = None)
     return model_class.from_pretrained(folder, dtype=precision or best_precision()).to(best_device()).eval()
 
 
+def compiled(module: torch.nn.Module) -> None:
+    """On a GPU: from now on the module runs as fused kernels, compiled at the first call with a shape.
+
+    It stays as it is on a CPU, and on a machine where nothing can be compiled; torch then says why, once.
+    """
+    if torch.cuda.is_available():
+        torch._dynamo.config.suppress_errors = True
+        module.compile(dynamic=False)
+
+
 def pixels(images: Sequence[Image.Image]) -> list[Tensor]:
     """RGB images as uint8 tensors (3, height, width) on the best device; a GPU gets all of them in one pinned copy."""
     arrays = [np.asarray(image.convert("RGB")) for image in images]

@@ -7,8 +7,10 @@ that stand on their head, costs a third model call and is left out unless a prof
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,7 +46,10 @@ class OcrParameters(Parameters):
 
 
 class RapidOcr(OcrStage):
-    """PP-OCR's detector and recognizer. Images one by one, all lines of an image in one recognizer call."""
+    """PP-OCR's detector and recognizer. All lines of an image in one recognizer call, an image on each CPU thread.
+
+    Threads that share one image's networks lose more by waiting for each other than they win.
+    """
 
     name: ClassVar[str] = "ocr"
 
@@ -58,8 +63,22 @@ class RapidOcr(OcrStage):
         for name in filter(None, (chosen.detector, chosen.recognizer, chosen.angle_classifier)):
             if not (folder / name).is_file():
                 raise WeightsMissing(f"the OCR's model {folder / name} is missing; install rapidocr again")
-        self._engine: Any = rapidocr.RapidOCR(params=self._engine_parameters(folder))
-        self.compute([_warm_up_image()])  # rapidocr opens its models on first use: do it now, and fail now
+        engines, threads = self._threads()
+        self._pool = ThreadPoolExecutor(engines, thread_name_prefix=self.name)
+        # an engine keeps what it knows of the image in hand, so each thread has its own
+        self._engines = list(self._pool.map(self._engine, [self._engine_parameters(folder, threads)] * engines))
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for engine in self._engines:
+            self._free.put(engine)
+
+    def _engine(self, parameters: dict[str, Any]) -> Any:
+        engine = rapidocr.RapidOCR(params=parameters)
+        _lines(engine, self.parameters, _warm_up_image())  # it opens its models on first use: do it now, and fail now
+        return engine
+
+    def _threads(self) -> tuple[int, int]:
+        """How many engines, and how many threads each has."""
+        return cpu_threads(), 1
 
     def _folder(self) -> Path:
         """Where the models lie: in the installed wheel, whose version is the revision, or wherever the settings say."""
@@ -70,7 +89,7 @@ class RapidOcr(OcrStage):
             raise WeightsMissing(f"rapidocr {installed} is installed, the profile says {pinned}")
         return Path(rapidocr.__file__).parent / "models"
 
-    def _engine_parameters(self, folder: Path) -> dict[str, Any]:
+    def _engine_parameters(self, folder: Path, threads: int) -> dict[str, Any]:
         chosen = self.parameters
         return {
             "Global.log_level": "critical",
@@ -84,27 +103,35 @@ class RapidOcr(OcrStage):
             "Det.box_thresh": chosen.box_score,
             "Rec.model_path": str(folder / chosen.recognizer),
             "Rec.rec_batch_num": 16,
-            "EngineConfig.onnxruntime.intra_op_num_threads": cpu_threads(),
+            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
 
     def compute(self, batch: Sequence[Image.Image]) -> list[list[ReadLine]]:
         """The lines of each image, from top to bottom."""
-        return [self._read(image) for image in batch]
+        return list(self._pool.map(self._read, batch))
 
     def _read(self, image: Image.Image) -> list[ReadLine]:
-        chosen = self.parameters
-        size = working_size(image.size, chosen.short_side, chosen.long_side)
-        rgb = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
-        answer = self._engine(np.ascontiguousarray(rgb[:, :, ::-1]))  # rapidocr takes arrays as OpenCV's BGR
-        if answer.boxes is None or answer.txts is None:
-            return []
-        scale = np.array([image.width / size[0], image.height / size[1]])
-        return [
-            ReadLine(text.strip(), min(1.0, float(score)), enclosing_box(polygon * scale, image.size))
-            for polygon, text, score in zip(answer.boxes, answer.txts, answer.scores, strict=True)
-            if text.strip()
-        ]
+        engine = self._free.get()
+        try:
+            return _lines(engine, self.parameters, image)
+        finally:
+            self._free.put(engine)
+
+
+def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadLine]:
+    """What an engine reads in an image."""
+    size = working_size(image.size, chosen.short_side, chosen.long_side)
+    rgb = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+    answer = engine(np.ascontiguousarray(rgb[:, :, ::-1]))  # rapidocr takes arrays as OpenCV's BGR
+    if answer.boxes is None or answer.txts is None:
+        return []
+    scale = np.array([image.width / size[0], image.height / size[1]])
+    return [
+        ReadLine(text.strip(), min(1.0, float(score)), enclosing_box(polygon * scale, image.size))
+        for polygon, text, score in zip(answer.boxes, answer.txts, answer.scores, strict=True)
+        if text.strip()
+    ]
 
 
 def working_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from torchvision.ops import masks_to_boxes, nms
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
 from models.base import Parameters, Segment, SegmenterStage
-from models.devices import features, placed
+from models.devices import compiled, features, placed
 from models.salient import salient_masks
 from models.weights import locate
 from strata.profiles import StageSettings
@@ -118,6 +118,8 @@ class SamSegmenter(SegmenterStage):
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
         self._model = placed(AutoModelForMaskGeneration, folder)
+        # every point has its own copy of the image's features: adding to them, uncompiled, is most of SAM's time
+        compiled(self._model.mask_decoder)
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """The images' pixels, and their shapes before and after."""

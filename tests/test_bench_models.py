@@ -18,12 +18,12 @@ from transformers import (
 
 from bench import random_models
 from bench.architectures import FULL, write_architectures
-from bench.measuring import Measuring
+from bench.measuring import Measuring, busy
 from bench.models import Answer, Options, figures, write_images
 
 IMAGES = 5
-DEMO = Options("demo", IMAGES, architectures=False, scale="full", device="cpu", micro_batch=None, processes=1)
-TINY = Options("paper", 3, architectures=True, scale="tiny", device="cpu", micro_batch=2, processes=1)
+DEMO = Options("demo", IMAGES, IMAGES, architectures=False, scale="full", device="cpu", micro_batch=None, processes=1)
+TINY = Options("paper", 3, 2, architectures=True, scale="tiny", device="cpu", micro_batch=2, processes=1)
 
 
 def _measured(options: Options, folder: Path) -> tuple[Answer, Path]:
@@ -88,7 +88,7 @@ def test_full_size_architectures_run_in_a_tiny_scale(tmp_path: Path) -> None:
 
 
 def test_the_rates_come_from_the_seconds() -> None:
-    first = Answer(6, {"ocr": 6}, original=12.0, passes={"text": 12.0})
+    first = Answer(IMAGES, {"ocr": IMAGES}, original=10.0, passes={"text": 10.0})
     own = [Answer(3, {"ocr": 3}, ours=seconds, stages={"ocr": 1.0}, bare={"ocr": (1.5, 8)}) for seconds in (2.0, 1.0)]
     found = figures(DEMO, [first, *own])
     assert (found["a: the original's way, images/s"], found["b: ours, images/s"]) == (0.5, 3.0)
@@ -111,3 +111,24 @@ def test_full_size_is_the_published_size(
     model = random_models.made(model_class, write_architectures(FULL, tmp_path)[stage])
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
     assert model.config._attn_implementation == "sdpa"
+
+
+MONITORED = """\
+#Time         gpu    pwr     sm    mem      gract
+#HH:MM:SS     Idx      W      %      %      GPM:%
+ 03:33:50       0     77    100      0          -
+ 03:33:51       0     77    100     10         80
+ 03:33:52       0     77     90     10         90
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MONITORED, {"GPU busy, percent, nvidia-smi's gract": 85.0}),
+        (MONITORED.replace("80\n", "-\n").replace("90\n", "-\n"), {"GPU busy, percent, nvidia-smi's sm": 290 / 3}),
+        ("", {}),
+    ],
+)
+def test_the_busy_share_is_the_performance_monitor_s_where_there_is_one(text: str, expected: dict[str, float]) -> None:
+    assert busy(text.splitlines()) == pytest.approx(expected)
