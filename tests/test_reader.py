@@ -164,9 +164,7 @@ def test_what_does_not_fill_a_batch_on_every_rank_is_dropped(mixture: Mixture) -
 
 def loader_of(mixture: Mixture, workers: int, rank: int = 0, ranks: int = 1) -> StatefulDataLoader[Any]:
     """A loader of a reader of seed 1."""
-    return StatefulDataLoader(
-        SampleReader(mixture, 1, rank, ranks, BATCH), BATCH, num_workers=workers, collate_fn=seen
-    )
+    return StatefulDataLoader(SampleReader(mixture, 1, rank, ranks, BATCH), BATCH, num_workers=workers, collate_fn=seen)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
