@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo serve test lint check bench bench-scale quality chaos clean
+.PHONY: install weights demo demo-train serve test lint check bench bench-scale quality chaos clean
 
 install: .venv/installed
 
@@ -10,7 +10,7 @@ install: .venv/installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv: some 7 GB, a few minutes"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
-		--editable ".[api,embedded,workers,dev]"
+		--editable ".[api,embedded,workers,training,dev]"
 	@touch $@
 
 weights: install
@@ -18,6 +18,9 @@ weights: install
 
 demo: install
 	@$(BIN)/python -m samples.demo
+
+demo-train: install
+	@$(BIN)/python -m training.demo
 
 serve: weights
 	$(BIN)/strata serve

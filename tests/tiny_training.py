@@ -1,0 +1,106 @@
+"""A training so small that tests can afford it; as a program it trains and kills itself: `… FOLDER STEPS DEATH`."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import TimmWrapperConfig
+
+from strata.mixtures import Mixture, Share
+from strata.sample_sources import RawSample, SampleError
+from training.config import Config
+from training.losses import LossLog
+from training.tiny import build_processor, save_start
+from training.train import train
+
+COLOURS = ("red", "green", "blue", "white", "black", "yellow", "purple")
+SIDE = 32
+
+
+class Squares:
+    """Pictures of one colour, and what colour it is; `asked`: with a question."""
+
+    def __init__(self, count: int, asked: bool = False) -> None:
+        self.count, self.asked = count, asked
+        self.identity = f"squares/{count}/{asked}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, numbers: Sequence[int]) -> list[RawSample]:
+        """A picture a number."""
+        return [self._sample(number) for number in numbers]
+
+    def _sample(self, number: int) -> RawSample:
+        colour, buffer = COLOURS[number % len(COLOURS)], io.BytesIO()
+        Image.new("RGB", (40, 40), colour).save(buffer, "PNG")
+        text = f"A {colour} square, number {number}."
+        return RawSample(f"{number:04d}", buffer.getvalue(), ["Which colour?", colour] if self.asked else [text])
+
+    def missing(self) -> list[str]:
+        """Nothing ever is."""
+        return []
+
+    def explain(self, number: int, reason: str) -> SampleError:
+        """Never needed."""
+        return SampleError(f"{number}: {reason}")
+
+
+def tiny_mixture(captions: int = 20, questions: int = 10) -> Mixture:
+    """Captions and questions."""
+    shares = [
+        Share("captions", "caption", Squares(captions), captions, "Describe the image."),
+        Share("questions", "vqa", Squares(questions, asked=True), questions),
+    ]
+    return Mixture([share for share in shares if share.count])
+
+
+def make_start(folder: Path) -> Path:
+    """A model of some thousands of parameters, and its processor."""
+    shape = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 16}
+    more: dict[str, Any] = {"hidden_size": 16}
+    tower = TimmWrapperConfig(architecture="resnet18", model_args=shape, do_pooling=False, **more)
+    texts = [raw.turns[-1] for raw in Squares(20).read(range(20))]
+    save_start(folder / "start", build_processor(texts, SIDE, vocabulary=300), tower, seed=0, width=32, layers=1)
+    return folder / "start"
+
+
+def tiny_config(folder: Path, start: Path, **changes: Any) -> Config:
+    """A job of 10 steps of 2 × 4 samples, a checkpoint every third."""
+    table: dict[str, Any] = {
+        "mixture": "tiny.toml",
+        "output": folder,
+        "model": {"path": str(start)},
+        "optimizer": {"learning_rate": 5e-3, "batch_size": 4, "accumulation": 2, "warmup_steps": 2},
+        "steps": 10,
+        "precision": "float32",
+        "save_steps": 3,
+    }
+    return Config.model_validate({**table, **changes})
+
+
+def main() -> None:
+    """Train and die with SIGKILL as soon as a step has been logged."""
+    folder, start, death = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    append = LossLog.append
+
+    def append_and_die(log: LossLog, line: Any) -> None:
+        append(log, line)
+        if line["step"] == death:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    LossLog.append = append_and_die  # type: ignore[method-assign,assignment]
+    train(tiny_config(folder, start, lora={"rank": 2, "alpha": 4, "dropout": 0.3}), tiny_mixture())
+
+
+if __name__ == "__main__":
+    main()

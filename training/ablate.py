@@ -1,0 +1,266 @@
+"""The ablation: the same small model, from the same start, trained on alt texts, captions and descriptions.
+
+    python -m training.ablate --work ablation-output
+
+Scenes of the demo world are described by Strata itself (profile `demo`), a snapshot of all and one of half are taken
+(the paper's 427 and 213), a vision tower is pre-trained, and each arm trains the same number of steps. Every arm then
+describes the same held-out scenes, whose truth is known. Writes docs/ablation.md and docs/ablation.png. What is there
+already is not made again, so a run that died goes on; arms can be trained side by side (`--arm`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl.data_utils import prepare_multimodal_messages
+
+from samples.scenes import HELD_OUT_SEED, Scene, make_scene
+from samples.service import running_service
+from samples.shards import ShardOptions, write_shards
+from samples.training import vision_tower
+from strata.answers import ApiError
+from strata.exits import StrataExit
+from strata.mixtures import Mixture
+from strata.parts import PartsOf
+from strata.selection import Selection
+from strata.settings import CHECKOUT
+from strata.snapshot_sources import snapshot_source
+from strata.snapshots import Snapshot, Snapshots
+from strata.store import Store
+from training import ablation_report
+from training.ablation_report import Row
+from training.alignment import align
+from training.config import Config, ModelTable, OptimizerTable
+from training.scoring import Tally, tally
+from training.tiny import build_processor, save_start
+from training.train import train
+
+DOCS = CHECKOUT / "docs"
+FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # above HELD_OUT_SEED, where write_shards counts from
+HALF = 213 / 427  # the paper's shares
+FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other run draws these
+INSTRUCTION = "Describe the image."
+LONGEST = 160  # tokens of an answer
+GENERATED = 50  # images at a time
+LEVELS = ("alt_text", "caption", "description")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training: a level of all images or of half of them."""
+
+    name: str
+    level: str
+    half: bool = False
+
+
+ARMS = (
+    Arm("alt texts", "alt_text"),
+    Arm("captions", "caption"),
+    Arm("descriptions", "description"),
+    Arm("descriptions, half", "description", half=True),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all arms share. steps: of the optimizer. tower_steps, align_steps: of what comes before, the tower
+    and the projector.
+    """
+
+    work: Path
+    steps: int
+    batch_size: int
+    tower_steps: int
+    align_steps: int
+    scenes: int
+    learning_rate: float = 2e-3
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """The numbers by name, for the report."""
+        names = ("steps", "batch_size", "tower_steps", "align_steps", "scenes")
+        return {name: getattr(self, name) for name in names}
+
+
+class Ablation:
+    """Trains and scores arms in a folder."""
+
+    def __init__(self, plan: Plan, store: Store, everything: Snapshot, half: Snapshot) -> None:
+        self.plan, self.store = plan, store
+        self.snapshots = {False: everything, True: half}
+
+    def mixture(self, level: str, half: bool = False) -> Mixture:
+        """A level of a snapshot's rows as the only task."""
+        snapshot = self.snapshots[half]
+        return Mixture.of(snapshot_source(self.store, snapshot, level, self.plan.work / "tables"), INSTRUCTION, level)
+
+    def prepare(self) -> None:
+        """Pre-train the tower, unless that is done."""
+        if not (self.plan.work / "tower" / "model.safetensors").exists():
+            vision_tower.train(self.plan.work / "tower", self.plan.tower_steps)
+
+    def start(self, seed: int) -> Path:
+        """What every arm of a seed starts from; its vocabulary knows the texts of all levels."""
+        folder = self.plan.work / f"start-{seed}"
+        if not folder.exists():
+            texts = [INSTRUCTION, *(text for level in LEVELS for _, text in self.labels(level))]
+            temporary = folder.with_suffix(".tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            processor = build_processor(texts, vision_tower.SIDE)
+            save_start(temporary, processor, self.plan.work / "tower", seed, width=128)
+            align(temporary, self.plan.align_steps, seed)
+            temporary.rename(folder)
+        return folder
+
+    def labels(self, level: str, half: bool = False) -> list[tuple[str, str]]:
+        """Key and text of every training image at a level."""
+        source = self.mixture(level, half).shares[0].source
+        return [(raw.key, raw.turns[-1]) for raw in source.read(range(len(source)))]
+
+    def run(self, arm: Arm, seed: int) -> dict[str, Any]:
+        """Train and score an arm, or take its scores up."""
+        folder = self.plan.work / "arms" / f"{arm.name.replace(', ', '-').replace(' ', '-')}-{seed}"
+        path = folder / "scores.json"
+        if not path.exists():
+            mixture = self.mixture(arm.level, arm.half)
+            model = train(self._config(folder, seed), mixture)
+            texts = describe(model, held_out(self.plan.scenes))
+            tallies = [tally(scene, text) for scene, text in zip(held_out(self.plan.scenes), texts, strict=True)]
+            result = {"arm": arm.name, "seed": seed, "images": len(mixture), "steps": self.plan.steps}
+            path.write_text(json.dumps({**result, "texts": texts, "tallies": [asdict(one) for one in tallies]}))
+        scores: dict[str, Any] = json.loads(path.read_text())
+        return scores
+
+    def _config(self, folder: Path, seed: int) -> Config:
+        plan = self.plan
+        return Config(
+            mixture=Path("the ablation's"),
+            output=folder,
+            model=ModelTable(path=str(self.start(seed)), freeze=("vision_tower",)),
+            optimizer=OptimizerTable(
+                learning_rate=plan.learning_rate,
+                warmup_steps=min(50, plan.steps),
+                weight_decay=0.05,
+                beta2=0.98,
+                batch_size=plan.batch_size,
+            ),
+            steps=plan.steps,
+            seed=seed,
+            precision="float32",
+        )
+
+
+def held_out(count: int) -> list[Scene]:
+    """The scenes that all arms describe; none of a seed that anything was trained on."""
+    return [make_scene(FIRST_HELD_OUT + i) for i in range(count)]
+
+
+@torch.inference_mode()
+def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
+    """What a trained model says of scenes, greedily."""
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    texts: list[str] = []
+    for first in range(0, len(scenes), GENERATED):
+        conversations = [
+            prepare_multimodal_messages([{"role": "user", "content": INSTRUCTION}], [scene.image])
+            for scene in scenes[first : first + GENERATED]
+        ]
+        inputs = processor.apply_chat_template(
+            conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        ids = model.generate(**inputs, max_new_tokens=LONGEST)[:, inputs["input_ids"].shape[1] :]
+        texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+    return texts
+
+
+def tallies_of(scores: dict[str, Any]) -> list[Tally]:
+    """The tallies that an arm's scores hold."""
+    return [Tally(**counts) for counts in scores["tallies"]]
+
+
+def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
+    """The store with all described scenes, a snapshot of them and one of half. Raises StrataExit, ApiError."""
+    shards = work / "shards"
+    if not shards.exists():
+        temporary = work / "shards.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        write_shards(temporary, ShardOptions(images, FIRST_TRAINED, SHARD_SIZE))
+        temporary.rename(shards)
+    store = Store(str(work / "service" / "data" / "store"))
+    snapshots = Snapshots(store)
+    if not {"all", "half"} <= set(snapshots.names()):
+        with running_service(work / "service", shards) as client:
+            job = client.submit([str(path) for path in sorted(shards.glob("*.tar"))], metadata={"from": "ablation"})
+            client.wait(job.id)
+        parts = PartsOf(store).sources([job.id])
+        for name, share in (("all", 1.0), ("half", HALF)):
+            if name not in snapshots.names():
+                snapshots.create(name, parts, Selection(share=share), [job.id])
+    return store, snapshots.open("all"), snapshots.open("half")
+
+
+def report(plan: Plan, ablation: Ablation, scores: Sequence[dict[str, Any]], seeds: int) -> str:
+    """The whole of docs/ablation.md; the plot is written beside it."""
+    rows = []
+    for arm in ARMS:
+        mine = [score for score in scores if score["arm"] == arm.name]
+        rows.append(Row(arm.name, mine[0]["images"], {score["seed"]: tallies_of(score) for score in mine}))
+    texts = {level: dict(ablation.labels(level)) for level in LEVELS}
+    scenes = ((key, training_scene(key)) for key in sorted({key for said in texts.values() for key in said}))
+    told = [{level: tally(scene, said[key]) for level, said in texts.items() if key in said} for key, scene in scenes]
+    labels = []
+    for level in LEVELS:
+        tallies = [of[level] for of in told if level in of]
+        labels.append(Row(f"labels: {level}", len(tallies), {0: tallies}))
+    ablation_report.plot(rows, DOCS / "ablation.png")
+    return ablation_report.document(rows, labels, plan.facts | {"seeds": seeds})
+
+
+def training_scene(key: str) -> Scene:
+    """The scene of a training image, by its key: five digits of the shard, then its place in it."""
+    return make_scene(HELD_OUT_SEED + FIRST_TRAINED + int(key[:5]) * SHARD_SIZE + int(key[5:]))
+
+
+def main() -> None:
+    """Command line of the ablation."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("ablation-output"))
+    parser.add_argument("--images", type=int, default=854, help="scenes to describe (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--tower-steps", type=int, default=650)
+    parser.add_argument("--align-steps", type=int, default=250)
+    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--arm", choices=[arm.name for arm in ARMS], help="this one alone, and no report")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    work = arguments.work.resolve()
+    names = ("steps", "batch_size", "tower_steps", "align_steps", "scenes")
+    plan = Plan(work, **{name: getattr(arguments, name) for name in names})
+    try:
+        ablation = Ablation(plan, *described(work, arguments.images))
+        ablation.prepare()
+        arms = [arm for arm in ARMS if arguments.arm in (None, arm.name)]
+        scores = [ablation.run(arm, seed) for seed in range(arguments.seeds) for arm in arms]
+    except (StrataExit, ApiError) as error:
+        raise SystemExit(f"ablation: {error}") from None
+    if arguments.arm is None:
+        text = report(plan, ablation, scores, arguments.seeds)
+        (DOCS / "ablation.md").write_text(text)
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A reader's samples as batches without end, from any step on: a resumed run sees what it would have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from strata.reader import Sample, SampleReader
+
+Batch = dict[str, Any]
+
+
+class Batches:
+    """Batches of one rank, epoch after epoch, each epoch in an order of its own; what is left of an epoch is left out.
+
+    Where a run stands follows from the number of batches it has seen, so a checkpoint needs no state of the reader,
+    and may go on with another number of DataLoader workers. It has no length: the trainer counts steps.
+    """
+
+    def __init__(
+        self,
+        reader: SampleReader,
+        batch_size: int,
+        collate: Callable[[Sequence[Sample]], Batch],
+        workers: int = 0,
+        seen: int = 0,
+    ) -> None:
+        self.reader, self.batch_size, self.collate = reader, batch_size, collate
+        self.workers, self.seen = workers, seen
+
+    @property
+    def in_epoch(self) -> int:
+        """Whole batches of this rank in an epoch."""
+        return len(self.reader) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, batches = divmod(self.seen, self.in_epoch)
+        ranks = self.reader.state_dict()["ranks"]
+        while True:
+            self.reader.set_epoch(epoch)
+            if batches:
+                self.reader.load_state_dict(self.reader.state_at(batches * self.batch_size * ranks))
+            yield from self._loader()
+            epoch, batches = epoch + 1, 0
+
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(
+            self.reader,
+            self.batch_size,
+            num_workers=self.workers,
+            collate_fn=self.collate,
+            drop_last=True,
+            multiprocessing_context="spawn" if self.workers else None,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # one of its own: drawing from torch's would change a resumed run's dropout
+        )

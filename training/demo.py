@@ -1,0 +1,140 @@
+"""`make demo-train`: from the demo's shard to a trained model, on a CPU: job, snapshot, training, plot.
+
+The training is killed with SIGKILL on the way and started again; what it logs twice must be the same.
+Everything lies in demo-output/training, and is made anew each time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from samples.demo import SHARD
+from samples.service import running_service
+from samples.training.vision_tower import SIDE, tower_config
+from strata import exits, render
+from strata.answers import ApiError
+from strata.parts import PartsOf
+from strata.schemas import JobStatus
+from strata.selection import Selection
+from strata.settings import CHECKOUT
+from strata.snapshot_sources import snapshot_source
+from strata.snapshots import Snapshot, Snapshots
+from strata.store import Store
+from training.config import Config, load_config
+from training.losses import LossLog, running_means
+from training.tiny import build_processor, save_start
+from training.trainer import last_checkpoint, step_of
+
+CONFIG = CHECKOUT / "training" / "configs" / "demo.toml"
+FOLDER = CHECKOUT / "demo-output" / "training"
+SNAPSHOT, LEVELS = "demo", ("description", "caption")
+KILLED = 0.45  # of the steps, after which the training is killed
+
+
+def main() -> None:
+    """Run the demo and exit: 0 only if the loss fell and the resumed curve is the same."""
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    try:
+        run(console)
+    except exits.StrataExit as error:
+        console.print(Text(f"demo-train: {error}", "red"))
+        raise SystemExit(error.code) from None
+    except (ApiError, httpx.HTTPError) as error:
+        console.print(Text(f"demo-train: {error}; the service's log is {FOLDER}/serve.log", "red"))
+        raise SystemExit(exits.REQUEST_REFUSED) from None
+
+
+def run(console: Console) -> None:
+    """The demo's steps. Raises StrataExit, ApiError and httpx.HTTPError."""
+    begin = time.monotonic()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    console.rule("the demo's shard, described", align="left")
+    job = describe_shard(console)
+    console.rule("a snapshot of the job", align="left")
+    store = Store(str(FOLDER / "data" / "store"))
+    snapshot = Snapshots(store).create(SNAPSHOT, PartsOf(store).sources([job]), Selection(), [job])
+    console.print(Text(f"{SNAPSHOT}: id {snapshot.id[:12]}, {snapshot.manifest.counts.selected} rows"))
+    console.rule("a tiny vision-language model, trained from nothing", align="left")
+    make_start(store, snapshot)
+    config = load_config(CONFIG)
+    train_killed_and_resumed(config, console)
+    show_curve(config, console)
+    console.print(Text(f"{(time.monotonic() - begin) / 60:.1f} minutes in all", "green"))
+
+
+def describe_shard(console: Console) -> str:
+    """Describe the bundled shard with a service of one's own; the job's id."""
+    fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
+    if fetched.returncode:
+        raise exits.StrataExit("the demo's weights could not be fetched", fetched.returncode)
+    with running_service(FOLDER, SHARD.parent) as client:
+        job = client.submit([str(SHARD)], metadata={"from": "demo-train"})
+        job = render.follow(client.watch(job.id, poll=0.5), console) or job
+        console.print(Text(f"job {job.id} {job.status}: {job.request_counts.succeeded} images described"))
+    if job.status is not JobStatus.COMPLETED:
+        raise exits.StrataExit(f"the job ended as {job.status}", exits.JOB_FAILED)
+    return job.id
+
+
+def make_start(store: Store, snapshot: Snapshot) -> None:
+    """A model of random weights, its vocabulary made from the snapshot's texts."""
+    sources = [snapshot_source(store, snapshot, level, FOLDER / "tables") for level in LEVELS]
+    texts = [raw.turns[-1] for source in sources for raw in source.read(range(len(source)))]
+    save_start(FOLDER / "start", build_processor(texts, SIDE), tower_config(), seed=0, width=128)
+
+
+def train_killed_and_resumed(config: Config, console: Console) -> None:
+    """Train, kill the training with SIGKILL, and start it again. Raises StrataExit if the curves differ."""
+    log, death = LossLog(config.output), round(KILLED * (config.steps or 0))
+    with _training() as first:
+        while first.poll() is None and last_step(log) < death:
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+    checkpoint = last_checkpoint(config.output)
+    if first.returncode != -signal.SIGKILL or checkpoint is None:
+        raise exits.StrataExit("the training ended before it could be killed", exits.JOB_FAILED)
+    before = log.read()
+    console.print(Text(f"killed with SIGKILL at step {before[-1]['step']}; started again"))
+    with _training() as second:
+        second.wait()
+    if second.returncode:
+        raise exits.StrataExit("the training failed", exits.JOB_FAILED)
+    after = log.read()
+    if after[: len(before)] != before:
+        raise exits.StrataExit("the resumed run's losses are not those of the killed one", exits.JOB_FAILED)
+    twice = len(before) - step_of(checkpoint)
+    console.print(Text(f"steps {step_of(checkpoint) + 1} to {len(before)} were run twice, all {twice} losses the same"))
+
+
+def _training() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "training.train", str(CONFIG)], cwd=CHECKOUT)
+
+
+def last_step(log: LossLog) -> int:
+    """The last step that was logged, 0 before the first."""
+    lines: list[dict[str, Any]] = log.read()
+    return int(lines[-1]["step"]) if lines else 0
+
+
+def show_curve(config: Config, console: Console) -> None:
+    """Print the loss in ten steps of the way. Raises StrataExit if it did not fall."""
+    losses = [line["loss"] for line in LossLog(config.output).read()]
+    means = running_means(losses)
+    shown = [means[round(i * (len(means) - 1) / 9)] for i in range(10)]
+    console.print(Text("loss: " + " ".join(f"{value:.2f}" for value in shown)))
+    console.print(Text(f"plot: {config.output / 'losses.png'}; model: {config.output / 'model'}"), soft_wrap=True)
+    if not means[-1] < means[0] / 2:
+        raise exits.StrataExit(f"the loss did not fall: {means[0]:.2f} to {means[-1]:.2f}", exits.JOB_FAILED)
+
+
+if __name__ == "__main__":
+    main()

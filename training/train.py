@@ -1,0 +1,90 @@
+"""The reference training job: one stage, all tasks of a mixture mixed, on TRL, transformers and PEFT.
+
+    python -m training.train training/configs/monkey.toml
+    accelerate launch --num-processes 8 -m training.train training/configs/monkey.toml
+
+A run that died goes on from its last checkpoint when it is started again, and its losses are those that it would have
+had. In the configuration's `output`: `checkpoint-N/`, `losses.jsonl` (a line a step, the loss of each task),
+`losses.png`, and in the end `model/`, as AutoModelForImageTextToText or PEFT loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from strata.exits import StrataExit
+from strata.mixture_files import MixtureFile, Places, open_mixture
+from strata.mixtures import Mixture
+from strata.settings import Settings
+from strata.store import Store
+from training.config import Config, ConfigError, load_config
+from training.losses import plot_losses
+from training.trainer import StageTrainer, last_checkpoint, step_of
+
+
+def train(config: Config, mixture: Mixture) -> Path:
+    """Train, or go on training, to the end; the folder of the trained model.
+
+    Raises ConfigError for a model that cannot be loaded, and what the reader raises for data that have changed.
+    """
+    model, processor = load_model(config)
+    trainer = StageTrainer(model, processor, mixture, config)
+    checkpoint = last_checkpoint(config.output)
+    if checkpoint:
+        print(f"going on from step {step_of(checkpoint)} of {trainer.args.max_steps}", flush=True)
+    trainer.train_from(checkpoint)
+    folder = config.output / "model"
+    trainer.save_model(str(folder))
+    if trainer.args.should_save:
+        processor.save_pretrained(folder)
+        plot_losses(trainer.losses.read(), config.output / "losses.png")
+    return folder
+
+
+def mixture_of(config: Config) -> Mixture:
+    """The configuration's mixture. Raises ConfigError for a file that is not there, and MixtureError."""
+    try:
+        file = MixtureFile.load(config.mixture)
+    except OSError as error:
+        raise ConfigError(f"{config.mixture}: {error.strerror or error}") from None
+    store = Store(config.store or Settings().store_uri)
+    return open_mixture(file, Places(store, str(config.data or config.mixture.parent), config.output / "tables"))
+
+
+def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Model and processor. What LoRA leaves alone is kept in bf16; full training keeps its weights in float32.
+
+    Raises ConfigError.
+    """
+    dtype = torch.bfloat16 if config.lora and config.precision == "bf16" else torch.float32
+    table = config.model
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(table.path, revision=table.revision, dtype=dtype)
+        processor = AutoProcessor.from_pretrained(table.path, revision=table.revision)
+    except (OSError, ValueError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"model.path: {table.path} cannot be loaded: {line}") from None
+    return model, processor
+
+
+def main() -> None:
+    """Command line of the training job."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    arguments = parser.parse_args()
+    try:
+        config = load_config(arguments.config)
+        folder = train(config, mixture_of(config))
+    except (StrataExit, ValueError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        raise SystemExit(getattr(error, "code", 1)) from None
+    print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
+
+
+if __name__ == "__main__":
+    main()
