@@ -211,7 +211,7 @@ def write_dataset(target: Target, items: Iterator[Item]) -> None:
             writer_batch_size=ROW_GROUP,
         )
     except datasets.exceptions.DatasetGenerationError as error:
-        raise error.__cause__ or error  # what reading the samples raised
+        raise (error.__cause__ or error) from None  # what reading the samples raised
     dataset.save_to_disk(str(target.folder))
     shutil.rmtree(working)
 

@@ -45,7 +45,7 @@ except ImportError:  # then there is no DataLoader either
 MAX_PIXELS = 100_000_000
 THREADS = 16  # reads side by side: a bucket answers one in some 30 ms
 DECODERS = 2  # Pillow lets others run while it decodes; a run each of pixels waits to be taken
-RUN = 8  # samples of one read
+RUN = 16  # samples of one read
 WINDOW = 1024  # samples whose order is computed at a time
 
 State = dict[str, Any]
