@@ -44,7 +44,7 @@ except ImportError:  # then there is no DataLoader either
 
 MAX_PIXELS = 100_000_000
 THREADS = 16  # reads side by side: a bucket answers one in some 30 ms
-DECODERS = 2  # Pillow lets others run while it decodes; a run each of pixels waits to be taken
+DECODERS = 2  # Pillow lets other threads run while it decodes; each has a run of images ready
 RUN = 16  # samples of one read
 WINDOW = 1024  # samples whose order is computed at a time
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +290,12 @@ def test_images_are_read_together_and_not_all_at_once(
     snapshot = pin(store, [write_shard(tmp_path / "0.tar", [jpeg()] * 600)])
     spans: list[int] = []
     read = sources._read_span
-    monkeypatch.setattr(sources, "_read_span", lambda rows: spans.append(len(rows)) or read(rows))
+
+    def counted(rows: Sequence[sources.Located]) -> list[bytes | Exception]:
+        spans.append(len(rows))
+        return read(rows)
+
+    monkeypatch.setattr(sources, "_read_span", counted)
     seen: list[int] = []
     export(store, snapshot, Request("parquet", Level.CAPTION), tmp_path / "out", lambda: seen.append(sum(spans)))
     assert seen[0] <= 128 and len(seen) == 600 and min(spans[:-1]) == 16

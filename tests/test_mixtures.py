@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from strata.sample_sources import SampleError
 from strata.store import Store
 from tests.fakes import jpeg
 from tests.pinned import pin, write_shards
+from tests.test_cli import code_of
 
 MIXTURES = Path(__file__).resolve().parent.parent / "training" / "mixtures"
 
@@ -86,6 +89,7 @@ LLAVA = {"name": "llava", "task": "vqa", "conversations": "llava.json"}
 MONKEY = {"name": "monkey", "task": "vqa", "conversations": "monkey.jsonl", "instruction": "{question} Be short."}
 TARS = {"name": "tars", "webdataset": "tars/{00000..00000}.tar", "instruction": "Caption it."}
 TABLE = {"name": "table", "dataset": "table", "question": "asked"}
+ANSWER = {"from": "assistant", "value": "a"}
 EVERY = (SNAPSHOT, LLAVA, MONKEY, TARS, TABLE)
 
 
@@ -324,6 +328,49 @@ def test_the_papers_mixture() -> None:
     assert {source.name: source.count for source in ablation.sources} == {**counts, "detailed caption": 427_000}
 
 
+def a_thousandth(path: Path, data: Path) -> Path:
+    """A mixture of the paper with its counts divided by a thousand, and the conversation files that it asks for."""
+    small = data / path.name
+    small.write_text(path.read_text().replace("_000\n", "\n"))
+    for source in MixtureFile.load(small).sources:
+        if source.conversations and source.images:
+            (data / source.images).mkdir(parents=True)
+            (data / source.images / "0.jpg").write_bytes(jpeg())
+            entry = {**monkey(0), "conversations": [{"from": "user", "value": "<img>0.jpg</img>q"}, ANSWER]}
+            (data / source.conversations).write_text(f"{json.dumps(entry)}\n" * (source.count or 0))
+    return small
+
+
+@pytest.mark.parametrize(("name", "ours", "rows"), [("monkey", "balanced", 213), ("monkey-ablation", "all", 427)])
+def test_the_papers_mixture_in_small(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, ours: str, rows: int
+) -> None:
+    pin(store, write_shards(tmp_path / "shards", 1, rows), f"cc3m-{ours}")
+    (tmp_path / "data").mkdir()
+    path = a_thousandth(MIXTURES / f"{name}.toml", tmp_path / "data")
+    where = ["--store", store.uri, "--cache", str(tmp_path / "cache")]
+    assert code_of("mixture", "check", str(path), *where, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    whole = 1441 - 213 + rows
+    thousands = {"image caption": rows + 191, "general VQA": 306, "scene text VQA": 308, "document VQA": 423}
+    assert told["tasks"] == pytest.approx({task: count / whole for task, count in thousands.items()})
+    assert [source["problem"] for source in told["sources"]] == [None] * 19
+    mixture = open_mixture(MixtureFile.load(path), Places(store, str(tmp_path / "data"), tmp_path / "cache"))
+    assert Counter(sample.task for sample in SampleReader(mixture)) == thousands
+
+
+def test_the_papers_mixture_where_nothing_is(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--store", store.uri, "--data", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    assert code_of("mixture", "check", str(MIXTURES / "monkey.toml"), *where) == exits.MIXTURE_INCOMPLETE
+    out, err = capsys.readouterr()
+    assert err == "19 of 19 sources are not as the mixture needs them\n"
+    lines = out.splitlines()
+    assert lines[1].split()[:6] == ["detailed", "caption", "image", "caption", "213,000", "14.8%"]
+    assert lines[1].rstrip().endswith("no snapshot 'cc3m-balanced'; there are: none")
+    assert all(f"no such file: {tmp_path}/" in line for line in lines[2:20])
+    assert [line.split()[-1] for line in lines[-4:]] == ["29.4%", "28.0%", "21.4%", "21.2%"]
+
+
 # strata mixture check
 
 
@@ -398,3 +445,46 @@ def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
     with pytest.raises(MixtureError, match=r"^a: 13 samples are asked for, its source has 12$"):
         Mixture([Share("a", "t", source, 13, "?")])
     assert len(Mixture([])) == 0 and list(SampleReader(Mixture([]))) == []
+
+
+# as a user calls it
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "line"),
+    [
+        ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
+        ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
+        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are asked for, there are 12"),
+        ({**SNAPSHOT, "level": "poem"}, exits.USAGE, "no level 'poem'; there are alt_text, caption, regions, "),
+        (
+            {**LLAVA, "conversations": "bare.json"},
+            exits.MIXTURE_INCOMPLETE,
+            'entry 2 (id l1): no image: neither "image" nor <img>…</img>',
+        ),
+    ],
+)
+def test_bad_input_is_one_line(places: Places, tmp_path: Path, source: dict[str, Any], code: int, line: str) -> None:
+    write_json(Path(places.data) / "bare.json", [llava(0), llava(1, image=None)])
+    path = tmp_path / "mixture.toml"
+    path.write_text("name = 'test'\n[[sources]]\n" + "\n".join(f"{key} = {json.dumps(source[key])}" for key in source))
+    where = ["--store", places.store.uri, "--data", places.data, "--cache", str(places.cache)]
+    ended, printed = called("mixture", "check", str(path), *where)
+    assert ended == code
+    (told,) = [said for said in printed if line.format(data=places.data) in said]
+    assert source["name"] in told or told.startswith(f"strata: {path}: sources.0: ")
+
+
+def test_no_file_and_a_taken_name_are_one_line(places: Places, tmp_path: Path) -> None:
+    ended, printed = called("mixture", "check", str(tmp_path / "no.toml"), "--store", places.store.uri)
+    assert ended == exits.USAGE and printed == [f"strata: [Errno 2] No such file or directory: '{tmp_path}/no.toml'"]
+    ended, printed = called("snapshot", "create", "pinned", "--from", "f" * 16, "--store", places.store.uri)
+    assert ended == exits.REQUEST_REFUSED and len(printed) == 1
+    assert printed[0].startswith("strata: there is a snapshot 'pinned'")
+
+
+def called(*arguments: str) -> tuple[int, list[str]]:
+    """The exit code of `python -m strata` in a process of its own, and the lines that it prints; no stack trace."""
+    done = subprocess.run([sys.executable, "-m", "strata", *arguments], capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    return done.returncode, (done.stdout + done.stderr).splitlines()
