@@ -202,13 +202,16 @@ def write_dataset(target: Target, items: Iterator[Item]) -> None:
 
     working = target.folder / ".working"
     datasets.disable_progress_bars()
-    dataset = datasets.Dataset.from_generator(
-        lambda: map(table_row, items),
-        features=datasets.Features.from_dict(FEATURES),
-        cache_dir=str(working),
-        fingerprint=target.fingerprint,
-        writer_batch_size=ROW_GROUP,
-    )
+    try:
+        dataset = datasets.Dataset.from_generator(
+            lambda: map(table_row, items),
+            features=datasets.Features.from_dict(FEATURES),
+            cache_dir=str(working),
+            fingerprint=target.fingerprint,
+            writer_batch_size=ROW_GROUP,
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise (error.__cause__ or error) from None  # what reading the samples raised
     dataset.save_to_disk(str(target.folder))
     shutil.rmtree(working)
 

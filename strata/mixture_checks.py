@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel
@@ -62,3 +63,11 @@ def _add_shares(checks: Sequence[SourceCheck], parts: Sequence[float | None]) ->
     whole = sum(part or 0 for part in parts)
     for check, part in zip(checks, parts, strict=True):
         check.share = part / whole if part is not None and whole else None
+
+
+def task_shares(checks: Sequence[SourceCheck]) -> dict[str, float]:
+    """The share of each task, as far as known."""
+    shares: dict[str, float] = defaultdict(float)
+    for check in checks:
+        shares[check.task] += check.share or 0.0
+    return dict(shares)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.exits import MIXTURE_INCOMPLETE, USAGE, StrataExit
-from strata.mixture_checks import SourceCheck, check_mixture
+from strata.mixture_checks import SourceCheck, check_mixture, task_shares
 from strata.mixture_files import MixtureFile, Places
 from strata.mixtures import MixtureError
 from strata.render import clean
@@ -58,14 +57,6 @@ def check(
         told = f"{missing} of {len(checks)} sources are not as the mixture needs them" if missing else "all is there"
         print(told, file=sys.stderr)
     raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
-
-
-def task_shares(checks: Sequence[SourceCheck]) -> dict[str, float]:
-    """The share of each task, as far as known."""
-    shares: dict[str, float] = defaultdict(float)
-    for check in checks:
-        shares[check.task] += check.share or 0.0
-    return dict(shares)
 
 
 def source_table(checks: Sequence[SourceCheck]) -> Table:

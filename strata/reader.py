@@ -19,8 +19,9 @@ memory that grows with the samples, and can be pickled, so that workers may be s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,8 @@ except ImportError:  # then there is no DataLoader either
 
 MAX_PIXELS = 100_000_000
 THREADS = 16  # reads side by side: a bucket answers one in some 30 ms
-RUN = 8  # samples of one read
+DECODERS = 2  # Pillow lets other threads run while it decodes; each has a run of images ready
+RUN = 16  # samples of one read
 WINDOW = 1024  # samples whose order is computed at a time
 
 State = dict[str, Any]
@@ -55,6 +57,15 @@ class _Run(NamedTuple):
     places: list[int]
     shares: list[int]
     numbers: list[int]
+
+
+class _Read(NamedTuple):
+    """A sample with its place in the epoch, its share, and its number in the share's source."""
+
+    place: int
+    share: Share
+    number: int
+    raw: RawSample
 
 
 @dataclass(frozen=True)
@@ -141,14 +152,10 @@ class SampleReader(IterableDataset[Sample]):
         return self._samples()
 
     def _samples(self) -> Iterator[Sample]:
-        for run in map_ahead(self._read, self._runs(), THREADS):
-            for place, share, number, raw in run:
-                try:
-                    image = images.decode(raw.data, MAX_PIXELS)
-                except images.ImageError as error:
-                    raise share.source.explain(number, str(error)) from None
-                self._taken += 1
-                yield Sample(raw.key, image, share.conversation(raw.turns), share.task, place)
+        read = map_ahead(self._read, self._runs(), THREADS)
+        for sample in chain.from_iterable(map_ahead(_decoded, read, DECODERS)):
+            self._taken += 1
+            yield sample
 
     def _runs(self) -> Iterator[_Run]:
         """What this reader has still to read, in order."""
@@ -160,15 +167,16 @@ class SampleReader(IterableDataset[Sample]):
                 part = slice(start, start + RUN)
                 yield _Run(places[part].tolist(), shares[part].tolist(), numbers[part].tolist())
 
-    def _read(self, run: _Run) -> list[tuple[int, Share, int, RawSample]]:
-        """The samples of a run, each with its place in the epoch, its share, and its number in the share's source."""
+    def _read(self, run: _Run) -> list[_Read]:
+        """The samples of a run."""
         found: dict[int, RawSample] = {}
         for chosen in set(run.shares):
             mine = [place for place, share in enumerate(run.shares) if share == chosen]
             raws = self.mixture.shares[chosen].source.read([run.numbers[place] for place in mine])
             found.update(zip(mine, raws, strict=True))
         shares = [self.mixture.shares[share] for share in run.shares]
-        return list(zip(run.places, shares, run.numbers, (found[i] for i in range(len(found))), strict=True))
+        in_order = (found[place] for place in range(len(found)))
+        return [_Read(*sample) for sample in zip(run.places, shares, run.numbers, in_order, strict=True)]
 
     def state_dict(self) -> State:
         """Where this reader stands, as plain values. Of many readers each has its own: see `merge_states`."""
@@ -192,6 +200,18 @@ class SampleReader(IterableDataset[Sample]):
             raise ValueError("the state is of a reader among others or of another batch size: use merge_states")
         self.epoch, self._dealing = state["epoch"], dealing
         self._taken, self._resumed = state.get("taken", 0), True
+
+
+def _decoded(run: Sequence[_Read]) -> list[Sample]:
+    return [_sample(*read) for read in run]
+
+
+def _sample(place: int, share: Share, number: int, raw: RawSample) -> Sample:
+    try:
+        image = images.decode(raw.data, MAX_PIXELS)
+    except images.ImageError as error:
+        raise share.source.explain(number, str(error)) from None
+    return Sample(raw.key, image, share.conversation(raw.turns), share.task, place)
 
 
 def merge_states(states: Iterable[Mapping[str, Any]]) -> State:

@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +204,27 @@ def test_another_number_of_readers_goes_on_from_the_merged_state(mixture: Mixtur
     four = [SampleReader(mixture, 1, rank, 4) for rank in range(4)]
     for reader in four:
         reader.load_state_dict(state)
-    turns = itertools.zip_longest(*map(rest, four))
-    assert [sample for turn in turns for sample in turn if sample] == whole[8:]
+    assert in_turns(map(rest, four)) == whole[8:]
+
+
+@pytest.mark.parametrize("before", [1, 2, 4])
+def test_readers_go_on_from_any_point_as_any_number(mixture: Mixture, before: int) -> None:
+    whole = rest(SampleReader(mixture, 1))
+    for end in range(ALL + 1):
+        readers = [SampleReader(mixture, 1, rank, before) for rank in range(before)]
+        counts = [Dealing(rank=rank, ranks=before).count(end) for rank in range(before)]
+        begun = [seen(list(itertools.islice(reader, count))) for reader, count in zip(readers, counts, strict=True)]
+        state = merge_states(reader.state_dict() for reader in readers)
+        for after in (1, 2, 4):
+            others = [SampleReader(mixture, 1, rank, after) for rank in range(after)]
+            for reader in others:
+                reader.load_state_dict(state)
+            assert in_turns(begun) + in_turns(map(rest, others)) == whole
+
+
+def in_turns(parts: Iterable[list[Seen]]) -> list[Seen]:
+    """The samples of several readers as one sequence."""
+    return [sample for turn in itertools.zip_longest(*parts) for sample in turn if sample]
 
 
 @given(st.integers(0, 60), LAYOUTS, st.integers(0, 12))

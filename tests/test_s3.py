@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,26 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
+from torch.utils.data import DataLoader
 
 from strata.broker import Broker
 from strata.chunks import Chunk
 from strata.cleaning import Cleaning
+from strata.exports import Request, export
+from strata.levels import Level
+from strata.mixture_files import Places, SourceSettings
+from strata.mixtures import Mixture
 from strata.parts import PartsOf
+from strata.reader import Sample, SampleReader
 from strata.records import ImageReference, Record
+from strata.sample_sources import SampleError, TableSource
 from strata.selection import Selection
+from strata.snapshot_sources import snapshot_source
 from strata.snapshots import SnapshotExists, Snapshots
 from strata.store import Store
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import jpeg, wait_for_end, write_shard
+from tests.pinned import pin
 from tests.service import Service, running_service
 
 SHARD = Path(__file__).resolve().parent.parent / "samples" / "shards" / "00000.tar"
@@ -139,6 +148,49 @@ def test_snapshots_in_a_bucket(bucket: S3FileSystem) -> None:
     cleaning = Cleaning(store)
     assert list(cleaning.unnamed()) == [stray] == cleaning.remove([stray, parts[0].path])
     assert PartsOf(other).sources([FINGERPRINT]) == parts
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_training_reads_a_snapshot_of_a_bucket(bucket: S3FileSystem, tmp_path: Path, start: str) -> None:
+    shard = f"s3://{BUCKET}/shards/00000.tar"
+    bucket.put(str(SHARD), shard)
+    store = Store(f"s3://{BUCKET}/store")
+    pin(store, [shard])
+    source = snapshot_source(store, Snapshots(store).open("pinned"), "description", tmp_path / "cache")
+    mixture = Mixture.of(source, "What is it?")
+    reader = SampleReader(mixture, seed=1, batch_size=4)
+    first = keys_of(list(reader))
+    assert sorted(first) == [f"description {number:09d}" for number in range(64)]
+    loader = DataLoader(reader, 4, num_workers=2, collate_fn=keys_of, multiprocessing_context=start)
+    assert [key for batch in loader for key in batch] == first
+    export(store, Snapshots(store).open("pinned"), Request("webdataset", Level.CAPTION), tmp_path / "out")
+    assert (tmp_path / "out" / "00000.tar").stat().st_size > 64 * 5000
+    assert source.missing() == []
+    bucket.rm(shard)
+    assert source.missing() == [f"no such shard: {shard}"]
+    with pytest.raises(SampleError, match=f"^no such shard: {shard}$"):
+        list(SampleReader(Mixture.of(TableSource(source.identity, source.table), "What is it?")))
+
+
+def keys_of(samples: Sequence[Sample]) -> list[str]:
+    """What is said of samples; each has an image."""
+    return [sample.conversation[1]["content"] for sample in samples if sample.image.width > 200]
+
+
+def test_a_mixture_of_files_in_a_bucket(bucket: S3FileSystem, tmp_path: Path) -> None:
+    bucket.pipe_file(f"{BUCKET}/data/images/a.jpg", jpeg())
+    bucket.put(str(SHARD), f"{BUCKET}/data/00000.tar")
+    turns = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}]
+    entries = [{"image": f"images/{name}.jpg", "conversations": turns} for name in "ab"]
+    bucket.pipe_file(f"{BUCKET}/data/train.json", json.dumps(entries).encode())
+    places = Places(Store(f"s3://{BUCKET}/store"), f"s3://{BUCKET}/data", tmp_path)
+    tars = SourceSettings(name="tars", webdataset="{00000..00000}.tar", instruction="?")
+    assert len(list(SampleReader(Mixture.of(places.open(tars), "?")))) == 64
+    said = places.open(SourceSettings(name="said", conversations="train.json"))
+    assert said.missing() == [f"no such image: s3://{BUCKET}/data/images/b.jpg"]
+    assert said.read([0])[0].turns == ["q", "a"]
+    with pytest.raises(SampleError, match=f"^s3://{BUCKET}/data/images/b.jpg, image 2: no such file$"):
+        said.read([1])
 
 
 def test_a_shard_without_credentials_is_a_failure_with_its_reason(

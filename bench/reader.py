@@ -1,0 +1,291 @@
+"""`python -m bench.reader`: samples a second out of Strata's reader, webdataset and Hugging Face datasets.
+
+The same JPEGs in the same tars, decoded by the same function, by as many DataLoader workers, with warm page cache.
+The reader gives them shuffled globally; webdataset reads the tars straight through; datasets streams them, straight
+through, through its shuffle buffer, and with the decoding that it does itself. Rounds take turns, so that what else the
+machine does meets all of them; medians are compared, and CPU time a sample stands beside them.
+
+Images: `photographs`, 500 by 375 crops of the two photographs that scikit-learn carries; `scenes`, drawings of some
+256 by 256 as large as CC3M commonly is stored; `tiny`, of 350 bytes, where nearly all that is measured is overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import webdataset
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_sample_images
+from torch.utils.data import DataLoader
+
+from bench import tiny_shards
+from samples.shards import ShardOptions, write_shards
+from strata import images
+from strata.chunks import Chunk
+from strata.mixtures import Mixture
+from strata.reader import MAX_PIXELS, Sample, SampleReader
+from strata.records import Caption, Description, ImageReference, Record
+from strata.selection import Selection
+from strata.snapshot_sources import snapshot_source
+from strata.snapshots import Snapshots
+from strata.sources import index_shard
+from strata.store import Store
+
+FIRST_SEED = 7_000_000  # scenes that no other run uses
+PHOTOGRAPH = (500, 375)  # pixels
+SHARDS = 8
+BATCH = 32
+CHUNK = 256
+BUFFER = 1000  # images that datasets shuffles among
+OF_WEBDATASET, OF_DATASETS = 0.9, 2.0  # times as many samples a second, promised
+WORDS = "a red car stands to the left of a blue dog and below it is a sign that says EXIT"
+
+Batch = list[tuple[int, int, int]]
+
+
+def photographs(folder: Path, count: int) -> list[Path]:
+    """Shards of crops, no two alike."""
+    whole, random, found = load_sample_images().images, np.random.default_rng(0), {}
+    width, height = PHOTOGRAPH
+    for number in range(count):
+        pixels = whole[number % len(whole)]
+        top, left = (
+            random.integers(0, side - part + 1) for side, part in zip(pixels.shape[:2], (height, width), strict=True)
+        )
+        crop, buffer = pixels[top : top + height, left : left + width], io.BytesIO()
+        Image.fromarray(crop[:, :: random.choice((-1, 1))]).save(buffer, "JPEG", quality=90)
+        found[number] = buffer.getvalue()
+    return _tars(folder, count, found)
+
+
+def scenes(folder: Path, count: int) -> list[Path]:
+    """Shards of drawings."""
+    return write_shards(folder, ShardOptions(count, FIRST_SEED, -(-count // SHARDS)))
+
+
+def tiny(folder: Path, count: int) -> list[Path]:
+    """Shards of tiny images."""
+    return _tars(folder, count, {})
+
+
+def _tars(folder: Path, count: int, special: dict[int, bytes]) -> list[Path]:
+    paths = [folder / f"{shard:05d}.tar" for shard in range(SHARDS)]
+    bounds = np.linspace(0, count, SHARDS + 1).astype(int).tolist()
+    for path, first, end in zip(paths, bounds, bounds[1:], strict=False):
+        tiny_shards.write_shard(path, first, end - first, special)
+    return paths
+
+
+IMAGES: dict[str, tuple[Callable[[Path, int], list[Path]], int]] = {
+    "photographs": (photographs, 2000),
+    "scenes": (scenes, 4000),
+    "tiny": (tiny, 8000),
+}
+
+
+def describe(store: Store, shards: Sequence[Path]) -> None:
+    """A snapshot `bench` of all images, each with some description."""
+    chunks = []
+    for shard in shards:
+        index = index_shard(str(shard))
+        for number, first in enumerate(range(0, index.table.num_rows, CHUNK)):
+            rows = index.rows[first : first + CHUNK]
+            chunk = Chunk("llm", "bench", "b" * 16, str(shard), index.identity, number, len(rows))
+            records = [
+                Record(
+                    key=row.key,
+                    image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
+                    caption=Caption(text=WORDS),
+                    regions=[],
+                    objects=[],
+                    text=[],
+                    description=Description(text=f"{row.key}: {WORDS}", sentences=[]),
+                )
+                for row in rows
+            ]
+            store.write_records(chunk, records)
+            chunks.append(chunk)
+    Snapshots(store).create("bench", chunks, Selection(method="random"))
+
+
+def told(image: Image.Image, text: str) -> tuple[int, int, int]:
+    """What a worker hands back of a sample: enough to know that it was there, too little to cost anything."""
+    return image.width, image.height, len(text)
+
+
+def of_samples(batch: Sequence[Sample]) -> Batch:
+    """A batch of the reader's."""
+    return [told(sample.image, sample.conversation[1]["content"]) for sample in batch]
+
+
+def of_rows(batch: Sequence[dict[str, Any]]) -> Batch:
+    """A batch of datasets' own decoding."""
+    return [told(row["jpg"], row["txt"]) for row in batch]
+
+
+def of_bytes(batch: Sequence[dict[str, Any]]) -> Batch:
+    """A batch of datasets', decoded by our function."""
+    return [told(images.decode(row["jpg"]["bytes"], MAX_PIXELS), row["txt"]) for row in batch]
+
+
+def decoded(sample: dict[str, Any]) -> tuple[int, int, int]:
+    """A sample of webdataset's, decoded by our function."""
+    return told(images.decode(sample["jpg"], MAX_PIXELS), sample["txt"].decode())
+
+
+class Ways:
+    """The ways to read the same images, each as a DataLoader of so many workers."""
+
+    def __init__(self, folder: Path, tars: Sequence[Path]) -> None:
+        self.tars = [str(path) for path in tars]
+        store = Store(str(folder / "store"))
+        describe(store, tars)
+        source = snapshot_source(store, Snapshots(store).open("bench"), "description", folder / "cache")
+        self.mixture = Mixture.of(source, "Describe this image.")
+        self.workers = 0
+
+    def _loader(self, dataset: Any, collate: Callable[[Any], Batch]) -> DataLoader[Any]:
+        return DataLoader(dataset, BATCH, num_workers=self.workers, collate_fn=collate)
+
+    def reader(self) -> DataLoader[Any]:
+        """Strata's, shuffled globally."""
+        return self._loader(SampleReader(self.mixture, seed=1, batch_size=BATCH), of_samples)
+
+    def webdataset(self) -> DataLoader[Any]:
+        """webdataset, straight through."""
+        stages = (webdataset.split_by_worker, webdataset.tarfile_to_samples(), webdataset.map(decoded))
+        return self._loader(webdataset.DataPipeline(webdataset.SimpleShardList(self.tars), *stages), list)
+
+    def datasets(self) -> DataLoader[Any]:
+        """datasets, streaming straight through."""
+        return self._loader(self._streamed().cast_column("jpg", datasets.Image(decode=False)), of_bytes)
+
+    def datasets_shuffled(self) -> DataLoader[Any]:
+        """datasets, streaming through a shuffle buffer."""
+        streamed = self._streamed().cast_column("jpg", datasets.Image(decode=False))
+        return self._loader(streamed.shuffle(seed=1, buffer_size=BUFFER), of_bytes)
+
+    def datasets_decoding(self) -> DataLoader[Any]:
+        """datasets, streaming straight through, images as its Image feature decodes them."""
+        return self._loader(self._streamed(), of_rows)
+
+    def _streamed(self) -> Any:
+        return datasets.load_dataset("webdataset", data_files=self.tars, split="train", streaming=True)
+
+
+class Line:
+    """One line of the report: images of one kind, read by so many workers; rates by rounds."""
+
+    def __init__(self, kind: str, workers: int) -> None:
+        self.kind, self.workers = kind, workers
+        self.rates: dict[str, list[float]] = {}
+        self.costs: dict[str, list[float]] = {}
+
+    def measure(self, ways: Ways, rounds: int) -> None:
+        """Read all in each way, in turns; a first round, which warms up, is left out."""
+        ways.workers = self.workers
+        for number in range(rounds + 1):
+            for way in (ways.reader, ways.webdataset, ways.datasets, ways.datasets_shuffled, ways.datasets_decoding):
+                seconds, processor = _seconds(way(), len(ways.mixture))
+                rate, cost = len(ways.mixture) / seconds, processor / len(ways.mixture)
+                told = f"round {number}" if number else "warm-up"
+                print(f"{self.kind}, {self.workers} workers, {told}: {way.__name__} {rate:,.0f}/s", file=sys.stderr)
+                if number:
+                    self.rates.setdefault(way.__name__, []).append(rate)
+                    self.costs.setdefault(way.__name__, []).append(cost)
+
+    def figures(self) -> dict[str, Any]:
+        """Medians, and the reader's rate against the others'."""
+        rates = {name: statistics.median(values) for name, values in self.rates.items()}
+        costs = {name: 1000 * statistics.median(values) for name, values in self.costs.items()}
+        ratios = {name: rates["reader"] / rate for name, rate in rates.items() if name != "reader"}
+        met = {"webdataset": ratios["webdataset"] >= OF_WEBDATASET, "datasets": ratios["datasets"] >= OF_DATASETS}
+        return {
+            "images": self.kind,
+            "workers": self.workers,
+            "samples per second": rates,
+            "CPU milliseconds per sample": costs,
+            "reader's rate by another's": ratios,
+            "as promised": met,
+        }
+
+
+def _seconds(batches: Iterable[Batch], images: int) -> tuple[float, float]:
+    """Seconds to read all by the clock and of the processor, workers' start included.
+
+    Raises RuntimeError if some are missing.
+    """
+    start, processor = time.perf_counter(), _processor()
+    count = sum(len(batch) for batch in batches)
+    seconds = time.perf_counter() - start
+    if count != images:
+        raise RuntimeError(f"{count} samples instead of {images}")
+    multiprocessing.active_children()  # takes in those that have ended
+    return seconds, _processor() - processor
+
+
+def _processor() -> float:
+    """Processor seconds of this process and of its children that have ended."""
+    spent = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in spent)
+
+
+def table(lines: Sequence[dict[str, Any]]) -> Table:
+    """Rates, and in brackets how many times as many the reader gives."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    made.add_column("images, workers", no_wrap=True)
+    for name in lines[0]["samples per second"]:
+        made.add_column(f"{name}/s", justify="right")
+    for line in lines:
+        ratios = line["reader's rate by another's"]
+        cells = [
+            f"{rate:,.0f}" + (f" ({ratios[name]:.2f})" if name in ratios else "")
+            for name, rate in line["samples per second"].items()
+        ]
+        made.add_row(f"{line['images']}, {line['workers']}", *cells)
+    return made
+
+
+def main() -> None:
+    """Measure and print medians and ratios; --json: all of it. Ends with 1 if a line is not as promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", nargs="+", choices=IMAGES, default=list(IMAGES))
+    parser.add_argument("--count", type=int, help="images of each kind")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    datasets.disable_progress_bars()
+    lines = []
+    for kind in arguments.images:
+        with tempfile.TemporaryDirectory() as folder:
+            write, count = IMAGES[kind]
+            ways = Ways(Path(folder), write(Path(folder) / "shards", arguments.count or count))
+            for workers in arguments.workers:
+                line = Line(kind, workers)
+                line.measure(ways, arguments.rounds)
+                lines.append(line.figures())
+    if arguments.json:
+        print(json.dumps(lines, indent=2))
+    else:
+        Console(width=160).print(table(lines))
+    raise SystemExit(0 if all(met for figures in lines for met in figures["as promised"].values()) else 1)
+
+
+if __name__ == "__main__":
+    main()
