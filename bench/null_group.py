@@ -50,6 +50,9 @@ class NullGroup:
         """The same records."""
         return [item.record for item in items]
 
+    def meter(self, chunk: Chunk) -> None:
+        """No server is asked."""
+
 
 def null_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
     """A `workers.__main__.GroupMaker`."""

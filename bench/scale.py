@@ -31,7 +31,7 @@ from strata.client import Client
 from strata.schemas import JobView
 
 SHARDS, IMAGES = 332, 10_000  # of CC3M
-WORKERS = (["--groups", "index,vision,llm"], ["--groups", "index,vision,llm"])
+WORKERS = (["--groups", "index,vision,llm"],) * 3  # one more than cores: each waits for the disk now and then
 INDEXERS = (["--groups", "index"], ["--groups", "index"])
 MIB = 2**20
 Figures = dict[str, float]
@@ -174,8 +174,8 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--images", type=int, default=IMAGES, help="of a shard")
     parser.add_argument("--workers", nargs="*", default=[], metavar="GROUPS", help="the groups of each worker process")
-    parser.add_argument("--celery", type=int, default=20_000, help="messages through Celery")
-    parser.add_argument("--taskiq", type=int, default=50_000, help="messages through taskiq")
+    parser.add_argument("--celery", type=int, default=10_000, help="messages through Celery")
+    parser.add_argument("--taskiq", type=int, default=30_000, help="messages through taskiq")
     parser.add_argument("--folder", type=Path, help="where to work instead of the system's temporary folder")
     parser.add_argument("--json", type=Path, help="a file that gets the figures as JSON")
     options = parser.parse_args()

@@ -1,24 +1,33 @@
 """`python -m models fetch|list|check PROFILE`: a profile's weights.
 
-Exit codes: 0 fine, 2 usage, 3 missing or corrupt.
+Exit codes: 0 fine, 2 usage, 3 missing, corrupt, or not to be had.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from models.base import WeightsMissing
-from models.weights import Found, check, fetch
-from strata.profiles import ProfileError, load_profile
+from models.downloads import Order, Source, deliver, order
+from models.folders import Folder
+from models.hub import Hub
+from models.weights import Found, cache_folder, check
+from strata.exits import USAGE, WEIGHTS_MISSING
+from strata.profiles import ProfileError, StageSettings, load_profile
 
 PROFILES = Path(__file__).parent / "profiles"
-WEIGHTS_FAULTY = 3
+Stages = dict[str, StageSettings]
+Key = tuple[str, str, str]  # model, revision, back end: what decides which files a stage needs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,35 +36,119 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("fetch", "list", "check"))
     parser.add_argument("profile")
     parser.add_argument("--profiles", type=Path, default=PROFILES, help="folder with the profiles")
+    parser.add_argument("--from", type=Path, dest="folder", help="folder with OWNER/NAME folders, or a hub cache")
     parser.add_argument("--json", action="store_true", help="one JSON object a stage, a line each")
     options = parser.parse_args(arguments)
     try:
         stages = load_profile(options.profile, options.profiles).stages
     except ProfileError as error:
         print(f"strata models: {error}", file=sys.stderr)
-        return 2
-    console = Console(stderr=True)
-    good = True
-    for name, settings in stages.items():
-        try:
-            with console.status(f"{name}: {settings.model}"):
-                if options.command == "fetch":
-                    found = fetch(settings, lambda line: console.print(line, highlight=False))
-                else:
-                    found = check(settings)
-        except (WeightsMissing, ValueError) as error:
-            found = Found(settings.model, "missing", str(error))
-        good = good and found.state in ("ready", "none")
-        _tell(name, found, as_json=options.json)
+        return USAGE
+    source: Source = Folder(options.folder) if options.folder else Hub()
+    run = {"fetch": _fetch, "list": _list, "check": _check}[options.command]
+    found = run(stages, source, Console(stderr=True, highlight=False, soft_wrap=True))
+    for name in stages:
+        _tell(name, found[name], as_json=options.json)
+    good = all(one.state in ("ready", "none") for one in found.values())
     # a list is an answer whatever it says; the other two promise whole weights
-    return 0 if good or options.command == "list" else WEIGHTS_FAULTY
+    return 0 if good or options.command == "list" else WEIGHTS_MISSING
+
+
+def _list(stages: Stages, source: Source, console: Console) -> dict[str, Found]:
+    """What is here by size, and how much there is to fetch of what is not."""
+
+    def look(settings: StageSettings) -> Found:
+        found = check(settings, thorough=False)
+        if found.state != "missing":
+            return replace(found, lacking=0 if found.state in ("ready", "none") else None)
+        try:
+            return replace(found, lacking=order(settings, source).lacking)
+        except WeightsMissing as error:
+            return replace(found, detail=f"{found.detail}; {error}")
+
+    found = _each(stages, look, console)
+    total = sum({_key(stages[name]): one.lacking or 0 for name, one in found.items()}.values())
+    unknown = any(one.lacking is None for one in found.values())
+    if total or unknown:
+        _tell_room(total, console, "at least " if unknown else "")
+    return found
+
+
+def _check(stages: Stages, source: Source, console: Console) -> dict[str, Found]:
+    return _each(stages, check, console)
+
+
+def _fetch(stages: Stages, source: Source, console: Console) -> dict[str, Found]:
+    """Everything that lacks, or nothing if the disk cannot hold it; what cannot be had leaves the rest its chance."""
+    missing: dict[Key, Order] = {}
+
+    def look(settings: StageSettings) -> Found:
+        wanted = order(settings, source)
+        if wanted.found is None:
+            missing[_key(settings)] = wanted
+        return wanted.found or Found(settings.model, "missing", "not fetched", lacking=wanted.lacking)
+
+    found = _each(stages, look, console)
+    if not missing or not _tell_room(sum(wanted.lacking for wanted in missing.values()), console):
+        return found
+    with _progress(sum(wanted.lacking for wanted in missing.values()), console) as advance:
+
+        def bring(settings: StageSettings) -> Found:
+            wanted = missing[_key(settings)]
+            console.print(f"{settings.model}: fetching {_bytes(wanted.lacking)}")
+            return deliver(wanted, source, advance)
+
+        lacking = {name: settings for name, settings in stages.items() if _key(settings) in missing}
+        return found | _each(lacking, bring)
+
+
+def _key(settings: StageSettings) -> Key:
+    return settings.model, settings.revision, settings.backend
+
+
+def _each(stages: Stages, act: Callable[[StageSettings], Found], console: Console | None = None) -> dict[str, Found]:
+    """What `act` finds for each stage, asked once for stages that share their weights; a console shows that it runs."""
+    known: dict[Key, Found] = {}
+    with console.status("looking at what is here") if console else nullcontext():
+        for settings in stages.values():
+            if _key(settings) in known:
+                continue
+            try:
+                known[_key(settings)] = act(settings)
+            except (WeightsMissing, ValueError) as error:
+                known[_key(settings)] = Found(settings.model, "missing", str(error))
+    return {name: known[_key(settings)] for name, settings in stages.items()}
+
+
+def _tell_room(total: int, console: Console, about: str = "") -> bool:
+    """Say how much there is to fetch and how much room there is; whether it fits."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    console.print(f"to fetch: {about}{_bytes(total)}; free in {folder}: {_bytes(free)}")
+    if total > free:
+        console.print(f"strata models: {_bytes(total - free)} too little room; set STRATA_MODELS to a larger disk")
+    return total <= free
+
+
+@contextmanager
+def _progress(total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """A bar over all that is fetched; what is called with the bytes that came. Not on a terminal: no bar."""
+    columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("fetching", total=total)
+        yield lambda count: progress.advance(bar, count)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _tell(stage: str, found: Found, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"stage": stage, **asdict(found)}))
     else:
-        size = f"{found.size / 1e6:.0f} MB" if found.size else ""
+        size = _bytes(found.size) if found.size else _bytes(found.lacking) if found.lacking else ""
         print(f"{stage:<10} {found.state:<8} {size:>8}  {found.model}  {found.detail}")
 
 

@@ -1,15 +1,20 @@
 """The contract of a stage: settings in the constructor, `load()`, then `run(batch)`: same length, same order.
 
 A stage sees no queue and no store, so the worker, another engine and a test call it the same way. An image that
-fails inside a batch is found by halving the batch, and its neighbours come out whole.
+fails inside a batch is found by halving the batch, and its neighbours come out whole. Pixels and tokens of the next
+batch are made in a thread while the model computes the one in hand. A batch that memory does not hold is halved, and
+so are those after it.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +23,13 @@ from pydantic import BaseModel, ConfigDict
 
 from strata.profiles import StageSettings
 from strata.records import Box, Record
+from strata.usage import Usage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Settings = TypeVar("Settings", bound="Parameters")
+
+GROW_AFTER = 32  # batches; then twice what memory held is tried again: at most one batch in 33 is lost to it
 
 
 class Parameters(BaseModel):
@@ -36,6 +44,10 @@ class WeightsMissing(RuntimeError):
 
 class StageUnavailable(RuntimeError):
     """The stage cannot work at all now (its server is gone): no image's fault, so none of them fails."""
+
+
+class StageUnfit(RuntimeError):
+    """The stage's server takes questions, and their price, but gives nobody a good answer: waiting would not help."""
 
 
 @dataclass(frozen=True)
@@ -90,50 +102,125 @@ class Pair:
     phrase: str
 
 
+@dataclass(frozen=True)
+class ComposeRequest:
+    """Composer's item: a record with its layers, and the upright RGB image where the composer looks at it too."""
+
+    record: Record
+    image: Image.Image | None = None
+
+
 class Stage(ABC, Generic[Item, Result]):
     """One model's work on a batch.
 
     Captioner: CaptionRequest -> str. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
-    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: Record -> str.
+    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> str.
+
+    usage: what each item of the last `run` used of a server; empty for a stage that asks none.
     """
 
     name: ClassVar[str]
+    usage: Sequence[Usage] = ()
 
     def __init__(self, settings: StageSettings) -> None:
         self.settings = settings
+        self._size = settings.batch_size  # what memory holds, as far as is known
+        self._good = 0  # batches of that size since it changed
 
     @abstractmethod
     def load(self) -> None:
         """Bring the weights into memory. Raises WeightsMissing."""
 
+    def prepare(self, batch: Sequence[Item]) -> Any:
+        """What `compute` takes for a batch: its pixels and tokens on the model's device, or the batch as it is.
+
+        Called in a thread, while `compute` may be at work on the batch before. May raise.
+        """
+        return batch
+
     @abstractmethod
-    def compute(self, batch: Sequence[Item]) -> list[Result]:
-        """One model call on at most `settings.batch_size` items: a result for each, in order. May raise."""
+    def compute(self, batch: Any) -> list[Result]:
+        """The model on what `prepare` made of at most `settings.batch_size` items: a result for each, in order.
+
+        May raise.
+        """
 
     def run(self, batch: Sequence[Item]) -> list[Result | Failure]:
         """Results in the order of the batch, of any length; a Failure for the items that cannot be done.
 
-        Raises StageUnavailable when the fault is the stage's own.
+        Raises StageUnavailable or StageUnfit when the fault is the stage's own.
         """
-        size = self.settings.batch_size
         done: list[Result | Failure] = []
-        for start in range(0, len(batch), size):
-            done += self._isolated(batch[start : start + size])
+        prepared: dict[tuple[int, int], Future[Any]] = {}
+        with ThreadPoolExecutor(1, thread_name_prefix=self.name) as preparing:
+            while len(done) < len(batch):
+                here = len(done), min(len(done) + self._size, len(batch))
+                following = here[1], min(here[1] + self._size, len(batch))
+                for span in (here, following):
+                    if span[0] < span[1] and span not in prepared:
+                        prepared[span] = preparing.submit(self.prepare, batch[slice(*span)])
+                results = self._attempt(batch[slice(*here)], prepared.pop(here))
+                if results is None:
+                    prepared.clear()
+                else:
+                    done += results
         return done
 
-    def _isolated(self, batch: Sequence[Item]) -> list[Result | Failure]:
+    def bound(self, item: Item) -> tuple[Usage, Usage]:
+        """The most that an item can use of a server: with one try, and with all that the stage allows itself."""
+        return Usage(), Usage()
+
+    def release(self) -> None:
+        """What was answered has gone out. Until then a stage may keep it, so as not to pay for it twice when a
+        micro-batch that was interrupted by StageUnavailable is run again."""
+
+    def _attempt(self, batch: Sequence[Item], prepared: Future[Any]) -> list[Result | Failure] | None:
+        """The results of one batch, or None if memory did not hold it; then the next ones are half as large."""
         try:
-            results = self.compute(batch)
+            results = self._isolated(batch, prepared.result)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            results = None
+        # only here, with the error, are the tensors of its frames gone
+        if results is None:
+            self._set_size(len(batch) // 2)
+            sys.modules["torch"].cuda.empty_cache()
+        elif len(batch) == self._size < self.settings.batch_size:
+            self._good += 1
+            if self._good >= GROW_AFTER:
+                self._set_size(min(2 * self._size, self.settings.batch_size))
+        return results
+
+    def _set_size(self, size: int) -> None:
+        self._size, self._good = size, 0
+
+    def _isolated(self, batch: Sequence[Item], prepared: Callable[[], Any]) -> list[Result | Failure]:
+        """The results of one batch; raises out of memory if half of it might do."""
+        try:
+            results = self.compute(prepared())
             if len(results) != len(batch):
                 raise RuntimeError(f"{self.name} gave {len(results)} results for {len(batch)} items")
             return list(results)
-        except StageUnavailable:
+        except (StageUnavailable, StageUnfit):
             raise
         except Exception as error:
             if len(batch) == 1:
                 return [Failure(self.name, type(error).__name__, str(error))]
-            middle = len(batch) // 2
-            return self._isolated(batch[:middle]) + self._isolated(batch[middle:])
+            if _is_out_of_memory(error):
+                raise
+        middle = len(batch) // 2
+        return [
+            result
+            for half in (batch[:middle], batch[middle:])
+            for result in self._isolated(half, functools.partial(self.prepare, half))
+        ]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a GPU's memory did not suffice. Workers without models import this module, hence no import of torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 CaptionerStage = Stage[CaptionRequest, str]
@@ -141,4 +228,4 @@ DetectorStage = Stage[Image.Image, list[Detection]]
 SegmenterStage = Stage[Image.Image, list[Segment]]
 OcrStage = Stage[Image.Image, list[ReadLine]]
 MatcherStage = Stage[Pair, float]
-ComposerStage = Stage[Record, str]
+ComposerStage = Stage[ComposeRequest, str]

@@ -1,10 +1,16 @@
-"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2 or BLIP-2, always greedy."""
+"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2, BLIP-2 or Qwen3-VL.
+
+The back end "openai" asks a chat server instead, see `models.chat`.
+
+The text does not depend on the batch, as far as floats allow: sums in another order differ in their last bits, and
+where two tokens are that close the other may be said. In float32 that is rare enough for equality to be tested; in
+bfloat16 one text in some hundreds may differ by a word.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,12 +24,15 @@ from transformers import (
 )
 
 from models.base import CaptionerStage, CaptionRequest, Parameters
-from models.devices import best_device, best_precision
+from models.chat import OpenAICaptioner
+from models.devices import features, placed
+from models.qwen_vl import QwenVLCaptioner
 from models.weights import locate
 from strata.profiles import StageSettings
 
 Kind = Literal["scene", "crop"]
 KINDS: tuple[Kind, ...] = ("scene", "crop")
+Prepared = tuple[Kind, list[int], Any]  # requests of one kind: their places in the batch, what `generate` takes
 
 
 class CaptionerParameters(Parameters):
@@ -47,38 +56,46 @@ class _Captioner(CaptionerStage):
         self._model: Any = None
         self._processor: Any = None
 
-    def compute(self, batch: Sequence[CaptionRequest]) -> list[str]:
-        """A text for each request, without surrounding space.
+    def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
+        """The requests of each kind that there are.
 
         The two kinds go apart: in one call every short phrase would be computed on to the longest caption's end.
         """
-        texts: dict[int, str] = {}
+        prepared: list[Prepared] = []
         for kind in KINDS:
             places = [place for place, request in enumerate(batch) if request.kind == kind]
             if places:
-                images = [batch[place].image for place in places]
-                texts |= zip(places, self._answer(images, kind), strict=True)
-        return [texts[place] for place in range(len(batch))]
+                prepared.append((kind, places, self._inputs([batch[place].image for place in places], kind)))
+        return prepared
 
     @torch.inference_mode()
-    def _answer(self, images: list[Image.Image], kind: Kind) -> list[str]:
-        inputs = self._inputs(images, kind).to(self._model.device, self._model.dtype)
+    def compute(self, batch: list[Prepared]) -> list[str]:
+        """A text for each request, without surrounding space."""
+        texts: dict[int, str] = {}
+        for kind, places, inputs in batch:
+            texts |= zip(places, self._answer(inputs, kind), strict=True)
+        return [texts[place] for place in sorted(texts)]
+
+    def _answer(self, inputs: Any, kind: Kind) -> list[str]:
         p = self.parameters
         ids = self._model.generate(
             **inputs,
             max_new_tokens=p.scene_tokens if kind == "scene" else p.crop_tokens,
-            num_beams=1,
+            num_beams=self._beams(kind),
             do_sample=False,
         )
         return [text.strip() for text in self._processor.batch_decode(self._new(ids, inputs), skip_special_tokens=True)]
 
     @abstractmethod
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
-        """What `generate` takes, as a BatchFeature."""
+        """What `generate` takes, as a BatchFeature on the model's device."""
 
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         """The generated tokens alone, (N, L)."""
         return ids
+
+    def _beams(self, kind: Kind) -> int:
+        return 1
 
 
 class FlorenceParameters(CaptionerParameters):
@@ -99,20 +116,24 @@ class FlorenceCaptioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = _placed(Florence2ForConditionalGeneration, folder)
+        self._model = placed(Florence2ForConditionalGeneration, folder)
         # a beam search's default; greedy, it would forbid a second "to the left of the"
         self._model.generation_config.no_repeat_ngram_size = None
 
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
         task = self.parameters.scene_task if kind == "scene" else self.parameters.crop_task
-        return self._processor(images=images, text=[task] * len(images), return_tensors="pt")
+        return features(self._processor, self._model, images, text=[task] * len(images))
 
 
 class Blip2Parameters(CaptionerParameters):
-    """What the answer goes on from, for whole images and for crops; empty as in BLIP-2's own captioning."""
+    """What the answer goes on from, for whole images and for crops; empty as in BLIP-2's own captioning.
+
+    scene_beams: of whole images; 1 is greedy, as crops always are.
+    """
 
     scene_prompt: str = ""
     crop_prompt: str = ""
+    scene_beams: int = Field(default=1, ge=1)
 
 
 class Blip2Captioner(_Captioner):
@@ -126,14 +147,17 @@ class Blip2Captioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = Blip2Processor.from_pretrained(folder)
-        self._model = _placed(Blip2ForConditionalGeneration, folder)
+        self._model = placed(Blip2ForConditionalGeneration, folder)
         # processors saved before transformers 4.47 do not carry it
         self._processor.num_query_tokens = self._model.config.num_query_tokens
 
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
         prompt = self.parameters.scene_prompt if kind == "scene" else self.parameters.crop_prompt
         text = [prompt] * len(images) if prompt else None  # without a prompt the model begins by itself
-        return self._processor(images=images, text=text, return_tensors="pt")
+        return features(self._processor, self._model, images, text=text)
+
+    def _beams(self, kind: Kind) -> int:
+        return self.parameters.scene_beams if kind == "scene" else 1
 
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         config = self._model.config
@@ -144,9 +168,9 @@ class Blip2Captioner(_Captioner):
         return ids[:, given:]
 
 
-def _placed(model_class: Any, folder: Path) -> Any:
-    """The model, ready; in single precision on a CPU, where half, in which weights may be stored, is slow or lost."""
-    return model_class.from_pretrained(folder, dtype=best_precision()).to(best_device()).eval()
-
-
-BACKENDS: dict[str, type[CaptionerStage]] = {"florence2": FlorenceCaptioner, "blip2": Blip2Captioner}
+BACKENDS: dict[str, type[CaptionerStage]] = {
+    "florence2": FlorenceCaptioner,
+    "blip2": Blip2Captioner,
+    "qwen3_vl": QwenVLCaptioner,
+    "openai": OpenAICaptioner,
+}

@@ -1,166 +1,196 @@
-"""The composer's back end for chat servers: any OpenAI-compatible /chat/completions."""
+"""The back ends for chat servers of the stages that write text: captioner and composer over `models.chat_client`."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
+import base64
+import io
+from abc import abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, Generic, TypeVar
 
-import httpx
-from pydantic import BaseModel, Field, ValidationError
+from PIL import Image
+from pydantic import Field
 
-from models.base import ComposerStage, Failure, Parameters, StageUnavailable
-from models.prompts import full_notes, load_prompt, small_notes
+from models.base import CaptionRequest, ComposeRequest, Failure, Stage
+from models.chat_client import ChatClient
+from models.evidence import sentences_of
+from models.prompts import load_prompt
+from models.questions import Answer, ChatParameters, Question, prompt_bound
 from strata.profiles import StageSettings
-from strata.records import Record
+from strata.usage import Usage
 
-LONGEST_WAIT = 60.0  # seconds; a server that asks for more is as good as gone
-
-
-class RequestRefused(RuntimeError):
-    """The server refused this request (4xx) or answered something that is no completion."""
+Item = TypeVar("Item", CaptionRequest, ComposeRequest)
+JPEG_QUALITY = 90
+PLAIN = "Answer with the one word: yes."
 
 
-class OpenAIParameters(Parameters):
-    """served_model: the name to ask the server for. concurrency: requests in flight. timeout: seconds a request.
+class NoAnswer(RuntimeError):
+    """The server gave no good answer to this question, though it answers others."""
 
-    api_key_variable names the environment variable with the key, so that no key stands in a profile.
+
+class _ChatStage(Stage[Item, str], Generic[Item]):
+    """What the back ends share: all questions of a batch go out side by side, whatever the batch size.
+
+    settings.model is "server:URL", with the URL up to and including /v1.
     """
 
-    served_model: str
-    prompt: str = "full"
-    prompt_sha256: str
-    max_new_tokens: int = 400
-    max_notes: int = 40
-    temperature: float = 0.0
-    timeout: float = 120.0
-    concurrency: int = Field(default=8, ge=1)
-    retries: int = Field(default=3, ge=0)
-    api_key_variable: str = "OPENAI_API_KEY"
+    parameters: ChatParameters
 
-
-class _Message(BaseModel):
-    content: str
-
-
-class _Choice(BaseModel):
-    message: _Message
-
-
-class _Completion(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-
-
-class OpenAIComposer(ComposerStage):
-    """Descriptions from a server: settings.model is "server:URL", with the URL up to and including /v1."""
-
-    name = "composer"
-
-    def __init__(self, settings: StageSettings) -> None:
+    def __init__(self, settings: StageSettings, parameters: ChatParameters, with_image: bool) -> None:
         super().__init__(settings)
-        self._parameters = OpenAIParameters.model_validate(settings.parameters)
-        self._prompt = load_prompt(self._parameters.prompt, self._parameters.prompt_sha256)
+        self.parameters = parameters
         kind, _, url = settings.model.partition(":")
         if kind != "server" or not url.startswith(("http://", "https://")):
             raise ValueError(f"{settings.model!r} is no chat server: expected server:http://HOST:PORT/v1")
-        self._url = f"{url.rstrip('/')}/chat/completions"
-        self._gone = threading.Event()
+        grey = Image.new("RGB", (64, 64), "grey") if with_image else None
+        self._client = ChatClient(url, parameters, self._asking([], PLAIN, grey, 1))
 
     def load(self) -> None:
         """Open the connection pool; the server is asked nothing yet."""
-        key = os.environ.get(self._parameters.api_key_variable)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        limits = httpx.Limits(max_connections=self._parameters.concurrency)
-        self._client = httpx.Client(timeout=self._parameters.timeout, headers=headers, limits=limits)
+        self._client.open()
 
-    def compute(self, batch: Sequence[Record]) -> list[str]:
-        """A description for each record, several requests at a time. Raises what the first bad one raised."""
-        results = self._all(batch)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        return [result for result in results if isinstance(result, str)]
+    def compute(self, batch: Sequence[Item]) -> list[str]:
+        """A text for each item. Raises NoAnswer for the first that has none."""
+        texts = []
+        for result in self.run(batch):
+            if isinstance(result, Failure):
+                raise NoAnswer(result.detail)
+            texts.append(result)
+        return texts
 
-    def run(self, batch: Sequence[Record]) -> list[str | Failure]:
-        """As the contract says; each request stands alone, so a refused one is not found by asking all again."""
+    def run(self, batch: Sequence[Item]) -> list[str | Failure]:
+        """As the contract says; each question stands alone, so a failing one is not found by asking all again."""
+        questions = [self._question(item) for item in batch]
+        answers = iter(self._client.ask([question for question in questions if question is not None]))
         results: list[str | Failure] = []
-        for result in self._all(batch):
-            if isinstance(result, StageUnavailable):
-                raise result
-            if isinstance(result, Exception):
-                results.append(Failure(self.name, type(result).__name__, str(result)))
-            else:
-                results.append(result)
+        usage: list[Usage] = []
+        for question in questions:
+            answer = next(answers) if question is not None else Answer("", None, False, Usage())
+            usage.append(answer.usage)
+            fault = answer.fault or self._fault(answer)
+            results.append(Failure(self.name, NoAnswer.__name__, fault) if fault else self._text(answer))
+        self.usage = usage
         return results
 
-    def _all(self, batch: Sequence[Record]) -> list[str | Exception]:
-        self._gone.clear()
-        with ThreadPoolExecutor(self._parameters.concurrency) as pool:
-            return list(pool.map(self._guarded, batch))
+    def bound(self, item: Item) -> tuple[Usage, Usage]:
+        """As the contract says. The image of an item is not needed."""
+        question = self._question(item)
+        return (question.bound, self._client.worst(question)) if question else (Usage(), Usage())
 
-    def _guarded(self, record: Record) -> str | Exception:
-        try:
-            return self._compose(record)
-        except StageUnavailable as error:
-            self._gone.set()  # the others need not wait for their own retries
-            return error
-        except Exception as error:
-            return error
+    def release(self) -> None:
+        """Forget the answers."""
+        self._client.forget()
 
-    def _compose(self, record: Record) -> str:
-        limit = self._parameters.max_notes
-        notes = small_notes(record, limit) if self._prompt.wording else full_notes(record, limit)
-        if not notes:
-            return ""
-        body = {
-            "model": self._parameters.served_model,
-            "messages": self._prompt.messages(notes),
-            "max_tokens": self._parameters.max_new_tokens,
-            "temperature": self._parameters.temperature,
-        }
-        return self._text_of(self._ask(body))
+    @abstractmethod
+    def _question(self, item: Item) -> Question | None:
+        """What to ask for an item; None if there is nothing to ask, and its text is empty."""
 
-    def _ask(self, body: dict[str, object]) -> httpx.Response:
-        """The server's answer. Raises StageUnavailable after the last retry, RequestRefused for another 4xx."""
-        reason = "another request found it gone"
-        for attempt in range(self._parameters.retries + 1):
-            wait = min(0.5 * 2**attempt, 8.0)
-            if self._gone.is_set():
-                break
-            try:
-                response = self._client.post(self._url, json=body)
-            except httpx.TransportError as error:
-                reason = f"{type(error).__name__}: {error}"
-            else:
-                if response.status_code < 400:
-                    return response
-                reason = f"status {response.status_code}"
-                if response.status_code in (401, 403, 404):
-                    break  # wrong key or URL: no image's fault, and no retry helps
-                if response.status_code != 429 and response.status_code < 500:
-                    raise RequestRefused(f"{reason}: {' '.join(response.text.split())[:200]}")
-                wait = _retry_after(response, wait)
-            if attempt < self._parameters.retries:
-                time.sleep(wait)
-        raise StageUnavailable(f"composer's server {self._url} cannot be used: {reason}")
+    def _text(self, answer: Answer) -> str:
+        return answer.text
 
-    def _text_of(self, response: httpx.Response) -> str:
-        try:
-            completion = _Completion.model_validate_json(response.content)
-        except ValidationError as error:
-            start = " ".join(response.text.split())[:100]
-            raise RequestRefused(f"the server's answer is no completion: {start!r}") from error
-        text = " ".join(completion.choices[0].message.content.split())
-        if not text:
-            raise RequestRefused("the server's description is empty")
-        return text
+    def _fault(self, answer: Answer) -> str | None:
+        """What is wrong with an answer that the server calls good."""
+        return None
+
+    def _asking(
+        self, messages: Sequence[dict[str, Any]], text: str, image: Image.Image | None, max_tokens: int
+    ) -> Question:
+        """A question: messages, and after them the user's with the image, if any, before the text."""
+        texts = [*(message["content"] for message in messages), text]
+        content: Any = text
+        if image is not None:
+            url = {"url": _data_url(image, self.parameters)}
+            content = [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
+        bound = prompt_bound(texts, int(image is not None), self.parameters)
+        return Question([*messages, {"role": "user", "content": content}], max_tokens, bound)
 
 
-def _retry_after(response: httpx.Response, default: float) -> float:
-    """Seconds that the server asks to wait; the HTTP-date form is rare enough to count as none."""
-    try:
-        return min(max(0.0, float(response.headers["Retry-After"])), LONGEST_WAIT)
-    except (KeyError, ValueError):
-        return default
+def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
+    """The image as a `data:` URL, reduced to the longest side that is sent, never enlarged."""
+    scale = min(1.0, parameters.longest_side / max(image.size))
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, parameters.image_format, quality=JPEG_QUALITY)
+    return f"data:image/{parameters.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+class ChatCaptionerParameters(ChatParameters):
+    """What is asked of whole images and of crops, and the most tokens of the answers.
+
+    30 for crops as Monkey's data was made; a crop that takes more is no phrase.
+    """
+
+    scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
+    crop_prompt: str = (
+        "What is the thing in this picture? Answer with a short noun phrase that names it and how it looks, such as "
+        '"a red car". White around it is cut away and not to be mentioned.'
+    )
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
+class OpenAICaptioner(_ChatStage[CaptionRequest]):
+    """Captions of whole images and crops from a server whose model sees images."""
+
+    name: ClassVar[str] = "captioner"
+
+    def __init__(self, settings: StageSettings) -> None:
+        self._asked = ChatCaptionerParameters.model_validate(settings.parameters)
+        super().__init__(settings, self._asked, with_image=True)
+
+    def _question(self, item: CaptionRequest) -> Question:
+        p = self._asked
+        if item.kind == "scene":
+            return self._asking([], p.scene_prompt, item.image, p.scene_tokens)
+        return self._asking([], p.crop_prompt, item.image, p.crop_tokens)
+
+
+class ChatComposerParameters(ChatParameters):
+    """prompt: a file of `models/prompts`, held to prompt_sha256 so that the fingerprint covers its text.
+
+    with_image: the image goes along with the notes; then an image without any notes is described too.
+    max_notes: the notes beyond it, the least trusted, are left out.
+    """
+
+    prompt: str = "full"
+    prompt_sha256: str
+    with_image: bool = False
+    max_new_tokens: int = Field(default=400, ge=1)
+    max_notes: int = Field(default=40, ge=1)
+
+
+class OpenAIComposer(_ChatStage[ComposeRequest]):
+    """Descriptions from a server. One that reaches the most tokens is cut back to its last whole sentence."""
+
+    name: ClassVar[str] = "composer"
+
+    def __init__(self, settings: StageSettings) -> None:
+        self._asked = ChatComposerParameters.model_validate(settings.parameters)
+        self._prompt = load_prompt(self._asked.prompt, self._asked.prompt_sha256)
+        super().__init__(settings, self._asked, self._asked.with_image)
+
+    def _question(self, item: ComposeRequest) -> Question | None:
+        p = self._asked
+        image = item.image if p.with_image else None
+        notes = self._prompt.notes(item.record, p.max_notes)
+        if not notes and image is None:
+            return None
+        *before, last = self._prompt.messages(notes or "There are no notes on this picture.")
+        return self._asking(before, last["content"], image, p.max_new_tokens)
+
+    def _text(self, answer: Answer) -> str:
+        return " ".join(_whole(answer.text)) if answer.cut else answer.text
+
+    def _fault(self, answer: Answer) -> str | None:
+        if answer.cut and not _whole(answer.text):
+            return f"the description has no whole sentence within {self._asked.max_new_tokens} tokens"
+        return None
+
+
+def _whole(text: str) -> list[str]:
+    """The sentences of a text that was cut off, but for a last one that does not end."""
+    sentences = sentences_of(text)
+    ended = bool(sentences) and sentences[-1].rstrip("\"”')").endswith((".", "!", "?"))
+    return sentences if ended else sentences[:-1]

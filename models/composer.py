@@ -1,6 +1,6 @@
 """The composer: one description from a record's kept layers, written by a chat model.
 
-Back ends: "transformers" (a model in this process) and "openai" (any server with /chat/completions). Neither sees a
+Back ends: "transformers" (a model in this process) and "openai" (a chat server, see `models.chat`). Neither sees a
 number of a box: places and sizes are words. The description is checked against the layers by `models.evidence`; the
 verifier, which also looks at the image, comes after this stage and is no part of it.
 """
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from models.base import ComposerStage, Parameters
+from models.base import ComposeRequest, ComposerStage, Parameters
 from models.chat import OpenAIComposer
 from models.grounding import Guide
-from models.prompts import Prompt, facts_of, full_notes, load_prompt, small_notes
+from models.prompts import Prompt, facts_of, load_prompt
 from models.weights import locate
 from strata.profiles import StageSettings
 from strata.records import Record
@@ -79,20 +79,17 @@ class TransformersComposer(ComposerStage):
             self._start = self._encode(self._chat("@@").split("@@")[0])
             self._decoder = GuidedDecoder(self._model, self._start)
 
-    def compute(self, batch: Sequence[Record]) -> list[str]:
-        """A description for each record, "" where nothing is noted at all."""
-        prompts = [self._notes(record) for record in batch]
+    def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
+        """A description for each record, "" where nothing is noted at all. Images are not looked at."""
+        records = [request.record for request in batch]
+        prompts = [self._prompt.notes(record, self._parameters.max_notes) for record in records]
         order = sorted((i for i, notes in enumerate(prompts) if notes), key=lambda i: len(prompts[i]))
         texts = [""] * len(batch)
         if order:
             write = self._write_grounded if self._parameters.grounded else self._write_freely
-            for i, text in zip(order, write([batch[i] for i in order], [prompts[i] for i in order]), strict=True):
+            for i, text in zip(order, write([records[i] for i in order], [prompts[i] for i in order]), strict=True):
                 texts[i] = text
         return texts
-
-    def _notes(self, record: Record) -> str:
-        limit = self._parameters.max_notes
-        return small_notes(record, limit) if self._prompt.wording else full_notes(record, limit)
 
     def _write_grounded(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
         wording = self._prompt.wording

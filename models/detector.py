@@ -1,4 +1,8 @@
-"""Detector: boxes with phrases, from any object detection model of `transformers` or from Florence-2."""
+"""Detector: boxes with phrases, from any object detection model of `transformers` or from Florence-2.
+
+Boxes do not depend on the batch by more than a hundredth of a pixel, scores by more than 1e-4, in float32; a greedy
+answer of Florence-2 as the captioner's.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,14 @@ from transformers import (
 )
 
 from models.base import Detection, DetectorStage, Parameters
-from models.devices import best_device, best_precision
+from models.devices import features, placed
 from models.weights import locate
 from strata.profiles import StageSettings
 
 DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"
 SMALLEST = 1.0  # pixels; a thinner box holds nothing that a crop could show
+Size = tuple[int, int]  # width, height
+Prepared = tuple[list[Size], Any]  # the images' sizes, and the processor's features of them
 
 
 class LabelParameters(Parameters):
@@ -53,25 +59,29 @@ class LabelDetector(DetectorStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
-        # weights may be stored in half precision, in which CPUs are slow or lost
-        self._model = AutoModelForObjectDetection.from_pretrained(folder, dtype=torch.float32).to(best_device()).eval()
+        # its boxes are numbers of the model itself: in bfloat16 they would lie on a grid of 1/256 of the image
+        self._model = placed(AutoModelForObjectDetection, folder, torch.float32)
+
+    def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
+        """The images' features and sizes."""
+        return [image.size for image in batch], features(self._processor, self._model, batch)
 
     @torch.inference_mode()
-    def compute(self, batch: Sequence[Image.Image]) -> list[list[Detection]]:
+    def compute(self, batch: Prepared) -> list[list[Detection]]:
         """Detections of each image, best first."""
-        inputs = self._processor(images=list(batch), return_tensors="pt").to(self._model.device)
-        outputs = self._model(**inputs)
-        sizes = [(image.height, image.width) for image in batch]
+        sizes, inputs = batch
         found = self._processor.post_process_object_detection(
-            outputs, threshold=self.parameters.threshold, target_sizes=sizes
+            self._model(**inputs),
+            threshold=self.parameters.threshold,
+            target_sizes=[(height, width) for width, height in sizes],
         )
-        return [self._detections(result, image) for result, image in zip(found, batch, strict=True)]
+        return [self._detections(result, size) for result, size in zip(found, sizes, strict=True)]
 
-    def _detections(self, result: dict[str, torch.Tensor], image: Image.Image) -> list[Detection]:
+    def _detections(self, result: dict[str, torch.Tensor], size: Size) -> list[Detection]:
         kept = nms(result["boxes"], result["scores"], self.parameters.nms_iou)
         names = self._model.config.id2label
         return _inside(
-            image,
+            size,
             [names[int(label)] for label in result["labels"][kept]],
             result["boxes"][kept].tolist(),
             result["scores"][kept].tolist(),
@@ -104,49 +114,57 @@ class FlorenceDetector(DetectorStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        model: Any = Florence2ForConditionalGeneration.from_pretrained(folder, dtype=best_precision())
-        self._model = model.to(best_device()).eval()
+        self._model = placed(Florence2ForConditionalGeneration, folder)
+
+    def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
+        """The images' sizes, and their features with the task's prompt."""
+        prompts = [DENSE_CAPTIONS] * len(batch)
+        return [image.size for image in batch], features(self._processor, self._model, batch, text=prompts)
 
     @torch.inference_mode()
-    def compute(self, batch: Sequence[Image.Image]) -> list[list[Detection]]:
+    def compute(self, batch: Prepared) -> list[list[Detection]]:
         """Regions of each image, in the order in which the model names them."""
-        prompts = [DENSE_CAPTIONS] * len(batch)
-        inputs = self._processor(images=list(batch), text=prompts, return_tensors="pt")
+        sizes, inputs = batch
         answer = self._model.generate(
-            **inputs.to(self._model.device, self._model.dtype),
+            **inputs,
             max_new_tokens=self.parameters.max_new_tokens,
             num_beams=self.parameters.num_beams,
+            length_penalty=1.0,  # a beam's score is then the mean of its tokens' log probabilities
             do_sample=False,
             return_dict_in_generate=True,
             output_scores=True,
         )
         texts = self._processor.batch_decode(answer.sequences, skip_special_tokens=False)
-        scores = self._probabilities(answer)
         results = []
-        for image, text, score in zip(batch, texts, scores, strict=True):
-            parsed = self._processor.post_process_generation(text=text, task=DENSE_CAPTIONS, image_size=image.size)
+        for size, text, score in zip(sizes, texts, self._probabilities(answer), strict=True):
+            parsed = self._processor.post_process_generation(text=text, task=DENSE_CAPTIONS, image_size=size)
             regions = parsed[DENSE_CAPTIONS]
-            results.append(_inside(image, regions["labels"], regions["bboxes"], [score] * len(regions["labels"])))
+            results.append(_inside(size, regions["labels"], regions["bboxes"], [score] * len(regions["labels"])))
         return results
 
     def _probabilities(self, answer: Any) -> list[float]:
         """Each answer's geometric mean of its tokens' probabilities."""
-        logs = self._model.compute_transition_scores(
-            answer.sequences, answer.scores, getattr(answer, "beam_indices", None), normalize_logits=True
-        )
-        written = answer.sequences[:, -logs.shape[1] :] != self._processor.tokenizer.pad_token_id
-        means = torch.where(written, logs, 0).sum(1) / written.sum(1).clamp(min=1)
+        if self.parameters.num_beams > 1:
+            means = answer.sequences_scores
+        else:
+            # step by step: all steps' logits at once would take as much memory again
+            tokens = answer.sequences[:, -len(answer.scores) :]
+            steps = zip(answer.scores, tokens.T, strict=True)
+            logs = torch.stack([step.log_softmax(-1).gather(1, own[:, None])[:, 0] for step, own in steps], dim=1)
+            written = tokens != self._processor.tokenizer.pad_token_id
+            means = torch.where(written, logs, 0).sum(1) / written.sum(1).clamp(min=1)
         return [float(probability) for probability in means.exp().clamp(0, 1)]
 
 
 def _inside(
-    image: Image.Image, phrases: Sequence[str], boxes: Sequence[Sequence[float]], scores: Sequence[float]
+    size: Size, phrases: Sequence[str], boxes: Sequence[Sequence[float]], scores: Sequence[float]
 ) -> list[Detection]:
     """Detections with boxes (x1, y1, x2, y2) cut to the image, without those of no phrase or no area left."""
+    width, height = size
     found = []
     for phrase, (x1, y1, x2, y2), score in zip(phrases, boxes, scores, strict=True):
-        x1, x2 = (min(max(x, 0.0), float(image.width)) for x in (x1, x2))
-        y1, y2 = (min(max(y, 0.0), float(image.height)) for y in (y1, y2))
+        x1, x2 = (min(max(x, 0.0), float(width)) for x in (x1, x2))
+        y1, y2 = (min(max(y, 0.0), float(height)) for y in (y1, y2))
         if phrase and x2 - x1 >= SMALLEST and y2 - y1 >= SMALLEST:
             found.append(Detection((x1, y1, x2, y2), phrase, score))
     return found

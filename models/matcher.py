@@ -3,22 +3,30 @@
 Two back ends. `open_clip` loads any open_clip checkpoint; SigLIP's and the demo's answer
 sigmoid(scale * cosine + bias), the probability they were trained for. `blip2` is BLIP-2's image-text matching
 head, as in the Monkey paper: the softmax over its two classes, "does not match" and "matches".
+
+A pair's probability does not depend on its batch by more than 1e-4 in float32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar
 
 import open_clip
 import torch
+from open_clip.transform import ResizeKeepRatio
 from torch import Tensor
+from torch.nn.functional import normalize
+from torchvision.transforms import Compose, Normalize
+from torchvision.transforms.functional import resize
 from transformers import Blip2ForImageTextRetrieval, Blip2Processor
 
 from models.base import MatcherStage, Pair, Parameters, WeightsMissing
-from models.devices import best_device, best_precision
+from models.devices import beside, best_device, best_precision, features, pixels, placed
 from models.weights import locate
 from strata.profiles import StageSettings
 
@@ -37,8 +45,24 @@ class OpenClipParameters(Parameters):
     calibration: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class _Encodable:
+    """A batch for an open_clip model: different crops and phrases, and for each pair the place of either.
+
+    crops: (crops, 3, height, width); phrases: token ids (phrases, length).
+    """
+
+    crops: Tensor
+    phrases: Tensor
+    crop_rows: list[int]
+    phrase_rows: list[int]
+
+
 class OpenClipMatcher(MatcherStage):
-    """An open_clip model: each crop and each phrase of a batch is encoded once, however many pairs name it."""
+    """An open_clip model: each crop and each phrase of a batch is encoded once, however many pairs name it.
+
+    On a GPU its towers compute in half precision, cosines and probabilities in float32.
+    """
 
     name: ClassVar[str] = "matcher"
 
@@ -52,10 +76,9 @@ class OpenClipMatcher(MatcherStage):
         folder = locate(self.settings)
         require_file(folder, "open_clip_config.json")
         require_file(folder, "*.safetensors", "*.bin", "*.pt")  # open_clip would go on with random weights
-        self._model, _, self._transform = open_clip.create_model_and_transforms(
-            f"local-dir:{folder}", device=self._device
-        )
+        self._model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
         self._model.eval()
+        self._resize, self._normalize = on_tensors(transform)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         self._scale, self._bias = self._line()
 
@@ -68,15 +91,23 @@ class OpenClipMatcher(MatcherStage):
             raise ValueError(f"matcher {self.settings.model} has a bias of its own: remove its calibration")
         return calibration or (self._model.logit_scale.exp().item(), bias.item())
 
-    @torch.inference_mode()
-    def compute(self, batch: Sequence[Pair]) -> list[float]:
-        """One probability for each pair."""
+    def prepare(self, batch: Sequence[Pair]) -> _Encodable:
+        """The different crops, resized on the device, and the different phrases."""
         crops, crop_rows = distinct(batch, lambda pair: id(pair.crop), lambda pair: pair.crop)
         phrases, phrase_rows = distinct(batch, lambda pair: pair.phrase, lambda pair: pair.phrase)
-        pixels = torch.stack([self._transform(crop.convert("RGB")) for crop in crops]).to(self._device)
-        images = self._model.encode_image(pixels, normalize=True)
-        texts = self._model.encode_text(self._tokenizer(phrases).to(self._device), normalize=True)
-        cosines = (images[crop_rows] * texts[phrase_rows]).sum(dim=1)
+        with beside():
+            resized = torch.stack([self._resize(crop) for crop in pixels(crops)])
+            normal = self._normalize(resized.float() / 255)
+            return _Encodable(normal, self._tokenizer(phrases).to(self._device), crop_rows, phrase_rows)
+
+    @torch.inference_mode()
+    def compute(self, batch: _Encodable) -> list[float]:
+        """One probability for each pair."""
+        precision = best_precision()
+        with torch.autocast(self._device.type, precision, enabled=precision is not torch.float32):
+            images, texts = self._model.encode_image(batch.crops), self._model.encode_text(batch.phrases)
+        images, texts = normalize(images.float(), dim=-1), normalize(texts.float(), dim=-1)
+        cosines = (images[batch.crop_rows] * texts[batch.phrase_rows]).sum(dim=1)
         return probabilities(torch.sigmoid(self._scale * cosines + self._bias))
 
 
@@ -94,22 +125,23 @@ class Blip2Matcher(MatcherStage):
         folder = locate(self.settings)
         require_file(folder, "config.json")
         require_file(folder, "*.safetensors", "*.bin")
-        model: Any = Blip2ForImageTextRetrieval.from_pretrained(folder, dtype=best_precision())
-        self._model = model.to(best_device()).eval()
+        self._model = placed(Blip2ForImageTextRetrieval, folder)
         self._processor: Any = Blip2Processor.from_pretrained(folder)
         # the model cuts image tokens off the text only if its config names one; the processor must do as much
-        queries = None if model.config.image_token_index is None else model.config.num_query_tokens
+        config = self._model.config
+        queries = None if config.image_token_index is None else config.num_query_tokens
         self._processor.num_query_tokens = queries
 
-    @torch.inference_mode()
-    def compute(self, batch: Sequence[Pair]) -> list[float]:
-        """One probability for each pair: the softmax of the head's two classes, meaned over its queries."""
-        crops = [pair.crop.convert("RGB") for pair in batch]
+    def prepare(self, batch: Sequence[Pair]) -> Any:
+        """The pairs' features, as a BatchFeature."""
         phrases = [pair.phrase for pair in batch]
-        inputs = self._processor(images=crops, text=phrases, padding=True, truncation=True, return_tensors="pt").to(
-            self._model.device, self._model.dtype
-        )
-        answer = self._model(**inputs, use_image_text_matching_head=True)
+        crops = [pair.crop for pair in batch]
+        return features(self._processor, self._model, crops, text=phrases, padding=True, truncation=True)
+
+    @torch.inference_mode()
+    def compute(self, batch: Any) -> list[float]:
+        """One probability for each pair: the softmax of the head's two classes, meaned over its queries."""
+        answer = self._model(**batch, use_image_text_matching_head=True)
         return probabilities(answer.logits_per_image.float().softmax(dim=1)[:, 1])
 
 
@@ -123,6 +155,28 @@ def distinct(
         if places.setdefault(key(pair), len(values)) == len(values):
             values.append(value(pair))
     return values, [places[key(pair)] for pair in batch]
+
+
+def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:
+    """open_clip's transform of an image in two: up to uint8 tensors (3, height, width) of one size, and normalising.
+
+    torch rounds otherwise than Pillow, for which open_clip wrote it: pixels differ by one of 256 levels.
+    """
+    *steps, last = transform.transforms
+    return Compose([_KeepRatio(step) if isinstance(step, ResizeKeepRatio) else step for step in steps]), last
+
+
+@dataclass(frozen=True)
+class _KeepRatio:
+    """open_clip's ResizeKeepRatio, which asks for a size as Pillow's images have it, for tensors."""
+
+    step: ResizeKeepRatio
+
+    def __call__(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        size = self.step.get_params(SimpleNamespace(size=(width, height)), self.step.size, self.step.longest)
+        resized: Tensor = resize(image, size, self.step.interpolation)
+        return resized
 
 
 def probabilities(scores: Tensor) -> list[float]:

@@ -1,12 +1,13 @@
 """OCR: lines of text with their boxes, by PP-OCR through rapidocr and onnxruntime.
 
-The small PP-OCRv6 models lie in rapidocr's wheel, so nothing is downloaded. The angle classifier is left out: it
-turns lines that stand on their head, and costs a third model call.
+The small PP-OCRv6 models lie in rapidocr's wheel, so nothing is downloaded. The angle classifier, which turns lines
+that stand on their head, costs a third model call and is left out unless a profile names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,13 +29,15 @@ MOST_ENLARGED = 4.0
 class OcrParameters(Parameters):
     """The OCR's parameters in a profile.
 
-    detector, recognizer: file names of the two ONNX models. short_side: smaller images are enlarged, at most
+    detector, recognizer, angle_classifier: file names of the ONNX models, "" for no classifier. short_side: smaller
+    images are enlarged, at most
     MOST_ENLARGED times, until their short side has so many pixels: that finds small letters and costs time.
     long_side: larger images are shrunk to it. box_score: least mean probability of text inside a line's outline.
     """
 
     detector: str = "PP-OCRv6_det_small.onnx"
     recognizer: str = "PP-OCRv6_rec_small.onnx"
+    angle_classifier: str = ""
     short_side: int = Field(default=320, ge=32)
     long_side: int = Field(default=1600, ge=32)
     box_score: float = Field(default=0.5, ge=0, le=1)
@@ -51,32 +54,35 @@ class RapidOcr(OcrStage):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
-        folder = self._folder()
-        files = [folder / self.parameters.detector, folder / self.parameters.recognizer]
-        for file in files:
-            if not file.is_file():
-                raise WeightsMissing(f"the OCR's model {file} is missing; install rapidocr again")
-        self._engine: Any = rapidocr.RapidOCR(params=self._engine_parameters(*files))
+        folder, chosen = self._folder(), self.parameters
+        for name in filter(None, (chosen.detector, chosen.recognizer, chosen.angle_classifier)):
+            if not (folder / name).is_file():
+                raise WeightsMissing(f"the OCR's model {folder / name} is missing; install rapidocr again")
+        self._engine: Any = rapidocr.RapidOCR(params=self._engine_parameters(folder))
         self.compute([_warm_up_image()])  # rapidocr opens its models on first use: do it now, and fail now
 
     def _folder(self) -> Path:
-        """Where the models lie: in the installed wheel, or wherever the settings say."""
+        """Where the models lie: in the installed wheel, whose version is the revision, or wherever the settings say."""
         if not self.settings.model.startswith("builtin:"):
             return locate(self.settings)
+        installed, pinned = version("rapidocr"), self.settings.revision
+        if pinned not in ("", installed):
+            raise WeightsMissing(f"rapidocr {installed} is installed, the profile says {pinned}")
         return Path(rapidocr.__file__).parent / "models"
 
-    def _engine_parameters(self, detector: Path, recognizer: Path) -> dict[str, Any]:
+    def _engine_parameters(self, folder: Path) -> dict[str, Any]:
         chosen = self.parameters
         return {
             "Global.log_level": "critical",
-            "Global.use_cls": False,
+            "Global.use_cls": bool(chosen.angle_classifier),
+            "Cls.model_path": str(folder / chosen.angle_classifier),
             "Global.use_preprocess_img": False,
             "Global.text_score": 0.0,  # low scores are the pipeline's to drop, with the reason
-            "Det.model_path": str(detector),
+            "Det.model_path": str(folder / chosen.detector),
             "Det.limit_type": "max",
             "Det.limit_side_len": 2 * chosen.long_side,  # the images are sized here: see working_size
             "Det.box_thresh": chosen.box_score,
-            "Rec.model_path": str(recognizer),
+            "Rec.model_path": str(folder / chosen.recognizer),
             "Rec.rec_batch_num": 16,
             "EngineConfig.onnxruntime.intra_op_num_threads": cpu_threads(),
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,

@@ -1,22 +1,26 @@
 """The pipelines of the groups `vision` and `llm`: stages on one micro-batch, crops of all its images flattened.
 
 The crops of every image go into one batch for the model and the answers are put back after: never a model call a
-crop. The verifier's place is between the composer's text and the description's sentences.
+crop. What needs the CPU alone goes on beside the models: ocr, on which no stage waits, and the cutting out of
+objects while captions and regions are made. The verifier's place is between the composer's text and the
+description's sentences.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
+from models.base import CaptionRequest, ComposeRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
 from models.detector import BACKENDS as DETECTORS
@@ -27,6 +31,7 @@ from models.ocr import BACKENDS as OCRS
 from models.segmenter import BACKENDS as SEGMENTERS
 from strata.profiles import STAGES_OF, Profile
 from strata.records import Box, Caption, Mask, ObjectMask, Record, Region, TextLine
+from strata.usage import Usage
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "captioner": CAPTIONERS,
@@ -36,7 +41,15 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "matcher": MATCHERS,
     "composer": COMPOSERS,
 }
-Answer = TypeVar("Answer")
+_ANY_IMAGE = Image.new("RGB", (1, 1))  # where a bound is asked that no image's pixels decide
+
+
+class Asked(NamedTuple):
+    """What a stage said of one image: an answer or a Failure for each item, its share of the seconds, its usage."""
+
+    answers: list[Any]
+    seconds: float
+    usage: Usage
 
 
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
@@ -59,11 +72,14 @@ class Observed:
     caption: str = ""
     detections: list[Detection] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
+    crops: list[Image.Image] = field(default_factory=list)
+    masks: list[Mask] = field(default_factory=list)
     phrases: list[str] = field(default_factory=list)
     lines: list[ReadLine] = field(default_factory=list)
     matches: list[float] = field(default_factory=list)
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
 
 
 class VisionPipeline:
@@ -84,31 +100,52 @@ class VisionPipeline:
         Images are upright RGB. Raises StageUnavailable.
         """
         seen = [Observed(record, image) for record, image in batch]
-        self._each(seen, "captioner", "caption", lambda item: [CaptionRequest(item.image)])
-        self._each(seen, "detector", "detections", lambda item: [item.image])
-        self._each(seen, "segmenter", "segments", lambda item: [item.image])
-        self._each(seen, "captioner", "phrases", _object_requests)
-        self._each(seen, "ocr", "lines", lambda item: [item.image])
-        self._each(seen, "matcher", "matches", _pairs)
+        with ThreadPoolExecutor(2, thread_name_prefix="beside") as beside:
+            reading = beside.submit(self._ask, "ocr", [[item.image] for item in seen])
+            self._each(seen, "segmenter", "segments", lambda item: [item.image])
+            cutting = beside.submit(_cut_out, seen)
+            self._each(seen, "captioner", "caption", lambda item: [CaptionRequest(item.image)])
+            self._each(seen, "detector", "detections", lambda item: [item.image])
+            cutting.result()
+            self._each(seen, "captioner", "phrases", lambda item: [CaptionRequest(crop, "crop") for crop in item.crops])
+            self._each(seen, "matcher", "matches", _pairs)
+        _put(seen, "ocr", "lines", reading.result())
+        _release(self.stages)
         return [self._record(item) for item in seen]
 
-    def _each(self, seen: list[Observed], name: str, attribute: str, items_of: Any) -> None:
+    def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
+        """The most that each stage which asks a server can use for an image: with one try, and with all."""
+        captioner, segmenter = self.stages["captioner"], self.stages["segmenter"]
+        scene = captioner.bound(CaptionRequest(_ANY_IMAGE))
+        crop = captioner.bound(CaptionRequest(_ANY_IMAGE, "crop"))
+        crops: int = segmenter.parameters.max_masks  # type: ignore[attr-defined]  # every segmenter has it
+        return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
+
+    def _each(
+        self, seen: list[Observed], name: str, attribute: str, items_of: Callable[[Observed], Sequence[Any]]
+    ) -> None:
         """One stage over the items of all images that have not failed; answers go back to their image."""
         alive = [item for item in seen if item.failure is None]
-        asked = [items_of(item) for item in alive]
+        _put(alive, name, attribute, self._ask(name, [items_of(item) for item in alive]))
+
+    def _ask(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
+        """One stage over the items of several images: for each image its answers, and its share of the seconds."""
         started = time.perf_counter()
         answers = iter(self.stages[name].run([entry for entries in asked for entry in entries]))
         share = (time.perf_counter() - started) / max(1, sum(map(len, asked)))
-        for item, entries in zip(alive, asked, strict=True):
-            own = [next(answers) for _ in entries]
-            item.seconds[name] = item.seconds.get(name, 0.0) + share * len(entries)
-            item.failure = next((answer for answer in own if isinstance(answer, Failure)), None)
-            if item.failure is None:
-                # a stage asked once about the whole image answers for the image, else entry by entry
-                setattr(item, attribute, own if attribute in ("phrases", "matches") else own[0])
+        usage = iter(self.stages[name].usage)
+        return [
+            Asked(
+                [next(answers) for _ in entries],
+                share * len(entries),
+                sum(itertools.islice(usage, len(entries)), Usage()),
+            )
+            for entries in asked
+        ]
 
     def _record(self, item: Observed) -> Record:
-        record = item.record.model_copy(update={"seconds": item.record.seconds | item.seconds})
+        told = {"seconds": item.record.seconds | item.seconds, "usage": item.record.usage | item.usage}
+        record = item.record.model_copy(update=told)
         if item.failure is not None:
             return record.failed(item.failure.stage, item.failure.error_type, item.failure.detail)
         matches = iter(item.matches)
@@ -121,13 +158,13 @@ class VisionPipeline:
             "objects": [
                 ObjectMask(
                     box=segment.box,
-                    mask=encode_mask(segment.mask),
+                    mask=mask,
                     area=int(segment.mask.sum()),
                     phrase=phrase,
                     score=segment.score,
                     match=next(matches),
                 )
-                for segment, phrase in zip(item.segments, item.phrases, strict=True)
+                for segment, mask, phrase in zip(item.segments, item.masks, item.phrases, strict=True)
             ],
             "text": [TextLine(box=line.box, text=line.text, score=line.score) for line in item.lines],
         }
@@ -145,30 +182,59 @@ class LlmPipeline:
         for stage in self.stages.values():
             stage.load()
 
-    def run(self, records: Sequence[Record]) -> list[Record]:
-        """Records with their descriptions, in order. Raises StageUnavailable."""
-        started = time.perf_counter()
-        texts = self.stages["composer"].run(records)
-        share = (time.perf_counter() - started) / max(1, len(records))
-        return [self._record(record, text, share) for record, text in zip(records, texts, strict=True)]
+    def run(self, batch: Sequence[Record | tuple[Record, Image.Image]]) -> list[Record]:
+        """Records with their descriptions, in order; each comes with its image where the composer looks at it.
 
-    def _record(self, record: Record, text: str | Failure, seconds: float) -> Record:
-        record = record.model_copy(update={"seconds": record.seconds | {"composer": seconds}})
+        Raises StageUnavailable.
+        """
+        composer = self.stages["composer"]
+        requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
+        started = time.perf_counter()
+        texts = composer.run(requests)
+        share = (time.perf_counter() - started) / max(1, len(requests))
+        _release(self.stages)
+        usage = iter(composer.usage)
+        return [
+            self._record(request.record, text, share, next(usage, None))
+            for request, text in zip(requests, texts, strict=True)
+        ]
+
+    def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
+        """The most that each stage which asks a server can use for an image: with one try, and with all."""
+        return {"composer": self.stages["composer"].bound(ComposeRequest(record, _ANY_IMAGE))}
+
+    def _record(self, record: Record, text: str | Failure, seconds: float, usage: Usage | None) -> Record:
+        told: dict[str, Any] = {"seconds": record.seconds | {"composer": seconds}}
+        if usage is not None:
+            told["usage"] = record.usage | {"composer": usage}
+        record = record.model_copy(update=told)
         if isinstance(text, Failure):
             return record.failed(text.stage, text.error_type, text.detail)
         return record.model_copy(update={"description": describe(text, record)})
 
 
+def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:
+    """Tell the stages that the micro-batch has gone out."""
+    for stage in stages.values():
+        stage.release()
+
+
 def crop_box(image: Image.Image, box: Box) -> Image.Image:
     """The box's pixels, at least 1×1."""
-    x1, y1 = min(int(box[0]), image.width - 1), min(int(box[1]), image.height - 1)
-    return image.crop((x1, y1, max(x1 + 1, round(box[2])), max(y1 + 1, round(box[3]))))
+    return image.crop(_corners(image, box))
 
 
 def crop_segment(image: Image.Image, segment: Segment) -> Image.Image:
     """The segment's box with everything outside of the mask painted white, as Monkey's data was made."""
-    pixels = np.where(segment.mask[..., None], np.asarray(image), np.uint8(255))
-    return crop_box(Image.fromarray(pixels), segment.box)
+    x1, y1, x2, y2 = corners = _corners(image, segment.box)
+    inside = segment.mask[y1:y2, x1:x2, None]
+    return Image.fromarray(np.where(inside, np.asarray(image.crop(corners)), np.uint8(255)))
+
+
+def _corners(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
+    """The box in whole pixels of the image."""
+    x1, y1 = min(int(box[0]), image.width - 1), min(int(box[1]), image.height - 1)
+    return x1, y1, min(max(x1 + 1, round(box[2])), image.width), min(max(y1 + 1, round(box[3])), image.height)
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> Mask:
@@ -177,15 +243,28 @@ def encode_mask(mask: NDArray[np.bool_]) -> Mask:
     return Mask(size=mask.shape, counts=encoded["counts"].decode())
 
 
-def _object_requests(item: Observed) -> list[CaptionRequest]:
-    return [CaptionRequest(crop_segment(item.image, segment), "crop") for segment in item.segments]
+def _put(asked: Sequence[Observed], name: str, attribute: str, said: Sequence[Asked]) -> None:
+    """Note what a stage said of each image; the first failure of an image stays its failure."""
+    for item, (own, seconds, usage) in zip(asked, said, strict=True):
+        item.seconds[name] = item.seconds.get(name, 0.0) + seconds
+        if usage != Usage():
+            item.usage[name] = item.usage.get(name, Usage()) + usage
+        failure = next((answer for answer in own if isinstance(answer, Failure)), None)
+        item.failure = item.failure or failure
+        if failure is None:
+            # a stage asked once about the whole image answers for the image, else entry by entry
+            setattr(item, attribute, own if attribute in ("phrases", "matches") else own[0])
+
+
+def _cut_out(seen: Sequence[Observed]) -> None:
+    """Each segment's crop, which captioner and matcher see, and its encoded mask, which the record gets."""
+    for item in seen:
+        item.crops = [crop_segment(item.image, segment) for segment in item.segments]
+        item.masks = [encode_mask(segment.mask) for segment in item.segments]
 
 
 def _pairs(item: Observed) -> list[Pair]:
     pairs = [Pair(item.image, item.caption)]
     pairs += [Pair(crop_box(item.image, found.box), found.phrase) for found in item.detections]
-    pairs += [
-        Pair(crop_segment(item.image, segment), phrase)
-        for segment, phrase in zip(item.segments, item.phrases, strict=True)
-    ]
+    pairs += [Pair(crop, phrase) for crop, phrase in zip(item.crops, item.phrases, strict=True)]
     return pairs

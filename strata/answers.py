@@ -40,7 +40,7 @@ def pause_of(response: httpx.Response) -> float | None:
         return None
     try:
         seconds = float(value) if value.strip().isdigit() else _until(parsedate_to_datetime(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, seconds)
 

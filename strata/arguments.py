@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from strata import exits
+from strata.schemas import Budget
 
 
 def pairs_of(texts: Iterable[str]) -> dict[str, str]:
@@ -19,6 +22,17 @@ def pairs_of(texts: Iterable[str]) -> dict[str, str]:
             raise exits.StrataExit(f"--metadata {text!r} is no KEY=VALUE", exits.USAGE)
         pairs[name] = value
     return pairs
+
+
+def budget_of(tokens: int | None, money: float | None) -> Budget | None:
+    """The budget of a submission; None where nothing bounds it. Raises StrataExit for one that is none."""
+    if tokens is None and money is None:
+        return None
+    try:
+        return Budget(tokens=tokens, money=money)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise exits.StrataExit(f"--budget-{first['loc'][0]}: {first['msg']}", exits.USAGE) from error
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:

@@ -20,6 +20,7 @@ COMMONEST = 16  # names that an axis gives a label of their own unless it is tol
 EDGES = {  # of the numbers that people ask for most
     "objects": (1.0, 2.0, 4.0, 7.0),
     "regions": (1.0, 2.0, 4.0, 7.0),
+    "masks": (1.0, 2.0, 4.0, 7.0),
     "words": (20.0, 40.0, 80.0),
     "evidence": (0.5, 0.75, 1.0),
     "match": (0.5, 0.75, 0.9),

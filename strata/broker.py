@@ -24,6 +24,30 @@ redis.call('HSET', KEYS[3], ARGV[1], id)
 return 1
 """
 
+# KEYS: queued, streams, the first first; ARGV: consumer group, consumer, how many
+# COUNT holds for each stream of a call, not for the call; chunks that nobody waits for any more go here, uncounted
+_CLAIM = """
+local claims = {}
+for i = 2, #KEYS do
+  local answer = true
+  while answer and #claims < tonumber(ARGV[3]) do
+    answer = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3] - #claims, 'STREAMS', KEYS[i], '>')
+    if answer and answer.err then return answer end
+    for _, message in ipairs(answer and answer[1][2] or {}) do
+      local chunk_id = message[2][2]
+      if redis.call('EXISTS', '@WAITERS@' .. chunk_id) == 1 then
+        table.insert(claims, {KEYS[i], message})
+      else
+        redis.call('XACK', KEYS[i], ARGV[1], message[1])
+        redis.call('XDEL', KEYS[i], message[1])
+        redis.call('HDEL', KEYS[1], chunk_id)
+      end
+    end
+  end
+end
+return claims
+""".replace("@WAITERS@", keys.waiters(""))
+
 # KEYS: stream, waiters, queued, notes of what is in hand, next stream, next waiters
 # ARGV: message, consumer group, consumer, chunk id, chunk field, group, value, counts, next chunk id, next fields...
 _FINISH = """
@@ -99,6 +123,7 @@ class Broker:
             health_check_interval=30,
         )
         self._enqueue = self.redis.register_script(_ENQUEUE)
+        self._claim = self.redis.register_script(_CLAIM)
         self._finish = self.redis.register_script(_FINISH)
         self._record = self.redis.register_script(_RECORD)
         self._renew = self.redis.register_script(_RENEW)
@@ -128,25 +153,25 @@ class Broker:
         block: float = 0.0,
         priorities: Sequence[str] = keys.PRIORITIES,
     ) -> list[Claim]:
-        """Up to count chunks, of the first priority first; waits at most block seconds for one."""
-        claims: list[Claim] = []
+        """Up to count chunks that jobs wait for, of the first priority first; waits at most block seconds for one."""
         streams = [keys.stream(group, priority) for priority in priorities]
-        for stream in streams:
-            if len(claims) < count:  # COUNT holds for each stream of a call, not for the call
-                claims += self._read([stream], consumer, count - len(claims))
-        if not claims and block > 0:
-            claims = self._read(streams, consumer, 1, block_ms=max(1, round(block * 1000)))
-        return claims
-
-    def _read(self, streams: list[str], consumer: str, count: int, block_ms: int | None = None) -> list[Claim]:
-        wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
         try:
-            answer: Any = self.redis.xreadgroup(keys.CONSUMER_GROUP, consumer, wanted, count=count, block=block_ms)
+            found: Any = self._claim(keys=[keys.QUEUED, *streams], args=[keys.CONSUMER_GROUP, consumer, count])
+            if found or block <= 0:
+                return [Claim(Chunk.from_fields(_pairs(flat)), stream, message) for stream, (message, flat) in found]
+            return self._wait(streams, consumer, block)
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             self._create_groups(streams)  # a new or emptied server
             return []
+
+    def _wait(self, streams: list[str], consumer: str, seconds: float) -> list[Claim]:
+        """The chunk that is queued next, if one is within so many seconds."""
+        wanted: Any = dict.fromkeys(streams, ">")
+        answer: Any = self.redis.xreadgroup(
+            keys.CONSUMER_GROUP, consumer, wanted, count=1, block=max(1, round(seconds * 1000))
+        )
         return [
             Claim(Chunk.from_fields(fields), stream, message)
             for stream, messages in answer or []
@@ -162,7 +187,7 @@ class Broker:
                     raise
 
     def take_over(self, group: str, consumer: str, idle: float, count: int = 1) -> list[Claim]:
-        """Up to count chunks whose holder has been silent for idle seconds, with their number of deliveries."""
+        """Up to count chunks that jobs wait for and whose holder has been silent for idle seconds."""
         claims: list[Claim] = []
         for priority in keys.PRIORITIES:
             stream = keys.stream(group, priority)
@@ -181,7 +206,11 @@ class Broker:
             for message, fields in answer[1]:
                 pending: Any = self.redis.xpending_range(stream, keys.CONSUMER_GROUP, message, message, 1)
                 deliveries = int(pending[0]["times_delivered"]) if pending else 1
-                claims.append(Claim(Chunk.from_fields(fields), stream, message, deliveries))
+                claim = Claim(Chunk.from_fields(fields), stream, message, deliveries)
+                if self.waiting_jobs(claim.chunk):
+                    claims.append(claim)
+                else:
+                    self.drop(claim, consumer)
             if len(claims) >= count:
                 break
         return claims
@@ -203,6 +232,7 @@ class Broker:
                 retrycount=claim.deliveries - 1,
                 justid=True,
             )
+            self.redis.hdel(keys.in_hand(claim.chunk.id), "now")
 
     def finish(
         self,
@@ -235,6 +265,11 @@ class Broker:
         where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
         return bool(self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group]))
 
+    def recorded(self, job_id: str, group: str, fields: Sequence[str]) -> set[str]:
+        """Those of the chunks' fields that were counted for a job."""
+        values: Any = self.redis.hmget(keys.done(job_id, group), list(fields))
+        return {field for field, value in zip(fields, values, strict=True) if value is not None}
+
     def waiting_jobs(self, chunk: Chunk) -> set[str]:
         """The jobs that wait for a chunk; none: nobody wants it any more."""
         answer: Any = self.redis.smembers(keys.waiters(chunk.id))
@@ -248,3 +283,7 @@ def _asking(chunk: Chunk, job_id: str, priority: str) -> tuple[list[str], list[s
 
 def _flat(fields: Mapping[str, str]) -> list[str]:
     return [text for pair in fields.items() for text in pair]
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

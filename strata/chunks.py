@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 
@@ -49,14 +49,14 @@ class Chunk:
         return f"{self.identity}/{self.number:05d}" if self.identity else self.shard
 
     def to_fields(self) -> dict[str, str]:
-        """As the fields of a stream message."""
-        return {name: str(value) for name, value in asdict(self).items()}
+        """As the fields of a stream message, its id first."""
+        return {"id": self.id} | {name: str(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_fields(cls, fields: dict[str, str]) -> Self:
         """The chunk of a stream message."""
         numbers = {name: int(fields[name]) for name in ("number", "images", "attempt")}
-        return cls(**{**fields, **numbers})  # type: ignore[arg-type]
+        return cls(**{name: text for name, text in fields.items() if name != "id"} | numbers)  # type: ignore[arg-type]
 
     def of_group(self, group: str, fingerprint: str) -> Chunk:
         """The same images in another group."""

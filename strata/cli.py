@@ -12,7 +12,7 @@ from rich.console import Console
 
 from strata import exits, export_cli, mixture_cli, render, snapshot_cli
 from strata.answers import ApiError
-from strata.arguments import pairs_of, shards_of
+from strata.arguments import budget_of, pairs_of, shards_of
 from strata.checkout import run_module
 from strata.client import Client
 from strata.records import Record, Status
@@ -122,15 +122,17 @@ def submit(
     priority: Annotated[Priority, typer.Option(help="Which stream: hi is for single images.")] = "lo",
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key and shards: the same job.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens to spend on chat servers.")] = None,
+    budget_money: Annotated[float | None, typer.Option(help="Most money to spend, at the profile's prices.")] = None,
     follow: Follow = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
     """Submit shards; prints the job's id."""
-    pairs = pairs_of(metadata or ())
+    pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     with Client(url, api_key) as client:
-        view = client.submit(list(shards_of(shards)), profile, priority, pairs, idempotency_key)
+        view = client.submit(list(shards_of(shards)), profile, priority, pairs, idempotency_key, budget)
         if not as_json:
             print(view.id, flush=True)
         if follow:

@@ -14,7 +14,7 @@ import httpx
 
 from strata.answers import ApiError, Model, parse_answer, pause_of, problem_of
 from strata.records import Record
-from strata.schemas import FailureRow, JobPage, JobView, Priority
+from strata.schemas import Budget, FailureRow, JobPage, JobView, Priority
 from strata.sse import ServerSentEvent, parse_events
 
 RETRIES = 4  # answers of 429 and 503 that name a time are asked again this often
@@ -129,6 +129,7 @@ class Client:
         priority: Priority = "lo",
         metadata: dict[str, str] | None = None,
         idempotency_key: str | None = None,
+        budget: Budget | None = None,
     ) -> JobView:
         """Ask for shards to be described. Without an idempotency key of yours, each call is a new job."""
         body: dict[str, object] = {
@@ -138,6 +139,8 @@ class Client:
         }
         if profile is not None:
             body["profile"] = profile
+        if budget is not None:
+            body["budget"] = budget.model_dump()
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return parse_answer(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from strata.profiles import FINAL_GROUP, GROUPS
 from strata.requests import JobRequest
-from strata.schemas import GroupProgress, JobStatus, JobView, RequestCounts, ShardCounts
+from strata.schemas import GroupProgress, JobStatus, JobUsage, JobView, RequestCounts, ShardCounts
 
 
-def envelope(request: JobRequest, fields: Mapping[str, str], in_hand: int) -> JobView:
+def envelope(request: JobRequest, fields: Mapping[str, str], in_hand: int, usage: JobUsage | None) -> JobView:
     """The job as it stands. fields: its hash in Redis; in_hand: its images that workers hold now."""
     numbers = {name: int(value) for name, value in fields.items() if ":" in name}
     status = JobStatus(fields["status"])
@@ -32,6 +32,8 @@ def envelope(request: JobRequest, fields: Mapping[str, str], in_hand: int) -> Jo
             failed=numbers.get("index:unreadable", 0),
         ),
         groups={group: _progress(numbers, group) for group in GROUPS},
+        usage=usage,
+        budget=request.budget,
         images_per_second=rate,
         eta_seconds=round(left / rate, 1) if rate and left else None,
         created_at=request.created_at,

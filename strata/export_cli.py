@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from strata.exits import REQUEST_REFUSED, USAGE, StrataExit
-from strata.export_formats import FORMATS
+from strata.export_formats import Form
 from strata.exports import ExportError, Request
 from strata.exports import export as write_export
 from strata.levels import Level, LevelError
 from strata.sample_sources import SampleError
 from strata.snapshots import Snapshots
 from strata.terminal import StoreUri, open_store, progress
-
-Form = StrEnum("Form", {name: name for name in FORMATS})
 
 
 def export(

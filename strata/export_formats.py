@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,6 +80,7 @@ class Target:
     fingerprint: str
 
 
+Form = Literal["llava", "monkey", "webdataset", "parquet", "hf"]
 Write = Callable[[Target, Iterator[Item]], None]
 
 
@@ -200,6 +201,7 @@ def write_dataset(target: Target, items: Iterator[Item]) -> None:
     import datasets
 
     working = target.folder / ".working"
+    datasets.disable_progress_bars()
     dataset = datasets.Dataset.from_generator(
         lambda: map(table_row, items),
         features=datasets.Features.from_dict(FEATURES),
@@ -211,7 +213,7 @@ def write_dataset(target: Target, items: Iterator[Item]) -> None:
     shutil.rmtree(working)
 
 
-FORMATS: dict[str, Write] = {
+FORMATS: dict[Form, Write] = {
     "llava": write_llava,
     "monkey": write_monkey,
     "webdataset": write_webdataset,

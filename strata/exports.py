@@ -11,8 +11,8 @@ from typing import Any
 
 from strata import images
 from strata.ahead import map_ahead
-from strata.export_formats import FORMATS, Item, PhraseBox, Target
-from strata.levels import Level, kept, text_of
+from strata.export_formats import FORMATS, Form, Item, PhraseBox, Target
+from strata.levels import Level, Row, kept, text_of
 from strata.sample_sources import ImageFiles, SampleError
 from strata.sample_tables import SampleRow
 from strata.snapshot_sources import sample_row, snapshot_rows
@@ -74,7 +74,7 @@ class Items:
         boxes = [PhraseBox(entry["phrase"], tuple(entry["box"])) for entry in self._entries(row)]
         return Item(sample.key, jpeg, width, height, sample.turns[0], boxes)
 
-    def _entries(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def _entries(self, row: Row) -> list[Row]:
         return kept(row[self._level]) if self._level in (Level.REGIONS, Level.OBJECTS) else []
 
 
@@ -82,7 +82,7 @@ class Items:
 class Request:
     """What to write: the format (of FORMATS), the level, and what conversations ask (None: by the level)."""
 
-    form: str
+    form: Form
     level: Level
     instruction: str | None = None
 

@@ -29,7 +29,7 @@ _ALWAYS = ("key", "status")
 
 @dataclass(frozen=True)
 class Feature:
-    """What a row has: its kind, the columns of parts it is made of, and how; meaning is told to people."""
+    """What a row has: its kind, its meaning for people, the columns of parts it is made of, and how."""
 
     kind: Kind
     meaning: str
@@ -47,10 +47,18 @@ def _kept(entries: pa.StructArray) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(pc.struct_field(entries, "kept"), False), bool)
 
 
-def _kept_entries(table: pa.Table, layer: str) -> npt.NDArray[np.int64]:
-    """How many kept entries each row has in a layer."""
-    entries, rows = _entries(table, layer)
-    return np.bincount(rows[_kept(entries)], minlength=table.num_rows)
+def _count(*layers: str) -> Callable[[pa.Table], npt.NDArray[np.int64]]:
+    """How many kept entries each row has in some layers."""
+
+    def count(table: pa.Table) -> npt.NDArray[np.int64]:
+        found = [rows[_kept(entries)] for entries, rows in (_entries(table, layer) for layer in layers)]
+        return np.bincount(np.concatenate(found), minlength=table.num_rows)
+
+    return count
+
+
+def _has_text(table: pa.Table) -> npt.NDArray[np.bool_]:
+    return _count("text")(table) > 0
 
 
 def _words(table: pa.Table) -> Any:
@@ -86,9 +94,9 @@ def _means(rows: npt.NDArray[Any], values: Floats, count: int) -> Floats:
 
 
 def _thing(table: pa.Table) -> pa.Array:
-    """What the kept region or object with the largest box is called, by its head noun."""
+    """What the kept region or mask with the largest box is called, by its head noun."""
     rows, areas, phrases = [], [], []
-    for layer in ("regions", "objects"):
+    for layer in _THINGS:
         entries, places = _entries(table, layer)
         kept = _kept(entries)
         boxes = pc.list_flatten(pc.struct_field(entries, "box")).to_numpy().reshape(-1, 4)[kept]
@@ -123,45 +131,25 @@ def _of(layer: str, *fields: str) -> tuple[str, ...]:
     return tuple(f"{layer}.list.element.{field}" for field in fields)
 
 
-_BOXES = ("kept", "phrase", "box.list.element")
+_THINGS = ("regions", "objects")  # the layers that name what is in the picture
+_KEPT = tuple(column for layer in _THINGS for column in _of(layer, "kept"))
+_BOXES = tuple(column for layer in _THINGS for column in _of(layer, "kept", "phrase", "box.list.element"))
+_MATCHES = ("caption.kept", "caption.match", *(column for layer in _THINGS for column in _of(layer, "kept", "match")))
 _SENTENCES = "description.sentences.list.element.evidence.list.element"
 FEATURES: dict[str, Feature] = {
-    "objects": Feature(
-        "number",
-        "kept entries of the layer objects",
-        _of("objects", "kept"),
-        lambda table: _kept_entries(table, "objects"),
-    ),
-    "regions": Feature(
-        "number",
-        "kept entries of the layer regions",
-        _of("regions", "kept"),
-        lambda table: _kept_entries(table, "regions"),
-    ),
-    "text": Feature(
-        "flag", "whether a line of text is kept", _of("text", "kept"), lambda table: _kept_entries(table, "text") > 0
-    ),
+    "objects": Feature("number", "things that are kept: regions and masks together", _KEPT, _count(*_THINGS)),
+    "regions": Feature("number", "kept entries of the layer regions", _of("regions", "kept"), _count("regions")),
+    "masks": Feature("number", "kept entries of the layer objects", _of("objects", "kept"), _count("objects")),
+    "text": Feature("flag", "whether a line of text is kept", _of("text", "kept"), _has_text),
     "words": Feature("number", "words of the description", ("description.text",), _words),
-    "thing": Feature(
-        "name",
-        "what the largest kept region or object is",
-        (*_of("regions", *_BOXES), *_of("objects", *_BOXES)),
-        _thing,
-    ),
+    "thing": Feature("name", "what the largest kept region or mask is called, its noun alone", _BOXES, _thing),
     "evidence": Feature("number", "share of sentences that rest on a layer, 0 to 1", (_SENTENCES,), _evidence),
-    "match": Feature(
-        "number",
-        "mean probability that the matcher gave what is kept, 0 to 1",
-        ("caption.kept", "caption.match", *_of("regions", "kept", "match"), *_of("objects", "kept", "match")),
-        _match,
-    ),
+    "match": Feature("number", "mean probability that the matcher gave what is kept, 0 to 1", _MATCHES, _match),
     "width": Feature("number", "pixels", ("width",), _column("width")),
     "height": Feature("number", "pixels", ("height",), _column("height")),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
-    "image": Feature(
-        "name", "the image's SHA-256 where it is known, else its file, offset and size", ("image",), _image
-    ),
+    "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),
 }
 
 

@@ -18,11 +18,12 @@ from strata.chunks import Chunk
 from strata.envelope import envelope
 from strata.heartbeats import Heartbeats
 from strata.index_rows import IndexRow, index_table
+from strata.ledger import Ledger
 from strata.profiles import FINAL_GROUP, GROUPS, Profile
 from strata.provenance import keep_profile
 from strata.records import Status
 from strata.requests import JobRequest, ShardSummaries, ShardSummary
-from strata.schemas import JobStatus, JobView, Priority
+from strata.schemas import Budget, JobStatus, JobView, Priority
 from strata.store import Store
 
 KEPT_SECONDS = 86_400  # Redis keeps the working copy of a job that has ended for so long
@@ -50,6 +51,8 @@ class Jobs:
     def __init__(self, broker: Broker, store: Store) -> None:
         self.broker = broker
         self.store = store
+        self.ledger = Ledger(broker.redis)
+        self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
     def create(
         self,
@@ -59,6 +62,7 @@ class Jobs:
         priority: Priority,
         metadata: dict[str, str] | None = None,
         indexed: Iterable[ShardSummary] = (),
+        budget: Budget | None = None,
     ) -> JobRequest:
         """Keep a request and make its job active; the scheduler does the rest."""
         request = JobRequest(
@@ -72,11 +76,18 @@ class Jobs:
             metadata=metadata or {},
             created_at=datetime.now(UTC),
             indexed=list(indexed),
+            paid=[group for group in GROUPS if profile.paid(group)],
+            priced=profile.priced,
+            budget=budget,
         )
         self.broker.redis.ping()  # refuse before anything is kept rather than take a job that nobody schedules
-        keep_profile(self.store, profile)
+        if request.fingerprints[FINAL_GROUP] not in self._profiles:
+            keep_profile(self.store, profile)
+            self._profiles.add(request.fingerprints[FINAL_GROUP])
         self.store.open_job(request.id)
         self.store.write_job_file(request.id, "request", request)
+        if request.paid:
+            self.ledger.begin(request.id, budget, new=True)
         self.activate(request)
         return request
 
@@ -106,6 +117,8 @@ class Jobs:
             "status": JobStatus.VALIDATING.value,
             "started_at": datetime.now(UTC).isoformat(),
         }
+        if request.paid:
+            self.ledger.begin(request.id, request.budget)
         with self.broker.redis.pipeline(transaction=True) as pipe:
             for name, value in fields.items():
                 pipe.hsetnx(keys.job(request.id), name, value)
@@ -185,7 +198,12 @@ class Jobs:
 
     def let_expire(self, job_id: str) -> None:
         """Let the working copy of a job that has ended go in time: the store keeps its end."""
-        names = [keys.job(job_id), keys.events(job_id), *(keys.done(job_id, group) for group in GROUPS)]
+        names = [
+            keys.job(job_id),
+            keys.events(job_id),
+            keys.ledger(job_id),
+            *(keys.done(job_id, group) for group in GROUPS),
+        ]
         with self.broker.redis.pipeline(transaction=True) as pipe:
             for name in names:
                 pipe.expire(name, KEPT_SECONDS)
@@ -211,7 +229,8 @@ class Jobs:
             self.activate(request)
             fields = self.broker.redis.hgetall(keys.job(job_id))
         request = JobRequest.model_validate_json(fields["request"])
-        return envelope(request, fields, self._in_hand(request))
+        usage = self.ledger.usage(job_id, request.priced) if request.paid else None
+        return envelope(request, fields, self._in_hand(request), usage)
 
     def page(self, limit: int, before: str | None = None) -> tuple[list[JobView], str | None]:
         """Jobs, newest first, and the cursor of the next page."""

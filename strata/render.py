@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from strata.records import Box, Evidence, ObjectMask, Record, Region, TextLine
-from strata.schemas import FailureRow, JobView
+from strata.schemas import Budget, FailureRow, JobUsage, JobView
 
 QUIET_SECONDS = 5.0  # between two lines of progress where nobody watches a terminal
 SHOWN_GROUPS = ("vision", "llm")
@@ -47,6 +47,9 @@ def layers_tree(record: Record, title: str | None = None) -> Tree:
     if record.seconds:
         stages = " · ".join(f"{stage} {seconds:.2f}" for stage, seconds in record.seconds.items())
         tree.add(_named("seconds", Text(f"{stages} · sum {sum(record.seconds.values()):.2f}", "dim")))
+    if record.usage:
+        stages = " · ".join(f"{stage} {u.prompt_tokens}+{u.completion_tokens}" for stage, u in record.usage.items())
+        tree.add(_named("tokens", Text(stages, "dim")))
     return tree
 
 
@@ -157,8 +160,23 @@ def job_details(job: JobView) -> Text:
     ]
     for name, group in job.groups.items():
         lines.append(f"{name}: {group.images} images, {group.chunks} chunks, {group.reused} images reused")
+    lines += [usage_line(job)] if job.usage else []
     lines += [f"{name}: {clean(value)}" for name, value in job.metadata.items()]
     return Text("\n".join(lines))
+
+
+def usage_line(job: JobView) -> str:
+    """What a job has spent on chat servers, and of what budget."""
+    usage, budget = job.usage or JobUsage(), job.budget or Budget()
+    parts = [
+        f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, {usage.requests:,} requests",
+        f"{usage.reserved_tokens:,} reserved",
+    ]
+    if budget.tokens is not None:
+        parts.append(f"budget {budget.tokens:,} tokens")
+    if usage.money is not None:
+        parts.append(f"money {usage.money:.6g}" + (f" of {budget.money:.6g}" if budget.money is not None else ""))
+    return f"usage: {', '.join(parts)}"
 
 
 def failure_line(row: FailureRow) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from strata.chunks import Chunk
 from strata.records import SCHEMA_VERSION, FailureNote
-from strata.schemas import Priority
+from strata.schemas import Budget, Priority
 
 
 class ShardSummary(BaseModel):
@@ -35,7 +35,8 @@ class ShardSummaries(BaseModel):
 class JobRequest(BaseModel):
     """What was asked for, with everything that decides which parts answer it.
 
-    Only a retry changes it. retries: of chunks (by their field) whose failed images were tried again, which attempt
+    Only a retry changes it. paid: the groups that ask a server; priced: whether the profile knows what that costs.
+    retries: of chunks (by their field) whose failed images were tried again, which attempt
     counts for this job.
     """
 
@@ -51,6 +52,9 @@ class JobRequest(BaseModel):
     schema_version: int = SCHEMA_VERSION
     indexed: list[ShardSummary] = []  # shards that need no indexing: an upload
     retries: dict[str, int] = {}
+    paid: list[str] = []
+    priced: bool = False
+    budget: Budget | None = None
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""

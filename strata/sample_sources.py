@@ -96,14 +96,8 @@ class TableSource:
         return lines
 
     def explain(self, number: int, reason: str) -> SampleError:
-        """The error of a sample whose image is none: that its shard has changed, if it has."""
-        (row,) = self.table.rows([number])
-        try:
-            if row.identity:
-                _verify(row.uri, row.identity)
-        except SampleError as error:
-            return error
-        return SampleError(f"{row.uri}, image {row.key}: {reason}")
+        """The error of a sample whose image is none."""
+        return _error_of(self.table.rows([number])[0], reason)
 
 
 def _verify(uri: str, identity: str) -> None:
@@ -138,5 +132,14 @@ def _read_file(uri: str) -> bytes | Exception:
 def _bytes(row: SampleRow, image: bytes | Exception) -> bytes:
     if isinstance(image, bytes):
         return image
-    reason = "it is not there any more" if isinstance(image, FileNotFoundError) else str(image)
-    raise SampleError(f"{row.uri}, image {row.key}: {reason}")
+    raise _error_of(row, "no such file" if isinstance(image, FileNotFoundError) else str(image))
+
+
+def _error_of(row: SampleRow, reason: str) -> SampleError:
+    """The error of an image that cannot be read: that its shard has vanished or changed, if it has."""
+    try:
+        if row.identity:
+            _verify(row.uri, row.identity)
+    except SampleError as error:
+        return error
+    return SampleError(f"{row.uri}, image {row.key}: {reason}")

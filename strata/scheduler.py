@@ -20,6 +20,7 @@ from typing import cast
 import redis
 
 from strata import keys
+from strata.billing import Billing
 from strata.broker import Broker
 from strata.chunks import Chunk
 from strata.jobs import Jobs, UnknownJob
@@ -42,6 +43,7 @@ class Scheduler:
     def __init__(self, broker: Broker, store: Store, high_water: int) -> None:
         self.broker, self.store, self.high_water = broker, store, high_water
         self.jobs = Jobs(broker, store)
+        self.billing = Billing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.counting: dict[str, Future[Counter[str]]] = {}  # jobs whose parts are being counted for their end
@@ -62,6 +64,7 @@ class Scheduler:
                 log.exception("scheduler: a beat failed, the next one tries again")
                 stop.wait(1.0)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.billing.close()
         with suppress(redis.RedisError):
             self._unlock()
 
@@ -129,6 +132,7 @@ class Scheduler:
             self.jobs.activate(plan.request)
             plan.restart()
         elif status.final:
+            self._withdraw(plan)
             self._end(plan, status)
         elif status is JobStatus.CANCELLING:
             self._cancel(plan)
@@ -150,7 +154,9 @@ class Scheduler:
         shards = [plan.unindexed.popleft() for _ in range(min(self._room("index"), len(plan.unindexed)))]
         chunks = (request.index_chunk(shard) for shard in shards if shard not in plan.known)
         self.broker.enqueue_all(chunks, request.id, request.priority)
-        room = self._room(*GROUPS[1:])
+        # a job with a budget spends nothing more before it is known what it has spent
+        spends = request.budget is None or self.billing.known(request)
+        room = self._room(*GROUPS[1:]) if spends else 0
         while room > 0 and (plan.chunks or plan.waiting):
             if not plan.chunks:
                 plan.chunks.extend(self._lacking(request, plan.waiting.popleft()))
@@ -200,11 +206,16 @@ class Scheduler:
             numbers = [chunk.number for chunk in there]
 
     def _count(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
-        final = chunks and chunks[0].group == FINAL_GROUP
-        statuses = self.store.read_all_counts(chunks) if final else [Counter[str]() for _ in chunks]
-        for chunk, status in zip(chunks, statuses, strict=True):
+        """Count chunks whose parts are there, but for those that the job has counted before: a footer costs a read."""
+        if not chunks:
+            return
+        group = chunks[0].group
+        counted = self.broker.recorded(request.id, group, [chunk.field for chunk in chunks])
+        new = [chunk for chunk in chunks if chunk.field not in counted]
+        statuses = self.store.read_all_counts(new) if group == FINAL_GROUP else [Counter[str]() for _ in new]
+        for chunk, status in zip(new, statuses, strict=True):
             counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-            self.broker.record(request.id, chunk, "", counts | (count_of(status) if final else {}))
+            self.broker.record(request.id, chunk, "", counts | (count_of(status) if group == FINAL_GROUP else {}))
 
     def _rate(self, plan: Plan) -> None:
         """Images a second that this job computed lately; images that were there before do not count."""
@@ -224,7 +235,7 @@ class Scheduler:
             return False
         fields = ("index:images", f"{FINAL_GROUP}:images", "index:chunks")
         total, done, shards = self._numbers(keys.job(plan.request.id), *fields)
-        return shards == len(plan.request.shards) and done == total
+        return shards == len(plan.request.shards) and done == total and self.billing.known(plan.request)
 
     def _count_parts(self, plan: Plan) -> None:
         """Count the job's images in its parts, beside the beat: a big job has thousands."""
@@ -271,6 +282,10 @@ class Scheduler:
         plan.restart()
 
     def _cancel(self, plan: Plan) -> None:
+        self._withdraw(plan)
+        self._end(plan, JobStatus.CANCELLED)
+
+    def _withdraw(self, plan: Plan) -> None:
         """Nobody waits for the job's chunks any more; workers drop those that nobody waits for."""
         self.counting.pop(plan.request.id, None)
         waiting = cast(dict[str, str], self.broker.redis.hgetall(keys.QUEUED))
@@ -278,7 +293,6 @@ class Scheduler:
             for chunk_id in waiting:
                 pipe.srem(keys.waiters(chunk_id), plan.request.id)
             pipe.execute()
-        self._end(plan, JobStatus.CANCELLED)
 
     def _end(self, plan: Plan, status: JobStatus, **fields: str) -> None:
         job_id = plan.request.id

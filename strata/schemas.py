@@ -48,6 +48,17 @@ class BatchInput(BaseModel):
     shards: list[Text] = Field(min_length=1, max_length=100_000)
 
 
+class Budget(BaseModel):
+    """What a job may spend on stages that ask a server: tokens read and written, money in the profile's currency.
+
+    What was there before the job costs it nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tokens: int | None = Field(default=None, ge=1, le=2**40)
+    money: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
+
+
 class BatchRequest(BaseModel):
     """`POST /v1/batches`."""
 
@@ -56,6 +67,7 @@ class BatchRequest(BaseModel):
     profile: str | None = None
     priority: Priority = "lo"
     metadata: dict[Text, Text] = Field(default_factory=dict, max_length=16)
+    budget: Budget | None = None
 
 
 class CaptionBody(BaseModel):
@@ -96,6 +108,20 @@ class GroupProgress(BaseModel):
     reused: int = 0
 
 
+class JobUsage(BaseModel):
+    """What a job has spent on stages that ask a server; money is null where the profile knows no prices.
+
+    reserved: for chunks in hand, and for work whose end nobody saw, which may have cost as much at most.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    requests: int = 0
+    money: float | None = None
+    reserved_tokens: int = 0
+    reserved_money: float | None = None
+
+
 class JobView(BaseModel):
     """The one envelope for jobs of one image and of many shards. Times are RFC 3339, in UTC."""
 
@@ -108,6 +134,8 @@ class JobView(BaseModel):
     request_counts: RequestCounts
     shards: ShardCounts
     groups: dict[str, GroupProgress]
+    usage: JobUsage | None = None
+    budget: Budget | None = None
     images_per_second: float | None = None
     eta_seconds: float | None = None
     created_at: datetime

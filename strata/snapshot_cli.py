@@ -18,7 +18,7 @@ from strata.differences import difference
 from strata.exits import USAGE, StrataExit
 from strata.parts import Part, PartsOf
 from strata.selection import Selection
-from strata.snapshot_render import difference_details, snapshot_details, snapshot_table
+from strata.snapshot_render import difference_details, feature_table, snapshot_details, snapshot_table
 from strata.snapshots import Snapshot, Snapshots
 from strata.terminal import AsJson, StoreUri, open_store, output, progress
 
@@ -133,6 +133,12 @@ def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = N
         print(found.model_dump_json())
     else:
         output().print(difference_details(old, new, found))
+
+
+@app.command()
+def features() -> None:
+    """List the features of rows that --where and --by understand."""
+    output().print(feature_table())
 
 
 def clean(

@@ -10,8 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from strata.axes import EDGES, Axis
 from strata.composition import shares_of
 from strata.differences import Change, Difference, Overlap
+from strata.features import FEATURES
 from strata.provenance import Provenance
 from strata.render import clean
 from strata.selection import Selection
@@ -34,6 +36,17 @@ def snapshot_table(snapshots: Iterable[Snapshot]) -> Table:
         numbers = (f"{counts.parts:,}", f"{counts.succeeded:,}", f"{counts.selected:,}")
         said = selection_line(snapshot.manifest.selection)
         table.add_row(snapshot.name, snapshot.id[:SHORT_ID], created, *numbers, Text(clean(said)))
+    return table
+
+
+def feature_table() -> Table:
+    """The features, and the labels of those that have some by themselves."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("feature", "kind", "meaning", "labels"):
+        table.add_column(name)
+    for name, feature in FEATURES.items():
+        labels = Axis.parse(name).labels if name in EDGES else ()
+        table.add_row(name, feature.kind, feature.meaning, Text(", ".join(labels)))
     return table
 
 

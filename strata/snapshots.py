@@ -25,6 +25,7 @@ from strata.composition import Composition, composition_of
 from strata.exits import REQUEST_REFUSED, USAGE, StrataExit
 from strata.features import Rows, read_rows
 from strata.parts import Part, last_attempts
+from strata.profiles import FINAL_GROUP
 from strata.provenance import Provenance, provenance_of
 from strata.selection import Choice, Selection, SelectionError, select
 from strata.store import Store
@@ -110,12 +111,11 @@ class Snapshots:
         """Choose rows of parts of `llm` and keep the choice under a name.
 
         parts: in any form and order; of several attempts of a chunk the last counts. advance is told of parts read.
-        Raises SnapshotExists, SelectionError, FilterError, ValueError for what is no part's path, and
+        Raises SnapshotExists, SelectionError, FilterError, ValueError for what is no part of `llm`, and
         FileNotFoundError for a part that is not there.
         """
         self._check(name)
-        named = [Part.of_chunk(part) if isinstance(part, Chunk) else _part(part) for part in parts]
-        chosen_from = last_attempts(named)
+        chosen_from = last_attempts(map(_part, parts))
         if not chosen_from:
             raise SelectionError("nothing of that is described yet: there is no part to take rows from")
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
@@ -123,7 +123,7 @@ class Snapshots:
         rows = read_rows(self.store, paths, selection.features | set(axes), advance)
         choice = select(rows.table, [part.identity for part in chosen_from], selection)
         if not len(choice.places):
-            raise SelectionError("no row is left to take: none succeeded" + (" and passes" if selection.where else ""))
+            raise SelectionError(f"no row to take: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
         taken = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.places)).cast(ROW_SCHEMA)
         fingerprints = sorted({part.fingerprint for part in chosen_from})
         manifest = Manifest(
@@ -183,8 +183,11 @@ class Snapshots:
         return self.store.path("snapshots", f"{name}.json")
 
 
-def _part(part: Part | str) -> Part:
-    return Part.parse(part) if isinstance(part, str) else part
+def _part(named: Part | Chunk | str) -> Part:
+    part = Part.of_chunk(named) if isinstance(named, Chunk) else Part.parse(named) if isinstance(named, str) else named
+    if part.group != FINAL_GROUP:
+        raise ValueError(f"{part.path} is no part of {FINAL_GROUP}, which alone have descriptions")
+    return part
 
 
 def _rows_path(store: Store, snapshot_id: str) -> str:

@@ -12,11 +12,11 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,10 +25,20 @@ from pydantic import BaseModel
 from strata.chunks import Chunk
 from strata.records import SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
 from strata.storage import as_os_error, file_system
+from strata.usage import Bill
 
 READERS = 16  # footers of a bucket read side by side: each is two round trips
 _COUNTS = b"strata.counts"
+_BILL = b"strata.bill"
 _FAILURE = b"strata.shard_failure"
+Answer = TypeVar("Answer")
+
+
+class Footer(NamedTuple):
+    """What a part's footer tells: its images by status, and what they cost if a server was asked."""
+
+    counts: Counter[str]
+    bill: Bill | None
 
 
 class Store:
@@ -62,13 +72,11 @@ class Store:
             return
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
         try:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with _with_folder(temporary, lambda: temporary.open("wb")) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a rename can reach the disk before the bytes do
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(path)
+            _with_folder(Path(path), lambda: temporary.rename(path))
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -149,15 +157,18 @@ class Store:
 
     # parts
 
-    def write_records(self, chunk: Chunk, records: list[Record]) -> Counter[str]:
-        """Write a part; returns its counts by status, which also stand in its footer."""
-        return self.write_rows(chunk, records_to_table(records))
+    def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
+        """Write a part; returns its counts by status, which also stand in its footer, as does the bill."""
+        return self.write_rows(chunk, records_to_table(records), bill)
 
-    def write_rows(self, chunk: Chunk, table: pa.Table) -> Counter[str]:
+    def write_rows(self, chunk: Chunk, table: pa.Table, bill: Bill | None = None) -> Counter[str]:
         """Write a part that is a table of RECORD_SCHEMA already; returns its counts by status."""
-        counts = Counter(table.column("status").to_pylist())
+        counts = Counter[str](table.column("status").to_pylist())
+        metadata = {_COUNTS: json.dumps(counts).encode()}
+        if bill is not None:
+            metadata[_BILL] = bill.model_dump_json().encode()
         # of forty small columns zstd takes half as long again as all else, and saves a twentieth
-        self._write_table(chunk, table, {_COUNTS: json.dumps(counts).encode()}, "snappy")
+        self._write_table(chunk, table, metadata, "snappy")
         return counts
 
     def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
@@ -167,7 +178,9 @@ class Store:
     def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes], codec: str) -> None:
         metadata = {b"strata.schema_version": str(SCHEMA_VERSION).encode(), **metadata}
         buffer = pa.BufferOutputStream()
-        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression=codec, write_statistics=False)
+        # a part is small: dictionaries save nothing and cost, for each of forty columns
+        options = {"compression": codec, "write_statistics": False, "use_dictionary": False}
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, **options)
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
     def has_part(self, chunk: Chunk) -> bool:
@@ -207,19 +220,28 @@ class Store:
             return pq.ParquetFile(source).read(list(columns), use_threads=False)
 
     @as_os_error
-    def read_counts(self, chunk: Chunk) -> Counter[str]:
-        """A part's images by status, from its footer. Raises FileNotFoundError."""
+    def read_footer(self, chunk: Chunk) -> Footer:
+        """What a part's footer tells. Raises FileNotFoundError."""
         path = self.part_path(chunk)
         with pa.OSFile(path) if self.local else self.fs.open(path, "rb") as file:
             metadata = pq.read_metadata(file).metadata
-        return Counter(json.loads(metadata[_COUNTS]))
+        bill = Bill.model_validate_json(metadata[_BILL]) if _BILL in metadata else None
+        return Footer(Counter(json.loads(metadata[_COUNTS])), bill)
+
+    def read_counts(self, chunk: Chunk) -> Counter[str]:
+        """A part's images by status, from its footer. Raises FileNotFoundError."""
+        return self.read_footer(chunk).counts
+
+    def read_all_footers(self, chunks: Sequence[Chunk]) -> list[Footer]:
+        """The footers of many parts, in order, read side by side. Raises FileNotFoundError."""
+        if self.local or len(chunks) < 2:
+            return [self.read_footer(chunk) for chunk in chunks]
+        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
+            return list(pool.map(self.read_footer, chunks))
 
     def read_all_counts(self, chunks: Sequence[Chunk]) -> list[Counter[str]]:
-        """The counts of many parts, in order, read side by side. Raises FileNotFoundError."""
-        if self.local or len(chunks) < 2:
-            return [self.read_counts(chunk) for chunk in chunks]
-        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
-            return list(pool.map(self.read_counts, chunks))
+        """The counts of many parts, in order. Raises FileNotFoundError."""
+        return [footer.counts for footer in self.read_all_footers(chunks)]
 
     def read_index(self, chunk: Chunk) -> tuple[pa.Table, str | None]:
         """A shard's index, and why it is not whole if it is not. Raises FileNotFoundError."""
@@ -279,6 +301,15 @@ class Store:
     def job_ids(self) -> list[str]:
         """All jobs there have been, sorted (ids sort by time)."""
         return self.names("jobs")
+
+
+def _with_folder(path: Path, act: Callable[[], Answer]) -> Answer:
+    """What act answers, which writes to path; its folder is made if it is the first there."""
+    try:
+        return act()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return act()
 
 
 def count_of(counts: Counter[str]) -> dict[str, int]:

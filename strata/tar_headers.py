@@ -233,6 +233,9 @@ def _names(blocks: NDArray[np.uint8]) -> list[str]:
 def _texts(fields: NDArray[np.uint8]) -> list[str]:
     """Fields up to their first zero byte, as UTF-8. fields: N × length."""
     texts = np.ascontiguousarray(fields).view(f"S{fields.shape[1]}").ravel().tolist()
+    together = b"\n".join(texts)
+    if together.isascii() and b"\0" not in together and together.count(b"\n") == len(texts) - 1:
+        return together.decode().split("\n")  # at once: a third of the time
     return [text.partition(b"\0")[0].decode("utf-8", "replace") for text in texts]
 
 

@@ -128,7 +128,7 @@ class TarReader:
             end = offset + size if plain else 0
             if extension == "txt":
                 sample.txt = self._text(header)
-            elif extension == "json":
+            elif extension == "json" and not sample.txt:  # a text that came before is enough
                 sample.json = self._text(header)
         if sample is not None:
             yield sample

@@ -1,4 +1,4 @@
-"""The captioner's two back ends, on tiny checkpoints of random weights that are saved and loaded as real ones."""
+"""The captioner's Florence-2 and BLIP-2, on tiny random checkpoints that are saved and loaded as real ones."""
 
 from __future__ import annotations
 
@@ -9,106 +9,19 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
-from transformers import (
-    AutoProcessor,
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    BlipImageProcessor,
-    Florence2Config,
-    Florence2ForConditionalGeneration,
-    OPTConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoProcessor
 
 from models.base import CaptionerStage, CaptionRequest, Failure, WeightsMissing
 from models.captioner import BACKENDS
-from samples.training.tokenizer import build_processor
 from strata.profiles import StageSettings
+from tests.tiny_models import blip2_captioner, florence, make
 
-TEXTS = ["A red car and an owl on a white background.", "The owl is to the left of the red car."]
-
-
-def _florence(folder: Path) -> None:
-    processor = build_processor(TEXTS, image_size=32, image_tokens=5)
-    vision = {
-        "depths": [1, 1],
-        "embed_dim": [8, 16],
-        "num_heads": [1, 2],
-        "num_groups": [1, 2],
-        "patch_size": [7, 3],
-        "patch_stride": [4, 4],
-        "patch_padding": [3, 1],
-        "patch_prenorm": [False, True],
-        "window_size": 4,
-        "projection_dim": 16,
-        "max_position_embeddings": 8,
-    }
-    text = {
-        "model_type": "bart",
-        "vocab_size": len(processor.tokenizer),
-        "d_model": 16,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_ffn_dim": 16,
-        "decoder_ffn_dim": 16,
-        "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2,
-        "max_position_embeddings": 128,
-    }
-    config = Florence2Config(vision_config=vision, text_config=text, image_token_id=processor.image_token_id)
-    _save(Florence2ForConditionalGeneration(config), processor, folder)
-
-
-def _blip2(folder: Path) -> None:
-    trained = build_processor(TEXTS, image_size=32, image_tokens=5).tokenizer
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained.backend_tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>"
-    )
-    images = BlipImageProcessor(size={"height": 32, "width": 32})
-    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = Blip2Config(
-        vision_config={**tower, "image_size": 32, "patch_size": 16, "initializer_range": 0.02},
-        qformer_config={**tower, "vocab_size": 8},
-        text_config=OPTConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            word_embed_proj_dim=16,
-            ffn_dim=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=128,
-            bos_token_id=0,
-            pad_token_id=1,
-            eos_token_id=2,
-        ),
-        num_query_tokens=4,
-        image_token_index=tokenizer.get_vocab()["<image>"],
-    )
-    processor = Blip2Processor(images, tokenizer, num_query_tokens=4)
-    _save(Blip2ForConditionalGeneration(config), processor, folder)
-
-
-def _save(model: Any, processor: Any, folder: Path) -> None:
-    with torch.no_grad():  # random weights of the usual size say the same of every image
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, 0.5)
-    model.half().save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
-MAKERS = {"florence2": _florence, "blip2": _blip2}
+MAKERS = {"florence2": florence, "blip2": blip2_captioner}
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    torch.set_num_threads(1)  # more only get in each other's way on models of this size
-    torch.manual_seed(0)
-    folders = {backend: tmp_path_factory.mktemp(backend) for backend in MAKERS}
-    for backend, folder in folders.items():
-        MAKERS[backend](folder)
-    return folders
+    return {backend: make(maker, tmp_path_factory.mktemp(backend)) for backend, maker in MAKERS.items()}
 
 
 def _stage(backend: str, folder: Path, *, batch_size: int = 4, **parameters: object) -> CaptionerStage:

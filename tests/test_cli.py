@@ -24,7 +24,7 @@ from strata import checkout, exits
 from strata.arguments import shards_of
 from strata.cli import main
 from strata.records import Caption, FailureNote, ImageReference, Record
-from strata.schemas import FailureRow, JobPage, JobStatus, JobView, Problem, RequestCounts, ShardCounts
+from strata.schemas import Budget, FailureRow, JobPage, JobStatus, JobView, Problem, RequestCounts, ShardCounts
 from strata.settings import CHECKOUT
 
 KEY = "k"
@@ -67,7 +67,8 @@ async def captions(request: Request) -> Response:
 async def batches(request: Request) -> Response:
     body = await request.json()
     status = JobStatus.FAILED if "bad.tar" in body["input"]["shards"][0] else JobStatus.COMPLETED
-    return reply(job(status.value, status), 202)
+    budget = Budget(**body["budget"]) if "budget" in body else None
+    return reply(job(status.value, status).model_copy(update={"budget": budget}), 202)
 
 
 async def one_job(request: Request) -> Response:
@@ -167,6 +168,8 @@ def test_submit_prints_the_job(shard: str, code: int, capsys: pytest.CaptureFixt
     assert err == f"{name}: 1/1 images\n"
     assert code_of("submit", shard, "--wait", "--json") == code
     assert json.loads(capsys.readouterr().out)["id"] == name
+    assert code_of("submit", shard, "--budget-tokens", "9000", "--budget-money", "2.5", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["budget"] == {"tokens": 9000, "money": 2.5}
 
 
 @pytest.mark.usefixtures("service")
@@ -207,6 +210,7 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
         (["jobs", "--url", "nonsense"], exits.API_UNREACHABLE, "strata: cannot reach the service"),
         (["submit", "@/no/such/list"], exits.USAGE, "strata: [Errno 2]"),
         (["submit", "a.tar", "--metadata", "ab"], exits.USAGE, "strata: --metadata 'ab'"),
+        (["submit", "a.tar", "--budget-money", "nan"], exits.USAGE, "strata: --budget-money: "),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(

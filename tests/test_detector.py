@@ -12,9 +12,6 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.ops import box_iou
 from transformers import (
-    Florence2Config,
-    Florence2ForConditionalGeneration,
-    Florence2Processor,
     RTDetrImageProcessor,
     RTDetrResNetConfig,
     RTDetrV2Config,
@@ -23,10 +20,9 @@ from transformers import (
 
 from models.base import Detection, DetectorStage, Failure, WeightsMissing
 from models.detector import BACKENDS, DENSE_CAPTIONS, FlorenceDetector
-from samples.training.tokenizer import build_processor
 from strata.profiles import StageSettings
+from tests.tiny_models import florence, make
 
-TEXTS = ["a red car", "an owl", "Locate the objects in the image, with their descriptions."]
 LABELS = ("an owl", "a red car", "a sign")
 
 
@@ -57,54 +53,13 @@ def _labels(folder: Path) -> None:
     RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
 
 
-def _florence(folder: Path) -> None:
-    plain: Any = build_processor(TEXTS, image_size=32, image_tokens=5)
-    plain.tokenizer.add_tokens([f"<loc_{place}>" for place in range(1000)])
-    processor = Florence2Processor(
-        plain.image_processor, plain.tokenizer, post_processor_config={"description_with_bboxes": {}}
-    )
-    vision = {
-        "depths": [1, 1],
-        "embed_dim": [8, 16],
-        "num_heads": [1, 2],
-        "num_groups": [1, 2],
-        "patch_size": [7, 3],
-        "patch_stride": [4, 4],
-        "patch_padding": [3, 1],
-        "patch_prenorm": [False, True],
-        "window_size": 4,
-        "projection_dim": 16,
-        "max_position_embeddings": 8,
-    }
-    text = {
-        "model_type": "bart",
-        "vocab_size": len(plain.tokenizer),
-        "d_model": 16,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_ffn_dim": 16,
-        "decoder_ffn_dim": 16,
-        "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2,
-        "max_position_embeddings": 128,
-    }
-    config = Florence2Config(vision_config=vision, text_config=text, image_token_id=plain.image_token_id)
-    Florence2ForConditionalGeneration(config).half().save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
-MAKERS = {"transformers": _labels, "florence2": _florence}
+MAKERS = {"transformers": _labels, "florence2": florence}
 PARAMETERS: dict[str, dict[str, object]] = {"transformers": {"threshold": 0.0}, "florence2": {"max_new_tokens": 8}}
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    torch.set_num_threads(1)  # more only get in each other's way on models of this size
-    torch.manual_seed(0)
-    folders = {backend: tmp_path_factory.mktemp(backend) for backend in MAKERS}
-    for backend, folder in folders.items():
-        MAKERS[backend](folder)
-    return folders
+    return {backend: make(maker, tmp_path_factory.mktemp(backend)) for backend, maker in MAKERS.items()}
 
 
 def _stage(backend: str, folder: Path, *, batch_size: int = 4, **parameters: object) -> DetectorStage:

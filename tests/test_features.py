@@ -69,8 +69,9 @@ def features_of(record: Record) -> dict[str, Any]:
     sentences = record.description.sentences if record.description else []
     image = record.image
     return {
-        "objects": sum(entry.kept for entry in record.objects or ()),
+        "objects": len(kept),
         "regions": sum(entry.kept for entry in record.regions or ()),
+        "masks": sum(entry.kept for entry in record.objects or ()),
         "text": any(entry.kept for entry in record.text or ()),
         "words": len(record.description.text.split()) if record.description else 0,
         "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase) if kept else "none",

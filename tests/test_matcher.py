@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from open_clip.model import CLIP
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
@@ -92,9 +93,9 @@ def test_open_clip_with_a_bias_answers_the_sigmoid_of_its_logits(tmp_path: Path)
     stage = _stage("open_clip", tmp_path)
     stage.load()
     model: Any = stage._model  # type: ignore[attr-defined]
-    crop, text = stage._transform(RED)[None], stage._tokenizer(["a dog"])  # type: ignore[attr-defined]
+    transform = image_transform_v2(PreprocessCfg(size=32), is_train=False)
     with torch.no_grad():
-        logits = model.get_logits(crop, text)[0]
+        logits = model.get_logits(transform(RED)[None], stage._tokenizer(["a dog"]))[0]  # type: ignore[attr-defined]
     assert stage.run([Pair(RED, "a dog")]) == pytest.approx([float(logits.sigmoid())], abs=1e-5)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from bench.fake_worker import DEADLY
 from strata import keys
+from strata.broker import Claim
 from strata.heartbeats import Heartbeats
 from strata.jobs import Jobs, NotFinished
 from strata.records import Record, Status
@@ -226,7 +227,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
 
 def test_deaths_without_an_image_in_hand_end_in_a_poisoned_chunk(jobs: Jobs) -> None:
     chunk = next(iter(jobs_chunks(jobs)))
-    isolation = Isolation(jobs.broker.redis, chunk)
+    isolation = Isolation(jobs.broker.redis, Claim(chunk, "strata:stream:vision:lo", "1-0", deliveries=2))
     assert isolation.begin() == Verdict()
     isolation.let_go()
     assert isolation.begin() == Verdict()  # whoever held it died over something else

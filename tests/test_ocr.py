@@ -88,6 +88,24 @@ def test_a_box_encloses_its_polygon_inside_the_image() -> None:
     assert enclosing_box(polygon, (51, 24)) == (0, 1, 51, 24)
 
 
+def test_a_line_that_stands_on_its_head_needs_the_angle_classifier(stage: OcrStage) -> None:
+    turned = _sign("BAKERY").rotate(180)
+    (without,) = stage.run([turned])
+    assert isinstance(without, list)
+    assert "BAKERY" not in [line.text for line in without]
+    classifying = BACKENDS["rapidocr"](_settings(angle_classifier="ch_ppocr_mobile_v2.0_cls_mobile.onnx"))
+    classifying.load()
+    (lines,) = classifying.run([turned])
+    assert isinstance(lines, list)
+    assert [line.text for line in lines] == ["BAKERY"]
+
+
+def test_another_version_than_pinned_is_refused() -> None:
+    settings = StageSettings(backend="rapidocr", model="builtin:rapidocr", revision="0.1")
+    with pytest.raises(WeightsMissing, match=r"is installed, the profile says 0\.1"):
+        BACKENDS["rapidocr"](settings).load()
+
+
 def test_missing_models_and_unknown_parameters_say_so() -> None:
     with pytest.raises(WeightsMissing, match="no_such"):
         BACKENDS["rapidocr"](_settings(detector="no_such.onnx")).load()

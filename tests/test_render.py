@@ -18,7 +18,17 @@ from strata.records import (
     Sentence,
     TextLine,
 )
-from strata.schemas import FailureRow, GroupProgress, JobStatus, JobView, RequestCounts, ShardCounts
+from strata.schemas import (
+    Budget,
+    FailureRow,
+    GroupProgress,
+    JobStatus,
+    JobUsage,
+    JobView,
+    RequestCounts,
+    ShardCounts,
+)
+from strata.usage import Usage
 
 
 def shown(thing: RenderableType) -> str:
@@ -97,6 +107,20 @@ def test_jobs_in_a_table_and_in_lines() -> None:
     details = shown(render.job_details(job(1)))
     assert "succeeded 1, filtered 0, failed 1, cancelled 0" in details
     assert "vision: 3 images, 1 chunks, 3 images reused" in details
+
+
+def test_what_a_job_has_spent() -> None:
+    usage = JobUsage(prompt_tokens=1200, completion_tokens=34, requests=5, money=0.0025, reserved_tokens=77)
+    spent = job(1).model_copy(update={"usage": usage, "budget": Budget(tokens=5000, money=0.5)})
+    assert (
+        "usage: 1,200 tokens read, 34 written, 5 requests, 77 reserved, budget 5,000 tokens, money 0.0025 of 0.5"
+        in (shown(render.job_details(spent)))
+    )
+    free = job(1).model_copy(update={"usage": JobUsage()})
+    assert "usage: 0 tokens read, 0 written, 0 requests, 0 reserved\n" in shown(render.job_details(free))
+    assert "usage" not in shown(render.job_details(job(1)))
+    told = record().model_copy(update={"usage": {"composer": Usage(prompt_tokens=9, completion_tokens=4)}})
+    assert "tokens  composer 9+4" in shown(render.layers_tree(told))
 
 
 def test_failures_in_lines() -> None:

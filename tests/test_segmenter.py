@@ -7,22 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
-from transformers import (
-    SamConfig,
-    SamImageProcessor,
-    SamMaskDecoderConfig,
-    SamModel,
-    SamPromptEncoderConfig,
-    SamVisionConfig,
-)
 
 from models.base import Failure, Segment, SegmenterStage, WeightsMissing
 from models.segmenter import BACKENDS
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.profiles import StageSettings
+from tests import tiny_models
 
 
 def _stage(backend: str = "classical", model: str = "builtin:classical", **parameters: object) -> SegmenterStage:
@@ -107,35 +99,7 @@ def test_scenes_of_the_demo_world() -> None:
 
 @pytest.fixture(scope="module")
 def sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("sam")
-    config = SamConfig(
-        vision_config=SamVisionConfig(
-            hidden_size=16,
-            output_channels=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=64,
-            patch_size=16,
-            mlp_dim=16,
-            num_pos_feats=8,
-            window_size=2,
-            global_attn_indexes=[0],
-        ),
-        prompt_encoder_config=SamPromptEncoderConfig(hidden_size=16, image_size=64, patch_size=16),
-        mask_decoder_config=SamMaskDecoderConfig(
-            hidden_size=16, mlp_dim=16, num_attention_heads=2, iou_head_hidden_dim=16
-        ),
-    )
-    model: Any = SamModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, 0.5)
-    model.save_pretrained(folder)
-    SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}).save_pretrained(folder)
-    return folder
+    return tiny_models.make(tiny_models.sam, tmp_path_factory.mktemp("sam"))
 
 
 LENIENT: dict[str, object] = {

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from strata import exits
+from strata.features import FEATURES
 from strata.profiles import load_profile
 from strata.provenance import keep_profile
 from strata.settings import Settings
@@ -138,7 +139,11 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
         ("create x --from demo --share 2", exits.USAGE, "strata: --share: Input should be less than or equal to 1"),
         ("create x --from demo --share 1 --count 1", exits.USAGE, "strata: a count and a share exclude each other"),
         ("create x --from demo --where colour", exits.USAGE, "strata: the filter 'colour' cannot be read: there is no"),
-        ("create x --from demo --where objects>9", exits.USAGE, "strata: no row is left"),
+        (
+            "create x --from demo --where objects>9",
+            exits.USAGE,
+            "strata: no row to take: 40 succeeded, of which 0 pass",
+        ),
         ("create x --from demo --by text", exits.USAGE, "strata: --by and --target are for --select balanced"),
         ("create x --from demo --select balanced --by colour", exits.USAGE, "strata: --by 'colour': there is no"),
         ("create x --from demo --select balanced --target text=1", exits.USAGE, "strata: --target 'text=1' is no"),
@@ -169,6 +174,13 @@ def test_without_matplotlib_a_plot_says_what_to_install(capsys: pytest.CaptureFi
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == exits.USAGE
     assert done.stderr == "strata: plots need matplotlib: pip install 'strata[training]'\n"
+
+
+def test_features_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("snapshot", "features") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(FEATURES)
+    assert lines[1].split()[-5:] == ["0,", "1,", "2-3,", "4-6,", "7+"]
 
 
 def test_a_store_that_is_not_there_has_no_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

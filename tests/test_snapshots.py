@@ -141,6 +141,10 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> Non
         with pytest.raises(kind, match=line) as caught:
             act()
         assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="no part of llm"):
+        snapshots.create("x", [parts[0]._replace(group="vision")], Selection())
+    with pytest.raises(ValueError, match="no part's path"):
+        snapshots.create("x", ["parts/llm/notes.txt"], Selection())
     with pytest.raises(FileNotFoundError):
         snapshots.create("x", [Part("llm", FINGERPRINT, B, 9, 0)], Selection())
     assert sorted(store.find()) == before

@@ -5,9 +5,9 @@ A group sees the store and the sources, never the queue; the runner sees the que
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 from PIL import Image
@@ -18,6 +18,8 @@ from strata.profiles import Profile, ProfileError
 from strata.records import ImageReference, Record, Status
 from strata.sources import IndexRow, SourceError, read_images, verify_unchanged
 from strata.store import Store
+from strata.usage import Usage
+from workers.accounts import Meter
 
 
 @dataclass
@@ -39,6 +41,12 @@ class Pipeline(Protocol):
     def load(self) -> None: ...
 
     def run(self, batch: Sequence[Any]) -> list[Record]: ...
+
+
+class PaidPipeline(Pipeline, Protocol):
+    """What is asked of it besides where some of its stages ask servers."""
+
+    def bound(self, record: Record) -> Mapping[str, tuple[Usage, Usage]]: ...
 
 
 class PipelineCache:
@@ -64,6 +72,15 @@ class PipelineCache:
             self._loaded[own] = pipeline
         return self._loaded[own]
 
+    def meter(self, group: str, name: str, fingerprint: str) -> Meter | None:
+        """What a profile's stages that ask servers cost; None if there are none. Its use raises as `get` does."""
+        profile = self.profile_of(name)
+        if not profile.paid(group):
+            return None
+        return Meter(
+            profile, group, lambda record: cast(PaidPipeline, self.get(group, name, fingerprint)).bound(record)
+        )
+
 
 class Group(Protocol):
     """One group's work on a chunk, in steps: its items, what they lack, decode, compute."""
@@ -84,6 +101,9 @@ class Group(Protocol):
 
     def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
         """The records of a micro-batch of unsettled items, in order; chunk tells profile and fingerprint."""
+
+    def meter(self, chunk: Chunk) -> Meter | None:
+        """What the group's stages that ask servers cost; None if there are none."""
 
 
 class VisionGroup:
@@ -121,32 +141,21 @@ class VisionGroup:
         return [IndexRow(**row) for row in known[1].slice(start, chunk.images).to_pylist()]
 
     def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
-        wanted = [item.record.image for item in items if not item.settled]
-        try:
-            if wanted and not self.store.is_upload(chunk.shard):
-                verify_unchanged(chunk.shard, chunk.identity)
-            answers = iter(read_images(wanted))
-        except SourceError as error:  # the bytes at these offsets are other images, or none
-            answers = iter([error] * len(wanted))
-        return [item if item.settled else _with_bytes(item, next(answers)) for item in items]
+        return _read(self.store, chunk, items)
 
     def decode(self, item: Item) -> Item:
-        if item.settled or item.data is None:
-            return item
-        try:
-            image = decode(item.data, self.max_pixels)
-        except ImageError as error:
-            return Item(item.record.failed("decode", error.kind, error.detail), settled=True)
-        record = item.record.model_copy(update={"width": image.width, "height": image.height})
-        return Item(record, image=image)
+        return _decoded(item, self.max_pixels)
 
     def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
         pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
         return pipeline.run([(item.record, item.image) for item in items])
 
+    def meter(self, chunk: Chunk) -> Meter | None:
+        return self.pipelines.meter(self.name, chunk.profile, chunk.fingerprint)
+
 
 class LlmGroup:
-    """Layers to descriptions."""
+    """Layers to descriptions. The images are read again only where the profile's composer looks at them."""
 
     name = "llm"
 
@@ -165,14 +174,23 @@ class LlmGroup:
         return [Item(one, settled=one.status is not Status.SUCCEEDED or one.description is not None) for one in records]
 
     def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
-        return list(items)
+        return _read(self.store, chunk, items) if self._sees_images(chunk) else list(items)
 
     def decode(self, item: Item) -> Item:
-        return item
+        size = (item.record.width or 0) * (item.record.height or 0)  # `vision` let so many pixels pass
+        return _decoded(item, size)
 
     def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
         pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
+        if self._sees_images(chunk):
+            return pipeline.run([(item.record, item.image) for item in items])
         return pipeline.run([item.record for item in items])
+
+    def meter(self, chunk: Chunk) -> Meter | None:
+        return self.pipelines.meter(self.name, chunk.profile, chunk.fingerprint)
+
+    def _sees_images(self, chunk: Chunk) -> bool:
+        return self.pipelines.profile_of(chunk.profile).sees_images(self.name)
 
 
 def _item(row: IndexRow) -> Item:
@@ -184,6 +202,29 @@ def _item(row: IndexRow) -> Item:
     if row.error is not None:
         return Item(record.failed("index", "bad_sample", row.error), settled=True)
     return Item(record)
+
+
+def _read(store: Store, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+    wanted = [item.record.image for item in items if not item.settled]
+    try:
+        if wanted and not store.is_upload(chunk.shard):
+            verify_unchanged(chunk.shard, chunk.identity)
+        answers = iter(read_images(wanted))
+    except SourceError as error:  # the bytes at these offsets are other images, or none
+        answers = iter([error] * len(wanted))
+    return [item if item.settled else _with_bytes(item, next(answers)) for item in items]
+
+
+def _decoded(item: Item, max_pixels: int) -> Item:
+    """The item with its pixels; one without bytes stays as it is."""
+    if item.settled or item.data is None:
+        return item
+    try:
+        image = decode(item.data, max_pixels)
+    except ImageError as error:
+        return Item(item.record.failed("decode", error.kind, error.detail), settled=True)
+    record = item.record.model_copy(update={"width": image.width, "height": image.height})
+    return Item(record, image=image)
 
 
 def _with_bytes(item: Item, data: bytes | Exception) -> Item:

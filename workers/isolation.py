@@ -13,7 +13,7 @@ from typing import Any, cast
 import redis
 
 from strata import keys
-from strata.chunks import Chunk
+from strata.broker import Claim
 
 DEATHS = 2  # with an image alone in hand, after which it is poison
 CHUNK_DEATHS = 4  # with the chunk in hand, but no image alone, after which the whole chunk is
@@ -33,11 +33,17 @@ class Verdict:
 class Isolation:
     """The notes on one chunk; `Broker.finish` removes them. Only `begin` raises redis.RedisError."""
 
-    def __init__(self, connection: redis.Redis, chunk: Chunk) -> None:
-        self.redis, self.key = connection, keys.in_hand(chunk.id)
+    def __init__(self, connection: redis.Redis, claim: Claim) -> None:
+        self.redis, self.key = connection, keys.in_hand(claim.chunk.id)
+        self._again = claim.deliveries > 1
 
     def begin(self) -> Verdict:
-        """Count the death of the holder before, if it had the chunk in hand and not only waiting; then hold it."""
+        """Count the death of the holder before, if it had the chunk in hand and not only waiting; then hold it.
+
+        A first delivery has no holder before it: nothing is asked and nothing noted.
+        """
+        if not self._again:
+            return Verdict()
         now = cast("str | None", self.redis.hget(self.key, "now"))
         with self.redis.pipeline(transaction=True) as pipe:
             if now is not None:
@@ -55,12 +61,17 @@ class Isolation:
     def hold(self, row: int | None = None) -> None:
         """Note what is in hand now: a row alone, or the chunk as a whole."""
         # a note that cannot be taken costs at most another death
-        with suppress(redis.RedisError), self.redis.pipeline(transaction=True) as pipe:
+        with suppress(redis.RedisError), self.redis.pipeline(transaction=False) as pipe:
             pipe.hset(self.key, "now", _CHUNK if row is None else str(row))
             pipe.expire(self.key, EXPIRY)
             pipe.execute()
 
+    def opened(self) -> None:
+        """The chunk waits with its items read: a death from here on is not its fault."""
+        if self._again:
+            self.let_go()
+
     def let_go(self) -> None:
-        """Nothing is in hand any more: a death from here on is not the chunk's fault."""
+        """Nothing is in hand any more."""
         with suppress(redis.RedisError):
             self.redis.hdel(self.key, "now")

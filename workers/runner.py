@@ -7,6 +7,7 @@ it writes the part and acks, counts and queues the next group in one call.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import threading
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 import redis
 
-from models.base import StageUnavailable, WeightsMissing
+from models.base import StageUnavailable, StageUnfit, WeightsMissing
 from strata import keys
 from strata.broker import Broker, Claim
 from strata.jobs import Jobs
@@ -26,6 +27,7 @@ from strata.profiles import GROUPS, ProfileError
 from strata.records import Record
 from strata.schemas import JobStatus
 from strata.store import Store, count_of
+from workers.accounts import Account, NotAffordable
 from workers.groups import Group, Item
 from workers.isolation import Isolation
 from workers.leases import Leases
@@ -34,8 +36,11 @@ from workers.patience import Answer, LeftOff, patiently
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
-DECODE_TOGETHER = 8  # images
+DECODE_TOGETHER = 8  # images at least
+HANDFULS = 4  # of a micro-batch at most
 TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
+LATER_SECONDS = 0.5  # before the next chunk is looked at, where one must wait for others to settle what they reserved
+HOPELESS = (WeightsMissing, ProfileError, StageUnfit)
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo` gets its turn: a stream of single images starves no job
 
 
@@ -47,6 +52,7 @@ class Opened:
     items: list[Item]
     isolation: Isolation
     careful: bool
+    account: Account
 
 
 class Runner:
@@ -102,7 +108,7 @@ class Runner:
         claims = self._claim(self.micro_batch, priorities=("hi",))
         try:
             opened = [chunk for chunk in map(self._open, claims) if chunk is not None]
-            for _, together in itertools.groupby(opened, key=lambda chunk: chunk.claim.chunk.fingerprint):
+            for _, together in itertools.groupby(opened, key=_together):
                 self._work(list(together))
         finally:
             for claim in claims:  # when Redis went away in between, whoever sees it first takes the rest over
@@ -127,24 +133,25 @@ class Runner:
         return claims
 
     def _open(self, claim: Claim) -> Opened | None:
-        """Read a chunk's items; None if there is nothing to compute: it is done, unwanted, or cannot be read."""
+        """Read a chunk's items; None if there is nothing to compute: it is done, or cannot be read."""
         chunk = claim.chunk
-        if not self._wanted(claim):
-            self._release(claim, self.broker.drop)
-            return None
         try:
             if self._waiting(claim, lambda: self.store.has_part(chunk), OSError):
-                counts = self._waiting(claim, lambda: self.store.read_counts(chunk), OSError)
+                counts, bill = self._waiting(claim, lambda: self.store.read_footer(chunk), OSError)
+                if bill is not None:  # whoever wrote it may have died before it was settled
+                    self.jobs.ledger.settle(chunk.id, bill)
                 self._count(claim, count_of(counts), reused=chunk.images)
                 return None
-            isolation = Isolation(self.broker.redis, chunk)
+            isolation = Isolation(self.broker.redis, claim)
             verdict = isolation.begin()
             items = self._waiting(claim, lambda: self.group.items(chunk), OSError)
             poison = range(len(items)) if verdict.hopeless else verdict.rows
             items = [_poisoned(item) if row in poison else item for row, item in enumerate(items)]
             items = self._waiting(claim, lambda: self.group.read(chunk, items), OSError)
-            isolation.let_go()
-            return Opened(claim, items, isolation, verdict.careful)
+            isolation.opened()
+            rows = [None if item.settled else item.record for item in items]
+            account = Account(self.jobs.ledger, chunk, self.group.meter(chunk), rows, self.micro_batch)
+            return Opened(claim, items, isolation, verdict.careful, account)
         except LeftOff:
             self._leave(claim)
         except (FileNotFoundError, ValueError) as error:
@@ -159,18 +166,26 @@ class Runner:
     def _work(self, chunks: list[Opened]) -> None:
         """Compute chunks of one fingerprint together, then write and finish each."""
         try:
+            chunks = [chunk for chunk in chunks if self._pays(chunk)]
+            if not chunks:
+                return
             records = iter(list(self._careful(chunks[0]) if chunks[0].careful else self._swift(chunks)))
             for chunk in chunks:
                 self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
         except LeftOff:
             for chunk in chunks:
                 self._leave(chunk.claim)
-        except (WeightsMissing, ProfileError) as error:
+        except NotAffordable as refusal:
+            for chunk in chunks:
+                self._defer(chunk.claim, refusal)
+        except HOPELESS as error:
             for chunk in chunks:
                 self._abandon(chunk.claim, str(error))
         finally:
             for chunk in chunks:
                 self.leases.release(chunk.claim)
+                with suppress(redis.RedisError):  # then the reservation stays
+                    chunk.account.settle()
 
     def _swift(self, chunks: list[Opened]) -> Iterator[Record]:
         """Micro-batches, the next one being decoded while the one in hand is computed."""
@@ -184,7 +199,7 @@ class Runner:
             if number > 1:
                 self._pause(chunks[0].claim)
             if ready:
-                yield from self._batch(chunks[0].claim, [item for future in ready for item in future.result()])
+                yield from self._batch(chunks, [item for future in ready for item in future.result()])
 
     def _decode(self, items: Sequence[Item]) -> list[Item]:
         return [self.group.decode(item) for item in items]
@@ -195,23 +210,32 @@ class Runner:
             if not item.settled:
                 self._pause(opened.claim)
                 opened.isolation.hold(row)
-            yield from self._batch(opened.claim, [self.group.decode(item)])
+            yield from self._batch([opened], [self.group.decode(item)])
             if not item.settled:
                 opened.isolation.let_go()
 
-    def _batch(self, claim: Claim, batch: Sequence[Item]) -> list[Record]:
+    def _batch(self, chunks: Sequence[Opened], batch: Sequence[Item]) -> list[Record]:
+        claim = chunks[0].claim
         alive = [item for item in batch if not item.settled]
+        if alive:
+            for chunk in chunks:
+                self._ahead_of(chunk)
         try:
             done = iter(
                 self._waiting(claim, lambda: self.group.compute(claim.chunk, alive), StageUnavailable) if alive else ()
             )
-        except (WeightsMissing, ProfileError, LeftOff):
+        except (*HOPELESS, LeftOff):
             raise
         except Exception as error:  # a fault outside of any stage: no image of the chunk may be lost for it
             log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)
             kind, detail = type(error).__name__, str(error)
             done = iter([item.record.failed(self.group.name, kind, detail) for item in alive])
-        return [item.record if item.settled else next(done) for item in batch]
+            for chunk in chunks:
+                chunk.account.lost()
+        records = [item.record if item.settled else next(done) for item in batch]
+        if len(chunks) == 1:
+            chunks[0].account.computed(records)
+        return records
 
     def _pause(self, claim: Claim) -> None:
         """Between two micro-batches: single images first. Raises LeftOff if the rest shall not be computed here."""
@@ -232,11 +256,42 @@ class Runner:
     def _waiting(self, claim: Claim, act: Callable[[], Answer], error: type[Exception]) -> Answer:
         return patiently(act, (error,), self._stop, lambda: self._wanted(claim))
 
+    # paying
+
+    def _ahead_of(self, opened: Opened) -> None:
+        """Make sure that the next micro-batch is paid for. Raises NotAffordable and LeftOff."""
+        chunk = opened.claim.chunk
+        pay = functools.partial(opened.account.ahead, lambda: self.broker.waiting_jobs(chunk))
+        self._waiting(opened.claim, pay, redis.RedisError)
+
+    def _pays(self, opened: Opened) -> bool:
+        """Whether a job pays for the chunk; if none can, it is put off."""
+        try:
+            self._ahead_of(opened)
+        except NotAffordable as refusal:
+            self._defer(opened.claim, refusal)
+            return False
+        return True
+
+    def _defer(self, claim: Claim, refusal: NotAffordable) -> None:
+        """Jobs whose budget is spent end; others that wait for the chunk have it again at the end of the line."""
+        waiting = self.broker.waiting_jobs(claim.chunk)
+        for job_id, reason in refusal.spent.items():
+            status = self.jobs.status(job_id)
+            if status is not None and not status.final:
+                self.jobs.set_status(job_id, JobStatus.FAILED, error=reason)
+        self._release(claim, self.broker.drop)
+        for job_id in sorted(waiting - refusal.spent.keys()):
+            self.broker.enqueue(claim.chunk, job_id, claim.priority)
+        self._stop.wait(LATER_SECONDS)
+
     # ending
 
     def _finish(self, opened: Opened, records: list[Record]) -> None:
-        chunk = opened.claim.chunk
-        counts = self._waiting(opened.claim, lambda: self.store.write_records(chunk, records), OSError)
+        chunk, account = opened.claim.chunk, opened.account
+        account.rest(records)
+        counts = self._waiting(opened.claim, lambda: self.store.write_records(chunk, records, account.bill), OSError)
+        account.settle()
         self._count(opened.claim, count_of(counts))
 
     def _count(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
@@ -258,7 +313,6 @@ class Runner:
     def _leave(self, claim: Claim) -> None:
         """Hand a chunk to another worker, or drop it if nobody waits for it."""
         self.leases.release(claim)
-        Isolation(self.broker.redis, claim.chunk).let_go()
         with suppress(redis.RedisError):
             if self._wanted(claim):
                 self.broker.give_back(claim, self.leases.name)
@@ -278,9 +332,16 @@ class Runner:
         self._pool.shutdown(wait=True)
 
 
+def _together(opened: Opened) -> tuple[str, str]:
+    """Chunks with equal answers are computed together; one of several images that are paid for stays alone."""
+    chunk = opened.claim.chunk
+    return chunk.fingerprint, chunk.id if opened.account.meter and chunk.images > 1 else ""
+
+
 def _handfuls(items: Sequence[Item]) -> list[Sequence[Item]]:
     """Items for the threads that decode: a future for each image would cost more than a tiny image does."""
-    return [items[i : i + DECODE_TOGETHER] for i in range(0, len(items), DECODE_TOGETHER)]
+    together = max(DECODE_TOGETHER, -(-len(items) // HANDFULS))
+    return [items[i : i + together] for i in range(0, len(items), together)]
 
 
 def _poisoned(item: Item) -> Item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from fastapi import APIRouter, Header, Response
 
@@ -32,9 +32,11 @@ def submit_shards(
     range, `*` for what is there, `@/folder/list.txt` for the lines of a file on the server.
     """
     profile = given.profile(body.profile)
+    if body.budget and body.budget.money is not None and not profile.priced:
+        _refuse_money(profile.name)
     shards = _shards(body.input.shards, given)
     _refuse_missing(shards)
-    job = given.jobs.create("batch", shards, profile, body.priority, body.metadata)
+    job = given.jobs.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return given.jobs.view(job.id)
 
@@ -49,6 +51,12 @@ def _shards(patterns: list[str], given: Services) -> list[str]:
         raise ProblemError("shard-outside-roots", str(error)) from error
     except SourceError as error:
         raise ProblemError("invalid-shards", str(error)) from error
+
+
+def _refuse_money(profile: str) -> NoReturn:
+    detail = f"profile {profile!r} does not know the prices of all its servers, so no money can be counted"
+    errors = [{"type": "value_error", "location": ["body", "budget", "money"], "message": detail}]
+    raise ProblemError("invalid-request", detail, errors)
 
 
 def _refuse_missing(shards: list[str]) -> None:

@@ -24,6 +24,10 @@ class Prompt:
     example: tuple[str, str] | None
     wording: Wording | None
 
+    def notes(self, record: Record, limit: int) -> str:
+        """A record's notes as the prompt has them: short for small models, else in sections. "" if there are none."""
+        return small_notes(record, limit) if self.wording else full_notes(record, limit)
+
     def messages(self, notes: str) -> list[dict[str, str]]:
         """The chat messages that ask for a description of the notes."""
         pairs = [("system", self.system)]

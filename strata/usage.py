@@ -1,0 +1,62 @@
+"""What asking a server costs: tokens as the server counts them, and money where a profile knows the prices."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST = 2**40  # tokens or requests; what claims more is no count
+MILLION = 1_000_000
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Usage(_Frozen):
+    """Tokens read and written, and requests sent. A request whose answer got lost counts with the most it could be."""
+
+    prompt_tokens: int = Field(default=0, ge=0, le=MOST)
+    completion_tokens: int = Field(default=0, ge=0, le=MOST)
+    requests: int = Field(default=0, ge=0, le=MOST)
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            requests=self.requests + other.requests,
+        )
+
+    def __mul__(self, times: int) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens * times,
+            completion_tokens=self.completion_tokens * times,
+            requests=self.requests * times,
+        )
+
+
+class Cost(_Frozen):
+    """Tokens of both kinds, and money in millionths of the currency of the profile's prices (0: no price is known)."""
+
+    tokens: int = Field(default=0, ge=0)
+    money: int = Field(default=0, ge=0)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(tokens=self.tokens + other.tokens, money=self.money + other.money)
+
+    def within(self, other: Cost) -> bool:
+        """Whether neither is more than the other's."""
+        return self.tokens <= other.tokens and self.money <= other.money
+
+
+class Bill(_Frozen):
+    """What a chunk's work cost, and which job paid. It stands in the footer of the part, and in the job's ledger.
+
+    entry: its name in the ledger, so that telling it twice counts once. doubt: what may have been spent beyond what
+    is known, by work that nobody saw the end of.
+    """
+
+    job: str
+    entry: str
+    usage: Usage = Usage()
+    cost: Cost = Cost()
+    doubt: Cost = Cost()

@@ -1,0 +1,31 @@
+"""A worker whose vision is fake and whose composer is real: `python -m tests.chat_worker --groups llm`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from bench.fake_worker import fake_group
+from strata.settings import Settings
+from strata.store import Store
+from workers.__main__ import ProfileReader, real_group, work
+from workers.groups import Group
+
+
+def chat_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
+    """A `workers.__main__.GroupMaker`."""
+    if name == "vision":
+        return fake_group(name, store, profile_of, settings, 0.0)
+    return real_group(name, store, profile_of, settings)
+
+
+def main() -> None:
+    """Work until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--groups", required=True)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    work(Settings(), parser.parse_args().groups.split(","), chat_group)
+
+
+if __name__ == "__main__":
+    main()

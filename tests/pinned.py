@@ -1,0 +1,63 @@
+"""Snapshots of images that are really there: shards of small JPEGs, described, for tests of reading and exporting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from strata.chunks import Chunk
+from strata.index_rows import IndexRow
+from strata.records import Caption, Description, ImageReference, Record, Region
+from strata.selection import Selection
+from strata.snapshots import Snapshot, Snapshots
+from strata.sources import index_shard
+from strata.store import Store
+from tests.fakes import jpeg, write_shard
+
+CHUNK = 4
+
+Describe = Callable[[IndexRow], Record]
+
+
+def describe(row: IndexRow) -> Record:
+    """A record that says its own key at every level."""
+    return Record(
+        key=row.key,
+        image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
+        width=100,
+        height=50,
+        alt_text=row.alt_text,
+        caption=Caption(text=f"caption {row.key}"),
+        regions=[
+            Region(box=(0, 0, 50, 25), phrase=f"thing {row.key}"),
+            Region(box=(0, 0, 1, 1), phrase="a ghost", kept=False, reason="low_match"),
+            Region(box=(99.9, 10, 100, 50), phrase="an edge"),
+        ],
+        objects=[],
+        text=[],
+        description=Description(text=f"description {row.key}", sentences=[]),
+    )
+
+
+def write_shards(folder: Path, shards: int, images: int) -> list[str]:
+    """Tars of JPEGs whose width tells the number of the image: 100 + number, all 50 high."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for shard in range(shards):
+        first = shard * images
+        data = [jpeg(100 + number, 50) for number in range(first, first + images)]
+        paths.append(write_shard(folder / f"{shard:05d}.tar", data, first))
+    return paths
+
+
+def pin(store: Store, shards: list[str], name: str = "pinned", describe: Describe = describe) -> Snapshot:
+    """A snapshot of all images of some shards."""
+    chunks = []
+    for shard in shards:
+        index = index_shard(shard)
+        for number, first in enumerate(range(0, index.table.num_rows, CHUNK)):
+            rows = index.rows[first : first + CHUNK]
+            chunk = Chunk("llm", "fake", "f" * 16, shard, index.identity, number, len(rows))
+            store.write_records(chunk, [describe(row) for row in rows])
+            chunks.append(chunk)
+    return Snapshots(store).create(name, chunks, Selection(method="random"))

@@ -1,0 +1,381 @@
+"""Tiny random checkpoints of the classes that the profiles load, saved as the published ones are.
+
+Random weights say the same of every image unless they are large, find no masks and name no regions: where a test needs
+that they do, what decides it is set by hand, and the rest stays random.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.model import CustomTextCLIP
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    BertTokenizer,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2ForImageTextRetrieval,
+    Blip2Processor,
+    BlipImageProcessor,
+    Florence2Config,
+    Florence2ForConditionalGeneration,
+    Florence2Processor,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+    Sam2ImageProcessor,
+    Sam2VideoConfig,
+    Sam2VideoModel,
+    SamConfig,
+    SamImageProcessor,
+    SamMaskDecoderConfig,
+    SamModel,
+    SamPromptEncoderConfig,
+    SamVisionConfig,
+)
+
+from samples.training.tokenizer import build_processor
+
+TEXTS = ("A red car and an owl on a white background.", "The owl is to the left of the red car.")
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+
+
+def blip2_captioner(folder: Path) -> None:
+    """BLIP-2 with OPT."""
+    trained = build_processor(TEXTS, image_size=32, image_tokens=5).tokenizer
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained.backend_tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>"
+    )
+    config = Blip2Config(
+        vision_config={**_tower(1), "image_size": 32, "patch_size": 16, "initializer_range": 0.02},
+        qformer_config={**_tower(1), "vocab_size": 8},
+        text_config=OPTConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            word_embed_proj_dim=16,
+            ffn_dim=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=128,
+            bos_token_id=0,
+            pad_token_id=1,
+            eos_token_id=2,
+        ),
+        num_query_tokens=4,
+        image_token_index=tokenizer.get_vocab()["<image>"],
+    )
+    images = BlipImageProcessor(size={"height": 32, "width": 32})
+    _loud(Blip2ForConditionalGeneration(config)).half().save_pretrained(folder)
+    Blip2Processor(images, tokenizer, num_query_tokens=4).save_pretrained(folder)
+
+
+def blip2_matcher(folder: Path) -> None:
+    """BLIP-2's image-text matching head, with probabilities on both sides of one half."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "car", "dog", "owl", "on", "the"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    config = Blip2Config(
+        vision_config={**_tower(2), "image_size": 32, "patch_size": 16, "initializer_range": 0.02},
+        qformer_config={
+            **_tower(2),
+            "vocab_size": len(words) + 1,
+            "encoder_hidden_size": 16,
+            "use_qformer_text_input": True,
+        },
+        num_query_tokens=4,
+        image_text_hidden_size=8,
+        image_token_index=None,
+    )
+    images = BlipImageProcessor(size={"height": 32, "width": 32})
+    _loud(Blip2ForImageTextRetrieval(config), 0.3).save_pretrained(folder)
+    Blip2Processor(images, BertTokenizer(str(folder / "vocab.txt"))).save_pretrained(folder)
+
+
+def florence(folder: Path, answer: str = "") -> None:
+    """Florence-2; whatever it sees, it writes the answer if one is given."""
+    plain: Any = build_processor([*TEXTS, "What regions are in the image?"], image_size=32, image_tokens=5)
+    plain.tokenizer.add_tokens([f"<loc_{place}>" for place in range(1000)])
+    config = Florence2Config(
+        vision_config={
+            "depths": [1, 1],
+            "embed_dim": [8, 16],
+            "num_heads": [1, 2],
+            "num_groups": [1, 2],
+            "patch_size": [7, 3],
+            "patch_stride": [4, 4],
+            "patch_padding": [3, 1],
+            "patch_prenorm": [False, True],
+            "window_size": 4,
+            "projection_dim": 16,
+            "max_position_embeddings": 8,
+        },
+        text_config={
+            "model_type": "bart",
+            "vocab_size": len(plain.tokenizer),
+            "d_model": 16,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_ffn_dim": 16,
+            "decoder_ffn_dim": 16,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "max_position_embeddings": 128,
+        },
+        image_token_id=plain.image_token_id,
+    )
+    model = _loud(Florence2ForConditionalGeneration(config))
+    if answer:
+        written = [2, *plain.tokenizer(answer, add_special_tokens=False).input_ids, 2]
+        model.generation_config.sequence_bias = [[written[: end + 1], 1e4] for end in range(1, len(written))]
+        model.generation_config.forced_bos_token_id = None
+    model.half().save_pretrained(folder)
+    rules: dict[str, Any] = {"pure_text": {}, "description_with_bboxes": {}}
+    Florence2Processor(plain.image_processor, plain.tokenizer, post_processor_config=rules).save_pretrained(folder)
+
+
+def sam(folder: Path, sure: float = 1.0) -> None:
+    """SAM, whose masks are blots around the points that it is asked about; sure: what it estimates of each."""
+    config = SamConfig(
+        vision_config=SamVisionConfig(
+            hidden_size=16,
+            output_channels=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=64,
+            patch_size=4,
+            mlp_dim=16,
+            num_pos_feats=16,
+            window_size=2,
+            global_attn_indexes=[0],
+        ),
+        prompt_encoder_config=SamPromptEncoderConfig(hidden_size=32, image_size=64, patch_size=4),
+        mask_decoder_config=SamMaskDecoderConfig(
+            hidden_size=32, mlp_dim=16, num_attention_heads=1, iou_head_hidden_dim=16
+        ),
+    )
+    model: Any = SamModel(config)
+    _blots(model, sure)
+    model.save_pretrained(folder)
+    SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}).save_pretrained(folder)
+
+
+def sam2(folder: Path, sure: float = 9.0) -> None:
+    """SAM 2.1, saved with its memory for video as the published ones are; sure as SAM's, before a sigmoid."""
+    backbone = {
+        "model_type": "sam2_hiera_det_model",
+        "hidden_size": 8,
+        "image_size": [256, 256],
+        "num_attention_heads": 1,
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [8, 16, 32, 64],
+        "num_attention_heads_per_stage": [1, 1, 1, 1],
+        "window_size_per_stage": [8, 4, 4, 4],
+        "global_attention_blocks": [3],
+        "window_positional_embedding_background_size": [4, 4],
+    }
+    config = Sam2VideoConfig(
+        vision_config={
+            "model_type": "sam2_vision_model",
+            "backbone_config": backbone,
+            "backbone_channel_list": [64, 32, 16, 8],
+            "backbone_feature_sizes": [[64, 64], [32, 32], [16, 16]],
+            "fpn_hidden_size": 32,
+        },
+        prompt_encoder_config={"hidden_size": 32, "image_size": 256, "patch_size": 16},
+        mask_decoder_config={"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 1, "iou_head_hidden_dim": 16},
+        image_size=256,
+        memory_attention_hidden_size=32,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=16,
+        memory_encoder_hidden_size=32,
+        memory_encoder_output_channels=8,
+        mask_downsampler_embed_dim=32,
+        memory_fuser_embed_dim=32,
+        memory_fuser_intermediate_dim=16,
+    )
+    model: Any = Sam2VideoModel(config)
+    _blots(model, sure)
+    model.save_pretrained(folder)
+    Sam2ImageProcessor(size={"height": 256, "width": 256}, mask_size={"height": 64, "width": 64}).save_pretrained(
+        folder
+    )
+
+
+def siglip2(folder: Path) -> None:
+    """SigLIP 2 as open_clip keeps it: a tower of timm's, a tokenizer of transformers', a bias."""
+    config: dict[str, Any] = {
+        "embed_dim": 64,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 32,
+            "timm_model_name": "test_vit",
+            "timm_model_pretrained": False,
+            "timm_pool": "token",
+            "timm_proj": "none",
+        },
+        "text_cfg": {
+            "context_length": 64,
+            "vocab_size": 300,
+            "hf_tokenizer_name": "timm/ViT-SO400M-16-SigLIP2-384",
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+            "width": 32,
+            "heads": 2,
+            "layers": 1,
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+        },
+    }
+    model = CustomTextCLIP(**{name: value for name, value in config.items() if name != "custom_text"})
+    with torch.no_grad():
+        model.logit_scale.fill_(4.0)
+        model.logit_bias.fill_(-4.6)  # a cosine of 0 is a probability of 0.01
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    _tokenizer().save_pretrained(folder)
+
+
+def qwen3(folder: Path) -> None:
+    """Qwen3, a chat model of text."""
+    tokenizer = _tokenizer()
+    config = Qwen3Config(**_language(tokenizer))
+    _loud(Qwen3ForCausalLM(config)).bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def qwen3_vl(folder: Path) -> None:
+    """Qwen3-VL."""
+    tokenizer = _tokenizer(VISION)
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
+    ids = {mark: tokenizer.get_vocab()[mark] for mark in VISION}
+    config = Qwen3VLConfig(
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0, 1],
+        },
+        text_config=_language(tokenizer) | {"rope_parameters": rope},
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    _loud(Qwen3VLForConditionalGeneration(config), 0.3).bfloat16().save_pretrained(folder)
+    size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
+    images = Qwen2VLImageProcessor(patch_size=16, size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    Qwen3VLProcessor(images, tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT).save_pretrained(folder)
+
+
+def _tower(layers: int) -> dict[str, int]:
+    return {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2}
+
+
+def _loud(model: Any, deviation: float = 0.5) -> Any:
+    """The model with weights so large that what it says depends on what it sees."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, deviation)
+    return model
+
+
+def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 4096,
+        "pad_token_id": 0,
+        "eos_token_id": 2,
+        "tie_word_embeddings": False,
+    }
+
+
+def _tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes, with Qwen's marks."""
+    words = [*SPECIAL, *more, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in (*SPECIAL, *more)])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>", chat_template=CHAT
+    )
+
+
+@torch.no_grad()
+def _blots(model: Any, sure: float) -> None:
+    """Make masks that surround the point asked about: the image's places attend to the point's token by nearness.
+
+    All that the decoder could say otherwise is nil; sure: its estimate of each mask, before any sigmoid.
+    """
+    prompts, decoder = model.prompt_encoder, model.mask_decoder
+    for name, parameter in decoder.named_parameters():
+        parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if name.endswith("positional_embedding") and tensor.shape[0] == 2:
+            tensor.copy_(0.8 * torch.randn(2, tensor.shape[1], generator=torch.Generator().manual_seed(0)))
+    points = prompts.point_embed if isinstance(prompts.point_embed, torch.nn.ModuleList) else [prompts.point_embed]
+    for embedding in (*points, prompts.not_a_point_embed, prompts.no_mask_embed):
+        embedding.weight.zero_()
+    for embedding in (decoder.iou_token, decoder.mask_tokens, getattr(decoder, "obj_score_token", decoder.iou_token)):
+        embedding.weight[:, 0] = 10  # channel 0 marks what is no point
+    first, second = decoder.transformer.layers
+    keep, look = first.self_attn, second.cross_attn_image_to_token
+    first.layer_norm4.weight.fill_(0.1)  # of the image itself little is left
+    width = keep.q_proj.weight.shape[0]
+    apart = torch.eye(width)
+    apart[0, 0] = 0
+    keep.q_proj.weight.copy_(10 * apart)  # each token attends to itself
+    for projection in (keep.k_proj, keep.v_proj, _output(keep)):
+        projection.weight.copy_(torch.eye(width))
+    half = width // 2
+    for i in range(half // 2):  # sines and cosines of the same frequencies, without channel 0
+        for projection in (look.q_proj, look.k_proj):
+            projection.weight[i, i + 1] = projection.weight[half // 2 + i, half + i + 1] = 1
+    look.v_proj.weight[0, 0] = -1
+    _output(look).weight[0, 0], _output(look).weight[1, 0] = 10, -10
+    decoder.upscale_conv1.weight[0, 0], decoder.upscale_conv1.weight[0, 1] = 1, -1
+    decoder.upscale_conv2.weight[0, 0] = decoder.upscale_conv2.weight[1, 1] = 1
+    decoder.iou_prediction_head.proj_out.bias.fill_(sure)
+    for head in decoder.output_hypernetworks_mlps:
+        head.proj_out.bias[0], head.proj_out.bias[1] = 1000, -1000
+
+
+def _output(attention: Any) -> Any:
+    return attention.out_proj if hasattr(attention, "out_proj") else attention.o_proj
+
+
+def make(maker: Callable[..., None], folder: Path, **arguments: Any) -> Path:
+    """The folder with the maker's checkpoint, the same every time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # more only get in each other's way on models of this size
+    torch.manual_seed(0)
+    maker(folder, **arguments)
+    return folder
