@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
+from samples.training.caption_data import CLASSES
+from samples.training.vision_tower import SIDE, tower_config
 from strata.exits import StrataExit
 from strata.mixtures import MixtureError
 from strata.settings import CHECKOUT
@@ -23,7 +27,10 @@ from training.ablation_report import Row, table
 from training.batches import Batches
 from training.config import ConfigError, load_config
 from training.losses import LossLog, running_means
+from training.pretraining import pretrain
+from training.questions import Seen, vocabulary
 from training.scoring import Tally, figures, intervals, place_of, tally
+from training.tiny import build_processor, save_start
 from training.train import mixture_of, train
 from training.trainer import WHOLE, last_checkpoint
 
@@ -175,6 +182,38 @@ def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) 
         with pytest.raises(MixtureError, match=line) as caught:
             mixture_of(config)
         assert "\n" not in str(caught.value)
+
+
+def seen(things: dict[int, tuple[str, int]], *signs: str) -> Seen:
+    """A scene of an 8×8 raster, things by cell: class and colour, -100 for none."""
+    classes, colours = torch.zeros(64, dtype=torch.long), torch.full((64,), -100)
+    for cell, (name, colour) in things.items():
+        classes[cell], colours[cell] = CLASSES.index(name), colour
+    one = Seen(torch.zeros(64, 1), classes, colours, torch.full((64,), -100), frozenset(), signs)
+    return replace(one, phrases=frozenset(one.phrase(cell) for cell in things))
+
+
+def test_pretraining_asks_what_the_scene_answers() -> None:
+    rng, scene = np.random.default_rng(0), seen({10: ("car", 0), 36: ("sign", -100)}, "EXIT")
+    asked = {turn for _ in range(60) for turn in scene.questions(rng)}
+    answers = dict(asked)
+    assert len(answers) == len(asked)
+    assert answers["Row 2, column 3?"] == "a red car" and answers["What does the sign say?"] == 'It says "EXIT".'
+    shown = {answer for question, answer in asked if question.startswith("Row")}
+    assert shown == {"a red car", "a sign", "background"}
+    yes = {question for question, answer in asked if answer == "yes"}
+    assert yes == {"Is there a red car?", "Is there a sign?"}
+    assert {answer for _ in range(20) for _, answer in seen({}).questions(rng)} == {"background", "no"}
+
+
+def test_pretraining_leaves_the_tower_alone(tmp_path: Path) -> None:
+    processor = build_processor(vocabulary(), SIDE, vocabulary=400)
+    save_start(tmp_path, processor, tower_config(), seed=0, width=32, layers=1)
+    before = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    pretrain(tmp_path, steps=2, seed=0)
+    after = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert same == {name for name in before if "vision_tower" in name}
 
 
 def test_half_a_line_of_the_log_is_forgotten(tmp_path: Path) -> None:
