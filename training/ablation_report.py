@@ -108,7 +108,7 @@ How good the labels themselves are, counted on the training scenes in the same w
 The start: FastVLM's class with a small ResNet, and a small Qwen2. The ResNet was pre-trained for {tower_steps} steps
 of 16 fresh scenes on what each of 8×8 cells shows (class, colour, box, sign word) and where the cell lies, and stays
 frozen: all arms see equally well. The projector was then aligned with the words, and projector and language model were
-pre-trained for {pretrain_steps} steps of 8 scenes on short questions (what there is, thing by thing, whether a thing is
-there, what a sign says; `training/pretraining.py`): the paper's model, Qwen-VL, could name what it sees before its stage
-began, too. No sentence on a picture, no place and no relation was among the answers.
+pre-trained for {pretrain_steps} steps of 8 scenes on short questions (what there is, thing by thing; whether a thing is
+there; what a sign says; `training/pretraining.py`): the paper's model, Qwen-VL, could also name what it sees before its
+stage began. No sentence on a picture, no place and no relation was among the answers.
 """

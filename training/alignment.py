@@ -1,8 +1,8 @@
 """The start's projector, trained alone: what a cell of the picture shows comes near the word for it.
 
 What LLaVA's first stage does with image-text pairs (Liu et al., arXiv 2304.08485, section 4.2), done here with what is
-known of drawn scenes: each image token shall be nearest to the embeddings of its thing's name, colour and sign word.
-The language model takes no part and stays random.
+known of drawn scenes: each image token shall be nearest to the embeddings of its thing's name, colour and sign word,
+and of a digit and a letter for its row and column. The language model takes no part and stays random.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from samples.training.vision_tower import GRID
 from training.questions import NOTHING, Seen
 
 BATCH, RATE, SHARPNESS = 16, 3e-3, 20.0
-ROWS, COLUMNS = "12345678", "ABCDEFGH"  # words for where a cell lies; no text uses them so
+ROWS, COLUMNS = "12345678", "ABCDEFGH"  # words for where a cell lies
 
 
 def align(
@@ -30,9 +30,9 @@ def align(
     pool: Sequence[Seen],
     steps: int,
     rng: np.random.Generator,
-) -> None:
-    """Train the projector of a model on scenes of a pool."""
-    embeddings = model.get_input_embeddings().weight.detach()
+) -> float:
+    """Train the projector of a model on scenes of a pool; the last loss."""
+    embeddings = model.lm_head.weight.detach()  # tied to the input's
     texts = (
         [f" {name or NOTHING}" for name in CLASSES],
         [f" {colour}" for colour in COLOURS],
@@ -58,6 +58,7 @@ def align(
         optimizer.step()
         schedule.step()
     print(f"alignment, step {steps}: {' '.join(f'{float(one.detach()):.3f}' for one in losses)}", flush=True)
+    return float(loss.detach())
 
 
 def _direction(tokenizer: PreTrainedTokenizerBase, embeddings: torch.Tensor, text: str) -> torch.Tensor:

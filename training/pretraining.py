@@ -19,21 +19,19 @@ from training.questions import Seen, look
 from training.tiny import ASSISTANT, END, USER
 
 BATCH, RATE, WARM_UP = 8, 2e-3, 0.1
-ALIGN_STEPS = 1500
 POOL = 4000  # scenes; each is asked other questions every time
 SHOW_STEPS = 100
 
 
-def pretrain(folder: Path, steps: int, seed: int) -> None:
+def pretrain(folder: Path, steps: int, seed: int, align_steps: int = 1500) -> None:
     """Train projector and language model of a model's folder, in place, on scenes of training seeds."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
     rng = np.random.default_rng((seed, 1))
-    pool = [
-        one for _ in range(0, min(POOL, BATCH * steps), BATCH) for one in look(model.model.vision_tower, BATCH, rng)
-    ]
+    batches = min(POOL // BATCH, steps)
+    pool = [one for _ in range(batches) for one in look(model.model.vision_tower, BATCH, rng)]
     print(f"pre-training on {len(pool)} scenes", flush=True)
-    align(model, processor.tokenizer, pool, ALIGN_STEPS, rng)
+    align(model, processor.tokenizer, pool, align_steps, rng)
     answer(model, processor, pool, steps, rng)
     model.save_pretrained(folder)
 
