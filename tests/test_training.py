@@ -8,22 +8,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
+from samples.training.vision_tower import SIDE, tower_config
 from strata.exits import StrataExit
 from strata.mixtures import MixtureError
 from strata.settings import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training.ablate import describe
 from training.ablation_report import Row, table
+from training.alignment import align
 from training.batches import Batches
 from training.config import ConfigError, load_config
 from training.losses import LossLog, running_means
+from training.pretraining import pretrain
+from training.questions import ELSE, NOTHING, WHAT, Seen, look, vocabulary
 from training.scoring import Tally, figures, intervals, place_of, tally
+from training.tiny import build_model, build_processor, save_start
 from training.train import mixture_of, train
 from training.trainer import WHOLE, last_checkpoint
 
@@ -175,6 +181,44 @@ def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) 
         with pytest.raises(MixtureError, match=line) as caught:
             mixture_of(config)
         assert "\n" not in str(caught.value)
+
+
+def seen(*things: str, signs: tuple[str, ...] = ()) -> Seen:
+    """A scene that holds these phrases; the tower is not asked."""
+    nothing = torch.zeros(0)
+    return Seen(nothing, nothing, nothing, nothing, frozenset(things), signs)
+
+
+def test_pretraining_asks_what_the_scene_answers() -> None:
+    rng, scene = np.random.default_rng(0), seen("a red car", "a bee", "a sign", signs=("EXIT",))
+    rounds = [scene.questions(rng) for _ in range(60)]
+    listed = [[answer for question, answer in asked if question in (WHAT, ELSE)] for asked in rounds]
+    assert all(sorted(answers[:-1]) == sorted(scene.phrases) and answers[-1] == NOTHING for answers in listed)
+    assert len({tuple(answers) for answers in listed}) == 6
+    others = {turn for asked in rounds for turn in asked if turn[0] not in (WHAT, ELSE)}
+    assert {question for question, answer in others if answer == "yes"} == {f"Is there {it}?" for it in scene.phrases}
+    assert {answer for _, answer in others} == {"yes", "no", 'It says "EXIT".'}
+    asked = seen().questions(rng)
+    assert asked[0] == (WHAT, NOTHING) and {answer for _, answer in asked[1:]} == {"no"}
+
+
+def test_alignment_brings_tokens_near_their_words() -> None:
+    processor = build_processor(vocabulary(), SIDE, vocabulary=400)
+    model = build_model(processor, tower_config(), seed=0, width=32, layers=1)
+    rng = np.random.default_rng(0)
+    pool = look(model.model.vision_tower.eval(), 4, rng)
+    first = align(model, processor.tokenizer, pool, 2, rng)
+    assert align(model, processor.tokenizer, pool, 40, rng) < first
+
+
+def test_pretraining_leaves_the_tower_alone(tmp_path: Path) -> None:
+    processor = build_processor(vocabulary(), SIDE, vocabulary=400)
+    save_start(tmp_path, processor, tower_config(), seed=0, width=32, layers=1)
+    before = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    pretrain(tmp_path, steps=2, seed=0, align_steps=2)
+    after = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert same == {name for name in before if "vision_tower" in name}
 
 
 def test_half_a_line_of_the_log_is_forgotten(tmp_path: Path) -> None:

@@ -82,21 +82,22 @@ def document(rows: Sequence[Row], labels: Sequence[Row], facts: Mapping[str, int
 
 PAGE = """# What the descriptions are worth to a model: an ablation in small
 
-`python -m training.ablate` made this page. It measures the demo world and a model of 1.5 M parameters: which text
-teaches such a model to say more of what is there. It says nothing on how large models would fare.
+`python -m training.ablate` made this page, up to the first heading below. It measures the demo world and a model of
+1.5 M parameters: which text teaches such a model to say more of what is there. It says nothing on how large models
+would fare.
 
 The same model from the same start trains on what Strata's `demo` profile made of the same scenes: the alt text that
 came with them, the plain caption, or the description; and on descriptions of half the scenes (the paper's 213 of 427).
 Every arm takes {steps} steps of {batch_size} samples (so half the scenes are seen twice as often), with its own text
-as the only task, {seeds} seed(s). Then each answers "Describe the image." on {scenes} held-out scenes whose truth is
-known.
+as the only task, in {seeds} order(s) of the data. Then each answers "Describe the image." on {scenes} held-out scenes
+whose truth is known.
 
 {table}
 
-In brackets: 95 % intervals by the bootstrap over scenes. Recalled: of the objects that are there, signs apart.
-Invented: of the objects that a text names, those that are not there. Text read: signs whose word is quoted. Relations
-right: of the statements on where a thing is ("at the top left of the picture", "is below the bee"), those that are
-true; the last column counts the true ones a scene.
+In brackets: 95 % intervals by the bootstrap over scenes, then each order by itself. Recalled: of the objects that are
+there, signs apart. Invented: of the objects that a text names, those that are not there. Text read: signs whose word is
+quoted. Relations right: of the statements on where a thing is ("at the top left of the picture", "is below the bee"),
+those that are true; the last column counts the true ones a scene.
 
 ![the same as bars](ablation.png)
 
@@ -104,9 +105,10 @@ How good the labels themselves are, counted on the training scenes in the same w
 
 {labels}
 
-The start: FastVLM's class with a small ResNet, and a small Qwen2 with random weights. The ResNet was pre-trained for
-{tower_steps} steps of 16 fresh scenes on what each of 8×8 cells shows (class, colour, box, sign word), as real towers
-come with what image-text pairs taught them, and stays frozen: all arms see equally well, and differ in what their
-texts teach them to say. The projector between the two was aligned with the words for {align_steps} steps
-(`training/alignment.py`; 0: it is random).
+The start: FastVLM's class with a small ResNet, and a small Qwen2. The ResNet was pre-trained for {tower_steps} steps
+of 16 fresh scenes on what each of 8×8 cells shows (class, colour, box, sign word) and where the cell lies, and stays
+frozen: all arms see equally well. The projector was then aligned with the words, and projector and language model were
+pre-trained for {pretrain_steps} steps of 8 scenes on short questions (what there is, thing by thing; whether a thing is
+there; what a sign says; `training/pretraining.py`): the paper's model, Qwen-VL, could also name what it sees before its
+stage began. No sentence on a picture, no place and no relation was among the answers.
 """

@@ -77,6 +77,7 @@ def build_model(
         num_key_value_heads=max(1, width // 32),
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        initializer_range=width**-0.5,
         **ends,
     )
     config = FastVlmConfig(

@@ -3,8 +3,8 @@
     python -m samples.training.vision_tower --steps 1500 --out DIR [--resume]
 
 A small timm ResNet learns from scenes rendered while it trains (seeds below HELD_OUT_SEED) the class, colour, box and
-sign word of each of 8×8 cells, as real towers come with what pairs of image and text taught them. DIR gets
-`checkpoint.pt` and, in the end, what `AutoModel.from_pretrained` loads.
+sign word of each of 8×8 cells, and where the cell lies, as real towers come with what pairs of image and text taught
+them. DIR gets `checkpoint.pt` and, in the end, what `AutoModel.from_pretrained` loads.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ def tower_config() -> TimmWrapperConfig:
 
 
 class CellHead(nn.Module):
-    """Names each cell of the tower's output; only pre-training needs it."""
+    """Names each cell of the tower's output and tells its row and column; only pre-training needs it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts = (len(CLASSES), len(COLOURS), 4, len(WORDS))
+        self.parts = (len(CLASSES), len(COLOURS), 4, len(WORDS), 2)
         self.layers = nn.Sequential(
             nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.GELU(), nn.Conv2d(WIDTH, sum(self.parts), 1)
         )
 
     def losses(self, features: torch.Tensor, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """Scalars by name, from features (N, WIDTH, GRID, GRID)."""
-        classes, colours, boxes, words = self.layers(features).split(self.parts, dim=1)
+        classes, colours, boxes, words, places = self.layers(features).split(self.parts, dim=1)
         targets = dense_targets(samples, GRID)
         weights = torch.ones(len(CLASSES))
         weights[0] = 0.3  # most cells show background
@@ -70,13 +70,20 @@ class CellHead(nn.Module):
             "class": functional.cross_entropy(classes, targets.classes, weights),
             "colour": 0.5 * _known_cross_entropy(colours, targets.colours),
             "box": 2 * distance.sum() / (4 * there.sum().clamp(min=1)),
-            "word": 0.5 * _known_cross_entropy(words, word_targets(samples, GRID)),
+            "word": _known_cross_entropy(words, word_targets(samples, GRID)),
+            "place": functional.mse_loss(places, cell_places(GRID).expand_as(places)),
         }
 
 
 def _known_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     known = (targets != UNKNOWN).sum().clamp(min=1)
     return functional.cross_entropy(logits, targets, ignore_index=UNKNOWN, reduction="sum") / known
+
+
+def cell_places(grid: int) -> torch.Tensor:
+    """(2, grid, grid): each cell's row and column, from -1 to 1."""
+    line = torch.linspace(-1, 1, grid)
+    return torch.stack(torch.meshgrid(line, line, indexing="ij"))
 
 
 def word_targets(samples: Sequence[Sample], grid: int) -> torch.Tensor:

@@ -1,0 +1,88 @@
+"""The ablation's start: a model that can name what it sees, as the paper's base model, Qwen-VL, could.
+
+First the projector is aligned with the words, then projector and language model learn to answer short questions on
+fresh scenes (`questions.py`). The vision tower stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, FastVlmForConditionalGeneration, LlavaProcessor
+
+from samples.training.caption_data import UNKNOWN
+from training.alignment import align
+from training.questions import Seen, look
+from training.tiny import ASSISTANT, END, USER
+
+BATCH, RATE, WARM_UP = 8, 2e-3, 0.1
+POOL = 4000  # scenes; each is asked other questions every time
+SHOW_STEPS = 100
+
+
+def pretrain(folder: Path, steps: int, seed: int, align_steps: int = 1500) -> None:
+    """Train projector and language model of a model's folder, in place, on scenes of training seeds."""
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    rng = np.random.default_rng((seed, 1))
+    batches = min(POOL // BATCH, steps)
+    pool = [one for _ in range(batches) for one in look(model.model.vision_tower, BATCH, rng)]
+    print(f"pre-training on {len(pool)} scenes", flush=True)
+    align(model, processor.tokenizer, pool, align_steps, rng)
+    answer(model, processor, pool, steps, rng)
+    model.save_pretrained(folder)
+
+
+def answer(
+    model: FastVlmForConditionalGeneration,
+    processor: LlavaProcessor,
+    pool: Sequence[Seen],
+    steps: int,
+    rng: np.random.Generator,
+) -> None:
+    """Train projector and language model on questions."""
+    model.model.vision_tower.requires_grad_(False)
+    parameters = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.05, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=WARM_UP)
+    total = 0.0
+    for step in range(1, steps + 1):
+        seen = [pool[int(i)] for i in rng.integers(len(pool), size=BATCH)]
+        loss = loss_of(model, processor, seen, [one.questions(rng) for one in seen])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        total += float(loss.detach())
+        if step % SHOW_STEPS == 0:
+            print(f"questions, step {step} of {steps}: loss {total / SHOW_STEPS:.3f}", flush=True)
+            total = 0.0
+
+
+def loss_of(
+    model: FastVlmForConditionalGeneration,
+    processor: LlavaProcessor,
+    seen: Sequence[Seen],
+    asked: Sequence[Sequence[tuple[str, str]]],
+) -> torch.Tensor:
+    """The mean loss of the answers' tokens; image tokens stand after the first `USER`, as the chat template has it."""
+    texts = [USER + USER.join(f"{question}{ASSISTANT}{answer}{END}" for question, answer in turns) for turns in asked]
+    tokenizer = processor.tokenizer
+    batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    begun, ended = ((ids == tokenizer.convert_tokens_to_ids(token)).cumsum(1) for token in (ASSISTANT, END))
+    answers = torch.cat([torch.zeros_like(ids[:, :1]), (begun - ended)[:, :-1]], dim=1) * mask > 0
+    words = model.get_input_embeddings()(ids)
+    tokens = model.model.multi_modal_projector(torch.stack([one.features for one in seen]))
+    labels = ids.masked_fill(~answers, UNKNOWN)
+    blank = labels.new_full(tokens.shape[:2], UNKNOWN)
+    loss: torch.Tensor = model(
+        inputs_embeds=torch.cat([words[:, :1], tokens, words[:, 1:]], dim=1),
+        attention_mask=torch.cat([mask[:, :1], torch.ones_like(blank), mask[:, 1:]], dim=1),
+        labels=torch.cat([labels[:, :1], blank, labels[:, 1:]], dim=1),
+    ).loss
+    return loss
