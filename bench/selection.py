@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from bench.synthetic_parts import SyntheticParts
 from strata.differences import difference
 from strata.features import read_rows
 from strata.parts import Part
-from strata.selection import Selection, select
+from strata.selection import Selection
 from strata.snapshots import Snapshot, Snapshots
 from strata.store import Store
 
@@ -76,12 +77,11 @@ def deviations(
         yield from deviations(codes[1:], taken, float(target), rows[own == label])
 
 
-def balance(store: Store, parts: Sequence[Part], snapshot: Snapshot) -> Figures:
+def balance(store: Store, snapshot: Snapshot) -> Figures:
     """How far the strata of a snapshot are from their targets."""
     selection = snapshot.manifest.selection
-    table = read_rows(store, [part.path for part in parts], selection.features).table
-    taken = np.zeros(table.num_rows, bool)
-    taken[select(table, [part.identity for part in parts], selection).places] = True
+    table = read_rows(store, snapshot.parts, selection.features).table
+    taken = np.isin(_places(table), _places(snapshot.rows()))
     codes = [axis.codes(table.column(axis.feature)) for axis in selection.axes]
     pairs = list(deviations(codes, taken, snapshot.manifest.counts.selected, np.arange(table.num_rows)))
     first = {f"share of objects {label}, %": 100 * after / taken.sum() for label, after in _after(snapshot, "objects")}
@@ -92,6 +92,11 @@ def balance(store: Store, parts: Sequence[Part], snapshot: Snapshot) -> Figures:
         ),
         "farthest from its target, rows": max(abs(got - target) for target, got in pairs),
     }
+
+
+def _places(rows: pa.Table) -> Ints:
+    """A number for each row: of its part and its place there."""
+    return np.asarray(rows.column("part").to_numpy().astype(np.int64) << 32 | rows.column("row").to_numpy())
 
 
 def _after(snapshot: Snapshot, feature: str) -> list[tuple[str, int]]:
@@ -142,7 +147,7 @@ def measure(folder: Path, rows: int, taken: int) -> Figures:
     print(f"{len(parts)} parts, {size:,.0f} MiB, written in {time.perf_counter() - began:.0f} s", flush=True)
     old, figures = whole(snapshots, parts, Selection(method="balanced", count=taken))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures |= {"peak memory, MiB": peak} | balance(store, parts, old)
+    figures |= {"peak memory, MiB": peak} | balance(store, old)
     return figures | additions(snapshots, old, parts, added)
 
 
