@@ -149,7 +149,7 @@ class Original:
 
 
 class _OneEngine(RapidOcr):
-    """There is never more than one image. With more threads than two it was slower."""
+    """There is never more than one image. Two threads, since eight seemed slower; see docs/decisions.md."""
 
     def _threads(self) -> tuple[int, int]:
         return 1, min(2, cpu_threads())

