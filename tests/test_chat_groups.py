@@ -123,7 +123,7 @@ def test_captions_and_crops_go_back_to_their_image_and_are_paid_once(
         asked.append(hashlib.sha256(str(body["messages"]).encode()).hexdigest())
         return good(f"{kind} {colour_of(picture_of(body))}", read=7, written=2)
 
-    images = [Image.new("RGB", (40, 20), name) for name in COLOURS]
+    images = [Image.new("RGB", (10, 20), name) for name in COLOURS]  # so wide that there is one object
     batch = [
         (Record(key=name, image=ImageReference(uri="a", size=1)), image)
         for name, image in zip(COLOURS, images, strict=True)
