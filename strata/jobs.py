@@ -218,6 +218,11 @@ class Jobs:
                 return {summary.shard: summary for summary in ShardSummaries.model_validate_json(kept).shards}
         return {shard: ShardSummary.model_validate_json(text) for shard, text in answer.items()}
 
+    def write_shards(self, job_id: str) -> None:
+        """Keep what is known of a job's shards: whoever looks at parts may have no Redis."""
+        shards = list(self.summaries(job_id).values())
+        self.store.write_job_file(job_id, "shards", ShardSummaries(shards=shards))
+
     def view(self, job_id: str) -> JobView:
         """The envelope. Raises UnknownJob."""
         fields: Any = self.broker.redis.hgetall(keys.job(job_id))

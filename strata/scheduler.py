@@ -12,9 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import cast
 
 import redis
@@ -23,10 +21,11 @@ from strata import keys
 from strata.billing import Billing
 from strata.broker import Broker
 from strata.chunks import Chunk
+from strata.finalizer import Finalizer
 from strata.jobs import Jobs, UnknownJob
 from strata.plans import Plan
 from strata.profiles import FINAL_GROUP, GROUPS
-from strata.requests import JobRequest, ShardSummaries, ShardSummary
+from strata.requests import JobRequest, ShardSummary
 from strata.schemas import JobStatus
 from strata.store import Store, count_of
 
@@ -46,10 +45,9 @@ class Scheduler:
         self.billing = Billing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
-        self.counting: dict[str, Future[Counter[str]]] = {}  # jobs whose parts are being counted for their end
+        self.finalizer = Finalizer(self.jobs)
         self.reviewed = -REVIEW_SECONDS
         self._scheduling = False
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")
 
     def run(self, stop: threading.Event, interval: float = 0.1) -> None:
         """Tick until told to stop; a Redis that is away is waited for."""
@@ -63,7 +61,7 @@ class Scheduler:
             except Exception:
                 log.exception("scheduler: a beat failed, the next one tries again")
                 stop.wait(1.0)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.finalizer.close()
         self.billing.close()
         with suppress(redis.RedisError):
             self._unlock()
@@ -78,10 +76,8 @@ class Scheduler:
             self.reviewed = time.monotonic()
         active = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
         for job_id in sorted(active | set(self.plans)):
-            if job_id not in active:
+            if job_id not in active or self._advance(self.plans.get(job_id) or self._plan(job_id)):
                 del self.plans[job_id]
-            else:
-                self._advance(self.plans.get(job_id) or self._plan(job_id))
 
     def _start_over(self) -> None:
         """Forget all plans: somebody else schedules, or Redis may have lost what was queued."""
@@ -125,24 +121,24 @@ class Scheduler:
         self.plans[job_id] = Plan(self.jobs.request(job_id))
         return self.plans[job_id]
 
-    def _advance(self, plan: Plan) -> None:
-        job_id = plan.request.id
-        status = self.jobs.status(job_id)
+    def _advance(self, plan: Plan) -> bool:
+        """Take a job on by as much as can be done now; whether it has ended."""
+        status = self.jobs.status(plan.request.id)
         if status is None:  # Redis was emptied under us
             self.jobs.activate(plan.request)
             plan.restart()
-        elif status.final:
-            self._withdraw(plan)
-            self._end(plan, status)
         elif status is JobStatus.CANCELLING:
-            self._cancel(plan)
-        elif job_id in self.counting:
-            self._finalize(plan)
+            return self.finalizer.withdraw(plan.request, JobStatus.CANCELLED)
+        elif status.final:
+            return self.finalizer.withdraw(plan.request, status)
+        elif self.finalizer.counts(plan.request):
+            return self.finalizer.advance(plan)
         else:
             self._feed(plan, status)
             self._rate(plan)
             if self._complete(plan):
-                self._count_parts(plan)
+                self.finalizer.begin(plan.request)
+        return False
 
     # feeding
 
@@ -184,11 +180,7 @@ class Scheduler:
         """Let the store know a job's shards before its end: whoever looks at parts may have no Redis."""
         if len(plan.known) > plan.kept:
             plan.kept = len(plan.known)
-            self._write_shards(plan.request.id)
-
-    def _write_shards(self, job_id: str) -> None:
-        summaries = list(self.jobs.summaries(job_id).values())
-        self.store.write_job_file(job_id, "shards", ShardSummaries(shards=summaries))
+            self.jobs.write_shards(plan.request.id)
 
     def _room(self, *groups: str) -> int:
         """How many more chunks these groups' streams may take."""
@@ -228,78 +220,9 @@ class Scheduler:
     def _numbers(self, name: str, *fields: str) -> list[int]:
         return [int(value or 0) for value in cast("list[str | None]", self.broker.redis.hmget(name, fields))]
 
-    # ending
-
     def _complete(self, plan: Plan) -> bool:
         if not plan.handed_out:
             return False
         fields = ("index:images", f"{FINAL_GROUP}:images", "index:chunks")
         total, done, shards = self._numbers(keys.job(plan.request.id), *fields)
         return shards == len(plan.request.shards) and done == total and self.billing.known(plan.request)
-
-    def _count_parts(self, plan: Plan) -> None:
-        """Count the job's images in its parts, beside the beat: a big job has thousands."""
-        request = plan.request
-        self.jobs.set_status(request.id, JobStatus.FINALIZING)
-        summaries = list(self.jobs.summaries(request.id).values())
-
-        def count() -> Counter[str]:
-            counts: Counter[str] = Counter()
-            for summary in summaries:
-                for found in self.store.read_all_counts(list(request.chunks(summary, FINAL_GROUP))):
-                    counts += found
-            return counts
-
-        self.counting[request.id] = self._pool.submit(count)
-
-    def _finalize(self, plan: Plan) -> None:
-        """Complete the job if the counts, read again from the parts, add up; else start its plan anew."""
-        job_id = plan.request.id
-        if not self.counting[job_id].done():
-            return
-        counting = self.counting.pop(job_id)
-        summaries = self.jobs.summaries(job_id)
-        try:
-            counts = counting.result()
-        except FileNotFoundError as error:
-            log.warning("job %s: a part is gone, its plan starts anew: %s", job_id, error)
-            self._start_anew(plan)
-            return
-        if sum(counts.values()) != sum(summary.images for summary in summaries.values()):
-            log.error("job %s: parts hold %s, that is not its number of images", job_id, dict(counts))
-            self._start_anew(plan)
-            return
-        reasons = [f"{name}: {summary.failure.detail}" for name, summary in summaries.items() if summary.failure]
-        if reasons and not any(summary.images for summary in summaries.values()):
-            self._end(plan, JobStatus.FAILED, error=f"no shard could be read: {reasons[0]}")
-        else:
-            own = {f"{FINAL_GROUP}:{name}": str(n) for name, n in count_of(counts).items()}
-            self._end(plan, JobStatus.COMPLETED, **own)
-
-    def _start_anew(self, plan: Plan) -> None:
-        self.jobs.forget(plan.request.id)
-        self.jobs.activate(plan.request)
-        plan.restart()
-
-    def _cancel(self, plan: Plan) -> None:
-        self._withdraw(plan)
-        self._end(plan, JobStatus.CANCELLED)
-
-    def _withdraw(self, plan: Plan) -> None:
-        """Nobody waits for the job's chunks any more; workers drop those that nobody waits for."""
-        self.counting.pop(plan.request.id, None)
-        waiting = cast(dict[str, str], self.broker.redis.hgetall(keys.QUEUED))
-        with self.broker.redis.pipeline(transaction=False) as pipe:
-            for chunk_id in waiting:
-                pipe.srem(keys.waiters(chunk_id), plan.request.id)
-            pipe.execute()
-
-    def _end(self, plan: Plan, status: JobStatus, **fields: str) -> None:
-        job_id = plan.request.id
-        self.jobs.set_status(job_id, status, finished_at=datetime.now(UTC).isoformat(), **fields)
-        self._write_shards(job_id)
-        self.store.write_job_file(job_id, "end", self.jobs.view(job_id))
-        self.store.close_job(job_id)
-        self.broker.redis.srem(keys.ACTIVE, job_id)
-        self.jobs.let_expire(job_id)
-        self.plans.pop(job_id, None)

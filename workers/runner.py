@@ -11,48 +11,33 @@ import functools
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 
 import redis
 
 from models.base import StageUnavailable, StageUnfit, WeightsMissing
 from strata import keys
-from strata.broker import Broker, Claim
+from strata.broker import Claim
 from strata.jobs import Jobs
-from strata.profiles import GROUPS, ProfileError
+from strata.profiles import ProfileError
 from strata.records import Record
-from strata.schemas import JobStatus
 from strata.store import Store, count_of
-from workers.accounts import Account, NotAffordable
+from workers.accounts import NotAffordable
+from workers.claims import Claims
 from workers.groups import Group, Item
-from workers.isolation import Isolation
 from workers.leases import Leases
-from workers.patience import Answer, LeftOff, patiently
+from workers.opened import Opened, Opener
+from workers.patience import LeftOff
 
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
 DECODE_TOGETHER = 8  # images at least
 HANDFULS = 4  # of a micro-batch at most
-TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
-LATER_SECONDS = 0.5  # before the next chunk is looked at, where one must wait for others to settle what they reserved
 HOPELESS = (WeightsMissing, ProfileError, StageUnfit)
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo` gets its turn: a stream of single images starves no job
-
-
-@dataclass
-class Opened:
-    """A chunk in hand with its items read. careful: it ended a worker before, so it is computed image by image."""
-
-    claim: Claim
-    items: list[Item]
-    isolation: Isolation
-    careful: bool
-    account: Account
 
 
 class Runner:
@@ -66,19 +51,16 @@ class Runner:
         fingerprint_of: Callable[[str, str], str],
         micro_batch: int,
     ) -> None:
-        self.group, self.jobs, self.leases = group, jobs, leases
-        self.broker: Broker = jobs.broker
+        self.group, self.micro_batch = group, micro_batch
         self.store: Store = jobs.store
-        self.fingerprint_of = fingerprint_of
-        self.micro_batch = micro_batch
-        self._stop = threading.Event()
+        self.claims = Claims(group.name, jobs, leases, fingerprint_of)
+        self.opener = Opener(group, self.claims, micro_batch)
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
         self._ahead: Future[Opened | None] | None = None
-        self._overdue = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Work until stop is set; what is in hand then is given back."""
-        self._stop = stop
+        self.claims.stop = stop
         while not stop.is_set():
             try:
                 self._step()
@@ -96,70 +78,28 @@ class Runner:
             opened = self._take(("lo",)) if busy else self._take(keys.PRIORITIES, block=1.0)
         if opened is None:
             return
-        if not self._stop.is_set():
+        if not self.claims.stop.is_set():
             # ahead only `lo`: a single image must not wait behind the chunk in hand
             self._ahead = self._pool.submit(self._take, ("lo",))
         self._work([opened])
 
+    def _take(self, priorities: Sequence[str], block: float = 0.0) -> Opened | None:
+        claim = self.claims.take(priorities, block)
+        return self.opener.open(claim) if claim else None
+
     def _urgent(self) -> bool:
         """Compute the single images that wait, one micro-batch at most; whether there were any."""
-        if self._stop.is_set():
+        if self.claims.stop.is_set():
             return False
-        claims = self._claim(self.micro_batch, priorities=("hi",))
+        claims = self.claims.next(self.micro_batch, ("hi",))
         try:
-            opened = [chunk for chunk in map(self._open, claims) if chunk is not None]
-            for _, together in itertools.groupby(opened, key=_together):
+            opened = [chunk for chunk in map(self.opener.open, claims) if chunk is not None]
+            for _, together in itertools.groupby(opened, key=lambda chunk: chunk.together):
                 self._work(list(together))
         finally:
             for claim in claims:  # when Redis went away in between, whoever sees it first takes the rest over
-                self.leases.release(claim)
+                self.claims.release(claim)
         return bool(claims)
-
-    # taking
-
-    def _take(self, priorities: Sequence[str], block: float = 0.0) -> Opened | None:
-        claims: list[Claim] = []
-        if time.monotonic() >= self._overdue:
-            claims = self.broker.take_over(self.group.name, self.leases.name, self.leases.seconds)
-            if not claims:  # where one was left there may be more
-                self._overdue = time.monotonic() + min(TAKE_OVER_SECONDS, self.leases.seconds / 4)
-            self.leases.hold(claims)
-        claims = claims or self._claim(1, priorities, block)
-        return self._open(claims[0]) if claims else None
-
-    def _claim(self, count: int, priorities: Sequence[str], block: float = 0.0) -> list[Claim]:
-        claims = self.broker.claim(self.group.name, self.leases.name, count, block, priorities)
-        self.leases.hold(claims)
-        return claims
-
-    def _open(self, claim: Claim) -> Opened | None:
-        """Read a chunk's items; None if there is nothing to compute: it is done, or cannot be read."""
-        chunk = claim.chunk
-        try:
-            if self._waiting(claim, lambda: self.store.has_part(chunk), OSError):
-                counts, bill = self._waiting(claim, lambda: self.store.read_footer(chunk), OSError)
-                if bill is not None:  # whoever wrote it may have died before it was settled
-                    self.jobs.ledger.settle(chunk.id, bill)
-                self._count(claim, count_of(counts), reused=chunk.images)
-                return None
-            isolation = Isolation(self.broker.redis, claim)
-            verdict = isolation.begin()
-            items = self._waiting(claim, lambda: self.group.items(chunk), OSError)
-            poison = range(len(items)) if verdict.hopeless else verdict.rows
-            items = [_poisoned(item) if row in poison else item for row, item in enumerate(items)]
-            items = self._waiting(claim, lambda: self.group.read(chunk, items), OSError)
-            isolation.opened()
-            rows = [None if item.settled else item.record for item in items]
-            account = Account(self.jobs.ledger, chunk, self.group.meter(chunk), rows, self.micro_batch)
-            return Opened(claim, items, isolation, verdict.careful, account)
-        except LeftOff:
-            self._leave(claim)
-        except (FileNotFoundError, ValueError) as error:
-            self._abandon(claim, f"chunk {chunk.id} cannot be opened: {type(error).__name__}: {error}")
-        except redis.RedisError:
-            self.leases.release(claim)
-            raise
-        return None
 
     # computing
 
@@ -174,16 +114,16 @@ class Runner:
                 self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
         except LeftOff:
             for chunk in chunks:
-                self._leave(chunk.claim)
+                self.claims.leave(chunk.claim)
         except NotAffordable as refusal:
             for chunk in chunks:
-                self._defer(chunk.claim, refusal)
+                self.claims.defer(chunk.claim, refusal)
         except HOPELESS as error:
             for chunk in chunks:
-                self._abandon(chunk.claim, str(error))
+                self.claims.abandon(chunk.claim, str(error))
         finally:
             for chunk in chunks:
-                self.leases.release(chunk.claim)
+                self.claims.release(chunk.claim)
                 with suppress(redis.RedisError):  # then the reservation stays
                     chunk.account.settle()
 
@@ -220,10 +160,9 @@ class Runner:
         if alive:
             for chunk in chunks:
                 self._ahead_of(chunk)
+        compute = functools.partial(self.group.compute, claim.chunk, alive)
         try:
-            done = iter(
-                self._waiting(claim, lambda: self.group.compute(claim.chunk, alive), StageUnavailable) if alive else ()
-            )
+            done = iter(self.claims.waiting(claim, compute, StageUnavailable) if alive else ())
         except (*HOPELESS, LeftOff):
             raise
         except Exception as error:  # a fault outside of any stage: no image of the chunk may be lost for it
@@ -244,108 +183,43 @@ class Runner:
                 all(self._urgent() for _ in range(HI_BEFORE_LO))
             except redis.RedisError as error:
                 log.warning("%s goes on without Redis: %s", self.group.name, error)
-        if self._stop.is_set() or not self._wanted(claim):
+        if self.claims.stop.is_set() or not self.claims.wanted(claim):
             raise LeftOff
 
-    def _wanted(self, claim: Claim) -> bool:
-        """Whether a job still waits for the chunk; while Redis is away nobody can say, and the work goes on."""
-        with suppress(redis.RedisError):
-            return bool(self.broker.waiting_jobs(claim.chunk))
-        return True
-
-    def _waiting(self, claim: Claim, act: Callable[[], Answer], error: type[Exception]) -> Answer:
-        return patiently(act, (error,), self._stop, lambda: self._wanted(claim))
-
-    # paying
+    # paying and ending
 
     def _ahead_of(self, opened: Opened) -> None:
         """Make sure that the next micro-batch is paid for. Raises NotAffordable and LeftOff."""
         chunk = opened.claim.chunk
-        pay = functools.partial(opened.account.ahead, lambda: self.broker.waiting_jobs(chunk))
-        self._waiting(opened.claim, pay, redis.RedisError)
+        pay = functools.partial(opened.account.ahead, lambda: self.claims.broker.waiting_jobs(chunk))
+        self.claims.waiting(opened.claim, pay, redis.RedisError)
 
     def _pays(self, opened: Opened) -> bool:
         """Whether a job pays for the chunk; if none can, it is put off."""
         try:
             self._ahead_of(opened)
         except NotAffordable as refusal:
-            self._defer(opened.claim, refusal)
+            self.claims.defer(opened.claim, refusal)
             return False
         return True
-
-    def _defer(self, claim: Claim, refusal: NotAffordable) -> None:
-        """Jobs whose budget is spent end; others that wait for the chunk have it again at the end of the line."""
-        waiting = self.broker.waiting_jobs(claim.chunk)
-        for job_id, reason in refusal.spent.items():
-            status = self.jobs.status(job_id)
-            if status is not None and not status.final:
-                self.jobs.set_status(job_id, JobStatus.FAILED, error=reason)
-        self._release(claim, self.broker.drop)
-        for job_id in sorted(waiting - refusal.spent.keys()):
-            self.broker.enqueue(claim.chunk, job_id, claim.priority)
-        self._stop.wait(LATER_SECONDS)
-
-    # ending
 
     def _finish(self, opened: Opened, records: list[Record]) -> None:
         chunk, account = opened.claim.chunk, opened.account
         account.rest(records)
-        counts = self._waiting(opened.claim, lambda: self.store.write_records(chunk, records, account.bill), OSError)
+        write = functools.partial(self.store.write_records, chunk, records, account.bill)
+        counts = self.claims.waiting(opened.claim, write, OSError)
         account.settle()
-        self._count(opened.claim, count_of(counts))
-
-    def _count(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
-        chunk = claim.chunk
-        counts = {"images": chunk.images, "chunks": 1, "reused": reused, **statuses}
-        place = GROUPS.index(chunk.group) + 1
-        following = None
-        if place < len(GROUPS):
-            following = chunk.of_group(GROUPS[place], self.fingerprint_of(chunk.profile, GROUPS[place]))
-        self._release(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
-
-    def _abandon(self, claim: Claim, reason: str) -> None:
-        """The chunk cannot be done here or anywhere: its jobs end as failed and say why."""
-        log.error("%s", reason)
-        for job_id in self.broker.waiting_jobs(claim.chunk):
-            self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
-        self._release(claim, self.broker.drop)
-
-    def _leave(self, claim: Claim) -> None:
-        """Hand a chunk to another worker, or drop it if nobody waits for it."""
-        self.leases.release(claim)
-        with suppress(redis.RedisError):
-            if self._wanted(claim):
-                self.broker.give_back(claim, self.leases.name)
-            else:
-                self.broker.drop(claim, self.leases.name)
-
-    def _release(self, claim: Claim, end: Callable[[Claim, str], bool]) -> None:
-        self.leases.release(claim)
-        if not end(claim, self.leases.name):
-            log.warning("chunk %s had been taken over; it counts once all the same", claim.chunk.id)
+        self.claims.finish(opened.claim, count_of(counts))
 
     def _give_back(self) -> None:
         if self._ahead is not None:
             with suppress(redis.RedisError):
                 if opened := self._ahead.result():
-                    self._leave(opened.claim)
+                    self.claims.leave(opened.claim)
         self._pool.shutdown(wait=True)
-
-
-def _together(opened: Opened) -> tuple[str, str]:
-    """Chunks with equal answers are computed together; one of several images that are paid for stays alone."""
-    chunk = opened.claim.chunk
-    return chunk.fingerprint, chunk.id if opened.account.meter and chunk.images > 1 else ""
 
 
 def _handfuls(items: Sequence[Item]) -> list[Sequence[Item]]:
     """Items for the threads that decode: a future for each image would cost more than a tiny image does."""
     together = max(DECODE_TOGETHER, -(-len(items) // HANDFULS))
     return [items[i : i + together] for i in range(0, len(items), together)]
-
-
-def _poisoned(item: Item) -> Item:
-    """An image that ended workers, settled as failed; one that was settled before stays."""
-    if item.settled:
-        return item
-    return Item(item.record.failed("runner", "poison", "workers died with this image in hand"), settled=True)
