@@ -15,7 +15,7 @@ from strata.client import Client
 
 COUNTS = (1, 2, 16)
 SECONDS = 0.05  # an image in each group: so long that 16 processes leave 2 cores idle
-CHUNK = 16  # images, as in profiles/waiting.toml
+CHUNK = 32  # images, as in profiles/waiting.toml; the real profiles have 500
 CHUNKS = 60  # a worker
 
 
