@@ -1,8 +1,8 @@
 """The pipelines of the groups `vision` and `llm`: stages on one micro-batch, crops of all its images flattened.
 
 The crops of every image go into one batch for the model and the answers are put back after: never a model call a
-crop. What needs the CPU alone goes on beside the models: ocr, on which no stage waits, and the cutting out of
-objects while captions and regions are made. The verifier's place is between the composer's text and the
+crop. What needs the CPU alone goes on beside models that leave it idle: ocr, on which no stage waits, and the cutting
+out of objects while captions and regions are made. The verifier's place is between the composer's text and the
 description's sentences.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from models.base import CaptionRequest, ComposeRequest, Detection, Failure, Pair
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
 from models.detector import BACKENDS as DETECTORS
+from models.devices import best_device
 from models.evidence import describe
 from models.evidence_filter import keep
 from models.matcher import BACKENDS as MATCHERS
@@ -88,6 +89,8 @@ class VisionPipeline:
     def __init__(self, profile: Profile) -> None:
         self.evidence = profile.evidence
         self.stages = build_stages(profile, "vision")
+        self.beside = models_wait(profile, "vision")
+        """Whether the CPU's work goes on in threads beside the models."""
 
     def load(self) -> None:
         """Load every stage. Raises WeightsMissing."""
@@ -100,10 +103,11 @@ class VisionPipeline:
         Images are upright RGB. Raises StageUnavailable.
         """
         seen = [Observed(record, image) for record, image in batch]
-        with ThreadPoolExecutor(2, thread_name_prefix="beside") as beside:
-            reading = beside.submit(self._ask, "ocr", [[item.image] for item in seen])
+        with ThreadPoolExecutor(2, thread_name_prefix="beside") as threads:
+            submit = threads.submit if self.beside else _at_once
+            reading = submit(self._ask, "ocr", [[item.image] for item in seen])
             self._each(seen, "segmenter", "segments", lambda item: [item.image])
-            cutting = beside.submit(_cut_out, seen)
+            cutting = submit(_cut_out, seen)
             self._each(seen, "captioner", "caption", lambda item: [CaptionRequest(item.image)])
             self._each(seen, "detector", "detections", lambda item: [item.image])
             cutting.result()
@@ -211,6 +215,21 @@ class LlmPipeline:
         if isinstance(text, Failure):
             return record.failed(text.stage, text.error_type, text.detail)
         return record.model_copy(update={"description": describe(text, record)})
+
+
+def models_wait(profile: Profile, group: str) -> bool:
+    """Whether a group's models leave the CPU idle: they run on a GPU, or on a server.
+
+    Where they fill the cores themselves, a thread beside them only takes their turns and their caches.
+    """
+    return best_device().type == "cuda" or bool(profile.paid(group))
+
+
+def _at_once(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """`Executor.submit`, done before it returns; what the work raises is raised here."""
+    done: Future[Any] = Future()
+    done.set_result(work(*arguments))
+    return done
 
 
 def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from queue import SimpleQueue
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
 from models.base import OcrStage, WeightsMissing
-from models.ocr import BACKENDS, enclosing_box, working_size
+from models.ocr import BACKENDS, LINE_HEIGHT, RapidOcr, enclosing_box, working_size
 from samples.scenes import HELD_OUT_SEED, make_scene
 from strata.profiles import StageSettings
 
@@ -48,6 +51,19 @@ def test_each_image_keeps_its_own_lines(stage: OcrStage) -> None:
     blank = Image.new("RGB", (120, 90), "gray")
     answers = stage.run([_sign("OPEN"), blank, _sign("EXIT", "white", "darkred")])
     assert [[line.text for line in lines] for lines in answers if isinstance(lines, list)] == [["OPEN"], [], ["EXIT"]]
+
+
+def test_a_short_line_is_padded_no_further_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = RapidOcr(_settings(line_width=160))
+    stage.load()
+    (engine,) = stage._engines[:1]
+    recognize = Mock(wraps=engine.text_rec.session)
+    monkeypatch.setattr(engine.text_rec, "session", recognize)
+    stage._free, stage._engines = SimpleQueue(), [engine]
+    stage._free.put(engine)
+    (lines,) = stage.run([_sign("EXIT")])
+    assert isinstance(lines, list) and [line.text for line in lines] == ["EXIT"]
+    assert [call.args[0].shape for call in recognize.call_args_list] == [(1, 3, LINE_HEIGHT, 160)]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (31, 31)])

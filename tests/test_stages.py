@@ -25,7 +25,7 @@ from models.base import (
 )
 from models.boxes import iou
 from models.evidence_filter import keep
-from models.pipeline import VisionPipeline, crop_segment, encode_mask
+from models.pipeline import VisionPipeline, crop_segment, encode_mask, models_wait
 from strata.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
 from strata.settings import CHECKOUT
@@ -245,7 +245,7 @@ class FakeMatcher(Stage[Pair, float]):
 
 def pipeline_of(settings: StageSettings) -> VisionPipeline:
     pipeline = VisionPipeline.__new__(VisionPipeline)
-    pipeline.evidence = EvidenceSettings()
+    pipeline.evidence, pipeline.beside = EvidenceSettings(), False
     stages = (FakeCaptioner, FakeDetector, FakeSegmenter, FakeOcr, FakeMatcher)
     pipeline.stages = {stage.name: stage(settings) for stage in stages}
     return pipeline
@@ -300,7 +300,8 @@ def test_an_image_that_fails_a_stage_is_a_failed_row(pipeline: VisionPipeline) -
     assert answers[2].regions is not None and len(answers[2].regions) == 4
 
 
-def test_ocr_reads_beside_the_other_stages(pipeline: VisionPipeline) -> None:
+def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipeline) -> None:
+    pipeline.beside = True
     matched = threading.Event()
 
     class LastOcr(FakeOcr):
@@ -316,6 +317,18 @@ def test_ocr_reads_beside_the_other_stages(pipeline: VisionPipeline) -> None:
     pipeline.stages |= {"ocr": LastOcr(SETTINGS), "matcher": SayingMatcher(SETTINGS)}
     (answer,) = pipeline.run([(record("0"), Image.new("RGB", (30, 20), RED))])
     assert answer.status is Status.SUCCEEDED and answer.text
+
+
+def test_ocr_takes_no_turns_of_models_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = load_profile("demo", CHECKOUT / "models" / "profiles")
+    captioner = profile.stages["captioner"]
+    served = captioner.model_copy(update={"model": "server:http://127.0.0.1:1/v1#any"})
+    remote = profile.model_copy(update={"stages": profile.stages | {"captioner": served}})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not models_wait(profile, "vision")
+    assert models_wait(remote, "vision") and not models_wait(remote, "llm")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert models_wait(profile, "vision")
 
 
 def test_no_images_is_no_call(pipeline: VisionPipeline) -> None:
