@@ -100,6 +100,7 @@ def test_an_image_that_went_is_said_so_and_without_images_none_is_read(store: St
 @pytest.fixture
 def pipeline() -> VisionPipeline:
     pipeline = VisionPipeline.__new__(VisionPipeline)
+    pipeline.beside = True  # as beside any captioner that is a server
     pipeline.evidence = EvidenceSettings()
     pipeline.stages = {stage.name: stage(SETTINGS) for stage in (FakeDetector, FakeSegmenter, FakeOcr, FakeMatcher)}
     segmenter: Any = pipeline.stages["segmenter"]
