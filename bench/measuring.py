@@ -20,7 +20,8 @@ from bench.models import WARM_UP, WARM_UP_OURS, Answer, Options
 from bench.original import Original
 from bench.random_models import random_paper, random_weights
 from models.base import CaptionRequest, Failure, Pair, Stage
-from models.pipeline import VisionPipeline, crop_box, crop_segment
+from models.crops import crop_box, crop_segment
+from models.pipeline import VisionPipeline
 from strata.images import decode
 from strata.profiles import Profile, load_profile
 from strata.records import ImageReference, Record, Status

@@ -15,14 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from models.base import CaptionRequest, ComposeRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
+from models.crops import crop_box, crop_segment, encode_mask
 from models.detector import BACKENDS as DETECTORS
 from models.devices import best_device
 from models.evidence import describe
@@ -31,7 +29,7 @@ from models.matcher import BACKENDS as MATCHERS
 from models.ocr import BACKENDS as OCRS
 from models.segmenter import BACKENDS as SEGMENTERS
 from strata.profiles import STAGES_OF, Profile
-from strata.records import Box, Caption, Mask, ObjectMask, Record, Region, TextLine
+from strata.records import Caption, Mask, ObjectMask, Record, Region, TextLine
 from strata.usage import Usage
 
 BACKENDS: dict[str, dict[str, Any]] = {
@@ -236,30 +234,6 @@ def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:
     """Tell the stages that the micro-batch has gone out."""
     for stage in stages.values():
         stage.release()
-
-
-def crop_box(image: Image.Image, box: Box) -> Image.Image:
-    """The box's pixels, at least 1×1."""
-    return image.crop(_corners(image, box))
-
-
-def crop_segment(image: Image.Image, segment: Segment) -> Image.Image:
-    """The segment's box with everything outside of the mask painted white, as Monkey's data was made."""
-    x1, y1, x2, y2 = corners = _corners(image, segment.box)
-    inside = segment.mask[y1:y2, x1:x2, None]
-    return Image.fromarray(np.where(inside, np.asarray(image.crop(corners)), np.uint8(255)))
-
-
-def _corners(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
-    """The box in whole pixels of the image."""
-    x1, y1 = min(int(box[0]), image.width - 1), min(int(box[1]), image.height - 1)
-    return x1, y1, min(max(x1 + 1, round(box[2])), image.width), min(max(y1 + 1, round(box[3])), image.height)
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> Mask:
-    """A bool mask (H, W) as COCO run-length encoding."""
-    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return Mask(size=mask.shape, counts=encoded["counts"].decode())
 
 
 def _put(asked: Sequence[Observed], name: str, attribute: str, said: Sequence[Asked]) -> None:

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
-from models.pipeline import BACKENDS, crop_segment
+from models.crops import crop_segment
+from models.pipeline import BACKENDS
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.profiles import StageSettings, load_profile
 from strata.settings import CHECKOUT

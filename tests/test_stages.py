@@ -24,8 +24,9 @@ from models.base import (
     StageUnavailable,
 )
 from models.boxes import iou
+from models.crops import crop_segment, encode_mask
 from models.evidence_filter import keep
-from models.pipeline import VisionPipeline, crop_segment, encode_mask, models_wait
+from models.pipeline import VisionPipeline, models_wait
 from strata.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
 from strata.settings import CHECKOUT
