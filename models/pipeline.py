@@ -82,11 +82,11 @@ class Observed:
 
 
 class VisionPipeline:
-    """Images to layers."""
+    """Images to layers. stages: by name, those that the profile names if not given."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, stages: dict[str, Stage[Any, Any]] | None = None) -> None:
         self.evidence = profile.evidence
-        self.stages = build_stages(profile, "vision")
+        self.stages = build_stages(profile, "vision") if stages is None else stages
         self.beside = models_wait(profile, "vision")
         """Whether the CPU's work goes on in threads beside the models."""
 

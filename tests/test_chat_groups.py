@@ -16,7 +16,7 @@ from models.pipeline import LlmPipeline, VisionPipeline
 from models.prompts import FOLDER
 from models.weights import sha256_of
 from strata.chunks import Chunk
-from strata.profiles import EvidenceSettings, Profile, StageSettings
+from strata.profiles import Profile, StageSettings
 from strata.records import ImageReference, Record, Status
 from strata.sources import index_shard, shard_identity
 from strata.store import Store
@@ -99,10 +99,9 @@ def test_an_image_that_went_is_said_so_and_without_images_none_is_read(store: St
 
 @pytest.fixture
 def pipeline() -> VisionPipeline:
-    pipeline = VisionPipeline.__new__(VisionPipeline)
+    stages = (FakeDetector, FakeSegmenter, FakeOcr, FakeMatcher)
+    pipeline = VisionPipeline(FAKE_PROFILE, {stage.name: stage(SETTINGS) for stage in stages})
     pipeline.beside = True  # as beside any captioner that is a server
-    pipeline.evidence = EvidenceSettings()
-    pipeline.stages = {stage.name: stage(SETTINGS) for stage in (FakeDetector, FakeSegmenter, FakeOcr, FakeMatcher)}
     segmenter: Any = pipeline.stages["segmenter"]
     segmenter.parameters = type("Parameters", (), {"max_masks": 1})
     return pipeline

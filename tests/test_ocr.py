@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
 from unittest.mock import Mock
 
 import numpy as np
@@ -54,13 +53,12 @@ def test_each_image_keeps_its_own_lines(stage: OcrStage) -> None:
 
 
 def test_a_short_line_is_padded_no_further_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     stage = RapidOcr(_settings(line_width=160))
     stage.load()
-    (engine,) = stage._engines[:1]
+    (engine,) = stage._engines
     recognize = Mock(wraps=engine.text_rec.session)
     monkeypatch.setattr(engine.text_rec, "session", recognize)
-    stage._free, stage._engines = SimpleQueue(), [engine]
-    stage._free.put(engine)
     (lines,) = stage.run([_sign("EXIT")])
     assert isinstance(lines, list) and [line.text for line in lines] == ["EXIT"]
     assert [call.args[0].shape for call in recognize.call_args_list] == [(1, 3, LINE_HEIGHT, 160)]

@@ -30,6 +30,7 @@ from models.pipeline import VisionPipeline, models_wait
 from strata.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
 from strata.settings import CHECKOUT
+from tests.fakes import FAKE_PROFILE
 
 SETTINGS = StageSettings(backend="fake", model="builtin:fake", revision="1", batch_size=4)
 Colour = tuple[int, int, int]
@@ -245,11 +246,8 @@ class FakeMatcher(Stage[Pair, float]):
 
 
 def pipeline_of(settings: StageSettings) -> VisionPipeline:
-    pipeline = VisionPipeline.__new__(VisionPipeline)
-    pipeline.evidence, pipeline.beside = EvidenceSettings(), False
     stages = (FakeCaptioner, FakeDetector, FakeSegmenter, FakeOcr, FakeMatcher)
-    pipeline.stages = {stage.name: stage(settings) for stage in stages}
-    return pipeline
+    return VisionPipeline(FAKE_PROFILE, {stage.name: stage(settings) for stage in stages})
 
 
 @pytest.fixture
