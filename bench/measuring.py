@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,10 +17,9 @@ import torch
 from bench.architectures import SCALES, write_architectures
 from bench.bare import Bare, bare, finish
 from bench.models import WARM_UP, WARM_UP_OURS, Answer, Options
-from bench.original import Original
+from bench.original import Original, Stages
 from bench.random_models import random_paper, random_weights
-from models.base import CaptionRequest, Failure, Pair, Stage
-from models.crops import crop_box, crop_segment
+from models.base import CaptionRequest
 from models.pipeline import VisionPipeline
 from strata.images import decode
 from strata.profiles import Profile, load_profile
@@ -88,8 +87,10 @@ class Measuring:
         """Our way, after some images to warm up."""
         self._ours(self.files[: min(self.micro_batch, WARM_UP_OURS)])
         with self._begun_together(), Busy(self.answer) if self.answer.on_gpu else nullcontext():
+            self.items: dict[str, list[Any]] = defaultdict(list)
             started = time.perf_counter()
-            records = self._ours(self.files)
+            with noted(self.pipeline.stages, self.items):
+                records = self._ours(self.files)
             finish()
             self.answer.ours = time.perf_counter() - started
         stages: dict[str, float] = defaultdict(float)
@@ -128,44 +129,34 @@ class Measuring:
 
     def bare(self) -> None:
         """The bare forward passes on the items that ours had."""
-        items = self._items()
         with self._begun_together():
             alone: dict[str, Bare] = {}
-            for name, some in items.items():
+            for name, some in sorted(self.items.items()):
                 stage = self.pipeline.stages[name.partition(" ")[0]]
                 alone[name] = bare(stage, some)
         self.answer.bare = {name: (found.seconds, found.batch_size) for name, found in alone.items()}
         self.answer.items = {name: found.items for name, found in alone.items()}
 
-    def _items(self) -> dict[str, list[Any]]:
-        """What each stage is asked about all images."""
-        images = [image for _, image in self._decode(self.files)]
-        stages = self.pipeline.stages
-        regions, segments = all_of(stages["detector"], images), all_of(stages["segmenter"], images)
-        crops = [crop_segment(image, own) for image, some in zip(images, segments, strict=True) for own in some]
-        scenes = [CaptionRequest(image) for image in images]
-        objects = [CaptionRequest(crop, "crop") for crop in crops]
-        pairs = [Pair(crop, phrase) for crop, phrase in zip(crops, all_of(stages["captioner"], objects), strict=True)]
-        pairs += [Pair(image, text) for image, text in zip(images, all_of(stages["captioner"], scenes), strict=True)]
-        for image, some in zip(images, regions, strict=True):
-            pairs += [Pair(crop_box(image, found.box), found.phrase) for found in some]
-        return {
-            "captioner of scenes": scenes,
-            "captioner of crops": objects,
-            "detector": images,
-            "segmenter": images,
-            "ocr": images,
-            "matcher": pairs,
-        }
 
+@contextmanager
+def noted(stages: Stages, items: dict[str, list[Any]]) -> Iterator[None]:
+    """Note what each stage is asked while the block runs; a captioner's whole images and crops apart."""
 
-def all_of(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
-    """The stage's answers. Raises RuntimeError if it failed on an item: then there was less to compute."""
-    answers = stage.run(items)
-    failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
-    if failure is not None:
-        raise RuntimeError(f"a stage failed: {failure}")
-    return answers
+    def noting(name: str, run: Callable[[Sequence[Any]], list[Any]]) -> Callable[[Sequence[Any]], list[Any]]:
+        def ask(asked: Sequence[Any]) -> list[Any]:
+            for item in asked:
+                items[f"{name} of {item.kind}s" if isinstance(item, CaptionRequest) else name].append(item)
+            return run(asked)
+
+        return ask
+
+    for name, stage in stages.items():
+        setattr(stage, "run", noting(name, stage.run))  # noqa: B010
+    try:
+        yield
+    finally:
+        for stage in stages.values():
+            del stage.run  # what the class has is seen again
 
 
 class Busy:

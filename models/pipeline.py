@@ -12,24 +12,22 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 
-from models.base import CaptionRequest, ComposeRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
+from models.base import CaptionRequest, ComposeRequest, Failure, Stage
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
-from models.crops import crop_box, crop_segment, encode_mask
 from models.detector import BACKENDS as DETECTORS
 from models.devices import best_device
 from models.evidence import describe
-from models.evidence_filter import keep
 from models.matcher import BACKENDS as MATCHERS
+from models.observed import Asked, Observed, alive
 from models.ocr import BACKENDS as OCRS
 from models.segmenter import BACKENDS as SEGMENTERS
 from strata.profiles import STAGES_OF, Profile
-from strata.records import Caption, Mask, ObjectMask, Record, Region, TextLine
+from strata.records import Record
 from strata.usage import Usage
 
 BACKENDS: dict[str, dict[str, Any]] = {
@@ -43,14 +41,6 @@ BACKENDS: dict[str, dict[str, Any]] = {
 _ANY_IMAGE = Image.new("RGB", (1, 1))  # where a bound is asked that no image's pixels decide
 
 
-class Asked(NamedTuple):
-    """What a stage said of one image: an answer or a Failure for each item, its share of the seconds, its usage."""
-
-    answers: list[Any]
-    seconds: float
-    usage: Usage
-
-
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
     """The stages of a group, not yet loaded. Raises ValueError for a back end that does not exist."""
     stages: dict[str, Stage[Any, Any]] = {}
@@ -60,25 +50,6 @@ def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
             raise ValueError(f"{name} has no back end {settings.backend!r}, only {', '.join(BACKENDS[name])}")
         stages[name] = BACKENDS[name][settings.backend](settings)
     return stages
-
-
-@dataclass
-class Observed:
-    """An image on its way through the vision group: what each stage has said so far, or its first failure."""
-
-    record: Record
-    image: Image.Image
-    caption: str = ""
-    detections: list[Detection] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    crops: list[Image.Image] = field(default_factory=list)
-    masks: list[Mask] = field(default_factory=list)
-    phrases: list[str] = field(default_factory=list)
-    lines: list[ReadLine] = field(default_factory=list)
-    matches: list[float] = field(default_factory=list)
-    failure: Failure | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    usage: dict[str, Usage] = field(default_factory=dict)
 
 
 class VisionPipeline:
@@ -110,10 +81,18 @@ class VisionPipeline:
             self._each(seen, "detector", "detections", lambda item: [item.image])
             cutting.result()
             self._each(seen, "captioner", "phrases", lambda item: [CaptionRequest(crop, "crop") for crop in item.crops])
-            self._each(seen, "matcher", "matches", _pairs)
+            for item in alive(seen):
+                item.lay(self.evidence)
+            # regions first: an object that repeats a kept one need not be asked about
+            self._each(seen, "matcher", "matches", Observed.caption_and_regions)
+            for item in alive(seen):
+                item.judge_regions(self.evidence)
+            self._each(seen, "matcher", "matches", Observed.objects)
+            for item in alive(seen):
+                item.judge_objects(self.evidence)
         _put(seen, "ocr", "lines", reading.result())
         _release(self.stages)
-        return [self._record(item) for item in seen]
+        return [item.finished(self.evidence) for item in seen]
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """The most that each stage which asks a server can use for an image: with one try, and with all."""
@@ -127,8 +106,8 @@ class VisionPipeline:
         self, seen: list[Observed], name: str, attribute: str, items_of: Callable[[Observed], Sequence[Any]]
     ) -> None:
         """One stage over the items of all images that have not failed; answers go back to their image."""
-        alive = [item for item in seen if item.failure is None]
-        _put(alive, name, attribute, self._ask(name, [items_of(item) for item in alive]))
+        asked = alive(seen)
+        _put(asked, name, attribute, self._ask(name, [items_of(item) for item in asked]))
 
     def _ask(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
         """One stage over the items of several images: for each image its answers, and its share of the seconds."""
@@ -144,33 +123,6 @@ class VisionPipeline:
             )
             for entries in asked
         ]
-
-    def _record(self, item: Observed) -> Record:
-        told = {"seconds": item.record.seconds | item.seconds, "usage": item.record.usage | item.usage}
-        record = item.record.model_copy(update=told)
-        if item.failure is not None:
-            return record.failed(item.failure.stage, item.failure.error_type, item.failure.detail)
-        matches = iter(item.matches)
-        layers = {
-            "caption": Caption(text=item.caption, match=next(matches)),
-            "regions": [
-                Region(box=found.box, phrase=found.phrase, score=found.score, match=next(matches))
-                for found in item.detections
-            ],
-            "objects": [
-                ObjectMask(
-                    box=segment.box,
-                    mask=mask,
-                    area=int(segment.mask.sum()),
-                    phrase=phrase,
-                    score=segment.score,
-                    match=next(matches),
-                )
-                for segment, mask, phrase in zip(item.segments, item.masks, item.phrases, strict=True)
-            ],
-            "text": [TextLine(box=line.box, text=line.text, score=line.score) for line in item.lines],
-        }
-        return keep(record.model_copy(update=layers), self.evidence)
 
 
 class LlmPipeline:
@@ -237,27 +189,10 @@ def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:
 
 
 def _put(asked: Sequence[Observed], name: str, attribute: str, said: Sequence[Asked]) -> None:
-    """Note what a stage said of each image; the first failure of an image stays its failure."""
-    for item, (own, seconds, usage) in zip(asked, said, strict=True):
-        item.seconds[name] = item.seconds.get(name, 0.0) + seconds
-        if usage != Usage():
-            item.usage[name] = item.usage.get(name, Usage()) + usage
-        failure = next((answer for answer in own if isinstance(answer, Failure)), None)
-        item.failure = item.failure or failure
-        if failure is None:
-            # a stage asked once about the whole image answers for the image, else entry by entry
-            setattr(item, attribute, own if attribute in ("phrases", "matches") else own[0])
+    for item, own in zip(asked, said, strict=True):
+        item.put(name, attribute, own)
 
 
 def _cut_out(seen: Sequence[Observed]) -> None:
-    """Each segment's crop, which captioner and matcher see, and its encoded mask, which the record gets."""
     for item in seen:
-        item.crops = [crop_segment(item.image, segment) for segment in item.segments]
-        item.masks = [encode_mask(segment.mask) for segment in item.segments]
-
-
-def _pairs(item: Observed) -> list[Pair]:
-    pairs = [Pair(item.image, item.caption)]
-    pairs += [Pair(crop_box(item.image, found.box), found.phrase) for found in item.detections]
-    pairs += [Pair(crop, phrase) for crop, phrase in zip(item.crops, item.phrases, strict=True)]
-    return pairs
+        item.cut_out()

@@ -10,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from models.base import (
@@ -25,7 +27,7 @@ from models.base import (
 )
 from models.boxes import iou
 from models.crops import crop_segment, encode_mask
-from models.evidence_filter import keep
+from models.evidence_filter import before_matching, objects_matched, regions_matched, text_judged
 from models.pipeline import VisionPipeline, models_wait
 from strata.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
@@ -355,10 +357,25 @@ def test_masks_are_coco_run_lengths() -> None:
     assert (decoded.astype(bool) == mask).all()
 
 
+def keep(noted: Record, settings: EvidenceSettings) -> Record:
+    """All steps of the filter; the matcher says of an entry what `noted` has as its match."""
+
+    def asked(layer: str) -> list[float]:
+        entries = zip(getattr(noted, layer) or (), getattr(left, layer) or (), strict=True)
+        return [before.match for before, now in entries if now.kept]
+
+    left = before_matching(noted, settings)
+    left = regions_matched(
+        left, [*([noted.caption.match or 0.0] if noted.caption else []), *asked("regions")], settings
+    )
+    left = objects_matched(left, asked("objects"), settings)
+    return text_judged(left, settings)
+
+
 def test_evidence_is_dropped_with_its_reason() -> None:
     box, near = (0.0, 0.0, 10.0, 10.0), (1.0, 0.0, 10.0, 10.0)
     mask = encode_mask(np.ones((2, 2), np.bool_))
-    given = record("a").model_copy(
+    noted = record("a").model_copy(
         update={
             "caption": Caption(text="x", match=0.1),
             "regions": [
@@ -374,14 +391,54 @@ def test_evidence_is_dropped_with_its_reason() -> None:
             "text": [TextLine(box=box, text="WOOF", score=0.9), TextLine(box=box, text="w", score=0.5)],
         }
     )
-    kept = keep(given, EvidenceSettings())
+    kept = keep(noted, EvidenceSettings())
     assert [entry.reason for entry in kept.regions or ()] == ["duplicate", None, "low_match"]
     assert [entry.reason for entry in kept.objects or ()] == ["duplicate", None, "low_match"]
     assert [entry.reason for entry in kept.text or ()] == [None, "low_score"]
-    doubted = keep(given, EvidenceSettings(region_score=0.95))
+    doubted = keep(noted, EvidenceSettings(region_score=0.95))
     assert {entry.reason for entry in doubted.regions or ()} == {"low_score"}
     assert kept.caption is not None and kept.caption.kept
     assert all(entry.kept == (entry.reason is None) for entry in (*(kept.regions or ()), *(kept.objects or ())))
+
+
+PLACES: list[tuple[float, float, float, float]] = [(0, 0, 10, 10), (1, 0, 10, 10), (4, 0, 14, 10), (50, 0, 60, 10)]
+NOTED = {
+    "box": st.sampled_from(PLACES),
+    "phrase": st.sampled_from(["a dog", "A dog", "a cat"]),
+    "match": st.sampled_from([0.1, 0.45, 0.55, 0.9]),
+}
+ONE_MASK = encode_mask(np.ones((2, 2), np.bool_))
+
+
+@given(
+    regions=st.lists(st.builds(Region, **NOTED, score=st.sampled_from([0.2, 0.9])), max_size=5),
+    objects=st.lists(st.builds(ObjectMask, **NOTED, mask=st.just(ONE_MASK), area=st.just(4)), max_size=5),
+    contradiction=st.sampled_from([None, 0.3, 0.8]),
+)
+def test_what_the_matcher_is_not_asked_about_would_not_have_been_kept(
+    regions: list[Region], objects: list[ObjectMask], contradiction: float | None
+) -> None:
+    settings = EvidenceSettings(region_score=0.5, contradiction_iou=contradiction)
+    left = keep(record("a").model_copy(update={"regions": regions, "objects": objects}), settings)
+
+    def stands(entry: Region | ObjectMask, others: Sequence[Region | ObjectMask], threshold: float) -> bool:
+        disputed = contradiction is not None and any(
+            iou(entry.box, o.box) >= contradiction and entry.phrase.lower() != o.phrase.lower() for o in others
+        )
+        return (entry.score is None or entry.score >= 0.5) and (entry.match or 0) >= threshold and not disputed
+
+    # with every probability known: the best first, regions before objects
+    standing: list[Region | ObjectMask] = []
+    standing += sorted((r for r in regions if stands(r, objects, 0.4)), key=lambda r: -(r.match or 0))
+    standing += sorted((o for o in objects if stands(o, regions, 0.5)), key=lambda o: -(o.match or 0))
+    kept: list[Region | ObjectMask] = []
+    for entry in standing:
+        if not any(o.phrase.lower() == entry.phrase.lower() and iou(o.box, entry.box) >= 0.6 for o in kept):
+            kept.append(entry)
+    now = [*(left.regions or ()), *(left.objects or ())]
+    expected = [any(entry is one for one in kept) for entry in (*regions, *objects)]
+    assert [entry.kept for entry in now] == expected
+    assert all(entry.match is not None for entry in now if entry.kept)
 
 
 def test_iou() -> None:
@@ -421,7 +478,7 @@ def test_a_profile_that_is_none_says_so(tmp_path: object) -> None:
 def test_where_two_observers_differ_neither_is_kept() -> None:
     here, elsewhere = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 60.0, 10.0)
     mask = encode_mask(np.ones((2, 2), np.bool_))
-    given = record("a").model_copy(
+    noted = record("a").model_copy(
         update={
             "regions": [
                 Region(box=here, phrase="a dog", match=0.9),
@@ -433,7 +490,7 @@ def test_where_two_observers_differ_neither_is_kept() -> None:
             ],
         }
     )
-    kept = keep(given, EvidenceSettings(contradiction_iou=0.5))
+    kept = keep(noted, EvidenceSettings(contradiction_iou=0.5))
     assert [entry.reason for entry in kept.regions or ()] == ["contradicted", None]
-    assert [entry.reason for entry in kept.objects or ()] == ["low_match", "duplicate"]
-    assert [entry.reason for entry in keep(given, EvidenceSettings()).regions or ()] == [None, None]
+    assert [entry.reason for entry in kept.objects or ()] == ["contradicted", "duplicate"]
+    assert [entry.reason for entry in keep(noted, EvidenceSettings()).regions or ()] == [None, None]
