@@ -8,9 +8,10 @@
 (c) the bare forward passes of the same models, see `bench/bare.py`, in as many processes as (b). Where models run on a
     GPU and OCR on the CPU, the slower of the two is what no pipeline can beat.
 
-Images/s of each, b/a, b/c, and the share of the time that the GPU is busy. By default the demo's weights on the bundled
-shard. `--architectures paper` takes the full-size models of the `paper` profile with random weights, on images enlarged
-to LARGE pixels, and says what the rate comes to for the data sets of the paper:
+Images/s of each, b/a, b/c, and the share of the time that the GPU is busy; of several `--rounds` the medians, with the
+least and the most, for a shared machine's speed changes from minute to minute. By default the demo's weights on the
+bundled shard. `--architectures paper` takes the full-size models of the `paper` profile with random weights, on images
+enlarged to LARGE pixels, and says what the rate comes to for the data sets of the paper:
 
     python -m bench.models --architectures paper --device cuda --images 128 --original-images 8
 """
@@ -22,6 +23,7 @@ import json
 import multiprocessing
 import os
 import queue
+import statistics
 import tarfile
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -188,6 +190,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--micro-batch", type=int, help="images computed together; the profile's if not given")
     parser.add_argument("--processes", type=int, help="of ours; one a core on a CPU, one on a GPU if not given")
+    parser.add_argument("--rounds", type=int, default=1, help="of all three ways, one after another")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     on_gpu = given.device == "cuda"
@@ -201,12 +204,14 @@ def main() -> None:
         micro_batch=given.micro_batch,
         processes=given.processes or (1 if on_gpu else os.cpu_count() or 1),
     )
-    found = figures(options, measure(options))
+    rounds = [figures(options, measure(options)) for _ in range(given.rounds)]
     if given.json:
-        print(json.dumps({"options": asdict(options), "figures": found}, indent=1))
+        print(json.dumps({"options": asdict(options), "rounds": rounds}, indent=1))
         return
-    for name, value in found.items():
-        print(f"| {name} | {value:.3f} |")
+    for name in rounds[0]:
+        values = [found[name] for found in rounds if name in found]  # the best batch size is in some names
+        spread = f" | {min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
+        print(f"| {name} | {statistics.median(values):.3f}{spread} |")
 
 
 if __name__ == "__main__":
