@@ -36,6 +36,7 @@ class Measuring:
     def __init__(self, options: Options, files: Sequence[Path], folder: Path, barrier: Any) -> None:
         self.options, self.files, self.folder, self.barrier = options, files, folder, barrier
         self.max_pixels = Settings().max_pixels
+        self.items: dict[str, list[Any]] = defaultdict(list)  # what ours asked of each stage
         folder.mkdir(parents=True)
 
     def run(self, ways: Sequence[str]) -> Answer:
@@ -87,7 +88,6 @@ class Measuring:
         """Our way, after some images to warm up."""
         self._ours(self.files[: min(self.micro_batch, WARM_UP_OURS)])
         with self._begun_together(), Busy(self.answer) if self.answer.on_gpu else nullcontext():
-            self.items: dict[str, list[Any]] = defaultdict(list)
             started = time.perf_counter()
             with noted(self.pipeline.stages, self.items):
                 records = self._ours(self.files)

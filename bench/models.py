@@ -165,7 +165,8 @@ def figures(options: Options, answers: list[Answer]) -> dict[str, float]:
     found |= {f"a, seconds in {name}": seconds for name, seconds in original.passes.items()}
     found |= {f"b, seconds in {name}": sum(a.stages[name] for a in ours) / len(ours) for name in ours[0].stages}
     for name, (_, size) in ours[0].bare.items():
-        found[f"c, seconds in {name} (batches of {size})"] = sum(answer.bare[name][0] for answer in ours) / len(ours)
+        found[f"c, seconds in {name}"] = sum(answer.bare[name][0] for answer in ours) / len(ours)
+        found[f"c, batch size of {name}"] = float(size)
     found |= ours[0].busy
     if options.architectures:
         found |= {f"days for {name}": count / rates["b"] / 86_400 for name, count in DATA_SETS.items()}
@@ -193,6 +194,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of all three ways, one after another")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds must be at least 1")
     on_gpu = given.device == "cuda"
     options = Options(
         profile=given.architectures or given.profile,
@@ -209,7 +212,7 @@ def main() -> None:
         print(json.dumps({"options": asdict(options), "rounds": rounds}, indent=1))
         return
     for name in rounds[0]:
-        values = [found[name] for found in rounds if name in found]  # the best batch size is in some names
+        values = [found[name] for found in rounds]
         spread = f" | {min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
         print(f"| {name} | {statistics.median(values):.3f}{spread} |")
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.base import Detection, Failure, Pair, ReadLine, Segment
 from models.crops import crop_box, crop_segment, encode_mask
-from models.evidence_filter import before_matching, objects_matched, regions_matched, text_judged
+from models.evidence_filter import before_matching, text_judged
 from strata.profiles import EvidenceSettings
 from strata.records import Caption, Mask, ObjectMask, Record, Region, TextLine
 from strata.usage import Usage
@@ -26,7 +26,7 @@ class Asked(NamedTuple):
 
 @dataclass
 class Observed:
-    """What each stage has said of an image so far, or its first failure."""
+    """What each stage has said of an image so far, or its first failure. layered: the record with its layers."""
 
     record: Record
     image: Image.Image
@@ -41,6 +41,7 @@ class Observed:
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
+    layered: Record = field(init=False)
 
     def put(self, name: str, attribute: str, said: Asked) -> None:
         """Note what a stage said; the first failure of an image stays its failure."""
@@ -59,7 +60,7 @@ class Observed:
         self.masks = [encode_mask(segment.mask) for segment in self.segments]
 
     def lay(self, settings: EvidenceSettings) -> None:
-        """Put caption, regions and objects into the record, and drop what needs no matcher to be dropped."""
+        """Make the record with caption, regions and objects, and drop what needs no matcher to be dropped."""
         objects = zip(self.segments, self.masks, self.phrases, strict=True)
         layers = {
             "caption": Caption(text=self.caption),
@@ -69,35 +70,27 @@ class Observed:
                 for found, mask, phrase in objects
             ],
         }
-        self.record = before_matching(self.record.model_copy(update=layers), settings)
+        self.layered = before_matching(self.record.model_copy(update=layers), settings)
 
     def caption_and_regions(self) -> list[Pair]:
         """What the matcher is asked first: the caption, and each kept region."""
-        kept = [region for region in self.record.regions or () if region.kept]
+        kept = [region for region in self.layered.regions or () if region.kept]
         regions = [Pair(crop_box(self.image, region.box), region.phrase) for region in kept]
         return [Pair(self.image, self.caption), *regions]
 
-    def judge_regions(self, settings: EvidenceSettings) -> None:
-        """Drop the regions that the matcher doubts, and the objects that repeat the others."""
-        self.record = regions_matched(self.record, self.matches, settings)
-
     def objects(self) -> list[Pair]:
         """What the matcher is asked then: each kept object, on the crop that the captioner saw."""
-        objects = zip(self.crops, self.record.objects or (), strict=True)
+        objects = zip(self.crops, self.layered.objects or (), strict=True)
         return [Pair(crop, thing.phrase) for crop, thing in objects if thing.kept]
-
-    def judge_objects(self, settings: EvidenceSettings) -> None:
-        """Drop the objects that the matcher doubts."""
-        self.record = objects_matched(self.record, self.matches, settings)
 
     def finished(self, settings: EvidenceSettings) -> Record:
         """The record with its text; of a failed image a failed one without layers."""
         told = {"seconds": self.record.seconds | self.seconds, "usage": self.record.usage | self.usage}
         if self.failure is not None:
-            bare = self.record.model_copy(update=told | dict.fromkeys(("caption", "regions", "objects")))
-            return bare.failed(self.failure.stage, self.failure.error_type, self.failure.detail)
+            record = self.record.model_copy(update=told)
+            return record.failed(self.failure.stage, self.failure.error_type, self.failure.detail)
         text = [TextLine(box=line.box, text=line.text, score=line.score) for line in self.lines]
-        return text_judged(self.record.model_copy(update=told | {"text": text}), settings)
+        return text_judged(self.layered.model_copy(update=told | {"text": text}), settings)
 
 
 def alive(seen: Sequence[Observed]) -> list[Observed]:

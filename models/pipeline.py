@@ -16,17 +16,18 @@ from typing import Any
 
 from PIL import Image
 
-from models.base import CaptionRequest, ComposeRequest, Failure, Stage
+from models.base import CaptionRequest, ComposeRequest, Failure, Pair, Stage
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
 from models.detector import BACKENDS as DETECTORS
 from models.devices import best_device
 from models.evidence import describe
+from models.evidence_filter import objects_matched, regions_matched
 from models.matcher import BACKENDS as MATCHERS
 from models.observed import Asked, Observed, alive
 from models.ocr import BACKENDS as OCRS
 from models.segmenter import BACKENDS as SEGMENTERS
-from strata.profiles import STAGES_OF, Profile
+from strata.profiles import STAGES_OF, EvidenceSettings, Profile
 from strata.records import Record
 from strata.usage import Usage
 
@@ -84,12 +85,8 @@ class VisionPipeline:
             for item in alive(seen):
                 item.lay(self.evidence)
             # regions first: an object that repeats a kept one need not be asked about
-            self._each(seen, "matcher", "matches", Observed.caption_and_regions)
-            for item in alive(seen):
-                item.judge_regions(self.evidence)
-            self._each(seen, "matcher", "matches", Observed.objects)
-            for item in alive(seen):
-                item.judge_objects(self.evidence)
+            self._match(seen, Observed.caption_and_regions, regions_matched)
+            self._match(seen, Observed.objects, objects_matched)
         _put(seen, "ocr", "lines", reading.result())
         _release(self.stages)
         return [item.finished(self.evidence) for item in seen]
@@ -108,6 +105,17 @@ class VisionPipeline:
         """One stage over the items of all images that have not failed; answers go back to their image."""
         asked = alive(seen)
         _put(asked, name, attribute, self._ask(name, [items_of(item) for item in asked]))
+
+    def _match(
+        self,
+        seen: list[Observed],
+        pairs_of: Callable[[Observed], Sequence[Pair]],
+        judged: Callable[[Record, Sequence[float], EvidenceSettings], Record],
+    ) -> None:
+        """The matcher over some entries of all images, which are then kept or dropped."""
+        self._each(seen, "matcher", "matches", pairs_of)
+        for item in alive(seen):
+            item.layered = judged(item.layered, item.matches, self.evidence)
 
     def _ask(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
         """One stage over the items of several images: for each image its answers, and its share of the seconds."""

@@ -60,6 +60,8 @@ def test_the_original_s_way_and_ours_say_the_same(demo: tuple[Answer, Path]) -> 
         regions = slice(len(record["regions"]))  # it matches an object on the box, ours on the painted crop
         both = zip(matches[regions], theirs["matches"][i][regions], strict=True)
         asked += [pair for pair in both if pair[0] is not None]
+        for layer, out in (("regions", {"low_score", "contradicted"}), ("objects", {"contradicted", "duplicate"})):
+            assert {entry["reason"] for entry in record[layer] if entry["match"] is None} <= out
     assert [own for own, _ in asked] == pytest.approx([other for _, other in asked], abs=1e-3)
     assert len(asked) >= IMAGES
     assert len(theirs["merged"]) == IMAGES
