@@ -46,14 +46,17 @@ def placed(model_class: Any, folder: Path, precision: torch.dtype | None = None)
     return model_class.from_pretrained(folder, dtype=precision or best_precision()).to(best_device()).eval()
 
 
-def compiled(module: torch.nn.Module) -> None:
+def compiled(module: torch.nn.Module) -> bool:
     """On a GPU: from now on the module runs as fused kernels, compiled at the first call with a shape.
 
-    It stays as it is on a CPU, and on a machine where nothing can be compiled; torch then says why, once.
+    It stays as it is on a CPU, and on a machine where nothing can be compiled; torch then says why, once. Whether this
+    is a GPU: then let it compile while nothing else runs, for torch promises nothing of threads beside its compiler.
     """
-    if torch.cuda.is_available():
-        torch._dynamo.config.suppress_errors = True
-        module.compile(dynamic=False)
+    if not torch.cuda.is_available():
+        return False
+    torch._dynamo.config.suppress_errors = True
+    module.compile(dynamic=False)
+    return True
 
 
 def pixels(images: Sequence[Image.Image]) -> list[Tensor]:
@@ -71,23 +74,24 @@ def pixels(images: Sequence[Image.Image]) -> list[Tensor]:
 
 
 @contextmanager
-def beside() -> Iterator[None]:
+def beside(urgent: bool = False) -> Iterator[None]:
     """A GPU's work of the block runs beside the models', on a stream of its own, and is done when the block ends.
 
-    The tensors made in it may be given to a model; they must live until its answer is read back.
+    The tensors made in it may be given to a model; they must live until its answer is read back. urgent: many small
+    steps, each of which the next waits for; the GPU takes them before large ones that it has not begun.
     """
     if not torch.cuda.is_available():
         yield
         return
-    stream = _side_stream()
+    stream = _side_stream(-1 if urgent else 0)
     with torch.cuda.stream(stream):
         yield
     stream.synchronize()
 
 
 @functools.cache
-def _side_stream() -> torch.cuda.Stream:
-    return torch.cuda.Stream()
+def _side_stream(priority: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(priority=priority)
 
 
 def features(processor: Any, model: Any, images: Sequence[Image.Image], **arguments: Any) -> Any:

@@ -1,9 +1,10 @@
 """The pipelines of the groups `vision` and `llm`: stages on one micro-batch, crops of all its images flattened.
 
 The crops of every image go into one batch for the model and the answers are put back after: never a model call a
-crop. What needs the CPU alone goes on beside models that leave it idle: ocr, on which no stage waits, and the cutting
-out of objects while captions and regions are made. The verifier's place is between the composer's text and the
-description's sentences.
+crop. Where models leave the CPU idle, what waits for no other stage goes on in threads beside them: ocr; the cutting
+out of objects; and the detector, whose hundreds of small steps a GPU does between the segmenter's large ones, while
+alone they would keep it waiting for Python. The verifier's place is between the composer's text and the description's
+sentences.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from models.base import CaptionRequest, ComposeRequest, Failure, Pair, Stage
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
 from models.detector import BACKENDS as DETECTORS
-from models.devices import best_device
+from models.devices import beside, best_device
 from models.evidence import describe
 from models.evidence_filter import objects_matched, regions_matched
 from models.matcher import BACKENDS as MATCHERS
@@ -73,13 +74,15 @@ class VisionPipeline:
         Images are upright RGB. Raises StageUnavailable.
         """
         seen = [Observed(record, image) for record, image in batch]
-        with ThreadPoolExecutor(2, thread_name_prefix="beside") as threads:
+        whole = [[item.image] for item in seen]
+        with ThreadPoolExecutor(3, thread_name_prefix="beside") as threads:
             submit = threads.submit if self.beside else _at_once
-            reading = submit(self._ask, "ocr", [[item.image] for item in seen])
+            reading = submit(self._ask, "ocr", whole)
+            finding = submit(self._ask_beside, "detector", whole)
             self._each(seen, "segmenter", "segments", lambda item: [item.image])
             cutting = submit(_cut_out, seen)
             self._each(seen, "captioner", "caption", lambda item: [CaptionRequest(item.image)])
-            self._each(seen, "detector", "detections", lambda item: [item.image])
+            _put(seen, "detector", "detections", finding.result())
             cutting.result()
             self._each(seen, "captioner", "phrases", lambda item: [CaptionRequest(crop, "crop") for crop in item.crops])
             for item in alive(seen):
@@ -116,6 +119,11 @@ class VisionPipeline:
         self._each(seen, "matcher", "matches", pairs_of)
         for item in alive(seen):
             item.layered = judged(item.layered, item.matches, self.evidence)
+
+    def _ask_beside(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
+        """`_ask` on a stream of its own: a GPU takes its steps between those of the models."""
+        with beside(urgent=True):
+            return self._ask(name, asked)
 
     def _ask(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
         """One stage over the items of several images: for each image its answers, and its share of the seconds."""

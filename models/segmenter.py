@@ -30,6 +30,7 @@ Found = list[tuple[NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; less than a rim with something inside
 STABILITY_OFFSET = 1.0  # of logits; segment_anything's
 Shape = tuple[int, int]  # height, width
+_ANY_IMAGE = Image.new("RGB", (64, 64))  # the mask decoder is given the same shapes whatever the image's
 
 
 class SegmenterParameters(Parameters):
@@ -119,7 +120,8 @@ class SamSegmenter(SegmenterStage):
         self._processor = AutoImageProcessor.from_pretrained(folder)
         self._model = placed(AutoModelForMaskGeneration, folder)
         # every point has its own copy of the image's features: adding to them, uncompiled, is most of SAM's time
-        compiled(self._model.mask_decoder)
+        if compiled(self._model.mask_decoder):
+            self.compute(self.prepare([_ANY_IMAGE]))
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """The images' pixels, and their shapes before and after."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,31 @@ def test_sam_s_masks_fit_their_images(sam: Path) -> None:
         for segment in segments:
             assert segment.mask.shape == (image.height, image.width)
             assert 0 <= segment.score <= 1
+
+
+@pytest.mark.parametrize("maker", [tiny_models.sam, tiny_models.sam2])
+def test_what_is_compiled_is_so_once_loaded(
+    maker: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, images = f"local:{make(maker, tmp_path)}", [Image.new("RGB", size, "red") for size in ((90, 60), (40, 70))]
+    expected = _stage("sam", model, **LENIENT).run(images)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def note(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    def compiled(module: torch.nn.Module) -> bool:  # as on a GPU, without its compiler
+        module.compile(backend=note, dynamic=False)
+        return True
+
+    monkeypatch.setattr("models.segmenter.compiled", compiled)
+    with ThreadPoolExecutor(1) as loading:  # a worker's models are loaded in another thread
+        stage = loading.submit(_stage, "sam", model, **LENIENT).result()
+    assert graphs
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for segments, own in zip(stage.run(images), expected, strict=True):
+            assert [s.mask.tolist() for s in _found(segments)] == [s.mask.tolist() for s in _found(own)]
 
 
 def _noise(folder: Path) -> None:

@@ -272,8 +272,10 @@ def striped(number: int) -> tuple[Image.Image, list[Colour]]:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 64])
 @pytest.mark.parametrize("micro_batch", [1, 5, 23])
-def test_crops_and_phrases_never_change_places(batch_size: int, micro_batch: int) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_crops_and_phrases_never_change_places(batch_size: int, micro_batch: int, beside: bool) -> None:
     pipeline = pipeline_of(SETTINGS.model_copy(update={"batch_size": batch_size}))
+    pipeline.beside = beside
     numbers = list(range(23))
     random.Random(batch_size * micro_batch).shuffle(numbers)
     answers = []
@@ -318,6 +320,27 @@ def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipelin
     pipeline.stages |= {"ocr": LastOcr(SETTINGS), "matcher": SayingMatcher(SETTINGS)}
     (answer,) = pipeline.run([(record("0"), Image.new("RGB", (30, 20), RED))])
     assert answer.status is Status.SUCCEEDED and answer.text
+
+
+def test_the_detector_goes_beside_the_segmenter_on_models_that_leave_the_cpu_idle(pipeline: VisionPipeline) -> None:
+    pipeline.beside = True
+    begun, segmented = threading.Event(), threading.Event()
+
+    class SlowDetector(FakeDetector):
+        def compute(self, batch: Sequence[Image.Image]) -> list[list[Detection]]:
+            begun.set()
+            assert segmented.wait(10), "the segmenter waits for the detector"
+            return super().compute(batch)
+
+    class WaitingSegmenter(FakeSegmenter):
+        def compute(self, batch: Sequence[Image.Image]) -> list[list[Segment]]:
+            assert begun.wait(10), "the detector waits for the segmenter"
+            segmented.set()
+            return super().compute(batch)
+
+    pipeline.stages |= {"detector": SlowDetector(SETTINGS), "segmenter": WaitingSegmenter(SETTINGS)}
+    (answer,) = pipeline.run([(record("0"), Image.new("RGB", (30, 20), RED))])
+    assert answer.status is Status.SUCCEEDED and answer.regions and answer.objects
 
 
 def test_ocr_takes_no_turns_of_models_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
