@@ -39,8 +39,7 @@ class Bare:
 def calls_of(stage: Any) -> list[tuple[Any, str]]:
     """The calls in which a stage's models compute, as (object, name of its method). Raises KeyError for a new stage."""
     if isinstance(stage, RapidOcr):
-        networks: list[Any] = [network for e in stage._engines for network in (e.text_det, e.text_cls, e.text_rec)]
-        return [(network.session.session, "run") for network in networks if network is not None]
+        return [(network.session, "run") for network in networks_of(stage)]
     if isinstance(stage, ClassicalSegmenter):
         return [(stage, "compute")]  # no weights: the algorithm is the model
     names = {
@@ -55,6 +54,12 @@ def calls_of(stage: Any) -> list[tuple[Any, str]]:
     }
     kind = next(kind for kind in names if isinstance(stage, kind))
     return [(stage._model, name) for name in names[kind]]
+
+
+def networks_of(stage: RapidOcr) -> list[Any]:
+    """rapidocr's wrappers around the sessions of onnxruntime, `session` of each, in all engines of the stage."""
+    parts = [part for engine in stage._engines for part in (engine.text_det, engine.text_cls, engine.text_rec)]
+    return [part.session for part in parts if part is not None]
 
 
 class Clock:

@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from PIL import Image
 from pycocotools import mask as coco_mask
 from transformers import pipeline
 
+from bench.bare import networks_of
 from models.base import CaptionRequest, Detection, Pair, Segment, Stage
 from models.boxes import iou
 from models.devices import cpu_threads
@@ -153,6 +155,14 @@ class _OneEngine(RapidOcr):
 
     def _threads(self) -> tuple[int, int]:
         return 1, min(2, cpu_threads())
+
+    def load(self) -> None:
+        super().load()
+        for network in networks_of(self):
+            # threads of onnxruntime's own are told in its options what models/ocr.py tells the calling one
+            options = network.session.get_session_options()
+            options.add_session_config_entry("session.set_denormal_as_zero", "1")
+            network.session = onnxruntime.InferenceSession(network.session._model_path, options)
 
 
 def _region(found: Detection) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import rapidocr
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field
@@ -125,6 +126,9 @@ class RapidOcr(OcrStage):
 
 def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadLine]:
     """What an engine reads in an image."""
+    # of this thread; onnxruntime turns it off with its first session. Two of PP-OCRv6's convolutions meet numbers below
+    # 1e-38, over which an Intel core takes fifty times as long; as zeros they change the answer by 1e-7
+    torch.set_flush_denormal(True)
     size = working_size(image.size, chosen.short_side, chosen.long_side)
     rgb = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
     answer = engine(np.ascontiguousarray(rgb[:, :, ::-1]))  # rapidocr takes arrays as OpenCV's BGR

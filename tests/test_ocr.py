@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
@@ -67,6 +69,23 @@ def test_a_short_line_is_padded_no_further_than_asked(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (31, 31)])
 def test_odd_sizes_have_no_text(stage: OcrStage, size: tuple[int, int]) -> None:
     assert stage.run([Image.new("RGB", size, "white")]) == [[]]
+
+
+def test_no_network_meets_denormal_numbers(stage: OcrStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this CPU cannot take them as zeros")
+    tiny, met = torch.tensor(1e-40), []
+    assert isinstance(stage, RapidOcr) and tiny * 1 > 0
+    for engine in stage._engines:
+        network = engine.text_det.session
+
+        def noting(pixels: object, network: Callable[[object], object] = network) -> object:
+            met.append(float(tiny * 1))
+            return network(pixels)
+
+        monkeypatch.setattr(engine.text_det, "session", noting)
+    stage.run([_sign("OPEN")])
+    assert met == [0.0]
 
 
 def test_two_lines_of_a_grey_image_come_from_top_to_bottom(stage: OcrStage) -> None:
