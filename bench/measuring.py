@@ -25,6 +25,7 @@ from strata.images import decode
 from strata.profiles import Profile, load_profile
 from strata.records import ImageReference, Record, Status
 from strata.settings import Settings
+from workers.__main__ import spare_collector
 from workers.runner import DECODE_THREADS, DECODE_TOGETHER
 
 Decoded = tuple[Record, Any]
@@ -61,6 +62,7 @@ class Measuring:
                 profile = random_paper(profile, folders, scale.points_per_side)
             self.pipeline = VisionPipeline(profile)
             self.pipeline.load()
+        spare_collector()
         self.profile: Profile = profile
         self.micro_batch = self.options.micro_batch or profile.micro_batch
 

@@ -29,6 +29,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Settings = TypeVar("Settings", bound="Parameters")
 
+ANY_IMAGE = Image.new("RGB", (64, 64))  # asked where the answer does not depend on the image
 GROW_AFTER = 32  # batches; then twice what memory held is tried again: at most one batch in 33 is lost to it
 
 

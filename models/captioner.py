@@ -26,6 +26,7 @@ from transformers import (
 from models.base import CaptionerStage, CaptionRequest, Parameters
 from models.chat import OpenAICaptioner
 from models.devices import features, placed
+from models.florence import FlorenceTask
 from models.qwen_vl import QwenVLCaptioner
 from models.weights import locate
 from strata.profiles import StageSettings
@@ -119,10 +120,11 @@ class FlorenceCaptioner(_Captioner):
         self._model = placed(Florence2ForConditionalGeneration, folder)
         # a beam search's default; greedy, it would forbid a second "to the left of the"
         self._model.generation_config.no_repeat_ngram_size = None
+        tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
+        self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
 
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
-        task = self.parameters.scene_task if kind == "scene" else self.parameters.crop_task
-        return features(self._processor, self._model, images, text=[task] * len(images))
+        return self._tasks[kind].inputs(images)
 
 
 class Blip2Parameters(CaptionerParameters):

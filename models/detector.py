@@ -22,6 +22,7 @@ from transformers import (
 
 from models.base import Detection, DetectorStage, Parameters
 from models.devices import features, placed
+from models.florence import FlorenceTask
 from models.weights import locate
 from strata.profiles import StageSettings
 
@@ -115,11 +116,11 @@ class FlorenceDetector(DetectorStage):
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
         self._model = placed(Florence2ForConditionalGeneration, folder)
+        self._task = FlorenceTask(self._processor, self._model, DENSE_CAPTIONS)
 
     def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
         """The images' sizes, and their features with the task's prompt."""
-        prompts = [DENSE_CAPTIONS] * len(batch)
-        return [image.size for image in batch], features(self._processor, self._model, batch, text=prompts)
+        return [image.size for image in batch], self._task.inputs(batch)
 
     @torch.inference_mode()
     def compute(self, batch: Prepared) -> list[list[Detection]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import rapidocr
 import torch
@@ -76,8 +77,11 @@ class RapidOcr(OcrStage):
             self._free.put(engine)
 
     def _engine(self, parameters: dict[str, Any]) -> Any:
-        engine = rapidocr.RapidOCR(params=parameters)
+        engine: Any = rapidocr.RapidOCR(params=parameters)
         _lines(engine, self.parameters, _warm_up_image())  # it opens its models on first use: do it now, and fail now
+        # one number for all channels: from its configuration's lists each image's pixels would be made in float64
+        (mean,), (deviation,) = set(engine.text_det.mean), set(engine.text_det.std)
+        engine.text_det.mean, engine.text_det.std = np.float32(mean), np.float32(deviation)
         return engine
 
     def _threads(self) -> tuple[int, int]:
@@ -130,8 +134,9 @@ def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadL
     # 1e-38, over which an Intel core takes fifty times as long; as zeros they change the answer by 1e-7
     torch.set_flush_denormal(True)
     size = working_size(image.size, chosen.short_side, chosen.long_side)
-    rgb = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
-    answer = engine(np.ascontiguousarray(rgb[:, :, ::-1]))  # rapidocr takes arrays as OpenCV's BGR
+    bgr = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)  # as rapidocr takes arrays
+    enlarged = size > image.size
+    answer = engine(cv2.resize(bgr, size, interpolation=cv2.INTER_CUBIC if enlarged else cv2.INTER_AREA))
     if answer.boxes is None or answer.txts is None:
         return []
     scale = np.array([image.width / size[0], image.height / size[1]])

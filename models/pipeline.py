@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from models.base import CaptionRequest, ComposeRequest, Failure, Pair, Stage
+from models.base import ANY_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair, Stage
 from models.captioner import BACKENDS as CAPTIONERS
 from models.composer import BACKENDS as COMPOSERS
 from models.detector import BACKENDS as DETECTORS
@@ -40,7 +40,6 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "matcher": MATCHERS,
     "composer": COMPOSERS,
 }
-_ANY_IMAGE = Image.new("RGB", (1, 1))  # where a bound is asked that no image's pixels decide
 
 
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
@@ -97,8 +96,8 @@ class VisionPipeline:
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """The most that each stage which asks a server can use for an image: with one try, and with all."""
         captioner, segmenter = self.stages["captioner"], self.stages["segmenter"]
-        scene = captioner.bound(CaptionRequest(_ANY_IMAGE))
-        crop = captioner.bound(CaptionRequest(_ANY_IMAGE, "crop"))
+        scene = captioner.bound(CaptionRequest(ANY_IMAGE))
+        crop = captioner.bound(CaptionRequest(ANY_IMAGE, "crop"))
         crops: int = segmenter.parameters.max_masks  # type: ignore[attr-defined]  # every segmenter has it
         return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
 
@@ -171,7 +170,7 @@ class LlmPipeline:
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """The most that each stage which asks a server can use for an image: with one try, and with all."""
-        return {"composer": self.stages["composer"].bound(ComposeRequest(record, _ANY_IMAGE))}
+        return {"composer": self.stages["composer"].bound(ComposeRequest(record, ANY_IMAGE))}
 
     def _record(self, record: Record, text: str | Failure, seconds: float, usage: Usage | None) -> Record:
         told: dict[str, Any] = {"seconds": record.seconds | {"composer": seconds}}

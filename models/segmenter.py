@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes, nms
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
-from models.base import Parameters, Segment, SegmenterStage
+from models.base import ANY_IMAGE, Parameters, Segment, SegmenterStage
 from models.devices import compiled, features, placed
 from models.salient import salient_masks
 from models.weights import locate
@@ -30,7 +30,6 @@ Found = list[tuple[NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; less than a rim with something inside
 STABILITY_OFFSET = 1.0  # of logits; segment_anything's
 Shape = tuple[int, int]  # height, width
-_ANY_IMAGE = Image.new("RGB", (64, 64))  # the mask decoder is given the same shapes whatever the image's
 
 
 class SegmenterParameters(Parameters):
@@ -121,7 +120,7 @@ class SamSegmenter(SegmenterStage):
         self._model = placed(AutoModelForMaskGeneration, folder)
         # every point has its own copy of the image's features: adding to them, uncompiled, is most of SAM's time
         if compiled(self._model.mask_decoder):
-            self.compute(self.prepare([_ANY_IMAGE]))
+            self.compute(self.prepare([ANY_IMAGE]))  # its shapes are the same for all images
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """The images' pixels, and their shapes before and after."""

@@ -74,7 +74,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     with Leases(jobs.broker, name, groups, settings.lease_seconds) as leases:
         loops = [_loop(group, group_of, jobs, leases, settings, profile_of) for group in groups]
         _import_ahead()
-        _spare_collector()
+        spare_collector()
         leases.announce()
         log.info("worker %s is ready for %s", name, ", ".join(groups))
         threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
@@ -91,7 +91,7 @@ def _import_ahead() -> None:
     importlib.import_module("pyarrow.dataset")
 
 
-def _spare_collector() -> None:
+def spare_collector() -> None:
     """Libraries and models stay: the garbage collector need not look at them again, nor at rows so often."""
     gc.collect()
     gc.freeze()

@@ -1,0 +1,27 @@
+"""A task asked of Florence-2: its tokens do not depend on the image, so they are made once for all images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from models.base import ANY_IMAGE
+from models.devices import beside, features
+
+
+class FlorenceTask:
+    """task: as the model card writes it, such as `<CAPTION>`. processor, model: transformers', of any size."""
+
+    def __init__(self, processor: Any, model: Any, task: str) -> None:
+        self._processor, self._model = processor.image_processor, model
+        made = features(processor, model, [ANY_IMAGE], text=[task])
+        self._tokens = {name: made[name] for name in ("input_ids", "attention_mask")}
+
+    def inputs(self, images: Sequence[Image.Image]) -> Any:
+        """What `generate` takes to answer the task for each image, as a BatchFeature on the model's device."""
+        with beside():
+            made = features(self._processor, self._model, images)
+            made.update({name: row.repeat(len(images), 1) for name, row in self._tokens.items()})
+            return made
