@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from models.base import Failure, MatcherStage, Pair, WeightsMissing
-from models.matcher import BACKENDS, probabilities
+from models.devices import pixels
+from models.matcher import BACKENDS, on_tensors, probabilities
 from models.weights import BUNDLED
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.profiles import StageSettings
@@ -158,3 +159,15 @@ def test_the_bundled_matcher_knows_a_true_phrase_from_a_false_one() -> None:
     wrong = [float(score) > 0.5 for score in scores[len(true) :] if not isinstance(score, Failure)]
     assert sum(right) / len(right) > 0.9
     assert sum(wrong) / len(wrong) < 0.1
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [(90, 60), (40, 70), (33, 33), (300, 20)])
+def test_tensors_are_resized_as_open_clip_resizes_pillow_s_images(mode: str, size: tuple[int, int]) -> None:
+    image = make_scene(HELD_OUT_SEED).image.resize(size)
+    transform = image_transform_v2(PreprocessCfg(size=64, resize_mode=mode), is_train=False)
+    resized, normalized = on_tensors(transform)
+    ours = normalized(resized(pixels([image])[0]).float() / 255).cpu()
+    theirs = transform(image)
+    assert ours.shape == theirs.shape == (3, 64, 64)
+    assert float((ours - theirs).abs().mean()) * 255 * 0.27 < 0.2  # levels; 0.27: what a pixel was divided by
