@@ -47,14 +47,13 @@ def salient_masks(pixels: Pixels, smallest: float) -> list[tuple[Mask, float]]:
 def _distance_to_background(image: Pixels) -> Pixels:
     """(H, W): how far each pixel is from the background; 1 is the limit."""
     height, width = image.shape[:2]
-    brightness = image.mean(axis=2)
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    # opponent colours, which shading leaves alone
-    hue = np.stack([red - green, (red + green) / 2 - blue], axis=-1)
+    red, green, blue = cv2.split(image)
+    brightness = (red + green + blue) / 3
+    hues = red - green, (red + green) / 2 - blue  # opponent colours, which shading leaves alone
     rim = np.ones((height, width), np.bool_)
     inset = max(3, min(height, width) // 50)
     rim[inset:-inset, inset:-inset] = False
-    hue_off = np.linalg.norm(hue - np.median(hue[rim], axis=0), axis=2)
+    hue_off = cv2.magnitude(*(hue - np.median(hue[rim]) for hue in hues))
     hue_limit = min(max(CONTRAST, 3 * float(np.quantile(hue_off[rim], 0.9))), BUSY)
     rim &= hue_off < hue_limit
     brightness_off = np.abs(brightness - _slope(brightness, rim))
@@ -135,13 +134,16 @@ def _cores(solid: Pixels, thickness: Pixels) -> Pixels:
 
 def _peel(thickness: Pixels, level: float, least: float) -> tuple[list[Mask], float]:
     """The parts in which a region falls when peeled from `level` on (none if it does not), and at which level."""
-    peak = float(thickness.max())
+    x, y, width, height = cv2.boundingRect((thickness > 0).astype(np.uint8))
+    near = thickness[y : y + height, x : x + width]
+    peak = float(near.max())
     while level < peak * NECK:
-        count, labels = cv2.connectedComponents((thickness > level).astype(np.uint8), connectivity=4)
+        count, labels = cv2.connectedComponents((near > level).astype(np.uint8), connectivity=4)
         if count > 2:
             pieces = [labels == label for label in range(1, count)]
-            parts = [piece for piece in pieces if thickness[piece].max() >= max(level / NECK, least)]
+            parts = [piece for piece in pieces if near[piece].max() >= max(level / NECK, least)]
             if len(parts) >= 2:
-                return parts, level
+                below, right = thickness.shape[0] - y - height, thickness.shape[1] - x - width
+                return [np.pad(part, ((y, below), (x, right))) for part in parts], level
         level += 1
     return [], level
