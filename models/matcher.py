@@ -166,7 +166,7 @@ def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:
     return Compose([_TENSOR_STEPS.get(type(step), lambda step: step)(step) for step in steps]), last
 
 
-def _resize(step: Resize) -> v2.Resize:
+def _as_v2(step: Resize) -> v2.Resize:
     return v2.Resize(step.size, step.interpolation, step.max_size, step.antialias)
 
 
@@ -183,7 +183,7 @@ class _KeepRatio:
         return resized
 
 
-_TENSOR_STEPS: dict[type, Callable[[Any], Callable[[Tensor], Tensor]]] = {Resize: _resize, ResizeKeepRatio: _KeepRatio}
+_TENSOR_STEPS: dict[type, Callable[[Any], Callable[[Tensor], Tensor]]] = {Resize: _as_v2, ResizeKeepRatio: _KeepRatio}
 
 
 def probabilities(scores: Tensor) -> list[float]:
