@@ -25,7 +25,7 @@ from strata.images import decode
 from strata.profiles import Profile, load_profile
 from strata.records import ImageReference, Record, Status
 from strata.settings import Settings
-from workers.__main__ import spare_collector
+from workers.__main__ import collector_spared
 from workers.runner import DECODE_THREADS, DECODE_TOGETHER
 
 Decoded = tuple[Record, Any]
@@ -47,10 +47,11 @@ class Measuring:
         started = time.perf_counter()
         self._load()
         self.answer = Answer(len(self.files), on_gpu=self.options.device == "cuda")
-        for step in ("loaded", *ways):
-            if step != "loaded":
-                getattr(self, step)()
-            print(f"{time.perf_counter() - started:6.1f} s: {step}", file=sys.stderr, flush=True)
+        with collector_spared():
+            for step in ("loaded", *ways):
+                if step != "loaded":
+                    getattr(self, step)()
+                print(f"{time.perf_counter() - started:6.1f} s: {step}", file=sys.stderr, flush=True)
         return self.answer
 
     def _load(self) -> None:
@@ -62,7 +63,6 @@ class Measuring:
                 profile = random_paper(profile, folders, scale.points_per_side)
             self.pipeline = VisionPipeline(profile)
             self.pipeline.load()
-        spare_collector()
         self.profile: Profile = profile
         self.micro_batch = self.options.micro_batch or profile.micro_batch
 

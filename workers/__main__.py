@@ -14,8 +14,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 import redis
@@ -74,15 +74,15 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     with Leases(jobs.broker, name, groups, settings.lease_seconds) as leases:
         loops = [_loop(group, group_of, jobs, leases, settings, profile_of) for group in groups]
         _import_ahead()
-        spare_collector()
-        leases.announce()
-        log.info("worker %s is ready for %s", name, ", ".join(groups))
-        threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
-        for thread in threads:
-            thread.start()
-        while not stop.is_set():
-            time.sleep(0.1)
-        _end(threads, leases)
+        with collector_spared():
+            leases.announce()
+            log.info("worker %s is ready for %s", name, ", ".join(groups))
+            threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
+            for thread in threads:
+                thread.start()
+            while not stop.is_set():
+                time.sleep(0.1)
+            _end(threads, leases)
 
 
 def _import_ahead() -> None:
@@ -91,11 +91,18 @@ def _import_ahead() -> None:
     importlib.import_module("pyarrow.dataset")
 
 
-def spare_collector() -> None:
-    """Libraries and models stay: the garbage collector need not look at them again, nor at rows so often."""
+@contextmanager
+def collector_spared() -> Iterator[None]:
+    """In the block the garbage collector leaves libraries and models alone, and looks at rows less often."""
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()  # or triton's bindings take what is left at the end for leaks, and say so at length
 
 
 def _end(threads: list[threading.Thread], leases: Leases) -> None:
