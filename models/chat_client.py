@@ -23,6 +23,7 @@ import httpx
 from models.base import StageUnavailable, StageUnfit
 from models.questions import Answer, ChatParameters, Question, read_answer, start_of
 from strata.answers import pause_of
+from strata.proxies import proxied
 from strata.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -73,13 +74,11 @@ class ChatClient:
         """Make the connection pool; the server is asked nothing yet."""
         p = self._parameters
         key = os.environ.get(p.api_key_variable)
-        # a proxy of the environment cannot reach this machine's own loopback
-        near = httpx.URL(self._url).host in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(
             timeout=httpx.Timeout(p.timeout, connect=min(CONNECT_SECONDS, p.timeout)),
             headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
             limits=httpx.Limits(max_connections=p.concurrency),
-            trust_env=not near,
+            trust_env=proxied(self._url),
         )
         self._pool = ThreadPoolExecutor(p.concurrency, thread_name_prefix="chat")
 

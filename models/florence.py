@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from models.base import ANY_IMAGE
-from models.devices import beside, features
+from models.devices import features
 
 
 class FlorenceTask:
@@ -21,7 +21,6 @@ class FlorenceTask:
 
     def inputs(self, images: Sequence[Image.Image]) -> Any:
         """What `generate` takes to answer the task for each image, as a BatchFeature on the model's device."""
-        with beside():
-            made = features(self._processor, self._model, images)
-            made.update({name: row.repeat(len(images), 1) for name, row in self._tokens.items()})
-            return made
+        made = features(self._processor, self._model, images)
+        made.update({name: row.expand(len(images), -1) for name, row in self._tokens.items()})
+        return made

@@ -159,15 +159,16 @@ def distinct(
 def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:
     """open_clip's transform of an image in two: up to uint8 tensors (3, height, width) of one size, and normalising.
 
-    open_clip wrote it for Pillow. On a CPU v2 resizes as Pillow does, in uint8: a scene's pixels differ by 0.01 of 256
-    levels in the mean, by v1 they did by 0.09.
+    open_clip wrote it for Pillow; on a CPU torchvision's v2 resizes as Pillow does, in uint8.
     """
     *steps, last = transform.transforms
-    return Compose([_TENSOR_STEPS.get(type(step), lambda step: step)(step) for step in steps]), last
+    return Compose([_on_tensors(step) for step in steps]), last
 
 
-def _as_v2(step: Resize) -> v2.Resize:
-    return v2.Resize(step.size, step.interpolation, step.max_size, step.antialias)
+def _on_tensors(step: Any) -> Any:
+    if isinstance(step, Resize):
+        return v2.Resize(step.size, step.interpolation, step.max_size, step.antialias)
+    return _KeepRatio(step) if isinstance(step, ResizeKeepRatio) else step
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,6 @@ class _KeepRatio:
         size = self.step.get_params(SimpleNamespace(size=(width, height)), self.step.size, self.step.longest)
         resized: Tensor = v2.functional.resize(image, size, self.step.interpolation)
         return resized
-
-
-_TENSOR_STEPS: dict[type, Callable[[Any], Callable[[Tensor], Tensor]]] = {Resize: _as_v2, ResizeKeepRatio: _KeepRatio}
 
 
 def probabilities(scores: Tensor) -> list[float]:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from strata.answers import ApiError, Model, parse_answer, pause_of, problem_of
+from strata.proxies import proxied
 from strata.records import Record
 from strata.schemas import Budget, FailureRow, JobPage, JobView, Priority
 from strata.sse import ServerSentEvent, parse_events
@@ -47,10 +48,8 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        # a proxy of the environment cannot reach this machine's own loopback
-        near = httpx.URL(base_url).host in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(
-            base_url=base_url, headers=headers, timeout=timeout, transport=transport, trust_env=not near
+            base_url=base_url, headers=headers, timeout=timeout, transport=transport, trust_env=proxied(base_url)
         )
         self._timeout = timeout
         self._sleep = sleep

@@ -20,11 +20,11 @@ from strata.exits import StrataExit
 from strata.mixtures import MixtureError
 from strata.settings import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
-from training.ablate import describe
 from training.ablation_report import Row, table
 from training.alignment import align
 from training.batches import Batches
 from training.config import ConfigError, load_config
+from training.held_out import describe
 from training.losses import LossLog, running_means
 from training.pretraining import pretrain
 from training.questions import ELSE, NOTHING, WHAT, Seen, look, vocabulary

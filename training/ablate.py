@@ -12,16 +12,13 @@ died goes on; arms can be trained side by side (`--arm`).
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl.data_utils import prepare_multimodal_messages
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
@@ -39,19 +36,16 @@ from strata.store import Store
 from training import ablation_report
 from training.ablation_report import Row
 from training.config import Config, ModelTable, OptimizerTable
+from training.held_out import INSTRUCTION, score, scores_of, tallies_of
 from training.pretraining import pretrain
 from training.questions import vocabulary
-from training.scoring import Tally, tally
+from training.scoring import tally
 from training.tiny import build_processor, save_start
 from training.train import train
 
 DOCS = CHECKOUT / "docs"
 FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # above HELD_OUT_SEED, where write_shards counts from
 HALF = 213 / 427  # the paper's shares
-FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other run draws these
-INSTRUCTION = "Describe the image."
-LONGEST = 160  # tokens of an answer
-GENERATED = 50  # images at a time
 LEVELS = ("alt_text", "caption", "description")
 
 
@@ -162,49 +156,6 @@ class Ablation:
             seed=seed,
             precision="float32",
         )
-
-
-def held_out(count: int) -> list[Scene]:
-    """The scenes that all arms describe; none of a seed that anything was trained on."""
-    return [make_scene(FIRST_HELD_OUT + i) for i in range(count)]
-
-
-@torch.inference_mode()
-def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
-    """What a trained model says of scenes, greedily."""
-    processor = AutoProcessor.from_pretrained(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    texts: list[str] = []
-    for first in range(0, len(scenes), GENERATED):
-        conversations = [
-            prepare_multimodal_messages([{"role": "user", "content": INSTRUCTION}], [scene.image])
-            for scene in scenes[first : first + GENERATED]
-        ]
-        inputs = processor.apply_chat_template(
-            conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        )
-        ids = model.generate(**inputs, max_new_tokens=LONGEST)[:, inputs["input_ids"].shape[1] :]
-        texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
-    return texts
-
-
-def score(model: Path, path: Path, scenes: int, facts: Mapping[str, Any]) -> None:
-    """Write what a model says of the held-out scenes, and the tallies of it."""
-    seen = held_out(scenes)
-    texts = describe(model, seen)
-    tallies = [asdict(tally(scene, text)) for scene, text in zip(seen, texts, strict=True)]
-    path.write_text(json.dumps({**facts, "texts": texts, "tallies": tallies}))
-
-
-def scores_of(path: Path) -> dict[str, Any]:
-    """What `score` wrote."""
-    scores: dict[str, Any] = json.loads(path.read_text())
-    return scores
-
-
-def tallies_of(scores: dict[str, Any]) -> list[Tally]:
-    """The tallies that an arm's scores hold."""
-    return [Tally(**counts) for counts in scores["tallies"]]
 
 
 def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
