@@ -22,12 +22,12 @@ from pydantic import ValidationError
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Supervisor, worker_environment, workers
-from strata.broker import Broker
-from strata.embedded import EmbeddedServer
-from strata.exits import PORT_IN_USE, REDIS_UNREACHABLE, UNSAFE_BIND, USAGE, StrataExit
-from strata.profiles import GROUPS, ProfileError, load_profile
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.exits import PORT_IN_USE, REDIS_UNREACHABLE, UNSAFE_BIND, USAGE, StrataExit
+from strata.core.profiles import GROUPS, ProfileError, load_profile
+from strata.core.settings import Settings
+from strata.queue.broker import Broker
+from strata.queue.embedded import EmbeddedServer
+from strata.store.store import Store
 
 log = logging.getLogger("strata")
 

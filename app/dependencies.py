@@ -8,12 +8,12 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.problems import ProblemError
-from strata.broker import Broker
-from strata.jobs import Jobs, UnknownJob
-from strata.profiles import Profile, ProfileError, load_profile
-from strata.schemas import JobView
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.profiles import Profile, ProfileError, load_profile
+from strata.core.schemas import JobView
+from strata.core.settings import Settings
+from strata.jobs.jobs import Jobs, UnknownJob
+from strata.queue.broker import Broker
+from strata.store.store import Store
 
 
 @dataclass(frozen=True)

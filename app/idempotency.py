@@ -19,8 +19,8 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import services
 from app.problems import ProblemError
 from app.security import check_key
-from strata import keys
-from strata.broker import Broker
+from strata.queue import keys
+from strata.queue.broker import Broker
 
 log = logging.getLogger(__name__)
 

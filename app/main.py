@@ -13,11 +13,11 @@ from app.body_limit import BodyLimit
 from app.dependencies import Services
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
-from strata.broker import Broker
-from strata.jobs import Jobs
-from strata.scheduler import Scheduler
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.settings import Settings
+from strata.jobs.jobs import Jobs
+from strata.jobs.scheduler import Scheduler
+from strata.queue.broker import Broker
+from strata.store.store import Store
 
 STOP_SECONDS = 10.0
 

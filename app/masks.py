@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from strata.records import Mask
+from strata.core.records import Mask
 
 
 def mask_image(mask: Mask) -> Image.Image:

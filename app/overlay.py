@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw, ImageFont
 
 from app.masks import mask_image
-from strata.records import Box, Mask, ObjectMask, Record, Region, TextLine
+from strata.core.records import Box, Mask, ObjectMask, Record, Region, TextLine
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

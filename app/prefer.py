@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from starlette.concurrency import run_in_threadpool
 
-from strata import keys
-from strata.jobs import Jobs
-from strata.profiles import FINAL_GROUP
-from strata.records import Record
-from strata.requests import JobRequest
-from strata.schemas import JobStatus
+from strata.core.profiles import FINAL_GROUP
+from strata.core.records import Record
+from strata.core.requests import JobRequest
+from strata.core.schemas import JobStatus
+from strata.jobs.jobs import Jobs
+from strata.queue import keys
 
 LONGEST = 120.0  # seconds
 _FIRST_PAUSE, _LAST_PAUSE = 0.02, 0.05  # seconds

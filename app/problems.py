@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
-from strata.schemas import Problem
+from strata.core.schemas import Problem
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata import exits
-from strata.settings import CHECKOUT, Settings
+from strata.core import exits
+from strata.core.settings import CHECKOUT, Settings
 
 log = logging.getLogger(__name__)
 

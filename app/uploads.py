@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 
 from app.fetching import fetch
 from app.problems import ProblemError, invalid_request
-from strata.schemas import CaptionBody
-from strata.settings import Settings
+from strata.core.schemas import CaptionBody
+from strata.core.settings import Settings
 
 FIELDS = ("file", "alt_text", "profile")
 MAX_TEXT = 4096  # characters of alt_text, as CaptionBody has it

@@ -31,14 +31,13 @@ from bench.fake_worker import DEADLY
 from bench.processes import Fleet
 from bench.s3_server import S3, s3_server
 from bench.tiny_shards import plain_image, write_shard
-from strata.answers import ApiError
-from strata.client import Client
-from strata.profiles import FINAL_GROUP
-from strata.records import Record
-from strata.requests import JobRequest, ShardSummaries
-from strata.schemas import JobView
-from strata.settings import CHECKOUT
-from strata.store import Store
+from strata.client.client import ApiError, Client
+from strata.core.profiles import FINAL_GROUP
+from strata.core.records import Record
+from strata.core.requests import JobRequest, ShardSummaries
+from strata.core.schemas import JobView
+from strata.core.settings import CHECKOUT
+from strata.store.store import Store
 
 SHARD = 1000  # images
 LEASE = 2.0  # seconds

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from strata.exits import StrataExit
-from strata.profiles import GROUPS, Profile
-from strata.records import Caption, Description, Record, Sentence
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.exits import StrataExit
+from strata.core.profiles import GROUPS, Profile
+from strata.core.records import Caption, Description, Record, Sentence
+from strata.core.settings import Settings
+from strata.store.store import Store
 from workers.__main__ import ProfileReader, work
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 

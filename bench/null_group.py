@@ -14,12 +14,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from strata.chunks import Chunk
-from strata.exits import StrataExit
-from strata.profiles import GROUPS
-from strata.records import ImageReference, Record
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.chunks import Chunk
+from strata.core.exits import StrataExit
+from strata.core.profiles import GROUPS
+from strata.core.records import ImageReference, Record
+from strata.core.settings import Settings
+from strata.store.store import Store
 from workers.__main__ import ProfileReader, work
 from workers.groups import Group, Item
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx
 import redis
 
-from strata.embedded import EmbeddedServer
-from strata.heartbeats import Heartbeats
+from strata.queue.embedded import EmbeddedServer
+from strata.queue.heartbeats import Heartbeats
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from strata.chunks import Chunk
-from strata.parts import Part
-from strata.records import RECORD_SCHEMA, SCHEMA_VERSION
-from strata.store import Store
+from strata.core.chunks import Chunk
+from strata.core.records import RECORD_SCHEMA, SCHEMA_VERSION
+from strata.store.parts import Part
+from strata.store.store import Store
 
 SHARD_ROWS, CHUNK_ROWS = 10_000, 256
 FINGERPRINT = "5e1ec7ed00000000"

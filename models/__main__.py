@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from models.base import WeightsMissing
-from models.downloads import Order, Source, deliver, order
-from models.folders import Folder
-from models.hub import Hub
-from models.weights import Found, cache_folder, check
-from strata.exits import USAGE, WEIGHTS_MISSING
-from strata.profiles import ProfileError, StageSettings, load_profile
+from models.weights.cache import Found, cache_folder, check
+from models.weights.downloads import Order, Source, deliver, order
+from models.weights.folders import Folder
+from models.weights.hub import Hub
+from strata.core.exits import USAGE, WEIGHTS_MISSING
+from strata.core.profiles import ProfileError, StageSettings, load_profile
 
 PROFILES = Path(__file__).parent / "profiles"
 Stages = dict[str, StageSettings]

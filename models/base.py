@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from strata.profiles import StageSettings
-from strata.records import Box, Record
-from strata.usage import Usage
+from strata.core.profiles import StageSettings
+from strata.core.records import Box, Record
+from strata.core.usage import Usage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

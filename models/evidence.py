@@ -6,8 +6,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from strata.phrases import head_of
-from strata.records import Description, ObjectMask, Record, Region, Sentence
+from strata.core.phrases import head_of
+from strata.core.records import Description, ObjectMask, Record, Region, Sentence
 
 COLOURS = frozenset(
     "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()

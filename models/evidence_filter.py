@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from models.boxes import iou
-from strata.profiles import EvidenceSettings
-from strata.records import Evidence, ObjectMask, Record, Region
+from strata.core.profiles import EvidenceSettings
+from strata.core.records import Evidence, ObjectMask, Record, Region
 
 Entry = TypeVar("Entry", bound=Evidence)
 

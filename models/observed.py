@@ -11,9 +11,9 @@ from PIL import Image
 from models.base import Detection, Failure, Pair, ReadLine, Segment
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence_filter import before_matching, text_judged
-from strata.profiles import EvidenceSettings
-from strata.records import Caption, Mask, ObjectMask, Record, Region, TextLine
-from strata.usage import Usage
+from strata.core.profiles import EvidenceSettings
+from strata.core.records import Caption, Mask, ObjectMask, Record, Region, TextLine
+from strata.core.usage import Usage
 
 
 class Asked(NamedTuple):

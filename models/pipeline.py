@@ -18,19 +18,19 @@ from typing import Any
 from PIL import Image
 
 from models.base import ANY_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair, Stage
-from models.captioner import BACKENDS as CAPTIONERS
-from models.composer import BACKENDS as COMPOSERS
-from models.detector import BACKENDS as DETECTORS
 from models.devices import beside, best_device
 from models.evidence import describe
 from models.evidence_filter import objects_matched, regions_matched
-from models.matcher import BACKENDS as MATCHERS
 from models.observed import Asked, Observed, alive
-from models.ocr import BACKENDS as OCRS
-from models.segmenter import BACKENDS as SEGMENTERS
-from strata.profiles import STAGES_OF, EvidenceSettings, Profile
-from strata.records import Record
-from strata.usage import Usage
+from models.stages.captioner import BACKENDS as CAPTIONERS
+from models.stages.composer import BACKENDS as COMPOSERS
+from models.stages.detector import BACKENDS as DETECTORS
+from models.stages.matcher import BACKENDS as MATCHERS
+from models.stages.ocr import BACKENDS as OCRS
+from models.stages.segmenter import BACKENDS as SEGMENTERS
+from strata.core.profiles import STAGES_OF, EvidenceSettings, Profile
+from strata.core.records import Record
+from strata.core.usage import Usage
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "captioner": CAPTIONERS,

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.text import Text
 
 from samples.service import running_service
-from strata import exits, render
-from strata.answers import ApiError
-from strata.client import Client
-from strata.schemas import JobStatus, JobView
-from strata.settings import CHECKOUT
+from strata.cli import render
+from strata.client.client import ApiError, Client
+from strata.core import exits
+from strata.core.schemas import JobStatus, JobView
+from strata.core.settings import CHECKOUT
 
 SAMPLES = CHECKOUT / "samples"
 IMAGES = ("one.jpg", "two.jpg")

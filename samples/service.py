@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from strata import exits
-from strata.client import Client
-from strata.settings import CHECKOUT
+from strata.client.client import Client
+from strata.core import exits
+from strata.core.settings import CHECKOUT
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 30.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strata.cli import main
+from strata.cli.main import main
 
 if __name__ == "__main__":
     main()

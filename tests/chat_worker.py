@@ -6,8 +6,8 @@ import argparse
 import logging
 
 from bench.fake_worker import fake_group
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.settings import Settings
+from strata.store.store import Store
 from workers.__main__ import ProfileReader, real_group, work
 from workers.groups import Group
 

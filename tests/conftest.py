@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from strata.broker import Broker
-from strata.embedded import EmbeddedServer
-from strata.jobs import Jobs
-from strata.store import Store
+from strata.jobs.jobs import Jobs
+from strata.queue.broker import Broker
+from strata.queue.embedded import EmbeddedServer
+from strata.store.store import Store
 from tests.service import Service, running_service
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from strata.chunks import Chunk
-from strata.parts import Part
-from strata.records import (
+from strata.core.chunks import Chunk
+from strata.core.records import (
     Caption,
     Description,
     ImageReference,
@@ -18,7 +17,8 @@ from strata.records import (
     Status,
     TextLine,
 )
-from strata.store import Store
+from strata.store.parts import Part
+from strata.store.store import Store
 
 FINGERPRINT = "f" * 16
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from strata.broker import Broker
-from strata.jobs import Jobs
-from strata.profiles import Profile, StageSettings
-from strata.records import Caption, Description, Record
-from strata.scheduler import Scheduler
+from strata.core.profiles import Profile, StageSettings
+from strata.core.records import Caption, Description, Record
+from strata.jobs.jobs import Jobs
+from strata.jobs.scheduler import Scheduler
+from strata.queue.broker import Broker
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.processes import BENCH_PROFILES, Process
-from strata.jobs import Jobs
-from strata.profiles import Profile, load_profile
-from strata.scheduler import Scheduler
+from strata.core.profiles import Profile, load_profile
+from strata.jobs.jobs import Jobs
+from strata.jobs.scheduler import Scheduler
 
 
 def fake_profile() -> Profile:

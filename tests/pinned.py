@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from strata.chunks import Chunk
-from strata.index_rows import IndexRow
-from strata.records import Caption, Description, ImageReference, Record, Region
-from strata.selection import Selection
-from strata.snapshots import Snapshot, Snapshots
-from strata.sources import index_shard
-from strata.store import Store
+from strata.core.chunks import Chunk
+from strata.core.index_rows import IndexRow
+from strata.core.records import Caption, Description, ImageReference, Record, Region
+from strata.shards.sources import index_shard
+from strata.snapshots.selection import Selection
+from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.store.store import Store
 from tests.fakes import jpeg, write_shard
 
 CHUNK = 4

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from models.chat import PLAIN
+from models.chat.backends import PLAIN
 
 
 @dataclass(frozen=True)

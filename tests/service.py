@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.main import create_app
-from strata.broker import Broker
-from strata.jobs import Jobs
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.settings import Settings
+from strata.jobs.jobs import Jobs
+from strata.queue.broker import Broker
+from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine
 
 MAX_BODY = 200_000

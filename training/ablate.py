@@ -24,15 +24,15 @@ from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
-from strata.answers import ApiError
-from strata.exits import StrataExit
-from strata.mixtures import Mixture
-from strata.parts import PartsOf
-from strata.selection import Selection
-from strata.settings import CHECKOUT
-from strata.snapshot_sources import snapshot_source
-from strata.snapshots import Snapshot, Snapshots
-from strata.store import Store
+from strata.client.client import ApiError
+from strata.core.exits import StrataExit
+from strata.core.settings import CHECKOUT
+from strata.data.mixtures import Mixture
+from strata.data.snapshot_sources import snapshot_source
+from strata.snapshots.selection import Selection
+from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.store.parts import PartsOf
+from strata.store.store import Store
 from training import ablation_report
 from training.ablation_report import Row
 from training.config import Config, ModelTable, OptimizerTable

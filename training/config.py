@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.exits import USAGE, StrataExit
+from strata.core.exits import USAGE, StrataExit
 
 Positive = Annotated[int, Field(ge=1)]
 

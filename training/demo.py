@@ -21,15 +21,16 @@ from rich.text import Text
 from samples.demo import SHARD
 from samples.service import running_service
 from samples.training.vision_tower import SIDE, tower_config
-from strata import exits, render
-from strata.answers import ApiError
-from strata.parts import PartsOf
-from strata.schemas import JobStatus
-from strata.selection import Selection
-from strata.settings import CHECKOUT
-from strata.snapshot_sources import snapshot_source
-from strata.snapshots import Snapshot, Snapshots
-from strata.store import Store
+from strata.cli import render
+from strata.client.client import ApiError
+from strata.core import exits
+from strata.core.schemas import JobStatus
+from strata.core.settings import CHECKOUT
+from strata.data.snapshot_sources import snapshot_source
+from strata.snapshots.selection import Selection
+from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.store.parts import PartsOf
+from strata.store.store import Store
 from training.config import Config, load_config
 from training.losses import LossLog, running_means
 from training.tiny import build_processor, save_start

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from strata.exits import StrataExit
-from strata.mixture_files import MixtureFile, Places, open_mixture
-from strata.mixtures import Mixture
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.exits import StrataExit
+from strata.core.settings import Settings
+from strata.data.mixture_files import MixtureFile, Places, open_mixture
+from strata.data.mixtures import Mixture
+from strata.store.store import Store
 from training.config import Config, ConfigError, load_config
 from training.losses import plot_losses
 from training.trainer import StageTrainer, last_checkpoint, step_of

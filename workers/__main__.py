@@ -20,12 +20,12 @@ from contextlib import contextmanager, suppress
 import pyarrow as pa
 import redis
 
-from strata.broker import Broker
-from strata.exits import REDIS_UNREACHABLE, USAGE, WEIGHTS_MISSING, StrataExit
-from strata.jobs import Jobs
-from strata.profiles import GROUPS, Profile, ProfileError, load_profile
-from strata.settings import Settings
-from strata.store import Store
+from strata.core.exits import REDIS_UNREACHABLE, USAGE, WEIGHTS_MISSING, StrataExit
+from strata.core.profiles import GROUPS, Profile, ProfileError, load_profile
+from strata.core.settings import Settings
+from strata.jobs.jobs import Jobs
+from strata.queue.broker import Broker
+from strata.store.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from strata.chunks import Chunk
-from strata.ledger import Ledger
-from strata.profiles import Profile
-from strata.records import Record
-from strata.usage import Bill, Cost, Usage
+from strata.core.chunks import Chunk
+from strata.core.profiles import Profile
+from strata.core.records import Record
+from strata.core.usage import Bill, Cost, Usage
+from strata.queue.ledger import Ledger
 
 BoundOf = Callable[[Record], Mapping[str, tuple[Usage, Usage]]]
 

@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import redis
 
-from strata import keys
-from strata.broker import Claim
-from strata.jobs import Jobs
-from strata.profiles import GROUPS
-from strata.schemas import JobStatus
+from strata.core.profiles import GROUPS
+from strata.core.schemas import JobStatus
+from strata.jobs.jobs import Jobs
+from strata.queue import keys
+from strata.queue.broker import Claim
 from workers.accounts import NotAffordable
 from workers.leases import Leases
 from workers.patience import Answer, patiently

@@ -12,13 +12,13 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 from PIL import Image
 
-from strata.chunks import Chunk
-from strata.images import ImageError, decode
-from strata.profiles import Profile, ProfileError
-from strata.records import ImageReference, Record, Status
-from strata.sources import IndexRow, SourceError, read_images, verify_unchanged
-from strata.store import Store
-from strata.usage import Usage
+from strata.core.chunks import Chunk
+from strata.core.images import ImageError, decode
+from strata.core.profiles import Profile, ProfileError
+from strata.core.records import ImageReference, Record, Status
+from strata.core.usage import Usage
+from strata.shards.sources import IndexRow, SourceError, read_images, verify_unchanged
+from strata.store.store import Store
 from workers.accounts import Meter
 
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 import pyarrow as pa
 import redis
 
-from strata.broker import Claim
-from strata.chunks import Chunk
-from strata.jobs import Jobs
-from strata.records import FailureNote
-from strata.requests import ShardSummary
-from strata.sources import SourceError, index_shard, shard_identity
+from strata.core.chunks import Chunk
+from strata.core.records import FailureNote
+from strata.core.requests import ShardSummary
+from strata.jobs.jobs import Jobs
+from strata.queue.broker import Claim
+from strata.shards.sources import SourceError, index_shard, shard_identity
 from workers.leases import Leases
 from workers.patience import Answer, LeftOff, patiently
 

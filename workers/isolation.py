@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import redis
 
-from strata import keys
-from strata.broker import Claim
+from strata.queue import keys
+from strata.queue.broker import Claim
 
 DEATHS = 2  # with an image alone in hand, after which it is poison
 CHUNK_DEATHS = 4  # with the chunk in hand, but no image alone, after which the whole chunk is

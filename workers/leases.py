@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 import redis
 
-from strata.broker import Broker, Claim
-from strata.heartbeats import Heartbeat, Heartbeats
+from strata.queue.broker import Broker, Claim
+from strata.queue.heartbeats import Heartbeat, Heartbeats
 
 log = logging.getLogger(__name__)
 

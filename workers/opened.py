@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import redis
 
-from strata.broker import Claim
-from strata.store import Store, count_of
+from strata.queue.broker import Claim
+from strata.store.store import Store, count_of
 from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group, Item

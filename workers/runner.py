@@ -18,12 +18,12 @@ from contextlib import suppress
 import redis
 
 from models.base import StageUnavailable, StageUnfit, WeightsMissing
-from strata import keys
-from strata.broker import Claim
-from strata.jobs import Jobs
-from strata.profiles import ProfileError
-from strata.records import Record
-from strata.store import Store, count_of
+from strata.core.profiles import ProfileError
+from strata.core.records import Record
+from strata.jobs.jobs import Jobs
+from strata.queue import keys
+from strata.queue.broker import Claim
+from strata.store.store import Store, count_of
 from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group, Item

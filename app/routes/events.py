@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, ServicesDep
 from app.problems import PROBLEM_RESPONSES
-from strata import keys
-from strata.jobs import Jobs, UnknownJob
-from strata.schemas import JobView
+from strata.core.schemas import JobView
+from strata.jobs.jobs import Jobs, UnknownJob
+from strata.queue import keys
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from app.dependencies import Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.broker import Broker
-from strata.heartbeats import Heartbeats
-from strata.profiles import GROUPS
+from strata.core.profiles import GROUPS
+from strata.queue.broker import Broker
+from strata.queue.heartbeats import Heartbeats
 
 router = APIRouter()
 

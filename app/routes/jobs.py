@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import KnownJob, Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.jobs import NotFinished
-from strata.results import BadCursor, Results
-from strata.schemas import JobPage, JobView
+from strata.core.schemas import JobPage, JobView
+from strata.jobs.jobs import NotFinished
+from strata.jobs.results import BadCursor, Results
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from models.grounding import Fact, Wording
+from models.demo.grounding import Fact, Wording
 from models.notes import Note, notes_of, settings_of
-from models.weights import sha256_of
-from strata.records import Record
+from models.weights.cache import sha256_of
+from strata.core.records import Record
 
 FOLDER = Path(__file__).parent
 

@@ -1,20 +1,24 @@
-"""The demo captioner's model and one step of its training."""
+"""The demo captioner's model and one step of its training, in one process or in several.
+
+python -m torch.distributed.run --nproc-per-node 2 -m samples.training.captioner ...
+"""
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional
 from transformers import Florence2Config, Florence2ForConditionalGeneration, Florence2Processor, GenerationConfig
 
 from samples.sprites import COLOURS
 from samples.training.caption_data import CLASSES, UNKNOWN, DenseTargets, Sample, dense_targets, pixels_of
-from samples.training.team import Team
 from samples.training.tokenizer import CROP_TASK, SCENE_TASK
 
 GRID = 8  # cells a side that the vision tower sees
@@ -22,6 +26,34 @@ WIDTH = 192
 LONGEST = 96  # tokens of a caption
 DENSE_WEIGHT = 0.4  # of the dense head's loss, once captions are learnt too
 AVERAGE = 0.997
+
+
+class Team:
+    """The processes of this training; joins them when it is made."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if self.size > 1:
+            dist.init_process_group("gloo")
+
+    def follow(self, elapsed: float, stopped: bool) -> tuple[float, bool]:
+        """The first process's clock and its wish to stop, so that all take the same number of steps."""
+        if self.size == 1:
+            return elapsed, stopped
+        clock = torch.tensor([elapsed, float(stopped)], dtype=torch.float64)
+        dist.broadcast(clock, src=0)
+        return float(clock[0]), bool(clock[1])
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace every gradient by the team's mean."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
 
 
 def build_model(processor: Florence2Processor) -> Florence2ForConditionalGeneration:

@@ -25,8 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from samples.scenes import PHRASES, make_scene
 from samples.training.caption_data import draw_samples
 from samples.training.caption_eval import evaluate
-from samples.training.caption_model import CaptionTrainer, build_model
-from samples.training.team import Team
+from samples.training.caption_model import CaptionTrainer, Team, build_model
 from samples.training.tokenizer import build_processor
 
 SCENES, CROPS = 10, 3  # a step's samples

@@ -1,0 +1,1 @@
+"""The vision models three ways: `python -m bench.models`."""

@@ -1,0 +1,131 @@
+"""The bare forward passes: what the models of a vision group cost if nothing but them were to be done.
+
+Features of all items lie ready on the device before; counted are the seconds inside the models' own calls (encode,
+generate, forward, the OCR's network), at the batch size that does it fastest. What a stage does around those calls
+(reading answers back, boxes, thresholds, non-maximum suppression) is not counted. Items and lengths are those that our
+pipeline had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.base import Stage
+from models.stages.captioner import Blip2Captioner, FlorenceCaptioner
+from models.stages.detector import FlorenceDetector, LabelDetector
+from models.stages.matcher import Blip2Matcher, OpenClipMatcher
+from models.stages.ocr import RapidOcr
+from models.stages.qwen_vl import QwenVLCaptioner
+from models.stages.segmenter import ClassicalSegmenter, SamSegmenter
+
+SIZES = (8, 16, 32, 64, 128, 256)  # batches tried, one of each
+
+
+@dataclass(frozen=True)
+class Bare:
+    """One stage's models alone: seconds for all its items, and at which batch size."""
+
+    seconds: float
+    batch_size: int
+    items: int
+
+
+def calls_of(stage: Any) -> list[tuple[Any, str]]:
+    """The calls in which a stage's models compute, as (object, name of its method). Raises KeyError for a new stage."""
+    if isinstance(stage, RapidOcr):
+        return [(network.session, "run") for network in networks_of(stage)]
+    if isinstance(stage, ClassicalSegmenter):
+        return [(stage, "compute")]  # no weights: the algorithm is the model
+    names = {
+        FlorenceCaptioner: ("generate",),
+        Blip2Captioner: ("generate",),
+        QwenVLCaptioner: ("generate",),
+        FlorenceDetector: ("generate",),
+        LabelDetector: ("forward",),
+        SamSegmenter: ("get_image_embeddings", "forward"),
+        OpenClipMatcher: ("encode_image", "encode_text"),
+        Blip2Matcher: ("forward",),
+    }
+    kind = next(kind for kind in names if isinstance(stage, kind))
+    return [(stage._model, name) for name in names[kind]]
+
+
+def networks_of(stage: RapidOcr) -> list[Any]:
+    """rapidocr's wrappers around the sessions of onnxruntime, `session` of each, in all engines of the stage."""
+    parts = [part for engine in stage._engines for part in (engine.text_det, engine.text_cls, engine.text_rec)]
+    return [part.session for part in parts if part is not None]
+
+
+class Clock:
+    """The seconds spent in some calls while the block runs; a GPU's work is waited for.
+
+    threads: that share the calls.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self.spent: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """As if every thread had had as much to do."""
+        return sum(self.spent) / self.threads
+
+    @contextmanager
+    def around(self, calls: Sequence[tuple[Any, str]]) -> Iterator[None]:
+        for owner, name in calls:
+            setattr(owner, name, self._timed(getattr(owner, name)))
+        try:
+            yield
+        finally:
+            for owner, name in calls:
+                delattr(owner, name)  # what the class has is seen again
+
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            finish()
+            started = time.perf_counter()
+            answer = call(*arguments, **named)
+            finish()
+            self.spent.append(time.perf_counter() - started)
+            return answer
+
+        return timed
+
+
+def finish() -> None:
+    """Wait until a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def bare(stage: Stage[Any, Any], items: Sequence[Any]) -> Bare:
+    """The stage's models on all items at the fastest batch size: the one after which a larger is slower an item."""
+    sizes = [size for size in SIZES if size // 2 < len(items)] or [SIZES[0]]
+    _seconds(stage, items[: sizes[0]], sizes[0])  # to warm up
+    best, fastest = sizes[0], float("inf")
+    for size in sizes:
+        some = items[:size]
+        try:
+            an_item = _seconds(stage, some, size) / len(some)
+        except torch.OutOfMemoryError:
+            break
+        if an_item > fastest:
+            break
+        best, fastest = size, an_item
+    return Bare(_seconds(stage, items, best), best, len(items))
+
+
+def _seconds(stage: Stage[Any, Any], items: Sequence[Any], size: int) -> float:
+    prepared = [stage.prepare(items[start : start + size]) for start in range(0, len(items), size)]
+    clock = Clock(len(stage._engines) if isinstance(stage, RapidOcr) else 1)
+    with clock.around(calls_of(stage)):
+        for batch in prepared:
+            stage.compute(batch)
+    return clock.seconds

@@ -1,0 +1,103 @@
+"""Models with random weights in the stages, made on the device: speed does not depend on the weights' values.
+
+What random weights cannot give is set, so that every way of working has the same to do, and as much as real weights
+give:
+
+- answers never end by themselves: every one has the same fixed length;
+- the detector's answer is computed in full, then stands for REGIONS boxes;
+- SAM's decoder computes in full, then its masks are discs and its estimates even numbers between 0 and 1, so that a
+  third of them passes and 20 or more are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskGeneration
+
+from models.base import Detection
+from models.devices import best_device, best_precision
+from models.stages import captioner, detector, matcher, segmenter
+from strata.core.profiles import Profile, StageSettings
+
+LENGTHS = {"scene_tokens": 16, "crop_tokens": 16}  # of captions: BLIP-2's have some ten tokens, a batch the longest's
+REGION_TOKENS = 160  # ten regions of four words, each with four places
+REGIONS = 10
+PASSING = 1 / 3  # of SAM's masks, by their estimated IoU
+
+
+def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -> Any:
+    """In the place of `models.devices.placed`: the model of a folder's configuration, with random weights."""
+    torch.manual_seed(0)
+    build = model_class.from_config if model_class is AutoModelForMaskGeneration else model_class._from_config
+    with torch.device(best_device()):
+        model = build(AutoConfig.from_pretrained(folder), dtype=precision or best_precision()).eval()
+    for part in (model, getattr(model, "language_model", None)):
+        if part is not None and getattr(part, "generation_config", None) is not None:
+            part.generation_config.update(eos_token_id=None, forced_eos_token_id=None, pad_token_id=1)
+    if model_class is AutoModelForMaskGeneration:
+        model.mask_decoder.register_forward_hook(_discs)
+    return model
+
+
+def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of discs with random middles and radii, and random estimates, in the place of SAM's masks and its own."""
+    masks, estimates = output
+    height, width = masks.shape[-2:]
+    x, y, radius = torch.rand(3, *masks.shape[:3], 1, 1, device=masks.device)
+    rows = torch.arange(height, device=masks.device)[:, None] / height
+    columns = torch.arange(width, device=masks.device) / width
+    distance = ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
+    # a few large ones, many small ones
+    return (500 * (0.02 + 0.2 * radius**2 - distance)).to(masks.dtype), torch.rand_like(estimates)
+
+
+class FixedRegions(detector.FlorenceDetector):
+    """Florence-2 whose answer stands for REGIONS boxes; random tokens name none."""
+
+    def compute(self, batch: detector.Prepared) -> list[list[Detection]]:
+        sizes, _ = batch
+        super().compute(batch)
+        return [[_fixed_region(place, size) for place in range(REGIONS)] for size in sizes]
+
+
+def _fixed_region(place: int, size: tuple[int, int]) -> Detection:
+    width, height = size
+    left, top = 0.07 * place * width, 0.05 * place * height
+    return Detection((left, top, left + 0.3 * width, top + 0.4 * height), "a red car with the dog", 0.9)
+
+
+def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: int) -> Profile:
+    """The profile with its vision models from the folders, and lengths and thresholds that random weights need."""
+    changed: dict[str, dict[str, Any]] = {
+        "captioner": LENGTHS,
+        "detector": {"max_new_tokens": REGION_TOKENS},
+        "segmenter": {
+            "pred_iou_thresh": 1 - PASSING,
+            "stability_score_thresh": 0.5,
+            "points_per_side": points_per_side,
+        },
+        "matcher": {},
+    }
+    stages: dict[str, StageSettings] = dict(profile.stages)
+    for name, parameters in changed.items():
+        settings = stages[name]
+        stages[name] = settings.model_copy(
+            update={"model": f"local:{folders[name]}", "parameters": settings.parameters | parameters}
+        )
+    return profile.model_copy(update={"stages": stages})
+
+
+@contextmanager
+def random_weights() -> Iterator[None]:
+    """While the block runs the stages' models are made, not read, and the detector finds REGIONS regions."""
+    with ExitStack() as patches:
+        for module in (captioner, detector, matcher, segmenter):
+            patches.enter_context(patch.object(module, "placed", made))
+        patches.enter_context(patch.dict(detector.BACKENDS, {"florence2": FixedRegions}))
+        yield

@@ -1,0 +1,1 @@
+"""Stages that ask an OpenAI-compatible chat server."""

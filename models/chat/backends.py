@@ -1,0 +1,196 @@
+"""The back ends for chat servers of the stages that write text: captioner and composer over `models.chat.client`."""
+
+from __future__ import annotations
+
+import base64
+import io
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from PIL import Image
+from pydantic import Field
+
+from models.base import CaptionRequest, ComposeRequest, Failure, Stage
+from models.chat.client import ChatClient
+from models.chat.questions import Answer, ChatParameters, Question, prompt_bound
+from models.evidence import sentences_of
+from models.prompts import load_prompt
+from strata.core.profiles import StageSettings
+from strata.core.usage import Usage
+
+Item = TypeVar("Item", CaptionRequest, ComposeRequest)
+JPEG_QUALITY = 90
+PLAIN = "Answer with the one word: yes."
+
+
+class NoAnswer(RuntimeError):
+    """The server gave no good answer to this question, though it answers others."""
+
+
+class _ChatStage(Stage[Item, str], Generic[Item]):
+    """What the back ends share: all questions of a batch go out side by side, whatever the batch size.
+
+    settings.model is "server:URL", with the URL up to and including /v1.
+    """
+
+    parameters: ChatParameters
+
+    def __init__(self, settings: StageSettings, parameters: ChatParameters, with_image: bool) -> None:
+        super().__init__(settings)
+        self.parameters = parameters
+        kind, _, url = settings.model.partition(":")
+        if kind != "server" or not url.startswith(("http://", "https://")):
+            raise ValueError(f"{settings.model!r} is no chat server: expected server:http://HOST:PORT/v1")
+        grey = Image.new("RGB", (64, 64), "grey") if with_image else None
+        self._client = ChatClient(url, parameters, self._asking([], PLAIN, grey, 1))
+
+    def load(self) -> None:
+        """Open the connection pool; the server is asked nothing yet."""
+        self._client.open()
+
+    def compute(self, batch: Sequence[Item]) -> list[str]:
+        """A text for each item. Raises NoAnswer for the first that has none."""
+        texts = []
+        for result in self.run(batch):
+            if isinstance(result, Failure):
+                raise NoAnswer(result.detail)
+            texts.append(result)
+        return texts
+
+    def run(self, batch: Sequence[Item]) -> list[str | Failure]:
+        """As the contract says; each question stands alone, so a failing one is not found by asking all again."""
+        questions = [self._question(item) for item in batch]
+        answers = iter(self._client.ask([question for question in questions if question is not None]))
+        results: list[str | Failure] = []
+        usage: list[Usage] = []
+        for question in questions:
+            answer = next(answers) if question is not None else Answer("", None, False, Usage())
+            usage.append(answer.usage)
+            fault = answer.fault or self._fault(answer)
+            results.append(Failure(self.name, NoAnswer.__name__, fault) if fault else self._text(answer))
+        self.usage = usage
+        return results
+
+    def bound(self, item: Item) -> tuple[Usage, Usage]:
+        """As the contract says. The image of an item is not needed."""
+        question = self._question(item)
+        return (question.bound, self._client.worst(question)) if question else (Usage(), Usage())
+
+    def release(self) -> None:
+        """Forget the answers."""
+        self._client.forget()
+
+    @abstractmethod
+    def _question(self, item: Item) -> Question | None:
+        """What to ask for an item; None if there is nothing to ask, and its text is empty."""
+
+    def _text(self, answer: Answer) -> str:
+        return answer.text
+
+    def _fault(self, answer: Answer) -> str | None:
+        """What is wrong with an answer that the server calls good."""
+        return None
+
+    def _asking(
+        self, messages: Sequence[dict[str, Any]], text: str, image: Image.Image | None, max_tokens: int
+    ) -> Question:
+        """A question: messages, and after them the user's with the image, if any, before the text."""
+        texts = [*(message["content"] for message in messages), text]
+        content: Any = text
+        if image is not None:
+            url = {"url": _data_url(image, self.parameters)}
+            content = [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
+        bound = prompt_bound(texts, int(image is not None), self.parameters)
+        return Question([*messages, {"role": "user", "content": content}], max_tokens, bound)
+
+
+def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
+    """The image as a `data:` URL, reduced to the longest side that is sent, never enlarged."""
+    scale = min(1.0, parameters.longest_side / max(image.size))
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, parameters.image_format, quality=JPEG_QUALITY)
+    return f"data:image/{parameters.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+class ChatCaptionerParameters(ChatParameters):
+    """What is asked of whole images and of crops, and the most tokens of the answers.
+
+    30 for crops as Monkey's data was made; a crop that takes more is no phrase.
+    """
+
+    scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
+    crop_prompt: str = (
+        "What is the thing in this picture? Answer with a short noun phrase that names it and how it looks, such as "
+        '"a red car". White around it is cut away and not to be mentioned.'
+    )
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
+class OpenAICaptioner(_ChatStage[CaptionRequest]):
+    """Captions of whole images and crops from a server whose model sees images."""
+
+    name: ClassVar[str] = "captioner"
+
+    def __init__(self, settings: StageSettings) -> None:
+        self._asked = ChatCaptionerParameters.model_validate(settings.parameters)
+        super().__init__(settings, self._asked, with_image=True)
+
+    def _question(self, item: CaptionRequest) -> Question:
+        p = self._asked
+        if item.kind == "scene":
+            return self._asking([], p.scene_prompt, item.image, p.scene_tokens)
+        return self._asking([], p.crop_prompt, item.image, p.crop_tokens)
+
+
+class ChatComposerParameters(ChatParameters):
+    """prompt: a file of `models/prompts`, held to prompt_sha256 so that the fingerprint covers its text.
+
+    with_image: the image goes along with the notes; then an image without any notes is described too.
+    max_notes: the notes beyond it, the least trusted, are left out.
+    """
+
+    prompt: str = "full"
+    prompt_sha256: str
+    with_image: bool = False
+    max_new_tokens: int = Field(default=400, ge=1)
+    max_notes: int = Field(default=40, ge=1)
+
+
+class OpenAIComposer(_ChatStage[ComposeRequest]):
+    """Descriptions from a server. One that reaches the most tokens is cut back to its last whole sentence."""
+
+    name: ClassVar[str] = "composer"
+
+    def __init__(self, settings: StageSettings) -> None:
+        self._asked = ChatComposerParameters.model_validate(settings.parameters)
+        self._prompt = load_prompt(self._asked.prompt, self._asked.prompt_sha256)
+        super().__init__(settings, self._asked, self._asked.with_image)
+
+    def _question(self, item: ComposeRequest) -> Question | None:
+        p = self._asked
+        image = item.image if p.with_image else None
+        notes = self._prompt.notes(item.record, p.max_notes)
+        if not notes and image is None:
+            return None
+        *before, last = self._prompt.messages(notes or "There are no notes on this picture.")
+        return self._asking(before, last["content"], image, p.max_new_tokens)
+
+    def _text(self, answer: Answer) -> str:
+        return " ".join(_whole(answer.text)) if answer.cut else answer.text
+
+    def _fault(self, answer: Answer) -> str | None:
+        if answer.cut and not _whole(answer.text):
+            return f"the description has no whole sentence within {self._asked.max_new_tokens} tokens"
+        return None
+
+
+def _whole(text: str) -> list[str]:
+    """The sentences of a text that was cut off, but for a last one that does not end."""
+    sentences = sentences_of(text)
+    ended = bool(sentences) and sentences[-1].rstrip("\"”')").endswith((".", "!", "?"))
+    return sentences if ended else sentences[:-1]

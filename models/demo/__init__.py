@@ -1,0 +1,1 @@
+"""What only the demo profile's small models need."""

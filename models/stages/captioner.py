@@ -1,0 +1,178 @@
+"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2, BLIP-2 or Qwen3-VL.
+
+The back end "openai" asks a chat server instead, see `models.chat.backends`.
+
+The text does not depend on the batch, as far as floats allow: sums in another order differ in their last bits, and
+where two tokens are that close the other may be said. In float32 that is rare enough for equality to be tested; in
+bfloat16 one text in some hundreds may differ by a word.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field
+from transformers import (
+    AutoProcessor,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    Florence2ForConditionalGeneration,
+)
+
+from models.base import CaptionerStage, CaptionRequest, Parameters
+from models.chat.backends import OpenAICaptioner
+from models.devices import features, placed
+from models.stages.florence import FlorenceTask
+from models.stages.qwen_vl import QwenVLCaptioner
+from models.weights.cache import locate
+from strata.core.profiles import StageSettings
+
+Kind = Literal["scene", "crop"]
+KINDS: tuple[Kind, ...] = ("scene", "crop")
+Prepared = tuple[Kind, list[int], Any]  # requests of one kind: their places in the batch, what `generate` takes
+
+
+class CaptionerParameters(Parameters):
+    """Most tokens of an answer, for whole images and for crops.
+
+    30 for crops as Monkey's data was made; a crop that takes more is no phrase.
+    """
+
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
+class _Captioner(CaptionerStage):
+    """What the back ends share: whole images and crops of a batch are one model call each."""
+
+    name: ClassVar[str] = "captioner"
+    parameters: CaptionerParameters
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self._model: Any = None
+        self._processor: Any = None
+
+    def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
+        """The requests of each kind that there are.
+
+        The two kinds go apart: in one call every short phrase would be computed on to the longest caption's end.
+        """
+        prepared: list[Prepared] = []
+        for kind in KINDS:
+            places = [place for place, request in enumerate(batch) if request.kind == kind]
+            if places:
+                prepared.append((kind, places, self._inputs([batch[place].image for place in places], kind)))
+        return prepared
+
+    @torch.inference_mode()
+    def compute(self, batch: list[Prepared]) -> list[str]:
+        """A text for each request, without surrounding space."""
+        texts: dict[int, str] = {}
+        for kind, places, inputs in batch:
+            texts |= zip(places, self._answer(inputs, kind), strict=True)
+        return [texts[place] for place in sorted(texts)]
+
+    def _answer(self, inputs: Any, kind: Kind) -> list[str]:
+        p = self.parameters
+        ids = self._model.generate(
+            **inputs,
+            max_new_tokens=p.scene_tokens if kind == "scene" else p.crop_tokens,
+            num_beams=self._beams(kind),
+            do_sample=False,
+        )
+        return [text.strip() for text in self._processor.batch_decode(self._new(ids, inputs), skip_special_tokens=True)]
+
+    @abstractmethod
+    def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
+        """What `generate` takes, as a BatchFeature on the model's device."""
+
+    def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
+        """The generated tokens alone, (N, L)."""
+        return ids
+
+    def _beams(self, kind: Kind) -> int:
+        return 1
+
+
+class FlorenceParameters(CaptionerParameters):
+    """The Florence-2 tasks asked of whole images and of crops."""
+
+    scene_task: str = "<DETAILED_CAPTION>"
+    crop_task: str = "<CAPTION>"
+
+
+class FlorenceCaptioner(_Captioner):
+    """Florence-2 of any size; the demo's bundled model is one."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters: FlorenceParameters = FlorenceParameters.model_validate(settings.parameters)
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor = AutoProcessor.from_pretrained(folder)
+        self._model = placed(Florence2ForConditionalGeneration, folder)
+        # a beam search's default; greedy, it would forbid a second "to the left of the"
+        self._model.generation_config.no_repeat_ngram_size = None
+        tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
+        self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
+
+    def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
+        return self._tasks[kind].inputs(images)
+
+
+class Blip2Parameters(CaptionerParameters):
+    """What the answer goes on from, for whole images and for crops; empty as in BLIP-2's own captioning.
+
+    scene_beams: of whole images; 1 is greedy, as crops always are.
+    """
+
+    scene_prompt: str = ""
+    crop_prompt: str = ""
+    scene_beams: int = Field(default=1, ge=1)
+
+
+class Blip2Captioner(_Captioner):
+    """BLIP-2 with a decoder-only or an encoder-decoder language model (OPT, Flan-T5)."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters: Blip2Parameters = Blip2Parameters.model_validate(settings.parameters)
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor = Blip2Processor.from_pretrained(folder)
+        self._model = placed(Blip2ForConditionalGeneration, folder)
+        # processors saved before transformers 4.47 do not carry it
+        self._processor.num_query_tokens = self._model.config.num_query_tokens
+
+    def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
+        prompt = self.parameters.scene_prompt if kind == "scene" else self.parameters.crop_prompt
+        text = [prompt] * len(images) if prompt else None  # without a prompt the model begins by itself
+        return features(self._processor, self._model, images, text=text)
+
+    def _beams(self, kind: Kind) -> int:
+        return self.parameters.scene_beams if kind == "scene" else 1
+
+    def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
+        config = self._model.config
+        if config.text_config.is_encoder_decoder:
+            return ids
+        # a decoder-only model repeats what it was given: image tokens, then the prompt or one opening token
+        given = inputs["input_ids"].shape[1] if "input_ids" in inputs else config.num_query_tokens + 1
+        return ids[:, given:]
+
+
+BACKENDS: dict[str, type[CaptionerStage]] = {
+    "florence2": FlorenceCaptioner,
+    "blip2": Blip2Captioner,
+    "qwen3_vl": QwenVLCaptioner,
+    "openai": OpenAICaptioner,
+}

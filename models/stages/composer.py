@@ -1,0 +1,131 @@
+"""The composer: one description from a record's kept layers, written by a chat model.
+
+Back ends: "transformers" (a model in this process) and "openai" (a chat server, see `models.chat.backends`). Neither
+gets the numbers of a box: places and sizes are given as words. `models.evidence` checks the description against the
+layers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from models.base import ComposeRequest, ComposerStage, Parameters
+from models.chat.backends import OpenAIComposer
+from models.demo.grounding import Guide
+from models.prompts import Prompt, facts_of, load_prompt
+from models.weights.cache import locate
+from strata.core.profiles import StageSettings
+from strata.core.records import Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from models.demo.decoding import GuidedDecoder
+
+__all__ = ["BACKENDS", "OpenAIComposer", "TransformersComposer"]
+
+
+class TransformersParameters(Parameters):
+    """prompt: a file of `models/prompts`, held to prompt_sha256 so that the fingerprint covers its text.
+
+    grounded: decode along the notes (for small models, see `models.demo.grounding`) instead of freely.
+    precision: "int8" runs on the CPU, the others on the GPU if there is one.
+    max_notes: the notes beyond it, the least trusted, are left out.
+    """
+
+    prompt: str = "small"
+    prompt_sha256: str
+    grounded: bool = True
+    precision: Literal["int8", "float32", "bfloat16"] = "int8"
+    max_new_tokens: int = 200
+    max_notes: int = 12
+
+
+class TransformersComposer(ComposerStage):
+    """A causal chat model of transformers, greedy, batched, prompts sorted by length."""
+
+    name = "composer"
+    _model: PreTrainedModel
+    _tokenizer: PreTrainedTokenizerBase
+    _decoder: GuidedDecoder
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self._parameters = TransformersParameters.model_validate(settings.parameters)
+        self._prompt: Prompt = load_prompt(self._parameters.prompt, self._parameters.prompt_sha256)
+        if self._parameters.grounded and self._prompt.wording is None:
+            raise ValueError(f"prompt {self._parameters.prompt!r} has no [wording], which grounded decoding needs")
+
+    def load(self) -> None:
+        """Bring the model into memory. Raises WeightsMissing."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from models.demo.decoding import GuidedDecoder
+        from models.demo.int8 import quantise
+
+        folder: Path = locate(self.settings)
+        precise = torch.bfloat16 if self._parameters.precision == "bfloat16" else torch.float32
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=precise, local_files_only=True)
+        whole = self._parameters.precision == "int8"
+        self._model.eval().to("cuda" if torch.cuda.is_available() and not whole else "cpu")
+        if whole:
+            quantise(self._model.base_model)
+        if self._parameters.grounded:
+            self._start = self._encode(self._chat("@@").split("@@")[0])
+            self._decoder = GuidedDecoder(self._model, self._start)
+
+    def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
+        """A description for each record, "" where nothing is noted at all. Images are not looked at."""
+        records = [request.record for request in batch]
+        prompts = [self._prompt.notes(record, self._parameters.max_notes) for record in records]
+        order = sorted((i for i, notes in enumerate(prompts) if notes), key=lambda i: len(prompts[i]))
+        texts = [""] * len(batch)
+        if order:
+            write = self._write_grounded if self._parameters.grounded else self._write_freely
+            for i, text in zip(order, write([records[i] for i in order], [prompts[i] for i in order]), strict=True):
+                texts[i] = text
+        return texts
+
+    def _write_grounded(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
+        wording = self._prompt.wording
+        assert wording is not None  # __init__ made sure
+        encode = functools.cache(self._encode)
+        end = int(self._tokenizer.eos_token_id)
+        guides = [Guide(wording, facts_of(record, self._parameters.max_notes), encode, end) for record in records]
+        skipped = len(self._start)
+        tokens = [encode(self._chat(prompt))[skipped:] for prompt in prompts]
+        self._decoder.write(tokens, guides, self._parameters.max_new_tokens)
+        return [str(self._tokenizer.decode(guide.tokens)).strip() for guide in guides]
+
+    def _write_freely(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
+        import torch
+
+        del records
+        chats = [self._chat(prompt) for prompt in prompts]
+        inputs = self._tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = inputs.to(self._model.device)
+        with torch.inference_mode():
+            output = self._model.generate(  # type: ignore[operator]  # a mixin that transformers leaves untyped
+                **inputs, do_sample=False, max_new_tokens=self._parameters.max_new_tokens
+            )
+        written = output[:, inputs.input_ids.shape[1] :]
+        texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
+
+    def _chat(self, notes: str) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                self._prompt.messages(notes), tokenize=False, add_generation_prompt=True
+            )
+        )
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+
+BACKENDS: dict[str, type[ComposerStage]] = {"transformers": TransformersComposer, "openai": OpenAIComposer}

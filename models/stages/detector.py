@@ -1,0 +1,174 @@
+"""Detector: boxes with phrases, from any object detection model of `transformers` or from Florence-2.
+
+Boxes do not depend on the batch by more than a hundredth of a pixel, scores by more than 1e-4, in float32; a greedy
+answer of Florence-2 as the captioner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torchvision.ops import nms
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForObjectDetection,
+    AutoProcessor,
+    Florence2ForConditionalGeneration,
+)
+
+from models.base import Detection, DetectorStage, Parameters
+from models.devices import features, placed
+from models.stages.florence import FlorenceTask
+from models.weights.cache import locate
+from strata.core.profiles import StageSettings
+
+DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"
+SMALLEST = 1.0  # pixels; a thinner box holds nothing that a crop could show
+Size = tuple[int, int]  # width, height
+Prepared = tuple[list[Size], Any]  # the images' sizes, and the processor's features of them
+
+
+class LabelParameters(Parameters):
+    """threshold: lowest score kept; low, for the matcher asks again and can only drop. nms_iou: of boxes that
+    overlap more, whatever their labels, the best stays.
+    """
+
+    threshold: float = Field(default=0.3, ge=0, le=1)
+    nms_iou: float = Field(default=0.6, ge=0, le=1)
+
+
+class LabelDetector(DetectorStage):
+    """A model behind `AutoModelForObjectDetection`: the phrase of a detection is its label.
+
+    RT-DETR promises each object once but not each place: two labels may claim the same thing, hence the
+    suppression across labels.
+    """
+
+    name: ClassVar[str] = "detector"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters = LabelParameters.model_validate(settings.parameters)
+        self._model: Any = None
+        self._processor: Any = None
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor = AutoImageProcessor.from_pretrained(folder)
+        # its boxes are numbers of the model itself: in bfloat16 they would lie on a grid of 1/256 of the image
+        self._model = placed(AutoModelForObjectDetection, folder, torch.float32)
+
+    def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
+        """The images' features and sizes."""
+        return [image.size for image in batch], features(self._processor, self._model, batch)
+
+    @torch.inference_mode()
+    def compute(self, batch: Prepared) -> list[list[Detection]]:
+        """Detections of each image, best first."""
+        sizes, inputs = batch
+        found = self._processor.post_process_object_detection(
+            self._model(**inputs),
+            threshold=self.parameters.threshold,
+            target_sizes=[(height, width) for width, height in sizes],
+        )
+        return [self._detections(result, size) for result, size in zip(found, sizes, strict=True)]
+
+    def _detections(self, result: dict[str, torch.Tensor], size: Size) -> list[Detection]:
+        kept = nms(result["boxes"], result["scores"], self.parameters.nms_iou)
+        names = self._model.config.id2label
+        return _inside(
+            size,
+            [names[int(label)] for label in result["labels"][kept]],
+            result["boxes"][kept].tolist(),
+            result["scores"][kept].tolist(),
+        )
+
+
+class FlorenceParameters(Parameters):
+    """max_new_tokens: of the answer with all regions of an image. num_beams: 1 is greedy."""
+
+    max_new_tokens: int = Field(default=1024, ge=1)
+    num_beams: int = Field(default=3, ge=1)
+
+
+class FlorenceDetector(DetectorStage):
+    """Florence-2 asked for `<DENSE_REGION_CAPTION>`: phrases of a few words rather than labels.
+
+    The answer is one text and has no scores of its regions; every region of an image gets the geometric mean of
+    the probabilities of the answer's tokens.
+    """
+
+    name: ClassVar[str] = "detector"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters = FlorenceParameters.model_validate(settings.parameters)
+        self._model: Any = None
+        self._processor: Any = None
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor = AutoProcessor.from_pretrained(folder)
+        self._model = placed(Florence2ForConditionalGeneration, folder)
+        self._task = FlorenceTask(self._processor, self._model, DENSE_CAPTIONS)
+
+    def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
+        """The images' sizes, and their features with the task's prompt."""
+        return [image.size for image in batch], self._task.inputs(batch)
+
+    @torch.inference_mode()
+    def compute(self, batch: Prepared) -> list[list[Detection]]:
+        """Regions of each image, in the order in which the model names them."""
+        sizes, inputs = batch
+        answer = self._model.generate(
+            **inputs,
+            max_new_tokens=self.parameters.max_new_tokens,
+            num_beams=self.parameters.num_beams,
+            length_penalty=1.0,  # a beam's score is then the mean of its tokens' log probabilities
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        texts = self._processor.batch_decode(answer.sequences, skip_special_tokens=False)
+        results = []
+        for size, text, score in zip(sizes, texts, self._probabilities(answer), strict=True):
+            parsed = self._processor.post_process_generation(text=text, task=DENSE_CAPTIONS, image_size=size)
+            regions = parsed[DENSE_CAPTIONS]
+            results.append(_inside(size, regions["labels"], regions["bboxes"], [score] * len(regions["labels"])))
+        return results
+
+    def _probabilities(self, answer: Any) -> list[float]:
+        """Each answer's geometric mean of its tokens' probabilities."""
+        if self.parameters.num_beams > 1:
+            means = answer.sequences_scores
+        else:
+            # step by step: all steps' logits at once would take as much memory again
+            tokens = answer.sequences[:, -len(answer.scores) :]
+            steps = zip(answer.scores, tokens.T, strict=True)
+            logs = torch.stack([step.log_softmax(-1).gather(1, own[:, None])[:, 0] for step, own in steps], dim=1)
+            written = tokens != self._processor.tokenizer.pad_token_id
+            means = torch.where(written, logs, 0).sum(1) / written.sum(1).clamp(min=1)
+        return [float(probability) for probability in means.exp().clamp(0, 1)]
+
+
+def _inside(
+    size: Size, phrases: Sequence[str], boxes: Sequence[Sequence[float]], scores: Sequence[float]
+) -> list[Detection]:
+    """Detections with boxes (x1, y1, x2, y2) cut to the image, without those of no phrase or no area left."""
+    width, height = size
+    found = []
+    for phrase, (x1, y1, x2, y2), score in zip(phrases, boxes, scores, strict=True):
+        x1, x2 = (min(max(x, 0.0), float(width)) for x in (x1, x2))
+        y1, y2 = (min(max(y, 0.0), float(height)) for y in (y1, y2))
+        if phrase and x2 - x1 >= SMALLEST and y2 - y1 >= SMALLEST:
+            found.append(Detection((x1, y1, x2, y2), phrase, score))
+    return found
+
+
+BACKENDS: dict[str, type[DetectorStage]] = {"transformers": LabelDetector, "florence2": FlorenceDetector}

@@ -1,0 +1,201 @@
+"""Matcher: the probability that a phrase is true of a crop.
+
+Two back ends. `open_clip` loads any open_clip checkpoint; SigLIP's and the demo's answer
+sigmoid(scale * cosine + bias), the probability they were trained for. `blip2` is BLIP-2's image-text matching
+head, as in the Monkey paper: the softmax over its two classes, "does not match" and "matches".
+
+A pair's probability does not depend on its batch by more than 1e-4 in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, TypeVar
+
+import open_clip
+import torch
+from open_clip.transform import ResizeKeepRatio
+from torch import Tensor
+from torch.nn.functional import normalize
+from torchvision.transforms import Compose, Normalize, Resize, v2
+from transformers import Blip2ForImageTextRetrieval, Blip2Processor
+
+from models.base import MatcherStage, Pair, Parameters, WeightsMissing
+from models.devices import beside, best_device, best_precision, features, pixels, placed
+from models.weights.cache import locate
+from strata.core.profiles import StageSettings
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class OpenClipParameters(Parameters):
+    """An open_clip matcher's parameters in a profile.
+
+    calibration: (scale, bias) for CLIP models, which have no bias of their own: their cosines were trained for
+    ranking, so a probability needs a line fitted to the log odds of labelled pairs (Platt scaling). It is refused
+    for models that bring their own bias.
+    """
+
+    calibration: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class _Encodable:
+    """A batch for an open_clip model: different crops and phrases, and for each pair the place of either.
+
+    crops: (crops, 3, height, width); phrases: token ids (phrases, length).
+    """
+
+    crops: Tensor
+    phrases: Tensor
+    crop_rows: list[int]
+    phrase_rows: list[int]
+
+
+class OpenClipMatcher(MatcherStage):
+    """An open_clip model: each crop and each phrase of a batch is encoded once, however many pairs name it.
+
+    On a GPU its towers compute in half precision, cosines and probabilities in float32.
+    """
+
+    name: ClassVar[str] = "matcher"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters = OpenClipParameters.model_validate(settings.parameters)
+        self._device = best_device()
+
+    def load(self) -> None:
+        """Raises WeightsMissing, or ValueError if there is neither a bias nor a calibration, or both."""
+        folder = locate(self.settings)
+        require_file(folder, "open_clip_config.json")
+        require_file(folder, "*.safetensors", "*.bin", "*.pt")  # open_clip would go on with random weights
+        self._model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
+        self._model.eval()
+        self._resize, self._normalize = on_tensors(transform)
+        self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self._scale, self._bias = self._line()
+
+    def _line(self) -> tuple[float, float]:
+        """Scale and bias that turn a cosine into log odds."""
+        calibration, bias = self.parameters.calibration, self._model.logit_bias
+        if bias is None and calibration is None:
+            raise ValueError(f"matcher {self.settings.model} has no bias of its own: set its calibration")
+        if bias is not None and calibration is not None:
+            raise ValueError(f"matcher {self.settings.model} has a bias of its own: remove its calibration")
+        return calibration or (self._model.logit_scale.exp().item(), bias.item())
+
+    def prepare(self, batch: Sequence[Pair]) -> _Encodable:
+        """The different crops, resized on the device, and the different phrases."""
+        crops, crop_rows = distinct(batch, lambda pair: id(pair.crop), lambda pair: pair.crop)
+        phrases, phrase_rows = distinct(batch, lambda pair: pair.phrase, lambda pair: pair.phrase)
+        with beside():
+            resized = torch.stack([self._resize(crop) for crop in pixels(crops)])
+            normal = self._normalize(resized.float() / 255)
+            return _Encodable(normal, self._tokenizer(phrases).to(self._device), crop_rows, phrase_rows)
+
+    @torch.inference_mode()
+    def compute(self, batch: _Encodable) -> list[float]:
+        """One probability for each pair."""
+        precision = best_precision()
+        with torch.autocast(self._device.type, precision, enabled=precision is not torch.float32):
+            images, texts = self._model.encode_image(batch.crops), self._model.encode_text(batch.phrases)
+        images, texts = normalize(images.float(), dim=-1), normalize(texts.float(), dim=-1)
+        cosines = (images[batch.crop_rows] * texts[batch.phrase_rows]).sum(dim=1)
+        return probabilities(torch.sigmoid(self._scale * cosines + self._bias))
+
+
+class Blip2Matcher(MatcherStage):
+    """BLIP-2's image-text matching head (`Blip2ForImageTextRetrieval`), which reads crop and phrase together."""
+
+    name: ClassVar[str] = "matcher"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        Parameters.model_validate(settings.parameters)  # it takes none
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        require_file(folder, "config.json")
+        require_file(folder, "*.safetensors", "*.bin")
+        self._model = placed(Blip2ForImageTextRetrieval, folder)
+        self._processor: Any = Blip2Processor.from_pretrained(folder)
+        # the model cuts image tokens off the text only if its config names one; the processor must do as much
+        config = self._model.config
+        queries = None if config.image_token_index is None else config.num_query_tokens
+        self._processor.num_query_tokens = queries
+
+    def prepare(self, batch: Sequence[Pair]) -> Any:
+        """The pairs' features, as a BatchFeature."""
+        phrases = [pair.phrase for pair in batch]
+        crops = [pair.crop for pair in batch]
+        return features(self._processor, self._model, crops, text=phrases, padding=True, truncation=True)
+
+    @torch.inference_mode()
+    def compute(self, batch: Any) -> list[float]:
+        """One probability for each pair: the softmax of the head's two classes, meaned over its queries."""
+        answer = self._model(**batch, use_image_text_matching_head=True)
+        return probabilities(answer.logits_per_image.float().softmax(dim=1)[:, 1])
+
+
+def distinct(
+    batch: Sequence[Pair], key: Callable[[Pair], Key], value: Callable[[Pair], Value]
+) -> tuple[list[Value], list[int]]:
+    """The different values of a batch in order of first sight, and for each pair the place of its value."""
+    places: dict[Key, int] = {}
+    values: list[Value] = []
+    for pair in batch:
+        if places.setdefault(key(pair), len(values)) == len(values):
+            values.append(value(pair))
+    return values, [places[key(pair)] for pair in batch]
+
+
+def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:
+    """open_clip's transform of an image in two: up to uint8 tensors (3, height, width) of one size, and normalising.
+
+    open_clip wrote it for Pillow; on a CPU torchvision's v2 resizes as Pillow does, in uint8.
+    """
+    *steps, last = transform.transforms
+    return Compose([_on_tensors(step) for step in steps]), last
+
+
+def _on_tensors(step: Any) -> Any:
+    if isinstance(step, Resize):
+        return v2.Resize(step.size, step.interpolation, step.max_size, step.antialias)
+    return _KeepRatio(step) if isinstance(step, ResizeKeepRatio) else step
+
+
+@dataclass(frozen=True)
+class _KeepRatio:
+    """open_clip's ResizeKeepRatio, which asks for a size as Pillow's images have it, for tensors."""
+
+    step: ResizeKeepRatio
+
+    def __call__(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        size = self.step.get_params(SimpleNamespace(size=(width, height)), self.step.size, self.step.longest)
+        resized: Tensor = v2.functional.resize(image, size, self.step.interpolation)
+        return resized
+
+
+def probabilities(scores: Tensor) -> list[float]:
+    """The tensor as floats. Raises ArithmeticError on NaN: half precision overflowed, or the weights are broken."""
+    values: list[float] = scores.tolist()
+    if any(math.isnan(value) for value in values):
+        raise ArithmeticError("the matcher's score is not a number")
+    return values
+
+
+def require_file(folder: Path, *patterns: str) -> None:
+    """Raises WeightsMissing if no file of the folder has one of the names."""
+    if not any(any(folder.glob(pattern)) for pattern in patterns):
+        raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; get it with `strata models fetch`")
+
+
+BACKENDS: dict[str, type[MatcherStage]] = {"open_clip": OpenClipMatcher, "blip2": Blip2Matcher}

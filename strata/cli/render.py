@@ -1,0 +1,220 @@
+"""What people at a terminal see: a record as a tree, jobs as a table, a job's progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from strata.core.records import Box, Evidence, ObjectMask, Record, Region, TextLine
+from strata.core.schemas import Budget, FailureRow, JobUsage, JobView
+
+QUIET_SECONDS = 5.0  # between two lines of progress where nobody watches a terminal
+SHOWN_GROUPS = ("vision", "llm")
+STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
+
+
+def clean(text: str) -> str:
+    """The text without control characters: what a picture says must not steer a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def layers_tree(record: Record, title: str | None = None) -> Tree:
+    """A record's layers, the description with its evidence, and the seconds of each stage."""
+    size = f"  {record.width}×{record.height}" if record.width and record.height else ""
+    tree = Tree(Text.assemble((clean(title or record.key), "bold"), (size, "dim")))
+    if record.failure:
+        note = record.failure
+        tree.add(Text(f"failed in {note.stage}: {note.error_type}: {clean(note.detail)}", "red"))
+    if record.alt_text is not None:
+        tree.add(_named("alt text", Text(clean(record.alt_text))))
+    if record.caption:
+        caption = tree.add(_named("caption", Text(_scores(record.caption), "cyan")))
+        caption.add(_entry(record.caption, Text(clean(record.caption.text))))
+    for name, things in (("regions", record.regions), ("objects", record.objects), ("text", record.text)):
+        _add_layer(tree, name, things)
+    if record.description:
+        description = tree.add(_named("description"))
+        for sentence in record.description.sentences:
+            evidence = f"  ← {', '.join(sentence.evidence) or 'no evidence'}"
+            description.add(Text.assemble(clean(sentence.text), (clean(evidence), "dim")))
+    if record.seconds:
+        stages = " · ".join(f"{stage} {seconds:.2f}" for stage, seconds in record.seconds.items())
+        tree.add(_named("seconds", Text(f"{stages} · sum {sum(record.seconds.values()):.2f}", "dim")))
+    if record.usage:
+        stages = " · ".join(f"{stage} {u.prompt_tokens}+{u.completion_tokens}" for stage, u in record.usage.items())
+        tree.add(_named("tokens", Text(stages, "dim")))
+    return tree
+
+
+def _named(name: str, *more: Text) -> Text:
+    return Text.assemble((name, "bold"), *(part for text in more for part in ("  ", text)))
+
+
+def _add_layer(
+    tree: Tree, name: str, things: Sequence[Region] | Sequence[ObjectMask] | Sequence[TextLine] | None
+) -> None:
+    if things is None:
+        return
+    kept = sum(thing.kept for thing in things)
+    counts = "none" if not things else f"{kept} kept"
+    counts += f", {len(things) - kept} dropped" if len(things) > kept else ""
+    branch = tree.add(_named(name, Text(counts, "dim")))
+    numbered: list[tuple[int, Region | ObjectMask | TextLine]] = list(enumerate(things))
+    for place, thing in sorted(numbered, key=lambda pair: not pair[1].kept):
+        said = f"“{thing.text}”" if isinstance(thing, TextLine) else thing.phrase
+        words = Text.assemble((f"{place} ", "dim"), clean(said), (f"  {_box(thing.box)}  ", "dim"))
+        words.append(_scores(thing), "cyan")
+        branch.add(_entry(thing, words))
+
+
+def _entry(thing: Evidence, words: Text) -> Text:
+    """Words as they are when kept; grey and with the reason when dropped."""
+    if thing.kept:
+        return words
+    return Text(f"{words.plain}  dropped: {thing.reason or 'no reason given'}", "bright_black")
+
+
+def _scores(thing: Evidence) -> str:
+    shown = (("match", thing.match), ("score", thing.score))
+    return " ".join(f"{name} {value:.2f}" for name, value in shown if value is not None)
+
+
+def _box(box: Box) -> str:
+    return f"[{', '.join(f'{side:.0f}' for side in box)}]"
+
+
+def job_table(jobs: Iterable[JobView]) -> Table:
+    """Jobs, one a row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("job", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("kind")
+    table.add_column("profile")
+    for name in ("total", "succeeded", "filtered", "failed", "reused vision/llm", "images/s", "ETA"):
+        table.add_column(name, justify="right")
+    table.add_column("created", no_wrap=True)
+    for job in jobs:
+        counts = job.request_counts
+        numbers = (counts.total, counts.succeeded, counts.filtered, counts.failed)
+        reused = "/".join(str(job.groups[name].reused) for name in SHOWN_GROUPS if name in job.groups)
+        rate = "" if job.images_per_second is None else f"{job.images_per_second:.1f}"
+        status = Text(job.status, STATUS_STYLES.get(job.status, ""))
+        created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(
+            job.id,
+            status,
+            job.kind,
+            job.profile,
+            *map(str, numbers),
+            reused,
+            rate,
+            duration(job.eta_seconds),
+            created,
+        )
+    return table
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as h:mm:ss; nothing for None."""
+    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def done_images(job: JobView) -> int:
+    """Images that need no more work."""
+    counts = job.request_counts
+    return counts.succeeded + counts.filtered + counts.failed + counts.cancelled
+
+
+def job_line(job: JobView) -> str:
+    """A job in one line: status, images done, rate, ETA, shards that failed, the error."""
+    parts = [f"{job.status}: {done_images(job)}/{job.request_counts.total} images"]
+    if job.images_per_second is not None:
+        parts.append(f"{job.images_per_second:.1f} images/s")
+    if job.eta_seconds is not None:
+        parts.append(f"ETA {duration(job.eta_seconds)}")
+    if job.request_counts.failed:
+        parts.append(f"{job.request_counts.failed} failed")
+    if job.shards.failed:
+        parts.append(f"{job.shards.failed} of {job.shards.total} shards failed")
+    if job.error:
+        parts.append(clean(job.error))
+    return ", ".join(parts)
+
+
+def job_details(job: JobView) -> Text:
+    """A job in a few lines: its counts, its groups and its shards."""
+    counts = job.request_counts
+    ends = (counts.succeeded, counts.filtered, counts.failed, counts.cancelled)
+    lines = [
+        f"job {job.id} ({job.kind}, profile {job.profile}): {job_line(job)}",
+        f"images: total {counts.total}, queued {counts.queued}, processing {counts.processing}, "
+        "succeeded {}, filtered {}, failed {}, cancelled {}".format(*ends),
+        f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
+    ]
+    for name, group in job.groups.items():
+        lines.append(f"{name}: {group.images} images, {group.chunks} chunks, {group.reused} images reused")
+    lines += [usage_line(job)] if job.usage else []
+    lines += [f"{name}: {clean(value)}" for name, value in job.metadata.items()]
+    return Text("\n".join(lines))
+
+
+def usage_line(job: JobView) -> str:
+    """What a job has spent on chat servers, and of what budget."""
+    usage, budget = job.usage or JobUsage(), job.budget or Budget()
+    parts = [
+        f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, {usage.requests:,} requests",
+        f"{usage.reserved_tokens:,} reserved",
+    ]
+    if budget.tokens is not None:
+        parts.append(f"budget {budget.tokens:,} tokens")
+    if usage.money is not None:
+        parts.append(f"money {usage.money:.6g}" + (f" of {budget.money:.6g}" if budget.money is not None else ""))
+    return f"usage: {', '.join(parts)}"
+
+
+def failure_line(row: FailureRow) -> str:
+    """A failed image or shard in one line."""
+    note = row.failure
+    where = row.shard if row.key is None else f"{row.shard} {row.key}"
+    return clean(f"{where}: {note.stage}: {note.error_type}: {note.detail}")
+
+
+def follow(views: Iterable[JobView], console: Console, clock: Callable[[], float] = time.monotonic) -> JobView | None:
+    """Show progress until `views` end: bars on a terminal, else lines now and then; returns the last view."""
+    if console.is_terminal:
+        return _follow_bars(views, console)
+    last, told, shown = None, float("-inf"), ""
+    for last in views:
+        if (clock() - told >= QUIET_SECONDS or last.status.final) and job_line(last) != shown:
+            told, shown = clock(), job_line(last)
+            console.print(Text(shown), soft_wrap=True)
+    return last
+
+
+def _follow_bars(views: Iterable[JobView], console: Console) -> JobView | None:
+    last = None
+    columns = (
+        TextColumn("{task.description:>7}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars = {name: progress.add_task(name, total=None, note="") for name in (*SHOWN_GROUPS, "images")}
+        for last in views:
+            total = last.request_counts.total or None
+            for name in SHOWN_GROUPS:
+                group = last.groups.get(name)
+                note = f"{group.reused} there before" if group and group.reused else ""
+                progress.update(bars[name], total=total, completed=group.images if group else 0, note=note)
+            note = job_line(last).partition(" images")[2].removeprefix(", ")
+            note = f"{last.status}{', ' if note else ''}{note}"
+            progress.update(bars["images"], total=total, completed=done_images(last), note=note)
+    return last

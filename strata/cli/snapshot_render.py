@@ -1,0 +1,152 @@
+"""What people at a terminal see of snapshots: a list, one with its composition and provenance, two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from strata.cli.render import clean
+from strata.snapshots.axes import EDGES, Axis
+from strata.snapshots.composition import shares_of
+from strata.snapshots.differences import Change, Difference, Overlap
+from strata.snapshots.features import FEATURES
+from strata.snapshots.selection import Selection
+from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot
+from strata.store.provenance import Provenance
+
+BAR_WIDTH = 24  # characters
+SHOWN_VALUE = 60  # characters of a setting's value
+
+
+def snapshot_table(snapshots: Iterable[Snapshot]) -> Table:
+    """Snapshots, one a row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "id", "created"):
+        table.add_column(name, no_wrap=True)
+    for name in ("parts", "succeeded", "selected"):
+        table.add_column(name, justify="right")
+    table.add_column("selection")
+    for snapshot in snapshots:
+        counts, created = snapshot.manifest.counts, f"{snapshot.manifest.created_at:%Y-%m-%d %H:%M:%S}"
+        numbers = (f"{counts.parts:,}", f"{counts.succeeded:,}", f"{counts.selected:,}")
+        said = selection_line(snapshot.manifest.selection)
+        table.add_row(snapshot.name, snapshot.id[:SHORT_ID], created, *numbers, Text(clean(said)))
+    return table
+
+
+def feature_table() -> Table:
+    """The features, and the labels of those that have some by themselves."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("feature", "kind", "meaning", "labels"):
+        table.add_column(name)
+    for name, feature in FEATURES.items():
+        labels = Axis.parse(name).labels if name in EDGES else ()
+        table.add_row(name, feature.kind, feature.meaning, Text(", ".join(labels)))
+    return table
+
+
+def selection_line(selection: Selection) -> str:
+    """A selection in one line."""
+    amount = "all" if selection.share is None else f"{selection.share:.4g} of all"
+    parts = [f"{selection.method}, {amount if selection.count is None else format(selection.count, ',')}"]
+    parts += [f"seed {selection.seed}"]
+    parts += [f"by {', '.join(axis.feature for axis in selection.axes)}"] if selection.axes else []
+    for axis in selection.axes:
+        parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.shares.items()]
+    parts += ["each image once"] if selection.unique else []
+    parts += [f"where {selection.where}"] if selection.where else []
+    return ", ".join(parts)
+
+
+def snapshot_details(snapshot: Snapshot) -> Group:
+    """A snapshot: what it is, its composition before and after, its provenance."""
+    manifest = snapshot.manifest
+    return Group(
+        Text("\n".join(_head_lines(snapshot.name, manifest))),
+        *_composition(manifest),
+        *(line for provenance in manifest.provenance for line in _provenance_lines(provenance)),
+    )
+
+
+def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
+    counts = manifest.counts
+    yield f"snapshot {name}"
+    yield f"id {manifest.id}"
+    sources = f", from {clean(', '.join(manifest.sources))}" if manifest.sources else ""
+    yield f"created {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC{sources}"
+    yield f"selection: {clean(selection_line(manifest.selection))}"
+    ended = f"{counts.succeeded:,} succeeded, {counts.filtered:,} filtered, {counts.failed:,} failed"
+    yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}, in {counts.parts:,} parts"
+
+
+def _composition(manifest: Manifest) -> Iterator[RenderableType]:
+    for feature, labels in manifest.composition.items():
+        table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+        table.add_column(feature, min_width=12)
+        for name in ("before", "", "%", "after", "", "%"):
+            table.add_column(name, justify="right")
+        before, after = shares_of(labels)
+        largest = max(*before, *after)
+        for (label, counts), *shares in zip(labels.items(), before, after, strict=True):
+            cells: list[RenderableType] = []
+            for count, share, colour in zip(counts, shares, ("bright_black", "cyan"), strict=True):
+                bar = Bar(largest, 0, share, width=BAR_WIDTH, color=colour)
+                cells += [f"{count:,}", bar, f"{100 * share:.1f}"]
+            table.add_row(Text(clean(label)), *cells)
+        yield from ("", table)
+
+
+def _provenance_lines(provenance: Provenance) -> Iterator[RenderableType]:
+    named = f"profile {provenance.profile}" if provenance.profile else "a profile that the store did not keep"
+    version = f", schema {provenance.schema_version}" if provenance.schema_version else ""
+    yield ""
+    yield Text(clean(f"{named}, fingerprint {provenance.fingerprint}{version}"), "bold")
+    settings = dict(provenance.settings)
+    stages = settings.pop("stages", {})
+    for name, stage in stages.items():
+        yield Text.assemble((f"  {clean(name)}: ", "bold"), clean(f"{stage['backend']}, {stage['model']}"))
+        yield Text(clean(f"    revision {stage['revision'] or 'of the installed package'}"))
+        if stage["parameters"]:
+            yield Text(clean(f"    {_pairs(stage['parameters'])}"))
+    for name, value in settings.items():
+        if value != "":
+            yield Text.assemble(
+                (f"  {clean(name)}: ", "bold"), clean(_pairs(value) if isinstance(value, dict) else str(value))
+            )
+    for name, text in provenance.prompts.items():
+        yield Text(f"  prompt {clean(name)}:", "bold")
+        yield Text("\n".join(f"    {clean(line)}" for line in text.splitlines()))
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def difference_details(first: Snapshot, second: Snapshot, found: Difference) -> Text:
+    """What the second snapshot has that the first has not, and the other way round."""
+    lines = [f"{first.name} {first.id[:SHORT_ID]} → {second.name} {second.id[:SHORT_ID]}"]
+    if first.id == second.id:
+        lines.append("the same parts, selection and rows")
+    lines += [f"rows: {_overlap(found.rows)}", f"parts: {_overlap(found.parts)}"]
+    for title, changes in (("selection", found.selection), ("provenance", found.provenance)):
+        lines.append(f"{title}: {'' if changes else 'the same'}".rstrip())
+        lines += [f"  {_change(change)}" for change in changes]
+    return Text("\n".join(lines))
+
+
+def _overlap(overlap: Overlap) -> str:
+    return f"{overlap.common:,} in both, {overlap.added:,} added, {overlap.removed:,} removed"
+
+
+def _change(change: Change) -> str:
+    old, new = (" and ".join(map(_short, values)) or "nothing" for values in (change.before, change.after))
+    return clean(f"{change.setting}: {old} → {new}")
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= SHOWN_VALUE else f"{value[: SHOWN_VALUE - 1]}…"

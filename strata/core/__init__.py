@@ -1,0 +1,1 @@
+"""Records, profiles, schemas and settings: what every other part of Strata uses."""

@@ -1,0 +1,170 @@
+"""What the REST API takes and gives, shared by the service and the client."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from strata.core.records import FailureNote
+
+Priority = Literal["hi", "lo"]
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]  # JSON can hold what UTF-8, and so Redis and the store, cannot
+
+
+class JobStatus(StrEnum):
+    """Where a job stands; the last three are final."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class BatchInput(BaseModel):
+    """Shards by URI or path; a brace range such as `{00000..00331}`, a glob or an `@FILE` stands for many."""
+
+    model_config = ConfigDict(extra="forbid")
+    shards: list[Text] = Field(min_length=1, max_length=100_000)
+
+
+class Budget(BaseModel):
+    """What a job may spend on stages that ask a server: tokens read and written, money in the profile's currency.
+
+    What was there before the job costs it nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tokens: int | None = Field(default=None, ge=1, le=2**40)
+    money: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
+
+
+class BatchRequest(BaseModel):
+    """`POST /v1/batches`."""
+
+    model_config = ConfigDict(extra="forbid")
+    input: BatchInput
+    profile: str | None = None
+    priority: Priority = "lo"
+    metadata: dict[Text, Text] = Field(default_factory=dict, max_length=16)
+    budget: Budget | None = None
+
+
+class CaptionBody(BaseModel):
+    """`POST /v1/captions` as JSON: exactly one of image_url and image_base64."""
+
+    model_config = ConfigDict(extra="forbid")
+    image_url: str | None = Field(default=None, max_length=4096)
+    image_base64: str | None = None
+    alt_text: str | None = Field(default=None, max_length=4096)
+    profile: str | None = None
+
+
+class RequestCounts(BaseModel):
+    """Images of a job by where they stand; at the end total = succeeded + filtered + failed + cancelled."""
+
+    total: int = 0
+    queued: int = 0
+    processing: int = 0
+    succeeded: int = 0
+    filtered: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class ShardCounts(BaseModel):
+    """Shards of a job; total shrinks by none: a failed shard is counted, its reason is in /failures."""
+
+    total: int = 0
+    indexed: int = 0
+    failed: int = 0
+
+
+class GroupProgress(BaseModel):
+    """Images and chunks of a job that a group has done; reused: images whose part was there already."""
+
+    images: int = 0
+    chunks: int = 0
+    reused: int = 0
+
+
+class JobUsage(BaseModel):
+    """What a job has spent on stages that ask a server; money is null where the profile knows no prices.
+
+    reserved: for chunks in hand, and for work whose end nobody saw, which may have cost as much at most.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    requests: int = 0
+    money: float | None = None
+    reserved_tokens: int = 0
+    reserved_money: float | None = None
+
+
+class JobView(BaseModel):
+    """The one envelope for jobs of one image and of many shards. Times are RFC 3339, in UTC."""
+
+    id: str
+    kind: Literal["image", "batch"]
+    status: JobStatus
+    profile: str
+    priority: Priority
+    metadata: dict[str, str] = Field(default_factory=dict)
+    request_counts: RequestCounts
+    shards: ShardCounts
+    groups: dict[str, GroupProgress]
+    usage: JobUsage | None = None
+    budget: Budget | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: str | None = None
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class JobPage(BaseModel):
+    """`GET /v1/jobs`, newest first; next is the cursor of the following page, null on the last."""
+
+    jobs: list[JobView]
+    next: str | None = None
+
+
+class FailureRow(BaseModel):
+    """One line of `/failures`: a shard (key null) or an image of it, and why."""
+
+    shard: str
+    key: str | None
+    failure: FailureNote
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `type` is stable and documented in docs/problems.md."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None

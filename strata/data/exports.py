@@ -1,0 +1,121 @@
+"""A snapshot written out at one level: whole at its place, or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from strata.core import images
+from strata.core.levels import Level, Row, kept, text_of
+from strata.data.export_formats import FORMATS, Form, Item, PhraseBox, Target
+from strata.data.prefetch import map_ahead
+from strata.data.sample_sources import ImageFiles, SampleError
+from strata.data.sample_tables import SampleRow
+from strata.data.snapshot_sources import sample_row, snapshot_rows
+from strata.snapshots.snapshots import Snapshot
+from strata.store.store import Store
+
+MAX_PIXELS = 100_000_000
+RUN = 16  # images of one read
+THREADS = 8
+INSTRUCTIONS = {
+    Level.ALT_TEXT: "Write an alt text for this image.",
+    Level.CAPTION: "Describe this image in one sentence.",
+    Level.REGIONS: "Name what is in this image, and where.",
+    Level.OBJECTS: "Name the objects in this image, and where they are.",
+    Level.DESCRIPTION: "Describe this image in detail.",
+}
+
+
+class ExportError(ValueError):
+    """An export that cannot be made; the message is one line that helps."""
+
+
+class Items:
+    """A snapshot's rows that have text at a level, each with its image.
+
+    Iterating gives them as export_formats.Item, in the snapshot's order; it raises SampleError for a shard that has
+    vanished or changed, and OSError.
+    """
+
+    def __init__(self, store: Store, snapshot: Snapshot, level: Level) -> None:
+        self._store, self._snapshot, self._level = store, snapshot, level
+        self._files = ImageFiles()
+        self.count = self.without = 0  # rows so far with text at this level, and without
+
+    def __iter__(self) -> Iterator[Item]:
+        rows = self._rows()
+        runs = iter(lambda: list(itertools.islice(rows, RUN)), [])
+        for item in itertools.chain.from_iterable(map_ahead(self._read, runs, THREADS)):
+            self.count += 1
+            yield item
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any], SampleRow]]:
+        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._level]):
+            text = text_of(row, self._level)
+            if text is None:
+                self.without += 1
+            else:
+                yield row, sample_row(row, identity, text)
+
+    def _read(self, run: Sequence[tuple[dict[str, Any], SampleRow]]) -> list[Item]:
+        found = self._files.read([sample for _, sample in run])
+        return [self._item(row, sample, data) for (row, sample), data in zip(run, found, strict=True)]
+
+    def _item(self, row: dict[str, Any], sample: SampleRow, data: bytes) -> Item:
+        try:
+            jpeg, (width, height) = images.as_jpeg(data, MAX_PIXELS)
+        except images.ImageError as error:
+            raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
+        boxes = [PhraseBox(entry["phrase"], tuple(entry["box"])) for entry in self._entries(row)]
+        return Item(sample.key, jpeg, width, height, sample.turns[0], boxes)
+
+    def _entries(self, row: Row) -> list[Row]:
+        return kept(row[self._level]) if self._level in (Level.REGIONS, Level.OBJECTS) else []
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write: the format (of FORMATS), the level, and what conversations ask (None: by the level)."""
+
+    form: Form
+    level: Level
+    instruction: str | None = None
+
+
+def export(
+    store: Store, snapshot: Snapshot, request: Request, out: Path, advance: Callable[[], object] = lambda: None
+) -> Items:
+    """Write a snapshot to a folder that is not there yet; advance is told of each sample.
+
+    The folder appears when it is whole; whatever ends this before leaves none. Raises ExportError for a folder that
+    is there, for a format without its package, and where no row has text at the level; and what Items raises.
+    """
+    if out.exists():
+        raise ExportError(f"{out} is there already: an export is written whole, to a folder of its own")
+    items = Items(store, snapshot, request.level)
+    folder = out.absolute().with_name(f".{out.name}.partial")
+    instruction = request.instruction or INSTRUCTIONS[request.level]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.level}")
+        FORMATS[request.form](target, _told(items, advance))
+        if not items.count:
+            raise ExportError(f"no row of {snapshot.name} has text at the level {request.level}")
+        folder.rename(out)
+    except ImportError as error:
+        raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return items
+
+
+def _told(items: Items, advance: Callable[[], object]) -> Iterator[Item]:
+    for item in items:
+        advance()
+        yield item

@@ -1,0 +1,153 @@
+"""Samples of what others made: conversation files, webdatasets, and Hugging Face datasets on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import posixpath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from strata.data.conversations import ConversationError, read_conversations
+from strata.data.prefetch import map_ahead
+from strata.data.sample_sources import RawSample, SampleError, TableSource
+from strata.data.sample_tables import SampleRow, default_cache, kept_table
+from strata.shards.patterns import SourceError, expand, normalise
+from strata.shards.sources import index_shard, shard_identity
+from strata.store.filesystem import as_os_error, file_system
+
+INDEXERS = 4  # tars whose headers are read side by side
+_PIECE = 2**20  # bytes hashed at a time
+
+
+def conversation_source(uri: str, images: str, cache: Path | None = None) -> TableSource:
+    """The samples of a conversation file; images: the folder or bucket that the paths in it begin at.
+
+    Raises SampleError for a file that is not there or holds anything but conversations about one image each.
+    """
+    try:
+        digest = _digest(uri)
+        name = f"conversations/{digest}"
+        table = kept_table(cache or default_cache(), f"{name}/{images}", lambda: _conversation_rows(uri, images))
+    except FileNotFoundError:
+        raise SampleError(f"no such file: {uri}") from None
+    except (ConversationError, UnicodeDecodeError, ImportError) as error:
+        raise SampleError(f"{uri}: {error}") from None
+    return TableSource(name, table)
+
+
+@as_os_error
+def _digest(uri: str) -> str:
+    filesystem, path = file_system(uri)
+    digest = hashlib.sha256()
+    with filesystem.open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _conversation_rows(uri: str, images: str) -> Iterator[SampleRow]:
+    filesystem, path = file_system(uri)
+    root = normalise(images)
+    with filesystem.open(path, "rb") as binary, io.TextIOWrapper(binary, encoding="utf-8") as file:
+        for said in read_conversations(file):
+            image = said.image if "://" in said.image else posixpath.join(root, said.image)
+            yield SampleRow(said.id, image, 0, 0, "", said.turns)
+
+
+def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:
+    """The samples of tars, named as for `strata submit`, that have an image and a text (KEY.txt, or a caption in JSON).
+
+    Raises SampleError for a tar that is not there or cannot be read to its end.
+    """
+    try:
+        uris = [normalise(uri) for uri in expand([pattern])]
+        identities = list(map_ahead(shard_identity, uris, INDEXERS))
+        name = f"webdataset/{hashlib.sha256(repr(identities).encode()).hexdigest()}"
+        table = kept_table(cache or default_cache(), name, lambda: _webdataset_rows(uris))
+    except SourceError as error:
+        raise SampleError(str(error)) from None
+    return TableSource(name, table)
+
+
+def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
+    for uri, index in zip(uris, map_ahead(index_shard, uris, INDEXERS), strict=True):
+        if index.failure:
+            raise SourceError(f"{uri}: {index.failure}")
+        for row in index.rows:
+            if not row.error and row.alt_text and row.alt_text.strip():
+                identity = index.identity if row.offset else ""
+                yield SampleRow(row.key, row.uri, row.offset, row.size, identity, [row.alt_text.strip()])
+
+
+class DatasetSource:
+    """The rows of a Hugging Face dataset as `save_to_disk` writes it, by the package `datasets`.
+
+    image: the column of images, or None for the first one there is; text: the column of answers; question: that of
+    questions, or None. Raises SampleError for what is no dataset or lacks a column.
+    """
+
+    def __init__(self, path: str, image: str | None = None, text: str = "text", question: str | None = None) -> None:
+        self.path, self.image, self.text, self.question = path, image, text, question
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            import datasets
+        except ImportError:
+            raise SampleError(f"{self.path}: a Hugging Face dataset needs the package `datasets`") from None
+        try:
+            dataset = datasets.load_from_disk(self.path)
+        except (FileNotFoundError, ValueError) as error:
+            raise SampleError(f"{self.path} is no dataset on disk: {' '.join(str(error).split())[:200]}") from None
+        if isinstance(dataset, datasets.DatasetDict):
+            raise SampleError(f"{self.path} has several splits; name one: {', '.join(dataset)}")
+        found = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+        image = self.image or next(iter(found), "image")
+        wanted = [image, self.text, *([self.question] if self.question else [])]
+        for name in wanted:
+            if name not in dataset.features:
+                raise SampleError(f"{self.path} has no column {name!r}; it has {', '.join(dataset.features)}")
+        if image not in found:
+            raise SampleError(f"{self.path}: the column {image!r} holds no images")
+        self.identity = f"dataset/{dataset._fingerprint}/{'/'.join(wanted)}"
+        self._image = image
+        self._dataset = dataset.select_columns(wanted).cast_column(image, datasets.Image(decode=False))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("path", "image", "text", "question")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, numbers: Sequence[int]) -> list[RawSample]:
+        """The samples of some numbers, in their order. Raises SampleError."""
+        rows = self._dataset[list(numbers)]
+        spoken = [self.question, self.text] if self.question else [self.text]
+        samples = []
+        for number, image, *turns in zip(numbers, rows[self._image], *map(rows.get, spoken), strict=True):
+            if not all(isinstance(turn, str) for turn in turns):
+                raise SampleError(f"{self.path}, row {number}: {' or '.join(spoken)} is no text")
+            samples.append(RawSample(str(number), self._bytes(image, number), turns))
+        return samples
+
+    def _bytes(self, image: dict[str, Any] | None, number: int) -> bytes:
+        if image and image["bytes"]:
+            return bytes(image["bytes"])
+        try:
+            return Path(image["path"]).read_bytes() if image else b""
+        except (OSError, TypeError) as error:
+            raise SampleError(f"{self.path}, row {number}: {error}") from None
+
+    def missing(self) -> list[str]:
+        """Nothing: the images lie in the dataset."""
+        return []
+
+    def explain(self, number: int, reason: str) -> SampleError:
+        """The error of a sample whose image is none."""
+        return SampleError(f"{self.path}, row {number}: {reason}")

@@ -1,0 +1,71 @@
+"""A snapshot's rows as samples: one level of each, with the image that it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from strata.core.levels import Level, text_of
+from strata.data.prefetch import map_ahead
+from strata.data.sample_sources import TableSource
+from strata.data.sample_tables import SampleRow, default_cache, kept_table
+from strata.snapshots.snapshots import Snapshot
+from strata.store.parts import Part
+from strata.store.store import READERS, Store
+
+
+class PartRows(NamedTuple):
+    """The rows of one part that a snapshot holds, ascending."""
+
+    part: str
+    rows: list[int]
+
+
+def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
+    """What a snapshot holds, part by part in the order it names them. Raises OSError."""
+    table = snapshot.rows()
+    numbers, starts = np.unique(table.column("part").to_numpy(), return_index=True)
+    for number, held in zip(numbers, np.split(table.column("row").to_numpy(), starts[1:]), strict=True):
+        yield PartRows(snapshot.parts[number], held.tolist())
+
+
+def snapshot_source(store: Store, snapshot: Snapshot, level: str, cache: Path | None = None) -> TableSource:
+    """The samples of a snapshot's rows that have text at a level, part by part.
+
+    The parts are read once: the table of what is needed of them is kept in `cache`, by the snapshot's content.
+    Raises LevelError, and OSError where the store or the cache cannot be reached.
+    """
+    chosen = Level.named(level)
+    name = f"snapshot/{snapshot.id}/{chosen}"
+    table = kept_table(cache or default_cache(), name, lambda: _sample_rows(store, snapshot, chosen))
+    return TableSource(name, table)
+
+
+def _sample_rows(store: Store, snapshot: Snapshot, level: Level) -> Iterator[SampleRow]:
+    for identity, row in snapshot_rows(store, snapshot, ["key", "image", level]):
+        text = text_of(row, level)
+        if text is not None:
+            yield sample_row(row, identity, text)
+
+
+def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a snapshot in its order, some columns of each, with their shard's identity. Raises OSError."""
+
+    def read(held: PartRows) -> tuple[str, pa.Table]:
+        return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
+
+    for part, table in map_ahead(read, part_rows(snapshot), READERS):
+        identity = Part.parse(part).identity
+        for row in table.to_pylist():
+            yield identity, row
+
+
+def sample_row(row: dict[str, Any], identity: str, text: str) -> SampleRow:
+    """The sample of a record's row: its image, and a text as the answer."""
+    image = row["image"]
+    known = identity if image["offset"] else ""  # of a whole file the size is checked
+    return SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, [text])

@@ -1,0 +1,1 @@
+"""Jobs: creating, scheduling and finishing them, and reading their results."""

@@ -1,0 +1,209 @@
+"""The embedded server: a Valkey of our own in the data directory, for machines without Redis.
+
+Same protocol and same code path as with REDIS_URL. The server is a child that dies with its parent, even when the
+parent is killed; what it knew comes back from its append-only file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import IO
+
+import redis
+
+from strata.core.exits import DATA_DIR_IN_USE, REDIS_UNREACHABLE, StrataExit
+from strata.queue.server_process import (
+    STOP_SECONDS,
+    check_version,
+    client,
+    end_left_over,
+    find_server,
+    shut_down,
+    spawn,
+)
+
+MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 to 108
+START_SECONDS = 30.0  # without any answer; a server that is loading its file may take longer
+
+
+class EmbeddedServer:
+    """A Valkey server in a data directory; use as a context manager, or call start and stop.
+
+    One instance a data directory. `url` is known once started.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = Path(data_dir).absolute()
+        self.url = ""
+        self._guard = RLock()
+        self._lock: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._binary = Path()
+
+    def __enter__(self) -> EmbeddedServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, None when it does not run."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Lock the data directory, end a left-over server, start ours, and wait until it answers.
+
+        Raises StrataExit: DATA_DIR_IN_USE, or REDIS_UNREACHABLE when no server can be started.
+        """
+        with self._guard:
+            self._binary = find_server()
+            check_version(self._binary)
+            self._lock = _take_lock(self.data_dir)
+            try:
+                (self.data_dir / "redis").mkdir(mode=0o700, exist_ok=True)
+                end_left_over(_socket_path(self.data_dir))
+                self._launch()
+            except BaseException:
+                self.stop()
+                raise
+
+    def ensure_running(self) -> bool:
+        """Start the server again if it is gone; whether it was. To be called on a beat, after start and before stop.
+
+        Raises StrataExit if it cannot be started.
+        """
+        with self._guard:
+            if self._lock is None or self.pid is not None:
+                return False
+            self._launch()
+            return True
+
+    def stop(self) -> None:
+        """Ask the server to shut down, wait, kill it at last; give the lock back. Harmless when not running."""
+        with self._guard:
+            process, self._process = self._process, None
+            if process is not None:
+                shut_down(self.url)
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            if self._lock is not None:
+                _forget_socket(self.data_dir)
+                self._lock.close()
+                self._lock = None
+
+    def _launch(self) -> None:
+        _forget_socket(self.data_dir)
+        path = _make_socket_path(self.data_dir)
+        self.url = f"unix://{path}"
+        self._process = spawn([str(self._binary), *_options(self.data_dir / "redis", path)])
+        self._wait_until_ready(self._process)
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        connection = client(self.url)
+        patience = time.monotonic() + START_SECONDS
+        try:
+            while process.poll() is None and time.monotonic() < patience:
+                try:
+                    connection.ping()
+                    return
+                except redis.BusyLoadingError:
+                    patience = time.monotonic() + START_SECONDS
+                except redis.RedisError:
+                    pass
+                time.sleep(0.02)
+        finally:
+            connection.close()
+        self.stop_child(process)
+        raise StrataExit(f"the embedded server did not start: {_last_line(self.data_dir)}", REDIS_UNREACHABLE)
+
+    @staticmethod
+    def stop_child(process: subprocess.Popen[bytes]) -> None:
+        """Kill a child that does not answer."""
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _options(folder: Path, socket_path: str) -> list[str]:
+    options = {
+        "port": "0",
+        "unixsocket": socket_path,
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "logfile": str(folder / "server.log"),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def _take_lock(data_dir: Path) -> IO[str]:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (data_dir / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StrataExit(f"cannot use the data directory {data_dir}: {error}", DATA_DIR_IN_USE) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise StrataExit(
+            f"the data directory {data_dir} is in use by process {holder}; stop it or set STRATA_DATA_DIR",
+            DATA_DIR_IN_USE,
+        ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _make_socket_path(data_dir: Path) -> str:
+    """Where the server shall listen: data_dir/redis.sock, or behind that link if the path is too long."""
+    direct = data_dir / "redis.sock"
+    if len(os.fsencode(direct)) <= MAX_SOCKET_PATH:
+        return str(direct)
+    short = Path(tempfile.mkdtemp(prefix="strata-")) / "redis.sock"  # mode 0700
+    direct.symlink_to(short)
+    return str(short)
+
+
+def _socket_path(data_dir: Path) -> str:
+    direct = data_dir / "redis.sock"
+    return str(direct.readlink() if direct.is_symlink() else direct)
+
+
+def _forget_socket(data_dir: Path) -> None:
+    direct = data_dir / "redis.sock"
+    if direct.is_symlink():
+        target = direct.readlink()
+        target.unlink(missing_ok=True)
+        if target.parent.name.startswith("strata-") and target.parent.is_dir():
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()
+    direct.unlink(missing_ok=True)
+
+
+def _last_line(data_dir: Path) -> str:
+    log = data_dir / "redis" / "server.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return lines[-1] if lines else "it left no log"

@@ -1,0 +1,1 @@
+"""Shards: patterns, tars, folders and lists, and the index of each."""

@@ -1,0 +1,1 @@
+"""Snapshots: immutable, named selections of rows."""

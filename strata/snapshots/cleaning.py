@@ -1,0 +1,113 @@
+"""Cleaning a store: parts that no job and no snapshot names. What a snapshot names is always kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from strata.core.exits import REQUEST_REFUSED, StrataExit
+from strata.core.profiles import GROUPS
+from strata.core.requests import JobRequest
+from strata.snapshots.snapshots import Snapshots
+from strata.store.parts import Part, PartsOf, UnknownSource
+from strata.store.store import READERS, Store
+
+ROWS_AGE = 3600.0  # seconds after which rows without a name are nobody's: a snapshot's name is written right behind
+
+
+@dataclass
+class _Named:
+    """Parts that are named, and groups' fingerprints of which all parts are: those of unfinished jobs."""
+
+    parts: set[Part] = field(default_factory=set)
+    fingerprints: set[tuple[str, str]] = field(default_factory=set)
+
+    def __contains__(self, part: Part) -> bool:
+        return part in self.parts or (part.group, part.fingerprint) in self.fingerprints
+
+
+class Cleaning:
+    """What can go from a store. forget: finished jobs that are to go too, and to name nothing any more.
+
+    Uploads, profiles and the files of other jobs stay. Raises UnknownSource, StrataExit for a job that has not ended,
+    and OSError where the store cannot be reached.
+    """
+
+    def __init__(self, store: Store, forget: Sequence[str] = ()) -> None:
+        self.store = store
+        self.forget = list(dict.fromkeys(forget))
+        self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
+        for job_id in self.forget:
+            if self._parts_of.request(job_id) is None:
+                raise UnknownSource(job_id, "there is no such job in the store")
+            if self._unfinished(job_id):
+                raise StrataExit(f"job {job_id} has not ended; cancel it first", REQUEST_REFUSED)
+
+    def unnamed(self) -> dict[str, int]:
+        """The bytes of what can go, by path from the root: parts, files of forgotten jobs, rows without a name."""
+        there = self.store.find("parts")  # first: what is written from now on is no candidate
+        named = self._named()
+        parts = {path: size for path, size in there.items() if (part := _part(path)) is not None and part not in named}
+        jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
+        return {**parts, **dict(jobs), **dict(self._rows())}
+
+    def remove(self, paths: Sequence[str]) -> list[str]:
+        """Remove files of `unnamed`, but for those that a snapshot has named since; returns what was removed."""
+        pinned = self._pinned()
+        gone = [path for path in paths if _part(path) not in pinned]
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda path: self.store.remove(self.store.path(path)), gone))
+        for job_id in self.forget:
+            self.store.remove_job(job_id)
+        return gone
+
+    def _named(self) -> _Named:
+        named = _Named(self._pinned())
+        jobs = [job_id for job_id in self.store.job_ids() if job_id not in self.forget]
+        with ThreadPoolExecutor(READERS) as pool:
+            for one in pool.map(self._named_by_job, jobs):
+                named.parts |= one.parts
+                named.fingerprints |= one.fingerprints
+        return named
+
+    def _pinned(self) -> set[Part]:
+        return {Part.parse(path) for snapshot in self._snapshots.all() for path in snapshot.parts}
+
+    def _named_by_job(self, job_id: str) -> _Named:
+        request = self._parts_of.request(job_id)
+        if request is None:
+            return _Named()
+        if self._unfinished(job_id):  # what it asks for may not be known yet
+            return _Named(fingerprints=set(request.fingerprints.items()))
+        return _Named(set(self._of_job(request)))
+
+    def _of_job(self, request: JobRequest) -> Iterator[Part]:
+        """Every part of a finished job, earlier attempts among them: plain pyarrow on the folder reads the first."""
+        for summary in self._parts_of.summaries(request):
+            yield Part("index", request.fingerprints["index"], summary.identity, 0, 0)
+            for group in GROUPS[1:]:
+                for part in map(Part.of_chunk, request.chunks(summary, group)):
+                    yield from (part._replace(attempt=attempt) for attempt in range(part.attempt + 1))
+
+    def _unfinished(self, job_id: str) -> bool:
+        return self.store.read_job_file(job_id, "end") is None
+
+    def _rows(self) -> Iterator[tuple[str, int]]:
+        """Rows that no name points at: their creator was killed, or came second."""
+        ids = {snapshot.id for snapshot in self._snapshots.all()}
+        for path, size in self.store.find("snapshots", "objects").items():
+            with suppress(FileNotFoundError):
+                if (
+                    path.rpartition("/")[2].partition(".")[0] not in ids
+                    and self.store.age(self.store.path(path)) > ROWS_AGE
+                ):
+                    yield path, size
+
+
+def _part(path: str) -> Part | None:
+    """The part of a path; None for what is none: another's file is not touched."""
+    with suppress(ValueError):
+        return Part.parse(path)
+    return None

@@ -1,0 +1,198 @@
+"""Features of rows, read from the columns of parts that they need and computed a column at a time."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from strata.core.phrases import head_of
+from strata.core.records import Status
+from strata.store.store import READERS, Store
+
+Kind = Literal["number", "flag", "name"]
+Floats = npt.NDArray[np.float64]
+
+PARTS_AT_ONCE = 64  # whose columns are computed together
+NOTHING = "none"  # the thing in a picture where nothing is kept
+_ALWAYS = ("key", "status")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What a row has: its kind, its meaning for people, the columns of parts it is made of, and how."""
+
+    kind: Kind
+    meaning: str
+    columns: tuple[str, ...]
+    compute: Callable[[pa.Table], Any]
+
+
+def _entries(table: pa.Table, layer: str) -> tuple[pa.StructArray, npt.NDArray[np.int64]]:
+    """The entries of a layer, all rows' in order, and the row of each."""
+    lists = table.column(layer).combine_chunks()
+    return pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy().astype(np.int64)
+
+
+def _kept(entries: pa.StructArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(pc.struct_field(entries, "kept"), False), bool)
+
+
+def _count(*layers: str) -> Callable[[pa.Table], npt.NDArray[np.int64]]:
+    """How many kept entries each row has in some layers."""
+
+    def count(table: pa.Table) -> npt.NDArray[np.int64]:
+        found = [rows[_kept(entries)] for entries, rows in (_entries(table, layer) for layer in layers)]
+        return np.bincount(np.concatenate(found), minlength=table.num_rows)
+
+    return count
+
+
+def _has_text(table: pa.Table) -> npt.NDArray[np.bool_]:
+    return _count("text")(table) > 0
+
+
+def _words(table: pa.Table) -> Any:
+    texts = pc.struct_field(table.column("description"), "text")
+    return pc.fill_null(pc.count_substring_regex(texts, r"\S+"), 0)
+
+
+def _evidence(table: pa.Table) -> Floats:
+    """The share of a description's sentences that rest on an entry of a layer; 0 without a sentence."""
+    lists = pc.struct_field(table.column("description").combine_chunks(), "sentences")
+    rows = pc.list_parent_indices(lists).to_numpy()
+    lengths = pc.fill_null(pc.list_value_length(pc.struct_field(pc.list_flatten(lists), "evidence")), 0).to_numpy()
+    return _means(rows, (lengths > 0).astype(float), table.num_rows)
+
+
+def _match(table: pa.Table) -> Floats:
+    """The mean of the matcher's probabilities of all kept entries that it was asked about; 0 without any."""
+    captions = table.column("caption").combine_chunks()
+    layers = [(captions, np.arange(table.num_rows)), _entries(table, "regions"), _entries(table, "objects")]
+    rows, scores = [], []
+    for entries, places in layers:
+        score = pc.cast(pc.struct_field(entries, "match"), pa.float64()).to_numpy(zero_copy_only=False)
+        asked = _kept(entries) & ~np.isnan(score)
+        rows.append(places[asked])
+        scores.append(score[asked])
+    return _means(np.concatenate(rows), np.concatenate(scores), table.num_rows)
+
+
+def _means(rows: npt.NDArray[Any], values: Floats, count: int) -> Floats:
+    """The mean of each row's values; 0 where it has none."""
+    sums, numbers = np.bincount(rows, values, count), np.bincount(rows, minlength=count)
+    return np.divide(sums, numbers, out=np.zeros(count), where=numbers > 0)
+
+
+def _thing(table: pa.Table) -> pa.Array:
+    """What the kept region or mask with the largest box is called, by its head noun."""
+    rows, areas, phrases = [], [], []
+    for layer in _THINGS:
+        entries, places = _entries(table, layer)
+        kept = _kept(entries)
+        boxes = pc.list_flatten(pc.struct_field(entries, "box")).to_numpy().reshape(-1, 4)[kept]
+        rows.append(places[kept])
+        areas.append((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+        phrases.append(pc.struct_field(entries, "phrase").filter(pa.array(kept)))
+    row, area = np.concatenate(rows), np.concatenate(areas)
+    order = np.lexsort((-area, row))
+    found, first = np.unique(row[order], return_index=True)
+    named = pa.concat_arrays(phrases).take(pa.array(order[first])).dictionary_encode()
+    heads = pa.array([_head(phrase) for phrase in named.dictionary.to_pylist()], pa.string())
+    things = np.full(table.num_rows, NOTHING, object)
+    things[found] = heads.take(named.indices).to_numpy(zero_copy_only=False)
+    return pa.array(things, pa.string())
+
+
+def _image(table: pa.Table) -> Any:
+    uri, offset, size, digest = (pc.struct_field(table.column("image"), i) for i in range(4))
+    place = pc.binary_join_element_wise(uri, pc.cast(offset, pa.string()), pc.cast(size, pa.string()), " ")
+    return pc.coalesce(digest, place)
+
+
+_head = functools.lru_cache(100_000)(head_of)
+
+
+def _column(*path: str) -> Callable[[pa.Table], Any]:
+    """A column as it is, or a field of it."""
+    return lambda table: functools.reduce(pc.struct_field, path[1:], table.column(path[0]))
+
+
+def _of(layer: str, *fields: str) -> tuple[str, ...]:
+    return tuple(f"{layer}.list.element.{field}" for field in fields)
+
+
+_THINGS = ("regions", "objects")  # the layers that name what is in the picture
+_KEPT = tuple(column for layer in _THINGS for column in _of(layer, "kept"))
+_BOXES = tuple(column for layer in _THINGS for column in _of(layer, "kept", "phrase", "box.list.element"))
+_MATCHES = ("caption.kept", "caption.match", *(column for layer in _THINGS for column in _of(layer, "kept", "match")))
+_SENTENCES = "description.sentences.list.element.evidence.list.element"
+FEATURES: dict[str, Feature] = {
+    "objects": Feature("number", "things that are kept: regions and masks together", _KEPT, _count(*_THINGS)),
+    "regions": Feature("number", "kept entries of the layer regions", _of("regions", "kept"), _count("regions")),
+    "masks": Feature("number", "kept entries of the layer objects", _of("objects", "kept"), _count("objects")),
+    "text": Feature("flag", "whether a line of text is kept", _of("text", "kept"), _has_text),
+    "words": Feature("number", "words of the description", ("description.text",), _words),
+    "thing": Feature("name", "what the largest kept region or mask is called, its noun alone", _BOXES, _thing),
+    "evidence": Feature("number", "share of sentences that rest on a layer, 0 to 1", (_SENTENCES,), _evidence),
+    "match": Feature("number", "mean probability that the matcher gave what is kept, 0 to 1", _MATCHES, _match),
+    "width": Feature("number", "pixels", ("width",), _column("width")),
+    "height": Feature("number", "pixels", ("height",), _column("height")),
+    "key": Feature("name", "the image's key", ("key",), _column("key")),
+    "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
+    "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some parts that succeeded, and how all rows ended.
+
+    table: part and row (int32: place in the parts, place in the part), key, and a column a feature; in order.
+    """
+
+    table: pa.Table
+    statuses: Counter[str]
+
+
+def read_rows(
+    store: Store, parts: Sequence[str], features: Iterable[str], advance: Callable[[int], object] = lambda parts: None
+) -> Rows:
+    """Read features of all rows of parts, by their paths from the store's root; advance is told of parts read.
+
+    Raises FileNotFoundError for a part that is gone.
+    """
+    names = sorted({*features, "key"})
+    columns = list(dict.fromkeys((*_ALWAYS, *(column for name in names for column in FEATURES[name].columns))))
+
+    def read(start: int) -> tuple[pa.Table, Counter[str], int]:
+        batch = parts[start : start + PARTS_AT_ONCE]
+        tables = [_numbered(place, store.read_columns(path, columns)) for place, path in enumerate(batch, start)]
+        table = pa.concat_tables(tables).combine_chunks()
+        statuses = Counter(table.column("status").to_pylist())
+        table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
+        computed = {name: FEATURES[name].compute(table) for name in names}
+        return pa.table({"part": table["part"], "row": table["row"], **computed}), statuses, len(batch)
+
+    found, statuses = [], Counter[str]()
+    with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
+        for table, counts, number in pool.map(read, range(0, len(parts), PARTS_AT_ONCE)):
+            found.append(table)
+            statuses += counts
+            advance(number)
+    return Rows(pa.concat_tables(found).combine_chunks(), statuses)
+
+
+def _numbered(place: int, table: pa.Table) -> pa.Table:
+    """A part's columns, with its place among the parts and each row's place in it."""
+    rows = np.arange(table.num_rows, dtype=np.int32)
+    return table.append_column("part", pa.array(np.full_like(rows, place))).append_column("row", pa.array(rows))

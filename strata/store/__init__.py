@@ -1,0 +1,1 @@
+"""The store: parts, uploads and job files in a folder or a bucket."""

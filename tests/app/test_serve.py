@@ -1,0 +1,192 @@
+"""`strata serve` as a process: what it refuses, what it starts, and what it leaves behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from app import supervisor
+from app.__main__ import main
+from app.supervisor import Child, Supervisor
+from strata.client.client import Client
+from strata.core import exits
+from strata.core.settings import CHECKOUT
+from strata.queue.embedded import EmbeddedServer
+from tests.fakes import jpeg
+from tests.service import write_profile
+
+
+def environment(folder: Path, **changes: str) -> dict[str, str]:
+    """What a service in a folder of its own is told."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STRATA_", "REDIS_"))}
+    write_profile(folder)
+    ours = {
+        "STRATA_DATA_DIR": str(folder / "data"),
+        "STRATA_PROFILES_DIR": str(folder),
+        "STRATA_PROFILE": "fake",
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    return {**kept, **ours, **changes}
+
+
+Refused = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Exit code and stderr of a service that must not start, or not go on; in this process, which starts sooner."""
+
+    def run(*arguments: str, **changes: str) -> tuple[int, str]:
+        for name, value in environment(tmp_path, **changes).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+        code = main(arguments)
+        return code, capfd.readouterr().err
+
+    return run
+
+
+@contextmanager
+def served(folder: Path, *arguments: str, **changes: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running service and its URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "--port", "0", *arguments],
+        env=environment(folder, **changes),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Strata listens on http://"), line
+        yield process, line.split()[-1]
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_binding_to_the_world_without_a_key_is_refused(refused: Refused) -> None:
+    for arguments in (["--host", "0.0.0.0"], ["--host", "::"], ["--host", ""]):
+        code, told = refused(*arguments)
+        assert code == exits.UNSAFE_BIND and "STRATA_API_KEY" in told and len(told.splitlines()) == 1
+    assert refused("--host", "0.0.0.0", STRATA_API_KEY="")[0] == exits.UNSAFE_BIND
+
+
+def test_a_port_in_use_is_told(refused: Refused, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, told = refused("--port", str(other.getsockname()[1]))
+    assert code == exits.PORT_IN_USE and len(told.splitlines()) == 1
+    assert not (tmp_path / "data").exists()  # nothing was started before
+
+
+def test_a_data_directory_in_use_is_told(refused: Refused, tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / "data"):
+        code, told = refused("--port", "0", "--no-workers")
+    assert code == exits.DATA_DIR_IN_USE and len(told.splitlines()) == 1
+
+
+def test_other_reasons_not_to_start(refused: Refused) -> None:
+    code, told = refused("--port", "0", "--profile", "none")
+    assert code == exits.USAGE and "fake" in told
+    code, told = refused("--port", "0", REDIS_URL="redis://:secret@127.0.0.1:1/0")
+    assert code == exits.REDIS_UNREACHABLE and "secret" not in told
+    code, told = refused(STRATA_PORT="many")
+    assert code == exits.USAGE and "PORT" in told
+
+
+def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) -> None:
+    with served(tmp_path, "--no-workers") as (process, url):
+        children = psutil.Process(process.pid).children(recursive=True)
+        with Client(url) as client:
+            job = client.caption(jpeg(), wait=0)
+            assert client.job(job.id).kind == "image"  # type: ignore[union-attr]
+            (valkey,) = children
+            valkey.kill()
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                if httpx.get(f"{url}/v1/jobs/{job.id}").status_code == 200:  # type: ignore[union-attr]
+                    break
+                time.sleep(0.1)
+            assert client.job(job.id).id == job.id  # type: ignore[union-attr]
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        assert process.wait(20) == 0
+    assert children and not any(child.is_running() for child in children)
+
+
+def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, tmp_path: Path) -> None:
+    fake_workers(tmp_path, f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})")
+    code, told = refused("--port", "0", PYTHONPATH=f"{tmp_path}{os.pathsep}{CHECKOUT}", PYTHONSAFEPATH="1")
+    assert code == exits.WEIGHTS_MISSING, told
+    assert "no weights" in told
+
+
+def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
+    fake_workers(tmp_path, "import time; time.sleep(60)")
+    path = f"{tmp_path}{os.pathsep}{CHECKOUT}"
+    with served(tmp_path, PYTHONPATH=path, PYTHONSAFEPATH="1") as (process, _):
+        deadline = time.monotonic() + 20
+        children: list[psutil.Process] = []
+        while len(children) < 3 and time.monotonic() < deadline:
+            children = psutil.Process(process.pid).children(recursive=True)
+            time.sleep(0.1)
+        assert len(children) == 3
+        process.kill()
+        gone, alive = psutil.wait_procs(children, 15)
+    assert len(gone) == 3 and not alive
+
+
+def fake_workers(folder: Path, code: str) -> None:
+    """A package `workers` that comes before ours on the path."""
+    (folder / "workers").mkdir()
+    (folder / "workers" / "__init__.py").write_text("")
+    (folder / "workers" / "__main__.py").write_text(code)
+
+
+def test_a_worker_that_dies_starts_again_after_a_growing_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "BEAT", 0.02)
+    file = tmp_path / "starts"
+    code = f"open({str(file)!r}, 'a').write('x'); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    child = Child("mortal", [sys.executable, "-I", "-S", "-c", code], pause=0.1)
+    with Supervisor([child], dict(os.environ), lambda: None, lambda: None):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not (file.exists() and len(file.read_text()) >= 3):
+            time.sleep(0.05)
+    assert len(file.read_text()) >= 3 and child.pause >= 0.4
+    assert f"ended by signal {signal.SIGKILL:d}" in caplog.text
+
+
+def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.3)
+    ignore = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    code = f"{ignore}; open(sys.argv[1], 'w'); time.sleep(60)"
+    file = tmp_path / "up"
+    child = Child("deaf", [sys.executable, "-I", "-S", "-c", code, str(file)])
+    ended = threading.Event()
+    with Supervisor([child], dict(os.environ), lambda: None, ended.set):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not file.exists():
+            time.sleep(0.05)
+    assert child.process is not None and child.process.returncode == -signal.SIGKILL
+    assert not ended.is_set()

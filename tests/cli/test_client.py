@@ -1,0 +1,259 @@
+"""The client against answers of the documented shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from strata.client.client import PATIENCE, RETRIES, ApiError, Client
+from strata.client.sse import parse_events
+from strata.core.records import FailureNote, ImageReference, Record
+from strata.core.schemas import (
+    FailureRow,
+    GroupProgress,
+    JobPage,
+    JobStatus,
+    JobView,
+    Problem,
+    RequestCounts,
+    ShardCounts,
+)
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def job(status: JobStatus = JobStatus.IN_PROGRESS, job_id: str = "j1") -> JobView:
+    return JobView(
+        id=job_id,
+        kind="batch",
+        status=status,
+        profile="demo",
+        priority="lo",
+        request_counts=RequestCounts(total=2, queued=2),
+        shards=ShardCounts(total=1),
+        groups={"vision": GroupProgress()},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def record(key: str) -> Record:
+    # U+2028 is a line's end to str.splitlines, and none to JSON Lines
+    return Record(key=key, image=ImageReference(uri="file:///a.tar", size=1), alt_text="one\u2028two")
+
+
+def answer(model: Record | JobView | JobPage | Problem, status: int = 200, **headers: str) -> httpx.Response:
+    return httpx.Response(status, content=model.model_dump_json(), headers=headers)
+
+
+def problem(status: int, **headers: str) -> httpx.Response:
+    body = Problem(type="/problems/x", title="No such thing", status=status, detail="it is\nnot here")
+    return answer(body, status, **headers)
+
+
+class Service:
+    """Answers in order, the last one again and again; keeps the requests and the pauses."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+        self.pauses: list[float] = []
+        transport = httpx.MockTransport(self.handle)
+        self.client = Client("http://strata.test", "secret", transport=transport, sleep=self.pauses.append)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+
+def test_caption_sends_the_file_and_reads_the_record(tmp_path: Path) -> None:
+    path = tmp_path / "one.jpg"
+    path.write_bytes(b"jpegbytes")
+    service = Service(answer(record("k"), Location="/v1/jobs/j9"))
+    assert service.client.caption(path, alt_text="a dog", profile="demo", wait=7) == record("k")
+    request = service.requests[0]
+    assert (request.method, request.url.path) == ("POST", "/v1/captions")
+    assert request.headers["Prefer"] == "wait=7"
+    assert request.headers["Authorization"] == "Bearer secret"
+    for part in (
+        b'name="file"; filename="one.jpg"',
+        b"jpegbytes",
+        b'name="alt_text"',
+        b"a dog",
+        b'name="profile"',
+    ):
+        assert part in request.content
+    assert service.client.captioned(b"jpegbytes").job_id == "j9"
+
+
+def test_caption_in_the_background_is_a_job() -> None:
+    service = Service(answer(job(), 202, Location="/v1/jobs/j1"))
+    assert service.client.caption(b"x", wait=0) == job()
+    assert b'name="alt_text"' not in service.requests[0].content
+
+
+def test_submit_sends_the_documented_body() -> None:
+    service = Service(answer(job(), 202))
+    service.client.submit(["a.tar"], "demo", "hi", {"a": "b"}, idempotency_key="mine")
+    request = service.requests[0]
+    body = b'{"input":{"shards":["a.tar"]},"priority":"hi","metadata":{"a":"b"},"profile":"demo"}'
+    assert (request.url.path, request.headers["Idempotency-Key"]) == ("/v1/batches", "mine")
+    assert request.content == body
+    service.client.submit(["a.tar"])
+    service.client.submit(["a.tar"])
+    keys = [request.headers["Idempotency-Key"] for request in service.requests]
+    assert len(set(keys)) == 3
+
+
+def test_a_busy_service_is_asked_again_with_the_same_key() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    service = Service(problem(503, **{"Retry-After": "2"}), problem(429, **{"Retry-After": later}), answer(job()))
+    assert service.client.submit(["a.tar"]) == job()
+    assert service.pauses[0] == 2
+    assert 15 < service.pauses[1] <= 20
+    assert len({request.headers["Idempotency-Key"] for request in service.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "requests"),
+    [({"Retry-After": "1"}, RETRIES + 1), ({}, 1), ({"Retry-After": "999"}, 1), ({"Retry-After": "soon"}, 1)],
+)
+def test_asking_again_is_bounded(headers: dict[str, str], requests: int) -> None:
+    service = Service(problem(503, **headers))
+    with pytest.raises(ApiError):
+        service.client.job("j1")
+    assert len(service.requests) == requests
+
+
+def test_a_problem_is_one_line() -> None:
+    with pytest.raises(ApiError) as caught:
+        Service(problem(404)).client.job("x")
+    assert str(caught.value) == "No such thing: it is not here"
+    assert caught.value.problem.type == "/problems/x"
+
+
+@pytest.mark.parametrize(
+    ("response", "line"),
+    [
+        (httpx.Response(502, text="<html>bad\ngateway"), "HTTP 502 Bad Gateway: <html>bad gateway"),
+        (httpx.Response(302, headers={"Location": "/login"}), "HTTP 302 Found (302)"),
+        (
+            httpx.Response(200, text="<html>hello"),
+            "Unexpected answer: http://strata.test/v1/jobs/x did not give",
+        ),
+    ],
+)
+def test_another_server_at_the_address_is_told_clearly(response: httpx.Response, line: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        Service(response).client.job("x")
+    assert str(caught.value).startswith(line)
+
+
+def test_results_follow_the_links_and_stay_with_the_host() -> None:
+    pages = {
+        None: ("".join(f"{record(key).model_dump_json()}\n" for key in "ab"), "c2"),
+        "c2": ("", "c3"),
+        "c3": (record("c").model_dump_json(), None),
+    }
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "strata.test"
+        assert request.url.path == "/v1/jobs/j1/results"
+        text, following = pages[request.url.params.get("cursor")]
+        link = f'<http://elsewhere.test/v1/jobs/j1/results?limit=2&cursor={following}>; rel="next"'
+        return httpx.Response(200, content=text, headers={"Link": link} if following else {})
+
+    client = Client("http://strata.test", transport=httpx.MockTransport(handle))
+    assert list(client.results("j1")) == [record(key) for key in "abc"]
+
+
+def test_failures_of_images_and_shards() -> None:
+    note = FailureNote(stage="index", error_type="ReadError", detail="cut off")
+    rows = [
+        FailureRow(shard="a.tar", key=None, failure=note),
+        FailureRow(shard="a.tar", key="k", failure=note),
+    ]
+    text = "\n".join(row.model_dump_json() for row in rows)
+    assert list(Service(httpx.Response(200, text=text)).client.failures("j1")) == rows
+
+
+def test_keys_with_slashes_stay_one_piece_of_the_path() -> None:
+    service = Service(httpx.Response(200, content=b"png"))
+    assert service.client.overlay("j1", "a/b?c") == b"png"
+    assert service.requests[0].url.raw_path == b"/v1/records/j1/a%2Fb%3Fc/overlay.png"
+    assert Service(answer(record("k"))).client.record("j1", "k") == record("k")
+
+
+def test_jobs_and_cancel() -> None:
+    page = JobPage(jobs=[job()], next="n")
+    service = Service(answer(page))
+    assert service.client.jobs(limit=1, cursor="c") == page
+    assert dict(service.requests[0].url.params) == {"limit": "1", "cursor": "c"}
+    service = Service(answer(job(JobStatus.CANCELLING)))
+    assert service.client.cancel("j1").status is JobStatus.CANCELLING
+    assert service.requests[0].url.path == "/v1/jobs/j1/cancel"
+
+
+def test_wait_rides_out_lost_connections() -> None:
+    lost = httpx.ConnectError("refused")
+    service = Service(answer(job()), lost, lost, answer(job(JobStatus.COMPLETED)))
+    assert service.client.wait("j1", poll=1).status is JobStatus.COMPLETED
+    assert service.pauses == [1, 2, 3]
+    with pytest.raises(httpx.ConnectError):
+        Service(lost).client.wait("j1")
+    with pytest.raises(httpx.ConnectError):
+        Service(answer(job()), *[lost] * (PATIENCE + 1)).client.wait("j1")
+
+
+def test_ready() -> None:
+    assert Service(httpx.Response(200)).client.ready()
+    assert not Service(httpx.Response(503)).client.ready()
+    assert not Service(httpx.ConnectError("refused")).client.ready()
+
+
+class BrokenStream(httpx.SyncByteStream):
+    """Bytes, then a connection that breaks."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.chunks
+        raise httpx.ReadError("broken")
+
+
+def test_events_go_on_after_the_last_id() -> None:
+    broken = BrokenStream(b"id: 1\nevent: progress\ndata: {\n", b"data: }\n\nid: 2\ndata: half")
+    service = Service(
+        httpx.Response(200, stream=broken),
+        answer(job()),
+        httpx.Response(200, content=b": ping\n\nid: 2\r\nevent: status\r\ndata: done\r\n\r\n"),
+        answer(job(JobStatus.COMPLETED)),
+        httpx.Response(200, content=b""),
+    )
+    events = list(service.client.events("j1", last_event_id="0"))
+    assert [(event.id, event.event, event.data) for event in events] == [
+        ("1", "progress", "{\n}"),
+        ("2", "status", "done"),
+    ]
+    streams = [request for request in service.requests if request.url.path.endswith("/events")]
+    assert [request.headers["Last-Event-ID"] for request in streams] == ["0", "1", "2"]
+
+
+def test_events_of_an_unknown_job() -> None:
+    with pytest.raises(ApiError, match="No such thing"):
+        list(Service(problem(404)).client.events("x"))
+
+
+def test_event_lines_break_at_line_feeds_only() -> None:
+    text = 'data: {"a": "\u2028\u0085"}\n\n'.encode()
+    pieces = [text[place : place + 1] for place in range(len(text))]
+    assert [event.data for event in parse_events(pieces)] == ['{"a": "\u2028\u0085"}']

@@ -1,0 +1,144 @@
+"""What people at a terminal see."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+from rich.console import Console, RenderableType
+
+from strata.cli import render
+from strata.core.records import Caption, Description, FailureNote, ImageReference, Record, Region, Sentence, TextLine
+from strata.core.schemas import (
+    Budget,
+    FailureRow,
+    GroupProgress,
+    JobStatus,
+    JobUsage,
+    JobView,
+    RequestCounts,
+    ShardCounts,
+)
+from strata.core.usage import Usage
+
+
+def shown(thing: RenderableType) -> str:
+    console = Console(file=io.StringIO(), width=160, color_system=None)
+    console.print(thing)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def record() -> Record:
+    return Record(
+        key="000000001",
+        image=ImageReference(uri="file:///a.tar", size=1),
+        width=240,
+        height=208,
+        alt_text="clip art",
+        caption=Caption(text="A dog.", score=0.9, match=0.8),
+        regions=[
+            Region(box=(1, 2, 3, 4), phrase="a ghost", match=0.02, kept=False, reason="low_match"),
+            Region(box=(5, 6, 70.4, 80), phrase="a dog [bold]", score=0.75, match=0.98),
+        ],
+        objects=[],
+        text=[TextLine(box=(0, 0, 9, 9), text="OPEN\x1b[31m", score=0.5)],
+        description=Description(text="A dog.", sentences=[Sentence(text="A dog.", evidence=["caption", "regions/1"])]),
+        seconds={"captioner": 0.25, "ocr": 0.5},
+    )
+
+
+def job(succeeded: int, status: JobStatus = JobStatus.IN_PROGRESS) -> JobView:
+    return JobView(
+        id="j1",
+        kind="batch",
+        status=status,
+        profile="demo",
+        priority="lo",
+        request_counts=RequestCounts(total=4, succeeded=succeeded, failed=1),
+        shards=ShardCounts(total=2, indexed=1, failed=1),
+        groups={"index": GroupProgress(), "vision": GroupProgress(images=3, chunks=1, reused=3)},
+        images_per_second=2.0,
+        eta_seconds=61.2,
+        created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    )
+
+
+def test_the_tree_tells_every_layer() -> None:
+    text = shown(render.layers_tree(record(), "one.jpg"))
+    for words in (
+        "one.jpg  240×208",
+        "alt text  clip art",
+        "caption  match 0.80 score 0.90",
+        "regions  1 kept, 1 dropped",
+        "1 a dog [bold]  [5, 6, 70, 80]  match 0.98 score 0.75",
+        "0 a ghost  [1, 2, 3, 4]  match 0.02  dropped: low_match",
+        "objects  none",
+        "A dog.  ← caption, regions/1",
+        "captioner 0.25 · ocr 0.50 · sum 0.75",
+    ):
+        assert words in text
+    assert text.index("a dog [bold]") < text.index("a ghost")
+    assert "\x1b" not in text
+
+
+def test_a_failed_record_tells_why_and_nothing_else() -> None:
+    bare = Record(key="k", image=ImageReference(uri="u", size=1)).failed("captioner", "OSError", "cut off")
+    text = shown(render.layers_tree(bare))
+    assert "failed in captioner: OSError: cut off" in text
+    assert "regions" not in text
+
+
+def test_jobs_in_a_table_and_in_lines() -> None:
+    table = shown(render.job_table([job(1), job(3, JobStatus.COMPLETED)]))
+    assert "in_progress" in table and "completed" in table
+    assert "0:01:01" in table and "2026-01-02 03:04:05" in table
+    line = "in_progress: 2/4 images, 2.0 images/s, ETA 0:01:01, 1 failed, 1 of 2 shards failed"
+    assert render.job_line(job(1)) == line
+    details = shown(render.job_details(job(1)))
+    assert "succeeded 1, filtered 0, failed 1, cancelled 0" in details
+    assert "vision: 3 images, 1 chunks, 3 images reused" in details
+
+
+def test_what_a_job_has_spent() -> None:
+    usage = JobUsage(prompt_tokens=1200, completion_tokens=34, requests=5, money=0.0025, reserved_tokens=77)
+    spent = job(1).model_copy(update={"usage": usage, "budget": Budget(tokens=5000, money=0.5)})
+    assert (
+        "usage: 1,200 tokens read, 34 written, 5 requests, 77 reserved, budget 5,000 tokens, money 0.0025 of 0.5"
+        in (shown(render.job_details(spent)))
+    )
+    free = job(1).model_copy(update={"usage": JobUsage()})
+    assert "usage: 0 tokens read, 0 written, 0 requests, 0 reserved\n" in shown(render.job_details(free))
+    assert "usage" not in shown(render.job_details(job(1)))
+    told = record().model_copy(update={"usage": {"composer": Usage(prompt_tokens=9, completion_tokens=4)}})
+    assert "tokens  composer 9+4" in shown(render.layers_tree(told))
+
+
+def test_failures_in_lines() -> None:
+    note = FailureNote(stage="index", error_type="ReadError", detail="cut\x07off")
+    assert render.failure_line(FailureRow(shard="a.tar", key=None, failure=note)) == "a.tar: index: ReadError: cut off"
+    assert render.failure_line(FailureRow(shard="a.tar", key="k", failure=note)).startswith("a.tar k: ")
+
+
+def test_progress_is_quiet_where_nobody_watches() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    seconds = iter(range(100))
+    views = [job(1), *[job(2)] * 11, job(3, JobStatus.COMPLETED)]
+    last = render.follow(views, console, clock=lambda: float(next(seconds)))
+    assert last == views[-1]
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "in_progress: 2/4 images",
+        "in_progress: 3/4 images",
+        "completed: 4/4 images",
+    ]
+
+
+def test_progress_bars_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    assert render.follow([job(1), job(3, JobStatus.COMPLETED)], console) == job(3, JobStatus.COMPLETED)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "vision" in text and "4/4" in text and "3 there before" in text
+    assert render.follow([], console) is None

@@ -1,0 +1,189 @@
+"""`strata snapshot` and `strata clean` on a store of their own; no service runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from strata.core import exits
+from strata.core.profiles import load_profile
+from strata.core.settings import Settings
+from strata.snapshots.features import FEATURES
+from strata.snapshots.snapshots import Snapshots
+from strata.store.provenance import keep_profile
+from strata.store.store import Store
+from tests.cli.test_cli import code_of
+from tests.described import described, write_part
+
+PROFILE = load_profile("demo", Settings().profiles_dir)
+FINGERPRINT = PROFILE.fingerprint("llm")
+
+
+@pytest.fixture
+def described_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Forty described images of the demo profile, in the store that the commands find."""
+    for number in range(2):
+        records = [described(f"{number}{n}", ["car"] * (n % 3), 10 * (n % 5), n % 2 == 0) for n in range(20)]
+        write_part(store, records, number=number, fingerprint=FINGERPRINT)
+    keep_profile(store, PROFILE)
+    monkeypatch.setenv("STRATA_STORE", store.uri)
+    return store
+
+
+def create(name: str, *more: str, source: str = "demo") -> int:
+    return code_of("snapshot", "create", name, "--from", source, *more)
+
+
+@pytest.mark.usefixtures("described_store")
+def test_create_shows_composition_and_provenance(capsys: pytest.CaptureFixture[str]) -> None:
+    assert create("first", "--select", "balanced", "--count", "12", "--seed", "7") == 0
+    out, err = capsys.readouterr()
+    assert not err  # no bar where nobody watches
+    assert "12 selected of 40 that pass; 40 succeeded, 0 filtered, 0 failed, in 2 parts" in out
+    assert "selection: balanced, 12, seed 7, by objects, text, words, thing" in out
+    for axis in ("objects", "text", "words", "thing"):
+        assert f"\n{axis} " in out
+    assert "█" in out
+    assert f"profile demo, fingerprint {FINGERPRINT}" in out
+    for stage in PROFILE.stages.values():
+        assert stage.model in out and stage.revision in out
+    assert f"region {PROFILE.evidence.region}" in out
+    assert "You describe a picture in a few plain sentences." in out
+
+
+def test_json_is_whole(described_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert create("first", "--share", "0.5", "--where", "objects >= 1 and text", "--unique", "--json") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert code_of("snapshot", "show", made["id"], "--json") == 0
+    assert json.loads(capsys.readouterr().out) == made
+    opened = Snapshots(described_store).open("first")
+    assert made["name"] == "first" and made["parts"] == opened.parts and made["sources"] == ["demo"]
+    assert made["counts"]["selected"] == round(made["counts"]["passed"] / 2) == opened.rows().num_rows
+    assert made["provenance"][0]["prompts"].keys() == {"small"}
+    assert code_of("snapshot", "list", "--json") == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert listed["id"] == made["id"] and "parts" not in listed
+
+
+@pytest.mark.usefixtures("described_store")
+def test_list_and_diff(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("snapshot", "list") == 0
+    assert create("one", "--count", "10") == create("two", "--count", "20") == create("three", "--like", "one") == 0
+    capsys.readouterr()
+    assert code_of("snapshot", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "one", "two", "three"]
+    assert code_of("snapshot", "diff", "one", "two") == 0
+    out = capsys.readouterr().out
+    assert "rows: 10 in both, 10 added, 0 removed\nparts: 2 in both, 0 added, 0 removed\n" in out
+    assert "  count: 10 → 20\n" in out and out.endswith("provenance: the same\n")
+    assert code_of("snapshot", "diff", "one", "three") == 0
+    assert "the same parts, selection and rows" in capsys.readouterr().out
+    assert code_of("snapshot", "diff", "two", "one", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == {"common": 10, "added": 0, "removed": 10}
+
+
+@pytest.mark.usefixtures("described_store")
+def test_target_shares(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("--select", "balanced", "--by", "text", "--by", "objects:1", "--target", "text=yes:0.75", "--count", "16")
+    assert create("first", *chosen, "--json") == 0
+    composition = json.loads(capsys.readouterr().out)["composition"]
+    assert composition["text"] == {"no": [20, 4], "yes": [20, 12]}
+    assert composition["objects"]["0"] == [14, 7] or composition["objects"]["0"] == [14, 8]
+    assert set(composition) == {"objects", "text", "words", "thing"}  # what is shown does not depend on it
+
+
+@pytest.mark.usefixtures("described_store")
+def test_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert create("first", "--count", "10") == 0
+    png, svg = tmp_path / "plot.png", tmp_path / "plot.svg"
+    for path in (png, svg):
+        assert code_of("snapshot", "show", "first", "--plot", str(path)) == 0
+        assert capsys.readouterr().err == f"plot: {path}\n"
+    with Image.open(png) as image:
+        assert image.width > 400 and len(set(image.convert("RGB").resize((200, 80)).getdata())) > 3
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+
+
+@pytest.mark.usefixtures("described_store")
+def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert create("first", "--count", "1") == 0
+    stray = write_part(described_store, [described("x")], identity="c" * 16).path
+    capsys.readouterr()
+    assert code_of("clean") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{stray}\n1 files, ") and out.endswith("can go: --yes removes them\n")
+    assert described_store.exists(described_store.path(stray))
+    assert code_of("clean", "--yes", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["removed"] and told["files"] == [stray] and told["bytes"] > 0
+    assert not described_store.exists(described_store.path(stray))
+    assert code_of("clean") == 0
+    assert capsys.readouterr().out == "0 files, 0.0 MB can go: --yes removes them\n"
+
+
+@pytest.mark.usefixtures("described_store")
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        ("create taken --from demo", exits.REQUEST_REFUSED, "strata: there is a snapshot 'taken'"),
+        ("create a/b --from demo", exits.USAGE, "strata: 'a/b' is no snapshot's name"),
+        ("create x --from nojob", exits.REQUEST_REFUSED, "strata: 'nojob': there is no such job, profile or finger"),
+        ("create x --from demo --count 41", exits.USAGE, "strata: 41 rows are asked for, and only 40 there are"),
+        ("create x --from demo --share 2", exits.USAGE, "strata: --share: Input should be less than or equal to 1"),
+        ("create x --from demo --share 1 --count 1", exits.USAGE, "strata: a count and a share exclude each other"),
+        ("create x --from demo --where colour", exits.USAGE, "strata: the filter 'colour' cannot be read: there is no"),
+        (
+            "create x --from demo --where objects>9",
+            exits.USAGE,
+            "strata: no row to take: 40 succeeded, of which 0 pass",
+        ),
+        ("create x --from demo --by text", exits.USAGE, "strata: --by and --target are for --select balanced"),
+        ("create x --from demo --select balanced --by colour", exits.USAGE, "strata: --by 'colour': there is no"),
+        ("create x --from demo --select balanced --target text=1", exits.USAGE, "strata: --target 'text=1' is no"),
+        ("create x --from demo --like none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
+        ("create x --from demo --like taken --count 1", exits.USAGE, "strata: --like takes the whole selection"),
+        ("show none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
+        ("diff taken none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
+        ("show taken --plot plot.txt", exits.USAGE, "strata: plot.txt: a plot is saved as .png"),
+        ("show taken --plot /no/such/plot.png", exits.USAGE, "strata: [Errno 2]"),
+        ("list --store nothing://at/all", exits.USAGE, "strata: the store 'nothing://at/all' cannot be opened"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_a_code(
+    arguments: str, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert create("taken") == 0
+    capsys.readouterr()
+    assert code_of("snapshot", *arguments.split()) == code
+    out, err = capsys.readouterr()
+    assert err.startswith(line) and err.count("\n") == 1 and not out
+
+
+@pytest.mark.usefixtures("described_store")
+def test_without_matplotlib_a_plot_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    assert create("first") == 0
+    hide = "import sys; sys.modules['matplotlib'] = None; from strata.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", hide, "snapshot", "show", "first", "--plot", "a.png"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == exits.USAGE
+    assert done.stderr == "strata: plots need matplotlib: pip install 'strata[training]'\n"
+
+
+def test_features_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("snapshot", "features") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(FEATURES)
+    assert lines[1].split()[-5:] == ["0,", "1,", "2-3,", "4-6,", "7+"]
+
+
+def test_a_store_that_is_not_there_has_no_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("snapshot", "list", "--json", "--store", str(tmp_path / "none")) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,492 @@
+"""Mixtures: files, sources of every kind, how much of each, and what is said when something is not there."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from PIL import Image
+
+from strata.cli import main as cli
+from strata.core import exits
+from strata.data import conversations
+from strata.data.conversations import ConversationError, read_conversations
+from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
+from strata.data.mixture_checks import check_mixture, task_shares
+from strata.data.mixture_files import MixtureFile, Places, open_mixture
+from strata.data.mixtures import Mixture, MixtureError, Share
+from strata.data.reader import SampleReader
+from strata.data.sample_sources import SampleError
+from strata.store.store import Store
+from tests.cli.test_cli import code_of
+from tests.fakes import jpeg
+from tests.pinned import pin, write_shards
+
+MIXTURES = Path(__file__).resolve().parents[2] / "training" / "mixtures"
+
+
+@pytest.fixture
+def places(store: Store, tmp_path: Path) -> Places:
+    """A store with the snapshot `pinned` of 12 images, and a folder of files of every other kind, 5 samples each."""
+    data = tmp_path / "data"
+    pin(store, write_shards(tmp_path / "shards", 2, 6))
+    write_shards(data / "tars", 1, 5)
+    (data / "images").mkdir()
+    for number in range(5):
+        (data / "images" / f"{number}.jpg").write_bytes(jpeg(200 + number))
+    write_json(data / "llava.json", [llava(number) for number in range(5)])
+    (data / "monkey.jsonl").write_text("".join(json.dumps(monkey(number)) + "\n" for number in range(5)))
+    dataset(data / "table", 5)
+    return Places(store, str(data), tmp_path / "cache")
+
+
+def write_json(path: Path, value: Any) -> str:
+    """A JSON file."""
+    path.write_text(json.dumps(value))
+    return str(path)
+
+
+def llava(number: int, **changes: Any) -> dict[str, Any]:
+    """An entry as LLaVA writes it."""
+    said = [("human", f"<image>\nq{number}"), ("gpt", f"a{number}"), ("human", "more?"), ("gpt", "no")]
+    turns = [{"from": role, "value": value} for role, value in said]
+    return {"id": f"l{number}", "image": f"images/{number}.jpg", "conversations": turns, **changes}
+
+
+def monkey(number: int) -> dict[str, Any]:
+    """An entry as Qwen-VL and Monkey write it."""
+    said = [("user", f"Picture 1: <img>images/{number}.jpg</img>\nq{number}"), ("assistant", f"a{number}")]
+    return {"id": f"m{number}", "conversations": [{"from": role, "value": value} for role, value in said]}
+
+
+def dataset(path: Path, rows: int) -> None:
+    """A Hugging Face dataset of images with questions and answers."""
+    columns = {
+        "picture": [{"bytes": jpeg(300 + number), "path": None} for number in range(rows)],
+        "text": [f"a{number}" for number in range(rows)],
+        "asked": [f"q{number}" for number in range(rows)],
+        "number": list(range(rows)),
+    }
+    text, number = datasets.Value("string"), datasets.Value("int64")
+    features = datasets.Features({"picture": datasets.Image(), "text": text, "asked": text, "number": number})
+    datasets.Dataset.from_dict(columns, features).save_to_disk(str(path))
+
+
+def mixture_file(*sources: dict[str, Any]) -> MixtureFile:
+    """A mixture of these sources."""
+    return MixtureFile.model_validate({"name": "test", "sources": list(sources)})
+
+
+SNAPSHOT = {"name": "ours", "snapshot": "pinned", "instruction": "Describe it."}
+LLAVA = {"name": "llava", "task": "vqa", "conversations": "llava.json"}
+MONKEY = {"name": "monkey", "task": "vqa", "conversations": "monkey.jsonl", "instruction": "{question} Be short."}
+TARS = {"name": "tars", "webdataset": "tars/{00000..00000}.tar", "instruction": "Caption it."}
+TABLE = {"name": "table", "dataset": "table", "question": "asked"}
+ANSWER = {"from": "assistant", "value": "a"}
+EVERY = (SNAPSHOT, LLAVA, MONKEY, TARS, TABLE)
+
+
+def said_by(mixture: Mixture) -> dict[str, list[str]]:
+    """What is said of the first sample of each source."""
+    found = {}
+    for share in mixture.shares:
+        (raw,) = share.source.read([0])
+        Image.open(io.BytesIO(raw.data)).verify()
+        found[share.name] = [turn["content"] for turn in share.conversation(raw.turns)]
+    return found
+
+
+def test_sources_of_every_kind(places: Places) -> None:
+    mixture = open_mixture(mixture_file(*EVERY), places)
+    (first,) = mixture.shares[0].source.read([0])
+    assert said_by(mixture) == {
+        "ours": ["Describe it.", f"description {first.key}"],
+        "llava": ["q0", "a0", "more?", "no"],
+        "monkey": ["q0 Be short.", "a0"],
+        "tars": ["Caption it.", "alt 0"],
+        "table": ["q0", "a0"],
+    }
+    samples = list(SampleReader(mixture, 1))
+    assert Counter(sample.task for sample in samples) == {"ours": 12, "vqa": 10, "tars": 5, "table": 5}
+    widths = sorted(sample.image.width for sample in samples)
+    assert widths == sorted([*range(100, 112), *range(100, 105), *[200 + n for n in range(5)] * 2, *range(300, 305)])
+    assert all(sample.conversation[0]["role"] == "user" for sample in samples)
+
+
+def test_an_instruction_without_a_place_for_the_question_stands_for_it(places: Places) -> None:
+    mixture = open_mixture(mixture_file({**MONKEY, "instruction": "Say something."}), places)
+    assert said_by(mixture) == {"monkey": ["Say something.", "a0"]}
+
+
+def test_counts(places: Places) -> None:
+    mixture = open_mixture(mixture_file({**SNAPSHOT, "count": 7}, {**LLAVA, "count": 2}, TARS), places)
+    reader = SampleReader(mixture, 1)
+    first = [sample.key for sample in reader if sample.task == "ours"]
+    assert len(mixture) == 7 + 2 + 5 and len(set(first)) == 7
+    reader.set_epoch(1)
+    assert sorted(sample.key for sample in reader if sample.task == "ours") == sorted(first)
+    assert {sample.key for sample in SampleReader(mixture, 2) if sample.task == "ours"} != set(first)
+
+
+def test_weights(places: Places) -> None:
+    mixture = open_mixture(mixture_file({**SNAPSHOT, "weight": 2}, {**LLAVA, "weight": 1}), places)
+    assert [share.count for share in mixture.shares] == [10, 5]
+    mixture = open_mixture(mixture_file({**SNAPSHOT, "weight": 0.9}, {**LLAVA, "weight": 0.1}), places)
+    assert [share.count for share in mixture.shares] == [12, 1]
+
+
+def test_identity_follows_from_what_is_said(places: Places) -> None:
+    def identity(*sources: dict[str, Any]) -> str:
+        return open_mixture(mixture_file(*sources), places).identity
+
+    assert identity(SNAPSHOT, LLAVA) == identity(SNAPSHOT, LLAVA)
+    others = [(LLAVA, SNAPSHOT), (SNAPSHOT,), ({**SNAPSHOT, "count": 3}, LLAVA)]
+    others += [({**SNAPSHOT, "instruction": "?"}, LLAVA), ({**SNAPSHOT, "level": "caption"}, LLAVA)]
+    assert len({identity(*sources) for sources in [(SNAPSHOT, LLAVA), *others]}) == 6
+
+
+@pytest.mark.parametrize(
+    ("sources", "reason"),
+    [
+        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are asked for, its source has 12$"),
+        ([{**SNAPSHOT, "snapshot": "no"}], r"^ours: no snapshot 'no'; there are: pinned$"),
+        ([{**SNAPSHOT, "level": "objects"}], r"^ours: no sample with a text is in there$"),
+        ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
+        ([{**TARS, "webdataset": "tars/{0..1}.tar"}], r"^tars: no such shard: .*/data/tars/0.tar$"),
+        ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* the range {1..0} runs backwards$"),
+        ([{**TABLE, "dataset": "no"}], r"^table: .*/data/no is no dataset on disk: "),
+        ([{**TABLE, "question": "q"}], r"^table: .*/table has no column 'q'; it has picture, text, asked, number$"),
+        ([{**TABLE, "image": "text"}], r"^table: .*/table: the column 'text' holds no images$"),
+    ],
+)
+def test_what_is_not_there_is_one_line(places: Places, sources: list[dict[str, Any]], reason: str) -> None:
+    with pytest.raises(MixtureError, match=reason) as error:
+        open_mixture(mixture_file(*sources), places)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("name =", "is no TOML"),
+        ("name = 'x'\nsources = []", "sources: List should have at least 1 item"),
+        ("name = 'x'\n[[sources]]\nname = 'a'", "sources.0: a: one of snapshot, .* is needed, none given"),
+        ("[[sources]]\nname = 'a'\nsnapshot = 's'\ndataset = 'd'", "snapshot and dataset given"),
+        ("[[sources]]\nname = 'a'\nsnapshot = 's'", "an instruction is needed"),
+        ("[[sources]]\nname = 'a'\ndataset = 's'\ninstruction = '{question}'", "{question} is for sources that"),
+        (
+            "[[sources]]\nname = 'a'\nwebdataset = 's'\nlevel = 'caption'",
+            "level goes with snapshot, not with",
+        ),
+        ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlevel = 'poem'\ninstruction = '?'", "no level 'poem'; there are"),
+        ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 0", "sources.0.count: Input should be greater"),
+        ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nweight = 1", "a count or a weight, not both"),
+        ("[[sources]]\nname = 'a'\nconversations = 's'\nsize = 1", "sources.0.size: Extra inputs are not permitted"),
+        ("[[sources]]\nname = 'a'\nconversations = 's'\n" * 2, "two sources are named a"),
+        (
+            "[[sources]]\nname = 'a'\nconversations = 's'\nweight = 1\n[[sources]]\nname = 'b'\nconversations = 's'",
+            "a weight is for every source or for none",
+        ),
+    ],
+)
+def test_a_file_that_says_nonsense_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "mixture.toml"
+    path.write_text(text if text.startswith("name") else f"name = 'x'\n{text}")
+    with pytest.raises(MixtureError, match=reason) as error:
+        MixtureFile.load(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+# conversation files
+
+
+def test_long_files_are_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations, "_PIECE", 7)
+    entries = [llava(number) for number in range(20)]
+    forms = [json.dumps(entries), json.dumps(entries, indent=4), " \ufeff" + json.dumps(entries) + "\n\n"]
+    forms += ["\n".join(map(json.dumps, entries)), "\n\n".join(map(json.dumps, entries)) + "\n"]
+    for text in forms:
+        found = list(read_conversations(io.StringIO(text)))
+        assert [said.id for said in found] == [f"l{number}" for number in range(20)]
+        assert found[3].image == "images/3.jpg" and found[3].turns == ["q3", "a3", "more?", "no"]
+
+
+def test_grounded_answers_keep_their_boxes() -> None:
+    answer = "<ref>the sky</ref><box>(0,0),(999,500)</box>"
+    entry = {"conversations": [{"from": "user", "value": "<img>a b.jpg</img>Where?"}, {"from": "gpt", "value": answer}]}
+    (said,) = read_conversations(io.StringIO(json.dumps(entry)))
+    assert said == ("1", "a b.jpg", ["Where?", answer])
+
+
+def turns(*said: str) -> list[dict[str, str]]:
+    """Turns by human and gpt."""
+    return [{"from": ("human", "gpt")[place % 2], "value": value} for place, value in enumerate(said)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no conversation is in there"),
+        ("[]", "no conversation is in there"),
+        ("[1]", r'entry 1: no list "conversations"'),
+        ("nonsense", "line 1 is no JSON"),
+        ('[{"a": 1}', r'entry 1: no list "conversations"'),
+        (json.dumps([llava(0)])[:-1], "what follows entry 1 is no JSON"),
+        (json.dumps([llava(0)])[:-1] + ", oops]", "what follows entry 1 is no JSON: Expecting value"),
+        (
+            json.dumps([llava(0), {**llava(1), "image": None}]),
+            r'entry 2 \(id l1\): no image: neither "image" nor <img>',
+        ),
+        (json.dumps([llava(0, image="")]), r"entry 1 \(id l0\): no image"),
+        (json.dumps([llava(0, conversations=turns("q"))]), "the last question has no answer"),
+        (json.dumps([llava(0, conversations=turns("q", "a")[::-1])]), "turn 1 is from 'gpt' instead of human or user"),
+        (json.dumps([llava(0, conversations=[{"from": "human"}, {}])]), 'turn 1 has no text "value"'),
+        (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
+        (json.dumps([{"conversations": turns("<img>a</img> <img>b</img>", "a")}]), "2 images, and one is read"),
+    ],
+)
+def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ConversationError, match=reason):
+        list(read_conversations(io.StringIO(text)))
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    with pytest.raises(SampleError, match=rf"^{path}: .*{reason}") as error:
+        conversation_source(str(path), str(tmp_path), tmp_path / "cache")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(jpeg())
+    with pytest.raises(SampleError, match=f"^{path}: 'utf-8' codec can't decode"):
+        conversation_source(str(path), str(tmp_path), tmp_path / "cache")
+
+
+def test_images_that_are_not_there(places: Places) -> None:
+    for number in (1, 3):
+        (Path(places.data) / "images" / f"{number}.jpg").unlink()
+    mixture = open_mixture(mixture_file(LLAVA), places)
+    assert mixture.shares[0].source.missing() == [
+        f"no such image: {places.data}/images/{number}.jpg" for number in (1, 3)
+    ]
+    with pytest.raises(SampleError, match=rf"^{places.data}/images/[13].jpg, image l[13]: no such file$"):
+        list(SampleReader(mixture))
+
+
+def test_an_image_that_is_none(places: Places) -> None:
+    (Path(places.data) / "images" / "2.jpg").write_text("<html>")
+    with pytest.raises(SampleError, match=rf"^{places.data}/images/2.jpg, image l2: not_an_image"):
+        list(SampleReader(open_mixture(mixture_file(LLAVA), places)))
+
+
+def test_a_changed_file_is_read_anew(places: Places) -> None:
+    assert len(open_mixture(mixture_file(LLAVA), places)) == 5
+    write_json(Path(places.data) / "llava.json", [llava(number) for number in range(3)])
+    assert len(open_mixture(mixture_file(LLAVA), places)) == 3
+
+
+# webdatasets and datasets
+
+
+def test_a_damaged_tar_is_named(places: Places, tmp_path: Path) -> None:
+    tar = Path(places.data) / "tars" / "00000.tar"
+    tar.write_bytes(tar.read_bytes()[:1500])
+    with pytest.raises(SampleError, match=rf"^{tar}: truncated after 1 images$"):
+        webdataset_source(str(tar), tmp_path / "cache")
+
+
+def test_a_dataset_with_splits_asks_for_one(places: Places) -> None:
+    table = datasets.load_from_disk(f"{places.data}/table")
+    datasets.DatasetDict({"train": table, "test": table}).save_to_disk(f"{places.data}/splits")
+    with pytest.raises(SampleError, match=r"splits has several splits; name one: train, test$"):
+        DatasetSource(f"{places.data}/splits")
+    assert len(DatasetSource(f"{places.data}/splits/test")) == 5
+
+
+def test_a_column_that_is_no_text(places: Places) -> None:
+    with pytest.raises(SampleError, match=r"table, row 0: number is no text$"):
+        list(SampleReader(Mixture.of(DatasetSource(f"{places.data}/table", text="number"), "?")))
+
+
+# the paper's mixtures
+
+
+def test_the_papers_mixture() -> None:
+    mixture = MixtureFile.load(MIXTURES / "monkey.toml")
+    counts = {source.name: source.count for source in mixture.sources}
+    assert len(counts) == 19 and sum(count or 0 for count in counts.values()) == 1_441_000
+    assert counts["detailed caption"] == 213_000 and counts["OCRVQA"] == 250_000
+    assert len({source.task for source in mixture.sources}) == 4
+    ablation = MixtureFile.load(MIXTURES / "monkey-ablation.toml")
+    assert {source.name: source.count for source in ablation.sources} == {**counts, "detailed caption": 427_000}
+
+
+def a_thousandth(path: Path, data: Path) -> Path:
+    """A mixture of the paper with its counts divided by a thousand, and the conversation files that it asks for."""
+    small = data / path.name
+    small.write_text(path.read_text().replace("_000\n", "\n"))
+    for source in MixtureFile.load(small).sources:
+        if source.conversations and source.images:
+            (data / source.images).mkdir(parents=True)
+            (data / source.images / "0.jpg").write_bytes(jpeg())
+            entry = {**monkey(0), "conversations": [{"from": "user", "value": "<img>0.jpg</img>q"}, ANSWER]}
+            (data / source.conversations).write_text(f"{json.dumps(entry)}\n" * (source.count or 0))
+    return small
+
+
+@pytest.mark.parametrize(("name", "ours", "rows"), [("monkey", "balanced", 213), ("monkey-ablation", "all", 427)])
+def test_the_papers_mixture_in_small(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, ours: str, rows: int
+) -> None:
+    pin(store, write_shards(tmp_path / "shards", 1, rows), f"cc3m-{ours}")
+    (tmp_path / "data").mkdir()
+    path = a_thousandth(MIXTURES / f"{name}.toml", tmp_path / "data")
+    where = ["--store", store.uri, "--cache", str(tmp_path / "cache")]
+    assert code_of("mixture", "check", str(path), *where, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    whole = 1441 - 213 + rows
+    thousands = {"image caption": rows + 191, "general VQA": 306, "scene text VQA": 308, "document VQA": 423}
+    assert told["tasks"] == pytest.approx({task: count / whole for task, count in thousands.items()})
+    assert [source["problem"] for source in told["sources"]] == [None] * 19
+    mixture = open_mixture(MixtureFile.load(path), Places(store, str(tmp_path / "data"), tmp_path / "cache"))
+    assert Counter(sample.task for sample in SampleReader(mixture)) == thousands
+
+
+def test_the_papers_mixture_where_nothing_is(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--store", store.uri, "--data", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    assert code_of("mixture", "check", str(MIXTURES / "monkey.toml"), *where) == exits.MIXTURE_INCOMPLETE
+    out, err = capsys.readouterr()
+    assert err == "19 of 19 sources are not as the mixture needs them\n"
+    lines = out.splitlines()
+    assert lines[1].split()[:6] == ["detailed", "caption", "image", "caption", "213,000", "14.8%"]
+    assert lines[1].rstrip().endswith("no snapshot 'cc3m-balanced'; there are: none")
+    assert all(f"no such file: {tmp_path}/" in line for line in lines[2:20])
+    assert [line.split()[-1] for line in lines[-4:]] == ["29.4%", "28.0%", "21.4%", "21.2%"]
+
+
+# strata mixture check
+
+
+@pytest.fixture
+def check(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`strata mixture check` of a mixture of these sources: its exit code and what it prints."""
+
+    def run(*sources: dict[str, Any], options: tuple[str, ...] = ()) -> tuple[int, str, str]:
+        tables = ("\n".join(f"{name} = {json.dumps(value)}" for name, value in source.items()) for source in sources)
+        text = "name = 'test'\n" + "".join(f"[[sources]]\n{table}\n" for table in tables)
+        tomllib.loads(text)
+        path = tmp_path / "mixture.toml"
+        path.write_text(text)
+        where = ["--store", places.store.uri, "--data", places.data, "--cache", str(places.cache)]
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["mixture", "check", str(path), *where, *options])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def test_check_tells_shares(check: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = check({**SNAPSHOT, "count": 6}, LLAVA, {**MONKEY, "count": 1})
+    assert code == 0 and err == "all is there\n"
+    lines = [line.split() for line in out.splitlines()]
+    assert ["ours", "ours", "12", "6", "50.0%"] in lines
+    assert ["llava", "vqa", "5", "5", "41.7%"] in lines
+    assert lines[-2:] == [["ours", "50.0%"], ["vqa", "50.0%"]]
+    assert ["all", "22", "12"] in lines
+
+
+def test_check_tells_all_that_is_missing(check: Callable[..., tuple[int, str, str]], places: Places) -> None:
+    (Path(places.data) / "images" / "1.jpg").unlink()
+    wrong = {"name": "wrong", "conversations": "wrong.json"}
+    write_json(Path(places.data) / "wrong.json", [llava(0, image=None)])
+    sources = ({**SNAPSHOT, "count": 13}, {**SNAPSHOT, "name": "other", "snapshot": "no"}, LLAVA, wrong, TABLE)
+    code, out, err = check(*sources)
+    assert code == exits.MIXTURE_INCOMPLETE and err == "4 of 5 sources are not as the mixture needs them\n"
+    assert "13 samples are asked for, there are 12" in out
+    assert "no snapshot 'no'; there are: pinned" in out
+    assert f"no such image: {places.data}/images/1.jpg" in out
+    assert "entry 1 (id l0): no image" in out
+
+
+def test_check_prints_json(check: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = check({**SNAPSHOT, "weight": 3}, {**LLAVA, "weight": 1}, options=("--json",))
+    told = json.loads(out)
+    assert code == 0 and told["tasks"] == {"ours": 0.75, "vqa": 0.25}
+    assert [source["count"] for source in told["sources"]] == [12, 4]
+
+
+def test_check_of_what_is_no_mixture(check: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, out, err = check({**SNAPSHOT, "level": "poem"})
+    path = tmp_path / "mixture.toml"
+    assert (code, out) == (exits.USAGE, "")
+    assert err == (
+        f"strata: {path}: sources.0: no level 'poem'; there are alt_text, caption, regions, objects, description\n"
+    )
+
+
+def test_shares_without_all_supplies_are_those_that_were_wanted(places: Places) -> None:
+    missing = {**LLAVA, "name": "missing", "task": "missing", "conversations": "no.json"}
+    found = check_mixture(mixture_file({**SNAPSHOT, "count": 3}, {**missing, "count": 1}), places, lambda name: None)
+    assert task_shares(found) == {"ours": 0.75, "missing": 0.25}
+    found = check_mixture(mixture_file(SNAPSHOT, missing), places, lambda name: None)
+    assert [check.share for check in found] == [None, None]
+
+
+def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
+    source = places.open(mixture_file(SNAPSHOT).sources[0])
+    with pytest.raises(MixtureError, match=r"^a: 13 samples are asked for, its source has 12$"):
+        Mixture([Share("a", "t", source, 13, "?")])
+    assert len(Mixture([])) == 0 and list(SampleReader(Mixture([]))) == []
+
+
+# as a user calls it
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "line"),
+    [
+        ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
+        ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
+        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are asked for, there are 12"),
+        ({**SNAPSHOT, "level": "poem"}, exits.USAGE, "no level 'poem'; there are alt_text, caption, regions, "),
+        (
+            {**LLAVA, "conversations": "bare.json"},
+            exits.MIXTURE_INCOMPLETE,
+            'entry 2 (id l1): no image: neither "image" nor <img>…</img>',
+        ),
+    ],
+)
+def test_bad_input_is_one_line(places: Places, tmp_path: Path, source: dict[str, Any], code: int, line: str) -> None:
+    write_json(Path(places.data) / "bare.json", [llava(0), llava(1, image=None)])
+    path = tmp_path / "mixture.toml"
+    path.write_text("name = 'test'\n[[sources]]\n" + "\n".join(f"{key} = {json.dumps(source[key])}" for key in source))
+    where = ["--store", places.store.uri, "--data", places.data, "--cache", str(places.cache)]
+    ended, printed = called("mixture", "check", str(path), *where)
+    assert ended == code
+    (told,) = [said for said in printed if line.format(data=places.data) in said]
+    assert source["name"] in told or told.startswith(f"strata: {path}: sources.0: ")
+
+
+def test_no_file_and_a_taken_name_are_one_line(places: Places, tmp_path: Path) -> None:
+    ended, printed = called("mixture", "check", str(tmp_path / "no.toml"), "--store", places.store.uri)
+    assert ended == exits.USAGE and printed == [f"strata: [Errno 2] No such file or directory: '{tmp_path}/no.toml'"]
+    ended, printed = called("snapshot", "create", "pinned", "--from", "f" * 16, "--store", places.store.uri)
+    assert ended == exits.REQUEST_REFUSED and len(printed) == 1
+    assert printed[0].startswith("strata: there is a snapshot 'pinned'")
+
+
+def called(*arguments: str) -> tuple[int, list[str]]:
+    """The exit code of `python -m strata` in a process of its own, and the lines that it prints; no stack trace."""
+    done = subprocess.run([sys.executable, "-m", "strata", *arguments], capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    return done.returncode, (done.stdout + done.stderr).splitlines()

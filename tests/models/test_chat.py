@@ -1,0 +1,324 @@
+"""Captioner and composer over chat servers that behave, misbehave, and go away."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import models.chat.client as chat_client
+from models.base import CaptionRequest, ComposeRequest, Failure, StageUnavailable, StageUnfit
+from models.chat.backends import OpenAICaptioner, OpenAIComposer
+from models.prompts import FOLDER
+from models.weights.cache import sha256_of
+from strata.core.profiles import StageSettings
+from strata.core.records import Caption, ImageReference, Record
+from strata.core.usage import Usage
+from tests.scripted_server import HANG_UP, Reply, good, is_plain, scripted
+
+GOOD = good(" A dog\nis here. ")
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of our own are short; those that a server asks for are kept."""
+    monkeypatch.setattr(chat_client, "_backoff", lambda attempt: 0.01)
+
+
+def request(name: str, image: Image.Image | None = None) -> ComposeRequest:
+    """An image whose caption is its name."""
+    caption = Caption(text=f"A picture of {name}.")
+    record = Record(key=name, image=ImageReference(uri="a.jpg", size=1), width=9, height=9, caption=caption)
+    return ComposeRequest(record, image)
+
+
+def composer(url: str, **parameters: Any) -> OpenAIComposer:
+    prompt = parameters.get("prompt", "full")
+    given = {"served_model": "m", "prompt_sha256": sha256_of(FOLDER / f"{prompt}.toml")} | parameters
+    stage = OpenAIComposer(StageSettings(backend="openai", model=f"server:{url}", revision="1", parameters=given))
+    stage.load()
+    return stage
+
+
+def captioner(url: str, **parameters: Any) -> OpenAICaptioner:
+    given = {"served_model": "m"} | parameters
+    stage = OpenAICaptioner(StageSettings(backend="openai", model=f"server:{url}", revision="1", parameters=given))
+    stage.load()
+    return stage
+
+
+def asks_of(name: str, body: dict[str, Any]) -> bool:
+    return f"of {name}." in json.dumps(body)
+
+
+def in_turn(*replies: Reply) -> Callable[[dict[str, Any]], Reply]:
+    """One after the other, the last one for ever; plain questions are answered well."""
+    left = list(replies)
+    return lambda body: GOOD if is_plain(body) else left.pop(0) if len(left) > 1 else left[0]
+
+
+def test_a_question_and_its_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    with scripted(lambda body: good(" A dog\nis here. ", read=40, written=7)) as server:
+        stage = composer(server.url, api_key_variable="MY_KEY", request={"top_p": 0.5}, max_new_tokens=9)
+        empty = ComposeRequest(Record(key="0", image=ImageReference(uri="a", size=1)))
+        assert stage.run([request("one"), empty]) == ["A dog is here.", ""]
+    (body,) = server.bodies
+    assert (body["model"], body["temperature"], body["max_tokens"], body["top_p"]) == ("m", 0, 9, 0.5)
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+    assert server.headers[0]["Authorization"] == "Bearer secret"
+    assert list(stage.usage) == [Usage(prompt_tokens=40, completion_tokens=7, requests=1), Usage()]
+
+
+def test_many_requests_are_in_flight_and_answers_keep_their_places() -> None:
+    together = threading.Barrier(4, timeout=10)
+
+    def answer(body: dict[str, Any]) -> Reply:
+        server.lock.release()
+        try:
+            together.wait()  # breaks if fewer than four are in flight
+        finally:
+            server.lock.acquire()
+        return good(body["messages"][-1]["content"])
+
+    with scripted(answer) as server:
+        names = [f"number {n} {'x' * n}" for n in range(12)]
+        texts = composer(server.url, concurrency=4).run([request(name) for name in names])
+    assert [name in str(text) for name, text in zip(names, texts, strict=True)] == [True] * 12
+    assert len(server.bodies[0]["messages"][-1]["content"]) > len(server.bodies[-1]["messages"][-1]["content"])
+
+
+@pytest.mark.parametrize("date", [False, True])
+def test_retry_after_is_honoured_by_every_request(date: bool) -> None:
+    asked_at: list[float] = []
+
+    def answer(body: dict[str, Any]) -> Reply:
+        asked_at.append(time.monotonic())
+        moment = datetime.now(UTC) + timedelta(seconds=2)
+        value = format_datetime(moment.replace(microsecond=0), usegmt=True) if date else "1"
+        return Reply("slow down", 429, {"Retry-After": value}) if len(asked_at) == 1 else GOOD
+
+    with scripted(answer) as server:
+        stage = composer(server.url, concurrency=1)
+        assert stage.run([request("one"), request("two")]) == ["A dog is here."] * 2
+    assert asked_at[1] - asked_at[0] >= 0.9  # a date has whole seconds
+    assert [usage.requests for usage in stage.usage] == [1, 1]  # being put off costs nothing
+
+
+def test_a_long_retry_after_is_kept_between_calls_too() -> None:
+    with scripted(in_turn(Reply("", 429, {"Retry-After": "3000"}))) as server:
+        stage = composer(server.url)
+        for _ in range(3):
+            with pytest.raises(StageUnavailable, match=r"asks to wait for \d+ s"):
+                stage.run([request("one")])
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "soon", "-5", "Fri, 31 Dec 9999 23:59:59 -2359"])
+def test_a_hostile_retry_after_is_no_crash(value: str) -> None:
+    with scripted(in_turn(Reply("", 429, {"Retry-After": value}), GOOD)) as server:
+        try:
+            assert composer(server.url).run([request("one")]) == ["A dog is here."]
+        except StageUnavailable as error:
+            assert "asks to wait for 3600 s" in str(error)
+
+
+BAD = {
+    "html": Reply("<html>"),
+    "no choices": Reply('{"choices": []}'),
+    "truncated JSON": Reply(GOOD.body, cut=30),
+    "half a JSON": Reply(GOOD.body[:30]),
+    "empty": good(""),
+    "null": good(None),
+    "only thoughts": good("<think> a dog, so "),
+    "hangs up": HANG_UP,
+    "error": Reply("out of memory", 500),
+    "refused": Reply("the image is broken", 400),
+    "another shape": Reply('{"choices": [{"message": {"content": ["x"]}}]}'),
+    "binary": Reply("\x00\x01\ud7ff"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_what_is_bad_for_one_image_fails_that_image_after_its_tries(bad: Reply) -> None:
+    with scripted(lambda body: bad if asks_of("two", body) else GOOD) as server:
+        stage = composer(server.url, retries=2)
+        one, two, three = stage.run([request("one"), request("two"), request("three")])
+    assert (one, three) == ("A dog is here.", "A dog is here.")
+    assert isinstance(two, Failure)
+    assert (two.stage, two.error_type) == ("composer", "NoAnswer") and two.detail
+    assert sum(asks_of("two", body) for body in server.asked) == (1 if bad.status == 400 else 3)
+    bound = stage.bound(request("two"))
+    assert stage.usage[1].prompt_tokens <= bound[1].prompt_tokens
+    told = "usage" in bad.body and bad.cut is None and bad != BAD["half a JSON"]
+    if bad.status == 200 and not told:  # nobody knows what it cost: the most that it can
+        assert stage.usage[1].completion_tokens >= 3 * 400
+
+
+@pytest.mark.parametrize("bad", [BAD["html"], BAD["hangs up"], BAD["error"]], ids=["html", "hangs up", "error"])
+def test_a_bad_answer_is_tried_again(bad: Reply) -> None:
+    with scripted(in_turn(bad, GOOD)) as server:
+        stage = composer(server.url)
+        assert stage.run([request("one")]) == ["A dog is here."]
+    assert len(server.asked) == 2
+    assert stage.usage[0].completion_tokens == (400 if bad.status == 200 else 0) + 3 + 3  # with the plain question
+
+
+def test_a_server_that_is_away_is_no_images_fault_and_answers_before_are_kept() -> None:
+    up = {"one"}
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if "all" in up or any(asks_of(name, body) for name in up):
+            return GOOD
+        return HANG_UP
+
+    with scripted(answer) as server:
+        stage = composer(server.url, concurrency=1, retries=1)
+        for _ in range(2):
+            with pytest.raises(StageUnavailable, match="not even a plain question"):
+                stage.run([request("one"), request("two"), request("three")])
+        up.add("all")
+        assert stage.run([request("one"), request("two"), request("three")]) == ["A dog is here."] * 3
+    assert sum(asks_of("one", body) for body in server.bodies) == 1  # not paid for twice
+    assert sum(asks_of("two", body) + asks_of("three", body) for body in server.bodies) <= 4
+    assert stage.usage[0] == Usage(prompt_tokens=5, completion_tokens=3, requests=1)
+    stage.release()
+    with scripted(answer) as server:
+        assert composer(server.url).run([request("one")]) == ["A dog is here."]
+    assert len(server.bodies) == 1
+
+
+def test_no_server() -> None:
+    stage = composer("http://127.0.0.1:9/v1", retries=1)
+    with pytest.raises(StageUnavailable, match="ConnectError"):
+        stage.run([request("one"), request("two")])
+
+
+@pytest.mark.parametrize("status", [301, 401, 402, 403, 404])
+def test_a_wrong_key_or_address_is_no_images_fault(status: int) -> None:
+    with (
+        scripted(lambda body: Reply("no such model", status)) as server,
+        pytest.raises(StageUnavailable, match=f"status {status}: no such model"),
+    ):
+        composer(server.url).run([request("one")])
+    assert len(server.bodies) == 1
+
+
+def test_who_refuses_everybody_is_at_fault_itself() -> None:
+    with (
+        scripted(lambda body: Reply("max_tokens is too large", 400)) as server,
+        pytest.raises(StageUnavailable, match="not even a plain question is answered: status 400: max_tokens"),
+    ):
+        composer(server.url).run([request("one"), request("two")])
+
+
+def test_a_server_that_only_takes_money_is_not_asked_for_ever() -> None:
+    with scripted(lambda body: good("", read=5, written=400)) as server, pytest.raises(StageUnfit, match="empty"):
+        composer(server.url).run([request(str(n)) for n in range(20)])
+    assert len(server.bodies) <= 8 + 8 + 4  # those in flight, and the tries of a plain question
+
+
+def test_usage_never_passes_the_bound() -> None:
+    with scripted(lambda body: Reply("?") if is_plain(body) or asks_of("one", body) else GOOD) as server:
+        stage = composer(server.url, retries=1, concurrency=1)
+        with pytest.raises(StageUnfit):
+            stage.run([request("one"), request("two")])
+    once, whole = stage.bound(request("one"))
+    assert whole.completion_tokens == 2 * 400 + 4 * 400
+    assert once.prompt_tokens >= len(server.asked[0]["messages"][-1]["content"])
+    assert len(server.bodies) <= whole.requests
+
+
+def test_equal_questions_are_asked_and_paid_once() -> None:
+    with scripted(lambda body: GOOD) as server:
+        stage = composer(server.url)
+        assert stage.run([request("one")] * 3) == ["A dog is here."] * 3
+    assert len(server.bodies) == 1
+    assert [usage.requests for usage in stage.usage] == [1, 0, 0]
+
+
+def test_a_server_that_counts_nothing_is_counted_at_the_bound() -> None:
+    with scripted(lambda body: good("A dog.", read=None)) as server:
+        stage = composer(server.url)
+        stage.run([request("one")])
+    assert stage.usage[0] == stage.bound(request("one"))[0]
+    with scripted(lambda body: Reply(GOOD.body.replace('"prompt_tokens": 5', '"prompt_tokens": -1'))) as server:
+        stage = composer(server.url)
+        stage.run([request("one")])
+    assert stage.usage[0] == stage.bound(request("one"))[0]
+
+
+def test_what_is_cut_off_ends_with_a_sentence() -> None:
+    cut = good("A dog is here. It sits. It loo", finish="length")
+    with scripted(lambda body: cut if asks_of("one", body) else good("A very long", finish="length")) as server:
+        first, second = composer(server.url).run([request("one"), request("two")])
+    assert first == "A dog is here. It sits."
+    assert isinstance(second, Failure) and "no whole sentence within 400 tokens" in second.detail
+    assert len(server.asked) == 2
+
+
+def picture_of(body: dict[str, Any]) -> Image.Image:
+    """The image in a request."""
+    part = next(part for part in body["messages"][-1]["content"] if part["type"] == "image_url")
+    kind, _, data = part["image_url"]["url"].partition(";base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert kind == f"data:image/{str(image.format).lower()}"
+    return image
+
+
+def test_captions_of_scenes_and_crops() -> None:
+    def answer(body: dict[str, Any]) -> Reply:
+        image = picture_of(body)
+        return good(f"{image.size} {image.getpixel((0, 0))} {body['max_tokens']}")
+
+    with scripted(answer) as server:
+        stage = captioner(server.url, image_format="png", longest_side=40, crop_tokens=12)
+        requests = [
+            CaptionRequest(Image.new("RGB", (80, 20), (n, 0, 0)), "scene" if n % 2 else "crop") for n in range(6)
+        ]
+        texts = stage.run(requests)
+        assert texts == [f"(40, 10) {(n, 0, 0)} {100 if n % 2 else 12}" for n in range(6)]
+        assert len(stage.usage) == 6
+        jpeg = captioner(server.url)
+        (text,) = jpeg.run([CaptionRequest(Image.new("RGB", (3000, 2), "white"))])
+    assert str(text).startswith("(1024, 1)")
+    assert picture_of(server.bodies[-1]).format == "JPEG"
+
+
+def test_the_composer_sends_the_image_only_where_it_is_asked_to() -> None:
+    image = Image.new("RGB", (30, 20), "blue")
+    bare = ComposeRequest(Record(key="0", image=ImageReference(uri="a", size=1)), image)
+    with scripted(lambda body: GOOD) as server:
+        assert composer(server.url).run([request("one", image), bare]) == ["A dog is here.", ""]
+        assert isinstance(server.bodies[0]["messages"][-1]["content"], str)
+        sighted = composer(server.url, prompt="sighted", with_image=True)
+        assert sighted.run([request("one", image), bare]) == ["A dog is here."] * 2
+    seen = [body for body in server.bodies[1:] if "no notes" not in json.dumps(body)]
+    assert picture_of(seen[0]).size == (30, 20)
+    assert seen[0]["messages"][-1]["content"][-1]["text"] == "Caption of the whole picture:\nA picture of one."
+    assert sighted.bound(request("one", image))[0].prompt_tokens > 1536
+
+
+def test_thoughts_are_no_part_of_a_description() -> None:
+    with scripted(lambda body: good("<think>\nhm\n</think>\n\nA dog.")) as server:
+        assert composer(server.url).run([request("one")]) == ["A dog."]
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="no chat server"):
+        composer("file:///etc")
+    with pytest.raises(ValueError, match="image_format"):
+        captioner("http://x/v1", image_format="gif")
+    with pytest.raises(ValueError, match="max_tokens, n cannot be set"):
+        composer("http://x/v1", request={"n": 4, "max_tokens": 9_999})
+    with pytest.raises(ValueError, match="has changed"):
+        composer("http://x/v1", prompt_sha256="0")

@@ -1,0 +1,146 @@
+"""The composer with a random Llama of two layers in this process; `test_chat.py` asks servers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.base import ComposeRequest, WeightsMissing
+from models.demo.int8 import Int8Linear
+from models.notes import notes_of, place_of, settings_of
+from models.prompts import FOLDER, full_notes, small_notes
+from models.stages.composer import TransformersComposer
+from models.weights.cache import sha256_of
+from strata.core.profiles import StageSettings
+from strata.core.records import Caption, ImageReference, Record, Region, TextLine
+from tests.chat_model import save_chat_model
+
+
+def make_record(**changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "key": "0",
+        "image": ImageReference(uri="a.jpg", size=1),
+        "width": 200,
+        "height": 100,
+        "alt_text": "nice things",
+        "caption": Caption(text="A dog and a sign on a blue background. The dog is to the left of the sign."),
+        "regions": [
+            Region(box=(1, 30, 41, 70), phrase="a dog", score=0.9),
+            Region(box=(2, 31, 42, 71), phrase="a brown dog", score=0.6),
+            Region(box=(150, 0, 199, 30), phrase="a sign", score=0.8),
+            Region(box=(90, 40, 110, 60), phrase="an owl", score=0.9, kept=False, reason="low_match"),
+        ],
+        "text": [TextLine(box=(155, 5, 190, 25), text="OPEN")],
+    }
+    return Record(**(fields | changes))
+
+
+def test_notes_merge_what_is_at_one_place() -> None:
+    dog, sign = notes_of(make_record())
+    assert (dog.phrases, dog.place, dog.size) == (("a dog", "a brown dog"), "left", "")
+    assert (sign.phrases, sign.place, sign.texts) == (("a sign",), "top right", ("OPEN",))
+
+
+def test_places_are_thirds() -> None:
+    assert place_of((0, 0, 10, 10), 90, 90) == "top left"
+    assert place_of((40, 40, 50, 50), 90, 90) == "centre"
+    assert place_of((40, 80, 50, 90), 90, 90) == "bottom"
+
+
+def test_settings_of() -> None:
+    record = make_record()
+    assert record.caption
+    assert settings_of(record.caption.text, notes_of(record)) == [("on", "a blue background")]
+    assert settings_of("An empty white background.", []) == [("", "an empty white background")]
+
+
+def test_prompts_hold_no_numbers_and_only_what_is_kept() -> None:
+    for notes in (small_notes(make_record(), 9), full_notes(make_record(), 9)):
+        assert not re.search(r"\d", notes)
+        assert "owl" not in notes
+        assert "nice things" in notes
+    assert "read" not in full_notes(make_record(text=[]), 9)
+    assert full_notes(make_record(caption=None, regions=None, text=None), 9) == ""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_chat_model(tmp_path_factory.mktemp("llama"))
+
+
+def make_local(checkpoint: Path, **parameters: Any) -> TransformersComposer:
+    parameters = {"prompt_sha256": sha256_of(FOLDER / "small.toml"), "max_new_tokens": 600} | parameters
+    model = f"local:{checkpoint}"
+    stage = TransformersComposer(
+        StageSettings(backend="transformers", model=model, revision="", batch_size=4, parameters=parameters)
+    )
+    stage.load()
+    return stage
+
+
+@pytest.fixture(scope="module")
+def local(checkpoint: Path) -> TransformersComposer:
+    return make_local(checkpoint, precision="float32")
+
+
+def test_grounded_tells_every_note_once_and_nothing_else(local: TransformersComposer) -> None:
+    empty = make_record(caption=None, regions=[], text=[])
+    alone = make_record(regions=[], text=[], caption=Caption(text="An empty blue background."))
+    texts = local.run([ComposeRequest(one) for one in (make_record(), empty, alone)])
+    full, nothing, background = texts
+    assert isinstance(full, str)
+    assert full.lower().count("a dog") == 1
+    assert full.lower().count('a sign that says "open"') == 1
+    assert "blue background" in full
+    assert full.index("left") > full.lower().index("a dog")
+    assert "owl" not in full
+    assert full.endswith(".")
+    assert nothing == ""
+    assert background == "There is an empty blue background."
+
+
+def test_a_batch_writes_what_single_calls_write(local: TransformersComposer) -> None:
+    records = [
+        make_record(),
+        make_record(regions=[Region(box=(0, 0, 20, 20), phrase="a red car")], text=[]),
+        make_record(text=[TextLine(box=(0, 80, 30, 99), text="EXIT")]),
+    ]
+    requests = [ComposeRequest(record) for record in records]
+    assert local.run(requests) == [local.run([request])[0] for request in requests]
+
+
+def test_int8_is_close_and_independent_of_the_batch() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(64, 48, bias=False)
+    rows = torch.randn(5, 64)
+    exact, close = linear(rows), Int8Linear(linear)(rows)
+    assert (exact - close).abs().max() < 0.05
+    assert torch.equal(Int8Linear(linear)(rows[2:3])[0], close[2])
+
+
+def test_int8_is_the_same_with_and_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    linear, rows = torch.nn.Linear(1536, 48, bias=False), torch.randn(5, 1536)
+    outputs = []
+    for fast in (True, False):
+        monkeypatch.setattr("models.demo.int8.fast_int8", lambda fast=fast: fast)
+        outputs.append(Int8Linear(linear)(rows))
+    assert torch.equal(*outputs)
+
+
+def test_free_writing_through_generate(checkpoint: Path) -> None:
+    texts = make_local(checkpoint, grounded=False, max_new_tokens=5).run(
+        [ComposeRequest(make_record()), ComposeRequest(make_record(text=[]))]
+    )
+    assert all(isinstance(text, str) for text in texts)
+
+
+def test_changed_prompt_and_missing_weights(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has changed"):
+        make_local(checkpoint, prompt_sha256="0" * 64)
+    with pytest.raises(WeightsMissing, match="strata models fetch"):
+        make_local(tmp_path / "none")

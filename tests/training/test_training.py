@@ -1,0 +1,274 @@
+"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's ruler."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
+
+from samples.scenes import HELD_OUT_SEED, Scene, make_scene
+from samples.training.vision_tower import SIDE, tower_config
+from strata.core.exits import StrataExit
+from strata.core.settings import CHECKOUT
+from strata.data.mixtures import MixtureError
+from tests.tiny_training import make_start, tiny_config, tiny_mixture
+from training.ablation_report import Row, table
+from training.alignment import align
+from training.batches import Batches
+from training.config import ConfigError, load_config
+from training.held_out import describe
+from training.losses import LossLog, running_means
+from training.pretraining import pretrain
+from training.questions import ELSE, NOTHING, WHAT, Seen, look, vocabulary
+from training.scoring import Tally, figures, intervals, place_of, tally
+from training.tiny import build_model, build_processor, save_start
+from training.train import mixture_of, train
+from training.trainer import WHOLE, last_checkpoint
+
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.3}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model's folder."""
+    return make_start(tmp_path_factory.mktemp("tiny"))
+
+
+def losses(folder: Path) -> list[dict[str, Any]]:
+    return LossLog(folder).read()
+
+
+@pytest.fixture(scope="module")
+def whole(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with LoRA and dropout that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(tiny_config(folder, start, lora=LORA), tiny_mixture())
+    return folder
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(start: Path, whole: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.tiny_training", str(tmp_path), str(start), "8"]
+    killed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr.decode()[-2000:]
+    assert losses(tmp_path)[-1]["step"] == 8
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+    train(tiny_config(tmp_path, start, lora=LORA), tiny_mixture())
+    assert losses(tmp_path) == losses(whole)
+
+
+def test_an_unfinished_checkpoint_is_passed_over(start: Path, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    newest = last_checkpoint(folder)
+    assert newest is not None and newest.name == "checkpoint-10"
+    (newest / WHOLE).unlink()
+    (newest / "trainer_state.json").write_text("{")
+    assert last_checkpoint(folder) == folder / "checkpoint-9"
+    train(tiny_config(folder, start, lora=LORA), tiny_mixture())
+    assert losses(folder) == losses(whole)
+
+
+def test_losses_are_logged_per_task_and_plotted(whole: Path) -> None:
+    lines = losses(whole)
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert {task for line in lines for task in line["tasks"]} == {"caption", "vqa"}
+    for line in lines:
+        tokens = sum(task["tokens"] for task in line["tasks"].values())
+        mean = sum(task["loss"] * task["tokens"] for task in line["tasks"].values()) / tokens
+        assert line["loss"] == pytest.approx(mean)
+    assert (whole / "losses.png").stat().st_size > 5000
+
+
+def test_lora_trains_adapters_alone(start: Path, whole: Path) -> None:
+    base = AutoModelForImageTextToText.from_pretrained(start)
+    adapted = PeftModel.from_pretrained(base, str(whole / "model"))
+    changed = [name for name, value in adapted.named_parameters() if "lora_B" in name and value.abs().sum() > 0]
+    assert changed and not list((whole / "model").glob("model*.safetensors"))
+
+
+def test_full_training_learns_and_what_is_frozen_stays(start: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        tmp_path,
+        start,
+        model={"path": str(start), "freeze": ["vision_tower"]},
+        steps=25,
+        save_steps=100,
+    )
+    folder = train(config, tiny_mixture(questions=0))
+    lines = losses(tmp_path)
+    assert lines[-1]["loss"] < lines[0]["loss"] - 2
+    before, after = (AutoModelForImageTextToText.from_pretrained(path).state_dict() for path in (start, folder))
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert same == {name for name in before if "vision_tower" in name}
+    scenes = [make_scene(HELD_OUT_SEED)]
+    assert describe(folder, scenes) != describe(start, scenes)
+
+
+def test_batches_go_on_at_any_step_and_differ_by_epoch() -> None:
+    from strata.data.reader import SampleReader
+
+    def keys(seen: int, count: int) -> list[list[str]]:
+        reader = SampleReader(tiny_mixture(10, 0), seed=3, batch_size=4, drop_last=True)
+        batches = iter(Batches(reader, 4, lambda samples: {"keys": [one.key for one in samples]}, seen=seen))
+        return [next(batches)["keys"] for _ in range(count)]
+
+    whole = keys(0, 7)
+    assert whole[:2] != whole[2:4]
+    assert all(keys(seen, 7 - seen) == whole[seen:] for seen in range(1, 7))
+
+
+def test_errors_of_a_configuration_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    good = {"mixture": '"m.toml"', "output": '"out"', "steps": "5"}
+    tables = '[model]\npath = "start"\n[optimizer]\nlearning_rate = 0.1\nbatch_size = 2\n'
+
+    def error(changes: dict[str, str | None], rest: str = tables) -> str:
+        lines = [f"{name} = {value}" for name, value in {**good, **changes}.items() if value is not None]
+        path.write_text("\n".join([*lines, rest]))
+        with pytest.raises(ConfigError) as caught:
+            load_config(path)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "mixture: Field required" in error({"mixture": None})
+    assert "one of steps and epochs" in error({"epochs": "1"})
+    assert "stepps" in error({"stepps": "5"})
+    assert "optimizer.batch_size" in error({}, tables.replace("batch_size = 2", "batch_size = 0"))
+    assert "line 1" in error({"mixture": "="})
+    path.unlink()
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(path)
+
+
+def test_paths_are_taken_from_the_configuration(tmp_path: Path) -> None:
+    for name in ("monkey", "demo"):
+        config = load_config(CHECKOUT / "training" / "configs" / f"{name}.toml")
+        assert config.mixture == CHECKOUT / "training" / "mixtures" / f"{name}.toml"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"model": {"path": "/no/such/model"}}, "/no/such/model cannot be loaded"),
+        ({"optimizer": {"learning_rate": 0.1, "batch_size": 31}}, "30 samples does not fill a batch of 31"),
+        ({"model": {"freeze": ["no_such"]}}, "no module 'no_such'"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(
+    start: Path, tmp_path: Path, changes: dict[str, dict[str, Any]], line: str
+) -> None:
+    model = {"path": str(start), **changes.pop("model", {})}
+    with pytest.raises(StrataExit) as caught:
+        train(tiny_config(tmp_path, start, model=model, **changes), tiny_mixture())
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "out", start, mixture=tmp_path / "m.toml", store=str(tmp_path / "store"))
+    with pytest.raises(ConfigError, match=r"m\.toml: No such file"):
+        mixture_of(config)
+    source = '[[sources]]\nname = "a"\nsnapshot = "no-such"\ninstruction = "Say."\nlevel = "{}"\n'
+    for level, line in (("captions", "no level 'captions'"), ("caption", "no snapshot 'no-such'")):
+        config.mixture.write_text('name = "m"\n' + source.format(level))
+        with pytest.raises(MixtureError, match=line) as caught:
+            mixture_of(config)
+        assert "\n" not in str(caught.value)
+
+
+def seen(*things: str, signs: tuple[str, ...] = ()) -> Seen:
+    """A scene that holds these phrases; the tower is not asked."""
+    nothing = torch.zeros(0)
+    return Seen(nothing, nothing, nothing, nothing, frozenset(things), signs)
+
+
+def test_pretraining_asks_what_the_scene_answers() -> None:
+    rng, scene = np.random.default_rng(0), seen("a red car", "a bee", "a sign", signs=("EXIT",))
+    rounds = [scene.questions(rng) for _ in range(60)]
+    listed = [[answer for question, answer in asked if question in (WHAT, ELSE)] for asked in rounds]
+    assert all(sorted(answers[:-1]) == sorted(scene.phrases) and answers[-1] == NOTHING for answers in listed)
+    assert len({tuple(answers) for answers in listed}) == 6
+    others = {turn for asked in rounds for turn in asked if turn[0] not in (WHAT, ELSE)}
+    assert {question for question, answer in others if answer == "yes"} == {f"Is there {it}?" for it in scene.phrases}
+    assert {answer for _, answer in others} == {"yes", "no", 'It says "EXIT".'}
+    asked = seen().questions(rng)
+    assert asked[0] == (WHAT, NOTHING) and {answer for _, answer in asked[1:]} == {"no"}
+
+
+def test_alignment_brings_tokens_near_their_words() -> None:
+    processor = build_processor(vocabulary(), SIDE, vocabulary=400)
+    model = build_model(processor, tower_config(), seed=0, width=32, layers=1)
+    rng = np.random.default_rng(0)
+    pool = look(model.model.vision_tower.eval(), 4, rng)
+    first = align(model, processor.tokenizer, pool, 2, rng)
+    assert align(model, processor.tokenizer, pool, 40, rng) < first
+
+
+def test_pretraining_leaves_the_tower_alone(tmp_path: Path) -> None:
+    processor = build_processor(vocabulary(), SIDE, vocabulary=400)
+    save_start(tmp_path, processor, tower_config(), seed=0, width=32, layers=1)
+    before = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    pretrain(tmp_path, steps=2, seed=0, align_steps=2)
+    after = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert same == {name for name in before if "vision_tower" in name}
+
+
+def test_half_a_line_of_the_log_is_forgotten(tmp_path: Path) -> None:
+    log = LossLog(tmp_path)
+    log.path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    log.rewind(1)
+    assert log.path.read_text() == '{"step": 1, "loss": 2.0}\n'
+    assert running_means([1.0, 3.0, 5.0], 2) == [1.0, 2.0, 4.0]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    """Five objects and the sign TICKETS: a cactus above a bell above an elephant, a lemon, a purple dress."""
+    return make_scene(HELD_OUT_SEED + 5)
+
+
+def test_the_truth_scores_full_marks(scene: Scene) -> None:
+    told = tally(scene, scene.caption)
+    assert (told.recalled, told.present, told.invented) == (5, 5, 0)
+    assert (told.told, told.right) == (2, 2)
+    places = " ".join(f"{thing.phrase} is at the {place_of(thing, scene.image.size)}." for thing in scene.objects)
+    assert tally(scene, places.replace("a ", "A ")).right == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cute icons set", Tally(present=5, words=1)),
+        ("A lemon and a red dress.", Tally(present=5, recalled=1, named=2, invented=1, words=1)),
+        (
+            'A cactus is at the top left of the picture, and a sign that says "TICKETS" is at the bottom.',
+            Tally(present=5, recalled=1, named=1, words=1, read=1, told=2, right=1),
+        ),
+        (
+            "The bell is above the cactus. The bell is above the elephant. The whale is below the bell.",
+            Tally(present=5, recalled=3, named=4, invented=1, words=1, told=3, right=1),
+        ),
+        ('A sign that says "HOTEL".', Tally(present=5, words=1)),
+    ],
+)
+def test_what_is_wrong_or_missing_is_counted(scene: Scene, text: str, expected: Tally) -> None:
+    assert tally(scene, text) == expected
+
+
+def test_figures_and_intervals() -> None:
+    tallies = [Tally(present=2, recalled=2, named=2), Tally(present=2, named=1, invented=1, told=2, right=1)]
+    found = figures(tallies)
+    assert found["objects recalled"] == 0.5 and found["objects invented"] == pytest.approx(1 / 3)
+    assert found["right relations a scene"] == 0.5 and found["text read"] != found["text read"]
+    low, high = intervals(tallies * 20)["objects recalled"]
+    assert 0.3 < low < 0.5 < high < 0.7
+    printed = table([Row("captions", 4, {0: tallies, 1: tallies})])
+    assert "0.500" in printed and "none told" in printed

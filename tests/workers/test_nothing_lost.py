@@ -1,0 +1,279 @@
+"""What goes wrong at night: deadly images, killed and paused workers, a full disk, a Redis that forgot all."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.fake_worker import DEADLY
+from strata.core.records import Record, Status
+from strata.core.schemas import JobStatus
+from strata.jobs.jobs import Jobs, NotFinished
+from strata.queue import keys
+from strata.queue.broker import Claim
+from strata.queue.heartbeats import Heartbeats
+from strata.store.store import Store
+from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
+from tests.machines import fake_profile, machine, run_to_end
+from workers.isolation import Isolation, Verdict
+
+
+def records(jobs: Jobs, job_id: str) -> list[Record]:
+    """All rows of a job's final parts."""
+    request = jobs.request(job_id)
+    chunks = [chunk for one in jobs.summaries(job_id).values() for chunk in request.chunks(one, "llm")]
+    return [record for chunk in chunks for record in jobs.store.read_records(chunk)]
+
+
+def test_an_image_that_ends_workers_is_passed_over(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
+    deadly = jpeg(colour=f"rgb{DEADLY}")
+    shard = write_shard(tmp_path / "a.tar", [jpeg(), jpeg(), deadly, jpeg(), jpeg()])
+    with machine(jobs, valkey_url) as workers:
+        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        run_to_end(jobs, job.id, workers)
+    assert workers[0].deaths == [-signal.SIGKILL] * 3  # with its neighbours, then twice alone
+    rows = records(jobs, job.id)
+    assert [row.status for row in rows] == [Status.SUCCEEDED] * 2 + [Status.FAILED] + [Status.SUCCEEDED] * 2
+    assert rows[2].failure is not None and rows[2].failure.error_type == "poison"
+    assert not jobs.broker.redis.keys("strata:in_hand:*")
+
+
+def test_a_paused_worker_that_wakes_up_does_not_count_twice(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])
+    with machine(jobs, valkey_url, workers=2, seconds=0.02) as workers:
+        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        heartbeats = Heartbeats(jobs.broker.redis)
+        while not (holders := [beat.pid for beat in heartbeats.all() if any(c.group == "vision" for c in beat.chunks)]):
+            time.sleep(0.01)
+        holder = next(worker for worker in workers if worker.process.pid == holders[0])
+        holder.send(signal.SIGSTOP)
+        run_to_end(jobs, job.id, [w for w in workers if w is not holder])
+        holder.send(signal.SIGCONT)
+        time.sleep(1.0)  # it finishes its chunk now, and nobody cares
+    view = jobs.view(job.id)
+    assert view.status is JobStatus.COMPLETED
+    assert view.request_counts.succeeded == view.groups["vision"].images == view.groups["llm"].images == 40
+    assert Counter(row.key for row in records(jobs, job.id)) == {f"{n:09d}": 1 for n in range(40)}
+    assert not holder.deaths
+
+
+def test_sigterm_gives_back_within_seconds(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg()] * 64)
+    with machine(jobs, valkey_url, seconds=0.05, lease=60.0) as workers:
+        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        while not jobs.broker.depth("vision"):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        started = time.monotonic()
+        workers[0].send(signal.SIGTERM)
+        assert workers[0].process.wait(10) == 0
+        assert time.monotonic() - started < 10
+        workers[0].look_after()
+        run_to_end(jobs, job.id, workers, seconds=30)  # at once, not when the lease of a minute lapses
+    assert jobs.view(job.id).request_counts.succeeded == 64
+    assert not jobs.broker.redis.keys("strata:in_hand:*")  # nothing died
+
+
+def test_an_emptied_redis_is_filled_again_at_once(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])
+    with FakeMachine(jobs, seconds=0.02) as running:
+        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        while jobs.view(job.id).request_counts.succeeded < 8:
+            time.sleep(0.01)
+        jobs.broker.redis.flushall()
+        wait_for_end(jobs, job.id, seconds=20)  # less than the review of plans takes to come round
+    assert jobs.view(job.id).request_counts.succeeded == 40
+    in_hand = 2 * FAKE_PROFILE.chunk_size  # one being computed, one opened ahead
+    assert running.vision.images <= 40 + in_hand and running.llm.images <= 40 + in_hand
+
+
+def test_a_full_disk_is_waited_for(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(10)])
+    put, until = Store.put, time.monotonic() + 1.5
+    refused: list[str] = []
+
+    def full(self: Store, path: str, data: bytes) -> None:
+        if time.monotonic() < until and "/parts/" in path:
+            refused.append(path)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, path, data)
+
+    monkeypatch.setattr(Store, "put", full)
+    with FakeMachine(jobs) as running:
+        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        wait_for_end(jobs, job.id)
+    view = jobs.view(job.id)
+    assert refused and view.status is JobStatus.COMPLETED
+    assert view.request_counts.succeeded == running.vision.images == 10
+    assert view.shards.failed == 0
+
+
+def test_half_written_files_are_removed(store: Store, tmp_path: Path) -> None:
+    folder = Path(store.path("tmp"))
+    with pytest.raises(OSError):
+        store.put(store.path("uploads"), b"x") or store.put(store.path("uploads", "a"), b"x")
+    assert not list(folder.iterdir())
+    (folder / "left").write_bytes(b"half")
+    assert store.sweep(age=60) == 0 and store.sweep(age=-1) == 1
+    assert not list(folder.iterdir())
+
+
+def test_retry_tries_the_failed_images_only(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(6)] + [b"no image"])
+    bad = {"000000001", "000000005"}
+    run = FakeVision.run
+
+    def flaky(self: FakeVision, batch: list) -> list[Record]:  # type: ignore[type-arg]
+        done = run(self, batch)
+        return [one.failed("captioner", "Flaky", "a bad day") if one.key in bad else one for one in done]
+
+    monkeypatch.setattr(FakeVision, "run", flaky)
+    with FakeMachine(jobs) as running:
+        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        wait_for_end(jobs, job.id)
+        assert jobs.view(job.id).request_counts.failed == 3
+        before = {row.key: row for row in records(jobs, job.id)}
+        bad.clear()
+        computed = running.vision.images, running.llm.images
+        assert not jobs.retry(job.id).status.final
+        with pytest.raises(NotFinished):
+            jobs.retry(job.id)
+        wait_for_end(jobs, job.id)
+        view = jobs.view(job.id)
+        assert (view.request_counts.succeeded, view.request_counts.failed) == (6, 1)  # what is no image stays none
+        assert (running.vision.images, running.llm.images) == (computed[0] + 2, computed[1] + 2)
+        after = {row.key: row for row in records(jobs, job.id)}
+        assert all(after[key] == row for key, row in before.items() if row.status is Status.SUCCEEDED)
+        jobs.broker.redis.flushall()  # the attempts are in the store
+        assert {row.key: row for row in records(jobs, job.id)} == after
+        again = jobs.retry(job.id)
+        wait_for_end(jobs, again.id)
+        assert jobs.view(job.id).request_counts.failed == 1
+
+
+def test_retry_reads_a_shard_that_was_away(jobs: Jobs, tmp_path: Path) -> None:
+    path = tmp_path / "late.tar"
+    with FakeMachine(jobs):
+        job = jobs.create("batch", [str(path)], FAKE_PROFILE, "lo")
+        wait_for_end(jobs, job.id)
+        assert jobs.view(job.id).status is JobStatus.FAILED
+        write_shard(path, [jpeg()] * 3)
+        jobs.retry(job.id)
+        wait_for_end(jobs, job.id)
+    assert jobs.view(job.id).status is JobStatus.COMPLETED
+    assert jobs.view(job.id).error is None
+    assert jobs.view(job.id).request_counts.succeeded == 3
+
+
+def test_single_images_do_not_starve_a_job(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(16)])
+    stop = threading.Event()
+
+    def flood() -> None:
+        width = 100
+        while not stop.is_set():
+            if jobs.broker.depth("vision") < 30:
+                for _ in range(10):
+                    width += 1
+                    jobs.create_image(jpeg(width, 10), None, FAKE_PROFILE)
+            else:
+                time.sleep(0.005)
+
+    with FakeMachine(jobs, seconds=0.005):
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            time.sleep(0.3)
+            job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+            wait_for_end(jobs, job.id, seconds=30)
+            waiting = jobs.broker.redis.xlen(keys.stream("vision", "hi"))
+        finally:
+            stop.set()
+            flooding.join()
+    assert waiting > 0  # there were always single images in front of it
+    assert jobs.view(job.id).request_counts.succeeded == 16
+
+
+def test_a_cancelled_chunk_is_left_between_two_micro_batches(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg()] * 256)
+    with machine(jobs, valkey_url, seconds=0.03, lease=30.0) as workers:  # a micro-batch is a second, the chunk 8
+        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        wait_until(lambda: jobs.view(job.id).status is JobStatus.IN_PROGRESS)
+        time.sleep(0.5)
+        jobs.cancel(job.id)
+        started = time.monotonic()
+        run_to_end(jobs, job.id, workers)
+        wait_until(lambda: jobs.broker.depth("vision") == 0)
+        assert time.monotonic() - started < 5
+    counts = jobs.view(job.id).request_counts
+    assert counts.total == counts.cancelled == 256
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Raises TimeoutError."""
+    until = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+def test_deaths_without_an_image_in_hand_end_in_a_poisoned_chunk(jobs: Jobs) -> None:
+    chunk = next(iter(jobs_chunks(jobs)))
+    isolation = Isolation(jobs.broker.redis, Claim(chunk, "strata:stream:vision:lo", "1-0", deliveries=2))
+    assert isolation.begin() == Verdict()
+    isolation.let_go()
+    assert isolation.begin() == Verdict()  # whoever held it died over something else
+    for _ in range(3):
+        assert isolation.begin() == Verdict(careful=True)
+    assert isolation.begin() == Verdict(careful=True, hopeless=True)
+    jobs.broker.redis.delete(keys.in_hand(chunk.id))
+    isolation.hold(7)
+    assert isolation.begin() == Verdict(careful=True)
+    isolation.hold(7)
+    assert isolation.begin() == Verdict(careful=True, rows=frozenset({7}))
+
+
+def jobs_chunks(jobs: Jobs) -> list:  # type: ignore[type-arg]
+    request = jobs.create_image(jpeg(), None, FAKE_PROFILE)
+    return list(request.chunks(request.indexed[0], "vision"))
+
+
+def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg()])
+    with FakeMachine(jobs):
+        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        wait_for_end(jobs, job.id)
+        until = time.monotonic() + 5
+        while jobs.broker.redis.ttl(keys.job(job.id)) < 0 and time.monotonic() < until:
+            time.sleep(0.02)
+    assert jobs.broker.redis.ttl(keys.job(job.id)) > 0
+    view = jobs.view(job.id)
+    jobs.forget(job.id)
+    assert jobs.view(job.id) == view
+
+
+def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> None:
+    for name in ("changed", "gone"):
+        write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(4)])
+    job = jobs.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")
+    with FakeMachine(jobs, vision=False):
+        wait_until(lambda: jobs.broker.depth("vision") == 2)
+    write_shard(tmp_path / "changed.tar", [jpeg(90 + n) for n in range(4)])
+    (tmp_path / "gone.tar").unlink()
+    with FakeMachine(jobs) as running:
+        wait_for_end(jobs, job.id)
+        assert running.vision.images == 0
+        kinds = [row.failure.error_type for row in records(jobs, job.id) if row.failure]
+        assert kinds == ["ShardChanged"] * 4 + ["ShardMissing"] * 4
+        jobs.retry(job.id)  # what lies there now is read
+        wait_for_end(jobs, job.id)
+    counts = jobs.view(job.id).request_counts
+    assert (counts.total, counts.succeeded, jobs.view(job.id).shards.failed) == (4, 4, 1)
