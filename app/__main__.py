@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Supervisor, worker_environment, workers
-from strata.core.exits import PORT_IN_USE, REDIS_UNREACHABLE, UNSAFE_BIND, USAGE, StrataExit
-from strata.core.profiles import GROUPS, ProfileError, load_profile
+from strata.core.exits import PORT_IN_USE, PROFILE_INVALID, REDIS_UNREACHABLE, UNSAFE_BIND, USAGE, StrataExit
+from strata.core.profiles import GROUPS, InvalidProfile, ProfileError, load_profile
 from strata.core.settings import Settings
 from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
@@ -51,6 +51,8 @@ def serve(settings: Settings, with_workers: bool) -> int:
     _refuse_unsafe_bind(settings)
     try:
         load_profile(settings.profile, settings.profiles_dir)
+    except InvalidProfile as error:
+        raise StrataExit("\n".join(error.lines), PROFILE_INVALID) from error
     except ProfileError as error:
         raise StrataExit(str(error), USAGE) from error
     with ExitStack() as stack:

@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 import pyarrow as pa
 import redis
 
-from strata.core.exits import REDIS_UNREACHABLE, USAGE, WEIGHTS_MISSING, StrataExit
-from strata.core.profiles import GROUPS, Profile, ProfileError, load_profile
+from strata.core.exits import PROFILE_INVALID, REDIS_UNREACHABLE, USAGE, WEIGHTS_MISSING, StrataExit
+from strata.core.profiles import GROUPS, InvalidProfile, Profile, ProfileError, load_profile
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.queue.broker import Broker
@@ -64,6 +64,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
         raise StrataExit(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", USAGE)
     if settings.redis_url is None:
         raise StrataExit("a worker needs REDIS_URL (`strata serve` starts its own workers)", REDIS_UNREACHABLE)
+    _check_profile(settings)
     quiet_libraries(settings.threads)
     jobs = Jobs(Broker(settings.redis_url), Store(settings.store_uri))
     profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))
@@ -83,6 +84,16 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
             while not stop.is_set():
                 time.sleep(0.1)
             _end(threads, leases)
+
+
+def _check_profile(settings: Settings) -> None:
+    """Validate the profile that is loaded ahead of work. Raises StrataExit."""
+    try:
+        load_profile(settings.profile, settings.profiles_dir)
+    except InvalidProfile as error:
+        raise StrataExit("\n".join(error.lines), PROFILE_INVALID) from error
+    except ProfileError as error:
+        raise StrataExit(str(error), USAGE) from error
 
 
 def _import_ahead() -> None:
