@@ -24,7 +24,6 @@ from app.supervisor import Child, Supervisor
 from bench.processes import PYTHONPATH
 from strata.client.client import Client
 from strata.core import exits
-from strata.core.settings import CHECKOUT
 from strata.queue.embedded import EmbeddedServer
 from tests.fakes import jpeg
 from tests.service import write_profile
