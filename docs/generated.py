@@ -116,7 +116,7 @@ def http_api() -> str:
 
 
 def _operation(title: str, operation: Schema, schemas: Schema) -> Iterator[str]:
-    yield from (f"## `{title}`", "", operation.get("description", operation["summary"]), "")
+    yield from (f"## `{title}`", "", str(operation.get("description", operation["summary"])), "")
     parameters = operation.get("parameters", [])
     if parameters:
         yield from ("| parameter | in | type | required | meaning |", "|---|---|---|---|---|")

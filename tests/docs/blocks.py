@@ -69,3 +69,9 @@ def check_strata(words: list[str]) -> None:
             if not absent:
                 raise
             rest = [str(Path(__file__)) if word in absent else word for word in rest]
+
+
+def command_names() -> list[str]:
+    """The commands of `strata`."""
+    command: Any = typer.main.get_command(app)
+    return list(command.list_commands(command.make_context("strata", [], resilient_parsing=True)))

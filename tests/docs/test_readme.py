@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from strata.core.profiles import Profile
 from strata.core.settings import Settings
 from strata.queue.broker import Broker
+from strata.queue.embedded import EmbeddedServer
 from tests.docs.blocks import Block, blocks_of, check_strata, words_of
 from tests.fakes import jpeg, write_shard
 from tests.service import running_service
@@ -45,7 +48,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The service over HTTP, started in a folder with photo.jpg, shards/ and a command `strata` on the PATH."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "photo.jpg").write_bytes(jpeg())
@@ -56,10 +59,11 @@ def place(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     commands.mkdir()
     (commands / "strata").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m strata "$@"\n')
     (commands / "strata").chmod(0o755)
-    broker = Broker(valkey_url)
-    broker.redis.flushall()
     data = folder / ".strata"
-    with running_service(broker, folder, data_dir=data, shard_roots=[str(folder)]) as service:
+    with (
+        EmbeddedServer(tmp_path_factory.mktemp("valkey")) as valkey,
+        running_service(Broker(valkey.url), folder, data_dir=data, shard_roots=[str(folder)]) as service,
+    ):
         config = uvicorn.Config(service.client.app, port=0, log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
@@ -172,3 +176,25 @@ def test_commands_of_every_page_are_accepted(page: Path) -> None:
                 check_strata(words)
             elif words[:1] == ["make"]:
                 _check_make(words)
+
+
+@pytest.mark.parametrize(
+    ("page", "snapshot"), [("tutorial/first-image.md", "scenes"), ("how-to/snapshot-and-train.md", "cc3m-213k")]
+)
+def test_python_blocks_of_pages(place: Place, page: str, snapshot: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They read a snapshot; the page's commands make it, here from one shard."""
+    script = "job=$(strata submit shards/00000.tar); strata status $job --follow; "
+    script += f"strata snapshot create {snapshot} --from $job"
+    assert _run(["bash", "-eux", "-c", script], place).returncode == 0
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("STRATA_STORE", place.environment["STRATA_STORE"])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place.folder / "cache"))
+    printed = "".join(_output(block, place.url) for block in blocks_of(ROOT / "docs" / page, "python"))
+    assert "'role': 'assistant', 'content': '32 by 24'" in printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_profiles_in_pages_are_valid(page: Path) -> None:
+    for block in blocks_of(page, "toml"):
+        data = tomllib.loads(block.text)
+        Profile.model_validate({"name": "example", "stages": {}, **data})
