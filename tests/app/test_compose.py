@@ -23,8 +23,8 @@ from filelock import FileLock
 from pydantic import AliasChoices
 
 from models.weights.cache import cache_folder
+from strata.cli import exits
 from strata.client.client import Client
-from strata.core import exits
 from strata.core.settings import CHECKOUT, Settings
 from strata.queue.server_process import client, find_server
 from tests.containers import (
