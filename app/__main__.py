@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return serve(*_parse(arguments))
     except StrataError as error:
-        print(f"strata serve: {error}", file=sys.stderr, flush=True)
+        print("\n".join(f"strata serve: {line}" for line in error.lines), file=sys.stderr, flush=True)
         return code_of(error) or 1
 
 

@@ -1,6 +1,6 @@
 """`python -m models fetch|list|check PROFILE`: a profile's weights.
 
-Exit codes: 0 fine, 2 usage, 3 missing, corrupt, or not to be had.
+Exit codes: 0 fine, 2 usage, 3 missing, corrupt, or not to be had, 12 a profile with faults.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from models.weights.cache import Found, cache_folder, check
 from models.weights.downloads import Order, Source, deliver, order
 from models.weights.folders import Folder
 from models.weights.hub import Hub
-from strata.cli.exits import USAGE, WEIGHTS_MISSING
-from strata.core.profiles import ProfileError, StageSettings, load_profile
+from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
+from strata.core.profiles import InvalidProfile, ProfileError, StageSettings, load_profile
 
 PROFILES = Path(__file__).parent / "profiles"
 Stages = dict[str, StageSettings]
@@ -40,7 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a stage, a line each")
     options = parser.parse_args(arguments)
     try:
-        stages = load_profile(options.profile, options.profiles).stages
+        stages = load_profile(options.profile, options.profiles, pinned=False).stages
+    except InvalidProfile as error:
+        print("\n".join(f"strata models: {line}" for line in error.lines), file=sys.stderr)
+        return PROFILE_INVALID
     except ProfileError as error:
         print(f"strata models: {error}", file=sys.stderr)
         return USAGE

@@ -52,7 +52,7 @@ def main() -> None:
     try:
         work(settings, options.groups.split(","), real_group)
     except StrataError as error:
-        print(f"strata worker: {error}", file=sys.stderr)
+        print("\n".join(f"strata worker: {line}" for line in error.lines), file=sys.stderr)
         sys.exit(code_of(error))
 
 
@@ -65,6 +65,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
         raise InvalidInput(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     if settings.redis_url is None:
         raise RedisUnavailable("a worker needs REDIS_URL (`strata serve` starts its own workers)")
+    load_profile(settings.profile, settings.profiles_dir)  # told before anything is loaded
     quiet_libraries(settings.threads)
     jobs = Jobs(Broker(settings.redis_url), Store(settings.store_uri))
     profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))

@@ -13,6 +13,7 @@ from rich.console import Console
 from strata.cli import exits, render
 from strata.cli import export as export_cli
 from strata.cli import mixture as mixture_cli
+from strata.cli import profiles as profiles_cli
 from strata.cli import snapshot as snapshot_cli
 from strata.cli.arguments import budget_of, pairs_of, shards_of
 from strata.cli.checkout import run_module
@@ -245,6 +246,7 @@ def _pass_on(name: str, module: str, help_line: str) -> None:
 app.add_typer(snapshot_cli.app)
 app.command()(snapshot_cli.clean)
 app.add_typer(mixture_cli.app)
+app.add_typer(profiles_cli.app)
 app.command()(export_cli.export)
 for _name, (_module, _help) in PASSED_ON.items():
     _pass_on(_name, _module, _help)

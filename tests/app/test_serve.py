@@ -21,9 +21,9 @@ import pytest
 from app import supervisor
 from app.__main__ import main
 from app.supervisor import Child, Supervisor
+from bench.processes import PYTHONPATH
 from strata.cli import exits
 from strata.client.client import Client
-from strata.core.settings import CHECKOUT
 from strata.queue.embedded import EmbeddedServer
 from tests.fakes import jpeg
 from tests.service import write_profile
@@ -37,7 +37,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "STRATA_DATA_DIR": str(folder / "data"),
         "STRATA_PROFILES_DIR": str(folder),
         "STRATA_PROFILE": "fake",
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": PYTHONPATH,
     }
     return {**kept, **ours, **changes}
 
@@ -135,14 +135,14 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
 
 def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, tmp_path: Path) -> None:
     fake_workers(tmp_path, f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})")
-    code, told = refused("--port", "0", PYTHONPATH=f"{tmp_path}{os.pathsep}{CHECKOUT}", PYTHONSAFEPATH="1")
+    code, told = refused("--port", "0", PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}", PYTHONSAFEPATH="1")
     assert code == exits.WEIGHTS_MISSING, told
     assert "no weights" in told
 
 
 def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
     fake_workers(tmp_path, "import time; time.sleep(60)")
-    path = f"{tmp_path}{os.pathsep}{CHECKOUT}"
+    path = f"{tmp_path}{os.pathsep}{PYTHONPATH}"
     with served(tmp_path, PYTHONPATH=path, PYTHONSAFEPATH="1") as (process, _):
         deadline = time.monotonic() + 20
         children: list[psutil.Process] = []

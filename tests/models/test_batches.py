@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
-from models.building import BACKENDS
+from models.building import build_stage
 from models.crops import crop_segment
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings, load_profile
@@ -52,7 +52,7 @@ TINY: dict[str, Kind] = {
 
 
 def _loaded(stage: str, settings: StageSettings) -> Stage[Any, Any]:
-    loaded: Stage[Any, Any] = BACKENDS[stage][settings.backend](settings)
+    loaded: Stage[Any, Any] = build_stage(stage, settings)
     loaded.load()
     return loaded
 
