@@ -12,12 +12,9 @@ from strata.core.profiles import GROUPS, InvalidProfile, load_profile, read_prof
 from strata.core.registry import installed
 from strata.core.settings import Settings
 
-app = typer.Typer(name="profiles", help="Check profile files.", no_args_is_help=True)
-
-
-@app.callback()
-def _commands() -> None:
-    """With a callback typer keeps the name of the only command."""
+app = typer.Typer(
+    name="profiles", help="Check profile files, and list the back ends that they may name.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -25,8 +22,7 @@ def check(
     profile: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")],
 ) -> None:
     """Validate a profile and print its faults, one a line; exit code 12 if there are any."""
-    for line in installed().refused:
-        typer.echo(f"plug-in not used: {line}", err=True)
+    _tell_refused()
     try:
         if profile.endswith(".toml"):
             found = read_profile(Path(profile))
@@ -38,3 +34,17 @@ def check(
         raise typer.Exit(PROFILE_INVALID) from error
     fingerprints = ", ".join(f"{group} {found.fingerprint(group)}" for group in GROUPS)
     typer.echo(f"{profile}: valid ({fingerprints})")
+
+
+@app.command()
+def backends() -> None:
+    """List the back ends of each stage with the names of their parameters."""
+    _tell_refused()
+    for back_end in installed().back_ends:
+        names = ", ".join(back_end.parameters.model_fields) or "no parameters"
+        typer.echo(f"{back_end.stage:<10} {back_end.name:<13} {names}")
+
+
+def _tell_refused() -> None:
+    for line in installed().refused:
+        typer.echo(f"strata: plug-in not used: {line}", err=True)

@@ -212,7 +212,9 @@ def read_profile(path: Path, *, pinned: bool = True) -> Profile:
         faults += shape_faults(error, Profile, hidden=_NO_KEYS)
     # meaning: what the registry knows of each stage, and of the stages together
     prompts = Prompts((path.parent.parent / "prompts", PROMPTS))
-    faults += _meaning_faults(given, prompts, pinned)
+    meant = _meaning_faults(given, prompts, pinned)
+    told = {fault.key for fault in meant}  # these say more of a key than its shape does
+    faults = [fault for fault in faults if fault.key not in told] + meant
     if faults:
         raise InvalidProfile(path, faults)
     return _with_prompts(profile, prompts)

@@ -113,6 +113,12 @@ class Registry:
             raise UnknownBackEnd(f"{stage} has no back end {name[:60]!r}; {suggestion(name, known)}{also}")
         return found
 
+    @property
+    def back_ends(self) -> list[BackEnd]:
+        """All back ends, in the order of the stages."""
+        order = list(self.stages)
+        return sorted(self._back_ends.values(), key=lambda back_end: order.index(back_end.stage))
+
     def _add(self, plug_ins: Iterable[EntryPoint]) -> None:
         """Take the back ends of plug-ins; a name that two of them claim is nobody's."""
         claimed: dict[tuple[str, str], list[tuple[str, BackEnd]]] = {}

@@ -263,9 +263,10 @@ def test_masks_that_sam_doubts_are_none(
     found = []
     for sure in (below, above):
         folder = make(maker, tmp_path / str(sure), sure=sure)
-        segmenter = build_stage("segmenter", settings.model_copy(update={"model": f"local:{folder}"}))
+        segmenter: SegmenterStage = build_stage("segmenter", settings.model_copy(update={"model": f"local:{folder}"}))
         segmenter.load()
         (segments,) = segmenter.run(pictures()[1:])
+        assert isinstance(segments, list)
         found.append(len(segments))
     assert found == [0, 20]
 
