@@ -179,7 +179,7 @@ def _schema_type(schema: Schema) -> str:
 
 def python_api() -> str:
     """The public modules, each by mkdocstrings."""
-    lines = ["# Python", "", "The public modules of the library, room by room.", ""]
+    lines = ["# Python", "", "The public modules of the library, package by package.", ""]
     for package in PUBLIC:
         room = import_module(package)
         lines += [f"## {package}", "", _paragraphs(room.__doc__ or ""), ""]
