@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
 
+import strata
 from app import problems
 from app.body_limit import BodyLimit
 from app.dependencies import Services
@@ -37,7 +38,9 @@ def create_app(settings: Settings, broker: Broker, store: Store) -> FastAPI:
             stop.set()
             thread.join(STOP_SECONDS)
 
-    app = FastAPI(title="Strata", version="0.1.0", summary="Images into layered descriptions.", lifespan=lifespan)
+    app = FastAPI(
+        title="Strata", version=strata.__version__, summary="Images into layered descriptions.", lifespan=lifespan
+    )
     app.state.services = Services(settings, broker, store, Jobs(broker, store))
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
