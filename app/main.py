@@ -12,7 +12,7 @@ import strata
 from app import problems
 from app.body_limit import BodyLimit
 from app.dependencies import Services
-from app.routes import batches, captions, events, health, jobs, pages, records
+from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
@@ -39,11 +39,17 @@ def create_app(settings: Settings, broker: Broker, store: Store) -> FastAPI:
             thread.join(STOP_SECONDS)
 
     app = FastAPI(
-        title="Strata", version=strata.__version__, summary="Images into layered descriptions.", lifespan=lifespan
+        title="Strata",
+        version=strata.__version__,
+        summary="Images into layered descriptions.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py serves them from here
+        redoc_url=None,
     )
     app.state.services = Services(settings, broker, store, Jobs(broker, store))
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
+    api_docs.install(app)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
     for resource in (captions, batches, events, jobs, records):
         v1.include_router(resource.router)

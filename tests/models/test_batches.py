@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
+from models.building import BACKENDS
 from models.crops import crop_segment
-from models.pipeline import BACKENDS
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings, load_profile
 from tests import tiny_models
@@ -143,7 +143,7 @@ def test_half_precision_runs_through_every_stage(
     name: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("devices", "matcher"):
-        monkeypatch.setattr(f"models.{module}.best_precision", lambda: torch.bfloat16)
+        monkeypatch.setattr(f"models.stages.{module}.best_precision", lambda: torch.bfloat16)
     stage: Any = _tiny(name, checkpoints)
     items = _items(stage.name, _pictures(5), ("a red car", "a dog"))
     answers = stage.run(items)

@@ -27,8 +27,9 @@ from transformers import Blip2ForConditionalGeneration, Qwen3VLForConditionalGen
 from bench.processes import Fleet
 from bench.tiny_shards import write_shard
 from models.base import SegmenterStage
+from models.building import BACKENDS, build_stages
 from models.inventory import PROFILES
-from models.pipeline import BACKENDS, VisionPipeline, build_stages
+from models.pipeline import VisionPipeline
 from models.prompts import load_prompt
 from models.weights.cache import COMMIT
 from strata.cli.exits import WEIGHTS_MISSING
