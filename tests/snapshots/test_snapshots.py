@@ -17,7 +17,7 @@ import pytest
 from strata.core.errors import StrataError
 from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.queue import keys
 from strata.snapshots.axes import axes_of
@@ -28,6 +28,7 @@ from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, Unkn
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
 
