@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
+from strata.core.errors import StrataError
 from strata.core.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ProblemError(Exception):
+class ProblemError(StrataError):
     """An answer that is a problem. name: one of PROBLEMS; detail: what is wrong here, and what would be right."""
 
     def __init__(

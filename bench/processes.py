@@ -101,7 +101,7 @@ class Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.server.start()
         environment = {**self.settings, "REDIS_URL": self.server.url}
-        self.api = Process(["-m", "app", "--no-workers"], environment, self.folder / "api.log")
+        self.api = Process(["-m", "strata", "serve", "--no-workers"], environment, self.folder / "api.log")
         for number, arguments in enumerate(self.worker_arguments):
             command = ["-m", self.worker, *arguments]
             self.workers.append(Process(command, environment, self.folder / f"worker-{number}.log"))

@@ -24,9 +24,7 @@ from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
-from strata.client.client import ApiError
-from strata.core.exits import StrataExit
-from strata.core.settings import CHECKOUT
+from strata.core.errors import StrataError
 from strata.data.mixtures import Mixture
 from strata.data.snapshot_sources import snapshot_source
 from strata.snapshots.selection import Selection
@@ -43,7 +41,7 @@ from training.scoring import tally
 from training.tiny import build_processor, save_start
 from training.train import train
 
-DOCS = CHECKOUT / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # above HELD_OUT_SEED, where write_shards counts from
 HALF = 213 / 427  # the paper's shares
 LEVELS = ("alt_text", "caption", "description")
@@ -159,7 +157,7 @@ class Ablation:
 
 
 def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
-    """The store with all described scenes, a snapshot of them and one of half. Raises StrataExit, ApiError."""
+    """The store with all described scenes, a snapshot of them and one of half. Raises StrataError."""
     shards = work / "shards"
     if not shards.exists():
         temporary = work / "shards.tmp"
@@ -224,7 +222,7 @@ def main() -> None:
         ablation.prepare()
         arms = [arm for arm in ARMS if arguments.arm in (None, arm.name)]
         scores = [ablation.run(arm, seed) for seed in range(arguments.seeds) for arm in arms]
-    except (StrataExit, ApiError) as error:
+    except StrataError as error:
         raise SystemExit(f"ablation: {error}") from None
     if arguments.arm is None:
         text, page = report(plan, ablation, [ablation.score_start(), *scores], arguments.seeds), DOCS / "ablation.md"

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from strata.core.exits import PROFILE_INVALID, USAGE, StrataExit
-from strata.core.profiles import GROUPS, InvalidProfile, ProfileError, load_profile, read_profile
-from strata.core.registry import installed
-from strata.core.settings import Settings
+from strata.cli.exits import PROFILE_INVALID
+from strata.cli.group import PlainGroup
 
 app = typer.Typer(
-    name="profiles", help="Check profile files, and list the back ends that they may name.", no_args_is_help=True
+    name="profiles",
+    cls=PlainGroup,
+    help="Check profile files, and list the back ends that they may name.",
+    no_args_is_help=True,
 )
 
 
@@ -22,18 +23,19 @@ def check(
     profile: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")],
 ) -> None:
     """Validate a profile and print its faults, one a line; exit code 12 if there are any."""
+    from strata.core.profiles import GROUPS, InvalidProfile, load_profile, read_profile
+    from strata.core.settings import load_settings
+
     _tell_refused()
     try:
         if profile.endswith(".toml"):
             found = read_profile(Path(profile))
         else:
-            found = load_profile(profile, Settings().profiles_dir)
+            found = load_profile(profile, load_settings().profiles_dir)
     except InvalidProfile as error:
         for line in error.lines:
             typer.echo(line)
         raise typer.Exit(PROFILE_INVALID) from error
-    except ProfileError as error:
-        raise StrataExit(str(error), USAGE) from error
     fingerprints = ", ".join(f"{group} {found.fingerprint(group)}" for group in GROUPS)
     typer.echo(f"{profile}: valid ({fingerprints})")
 
@@ -41,6 +43,8 @@ def check(
 @app.command()
 def backends() -> None:
     """List the back ends of each stage with the names of their parameters."""
+    from strata.core.registry import installed
+
     _tell_refused()
     for back_end in installed().back_ends:
         names = ", ".join(back_end.parameters.model_fields) or "no parameters"
@@ -48,5 +52,7 @@ def backends() -> None:
 
 
 def _tell_refused() -> None:
+    from strata.core.registry import installed
+
     for line in installed().refused:
         typer.echo(f"strata: plug-in not used: {line}", err=True)

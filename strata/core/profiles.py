@@ -17,17 +17,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from strata.core.components import components_folder
+from strata.core.errors import InvalidInput, ProfileInvalid
 from strata.core.parameters import PromptParameters
 from strata.core.profile_checks import Fault, Prompts, combination_faults, shape_faults, stage_faults
 from strata.core.records import SCHEMA_VERSION
 from strata.core.registry import STAGES, installed
-from strata.core.settings import CHECKOUT
 from strata.core.usage import Cost, Usage
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
 STAGES_OF = {group: tuple(spec.name for spec in STAGES if spec.group == group) for group in GROUPS}
-PROMPTS = CHECKOUT / "models" / "prompts"  # of the back ends that are built in
+PROMPTS = components_folder() / "models" / "prompts"  # of the back ends that are built in
 _SERVER = "server:"
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
 # parameters of stages that ask a server: these change its load, the time or the bill, never the answer
@@ -35,12 +36,12 @@ _NOT_DECIDING = {*_PRICES, "image_tokens", "concurrency", "timeout", "retries", 
 _NO_KEYS = ("name", "prompts")  # fields of a Profile that its file does not set
 
 
-class ProfileError(ValueError):
+class ProfileError(InvalidInput, ValueError):
     """A profile that does not exist or cannot be used; the message says which and why."""
 
 
-class InvalidProfile(ProfileError):
-    """A profile's file with all its faults. lines: the file, the key and what is wrong, one line a fault."""
+class InvalidProfile(ProfileError, ProfileInvalid):
+    """A profile's file with all its faults: the file, the key and what is wrong, one line a fault."""
 
     def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
         self.path, self.faults = path, tuple(faults)

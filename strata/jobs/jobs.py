@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 from strata.core.chunks import Chunk
+from strata.core.errors import Conflict, NotFound
 from strata.core.index_rows import IndexRow, index_table
 from strata.core.profiles import FINAL_GROUP, GROUPS, Profile
 from strata.core.records import Status
@@ -29,11 +30,11 @@ from strata.store.store import Store
 KEPT_SECONDS = 86_400  # Redis keeps the working copy of a job that has ended for so long
 
 
-class UnknownJob(LookupError):
+class UnknownJob(NotFound, LookupError):
     """No job has this id."""
 
 
-class NotFinished(ValueError):
+class NotFinished(Conflict, ValueError):
     """The job's status does not allow it."""
 
     def __init__(self, status: JobStatus) -> None:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from strata.core.parameters import Parameters
 from strata.core.profiles import GROUPS, InvalidProfile, ProfileError, load_profile, read_profile
 from strata.core.registry import BUILT_IN, installed
-from strata.core.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 PROFILES = CHECKOUT / "models" / "profiles"
 DEMO = (PROFILES / "demo.toml").read_text()
@@ -42,7 +42,7 @@ def without(stage: str) -> str:
 
 def changed(*pairs: tuple[str, str]) -> str:
     """The profile `demo` with other text in some places."""
-    text = DEMO
+    text: str = DEMO
     for old, new in pairs:
         assert old in text, old
         text = text.replace(old, new, 1)

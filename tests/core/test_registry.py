@@ -18,7 +18,7 @@ from models.base import Detection, Stage
 from models.building import build_stage, build_stages, stage_class
 from strata.core.profiles import ProfileError, StageSettings, load_profile, read_profile
 from strata.core.registry import BUILT_IN, BackEnd, UnknownBackEnd, installed
-from strata.core.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "how-to" / "add-a-back-end.md"
 BLOCK = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -99,6 +99,7 @@ def test_the_page_s_package_works_as_it_stands(install: Install, tmp_path: Path)
     stages["detector"].load()
     (found, nothing) = stages["detector"].run([picture, Image.new("RGB", (300, 200), "white")])
     assert nothing == []
+    assert isinstance(found, list)
     (detection,) = found
     assert isinstance(detection, Detection) and detection.phrase == "a QR code"
     # the encoder leaves a quiet zone of some modules around the code

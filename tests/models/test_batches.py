@@ -22,8 +22,8 @@ from models.building import build_stage
 from models.crops import crop_segment
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings, load_profile
-from strata.core.settings import CHECKOUT
 from tests import tiny_models
+from tests.checkout import CHECKOUT
 from tests.tiny_models import make
 
 Kind = tuple[str, str, Callable[..., None], dict[str, Any]]  # stage, back end, maker, parameters

@@ -26,19 +26,19 @@ from transformers import Blip2ForConditionalGeneration, Qwen3VLForConditionalGen
 
 from bench.processes import Fleet
 from bench.tiny_shards import write_shard
-from models.__main__ import PROFILES
 from models.base import SegmenterStage
 from models.building import build_stage, build_stages
+from models.inventory import PROFILES
 from models.pipeline import VisionPipeline
 from models.prompts import load_prompt
+from strata.cli.exits import WEIGHTS_MISSING
 from strata.client.client import Client
-from strata.core.exits import WEIGHTS_MISSING
 from strata.core.profile_checks import COMMIT
 from strata.core.profiles import load_profile
 from strata.core.records import RECORD_SCHEMA, ImageReference, ObjectMask, Record, Region, table_to_records
 from strata.core.schemas import JobStatus
-from strata.core.settings import CHECKOUT
 from tests import tiny_models
+from tests.checkout import CHECKOUT
 from tests.hub_server import running_hub
 from tests.tiny_models import make
 
@@ -310,7 +310,7 @@ def test_a_worker_without_weights_says_which_and_how(valkey_url: str, tmp_path: 
         "STRATA_STORE": str(tmp_path / "store"),
         "PYTHONPATH": str(CHECKOUT),
     }
-    command = [sys.executable, "-m", "workers", "--groups", "vision", "--profile", "paper"]
+    command = [sys.executable, "-m", "strata", "worker", "--groups", "vision", "--profile", "paper"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == WEIGHTS_MISSING, done.stderr
     assert re.search(

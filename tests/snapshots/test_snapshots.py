@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from strata.core.exits import StrataExit
+from strata.core.errors import StrataError
 from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.queue import keys
 from strata.snapshots.axes import axes_of
@@ -28,6 +28,7 @@ from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, Unkn
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
 
@@ -112,14 +113,14 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> Non
     parts, snapshots = some_parts(store), Snapshots(store)
     snapshots.create("taken", parts, Selection())
     before = sorted(store.find())
-    wrong: list[tuple[type[StrataExit], str, Callable[[], object]]] = [
+    wrong: list[tuple[type[StrataError], str, Callable[[], object]]] = [
         (
             SnapshotExists,
             "'taken'; a snapshot never",
             lambda: snapshots.create("taken", parts, Selection(count=1)),
         ),
-        (StrataExit, "no snapshot's name", lambda: snapshots.create("a/b", parts, Selection())),
-        (StrataExit, "no snapshot's name", lambda: snapshots.create("", parts, Selection())),
+        (StrataError, "no snapshot's name", lambda: snapshots.create("a/b", parts, Selection())),
+        (StrataError, "no snapshot's name", lambda: snapshots.create("", parts, Selection())),
         (
             SelectionError,
             "25 rows are asked for",
@@ -370,7 +371,7 @@ def test_cleaning_keeps_the_parts_of_unfinished_jobs_and_all_attempts(jobs: Jobs
     assert len([path for path in jobs.store.find("parts") if "/_" in path]) == 2
     assert not Cleaning(jobs.store).unnamed()
     later = jobs.create("batch", [str(tmp_path / "b.tar")], FAKE_PROFILE, "lo").id
-    with pytest.raises(StrataExit, match=f"job {later} has not ended"):
+    with pytest.raises(StrataError, match=f"job {later} has not ended"):
         Cleaning(jobs.store, [later])
     with pytest.raises(UnknownSource, match="no such job"):
         Cleaning(jobs.store, ["nojob"])
