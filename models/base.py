@@ -1,9 +1,9 @@
 """The contract of a stage: settings in the constructor, `load()`, then `run(batch)`: same length, same order.
 
-A stage sees no queue and no store, so the worker, another engine and a test call it the same way. An image that
-fails inside a batch is found by halving the batch, and its neighbours come out whole. Pixels and tokens of the next
-batch are made in a thread while the model computes the one in hand. A batch that memory does not hold is halved, and
-so are those after it.
+A stage knows no queue and no store, so the worker, another engine and a test call it the same way. An item that
+fails inside a batch is found by halving the batch, and the others get their results. Pixels and tokens of the next
+batch are made in a thread while the model computes the current one. A batch that does not fit in memory is halved,
+and the following batches have that size too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from strata.core.profiles import StageSettings
 from strata.core.records import Box, Record
 from strata.core.usage import Usage
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+StageItem = TypeVar("StageItem")
+StageResult = TypeVar("StageResult")
 
-ANY_IMAGE = Image.new("RGB", (64, 64))  # asked where the answer does not depend on the image
-GROW_AFTER = 32  # batches; then twice what memory held is tried again: at most one batch in 33 is lost to it
+ANY_IMAGE = Image.new("RGB", (64, 64))  # for questions whose answer does not depend on the image
+GROW_AFTER = 32  # batches that fit; then twice their size is tried again: at most one batch in 33 fails by it
 
 
 class WeightsMissing(WeightsError, RuntimeError):
@@ -37,16 +37,16 @@ class WeightsMissing(WeightsError, RuntimeError):
 
 
 class StageUnavailable(StrataError, RuntimeError):
-    """The stage cannot work at all now (its server is gone): no image's fault, so none of them fails."""
+    """The stage cannot work now, for example because its server is away: no image fails by it; try again later."""
 
 
 class StageUnfit(StrataError, RuntimeError):
-    """The stage's server takes questions, and their price, but gives nobody a good answer: waiting would not help."""
+    """The stage's server answers and charges, but never usefully: do not retry."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a stage answers for an item that it could not do."""
+    """The result of an item that the stage could not process."""
 
     stage: str
     error_type: str
@@ -55,7 +55,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class CaptionRequest:
-    """Captioner's item. An upright RGB image; "scene" asks for a whole image, "crop" for one object's phrase."""
+    """The captioner's item. An upright RGB image; "scene" asks for a whole image, "crop" for one object's phrase."""
 
     image: Image.Image
     kind: Literal["scene", "crop"] = "scene"
@@ -63,7 +63,7 @@ class CaptionRequest:
 
 @dataclass(frozen=True)
 class Detection:
-    """One of detector's results for an image: box in pixels of the image it was given."""
+    """One of the detector's results for an image: box in pixels of the image."""
 
     box: Box
     phrase: str
@@ -72,7 +72,7 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """One of segmenter's results for an image: mask is bool (H, W) of the whole image, box its tight box."""
+    """One of the segmenter's results for an image: mask is bool (H, W) of the whole image, box its tight box."""
 
     mask: NDArray[np.bool_]
     box: Box
@@ -81,7 +81,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class ReadLine:
-    """One of ocr's results for an image: box is the upright rectangle around the line's polygon."""
+    """One of the OCR's results for an image: box is the upright rectangle around the line's polygon."""
 
     text: str
     score: float
@@ -90,7 +90,7 @@ class ReadLine:
 
 @dataclass(frozen=True)
 class Pair:
-    """Matcher's item: is the phrase true of this crop? The result is a probability."""
+    """The matcher's item. The result is the probability that the phrase describes the crop."""
 
     crop: Image.Image
     phrase: str
@@ -98,19 +98,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class ComposeRequest:
-    """Composer's item: a record with its layers, and the upright RGB image where the composer looks at it too."""
+    """The composer's item: a record with its layers, and the upright RGB image if the composer uses it."""
 
     record: Record
     image: Image.Image | None = None
 
 
-class Stage(ABC, Generic[Item, Result]):
+class Stage(ABC, Generic[StageItem, StageResult]):
     """One model's work on a batch.
 
     Captioner: CaptionRequest -> str. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
     Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> str.
 
-    usage: what each item of the last `run` used of a server; empty for a stage that asks none.
+    usage: the tokens and requests of each item of the last `run`; empty for a stage that asks no server.
     """
 
     name: ClassVar[str]
@@ -118,41 +118,43 @@ class Stage(ABC, Generic[Item, Result]):
 
     def __init__(self, settings: StageSettings) -> None:
         self.settings = settings
-        self._size = settings.batch_size  # what memory holds, as far as is known
-        self._good = 0  # batches of that size since it changed
+        self._size = settings.batch_size  # the largest batch that fits in memory, as far as is known
+        self._good = 0  # batches of that size that fitted since it changed
 
     @abstractmethod
     def load(self) -> None:
         """Bring the weights into memory. Raises WeightsMissing."""
 
-    def prepare(self, batch: Sequence[Item]) -> Any:
-        """What `compute` takes for a batch: its pixels and tokens on the model's device, or the batch as it is.
+    def prepare(self, batch: Sequence[StageItem]) -> Any:
+        """The input of `compute` for a batch: its pixels and tokens on the model's device, or the batch as it is.
 
-        Called in a thread, while `compute` may be at work on the batch before. May raise.
+        Called in a thread, while `compute` may be running on the batch before. May raise.
         """
         return batch
 
     @abstractmethod
-    def compute(self, batch: Any) -> list[Result]:
-        """The model on what `prepare` made of at most `settings.batch_size` items: a result for each, in order.
+    def compute(self, batch: Any) -> list[StageResult]:
+        """Run the model on the output of `prepare` for at most `settings.batch_size` items; results in order.
 
         May raise.
         """
 
-    def run(self, batch: Sequence[Item]) -> list[Result | Failure]:
-        """Results in the order of the batch, of any length; a Failure for the items that cannot be done.
+    def run(self, batch: Sequence[StageItem]) -> list[StageResult | Failure]:
+        """A result for each item of a batch of any length, in order; a Failure for items that cannot be processed.
 
         Raises StageUnavailable or StageUnfit when the fault is the stage's own.
         """
-        done: list[Result | Failure] = []
+        done: list[StageResult | Failure] = []
         prepared: dict[tuple[int, int], Future[Any]] = {}
         with ThreadPoolExecutor(1, thread_name_prefix=self.name) as preparing:
             while len(done) < len(batch):
+                # prepare this batch, if that has not been done, and the next one in the thread
                 here = len(done), min(len(done) + self._size, len(batch))
                 following = here[1], min(here[1] + self._size, len(batch))
                 for span in (here, following):
                     if span[0] < span[1] and span not in prepared:
                         prepared[span] = preparing.submit(self.prepare, batch[slice(*span)])
+                # compute; if it did not fit in memory, batches are smaller now and are prepared anew
                 results = self._attempt(batch[slice(*here)], prepared.pop(here))
                 if results is None:
                     prepared.clear()
@@ -160,23 +162,23 @@ class Stage(ABC, Generic[Item, Result]):
                     done += results
         return done
 
-    def bound(self, item: Item) -> tuple[Usage, Usage]:
-        """The most that an item can use of a server: with one try, and with all that the stage allows itself."""
+    def bound(self, item: StageItem) -> tuple[Usage, Usage]:
+        """An upper bound on what an item uses of a server: with one try, and with all tries that the stage makes."""
         return Usage(), Usage()
 
     def release(self) -> None:
-        """What was answered has gone out. Until then a stage may keep it, so as not to pay for it twice when a
-        micro-batch that was interrupted by StageUnavailable is run again."""
+        """Forget kept answers: the micro-batch is complete. Until then a stage may keep them, so that a micro-batch
+        that StageUnavailable interrupted is not paid twice when it runs again."""
 
-    def _attempt(self, batch: Sequence[Item], prepared: Future[Any]) -> list[Result | Failure] | None:
-        """The results of one batch, or None if memory did not hold it; then the next ones are half as large."""
+    def _attempt(self, batch: Sequence[StageItem], prepared: Future[Any]) -> list[StageResult | Failure] | None:
+        """The results of one batch, or None if it did not fit in memory; then the next ones are half as large."""
         try:
             results = self._isolated(batch, prepared.result)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
             results = None
-        # only here, with the error, are the tensors of its frames gone
+        # after the except clause, so that the error's frames no longer hold the tensors
         if results is None:
             self._set_size(len(batch) // 2)
             sys.modules["torch"].cuda.empty_cache()
@@ -189,8 +191,8 @@ class Stage(ABC, Generic[Item, Result]):
     def _set_size(self, size: int) -> None:
         self._size, self._good = size, 0
 
-    def _isolated(self, batch: Sequence[Item], prepared: Callable[[], Any]) -> list[Result | Failure]:
-        """The results of one batch; raises out of memory if half of it might do."""
+    def _isolated(self, batch: Sequence[StageItem], prepared: Callable[[], Any]) -> list[StageResult | Failure]:
+        """The results of one batch. Raises an out-of-memory error if half of the batch may fit."""
         try:
             results = self.compute(prepared())
             if len(results) != len(batch):
@@ -212,7 +214,7 @@ class Stage(ABC, Generic[Item, Result]):
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a GPU's memory did not suffice. Workers without models import this module, hence no import of torch."""
+    """Whether a GPU ran out of memory. torch is not imported here: workers without models import this module."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.base import CaptionRequest, ComposeRequest, Failure, Stage
 from models.chat.client import ChatClient
-from models.chat.questions import Answer, Question, prompt_bound
+from models.chat.questions import ChatAnswer, Question, prompt_bound
 from models.evidence import sentences_of
 from models.prompts import load_prompt
 from strata.core.errors import StrataError
@@ -20,17 +20,17 @@ from strata.core.parameters import ChatCaptionerParameters, ChatComposerParamete
 from strata.core.profiles import StageSettings
 from strata.core.usage import Usage
 
-Item = TypeVar("Item", CaptionRequest, ComposeRequest)
+ChatItem = TypeVar("ChatItem", CaptionRequest, ComposeRequest)
 JPEG_QUALITY = 90
-PLAIN = "Answer with the one word: yes."
+PLAIN = "ChatAnswer with the one word: yes."
 
 
 class NoAnswer(StrataError, RuntimeError):
-    """The server gave no good answer to this question, though it answers others."""
+    """The server gave no usable answer to this question, though it answers others."""
 
 
-class _ChatStage(Stage[Item, str], Generic[Item]):
-    """What the back ends share: all questions of a batch go out side by side, whatever the batch size.
+class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
+    """Base of the back ends: all questions of a batch are sent in parallel, whatever the batch size.
 
     settings.model is "server:URL", with the URL up to and including /v1.
     """
@@ -47,10 +47,10 @@ class _ChatStage(Stage[Item, str], Generic[Item]):
         self._client = ChatClient(url, parameters, self._asking([], PLAIN, grey, 1))
 
     def load(self) -> None:
-        """Open the connection pool; the server is asked nothing yet."""
+        """Open the connection pool; nothing is sent yet."""
         self._client.open()
 
-    def compute(self, batch: Sequence[Item]) -> list[str]:
+    def compute(self, batch: Sequence[ChatItem]) -> list[str]:
         """A text for each item. Raises NoAnswer for the first that has none."""
         texts = []
         for result in self.run(batch):
@@ -59,22 +59,24 @@ class _ChatStage(Stage[Item, str], Generic[Item]):
             texts.append(result)
         return texts
 
-    def run(self, batch: Sequence[Item]) -> list[str | Failure]:
-        """As the contract says; each question stands alone, so a failing one is not found by asking all again."""
+    def run(self, batch: Sequence[ChatItem]) -> list[str | Failure]:
+        """As `Stage.run`; each question is a request of its own, so a failing one needs no halving."""
+        # an item without a question has an empty answer
         questions = [self._question(item) for item in batch]
         answers = iter(self._client.ask([question for question in questions if question is not None]))
+        # answers with a fault become failures; their tokens count all the same
         results: list[str | Failure] = []
         usage: list[Usage] = []
         for question in questions:
-            answer = next(answers) if question is not None else Answer("", None, False, Usage())
+            answer = next(answers) if question is not None else ChatAnswer("", None, False, Usage())
             usage.append(answer.usage)
             fault = answer.fault or self._fault(answer)
             results.append(Failure(self.name, NoAnswer.__name__, fault) if fault else self._text(answer))
         self.usage = usage
         return results
 
-    def bound(self, item: Item) -> tuple[Usage, Usage]:
-        """As the contract says. The image of an item is not needed."""
+    def bound(self, item: ChatItem) -> tuple[Usage, Usage]:
+        """As `Stage.bound`. The image of an item is not needed."""
         question = self._question(item)
         return (question.bound, self._client.worst(question)) if question else (Usage(), Usage())
 
@@ -83,20 +85,20 @@ class _ChatStage(Stage[Item, str], Generic[Item]):
         self._client.forget()
 
     @abstractmethod
-    def _question(self, item: Item) -> Question | None:
-        """What to ask for an item; None if there is nothing to ask, and its text is empty."""
+    def _question(self, item: ChatItem) -> Question | None:
+        """The question for an item; None if there is nothing to ask: then its text is empty."""
 
-    def _text(self, answer: Answer) -> str:
+    def _text(self, answer: ChatAnswer) -> str:
         return answer.text
 
-    def _fault(self, answer: Answer) -> str | None:
-        """What is wrong with an answer that the server calls good."""
+    def _fault(self, answer: ChatAnswer) -> str | None:
+        """What is wrong with an answer that the server gave as a success; None if nothing is."""
         return None
 
     def _asking(
         self, messages: Sequence[dict[str, Any]], text: str, image: Image.Image | None, max_tokens: int
     ) -> Question:
-        """A question: messages, and after them the user's with the image, if any, before the text."""
+        """A question: the messages, then one of the user with the image, if any, and the text."""
         texts = [*(message["content"] for message in messages), text]
         content: Any = text
         if image is not None:
@@ -107,7 +109,7 @@ class _ChatStage(Stage[Item, str], Generic[Item]):
 
 
 def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
-    """The image as a `data:` URL, reduced to the longest side that is sent, never enlarged."""
+    """The image as a `data:` URL, reduced to the parameters' longest side, never enlarged."""
     scale = min(1.0, parameters.longest_side / max(image.size))
     if scale < 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -118,7 +120,7 @@ def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
 
 
 class OpenAICaptioner(_ChatStage[CaptionRequest]):
-    """Captions of whole images and crops from a server whose model sees images."""
+    """Captions of whole images and crops from a server whose model takes images."""
 
     name: ClassVar[str] = "captioner"
 
@@ -134,7 +136,7 @@ class OpenAICaptioner(_ChatStage[CaptionRequest]):
 
 
 class OpenAIComposer(_ChatStage[ComposeRequest]):
-    """Descriptions from a server. One that reaches the most tokens is cut back to its last whole sentence."""
+    """Descriptions from a server. One that reaches the token limit is cut after its last whole sentence."""
 
     name: ClassVar[str] = "composer"
 
@@ -152,17 +154,17 @@ class OpenAIComposer(_ChatStage[ComposeRequest]):
         *before, last = self._prompt.messages(notes or "There are no notes on this picture.")
         return self._asking(before, last["content"], image, p.max_new_tokens)
 
-    def _text(self, answer: Answer) -> str:
+    def _text(self, answer: ChatAnswer) -> str:
         return " ".join(_whole(answer.text)) if answer.cut else answer.text
 
-    def _fault(self, answer: Answer) -> str | None:
+    def _fault(self, answer: ChatAnswer) -> str | None:
         if answer.cut and not _whole(answer.text):
             return f"the description has no whole sentence within {self._asked.max_new_tokens} tokens"
         return None
 
 
 def _whole(text: str) -> list[str]:
-    """The sentences of a text that was cut off, but for a last one that does not end."""
+    """The sentences of a text that was cut off, without a last one that is incomplete."""
     sentences = sentences_of(text)
     ended = bool(sentences) and sentences[-1].rstrip("\"”')").endswith((".", "!", "?"))
     return sentences if ended else sentences[:-1]

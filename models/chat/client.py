@@ -1,10 +1,11 @@
-"""Asks a chat server (any OpenAI-compatible /chat/completions), several questions at a time, and says who is at fault.
+"""Client of a chat server (any OpenAI-compatible /chat/completions): parallel questions, and whose fault an error is.
 
-A server that is away, busy or set up wrong is no question's fault: StageUnavailable, and the answers that came before
-it are kept, so that asking the same again asks only the rest. A question without a good answer is at fault itself,
-but only if the same server answers a plain question of the same form after it. A server that gives no good answer to
-that either, and takes its price, is not asked for ever: StageUnfit. An answer that got lost may have cost tokens: it
-counts with the most that it could have cost.
+- The server is away, busy or set up wrong: StageUnavailable. Answers that came before are kept, so that asking the
+  same questions again sends only the others.
+- A question has no usable answer, but the server then answers a plain question of the same form: the question's own
+  fault, which its answer states.
+- The server answers plain questions without a usable answer, and charges for them: StageUnfit, do not retry.
+- An answer that was lost on the way may have cost tokens: the upper bound of its cost is counted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from models.base import StageUnavailable, StageUnfit
-from models.chat.questions import Answer, Question, read_answer, start_of
+from models.chat.questions import ChatAnswer, Question, read_answer, start_of
 from strata.client.client import pause_of
 from strata.client.proxies import proxied
 from strata.core.parameters import ChatParameters
@@ -29,18 +30,18 @@ from strata.core.usage import Usage
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT = 8.0  # seconds to wait here; a longer Retry-After is waited out by whoever called
-LONGEST_RETRY_AFTER = 3600.0  # seconds; who asks for more is asked again after them
+LONGEST_WAIT = 8.0  # seconds; for a longer Retry-After StageUnavailable is raised, and the caller waits
+LONGEST_RETRY_AFTER = 3600.0  # seconds; a larger Retry-After counts as this
 CONNECT_SECONDS = 10.0
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-REFUSED_ALL = (401, 402, 403, 404, 405)  # a wrong key, an empty purse, a wrong URL or model: not this question's fault
+REFUSED_ALL = (401, 402, 403, 404, 405)  # wrong key, no credit, wrong URL or model: no question's fault
 
 
 @dataclass
 class _Talk:
-    """A question on its way. failed_at: when its last try failed, in seconds of the monotonic clock.
+    """The state of a question. failed_at: when its last try failed, in seconds of the monotonic clock.
 
-    plain: how many plain questions were paid for it to no avail.
+    plain: number of plain questions that were paid because of it and had no usable answer.
     """
 
     question: Question
@@ -50,13 +51,13 @@ class _Talk:
     plain: int = 0
     failed_at: float | None = None
     fault: str = ""
-    answer: Answer | None = None
+    answer: ChatAnswer | None = None
 
 
 class ChatClient:
-    """The server at `url` (up to and including /v1). plain: a short question such as the stage's own, to try it with.
+    """The server at `url` (up to and including /v1). plain: a short question of the stage's form, to test the server.
 
-    One `ask` at a time; the requests of one go side by side.
+    One `ask` at a time; its requests run in parallel.
     """
 
     def __init__(self, url: str, parameters: ChatParameters, plain: Question) -> None:
@@ -72,7 +73,7 @@ class ChatClient:
         self._warned = False
 
     def open(self) -> None:
-        """Make the connection pool; the server is asked nothing yet."""
+        """Make the connection pool; nothing is sent yet."""
         p = self._parameters
         key = os.environ.get(p.api_key_variable)
         self._http = httpx.Client(
@@ -84,34 +85,37 @@ class ChatClient:
         self._pool = ThreadPoolExecutor(p.concurrency, thread_name_prefix="chat")
 
     def worst(self, question: Question) -> Usage:
-        """The most that a question can use: every try to no avail, and all tries of a plain question after each."""
+        """Upper bound on what a question uses: every try fails, and after each one all tries of a plain question."""
         return question.bound * self._tries + self._plain_for(question).bound * self._tries**2
 
-    def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answers in order; equal questions are asked once, and only the first is charged.
+    def ask(self, questions: Sequence[Question]) -> list[ChatAnswer]:
+        """Answers in order; equal questions are sent once, and only the first is charged.
 
-        Until `forget` is called, what was answered is not asked again. Raises StageUnavailable and StageUnfit.
+        Until `forget` is called, answered questions are not sent again. Raises StageUnavailable and StageUnfit.
         """
+        # one talk for equal questions; one that was answered by an interrupted call is not asked again
         self._gone.clear()
         bodies = [self._body(question) for question in questions]
         asked: dict[bytes, _Talk] = {}
         for question, body in zip(questions, bodies, strict=True):
             asked[body] = self._talks.setdefault(body, _Talk(question, body))
+        # all others at once, the longest first, so that no long one is left for the end
         open_talks = [talk for talk in asked.values() if talk.answer is None]
-        open_talks.sort(key=lambda talk: len(talk.body), reverse=True)  # so that no long one is left for the end
+        open_talks.sort(key=lambda talk: len(talk.body), reverse=True)
         errors = [error for error in self._pool.map(self._guarded, open_talks) if error is not None]
         if errors:
-            raise min(errors, key=lambda error: isinstance(error, StageUnavailable))
-        answers, told = [], set[bytes]()
+            raise min(errors, key=lambda error: isinstance(error, StageUnavailable))  # any other error comes first
+        # only the first of equal questions carries their usage
+        answers, charged = [], set[bytes]()
         for body in bodies:
             answer = asked[body].answer
             assert answer is not None
-            answers.append(replace(answer, usage=Usage()) if body in told else answer)
-            told.add(body)
+            answers.append(replace(answer, usage=Usage()) if body in charged else answer)
+            charged.add(body)
         return answers
 
     def forget(self) -> None:
-        """The answers have gone out and will not be asked for again."""
+        """Forget all answers: the questions will not be asked again."""
         self._talks.clear()
 
     def _guarded(self, talk: _Talk) -> Exception | None:
@@ -122,24 +126,24 @@ class ChatClient:
         return None
 
     def _talk(self, talk: _Talk) -> None:
-        """Try until there is an answer, or the question is to blame. Raises StageUnavailable and StageUnfit."""
+        """Try until there is an answer or the question is at fault. Raises StageUnavailable and StageUnfit."""
         while talk.answer is None:
             if talk.failed_at is not None:
                 self._prove(talk, talk.failed_at)
                 if talk.tries >= self._tries:
-                    talk.answer = Answer("", talk.fault, False, talk.usage)
+                    talk.answer = ChatAnswer("", talk.fault, False, talk.usage)
                     return
             self._try(talk)
 
     def _try(self, talk: _Talk) -> None:
         try:
             response = self._post(talk.body)
-        except httpx.RequestError as error:  # it was sent: nobody knows what it cost
+        except httpx.RequestError as error:  # it was sent, and what it cost is unknown
             self._fail(talk, f"no answer: {type(error).__name__}: {error}", talk.question.bound)
             return
         if response.status_code >= 400:
             if response.status_code < 500 and response.status_code not in (408, 409, 425):
-                talk.tries = self._tries  # it would be refused again
+                talk.tries = self._tries  # the server would refuse it again
             self._fail(talk, f"status {response.status_code}: {start_of(response)}", Usage())
             return
         answer = read_answer(response, talk.question)
@@ -158,12 +162,12 @@ class ChatClient:
         talk.fault, talk.usage, talk.failed_at = fault, talk.usage + usage, time.monotonic()
 
     def _prove(self, talk: _Talk, failed_at: float) -> None:
-        """Return once the server has answered anybody after `failed_at`; ask it a plain question if nobody else does.
+        """Return once the server has answered any question after `failed_at`; send a plain one if none is answered.
 
         Raises StageUnavailable and StageUnfit.
         """
         reason = ""
-        with self._proving:  # one plain question is enough for all that wait for it
+        with self._proving:  # one plain question serves all talks that wait
             for attempt in range(self._tries):
                 if self._answered_at <= failed_at:
                     self._pause(_backoff(attempt))
@@ -172,7 +176,7 @@ class ChatClient:
         raise self._unavailable(f"not even a plain question is answered: {reason}")
 
     def _ask_plainly(self, talk: _Talk) -> str:
-        """What is wrong with the answer to a plain question of the talk's form; empty if it is good."""
+        """What is wrong with the answer to a plain question of the talk's form; empty if nothing is."""
         plain = self._plain_for(talk.question)
         try:
             response = self._post(self._body(plain))
@@ -194,16 +198,16 @@ class ChatClient:
         return answer.fault
 
     def _charge(self, talk: _Talk, usage: Usage) -> None:
-        """Count a plain question to no avail. More of them than `worst` knows are of a server that only hangs up."""
+        """Count a plain question without a usable answer; no more of them than `worst` has in its bound."""
         talk.plain += 1
         if talk.plain <= self._tries**2:
             talk.usage += usage
 
     def _post(self, body: bytes) -> httpx.Response:
-        """The server's answer, whatever it says of the question.
+        """The server's response, whatever its status says of the question.
 
-        Raises StageUnavailable if it is away, busy for long or refuses everybody, httpx.RequestError if the answer
-        got lost.
+        Raises StageUnavailable if the server is away, busy for long or refuses all requests, and httpx.RequestError
+        if the response was lost.
         """
         reason = ""
         for attempt in range(self._tries):
@@ -225,14 +229,14 @@ class ChatClient:
         raise self._unavailable(reason)
 
     def _wait_for_turn(self) -> None:
-        """Keep the pause that the server asked for. Raises StageUnavailable if that is long."""
+        """Wait as long as the server asked. Raises StageUnavailable if that is long."""
         while (left := self._not_before - time.monotonic()) > 0:
             if left > LONGEST_WAIT:
                 raise self._unavailable(f"it asks to wait for {left:.0f} s")
             self._pause(left)
 
     def _pause(self, seconds: float) -> None:
-        if self._gone.wait(seconds):  # the others need not find out for themselves
+        if self._gone.wait(seconds):  # another talk has found the server away
             raise StageUnavailable(self._away)
 
     def _unavailable(self, reason: str) -> StageUnavailable:

@@ -1,4 +1,4 @@
-"""What is asked of a chat server, and what its answers are: parameters, questions, completions, usage."""
+"""Questions to a chat server, and its answers: messages, completions, token counts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import BaseModel, Field, ValidationError
 from strata.core.parameters import ChatParameters
 from strata.core.usage import MOST, Usage
 
-TEMPLATE_TOKENS = 64  # what a chat template may write around a message
+TEMPLATE_TOKENS = 64  # an upper bound on what a chat template adds to a message
 _THOUGHT = re.compile(r"\s*<think>.*?(</think>|\Z)", re.S)
 
 
 @dataclass(frozen=True)
 class Question:
-    """Chat messages, and the most tokens of their answer. prompt_tokens: the most that the messages can be."""
+    """Chat messages. max_tokens: limit of the answer; prompt_tokens: upper bound on the tokens of the messages."""
 
     messages: list[dict[str, Any]]
     max_tokens: int
@@ -27,13 +27,13 @@ class Question:
 
     @property
     def bound(self) -> Usage:
-        """The most that one try can use."""
+        """Upper bound on what one try uses."""
         return Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.max_tokens, requests=1)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One line of text, or why there is none. cut: it ends where the most tokens were reached."""
+class ChatAnswer:
+    """The answer's text in one line, or its fault. cut: the text ends because max_tokens was reached."""
 
     text: str
     fault: str | None
@@ -64,26 +64,26 @@ class _Completion(BaseModel):
 
 
 def prompt_bound(texts: Sequence[str], images: int, parameters: ChatParameters) -> int:
-    """The most tokens that messages with these texts, and so many images, can be.
+    """Upper bound on the tokens of messages with these texts and this number of images.
 
-    Byte-level and byte-fallback tokenizers, which chat models have, make at most one token of a byte.
+    The byte-level and byte-fallback tokenizers of chat models make at most one token of a byte.
     """
     return sum(len(text.encode()) + TEMPLATE_TOKENS for text in texts) + images * parameters.image_tokens
 
 
-def read_answer(response: httpx.Response, question: Question) -> Answer:
-    """A successful response as an answer: its fault is what is wrong with it, if anything.
+def read_answer(response: httpx.Response, question: Question) -> ChatAnswer:
+    """The answer in a response with a status of success; `fault` says what is wrong with it, if anything.
 
-    The usage is as the server counted it; where it did not, the most that it can have been.
+    The usage is the server's count, or the question's upper bound if the server gives none.
     """
     usage = _usage(response.content, question)
     try:
         choice = _Completion.model_validate_json(response.content).choices[0]
     except ValidationError:
-        return Answer("", f"the server's answer is no completion: {start_of(response)!r}", False, usage)
+        return ChatAnswer("", f"the server's answer is no completion: {start_of(response)!r}", False, usage)
     text = " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split())
     fault = None if text else f"the server's answer is empty (finish_reason {choice.finish_reason})"
-    return Answer(text, fault, choice.finish_reason == "length", usage)
+    return ChatAnswer(text, fault, choice.finish_reason == "length", usage)
 
 
 def _usage(content: bytes, question: Question) -> Usage:
@@ -95,5 +95,5 @@ def _usage(content: bytes, question: Question) -> Usage:
 
 
 def start_of(response: httpx.Response) -> str:
-    """The beginning of a response's text, in one line."""
+    """The first 200 characters of a response's text, in one line."""
     return " ".join(response.text.split())[:200]

@@ -2,9 +2,9 @@
 
 The back end "openai" asks a chat server instead, see `models.chat.backends`.
 
-The text does not depend on the batch, as far as floats allow: sums in another order differ in their last bits, and
-where two tokens are that close the other may be said. In float32 that is rare enough for equality to be tested; in
-bfloat16 one text in some hundreds may differ by a word.
+The text depends on the batch only through rounding: sums in another order differ in their last bits, and where two
+tokens have nearly the same probability the other one may be chosen. In float32 that is rare, and tests expect equal
+texts; in bfloat16 one text in some hundreds may differ by a word.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from strata.core.profiles import StageSettings
 
 Kind = Literal["scene", "crop"]
 KINDS: tuple[Kind, ...] = ("scene", "crop")
-Prepared = tuple[Kind, list[int], Any]  # requests of one kind: their places in the batch, what `generate` takes
+Prepared = tuple[Kind, list[int], Any]  # requests of one kind: their indices in the batch, the input of `generate`
 
 
 class _Captioner(CaptionerStage):
-    """What the back ends share: whole images and crops of a batch are one model call each."""
+    """Base of the back ends: one model call for the whole images of a batch, and one for its crops."""
 
     name: ClassVar[str] = "captioner"
     parameters: CaptionerParameters
@@ -46,24 +46,24 @@ class _Captioner(CaptionerStage):
         self._processor: Any = None
 
     def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
-        """The requests of each kind that there are.
+        """The model's input for the requests of each kind.
 
-        The two kinds go apart: in one call every short phrase would be computed on to the longest caption's end.
+        The kinds are not mixed: in one call the short phrases would be decoded until the longest caption ends.
         """
         prepared: list[Prepared] = []
         for kind in KINDS:
-            places = [place for place, request in enumerate(batch) if request.kind == kind]
-            if places:
-                prepared.append((kind, places, self._inputs([batch[place].image for place in places], kind)))
+            indices = [i for i, request in enumerate(batch) if request.kind == kind]
+            if indices:
+                prepared.append((kind, indices, self._inputs([batch[i].image for i in indices], kind)))
         return prepared
 
     @torch.inference_mode()
     def compute(self, batch: list[Prepared]) -> list[str]:
         """A text for each request, without surrounding space."""
         texts: dict[int, str] = {}
-        for kind, places, inputs in batch:
-            texts |= zip(places, self._answer(inputs, kind), strict=True)
-        return [texts[place] for place in sorted(texts)]
+        for kind, indices, inputs in batch:
+            texts |= zip(indices, self._answer(inputs, kind), strict=True)
+        return [texts[i] for i in sorted(texts)]
 
     def _answer(self, inputs: Any, kind: Kind) -> list[str]:
         p = self.parameters
@@ -77,7 +77,7 @@ class _Captioner(CaptionerStage):
 
     @abstractmethod
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
-        """What `generate` takes, as a BatchFeature on the model's device."""
+        """The input of `generate`, a BatchFeature on the model's device."""
 
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         """The generated tokens alone, (N, L)."""
@@ -99,7 +99,7 @@ class FlorenceCaptioner(_Captioner):
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
         self._model = placed(Florence2ForConditionalGeneration, folder)
-        # a beam search's default; greedy, it would forbid a second "to the left of the"
+        # the checkpoint's default is for beam search; in greedy decoding it would forbid a second "to the left of the"
         self._model.generation_config.no_repeat_ngram_size = None
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
         self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
@@ -120,12 +120,12 @@ class Blip2Captioner(_Captioner):
         folder = locate(self.settings)
         self._processor = Blip2Processor.from_pretrained(folder)
         self._model = placed(Blip2ForConditionalGeneration, folder)
-        # processors saved before transformers 4.47 do not carry it
+        # processors saved before transformers 4.47 do not have it
         self._processor.num_query_tokens = self._model.config.num_query_tokens
 
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
         prompt = self.parameters.scene_prompt if kind == "scene" else self.parameters.crop_prompt
-        text = [prompt] * len(images) if prompt else None  # without a prompt the model begins by itself
+        text = [prompt] * len(images) if prompt else None  # None: generate from the image alone
         return features(self._processor, self._model, images, text=text)
 
     def _beams(self, kind: Kind) -> int:
@@ -135,6 +135,6 @@ class Blip2Captioner(_Captioner):
         config = self._model.config
         if config.text_config.is_encoder_decoder:
             return ids
-        # a decoder-only model repeats what it was given: image tokens, then the prompt or one opening token
+        # a decoder-only model repeats its input: image tokens, then the prompt or one start token
         given = inputs["input_ids"].shape[1] if "input_ids" in inputs else config.num_query_tokens + 1
         return ids[:, given:]

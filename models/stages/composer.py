@@ -1,7 +1,7 @@
 """The composer: one description from a record's kept layers, written by a chat model.
 
-Back ends: "transformers" (a model in this process) and "openai" (a chat server, see `models.chat.backends`). Neither
-gets the numbers of a box: places and sizes are given as words. `models.evidence` checks the description against the
+Back ends: "transformers" (a model in this process) and "openai" (a chat server, see `models.chat.backends`). The notes
+give places and sizes in words, never the coordinates of a box. `models.evidence` checks the description against the
 layers.
 """
 
@@ -64,7 +64,8 @@ class TransformersComposer(ComposerStage):
             self._decoder = GuidedDecoder(self._model, self._start)
 
     def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
-        """A description for each record, "" where nothing is noted at all. Images are not looked at."""
+        """A description for each record, "" for a record without notes. The requests' images are not used."""
+        # the notes, shortest first: prompts of like length are decoded together
         records = [request.record for request in batch]
         prompts = [self._prompt.notes(record, self._parameters.max_notes) for record in records]
         order = sorted((i for i, notes in enumerate(prompts) if notes), key=lambda i: len(prompts[i]))
@@ -77,7 +78,7 @@ class TransformersComposer(ComposerStage):
 
     def _write_grounded(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
         wording = self._prompt.wording
-        assert wording is not None  # __init__ made sure
+        assert wording is not None  # checked in __init__
         encode = functools.cache(self._encode)
         end = int(self._tokenizer.eos_token_id)
         guides = [Guide(wording, facts_of(record, self._parameters.max_notes), encode, end) for record in records]

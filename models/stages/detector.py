@@ -1,7 +1,7 @@
 """Detector: boxes with phrases, from any object detection model of `transformers` or from Florence-2.
 
-Boxes do not depend on the batch by more than a hundredth of a pixel, scores by more than 1e-4, in float32; a greedy
-answer of Florence-2 as the captioner's.
+In float32 boxes depend on the batch by at most a hundredth of a pixel, and scores by at most 1e-4; for greedy answers
+of Florence-2 see the captioner.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from strata.core.parameters import FlorenceDetectorParameters, LabelDetectorPara
 from strata.core.profiles import StageSettings
 
 DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"
-SMALLEST = 1.0  # pixels; a thinner box holds nothing that a crop could show
+SMALLEST = 1.0  # pixels; a crop of a thinner box would show nothing
 Size = tuple[int, int]  # width, height
 Prepared = tuple[list[Size], Any]  # the images' sizes, and the processor's features of them
 
@@ -35,8 +35,8 @@ Prepared = tuple[list[Size], Any]  # the images' sizes, and the processor's feat
 class LabelDetector(DetectorStage):
     """A model behind `AutoModelForObjectDetection`: the phrase of a detection is its label.
 
-    RT-DETR promises each object once but not each place: two labels may claim the same thing, hence the
-    suppression across labels.
+    RT-DETR suppresses no duplicates across labels: one object may be found under two labels. So non-maximum suppression
+    runs here over all labels.
     """
 
     name: ClassVar[str] = "detector"
@@ -51,7 +51,7 @@ class LabelDetector(DetectorStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
-        # its boxes are numbers of the model itself: in bfloat16 they would lie on a grid of 1/256 of the image
+        # the model computes its boxes as fractions: in bfloat16 they would be rounded to 1/256 of the image
         self._model = placed(AutoModelForObjectDetection, folder, torch.float32)
 
     def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
@@ -108,18 +108,20 @@ class FlorenceDetector(DetectorStage):
 
     @torch.inference_mode()
     def compute(self, batch: Prepared) -> list[list[Detection]]:
-        """Regions of each image, in the order in which the model names them."""
+        """Regions of each image, in the order of the model's answer."""
         sizes, inputs = batch
+        # one answer an image, with the probabilities of its tokens
         answer = self._model.generate(
             **inputs,
             max_new_tokens=self.parameters.max_new_tokens,
             num_beams=self.parameters.num_beams,
-            length_penalty=1.0,  # a beam's score is then the mean of its tokens' log probabilities
+            length_penalty=1.0,  # so that a beam's score is the mean log probability of its tokens
             do_sample=False,
             return_dict_in_generate=True,
             output_scores=True,
         )
         texts = self._processor.batch_decode(answer.sequences, skip_special_tokens=False)
+        # the regions are parsed from the text, and share its score
         results = []
         for size, text, score in zip(sizes, texts, self._probabilities(answer), strict=True):
             parsed = self._processor.post_process_generation(text=text, task=DENSE_CAPTIONS, image_size=size)
@@ -132,7 +134,7 @@ class FlorenceDetector(DetectorStage):
         if self.parameters.num_beams > 1:
             means = answer.sequences_scores
         else:
-            # step by step: all steps' logits at once would take as much memory again
+            # step by step: stacking the logits of all steps would double their memory
             tokens = answer.sequences[:, -len(answer.scores) :]
             steps = zip(answer.scores, tokens.T, strict=True)
             logs = torch.stack([step.log_softmax(-1).gather(1, own[:, None])[:, 0] for step, own in steps], dim=1)
@@ -144,7 +146,7 @@ class FlorenceDetector(DetectorStage):
 def _inside(
     size: Size, phrases: Sequence[str], boxes: Sequence[Sequence[float]], scores: Sequence[float]
 ) -> list[Detection]:
-    """Detections with boxes (x1, y1, x2, y2) cut to the image, without those of no phrase or no area left."""
+    """Detections with boxes (x1, y1, x2, y2) cut to the image; those without phrase or area are left out."""
     width, height = size
     found = []
     for phrase, (x1, y1, x2, y2), score in zip(phrases, boxes, scores, strict=True):

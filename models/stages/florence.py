@@ -1,4 +1,4 @@
-"""A task asked of Florence-2: its tokens do not depend on the image, so they are made once for all images."""
+"""A task of Florence-2. The tokens of its prompt are the same for all images, so they are made once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FlorenceTask:
         self._tokens = {name: made[name] for name in ("input_ids", "attention_mask")}
 
     def inputs(self, images: Sequence[Image.Image]) -> Any:
-        """What `generate` takes to answer the task for each image, as a BatchFeature on the model's device."""
+        """The input of `generate` for the task on each image, a BatchFeature on the model's device."""
         made = features(self._processor, self._model, images)
         made.update({name: row.expand(len(images), -1) for name, row in self._tokens.items()})
         return made

@@ -1,10 +1,10 @@
-"""Matcher: the probability that a phrase is true of a crop.
+"""Matcher: the probability that a phrase describes a crop.
 
-Two back ends. `open_clip` loads any open_clip checkpoint; SigLIP's and the demo's answer
-sigmoid(scale * cosine + bias), the probability they were trained for. `blip2` is BLIP-2's image-text matching
-head, as in the Monkey paper: the softmax over its two classes, "does not match" and "matches".
+Two back ends. `open_clip` loads any open_clip checkpoint; for SigLIP's and the demo's the probability is
+sigmoid(scale * cosine + bias), for which they were trained. `blip2` is BLIP-2's image-text matching head, as in the
+Monkey paper (arXiv 2311.06607): the softmax over its two classes, "does not match" and "matches".
 
-A pair's probability does not depend on its batch by more than 1e-4 in float32.
+In float32 a pair's probability depends on its batch by at most 1e-4.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class _Encodable:
-    """A batch for an open_clip model: different crops and phrases, and for each pair the place of either.
+    """A batch for an open_clip model: its distinct crops and phrases, and for each pair the row of either.
 
     crops: (crops, 3, height, width); phrases: token ids (phrases, length).
     """
@@ -48,9 +48,9 @@ class _Encodable:
 
 
 class OpenClipMatcher(MatcherStage):
-    """An open_clip model: each crop and each phrase of a batch is encoded once, however many pairs name it.
+    """An open_clip model: each crop and each phrase of a batch is encoded once, however many pairs have it.
 
-    On a GPU its towers compute in half precision, cosines and probabilities in float32.
+    On a GPU the two encoders compute in half precision; cosines and probabilities are computed in float32.
     """
 
     name: ClassVar[str] = "matcher"
@@ -64,7 +64,7 @@ class OpenClipMatcher(MatcherStage):
         """Raises WeightsMissing, or ValueError if there is neither a bias nor a calibration, or both."""
         folder = locate(self.settings)
         require_file(folder, "open_clip_config.json")
-        require_file(folder, "*.safetensors", "*.bin", "*.pt")  # open_clip would go on with random weights
+        require_file(folder, "*.safetensors", "*.bin", "*.pt")  # without weights open_clip would use random ones
         self._model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
         self._model.eval()
         self._resize, self._normalize = on_tensors(transform)
@@ -81,7 +81,7 @@ class OpenClipMatcher(MatcherStage):
         return calibration or (self._model.logit_scale.exp().item(), bias.item())
 
     def prepare(self, batch: Sequence[Pair]) -> _Encodable:
-        """The different crops, resized on the device, and the different phrases."""
+        """The distinct crops, resized on the device, and the distinct phrases."""
         crops, crop_rows = distinct(batch, lambda pair: id(pair.crop), lambda pair: pair.crop)
         phrases, phrase_rows = distinct(batch, lambda pair: pair.phrase, lambda pair: pair.phrase)
         with beside():
@@ -107,7 +107,7 @@ class Blip2Matcher(MatcherStage):
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        Parameters.model_validate(settings.parameters)  # it takes none
+        Parameters.model_validate(settings.parameters)  # it has none
 
     def load(self) -> None:
         """Raises WeightsMissing."""
@@ -116,7 +116,7 @@ class Blip2Matcher(MatcherStage):
         require_file(folder, "*.safetensors", "*.bin")
         self._model = placed(Blip2ForImageTextRetrieval, folder)
         self._processor: Any = Blip2Processor.from_pretrained(folder)
-        # the model cuts image tokens off the text only if its config names one; the processor must do as much
+        # the model removes image tokens from the text only if its config has one; only then may the processor add them
         config = self._model.config
         queries = None if config.image_token_index is None else config.num_query_tokens
         self._processor.num_query_tokens = queries
@@ -129,7 +129,7 @@ class Blip2Matcher(MatcherStage):
 
     @torch.inference_mode()
     def compute(self, batch: Any) -> list[float]:
-        """One probability for each pair: the softmax of the head's two classes, meaned over its queries."""
+        """One probability for each pair: the softmax of the head's two classes, averaged over its queries."""
         answer = self._model(**batch, use_image_text_matching_head=True)
         return probabilities(answer.logits_per_image.float().softmax(dim=1)[:, 1])
 
@@ -137,19 +137,19 @@ class Blip2Matcher(MatcherStage):
 def distinct(
     batch: Sequence[Pair], key: Callable[[Pair], Key], value: Callable[[Pair], Value]
 ) -> tuple[list[Value], list[int]]:
-    """The different values of a batch in order of first sight, and for each pair the place of its value."""
-    places: dict[Key, int] = {}
+    """The distinct values of a batch in order of first occurrence, and for each pair the index of its value."""
+    indices: dict[Key, int] = {}
     values: list[Value] = []
     for pair in batch:
-        if places.setdefault(key(pair), len(values)) == len(values):
+        if indices.setdefault(key(pair), len(values)) == len(values):
             values.append(value(pair))
-    return values, [places[key(pair)] for pair in batch]
+    return values, [indices[key(pair)] for pair in batch]
 
 
 def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:
-    """open_clip's transform of an image in two: up to uint8 tensors (3, height, width) of one size, and normalising.
+    """open_clip's image transform in two parts: up to uint8 tensors (3, height, width) of one size, and normalising.
 
-    open_clip wrote it for Pillow; on a CPU torchvision's v2 resizes as Pillow does, in uint8.
+    open_clip's own takes Pillow images; on a CPU torchvision's v2 resizes uint8 tensors with the same result.
     """
     *steps, last = transform.transforms
     return Compose([_on_tensors(step) for step in steps]), last
@@ -163,7 +163,7 @@ def _on_tensors(step: Any) -> Any:
 
 @dataclass(frozen=True)
 class _KeepRatio:
-    """open_clip's ResizeKeepRatio, which asks for a size as Pillow's images have it, for tensors."""
+    """open_clip's ResizeKeepRatio, which reads the size of a Pillow image, for tensors."""
 
     step: ResizeKeepRatio
 

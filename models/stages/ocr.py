@@ -1,7 +1,7 @@
 """OCR: lines of text with their boxes, by PP-OCR through rapidocr and onnxruntime.
 
-The small PP-OCRv6 models lie in rapidocr's wheel, so nothing is downloaded. The angle classifier, which turns lines
-that stand on their head, costs a third model call and is left out unless a profile names it.
+The small PP-OCRv6 models are in rapidocr's wheel, so nothing is downloaded. The angle classifier, which turns lines
+that are upside down, costs a third model call and runs only if a profile names it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from strata.core.profiles import StageSettings
 from strata.core.records import Box
 
 MOST_ENLARGED = 4.0
-LINE_HEIGHT = 48  # pixels, which PP-OCR's recognizer reads
+LINE_HEIGHT = 48  # pixels; the height of the lines that PP-OCR's recognizer takes
 
 
 class RapidOcr(OcrStage):
@@ -51,7 +51,7 @@ class RapidOcr(OcrStage):
                 raise WeightsMissing(f"the OCR's model {folder / name} is missing; install rapidocr again")
         engines, threads = self._threads()
         self._pool = ThreadPoolExecutor(engines, thread_name_prefix=self.name)
-        # an engine keeps what it knows of the image in hand, so each thread has its own
+        # an engine keeps state of the image that it reads, so each thread has its own
         self._engines = list(self._pool.map(self._engine, [self._engine_parameters(folder, threads)] * engines))
         self._free: SimpleQueue[Any] = SimpleQueue()
         for engine in self._engines:
@@ -59,8 +59,9 @@ class RapidOcr(OcrStage):
 
     def _engine(self, parameters: dict[str, Any]) -> Any:
         engine: Any = rapidocr.RapidOCR(params=parameters)
-        _lines(engine, self.parameters, _warm_up_image())  # it opens its models on first use: do it now, and fail now
-        # one number for all channels: from its configuration's lists each image's pixels would be made in float64
+        # an engine opens its models on first use: do it now, so that an error comes from `load`
+        _lines(engine, self.parameters, _warm_up_image())
+        # one number for all channels: with the lists of its configuration it would convert all pixels to float64
         (mean,), (deviation,) = set(engine.text_det.mean), set(engine.text_det.std)
         engine.text_det.mean, engine.text_det.std = np.float32(mean), np.float32(deviation)
         return engine
@@ -70,7 +71,7 @@ class RapidOcr(OcrStage):
         return cpu_threads(), 1
 
     def _folder(self) -> Path:
-        """Where the models lie: in the installed wheel, whose version is the revision, or wherever the settings say."""
+        """The folder with the models: the installed wheel's, whose version is the revision, or the settings'."""
         if not self.settings.model.startswith("builtin:"):
             return locate(self.settings)
         installed, pinned = version("rapidocr"), self.settings.revision
@@ -85,10 +86,10 @@ class RapidOcr(OcrStage):
             "Global.use_cls": bool(chosen.angle_classifier),
             "Cls.model_path": str(folder / chosen.angle_classifier),
             "Global.use_preprocess_img": False,
-            "Global.text_score": 0.0,  # low scores are the pipeline's to drop, with the reason
+            "Global.text_score": 0.0,  # the pipeline drops lines with low scores, and records why
             "Det.model_path": str(folder / chosen.detector),
             "Det.limit_type": "max",
-            "Det.limit_side_len": 2 * chosen.long_side,  # the images are sized here: see working_size
+            "Det.limit_side_len": 2 * chosen.long_side,  # no limit: images come in their working_size
             "Det.box_thresh": chosen.box_score,
             "Rec.model_path": str(folder / chosen.recognizer),
             "Rec.rec_batch_num": 16,
@@ -111,15 +112,17 @@ class RapidOcr(OcrStage):
 
 def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadLine]:
     """What an engine reads in an image."""
-    # of this thread; onnxruntime turns it off with its first session. Two of PP-OCRv6's convolutions meet numbers below
-    # 1e-38, with which an Intel core spends 56 of 78 ms; as zeros they change the answer by 1e-7
+    # treat numbers below 1e-38 as zero in this thread (onnxruntime's first session turns that off): two of PP-OCRv6's
+    # convolutions meet them, they cost an Intel core 56 of 78 ms, and zeros change the answer by 1e-7
     torch.set_flush_denormal(True)
+    # the image in the size at which it is read, as BGR
     size = working_size(image.size, chosen.short_side, chosen.long_side)
-    bgr = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)  # as rapidocr takes arrays
+    bgr = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)  # rapidocr's order of channels
     interpolation = cv2.INTER_CUBIC if max(size) > max(image.size) else cv2.INTER_AREA
     answer = engine(cv2.resize(bgr, size, interpolation=interpolation))
     if answer.boxes is None or answer.txts is None:
         return []
+    # boxes in pixels of the image as it was given
     scale = np.array([image.width / size[0], image.height / size[1]])
     return [
         ReadLine(text.strip(), min(1.0, float(score)), enclosing_box(polygon * scale, image.size))
@@ -131,7 +134,7 @@ def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadL
 def working_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
     """The width and height, in pixels, at which an image of `size` is read; its shape is kept.
 
-    rapidocr's own limit knows the short side only: a strip of 3×400 pixels would become one of 320×42,667.
+    rapidocr's own limit looks at the short side only: a strip of 3×400 pixels would become one of 320×42,667.
     """
     scale = min(max(1.0, short_side / min(size)), MOST_ENLARGED, long_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
@@ -145,7 +148,7 @@ def enclosing_box(polygon: NDArray[np.floating[Any]], size: tuple[int, int]) -> 
 
 
 def _warm_up_image() -> Image.Image:
-    """A picture with two words on it: both models run, each at its usual size."""
+    """A picture with two words, so that both models run, each at its usual size."""
     image = Image.new("RGB", (320, 320), "white")
     ImageDraw.Draw(image).text((40, 120), "WARM UP", "black", font=ImageFont.load_default(size=48))
     return image

@@ -1,4 +1,4 @@
-"""The captioner's back end for Qwen3-VL: whole images and crops in one batched, greedy chat turn each."""
+"""The captioner's back end for Qwen3-VL: one batched, greedy chat turn for whole images, and one for crops."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from strata.core.parameters import QwenVLParameters
 from strata.core.profiles import StageSettings
 
 MOST_STRETCHED = 100  # long side to short side; Qwen's image processor refuses more than 200
-Prepared = tuple[list[int], int, Any]  # places of one kind in the batch, their most tokens, what `generate` takes
+Prepared = tuple[list[int], int, Any]  # of one kind: indices in the batch, longest answer, the input of `generate`
 
 
 class QwenVLCaptioner(CaptionerStage):
-    """Qwen3-VL of any size. Images of like size share a call, so that little of it is padding."""
+    """Qwen3-VL of any size. Images of similar size are computed together, so that there is little padding."""
 
     name: ClassVar[str] = "captioner"
 
@@ -32,36 +32,36 @@ class QwenVLCaptioner(CaptionerStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor: Any = AutoProcessor.from_pretrained(folder)
-        self._processor.tokenizer.padding_side = "left"  # the answers begin where the questions end
+        self._processor.tokenizer.padding_side = "left"  # so that all answers begin at the same position
         self._model = placed(Qwen3VLForConditionalGeneration, folder)
 
     def run(self, batch: Sequence[CaptionRequest]) -> list[str | Failure]:
-        """As the contract says; requests of one kind and like area are computed together."""
+        """As `Stage.run`; requests of one kind and similar area are computed together."""
         order = sorted(range(len(batch)), key=lambda i: (batch[i].kind, batch[i].image.width * batch[i].image.height))
         answers = super().run([batch[i] for i in order])
-        by_place = dict(zip(order, answers, strict=True))
-        return [by_place[i] for i in range(len(batch))]
+        by_index = dict(zip(order, answers, strict=True))
+        return [by_index[i] for i in range(len(batch))]
 
     def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
-        """The requests of each kind that there are: their questions differ, and the length of their answers."""
+        """The requests of each kind: they have different prompts and different longest answers."""
         chosen = self.parameters
         asked = (("scene", chosen.scene_prompt, chosen.scene_tokens), ("crop", chosen.crop_prompt, chosen.crop_tokens))
         prepared: list[Prepared] = []
         for kind, prompt, limit in asked:
-            places = [i for i, request in enumerate(batch) if request.kind == kind]
-            if places:
-                prepared.append((places, limit, self._inputs([batch[i].image for i in places], prompt)))
+            indices = [i for i, request in enumerate(batch) if request.kind == kind]
+            if indices:
+                prepared.append((indices, limit, self._inputs([batch[i].image for i in indices], prompt)))
         return prepared
 
     def compute(self, batch: list[Prepared]) -> list[str]:
         """A text for each request, white space trimmed; one call for each kind."""
         texts: dict[int, str] = {}
-        for places, limit, inputs in batch:
-            texts |= zip(places, self._answer(inputs, limit), strict=True)
-        return [texts[place] for place in sorted(texts)]
+        for indices, limit, inputs in batch:
+            texts |= zip(indices, self._answer(inputs, limit), strict=True)
+        return [texts[i] for i in sorted(texts)]
 
     def _inputs(self, images: list[Image.Image], prompt: str) -> Any:
-        """What `generate` takes, as a BatchFeature on the model's device."""
+        """The input of `generate`, a BatchFeature on the model's device."""
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         chat = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -90,7 +90,7 @@ class QwenVLCaptioner(CaptionerStage):
 
 
 def _within_reach(image: Image.Image) -> Image.Image:
-    """The image, a strip that the model's processor would refuse on a white ground wide enough."""
+    """The image; one so narrow that the processor would refuse it is pasted on a wider white ground."""
     least = -(-max(image.size) // MOST_STRETCHED)
     if not 0 < min(image.size) < least:
         return image

@@ -1,7 +1,6 @@
-"""Segmenter: masks of the things in an image, with or without a model. Their phrases are the captioner's work.
+"""Segmenter: masks of the things in an image, with or without a model. The captioner gives them phrases.
 
-Masks do not depend on the batch, but for pixels and thresholds that float rounding decides: in float32 fewer than one
-pixel in ten thousand.
+Masks depend on the batch only through rounding: in float32 fewer than one pixel in ten thousand differs.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from strata.core.parameters import ClassicalSegmenterParameters, SamParameters, 
 from strata.core.profiles import StageSettings
 
 Found = list[tuple[NDArray[np.bool_], float]]  # masks (H, W) with scores
-LEAST_SIDE = 8  # pixels; less than a rim with something inside
+LEAST_SIDE = 8  # pixels; a smaller image has no room for a background with a thing on it
 STABILITY_OFFSET = 1.0  # of logits; segment_anything's
 Shape = tuple[int, int]  # height, width
 
 
 class ClassicalSegmenter(SegmenterStage):
-    """What stands out from a simple background, see `models/salient.py`. Has no weights."""
+    """What differs from a simple background, see `models/demo/salient.py`. Has no weights."""
 
     name: ClassVar[str] = "segmenter"
 
@@ -71,12 +70,12 @@ class _Pixels:
 
 
 class SamSegmenter(SegmenterStage):
-    """SAM or SAM 2 asked for all that is in an image. Scores are SAM's estimate of its IoU.
+    """All masks that SAM or SAM 2 finds in an image. Scores are the model's own estimate of its IoU.
 
     The steps are those of segment_anything's SamAutomaticMaskGenerator (arXiv 2304.02643, appendix B) without crops:
     a grid of points, three masks a point, thresholds on the estimated IoU and on stability, non-maximum suppression.
-    Unlike transformers' mask-generation pipeline it encodes a batch of images in one call, brings to the image's size
-    only masks whose IoU passed, and keeps of them no more than the model's own small logits until the last are chosen.
+    Unlike transformers' mask-generation pipeline it encodes a batch of images in one call, resizes only masks whose
+    estimated IoU passes the threshold, and keeps the model's small logits until the final choice of masks.
     """
 
     name: ClassVar[str] = "segmenter"
@@ -92,16 +91,16 @@ class SamSegmenter(SegmenterStage):
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
         self._model = placed(AutoModelForMaskGeneration, folder)
-        # every point has its own copy of the image's features: adding to them, uncompiled, is most of SAM's time
+        # each point has its own copy of the image's features: without compiling, adding to them takes most of the time
         if compiled(self._model.mask_decoder):
-            self.compute(self.prepare([ANY_IMAGE]))  # its shapes are the same for all images
+            self.compute(self.prepare([ANY_IMAGE]))  # compile now; the shapes are the same for all images
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """The images' pixels, and their shapes before and after."""
         made = features(self._processor, self._model, batch)
         shapes = made["original_sizes"].tolist()
-        # SAM keeps an image's shape and pads; SAM 2 squeezes it into its square. The pipeline places SAM 2's points as
-        # SAM's, so that the far end of an oblong image is never asked about
+        # SAM keeps an image's aspect ratio and pads; SAM 2 resizes it to a square. transformers' pipeline places the
+        # points for SAM 2 as for SAM, so that one end of an oblong image gets none
         resized = made.get("reshaped_input_sizes")
         whole = [tuple(made["pixel_values"].shape[-2:])] * len(shapes)
         resized = whole if resized is None else resized.tolist()
@@ -126,6 +125,7 @@ class SamSegmenter(SegmenterStage):
         Logits (M, h, w) as the model gives them, scores (M,), boxes (M, 4) and areas (M,) in pixels of the image.
         """
         p = self.parameters
+        # three masks a point, with the model's estimate of their IoU
         answer = self._model(
             input_points=points[None, :, None],
             input_labels=torch.ones(1, len(points), 1, dtype=torch.int64, device=points.device),
@@ -135,6 +135,7 @@ class SamSegmenter(SegmenterStage):
         if p.pred_iou_thresh > 0:
             sure = scores > p.pred_iou_thresh
             logits, scores = logits[sure], scores[sure]
+        # stable: the mask hardly changes when the threshold on its logits does
         whole = self._enlarged(logits, shape, resized)
         masks = whole > 0
         if p.stability_score_thresh > 0:
@@ -144,7 +145,7 @@ class SamSegmenter(SegmenterStage):
         return logits, scores, masks_to_boxes(masks), _areas(masks)
 
     def _segments(self, found: list[tuple[Tensor, ...]], shape: Shape, resized: Shape) -> list[Segment]:
-        """The largest of the candidates that no better one covers."""
+        """The largest candidates that are left after non-maximum suppression and are not too small."""
         logits, scores, boxes, areas = (torch.cat(parts) for parts in zip(*found, strict=True))
         kept = nms(boxes, scores, self.parameters.nms_iou)
         kept = kept[areas[kept] >= max(1.0, self.parameters.smallest * shape[0] * shape[1])]
@@ -165,7 +166,7 @@ class SamSegmenter(SegmenterStage):
 
 
 def _grid(side: int, shape: Shape) -> Tensor:
-    """(side * side, 2): the middles of as many equal fields, as x and y in pixels of an image of that shape."""
+    """(side * side, 2): the centres of side × side equal fields, as x and y in pixels of an image of that shape."""
     middles = (torch.arange(side) + 0.5) / side
     y, x = torch.meshgrid(middles * shape[0], middles * shape[1], indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)
