@@ -24,6 +24,8 @@ from strata.queue.heartbeats import Heartbeats
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent
+PLUG_INS = Path(__file__).resolve().parent / "plugins"  # registers the back ends of BENCH_PROFILES
+PYTHONPATH = os.pathsep.join((str(CHECKOUT), str(PLUG_INS)))
 
 
 class Process:
@@ -32,7 +34,7 @@ class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.command, self.log = [sys.executable, *command], log
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRATA_", "REDIS_URL"))}
-        self.environment = {**inherited, "PYTHONPATH": str(CHECKOUT), **environment}
+        self.environment = {**inherited, "PYTHONPATH": PYTHONPATH, **environment}
         self.deaths: list[int] = []
         self.process = self._start()
 

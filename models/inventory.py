@@ -44,7 +44,7 @@ def check_weights(profile: str, profiles: Path | None, as_json: bool) -> bool:
 
 
 def _run(act: Action, profile: str, profiles: Path | None, folder: Path | None, as_json: bool) -> bool:
-    stages = load_profile(profile, profiles or PROFILES).stages
+    stages = load_profile(profile, profiles or PROFILES, pinned=False).stages
     source: Source = Folder(folder) if folder else Hub()
     found = act(stages, source, Console(stderr=True, highlight=False, soft_wrap=True))
     for name in stages:

@@ -46,6 +46,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
         raise InvalidInput(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     if settings.redis_url is None:
         raise RedisUnavailable("a worker needs REDIS_URL (`strata serve` starts its own workers)")
+    load_profile(settings.profile, settings.profiles_dir)  # an invalid profile is told before anything is loaded
     # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
     quiet_libraries(settings.threads)
     jobs = Jobs(Broker(settings.redis_url), Store(settings.store_uri))

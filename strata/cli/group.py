@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from strata.cli import exits
+from strata.core.errors import StrataError
 
 LONG_RUNNING = ("serve", "worker")  # their lines stand among each other's in one log, so each names its command
 
@@ -45,25 +46,26 @@ class CommandLine(PlainGroup):
                 raise  # the reader of our output has gone: typer ends quietly
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            line, code = told(error)
+            lines, code = told(error)
             name = f"strata {ctx.invoked_subcommand}" if ctx.invoked_subcommand in LONG_RUNNING else "strata"
-            print(f"{name}: {_printable(line)}", file=sys.stderr, flush=True)
+            for line in lines:
+                print(f"{name}: {_printable(line)}", file=sys.stderr, flush=True)
             raise typer.Exit(code) from error
 
 
-def told(error: Exception) -> tuple[str, int]:
-    """The line and the exit code for an error."""
+def told(error: Exception) -> tuple[list[str], int]:
+    """The lines, one for each fault, and the exit code for an error."""
     # classes of packages that are loaded only when a command needs them are known by the package's name
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     code = exits.code_of(error)
     if code is not None:
-        return str(error), code
+        return error.lines if isinstance(error, StrataError) else [str(error)], code
     if "httpx" in packages:
-        return f"cannot reach the service: {error}; is it running, and is --url right?", exits.API_UNREACHABLE
+        return [f"cannot reach the service: {error}; is it running, and is --url right?"], exits.API_UNREACHABLE
     if "redis" in packages:
-        return f"Redis cannot be used: {error}", exits.REDIS_UNREACHABLE
+        return [f"Redis cannot be used: {error}"], exits.REDIS_UNREACHABLE
     first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}; run with --debug for the traceback", exits.FAILURE
+    return [f"{type(error).__name__}: {first}; run with --debug for the traceback"], exits.FAILURE
 
 
 def _printable(text: str) -> str:

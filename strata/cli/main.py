@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import strata
-from strata.cli import jobs, mixture, models, processes, samples, snapshot, training
+from strata.cli import jobs, mixture, models, processes, profiles, samples, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import CommandLine
 
@@ -63,6 +63,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(models.app)
+app.add_typer(profiles.app)
 app.command()(samples.samples)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)

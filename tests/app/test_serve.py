@@ -20,10 +20,10 @@ import pytest
 
 from app import server, supervisor
 from app.supervisor import Child, Supervisor
+from bench.processes import PYTHONPATH
 from strata.cli import exits
 from strata.client.client import Client
 from strata.queue.embedded import EmbeddedServer
-from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.service import write_profile
@@ -37,7 +37,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "STRATA_DATA_DIR": str(folder / "data"),
         "STRATA_PROFILES_DIR": str(folder),
         "STRATA_PROFILE": "fake",
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": PYTHONPATH,
     }
     return {**kept, **ours, **changes}
 

@@ -60,7 +60,7 @@ class Command:
 
     def profile(self, revision: str = commit_of(NAME), name: str = NAME) -> None:
         """Write the profile; two stages share the weights."""
-        lines = [f'backend = "tiny"\nmodel = "hub:{name}"\nrevision = "{revision}"\n']
+        lines = [f'backend = "florence2"\nmodel = "hub:{name}"\nrevision = "{revision}"\n']
         tables = "".join(f"[stages.{stage}]\n{lines[0]}" for stage in ("captioner", "detector"))
         (self.folder / "tiny.toml").write_text(tables)
 

@@ -101,7 +101,7 @@ def run(*arguments: str) -> int:
 
 
 def test_command(wheel: StageSettings, tmp_path: Path, capsys: Any) -> None:
-    table = f'[stages.composer]\nbackend = "transformers"\nmodel = "{wheel.model}"\nrevision = "{wheel.revision}"\n'
+    table = f'[stages.captioner]\nbackend = "florence2"\nmodel = "{wheel.model}"\nrevision = "{wheel.revision}"\n'
     (tmp_path / "tiny.toml").write_text(table)
     folder = ("--profiles", str(tmp_path), "--json")
     assert run("check", "tiny", *folder) == 3
