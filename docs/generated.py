@@ -70,6 +70,7 @@ def settings() -> str:
 
 _OTHER_VARIABLES = {
     "STRATA_MODELS": "folder of the fetched weights; `~/.cache/strata/models` if not set",
+    "STRATA_DEBUG": "`1`: the command line shows the traceback of an error, as with `strata --debug`",
     "STRATA_URL": "address of the service for the command line; `http://127.0.0.1:8080` if not set",
     "HF_ENDPOINT": "a mirror of the model hub, for `strata models fetch`",
     "HF_TOKEN": "token for gated or private repositories of the hub",

@@ -16,10 +16,12 @@ from transformers import AutoModelForImageTextToText
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.training.vision_tower import SIDE, tower_config
+from strata.cli import exits
 from strata.core.errors import StrataError
 from strata.data.mixtures import MixtureError
 from tests.checkout import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
+from training import train as job
 from training.ablation_report import Row, table
 from training.alignment import align
 from training.batches import Batches
@@ -181,6 +183,23 @@ def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) 
         with pytest.raises(MixtureError, match=line) as caught:
             mixture_of(config)
         assert "\n" not in str(caught.value)
+
+
+def test_the_module_keeps_the_traceback_of_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "no.toml")])
+    with pytest.raises(SystemExit) as caught:
+        job.main()
+    assert caught.value.code == exits.USAGE
+    assert capsys.readouterr().err == f"train: {tmp_path}/no.toml: No such file or directory\n"
+
+    def broken(path: Path) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(job, "run", broken)
+    with pytest.raises(KeyError):
+        job.main()
 
 
 def seen(*things: str, signs: tuple[str, ...] = ()) -> Seen:
