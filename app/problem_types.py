@@ -117,7 +117,15 @@ _TYPES = (
         "unknown-profile",
         422,
         "Unknown profile",
-        "No profile has this name, or it cannot be read. The detail lists those there are.",
+        "No profile has this name. The detail lists those there are.",
+    ),
+    ProblemType(
+        "invalid-profile",
+        422,
+        "Invalid profile",
+        "The profile's file has faults: a key, stage, back end or prompt that does not exist, a value out of range, a "
+        "stage that another one needs. `errors` lists every fault with its key and what was probably meant. Who runs "
+        "the service mends the file; `strata profiles check NAME` tells the same.",
     ),
     ProblemType(
         "invalid-shards",

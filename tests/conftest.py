@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.processes import PLUG_INS
 from strata.jobs.jobs import Jobs
 from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
 from strata.store.store import Store
 from tests.service import Service, running_service
+
+sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
 
 
 @pytest.fixture(scope="session")
