@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
-import redis
 import uvicorn
 from pydantic import ValidationError
 
@@ -25,8 +24,9 @@ from app.supervisor import Supervisor, worker_environment, workers
 from strata.core.exits import PORT_IN_USE, REDIS_UNREACHABLE, UNSAFE_BIND, USAGE, StrataExit
 from strata.core.profiles import GROUPS, ProfileError, load_profile
 from strata.core.settings import Settings
-from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
+from strata.queue.errors import QueueUnavailable
+from strata.queue.queue import Queue
 from strata.store.store import Store
 
 log = logging.getLogger("strata")
@@ -58,9 +58,9 @@ def serve(settings: Settings, with_workers: bool) -> int:
         listening = stack.enter_context(_bind(settings.host, settings.port))
         embedded = None if settings.redis_url else stack.enter_context(EmbeddedServer(settings.data_dir))
         url = settings.redis_url or (embedded.url if embedded else "")
-        broker = Broker(url)
-        _ping(broker, url)
-        app = create_app(settings, broker, Store(settings.store_uri))
+        queue = Queue(url)
+        _ping(queue)
+        app = create_app(settings, queue, Store(settings.store_uri))
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -70,7 +70,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
-        watch = Watch(server, broker, embedded, _address(listening, settings.host))
+        watch = Watch(server, queue, embedded, _address(listening, settings.host))
         children = workers() if with_workers else []
         environment = worker_environment(settings, url)
         with Supervisor(children, environment, watch.beat, watch.end) as supervisor:
@@ -83,8 +83,8 @@ def serve(settings: Settings, with_workers: bool) -> int:
 class Watch:
     """Says when the service listens and when it is ready, and keeps the embedded server running."""
 
-    def __init__(self, server: uvicorn.Server, broker: Broker, embedded: EmbeddedServer | None, address: str) -> None:
-        self.server, self.broker, self.embedded, self.address = server, broker, embedded, address
+    def __init__(self, server: uvicorn.Server, queue: Queue, embedded: EmbeddedServer | None, address: str) -> None:
+        self.server, self.queue, self.embedded, self.address = server, queue, embedded, address
         self.listening = self.ready = False
 
     def beat(self) -> None:
@@ -96,8 +96,8 @@ class Watch:
             print(f"Strata listens on {self.address}", flush=True)
         if self.listening and not self.ready:
             try:
-                ready = ready_workers(self.broker)
-            except redis.RedisError:
+                ready = ready_workers(self.queue)
+            except QueueUnavailable:
                 return
             if all(ready[group] for group in GROUPS):
                 self.ready = True
@@ -177,11 +177,11 @@ def _address(listening: socket.socket, host: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _ping(broker: Broker, url: str) -> None:
+def _ping(queue: Queue) -> None:
     try:
-        broker.redis.ping()
-    except redis.RedisError as error:
-        place = urlsplit(url)
+        queue.ping()
+    except QueueUnavailable as error:
+        place = urlsplit(queue.url)
         shown = f"{place.scheme}://{place.hostname or ''}{f':{place.port}' if place.port else ''}{place.path}"
         raise StrataExit(f"Redis at {shown} cannot be reached: {error}", REDIS_UNREACHABLE) from error
 

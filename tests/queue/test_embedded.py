@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _CHILD = """
 import sys, time
 from pathlib import Path
-from strata.embedded import EmbeddedServer
+from strata.queue.embedded import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]))
 server.start()
 print(server.pid, server.url, flush=True)

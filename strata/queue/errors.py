@@ -1,0 +1,7 @@
+"""The one error that callers of the queue catch."""
+
+from __future__ import annotations
+
+
+class QueueUnavailable(Exception):
+    """Redis cannot be reached or cannot execute commands now. Retry later; nothing in the store is lost."""
