@@ -26,7 +26,7 @@ serve: weights
 	$(BIN)/strata serve
 
 test: weights
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
 
 lint: install
 	$(BIN)/ruff check .

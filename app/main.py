@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from app import problems
 from app.body_limit import BodyLimit
 from app.dependencies import Services
-from app.routes import batches, captions, events, health, jobs, pages, records
+from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
@@ -37,10 +37,18 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
             stop.set()
             thread.join(STOP_SECONDS)
 
-    app = FastAPI(title="Strata", version="0.1.0", summary="Images into layered descriptions.", lifespan=lifespan)
+    app = FastAPI(
+        title="Strata",
+        version="0.1.0",
+        summary="Images into layered descriptions.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py serves them from here
+        redoc_url=None,
+    )
     app.state.services = Services(settings, queue, store, Jobs(queue, store))
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
+    api_docs.install(app)
     # only the routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
     for resource in (captions, batches, events, jobs, records):

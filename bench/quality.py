@@ -22,8 +22,8 @@ from sklearn.metrics import roc_auc_score
 
 from models.base import Pair
 from models.boxes import iou
+from models.building import build_stages
 from models.crops import crop_box
-from models.pipeline import build_stages
 from samples.scenes import HELD_OUT_SEED, PHRASES, SceneOptions, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards

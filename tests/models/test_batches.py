@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
+from models.building import BACKENDS
 from models.crops import crop_segment
-from models.pipeline import BACKENDS
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings, load_profile
 from strata.core.settings import CHECKOUT

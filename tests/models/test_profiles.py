@@ -28,7 +28,8 @@ from bench.processes import Fleet
 from bench.tiny_shards import write_shard
 from models.__main__ import PROFILES
 from models.base import SegmenterStage
-from models.pipeline import BACKENDS, VisionPipeline, build_stages
+from models.building import BACKENDS, build_stages
+from models.pipeline import VisionPipeline
 from models.prompts import load_prompt
 from models.weights.cache import COMMIT
 from strata.client.client import Client
