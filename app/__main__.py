@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Supervisor, worker_environment, workers
-from strata.core.exits import PORT_IN_USE, REDIS_UNREACHABLE, UNSAFE_BIND, USAGE, StrataExit
-from strata.core.profiles import GROUPS, ProfileError, load_profile
+from strata.cli.exits import code_of
+from strata.core.errors import InvalidInput, PortInUse, RedisUnavailable, StrataError, UnsafeBind
+from strata.core.profiles import GROUPS, load_profile
 from strata.core.settings import Settings
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.errors import QueueUnavailable
@@ -41,18 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return serve(*_parse(arguments))
-    except StrataExit as error:
+    except StrataError as error:
         print(f"strata serve: {error}", file=sys.stderr, flush=True)
-        return error.code
+        return code_of(error) or 1
 
 
 def serve(settings: Settings, with_workers: bool) -> int:
-    """Run everything. Raises StrataExit when something is in the way; returns the code of workers that gave up."""
+    """Run everything. Raises StrataError if it cannot; returns the exit code of a worker that gave up, else 0."""
     _refuse_unsafe_bind(settings)
-    try:
-        load_profile(settings.profile, settings.profiles_dir)
-    except ProfileError as error:
-        raise StrataExit(str(error), USAGE) from error
+    load_profile(settings.profile, settings.profiles_dir)
     with ExitStack() as stack:
         stack.enter_context(_signals())
         listening = stack.enter_context(_bind(settings.host, settings.port))
@@ -75,8 +73,10 @@ def serve(settings: Settings, with_workers: bool) -> int:
         environment = worker_environment(settings, url)
         with Supervisor(children, environment, watch.beat, watch.end) as supervisor:
             server.run(sockets=[listening])
+        if supervisor.error is not None:
+            raise supervisor.error
         if supervisor.code is None and not server.started:
-            raise StrataExit("the service could not start; the lines above say why", 1)
+            raise StrataError("the service could not start; the lines above say why")
         return supervisor.code or 0
 
 
@@ -88,7 +88,7 @@ class Watch:
         self.listening = self.ready = False
 
     def beat(self) -> None:
-        """Look once. Raises StrataExit if the embedded server is gone for good."""
+        """Look once. Raises StrataError if the embedded server cannot be started again."""
         if self.embedded is not None and self.embedded.ensure_running():
             log.warning("the embedded Redis had ended and runs again")
         if self.server.started and not self.listening:
@@ -114,7 +114,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        raise StrataExit(f"setting {name}: {first['msg']}", USAGE) from error
+        raise InvalidInput(f"setting {name}: {first['msg']}") from error
     parser = argparse.ArgumentParser(prog="strata serve", description=__doc__)
     parser.add_argument("--host", default=defaults.host, help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, default=defaults.port, help="0: a free port (%(default)s)")
@@ -142,11 +142,7 @@ def _port(text: str) -> int:
 
 def _refuse_unsafe_bind(settings: Settings) -> None:
     if not settings.api_key and not _is_loopback(settings.host):
-        raise StrataExit(
-            f"listening on {settings.host} would let everybody in the network in: set STRATA_API_KEY, "
-            "or listen on 127.0.0.1",
-            UNSAFE_BIND,
-        )
+        raise UnsafeBind(settings.host)
 
 
 def _is_loopback(host: str) -> bool:
@@ -165,9 +161,7 @@ def _bind(host: str, port: int) -> Iterator[socket.socket]:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
-        raise StrataExit(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --port", PORT_IN_USE
-        ) from error
+        raise PortInUse(host, port, error.strerror or str(error)) from error
     with listening:
         yield listening
 
@@ -183,7 +177,7 @@ def _ping(queue: Queue) -> None:
     except QueueUnavailable as error:
         place = urlsplit(queue.url)
         shown = f"{place.scheme}://{place.hostname or ''}{f':{place.port}' if place.port else ''}{place.path}"
-        raise StrataExit(f"Redis at {shown} cannot be reached: {error}", REDIS_UNREACHABLE) from error
+        raise RedisUnavailable(f"Redis at {shown} cannot be reached: {error}") from error
 
 
 @contextmanager

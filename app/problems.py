@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
+from strata.core.errors import StrataError
 from strata.core.schemas import Problem
 from strata.queue.errors import QueueUnavailable
 
@@ -37,7 +38,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ProblemError(Exception):
+class ProblemError(StrataError):
     """An error that is answered with a problem. name: a key of PROBLEMS; detail: what is wrong and how to fix it."""
 
     def __init__(

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.core import exits
+from strata.cli.exits import USAGE, WEIGHTS_MISSING
+from strata.core.errors import StrataError
 from strata.core.settings import CHECKOUT, Settings
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ STEADY = 60.0  # seconds after which a worker that dies is taken for a healthy o
 STOP_SECONDS = 10.0
 BEAT = 0.2
 # exits that another start would only repeat
-HOPELESS = (exits.WEIGHTS_MISSING, exits.USAGE)
+HOPELESS = (WEIGHTS_MISSING, USAGE)
 GROUPS = ("index,vision", "llm")
 
 # Runs between fork and worker, because Python code in a forked child of a threaded process can hang: ask Linux for
@@ -52,8 +53,8 @@ class Child:
 class Supervisor:
     """Keeps children running from a thread of its own; a context manager.
 
-    on_beat is called several times a second. on_end is called once, from that thread, when a child ended in a way
-    that makes no sense to repeat; `code` then holds its exit code.
+    on_beat is called several times a second. on_end is called once, from that thread: when a child ended with an exit
+    code that another start would only repeat (`code` then holds it), or on_beat raised a StrataError (`error`).
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Supervisor:
         self.children, self.environment = children, dict(environment)
         self.on_beat, self.on_end = on_beat, on_end
         self.code: int | None = None
+        self.error: StrataError | None = None
         self._stop = threading.Event()
         # Linux sends the parent-death signal when the thread that forked ends, so one thread starts all children
         # and lives as long as they do
@@ -83,9 +85,8 @@ class Supervisor:
         while not self._stop.wait(BEAT):
             try:
                 self.on_beat()
-            except exits.StrataExit as error:
-                log.error("%s", error)
-                self._give_up(error.code)
+            except StrataError as error:
+                self._give_up(error=error)
             except Exception:
                 log.exception("the supervisor's beat failed")
             for child in self.children:
@@ -93,7 +94,7 @@ class Supervisor:
         self._end_all()
 
     def _look_after(self, child: Child) -> None:
-        if self.code is not None:
+        if self.code is not None or self.error is not None:
             return
         now = time.monotonic()
         if child.process is None:
@@ -105,7 +106,7 @@ class Supervisor:
             return
         pid, child.process = child.process.pid, None
         if code in HOPELESS:  # the worker has said why in one line
-            self._give_up(code)
+            self._give_up(code=code)
             return
         if now - child.started > STEADY:
             child.pause = FIRST_PAUSE
@@ -125,9 +126,9 @@ class Supervisor:
         child.started = time.monotonic()
         log.info("worker %s starts (pid %d)", child.name, child.process.pid)
 
-    def _give_up(self, code: int) -> None:
-        if self.code is None:
-            self.code = code
+    def _give_up(self, code: int | None = None, error: StrataError | None = None) -> None:
+        if self.code is None and self.error is None:
+            self.code, self.error = code, error
             self.on_end()
 
     def _end_all(self) -> None:

@@ -14,8 +14,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from strata.cli.exits import code_of
 from strata.core.chunks import Chunk
-from strata.core.exits import StrataExit
+from strata.core.errors import StrataError
 from strata.core.profiles import GROUPS
 from strata.core.records import ImageReference, Record
 from strata.core.settings import Settings
@@ -67,9 +68,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     try:
         work(Settings(), options.groups.split(","), null_group)
-    except StrataExit as exit_:
-        print(f"null worker: {exit_}", file=sys.stderr)
-        sys.exit(exit_.code)
+    except StrataError as error:
+        print(f"null worker: {error}", file=sys.stderr)
+        sys.exit(code_of(error))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from models.weights.cache import Found, cache_folder, check
 from models.weights.downloads import Order, Source, deliver, order
 from models.weights.folders import Folder
 from models.weights.hub import Hub
-from strata.core.exits import USAGE, WEIGHTS_MISSING
+from strata.cli.exits import USAGE, WEIGHTS_MISSING
 from strata.core.profiles import ProfileError, StageSettings, load_profile
 
 PROFILES = Path(__file__).parent / "profiles"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from strata.core.errors import StrataError, WeightsError
 from strata.core.profiles import StageSettings
 from strata.core.records import Box, Record
 from strata.core.usage import Usage
@@ -39,15 +40,15 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class WeightsMissing(RuntimeError):
+class WeightsMissing(WeightsError, RuntimeError):
     """A stage's weights are not on this machine; the message says which and how to get them."""
 
 
-class StageUnavailable(RuntimeError):
+class StageUnavailable(StrataError, RuntimeError):
     """The stage cannot work at all now (its server is gone): no image's fault, so none of them fails."""
 
 
-class StageUnfit(RuntimeError):
+class StageUnfit(StrataError, RuntimeError):
     """The stage's server takes questions, and their price, but gives nobody a good answer: waiting would not help."""
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from strata.client.client import Client
-from strata.core import exits
+from strata.core.errors import ProcessFailed, ServiceUnavailable
 from strata.core.settings import CHECKOUT
 
 READY_SECONDS = 180.0
@@ -26,7 +26,8 @@ KEPT = ("STRATA_MODELS",)
 def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator[Client]:
     """A client of a service that is ready, with its data in folder/data and its log in folder/serve.log.
 
-    settings: more settings, such as lease_seconds="4". Raises StrataExit if the service does not get ready.
+    settings: more settings, such as lease_seconds="4". Raises ProcessFailed if the service
+    ends, ServiceUnavailable if it is not ready in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
@@ -63,10 +64,9 @@ def _await_ready(client: Client, server: subprocess.Popen[bytes], log: Path) -> 
     while not client.ready():
         if server.poll() is not None:
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-            raise exits.StrataExit(f"strata serve ended: {last}", server.returncode or 1)
+            raise ProcessFailed(f"strata serve ended: {last}", server.returncode)
         if time.monotonic() - begin > READY_SECONDS:
-            line = f"strata serve was not ready in {READY_SECONDS:.0f} s; see {log}"
-            raise exits.StrataExit(line, exits.API_UNREACHABLE)
+            raise ServiceUnavailable(f"strata serve was not ready in {READY_SECONDS:.0f} s; see {log}")
         time.sleep(0.1)
 
 

@@ -24,8 +24,7 @@ from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
-from strata.client.client import ApiError
-from strata.core.exits import StrataExit
+from strata.core.errors import StrataError
 from strata.core.settings import CHECKOUT
 from strata.data.mixtures import Mixture
 from strata.data.snapshot_sources import snapshot_source
@@ -159,7 +158,7 @@ class Ablation:
 
 
 def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
-    """The store with all described scenes, a snapshot of them and one of half. Raises StrataExit, ApiError."""
+    """The store with all described scenes, a snapshot of them and one of half. Raises StrataError."""
     shards = work / "shards"
     if not shards.exists():
         temporary = work / "shards.tmp"
@@ -224,7 +223,7 @@ def main() -> None:
         ablation.prepare()
         arms = [arm for arm in ARMS if arguments.arm in (None, arm.name)]
         scores = [ablation.run(arm, seed) for seed in range(arguments.seeds) for arm in arms]
-    except (StrataExit, ApiError) as error:
+    except StrataError as error:
         raise SystemExit(f"ablation: {error}") from None
     if arguments.arm is None:
         text, page = report(plan, ablation, [ablation.score_start(), *scores], arguments.seeds), DOCS / "ablation.md"

@@ -8,16 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 
 Positive = Annotated[int, Field(ge=1)]
 
 
-class ConfigError(StrataExit):
+class ConfigError(InvalidInput):
     """A configuration that cannot be used; the message is one line and names the file."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(line, USAGE)
 
 
 class Table(BaseModel):

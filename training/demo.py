@@ -21,9 +21,9 @@ from rich.text import Text
 from samples.demo import SHARD
 from samples.service import running_service
 from samples.training.vision_tower import SIDE, tower_config
-from strata.cli import render
+from strata.cli import exits, render
 from strata.client.client import ApiError
-from strata.core import exits
+from strata.core.errors import JobFailed, ProcessFailed, StrataError
 from strata.core.schemas import JobStatus
 from strata.core.settings import CHECKOUT
 from strata.data.snapshot_sources import snapshot_source
@@ -47,16 +47,16 @@ def main() -> None:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     try:
         run(console)
-    except exits.StrataExit as error:
-        console.print(Text(f"demo-train: {error}", "red"))
-        raise SystemExit(error.code) from None
     except (ApiError, httpx.HTTPError) as error:
         console.print(Text(f"demo-train: {error}; the service's log is {FOLDER}/serve.log", "red"))
         raise SystemExit(exits.REQUEST_REFUSED) from None
+    except StrataError as error:
+        console.print(Text(f"demo-train: {error}", "red"))
+        raise SystemExit(exits.code_of(error)) from None
 
 
 def run(console: Console) -> None:
-    """The demo's steps. Raises StrataExit, ApiError and httpx.HTTPError."""
+    """The demo's steps. Raises StrataError and httpx.HTTPError."""
     begin = time.monotonic()
 
     def began(phase: str) -> None:
@@ -82,13 +82,13 @@ def describe_shard(console: Console) -> str:
     """Describe the bundled shard with a service of one's own; the job's id."""
     fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
     if fetched.returncode:
-        raise exits.StrataExit("the demo's weights could not be fetched", fetched.returncode)
+        raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
     with running_service(FOLDER, SHARD.parent) as client:
         job = client.submit([str(SHARD)], metadata={"from": "demo-train"})
         job = render.follow(client.watch(job.id, poll=0.5), console) or job
         console.print(Text(f"job {job.id} {job.status}: {job.request_counts.succeeded} images described"))
     if job.status is not JobStatus.COMPLETED:
-        raise exits.StrataExit(f"the job ended as {job.status}", exits.JOB_FAILED)
+        raise JobFailed(f"the job ended as {job.status}")
     return job.id
 
 
@@ -100,7 +100,7 @@ def make_start(store: Store, snapshot: Snapshot) -> None:
 
 
 def train_killed_and_resumed(config: Config, console: Console) -> None:
-    """Train, kill the training with SIGKILL, and start it again. Raises StrataExit if the curves differ."""
+    """Train, kill the training with SIGKILL, and start it again. Raises JobFailed if the curves differ."""
     log, death = LossLog(config.output), round(KILLED * (config.steps or 0))
     with _training() as first:
         while first.poll() is None and last_step(log) < death:
@@ -108,16 +108,16 @@ def train_killed_and_resumed(config: Config, console: Console) -> None:
         first.send_signal(signal.SIGKILL)
     checkpoint = last_checkpoint(config.output)
     if first.returncode != -signal.SIGKILL or checkpoint is None:
-        raise exits.StrataExit("the training ended before it could be killed", exits.JOB_FAILED)
+        raise JobFailed("the training ended before it could be killed")
     before = log.read()
     console.print(Text(f"killed with SIGKILL at step {before[-1]['step']}; started again"))
     with _training() as second:
         second.wait()
     if second.returncode:
-        raise exits.StrataExit("the training failed", exits.JOB_FAILED)
+        raise JobFailed("the training failed")
     after = log.read()
     if after[: len(before)] != before:
-        raise exits.StrataExit("the resumed run's losses are not those of the killed one", exits.JOB_FAILED)
+        raise JobFailed("the resumed run's losses are not those of the killed one")
     twice = len(before) - step_of(checkpoint)
     console.print(Text(f"steps {step_of(checkpoint) + 1} to {len(before)} were run twice, all {twice} losses the same"))
 
@@ -135,14 +135,14 @@ def last_step(log: LossLog) -> int:
 
 
 def show_curve(config: Config, console: Console) -> None:
-    """Print the loss in ten steps of the way. Raises StrataExit if it did not fall."""
+    """Print the loss in ten steps of the way. Raises JobFailed if it did not fall."""
     losses = [line["loss"] for line in LossLog(config.output).read()]
     means = running_means(losses)
     shown = [means[round(i * (len(means) - 1) / 9)] for i in range(10)]
     console.print(Text("loss: " + " ".join(f"{value:.2f}" for value in shown)))
     console.print(Text(f"plot: {config.output / 'losses.png'}; model: {config.output / 'model'}"), soft_wrap=True)
     if not means[-1] < means[0] / 2:
-        raise exits.StrataExit(f"the loss did not fall: {means[0]:.2f} to {means[-1]:.2f}", exits.JOB_FAILED)
+        raise JobFailed(f"the loss did not fall: {means[0]:.2f} to {means[-1]:.2f}")
 
 
 if __name__ == "__main__":

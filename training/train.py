@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from strata.core.exits import StrataExit
+from strata.cli.exits import code_of
+from strata.core.errors import StrataError
 from strata.core.settings import Settings
 from strata.data.mixture_files import MixtureFile, Places, open_mixture
 from strata.data.mixtures import Mixture
@@ -80,9 +81,9 @@ def main() -> None:
     try:
         config = load_config(arguments.config)
         folder = train(config, mixture_of(config))
-    except (StrataExit, ValueError) as error:
+    except StrataError as error:
         print(f"train: {error}", file=sys.stderr)
-        raise SystemExit(getattr(error, "code", 1)) from None
+        raise SystemExit(code_of(error)) from None
     print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
 
 

@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
-from strata.core.exits import REDIS_UNREACHABLE, USAGE, WEIGHTS_MISSING, StrataExit
-from strata.core.profiles import GROUPS, Profile, ProfileError, load_profile
+from strata.cli.exits import code_of
+from strata.core.errors import InvalidInput, RedisUnavailable, StrataError
+from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.queue.errors import QueueUnavailable
@@ -50,20 +51,20 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         work(settings, options.groups.split(","), real_group)
-    except StrataExit as exit_:
-        print(f"strata worker: {exit_}", file=sys.stderr)
-        sys.exit(exit_.code)
+    except StrataError as error:
+        print(f"strata worker: {error}", file=sys.stderr)
+        sys.exit(code_of(error))
 
 
 def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
-    """Run the groups in threads of this process until SIGTERM or SIGINT. Raises StrataExit.
+    """Run the groups in threads of this process until SIGTERM or SIGINT. Raises StrataError.
 
     settings.profile is loaded ahead of work; group_of makes a group by its name.
     """
     if unknown := set(groups) - set(GROUPS):
-        raise StrataExit(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", USAGE)
+        raise InvalidInput(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     if settings.redis_url is None:
-        raise StrataExit("a worker needs REDIS_URL (`strata serve` starts its own workers)", REDIS_UNREACHABLE)
+        raise RedisUnavailable("a worker needs REDIS_URL (`strata serve` starts its own workers)")
     quiet_libraries(settings.threads)
     jobs = Jobs(Queue(settings.redis_url), Store(settings.store_uri))
     profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))
@@ -132,19 +133,17 @@ def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> 
 def _loop(
     name: str, group_of: GroupMaker, jobs: Jobs, leases: Leases, settings: Settings, profile_of: ProfileReader
 ) -> Callable[[threading.Event], None]:
-    """The group's loop, its models loaded. Raises StrataExit."""
+    """The group's loop, its models loaded. Raises StrataError."""
     if name == "index":
         return Indexer(jobs, leases, settings.shard_roots).run
-    from models.base import WeightsMissing  # an index worker does without the models' packages
-
     try:
         group = group_of(name, jobs.store, profile_of, settings)
         group.load(settings.profile)
         micro_batch = profile_of(settings.profile).micro_batch
-    except WeightsMissing as error:
-        raise StrataExit(str(error), WEIGHTS_MISSING) from error
-    except (ProfileError, ValueError) as error:
-        raise StrataExit(str(error), USAGE) from error
+    except StrataError:
+        raise
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
     fingerprint_of = functools.cache(lambda profile, of: profile_of(profile).fingerprint(of))
     return Runner(group, jobs, leases, fingerprint_of, micro_batch).run
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from strata.core.chunks import Chunk
+from strata.core.errors import StrataError
 from strata.core.profiles import Profile
 from strata.core.records import Record
 from strata.core.usage import MILLION, Bill, Cost, Usage
@@ -14,7 +15,7 @@ from strata.queue.ledger import Ledger
 BoundOf = Callable[[Record], Mapping[str, tuple[Usage, Usage]]]
 
 
-class NotAffordable(Exception):
+class NotAffordable(StrataError):
     """No waiting job can pay for the chunk now. spent: the jobs that never can, each with the reason."""
 
     def __init__(self, spent: Mapping[str, str]) -> None:

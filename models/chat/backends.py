@@ -16,6 +16,7 @@ from models.chat.client import ChatClient
 from models.chat.questions import Answer, ChatParameters, Question, prompt_bound
 from models.evidence import sentences_of
 from models.prompts import load_prompt
+from strata.core.errors import StrataError
 from strata.core.profiles import StageSettings
 from strata.core.usage import Usage
 
@@ -24,7 +25,7 @@ JPEG_QUALITY = 90
 PLAIN = "Answer with the one word: yes."
 
 
-class NoAnswer(RuntimeError):
+class NoAnswer(StrataError, RuntimeError):
     """The server gave no good answer to this question, though it answers others."""
 
 

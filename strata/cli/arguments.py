@@ -9,30 +9,30 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from strata.core import exits
+from strata.core.errors import InvalidInput
 from strata.core.schemas import Budget
 
 
 def pairs_of(texts: Iterable[str]) -> dict[str, str]:
-    """KEY=VALUE texts as a mapping. Raises StrataExit for a text without `=`."""
+    """KEY=VALUE texts as a mapping. Raises InvalidInput for a text without `=`."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise exits.StrataExit(f"--metadata {text!r} is no KEY=VALUE", exits.USAGE)
+            raise InvalidInput(f"--metadata {text!r} is no KEY=VALUE")
         pairs[name] = value
     return pairs
 
 
 def budget_of(tokens: int | None, money: float | None) -> Budget | None:
-    """The budget of a submission; None where nothing bounds it. Raises StrataExit for one that is none."""
+    """The budget of a submission; None where nothing bounds it. Raises InvalidInput for one that is none."""
     if tokens is None and money is None:
         return None
     try:
         return Budget(tokens=tokens, money=money)
     except ValidationError as error:
         first = error.errors()[0]
-        raise exits.StrataExit(f"--budget-{first['loc'][0]}: {first['msg']}", exits.USAGE) from error
+        raise InvalidInput(f"--budget-{first['loc'][0]}: {first['msg']}") from error
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:

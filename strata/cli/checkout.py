@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from strata.core import exits
+from strata.core.errors import InvalidInput
 from strata.core.settings import CHECKOUT
 
 
 def checkout(folder: Path = CHECKOUT) -> Path:
-    """The checkout this package lies in. Raises StrataExit where it was installed from a wheel alone."""
+    """The checkout this package lies in. Raises InvalidInput where it was installed from a wheel alone."""
     if not (folder / "app" / "__init__.py").is_file():
         line = "this command runs from Strata's checkout or image; here only the package `strata` is installed"
-        raise exits.StrataExit(line, exits.USAGE)
+        raise InvalidInput(line)
     return folder
 
 

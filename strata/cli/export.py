@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 
 from strata.cli.terminal import StoreUri, open_store, progress
-from strata.core.exits import REQUEST_REFUSED, USAGE, StrataExit
-from strata.core.levels import Level, LevelError
+from strata.core.levels import Level
 from strata.data.export_formats import Form
-from strata.data.exports import ExportError, Request
+from strata.data.exports import Request
 from strata.data.exports import export as write_export
-from strata.data.sample_sources import SampleError
 from strata.snapshots.snapshots import Snapshots
 
 
@@ -28,14 +26,9 @@ def export(
     """Write a snapshot's images with one level of text, for LLaVA, Monkey, webdataset, Parquet or datasets."""
     opened = open_store(store)
     pinned = Snapshots(opened).open(snapshot)
-    try:
-        request = Request(form, Level.named(level), instruction)
-        with progress() as bar:
-            task = bar.add_task("images", total=pinned.manifest.counts.selected)
-            items = write_export(opened, pinned, request, out, lambda: bar.advance(task))
-    except LevelError as error:
-        raise StrataExit(str(error), USAGE) from error
-    except (ExportError, SampleError) as error:
-        raise StrataExit(str(error), REQUEST_REFUSED) from error
+    request = Request(form, Level.named(level), instruction)
+    with progress() as bar:
+        task = bar.add_task("images", total=pinned.manifest.counts.selected)
+        items = write_export(opened, pinned, request, out, lambda: bar.advance(task))
     left_out = f"; {items.without:,} rows without {level} were left out" if items.without else ""
     print(f"{out}: {items.count:,} images{left_out}")

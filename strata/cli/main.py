@@ -10,15 +10,15 @@ import httpx
 import typer
 from rich.console import Console
 
+from strata.cli import exits, render
 from strata.cli import export as export_cli
 from strata.cli import mixture as mixture_cli
-from strata.cli import render
 from strata.cli import snapshot as snapshot_cli
 from strata.cli.arguments import budget_of, pairs_of, shards_of
 from strata.cli.checkout import run_module
 from strata.cli.terminal import AsJson, output
 from strata.client.client import ApiError, Client
-from strata.core import exits
+from strata.core.errors import JobFailed, RequestRefused, StrataError
 from strata.core.records import Record, Status
 from strata.core.schemas import JobStatus, JobView, Priority
 
@@ -48,10 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; what goes wrong is one line on stderr and a code from strata.exits."""
     try:
         app(args=arguments, prog_name="strata")
-    except exits.StrataExit as error:
-        _stop(str(error), error.code)
-    except ApiError as error:
-        _stop(str(error), exits.API_UNREACHABLE if error.problem.status >= 500 else exits.REQUEST_REFUSED)
+    except StrataError as error:
+        _stop(str(error), exits.code_of(error) or exits.FAILURE)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         _stop(f"cannot reach the service: {error}; is it running, and is --url right?", exits.API_UNREACHABLE)
     except (OSError, UnicodeDecodeError) as error:
@@ -106,13 +104,13 @@ def _captioned(client: Client, image: Path, alt_text: str | None, profile: str |
     if record is None:
         reasons = [render.failure_line(row) for row in client.failures(answer.job_id)]
         reasons = reasons or [render.job_line(final) if final else "it ended without a record"]
-        raise exits.StrataExit(f"{image}: {reasons[0]}", exits.JOB_FAILED)
+        raise JobFailed(f"{image}: {reasons[0]}")
     return record, answer.job_id
 
 
 def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path) -> None:
     if job_id is None:
-        raise exits.StrataExit("the service did not say the image's job: no overlay", exits.REQUEST_REFUSED)
+        raise RequestRefused("the service did not say the image's job: no overlay")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(client.overlay(job_id, record.key))
     print(f"overlay: {path}", file=sys.stderr)

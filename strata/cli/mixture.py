@@ -12,12 +12,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from strata.cli.exits import MIXTURE_INCOMPLETE
 from strata.cli.render import clean
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.core.exits import MIXTURE_INCOMPLETE, USAGE, StrataExit
 from strata.data.mixture_checks import SourceCheck, check_mixture, task_shares
 from strata.data.mixture_files import MixtureFile, Places
-from strata.data.mixtures import MixtureError
 from strata.data.sample_tables import default_cache
 
 app = typer.Typer(name="mixture", help="Check what training mixes.", no_args_is_help=True)
@@ -40,10 +39,7 @@ def check(
     store: StoreUri = None,
 ) -> None:
     """Tell what a mixture is made of, what is missing, and what share each task gets."""
-    try:
-        mixture = MixtureFile.load(file)
-    except MixtureError as error:
-        raise StrataExit(str(error), USAGE) from error
+    mixture = MixtureFile.load(file)
     places = Places(open_store(store), data or str(file.resolve().parent), cache or default_cache())
     with progress() as bar:
         task = bar.add_task("", total=len(mixture.sources))

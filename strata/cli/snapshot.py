@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from strata.cli.snapshot_render import difference_details, feature_table, snapshot_details, snapshot_table
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 from strata.snapshots.axes import axes_of
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.composition import plot_composition
@@ -58,11 +58,11 @@ def create(
     if method == "balanced":
         given["axes"] = axes_of(by or (), target or ())
     elif by or target:
-        raise StrataExit("--by and --target are for --select balanced", USAGE)
+        raise InvalidInput("--by and --target are for --select balanced")
     if like is None:
         selection = _selection({"method": method, **given})
     elif method != "random" or any(given.values()):
-        raise StrataExit("--like takes the whole selection of a snapshot; leave the other choices out", USAGE)
+        raise InvalidInput("--like takes the whole selection of a snapshot; leave the other choices out")
     else:
         selection = snapshots.open(like).manifest.selection
     parts = PartsOf(snapshots.store).sources(sources)
@@ -75,7 +75,7 @@ def _selection(values: dict[str, Any]) -> Selection:
     except ValidationError as error:
         first = error.errors()[0]
         place = f"--{first['loc'][0]}: " if first["loc"] else ""
-        raise StrataExit(f"{place}{first['msg'].removeprefix('Value error, ')}", USAGE) from error
+        raise InvalidInput(f"{place}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _created(

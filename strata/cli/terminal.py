@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 from strata.core.settings import Settings
 from strata.store.store import Store
 
@@ -18,11 +18,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def open_store(uri: str | None) -> Store:
-    """The store of an option, or of the settings. Raises StrataExit."""
+    """The store of an option, or of the settings. Raises InvalidInput."""
     try:
         return Store(uri or Settings().store_uri)
     except (ImportError, ValueError) as error:
-        raise StrataExit(f"the store {uri!r} cannot be opened: {error}", USAGE) from error
+        raise InvalidInput(f"the store {uri!r} cannot be opened: {error}") from error
 
 
 def output() -> Console:

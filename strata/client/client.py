@@ -17,19 +17,29 @@ from pydantic import BaseModel, ValidationError
 
 from strata.client.proxies import proxied
 from strata.client.sse import ServerSentEvent, parse_events
+from strata.core.errors import RequestRefused, ServiceUnavailable
 from strata.core.records import Record
 from strata.core.schemas import Budget, FailureRow, JobPage, JobView, Priority, Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class ApiError(Exception):
-    """The service's refusal, as one line. `problem` holds it whole."""
+class ApiError(RequestRefused):
+    """The service refused a request. `problem` is the problem document of its answer."""
 
     def __init__(self, problem: Problem) -> None:
         detail = " ".join(problem.detail.split())
         super().__init__(f"{problem.title}: {detail}" if detail else f"{problem.title} ({problem.status})")
         self.problem = problem
+
+    @classmethod
+    def of(cls, problem: Problem) -> ApiError:
+        """The error for a problem; an ApiUnavailable where the service reports a failure of its own (5xx)."""
+        return (ApiUnavailable if problem.status >= 500 else cls)(problem)
+
+
+class ApiUnavailable(ServiceUnavailable, ApiError):
+    """The service answered that it cannot serve the request now."""
 
 
 def parse_answer(model: type[Model], response: httpx.Response, text: str | None = None) -> Model:
@@ -39,7 +49,7 @@ def parse_answer(model: type[Model], response: httpx.Response, text: str | None 
     except ValidationError as error:
         detail = f"{response.url} did not give a {model.__name__}; is this Strata's address, and its version?"
         title, status = "Unexpected answer", response.status_code
-        raise ApiError(Problem(type="about:blank", title=title, status=status, detail=detail)) from error
+        raise ApiError.of(Problem(type="about:blank", title=title, status=status, detail=detail)) from error
 
 
 def pause_of(response: httpx.Response) -> float | None:
@@ -283,7 +293,7 @@ class Client:
         with self._http.stream("GET", path, headers=headers) as response:
             if response.is_error:
                 response.read()
-                raise ApiError(problem_of(response))
+                raise ApiError.of(problem_of(response))
             yield from parse_events(response.iter_bytes())
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -295,7 +305,7 @@ class Client:
                 break
             self._sleep(pause)
         if response.status_code >= 300:
-            raise ApiError(problem_of(response))
+            raise ApiError.of(problem_of(response))
         return response
 
 

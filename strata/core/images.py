@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFile
 
+from strata.core.errors import DataError
+
 Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsupported"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
@@ -30,7 +32,7 @@ _BROKEN += (LookupError, EOFError, ArithmeticError, AssertionError, RuntimeError
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-class ImageError(ValueError):
+class ImageError(DataError, ValueError):
     """Bytes that give no image. `kind` is stable, `detail` is one line for people."""
 
     def __init__(self, kind: Kind, detail: str) -> None:

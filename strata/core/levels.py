@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
+from strata.core.errors import InvalidInput
+
 Row = Mapping[str, Any]
 
 
-class LevelError(ValueError):
+class LevelError(InvalidInput, ValueError):
     """A level that there is not; the message is one line that helps."""
 
 

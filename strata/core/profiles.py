@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from strata.core.errors import InvalidInput
 from strata.core.records import SCHEMA_VERSION
 from strata.core.usage import Cost, Usage
 
@@ -33,7 +34,7 @@ _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_toke
 _UNDECIDING = {*_PRICES, "image_tokens", "concurrency", "timeout", "retries", "api_key_variable"}
 
 
-class ProfileError(ValueError):
+class ProfileError(InvalidInput, ValueError):
     """A profile that does not exist or cannot be read; the message says which and why."""
 
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
+from strata.core.errors import DataError
+
 ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # the first speaks at even places
 IMAGE_TOKEN = "<image>"
 _IMG = re.compile(r"(?:Picture \d+: ?)?<img>(.*?)</img>\n?")
@@ -20,7 +22,7 @@ _PIECE = 2**20  # characters read at a time
 _LONGEST = 2**26  # characters of one entry
 
 
-class ConversationError(ValueError):
+class ConversationError(DataError, ValueError):
     """A file or an entry of it that is no conversation about one image; the message is one line that helps."""
 
 

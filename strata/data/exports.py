@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.core import images
+from strata.core.errors import RequestRefused
 from strata.core.levels import Level, Row, kept, text_of
 from strata.data.export_formats import FORMATS, Form, Item, PhraseBox, Target
 from strata.data.prefetch import map_ahead
@@ -31,7 +32,7 @@ INSTRUCTIONS = {
 }
 
 
-class ExportError(ValueError):
+class ExportError(RequestRefused, ValueError):
     """An export that cannot be made; the message is one line that helps."""
 
 

@@ -10,11 +10,11 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.core.exits import StrataExit
-from strata.core.levels import Level, LevelError
+from strata.core.errors import StrataError
+from strata.core.levels import Level
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
-from strata.data.mixtures import QUESTION, Mixture, MixtureError, Share
-from strata.data.sample_sources import SampleError, SampleSource
+from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
+from strata.data.sample_sources import SampleSource
 from strata.data.snapshot_sources import snapshot_source
 from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
@@ -124,13 +124,13 @@ class Places:
     cache: Path
 
     def open(self, settings: SourceSettings) -> SampleSource:
-        """A source's samples. Raises MixtureError where something is missing or is not what it should be."""
+        """A source's samples. Raises IncompleteMixture where something is missing or is not what it should be."""
         try:
             source = self._open(settings)
-        except (SampleError, LevelError, StrataExit, OSError) as error:
-            raise MixtureError(f"{settings.name}: {error}") from error
+        except (StrataError, OSError) as error:
+            raise IncompleteMixture(f"{settings.name}: {error}") from error
         if not len(source):
-            raise MixtureError(f"{settings.name}: no sample with a text is in there")
+            raise IncompleteMixture(f"{settings.name}: no sample with a text is in there")
         return source
 
     def _open(self, settings: SourceSettings) -> SampleSource:
@@ -151,7 +151,7 @@ class Places:
 
 
 def open_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], object] = lambda name: None) -> Mixture:
-    """The mixture of a file. Raises MixtureError where something is missing, or more is asked for than there is."""
+    """The mixture of a file. Raises IncompleteMixture if a source is missing or has too few samples."""
     sources: list[SampleSource] = []
     for settings in file.sources:
         on_source(settings.name)

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strata.core.errors import IncompleteData, InvalidInput
 from strata.data.permutations import Numbers, Permutation
 from strata.data.sample_sources import SampleSource
 
 QUESTION = "{question}"  # stands in an instruction for the question that a sample brings along
 
 
-class MixtureError(ValueError):
+class MixtureError(InvalidInput, ValueError):
     """A mixture that cannot be made; the message is one line that helps."""
+
+
+class IncompleteMixture(IncompleteData, MixtureError):
+    """A source of a mixture is missing, or is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,13 @@ class Share:
 
 
 class Mixture:
-    """The samples of all shares. Raises MixtureError if one asks for more than its source has."""
+    """The samples of all shares. Raises IncompleteMixture if one asks for more than its source has."""
 
     def __init__(self, shares: Sequence[Share]) -> None:
         for share in shares:
             if share.count > len(share.source):
                 line = f"{share.name}: {share.count:,} samples are asked for, its source has {len(share.source):,}"
-                raise MixtureError(line)
+                raise IncompleteMixture(line)
         self.shares = tuple(shares)
         self._ends = np.cumsum([share.count for share in shares], dtype=np.int64)
 

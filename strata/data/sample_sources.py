@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from strata.core.errors import DataError
 from strata.data.sample_tables import SampleRow, SampleTable
 from strata.shards.sources import SourceError, read_file, read_images, verify_unchanged
 from strata.store.filesystem import file_system
 
 
-class SampleError(ValueError):
+class SampleError(DataError, ValueError):
     """A sample that cannot be read; the message is one line and names the shard or file."""
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from strata.core.chunks import Chunk
+from strata.core.errors import Conflict, NotFound
 from strata.core.index_rows import IndexRow, index_table
 from strata.core.profiles import FINAL_GROUP, GROUPS, Profile
 from strata.core.records import Status
@@ -24,11 +25,11 @@ from strata.store.provenance import keep_profile
 from strata.store.store import Store
 
 
-class UnknownJob(LookupError):
+class UnknownJob(NotFound, LookupError):
     """No job has this id."""
 
 
-class NotFinished(ValueError):
+class NotFinished(Conflict, ValueError):
     """The job's status does not allow a retry."""
 
     def __init__(self, status: JobStatus) -> None:

@@ -19,7 +19,7 @@ from typing import IO
 
 import redis
 
-from strata.core.exits import DATA_DIR_IN_USE, REDIS_UNREACHABLE, StrataExit
+from strata.core.errors import DataDirectoryError, RedisUnavailable
 from strata.queue.server_process import (
     STOP_SECONDS,
     check_version,
@@ -65,7 +65,7 @@ class EmbeddedServer:
     def start(self) -> None:
         """Lock the data directory, end a left-over server, start ours, and wait until it answers.
 
-        Raises StrataExit: DATA_DIR_IN_USE, or REDIS_UNREACHABLE when no server can be started.
+        Raises DataDirectoryError, and RedisUnavailable when no server can be started.
         """
         with self._guard:
             self._binary = find_server()
@@ -82,7 +82,7 @@ class EmbeddedServer:
     def ensure_running(self) -> bool:
         """Start the server again if it is gone; whether it was. To be called on a beat, after start and before stop.
 
-        Raises StrataExit if it cannot be started.
+        Raises RedisUnavailable if it cannot be started.
         """
         with self._guard:
             if self._lock is None or self.pid is not None:
@@ -129,7 +129,7 @@ class EmbeddedServer:
         finally:
             connection.close()
         self.stop_child(process)
-        raise StrataExit(f"the embedded server did not start: {_last_line(self.data_dir)}", REDIS_UNREACHABLE)
+        raise RedisUnavailable(f"the embedded server did not start: {_last_line(self.data_dir)}")
 
     @staticmethod
     def stop_child(process: subprocess.Popen[bytes]) -> None:
@@ -160,16 +160,15 @@ def _take_lock(data_dir: Path) -> IO[str]:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("a+", encoding="utf-8")
     except OSError as error:
-        raise StrataExit(f"cannot use the data directory {data_dir}: {error}", DATA_DIR_IN_USE) from None
+        raise DataDirectoryError(data_dir, f"cannot use the data directory {data_dir}: {error}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise StrataExit(
-            f"the data directory {data_dir} is in use by process {holder}; stop it or set STRATA_DATA_DIR",
-            DATA_DIR_IN_USE,
+        raise DataDirectoryError(
+            data_dir, f"the data directory {data_dir} is in use by process {holder}; stop it or set STRATA_DATA_DIR"
         ) from None
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")

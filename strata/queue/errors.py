@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from strata.core.errors import RedisUnavailable
 
-class QueueUnavailable(Exception):
+
+class QueueUnavailable(RedisUnavailable):
     """Redis cannot be reached or cannot execute commands now. Retry later; nothing in the store is lost."""

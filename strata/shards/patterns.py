@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from strata.core.errors import InvalidInput
 from strata.store.filesystem import file_system
 
 MAX_SHARDS = 100_000
@@ -18,7 +19,7 @@ _RANGE = re.compile(r"(\d{1,15})\.\.(\d{1,15})")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-class SourceError(ValueError):
+class SourceError(InvalidInput, ValueError):
     """Input that cannot be a source; the message is one line that helps."""
 
 

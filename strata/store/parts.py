@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from strata.core.chunks import Chunk, part_name
-from strata.core.exits import REQUEST_REFUSED, StrataExit
+from strata.core.errors import NotFound
 from strata.core.profiles import FINAL_GROUP
 from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.store.provenance import fingerprints_of
@@ -17,11 +17,12 @@ from strata.store.store import READERS, Store
 _PATH = re.compile(r"parts/([^/]+)/([0-9a-f]+)/([^/]+)/_?(\d+)(?:\.(\d+))?\.parquet")
 
 
-class UnknownSource(StrataExit):
+class UnknownSource(NotFound):
     """What is neither a job nor a data set of this store."""
 
     def __init__(self, name: str, reason: str = "there is no such job, profile or fingerprint in the store") -> None:
-        super().__init__(f"{name!r}: {reason}", REQUEST_REFUSED)
+        super().__init__(f"{name!r}: {reason}")
+        self.name, self.reason = name, reason
 
 
 class Part(NamedTuple):

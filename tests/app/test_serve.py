@@ -21,8 +21,8 @@ import pytest
 from app import supervisor
 from app.__main__ import main
 from app.supervisor import Child, Supervisor
+from strata.cli import exits
 from strata.client.client import Client
-from strata.core import exits
 from strata.core.settings import CHECKOUT
 from strata.queue.embedded import EmbeddedServer
 from tests.fakes import jpeg

@@ -20,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from strata.cli import checkout
+from strata.cli import checkout, exits
 from strata.cli.arguments import shards_of
 from strata.cli.main import main
-from strata.core import exits
+from strata.core.errors import InvalidInput
 from strata.core.records import Caption, FailureNote, ImageReference, Record
 from strata.core.schemas import Budget, FailureRow, JobPage, JobStatus, JobView, Problem, RequestCounts, ShardCounts
 from strata.core.settings import CHECKOUT
@@ -251,9 +251,9 @@ def test_commands_of_the_checkout_get_their_arguments(monkeypatch: pytest.Monkey
 
 
 def test_a_wheel_alone_says_so(tmp_path: Path) -> None:
-    with pytest.raises(exits.StrataExit, match="checkout") as caught:
+    with pytest.raises(InvalidInput, match="checkout") as caught:
         checkout.run_module("app", [], tmp_path)
-    assert caught.value.code == exits.USAGE
+    assert exits.code_of(caught.value) == exits.USAGE
 
 
 def test_python_m_strata() -> None:

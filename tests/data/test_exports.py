@@ -19,8 +19,8 @@ import pytest
 import webdataset
 from PIL import Image
 
+from strata.cli import exits
 from strata.cli import main as cli
-from strata.core import exits
 from strata.core.images import as_jpeg, decode
 from strata.core.index_rows import IndexRow
 from strata.core.levels import Level

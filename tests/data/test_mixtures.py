@@ -16,8 +16,8 @@ import datasets
 import pytest
 from PIL import Image
 
+from strata.cli import exits
 from strata.cli import main as cli
-from strata.core import exits
 from strata.data import conversations
 from strata.data.conversations import ConversationError, read_conversations
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source

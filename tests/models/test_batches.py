@@ -143,7 +143,7 @@ def test_half_precision_runs_through_every_stage(
     name: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("devices", "matcher"):
-        monkeypatch.setattr(f"models.{module}.best_precision", lambda: torch.bfloat16)
+        monkeypatch.setattr(f"models.stages.{module}.best_precision", lambda: torch.bfloat16)
     stage: Any = _tiny(name, checkpoints)
     items = _items(stage.name, _pictures(5), ("a red car", "a dog"))
     answers = stage.run(items)

@@ -32,8 +32,8 @@ from models.building import BACKENDS, build_stages
 from models.pipeline import VisionPipeline
 from models.prompts import load_prompt
 from models.weights.cache import COMMIT
+from strata.cli.exits import WEIGHTS_MISSING
 from strata.client.client import Client
-from strata.core.exits import WEIGHTS_MISSING
 from strata.core.profiles import load_profile
 from strata.core.records import RECORD_SCHEMA, ImageReference, ObjectMask, Record, Region, table_to_records
 from strata.core.schemas import JobStatus

@@ -119,7 +119,7 @@ def test_entry_point_tells_its_usage() -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(weights.__file__).parent.parent,
+        cwd=Path(weights.__file__).parents[2],
     )
     assert done.returncode == 2
     assert "usage" in done.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from strata.core.exits import StrataExit
+from strata.core.errors import StrataError
 from strata.core.profiles import load_profile
 from strata.core.records import Record, Status
 from strata.core.settings import CHECKOUT, Settings
@@ -111,14 +111,14 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> Non
     parts, snapshots = some_parts(store), Snapshots(store)
     snapshots.create("taken", parts, Selection())
     before = sorted(store.find())
-    wrong: list[tuple[type[StrataExit], str, Callable[[], object]]] = [
+    wrong: list[tuple[type[StrataError], str, Callable[[], object]]] = [
         (
             SnapshotExists,
             "'taken'; a snapshot never",
             lambda: snapshots.create("taken", parts, Selection(count=1)),
         ),
-        (StrataExit, "no snapshot's name", lambda: snapshots.create("a/b", parts, Selection())),
-        (StrataExit, "no snapshot's name", lambda: snapshots.create("", parts, Selection())),
+        (StrataError, "no snapshot's name", lambda: snapshots.create("a/b", parts, Selection())),
+        (StrataError, "no snapshot's name", lambda: snapshots.create("", parts, Selection())),
         (
             SelectionError,
             "25 rows are asked for",
@@ -366,7 +366,7 @@ def test_cleaning_keeps_the_parts_of_unfinished_jobs_and_all_attempts(jobs: Jobs
     assert len([path for path in jobs.store.find("parts") if "/_" in path]) == 2
     assert not Cleaning(jobs.store).unnamed()
     later = jobs.create("batch", [str(tmp_path / "b.tar")], FAKE_PROFILE, "lo").id
-    with pytest.raises(StrataExit, match=f"job {later} has not ended"):
+    with pytest.raises(StrataError, match=f"job {later} has not ended"):
         Cleaning(jobs.store, [later])
     with pytest.raises(UnknownSource, match="no such job"):
         Cleaning(jobs.store, ["nojob"])
