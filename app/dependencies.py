@@ -27,6 +27,7 @@ class Services:
 
     def profile(self, name: str | None) -> Profile:
         """The profile of this name, or with None the default profile. Raises ProblemError."""
+        # profiles are read for each request, so that a changed file takes effect without a restart
         try:
             return load_profile(name or self.settings.profile, self.settings.profiles_dir)
         except ProfileError as error:

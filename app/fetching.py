@@ -38,6 +38,7 @@ async def _fetch(url: str, private: bool, limit: int) -> bytes:
     # redirects are followed here, not by httpx, so that each of their hosts is checked too
     async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT) as client:
         for _ in range(MAX_REDIRECTS + 1):
+            # check the host of each redirect as that of the first URL
             request = await _checked_request(client, url, private)
             response = await client.send(request, stream=True)
             try:
@@ -64,6 +65,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
 
 async def _checked_request(client: httpx.AsyncClient, text: str, private: bool) -> httpx.Request:
     """A request to the URL's host at an address that was checked."""
+    # refuse everything but http and https with a host and without credentials
     try:
         url = httpx.URL(text)
         host, port = url.raw_host.decode("ascii").strip("[]"), url.port
@@ -86,6 +88,7 @@ async def _addresses(host: str, port: int, private: bool) -> list[str]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, ValueError) as error:
         raise _failed(f"the host {host[:100]!r} cannot be found") from error
+    # one private address among public ones is enough to refuse: which of them is used must not depend on chance
     addresses = [str(entry[4][0]) for entry in found]
     if not addresses:
         raise _failed(f"the host {host[:100]!r} has no address")
@@ -98,8 +101,10 @@ def is_public(text: str) -> bool:
     """Whether an IP address is public, also if it is an IPv4 address that is embedded in an IPv6 address."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
+        # ::ffff:0:0/96 reaches IPv4 hosts directly
         if address.ipv4_mapped is not None:
             return is_public(str(address.ipv4_mapped))
+        # 6to4, Teredo and NAT64 addresses contain IPv4 addresses that a gateway may reach
         if address.sixtofour is not None or address.teredo is not None or address in _NAT64:
             return False
     return address.is_global and not address.is_multicast

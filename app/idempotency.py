@@ -42,6 +42,7 @@ class Attempt:
         existing = self.keys.begin(self.key, json.dumps({"body": self.body, "answer": None}))
         if existing is None:
             return None
+        # the key is in use: compare the bodies, then look whether the first request has been answered
         kept = json.loads(existing)
         if kept["body"] != self.body:
             raise ProblemError("idempotency-key-reused", "this Idempotency-Key was used for another body")

@@ -45,7 +45,9 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py serves them from here
         redoc_url=None,
     )
+    # the services that routes and dependencies use
     app.state.services = Services(settings, queue, store, Jobs(queue, store))
+    # limit bodies before they are parsed, and answer every error with a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
     api_docs.install(app)

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"  # seconds
+# the problems of errors that Starlette and FastAPI raise with a status only
 _OF_STATUS = {
     400: "malformed-request",
     404: "not-found",
@@ -72,6 +73,7 @@ def problem_response(
     }
     if errors is not None:
         body["errors"] = list(errors)
+    # a client of an unavailable service needs to know when to try again
     given = dict(headers or {})
     if body["status"] == 503:
         given.setdefault("Retry-After", RETRY_AFTER)
@@ -113,6 +115,7 @@ def _http(request: Request, error: Exception) -> Response:
     kind = PROBLEMS[
         _OF_STATUS.get(http.status_code, "malformed-request" if http.status_code < 500 else "internal-error")
     ]
+    # Starlette's own texts do not say what was requested
     details = {
         404: f"there is nothing at {request.url.path}",
         405: f"{request.method} is not possible at {request.url.path}",

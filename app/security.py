@@ -20,6 +20,7 @@ def check_key(request: Request) -> None:
     wanted = services(request).settings.api_key
     if not wanted:
         return
+    # the key may be in either of two headers
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", ""))
     # Starlette decodes headers as Latin-1. Both headers are always compared, and in constant time, so that the time of

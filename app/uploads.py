@@ -32,6 +32,7 @@ class Upload:
 
 async def read_upload(request: Request, settings: Settings) -> Upload:
     """The request's one image. Raises ProblemError."""
+    # choose the parser by the media type, without its parameters
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         upload = await _from_form(request)
@@ -47,12 +48,14 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
 
 
 async def _from_form(request: Request) -> Upload:
+    # parse with small limits, because only three fields are allowed
     try:
         form = await request.form(max_files=8, max_fields=8, max_part_size=2**16)
     except HTTPException:
         raise
     except Exception as error:  # python-multipart raises many classes for bodies that it cannot parse
         raise HTTPException(400, f"the multipart body cannot be parsed: {error}") from error
+    # a misspelt field is an error: ignoring it would lose what the caller meant
     unknown = sorted(set(form) - set(FIELDS))
     if unknown:
         raise _invalid(unknown[0], f"unknown field; the fields are {', '.join(FIELDS)}")
@@ -81,6 +84,7 @@ async def _from_json(body: bytes, settings: Settings) -> Upload:
         given = CaptionBody.model_validate_json(body)
     except ValidationError as error:
         raise invalid_request(error.errors(include_url=False, include_input=False)) from error
+    # exactly one source of the image
     if (given.image_url is None) == (given.image_base64 is None):
         raise _invalid("image_url", "exactly one of image_url and image_base64 must be given")
     if given.image_url is not None:

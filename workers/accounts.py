@@ -70,6 +70,7 @@ class Account:
         """
         if self.meter is None:
             return
+        # compute the bounds of all rows once
         if not self._bounds:
             self._bounds = [self.meter.bounds(row) if row is not None else (Cost(), Cost()) for row in self.rows]
         # the total of this chunk: what is spent, one try of each later row, all tries of the next micro-batch
@@ -125,6 +126,7 @@ class Account:
         """What the chunk has cost so far, and which job pays; None if no server was asked."""
         if self.payer is None:
             return None
+        # the servers may have charged for the micro-batch in flight
         doubt = self._doubt + self._worst_case() if self._in_flight else self._doubt
         return Bill(job=self.payer, entry=self.entry, usage=self._usage, cost=self._spent, doubt=doubt)
 

@@ -61,6 +61,7 @@ class PipelineCache:
 
         Raises ProfileError if this machine's profile has another fingerprint than the one given, and WeightsMissing.
         """
+        # machines may have different versions of a profile
         profile = self.profile_of(name)
         own = profile.fingerprint(group)
         if fingerprint not in (None, own):
@@ -232,6 +233,7 @@ def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
         image = decode(item.data, max_pixels)
     except ImageError as error:
         return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
+    # note the size, which later groups need without decoding
     record = item.record.model_copy(update={"width": image.width, "height": image.height})
     return WorkItem(record, image=image)
 

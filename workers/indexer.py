@@ -52,8 +52,10 @@ class Indexer:
         """Index one claimed shard, and finish it with its summary, from which jobs know their chunks."""
         try:
             summary = self._summary(claim, stop)
+            # a damaged shard of which some images could be read counts as readable
             unreadable = int(summary.failure is not None and summary.images == 0)
             counts = {"images": summary.images, "chunks": 1, "unreadable": unreadable}
+            # stop renewing first, or the thread of leases may report a lost lease for the finished chunk
             self.leases.remove(claim)
             self.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
         except LeftOff:

@@ -45,6 +45,7 @@ class Isolation:
         """
         if not self._redelivered:
             return Verdict()
+        # count the previous holder's death for what it had in flight
         deaths = self._notes.count_death(self._chunk_id)
         one_by_one = bool(deaths)
         # separate the deaths with several rows in flight from those of single rows

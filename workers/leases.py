@@ -75,11 +75,13 @@ class Leases:
                 return
 
     def _renew(self) -> None:
+        # a lease that is lost is not renewed again; the runner notices it when it finishes the chunk
         claims = self.in_flight()
         for claim in claims:
             if not self.broker.renew(claim, self.name):
                 log.warning("chunk %s was reclaimed by another worker", claim.chunk.id)
                 self.remove(claim)
+        # the heartbeat expires when the leases lapse
         chunks = [claim.chunk for claim in claims]
         heartbeat = Heartbeat(name=self.name, pid=os.getpid(), groups=self.groups, ready=self._ready, chunks=chunks)
         self._heartbeats.publish(heartbeat, self.seconds)

@@ -219,6 +219,7 @@ class Runner:
         A worker that dies in between leaves a part whose bill the next holder settles.
         """
         chunk, account = prepared.claim.chunk, prepared.account
+        # images of chunks that were computed together are counted here, others after each micro-batch
         account.complete(records)
         write = functools.partial(self.store.write_records, chunk, records, account.bill)
         counts = self.claims.retry(prepared.claim, write, OSError)

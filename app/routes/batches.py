@@ -30,9 +30,11 @@ def submit_shards(
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
     range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server.
     """
+    # a budget in money needs the prices of all servers
     profile = given.profile(body.profile)
     if body.budget and body.budget.money is not None and not profile.priced:
         _refuse_money(profile.name)
+    # expand the patterns, and refuse local shards that do not exist, before a job is created
     shards = _shards(body.input.shards, given)
     _refuse_missing(shards)
     job = given.jobs.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)

@@ -63,6 +63,7 @@ async def caption_image(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
+    # read the image, and create its job; both may raise a problem
     upload = await read_upload(request, given.settings)
     job = await run_in_threadpool(_submit, given, upload)
     # answer with the record if it is finished in time, else with the job

@@ -38,6 +38,7 @@ def healthz() -> Health:
 @router.get("/readyz", responses={503: PROBLEM_RESPONSES["5XX"]})
 def readyz(given: ServicesDep) -> Readiness:
     """Succeeds if jobs can be processed: Redis answers, the store can be written, and each group has a ready worker."""
+    # the reason of each component that is not ready; empty for one that is
     reasons = {"store": _store_reason(given)}
     workers: Counter[str] = Counter()
     try:

@@ -66,6 +66,7 @@ def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
 
 
 def _record(given: Services, job: JobView, key: str) -> Record:
+    # find the chunk and the row by the key in the shards' indexes
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     found = Results(request, summaries, given.store, job.status.final).find(key)
     if found is None:
@@ -81,6 +82,7 @@ def _record(given: Services, job: JobView, key: str) -> Record:
 
 
 def _bytes_of(reference: ImageReference) -> bytes:
+    # the shard may have been moved or changed since it was indexed
     (data,) = read_images([reference])
     if isinstance(data, Exception):
         raise ProblemError("image-unavailable", f"{reference.uri}: {' '.join(str(data).split())[:300]}") from data
@@ -88,6 +90,7 @@ def _bytes_of(reference: ImageReference) -> bytes:
 
 
 def _media_type(data: bytes) -> str:
+    # WebP's magic number is in two places of its head
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "application/octet-stream")

@@ -76,6 +76,7 @@ class Broker:
 
     def withdraw(self, job_id: str) -> None:
         """Remove a job from those that wait for any chunk. `claim` and `reclaim` drop chunks without waiting jobs."""
+        # the sets of waiting jobs are named by chunk, so all chunks in the queue are visited
         queued = cast("list[str]", self._redis.hkeys(keys.QUEUED))
         with self._redis.pipeline(transaction=False) as pipe:
             for chunk_id in queued:
@@ -109,6 +110,7 @@ class Broker:
 
     def _wait(self, streams: list[str], consumer: str, seconds: float) -> list[Claim]:
         """Claim the chunk that is queued next, if one is queued within so many seconds."""
+        # ">" reads messages that were not delivered to any consumer
         positions: Any = dict.fromkeys(streams, ">")
         reply: Any = self._redis.xreadgroup(
             keys.CONSUMER_GROUP, consumer, positions, count=1, block=max(1, round(seconds * 1000))
@@ -198,6 +200,7 @@ class Broker:
         with nothing changed, if another worker has reclaimed the chunk.
         """
         chunk = claim.chunk
+        # the order of keys and arguments is documented in scripts/finish.lua
         where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED, keys.in_flight(chunk.id)]
         rest: list[str] = [""]
         if following is not None:
@@ -208,6 +211,7 @@ class Broker:
 
     def drop(self, claim: Claim, consumer: str) -> bool:
         """Remove a chunk without counting it for any job; False if another worker has reclaimed it."""
+        # without waiting jobs, finishing counts the chunk for none
         self._redis.delete(keys.waiters(claim.chunk.id))
         return self.finish(claim, consumer, "", {})
 

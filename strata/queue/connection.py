@@ -31,6 +31,7 @@ def connect(url: str) -> redis.Redis:
 
 def translate_errors(cls: type[Class]) -> type[Class]:
     """Class decorator: every public method raises QueueUnavailable where the Redis client raises an error."""
+    # private methods are only called by public ones
     for name, method in list(vars(cls).items()):
         if inspect.isfunction(method) and not name.startswith("_"):
             setattr(cls, name, _translated(method))

@@ -181,6 +181,7 @@ def _lock(data_dir: Path) -> IO[str]:
 
 def _make_socket_path(data_dir: Path) -> str:
     """The path of the server's socket: data_dir/redis.sock, or if that is too long, a short path to which it links."""
+    # the length of a Unix socket's path is limited
     direct = data_dir / "redis.sock"
     if len(os.fsencode(direct)) <= MAX_SOCKET_PATH:
         return str(direct)
@@ -199,6 +200,7 @@ def _remove_socket(data_dir: Path) -> None:
     if direct.is_symlink():
         target = direct.readlink()
         target.unlink(missing_ok=True)
+        # remove the folder that `_make_socket_path` created, and no other
         if target.parent.name.startswith("strata-") and target.parent.is_dir():
             with contextlib.suppress(OSError):
                 target.parent.rmdir()

@@ -7,7 +7,9 @@ QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are qu
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
-EVENTS_SUFFIX = ":events"
+EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
+
+# Chunks, by group and by chunk id
 
 
 def stream(group: str, priority: str) -> str:
@@ -23,6 +25,9 @@ def waiters(chunk_id: str) -> str:
 def in_flight(chunk_id: str) -> str:
     """Hash: the isolation notes of a chunk, see `IsolationNotes`."""
     return f"strata:in_flight:{chunk_id}"
+
+
+# Jobs, by job id
 
 
 def job(job_id: str) -> str:
@@ -43,6 +48,9 @@ def events(job_id: str) -> str:
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
     return f"strata:ledger:{job_id}"
+
+
+# Workers, by name; requests, by a hash of their idempotency key
 
 
 def worker(name: str) -> str:

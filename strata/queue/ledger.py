@@ -33,6 +33,7 @@ class Ledger:
 
     def __init__(self, connection: redis.Redis) -> None:
         self._redis = connection
+        # the script gets the names of the sums as Lua strings
         counts = ", ".join(f"'{name}'" for name in _COUNTS)
         self._charge = connection.register_script(load_script("charge", COUNTS=counts))
 
@@ -70,6 +71,7 @@ class Ledger:
 
     def settle(self, chunk_id: str, bill: Bill) -> None:
         """Replace a reservation by what was spent. Does nothing if the job's ledger is gone."""
+        # usage that is not known exactly is taken from the budget, but not reported as usage
         total, usage = bill.cost + bill.doubt, bill.usage
         known = (usage.prompt_tokens, usage.completion_tokens, usage.requests, bill.cost.money)
         self._run("settle", bill.job, chunk_id, bill.entry, (total.tokens, total.money, *known))
@@ -91,6 +93,7 @@ class Ledger:
     def usage(self, job_id: str, priced: bool) -> JobUsage:
         """What a job has spent and reserved. priced: whether its profile has prices; without them money is None."""
         found: Any = self._redis.hmget(keys.ledger(job_id), _COUNTS)
+        # what is taken from the budget beyond the known usage is reserved
         tokens, money, prompt_tokens, completion_tokens, requests, paid = (int(number or 0) for number in found)
         return JobUsage(
             prompt_tokens=prompt_tokens,

@@ -26,13 +26,16 @@ class Queue:
     def __init__(self, url: str) -> None:
         self.url = url
         self._redis = connection = connect(url)
+        # chunks and jobs
         self.broker = Broker(connection)
         self.job_states = JobStates(connection)
         self.job_events = JobEvents(connection)
         self.ledger = Ledger(connection)
+        # workers and the scheduler
         self.heartbeats = Heartbeats(connection)
         self.isolation_notes = IsolationNotes(connection)
         self.scheduler_lock = SchedulerLock(connection)
+        # the REST service
         self.idempotency_keys = IdempotencyKeys(connection)
 
     def ping(self) -> None:

@@ -119,6 +119,7 @@ def _listener(path: str) -> int | None:
             return 0
         except OSError:
             return None
+        # Linux reports the process at the other end of a Unix socket
         if not hasattr(socket, "SO_PEERCRED"):
             return 0
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -127,6 +128,7 @@ def _listener(path: str) -> int | None:
 
 def _has_ended(path: str, pid: int) -> bool:
     """Whether a server has ended. A zombie, whose parent does not wait for it, has ended too."""
+    # the state is the first field after the program's name, which is in parentheses and may contain some itself
     stat = Path(f"/proc/{pid}/stat")
     if pid and Path("/proc/self/stat").exists():
         try:

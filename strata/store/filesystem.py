@@ -39,6 +39,7 @@ def as_os_error(act: Callable[P, Result]) -> Callable[P, Result]:
         try:
             return act(*args, **kwargs)
         except Exception as error:
+            # the package that defines the exception's class; all others are errors of ours and stay as they are
             library = type(error).__module__.partition(".")[0]
             if isinstance(error, OSError) or library not in LIBRARIES:
                 raise
@@ -56,6 +57,7 @@ class Files:
     def __init__(self, uri: str) -> None:
         self.fs, self.root = file_system(uri)
         self.uri = uri
+        # a file system may have several names, as "file" and "local"
         self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
     def path(self, *names: str) -> str:
@@ -69,6 +71,7 @@ class Files:
     @as_os_error
     def put(self, path: str, data: bytes) -> None:
         """Write a file completely or not at all, also if the power fails. Raises OSError."""
+        # a bucket shows an object only when its upload is complete
         if not self.local:
             self.fs.pipe_file(path, data)
             return
@@ -94,6 +97,7 @@ class Files:
         if not self.local:
             self._put_new_object(path, data)
             return
+        # write a temporary file, then link it to its name: unlike a rename, that fails if the name exists
         temporary = self.path("tmp", uuid.uuid4().hex)
         self.put(temporary, data)
         try:
@@ -114,10 +118,12 @@ class Files:
 
     def sweep(self, age: float) -> int:
         """Remove temporary files that are older than age seconds, whose writers were killed; returns their number."""
+        # only folders have temporary files
         if not self.local:
             return 0
         removed = 0
         for path in Path(self.path("tmp")).glob("*"):
+            # another process may remove or rename the file at the same time
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - age:
                     path.unlink()
@@ -162,6 +168,7 @@ class Files:
 
 def _with_folder(path: Path, act: Callable[[], Result]) -> Result:
     """The result of act, which writes a file; if the file's folder is missing, create it and call act again."""
+    # trying first saves a system call for each file but the first in a folder
     try:
         return act()
     except FileNotFoundError:

@@ -77,12 +77,15 @@ class PartsOf:
         return last_attempts(part for name in names for part in self._source(name))
 
     def _source(self, name: str) -> list[Part]:
+        # a job's id
         request = self.request(name)
         if request is not None:
             return self.job(request)
+        # a profile's name, or a fingerprint with a kept profile
         known = fingerprints_of(self.store, name)
         if len(known) > 1:
             raise UnknownSource(name, f"the profile has changed; name one of its fingerprints: {', '.join(known)}")
+        # a fingerprint whose profile was not kept; alphanumeric, so that it is the name of one folder
         parts = self.data_set(known[0] if known else name) if name.isalnum() or known else []
         if not parts and not known:
             raise UnknownSource(name)

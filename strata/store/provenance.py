@@ -32,6 +32,7 @@ def keep_profile(store: Store, profile: Profile) -> None:
     """Write the content of a profile to the store, once for each fingerprint. Raises OSError."""
     fingerprints = {group: profile.fingerprint(group) for group in GROUPS}
     path = _path(store, fingerprints[FINAL_GROUP])
+    # the content of a profile with this fingerprint cannot have changed
     if store.exists(path):
         return
     content = Provenance(

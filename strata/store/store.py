@@ -65,6 +65,7 @@ class Store(Files):
         self._write_table(chunk, table, {_FAILURE: (failure or "").encode()}, "zstd")
 
     def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes], codec: str) -> None:
+        # the version tells readers how to read the columns
         metadata = {b"strata.schema_version": str(SCHEMA_VERSION).encode(), **metadata}
         buffer = pa.BufferOutputStream()
         # a part is small: dictionaries of forty columns would cost time and save no space
@@ -111,6 +112,7 @@ class Store(Files):
     @as_os_error
     def read_footer(self, chunk: Chunk) -> Footer:
         """A part's footer. Raises FileNotFoundError."""
+        # reading the metadata takes the last bytes of the file only
         path = self.part_path(chunk)
         with pa.OSFile(path) if self.local else self.fs.open(path, "rb") as file:
             metadata = pq.read_metadata(file).metadata
@@ -123,6 +125,7 @@ class Store(Files):
 
     def read_all_footers(self, chunks: Sequence[Chunk]) -> list[Footer]:
         """The footers of many parts, in order; those of a bucket are read in parallel. Raises FileNotFoundError."""
+        # a local read takes less time than handing it to a thread
         if self.local or len(chunks) < 2:
             return [self.read_footer(chunk) for chunk in chunks]
         with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
@@ -142,6 +145,7 @@ class Store(Files):
     @as_os_error
     def put_upload(self, data: bytes) -> tuple[str, str]:
         """Write an uploaded image; returns its URI and its SHA-256."""
+        # uploads are named by their content, so that the same image is stored once
         digest = hashlib.sha256(data).hexdigest()
         path = self.path("uploads", digest[:2], digest)
         if not self.fs.exists(path):
