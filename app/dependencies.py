@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.problems import ProblemError
-from strata.core.profiles import Profile, ProfileError, load_profile
+from strata.core.profiles import InvalidProfile, Profile, ProfileError, load_profile
 from strata.core.schemas import JobView
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs, UnknownJob
@@ -30,6 +30,12 @@ class Services:
         # profiles are read for each request, so that a changed file takes effect without a restart
         try:
             return load_profile(name or self.settings.profile, self.settings.profiles_dir)
+        except InvalidProfile as error:
+            errors = [
+                {"type": fault.kind, "location": [str(part) for part in fault.key], "message": fault.message}
+                for fault in error.faults
+            ]
+            raise ProblemError("invalid-profile", str(error), errors) from error
         except ProfileError as error:
             raise ProblemError("unknown-profile", str(error)) from error
 

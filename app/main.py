@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
 
+import strata
 from app import problems
 from app.body_limit import BodyLimit
 from app.dependencies import Services
@@ -39,7 +40,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
 
     app = FastAPI(
         title="Strata",
-        version="0.1.0",
+        version=strata.__version__,
         summary="Images into layered descriptions.",
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py serves them from here

@@ -117,7 +117,15 @@ _TYPES = (
         "unknown-profile",
         422,
         "Unknown profile",
-        "No profile has this name, or the profile cannot be read. The detail says more.",
+        "No profile has this name. The detail lists the names of all profiles.",
+    ),
+    ProblemType(
+        "invalid-profile",
+        422,
+        "Invalid profile",
+        "The profile's file has errors: it names a key, stage, back end or prompt that does not exist, has a value out "
+        "of range, or lacks a stage that another one needs. `errors` lists every error with its key and what was "
+        "probably meant. The operator of the service has to correct the file; `strata profiles check NAME` checks it.",
     ),
     ProblemType(
         "invalid-shards",

@@ -1,4 +1,4 @@
-"""The workers that `strata serve` starts: children that are started again when they die, and that die with us."""
+"""The worker processes of `strata serve`: started again when they end, and ended with the service."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from strata.cli.exits import USAGE, WEIGHTS_MISSING
+from strata.core.components import strata_command
 from strata.core.errors import StrataError
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a dead worker is started again
-STEADY = 60.0  # seconds after which a worker that dies is taken for a healthy one, and its pause begins anew
+STEADY = 60.0  # seconds of running after which the pause before the next start is the first one again
 STOP_SECONDS = 10.0
-BEAT = 0.2
-# exits that another start would only repeat
+BEAT = 0.2  # seconds between two checks
+# exit codes that another start would only repeat
 HOPELESS = (WEIGHTS_MISSING, USAGE)
 GROUPS = ("index,vision", "llm")
 
-# Runs between fork and worker, because Python code in a forked child of a threaded process can hang: ask Linux for
-# SIGKILL when the parent dies (a killed worker loses nothing), check that it lives, become the worker.
+# A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
+# asks Linux for SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
+# and replaces itself by the worker.
 _SHIM = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -40,7 +42,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Child:
-    """A command that shall run. due: when it is started, if it does not run."""
+    """A command to keep running. due: monotonic time of its next start while it does not run; pause: seconds before."""
 
     name: str
     command: Sequence[str]
@@ -69,8 +71,8 @@ class Supervisor:
         self.code: int | None = None
         self.error: StrataError | None = None
         self._stop = threading.Event()
-        # Linux sends the parent-death signal when the thread that forked ends, so one thread starts all children
-        # and lives as long as they do
+        # Linux sends the parent-death signal when the thread that forked ends: one thread that lives as long as the
+        # children starts them all
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def __enter__(self) -> Supervisor:
@@ -94,6 +96,7 @@ class Supervisor:
         self._end_all()
 
     def _look_after(self, child: Child) -> None:
+        """Start a child that is due, and decide what follows when one has ended."""
         if self.code is not None or self.error is not None:
             return
         now = time.monotonic()
@@ -105,7 +108,7 @@ class Supervisor:
         if code is None:
             return
         pid, child.process = child.process.pid, None
-        if code in HOPELESS:  # the worker has said why in one line
+        if code in HOPELESS:  # the worker has printed the reason
             self._give_up(code=code)
             return
         if now - child.started > STEADY:
@@ -121,7 +124,7 @@ class Supervisor:
             command,
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us, and we tell the children
+            start_new_session=True,  # Ctrl-C reaches only us; we end the children
         )
         child.started = time.monotonic()
         log.info("worker %s starts (pid %d)", child.name, child.process.pid)
@@ -146,23 +149,21 @@ class Supervisor:
 
 def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
     """A worker process for each entry of groups."""
-    return [Child(names, [sys.executable, "-m", "workers", "--groups", names]) for names in groups]
+    return [Child(names, strata_command("worker", "--groups", names)) for names in groups]
 
 
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
-    """Our environment with everything a worker must be told, so that both have the same settings."""
-    told = settings.model_dump(mode="json", exclude={"redis_url", "host", "port", "api_key", "data_dir", "store"})
-    ours = {
-        f"STRATA_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in told.items()
+    """Our environment with all settings as variables, so that a worker has the settings of the service."""
+    own = settings.model_dump(mode="json", exclude={"redis_url", "host", "port", "api_key", "data_dir", "store"})
+    variables = {
+        f"STRATA_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in own.items()
     }
-    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(CHECKOUT)]
     return {
         **os.environ,
-        **ours,
+        **variables,
         "REDIS_URL": redis_url,
         "STRATA_DATA_DIR": str(settings.data_dir.resolve()),
         "STRATA_STORE": settings.store_uri,
-        "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }

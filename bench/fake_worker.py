@@ -26,8 +26,8 @@ from strata.core.profiles import GROUPS, Profile
 from strata.core.records import Caption, Description, Record, Sentence
 from strata.core.settings import Settings
 from strata.store.store import Store
-from workers.__main__ import ProfileReader, work
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from workers.process import ProfileReader, work
 
 DEADLY = (255, 0, 255)
 

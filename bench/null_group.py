@@ -21,8 +21,8 @@ from strata.core.profiles import GROUPS
 from strata.core.records import ImageReference, Record
 from strata.core.settings import Settings
 from strata.store.store import Store
-from workers.__main__ import ProfileReader, work
 from workers.groups import Group, WorkItem
+from workers.process import ProfileReader, work
 
 
 class NullGroup:
@@ -56,7 +56,7 @@ class NullGroup:
 
 
 def null_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
-    """A `workers.__main__.GroupMaker`."""
+    """A `workers.process.GroupMaker`."""
     return NullGroup(name)
 
 

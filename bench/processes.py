@@ -23,6 +23,8 @@ from strata.queue.queue import Queue
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent
+PLUG_INS = Path(__file__).resolve().parent / "plugins"  # registers the back ends of BENCH_PROFILES
+PYTHONPATH = os.pathsep.join((str(CHECKOUT), str(PLUG_INS)))
 
 
 class Process:
@@ -31,7 +33,7 @@ class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.command, self.log = [sys.executable, *command], log
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRATA_", "REDIS_URL"))}
-        self.environment = {**inherited, "PYTHONPATH": str(CHECKOUT), **environment}
+        self.environment = {**inherited, "PYTHONPATH": PYTHONPATH, **environment}
         self.deaths: list[int] = []
         self.process = self._start()
 
@@ -98,7 +100,7 @@ class Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.server.start()
         environment = {**self.settings, "REDIS_URL": self.server.url}
-        self.api = Process(["-m", "app", "--no-workers"], environment, self.folder / "api.log")
+        self.api = Process(["-m", "strata", "serve", "--no-workers"], environment, self.folder / "api.log")
         for number, arguments in enumerate(self.worker_arguments):
             command = ["-m", self.worker, *arguments]
             self.workers.append(Process(command, environment, self.folder / f"worker-{number}.log"))

@@ -42,10 +42,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def command_line() -> str:
-    """Every command with its arguments and options, as `strata COMMAND --help` tells them."""
+    """Every command with its arguments and options, as `strata COMMAND --help` tells them, and the exit codes."""
+    from strata.cli import exits
+
     command = [sys.executable, "-m", "typer", CLI, "utils", "docs", "--name", "strata", "--title", "Command line"]
     made = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True)
-    return made.stdout
+    return f"{made.stdout}\n## Exit codes\n\n{(exits.__doc__ or '').partition(chr(10))[2]}"
 
 
 def settings() -> str:
@@ -95,12 +97,12 @@ def http_api() -> str:
     """Every operation of the OpenAPI document: what it takes and what it answers."""
     from app.main import create_app
     from strata.core.settings import Settings
-    from strata.queue.broker import Broker
+    from strata.queue.queue import Queue
     from strata.store.store import Store
 
     configured = Settings()
-    # the document needs no Redis: a broker connects with its first command
-    document = create_app(configured, Broker("redis://127.0.0.1:1"), Store(configured.store_uri)).openapi()
+    # the document needs no Redis: a queue connects with its first command
+    document = create_app(configured, Queue("redis://127.0.0.1:1"), Store(configured.store_uri)).openapi()
     lines = [
         "# HTTP API",
         "",
@@ -179,7 +181,7 @@ def _schema_type(schema: Schema) -> str:
 
 def python_api() -> str:
     """The public modules, each by mkdocstrings."""
-    lines = ["# Python", "", "The public modules of the library, room by room.", ""]
+    lines = ["# Python", "", "The public modules of the library, package by package.", ""]
     for package in PUBLIC:
         room = import_module(package)
         lines += [f"## {package}", "", _paragraphs(room.__doc__ or ""), ""]

@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
 from strata.core.errors import StrataError, WeightsError
 from strata.core.profiles import StageSettings
@@ -28,16 +27,9 @@ from strata.core.usage import Usage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Settings = TypeVar("Settings", bound="Parameters")
 
 ANY_IMAGE = Image.new("RGB", (64, 64))  # asked where the answer does not depend on the image
 GROW_AFTER = 32  # batches; then twice what memory held is tried again: at most one batch in 33 is lost to it
-
-
-class Parameters(BaseModel):
-    """Base of a stage's typed parameters: an unknown name in a profile is an error, not ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WeightsMissing(WeightsError, RuntimeError):

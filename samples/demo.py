@@ -23,11 +23,11 @@ from rich.text import Text
 from samples.service import running_service
 from strata.cli import exits, render
 from strata.client.client import ApiError, Client
+from strata.core.components import strata_command
 from strata.core.errors import JobFailed, ProcessFailed, StrataError
 from strata.core.schemas import JobStatus, JobView
-from strata.core.settings import CHECKOUT
 
-SAMPLES = CHECKOUT / "samples"
+SAMPLES = Path(__file__).resolve().parent
 IMAGES = ("one.jpg", "two.jpg")
 SHARD = SAMPLES / "shards" / "00000.tar"
 SHARD_IMAGES = 64
@@ -56,7 +56,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(folder: Path, console: Console) -> int:
     """The demo's steps; returns the exit code. Raises StrataError and httpx.HTTPError."""
-    fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
+    fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
     if fetched.returncode:
         raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
     shutil.rmtree(folder / "data", ignore_errors=True)

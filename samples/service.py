@@ -6,15 +6,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from strata.client.client import Client
+from strata.core.components import strata_command
 from strata.core.errors import ProcessFailed, ServiceUnavailable
-from strata.core.settings import CHECKOUT
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 30.0
@@ -38,12 +37,11 @@ def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator
         "STRATA_DATA_DIR": str(folder / "data"),
         "STRATA_PORT": str(port),
         "STRATA_SHARD_ROOTS": f'["{shard_root}"]',
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
         **{f"STRATA_{name.upper()}": value for name, value in settings.items()},
     }
     with (folder / "serve.log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "strata", "serve"],
+            strata_command("serve"),
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.processes import PLUG_INS
 from strata.jobs.jobs import Jobs
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.raw_redis import raw_redis
 from tests.service import Service, running_service
+
+sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from typing import IO, Any
 import dockerfile
 import yaml
 
-from strata.core.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 FILE = CHECKOUT / "docker-compose.yml"
 SHARDS = CHECKOUT / "samples" / "shards"

@@ -20,7 +20,7 @@ from models.prompts import FOLDER
 from models.weights.cache import sha256_of
 from strata.core.profiles import Profile, StageSettings, load_profile
 from strata.core.requests import JobRequest
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.embedded import EmbeddedServer
@@ -30,11 +30,12 @@ from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end
 from tests.scripted_server import good, scripted
-from workers.__main__ import real_group
 from workers.indexer import Indexer
 from workers.leases import Leases
+from workers.process import real_group
 from workers.runner import Runner
 
 SHARD, MODIFIED = "shard.tar", 1_700_000_000  # a relative URI: the identity is the same wherever the store is copied

@@ -25,7 +25,6 @@ from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
 from strata.core.errors import StrataError
-from strata.core.settings import CHECKOUT
 from strata.data.mixtures import Mixture
 from strata.data.snapshot_sources import snapshot_source
 from strata.snapshots.selection import Selection
@@ -42,7 +41,7 @@ from training.scoring import tally
 from training.tiny import build_processor, save_start
 from training.train import train
 
-DOCS = CHECKOUT / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # above HELD_OUT_SEED, where write_shards counts from
 HALF = 213 / 427  # the paper's shares
 LEVELS = ("alt_text", "caption", "description")

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,9 +24,9 @@ from samples.service import running_service
 from samples.training.vision_tower import SIDE, tower_config
 from strata.cli import exits, render
 from strata.client.client import ApiError
+from strata.core.components import strata_command
 from strata.core.errors import JobFailed, ProcessFailed, StrataError
 from strata.core.schemas import JobStatus
-from strata.core.settings import CHECKOUT
 from strata.data.snapshot_sources import snapshot_source
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshot, Snapshots
@@ -36,6 +37,7 @@ from training.losses import LossLog, running_means
 from training.tiny import build_processor, save_start
 from training.trainer import last_checkpoint, step_of
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG = CHECKOUT / "training" / "configs" / "demo.toml"
 FOLDER = CHECKOUT / "demo-output" / "training"
 SNAPSHOT, LEVELS = "demo", ("description", "caption")
@@ -80,7 +82,7 @@ def run(console: Console) -> None:
 
 def describe_shard(console: Console) -> str:
     """Describe the bundled shard with a service of one's own; the job's id."""
-    fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
+    fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
     if fetched.returncode:
         raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
     with running_service(FOLDER, SHARD.parent) as client:
@@ -125,7 +127,7 @@ def train_killed_and_resumed(config: Config, console: Console) -> None:
 def _training() -> subprocess.Popen[bytes]:
     # one thread: so small a model gains nothing from two, and loses two thirds of its speed where others want the cores
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "training.train", str(CONFIG)], cwd=CHECKOUT, env=environment)
+    return subprocess.Popen(strata_command("train", str(CONFIG)), env=environment)
 
 
 def last_step(log: LossLog) -> int:

@@ -1,11 +1,11 @@
 """The reference training job: one stage, all tasks of a mixture mixed, on TRL, transformers and PEFT.
 
-    python -m training.train training/configs/monkey.toml
-    accelerate launch --num-processes 8 -m training.train training/configs/monkey.toml
+    strata train training/configs/monkey.toml
+    accelerate launch --num-processes 8 -m strata train training/configs/monkey.toml
 
-A run that died goes on from its last checkpoint when it is started again, and its losses are those that it would have
-had. In the configuration's `output`: `checkpoint-N/`, `losses.jsonl` (a line a step, the loss of each task),
-`losses.png`, and in the end `model/`, as AutoModelForImageTextToText or PEFT loads it.
+A run that was killed continues from its last checkpoint when it is started again, with the losses that it would have
+had without the interruption. The configuration's `output` holds `checkpoint-N/`, `losses.jsonl` (a line a step, with
+the loss of each task), `losses.png`, and in the end `model/`, as AutoModelForImageTextToText or PEFT loads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from strata.cli.exits import code_of
 from strata.core.errors import StrataError
-from strata.core.settings import Settings
+from strata.core.settings import load_settings
 from strata.data.mixture_files import MixtureFile, Places, open_mixture
 from strata.data.mixtures import Mixture
 from strata.store.store import Store
@@ -53,7 +53,7 @@ def mixture_of(config: Config) -> Mixture:
         file = MixtureFile.load(config.mixture)
     except OSError as error:
         raise ConfigError(f"{config.mixture}: {error.strerror or error}") from None
-    store = Store(config.store or Settings().store_uri)
+    store = Store(config.store or load_settings().store_uri)
     return open_mixture(file, Places(store, str(config.data or config.mixture.parent), config.output / "tables"))
 
 
@@ -73,18 +73,23 @@ def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
     return model, processor
 
 
+def run(path: Path) -> None:
+    """Train as a configuration file says, and print where the model lies. Raises StrataError."""
+    config = load_config(path)
+    folder = train(config, mixture_of(config))
+    print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
+
+
 def main() -> None:
-    """Command line of the training job."""
+    """`python -m training.train`, for a checkout. Any error that is no StrataError keeps its traceback."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     arguments = parser.parse_args()
     try:
-        config = load_config(arguments.config)
-        folder = train(config, mixture_of(config))
+        run(arguments.config)
     except StrataError as error:
         print(f"train: {error}", file=sys.stderr)
         raise SystemExit(code_of(error)) from None
-    print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from strata.core.images import decode
 from strata.core.profiles import Profile, load_profile
 from strata.core.records import ImageReference, Record, Status
 from strata.core.settings import Settings
-from workers.__main__ import collector_spared
+from workers.process import collector_spared
 from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
 
 Decoded = tuple[Record, Any]

@@ -21,9 +21,10 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from models.base import StageUnavailable, StageUnfit
-from models.chat.questions import Answer, ChatParameters, Question, read_answer, start_of
+from models.chat.questions import Answer, Question, read_answer, start_of
 from strata.client.client import pause_of
 from strata.client.proxies import proxied
+from strata.core.parameters import ChatParameters
 from strata.core.usage import Usage
 
 log = logging.getLogger(__name__)

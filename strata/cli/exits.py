@@ -14,6 +14,7 @@
 | 9 | the service cannot be reached, or cannot answer |
 | 10 | the request was refused |
 | 11 | a mixture's data are incomplete |
+| 12 | a profile has faults |
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ JOB_FAILED = 8
 API_UNREACHABLE = 9
 REQUEST_REFUSED = 10
 MIXTURE_INCOMPLETE = 11
+PROFILE_INVALID = 12
 
 CODES: dict[type[Exception], int] = {
     errors.StrataError: FAILURE,
     errors.InvalidInput: USAGE,
+    errors.ProfileInvalid: PROFILE_INVALID,
     errors.WeightsError: WEIGHTS_MISSING,
     errors.PortInUse: PORT_IN_USE,
     errors.DataDirectoryError: DATA_DIR_IN_USE,

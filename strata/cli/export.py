@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from strata.cli.terminal import StoreUri, open_store, progress
-from strata.core.levels import Level
-from strata.data.export_formats import Form
-from strata.data.exports import Request
-from strata.data.exports import export as write_export
-from strata.snapshots.snapshots import Snapshots
+from strata.cli.options import StoreUri
+from strata.cli.terminal import open_store, progress
+
+# strata.data.export_formats.Form and strata.core.levels.Level, whose modules load pyarrow
+FormName = Literal["llava", "monkey", "webdataset", "parquet", "hf"]
+LEVELS = "alt_text, caption, regions, objects, description"
 
 
 def export(
     snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="A snapshot's name, or its id.")],
-    form: Annotated[Form, typer.Option("--format", help="What reads it.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is not there yet.")],
-    level: Annotated[str, typer.Option("--level", help=f"The text: {', '.join(Level)}.")] = Level.DESCRIPTION,
+    form: Annotated[FormName, typer.Option("--format", help="What reads it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that does not exist yet.")],
+    level: Annotated[str, typer.Option("--level", help=f"The text: {LEVELS}.")] = "description",
     instruction: Annotated[str | None, typer.Option(help="What conversations ask; none: by the level.")] = None,
     store: StoreUri = None,
 ) -> None:
-    """Write a snapshot's images with one level of text, for LLaVA, Monkey, webdataset, Parquet or datasets."""
+    """Write a snapshot for other tools. Its images get one level of text."""
+    from strata.core.levels import Level
+    from strata.data.exports import Request
+    from strata.data.exports import export as write_export
+    from strata.snapshots.snapshots import Snapshots
+
     opened = open_store(store)
     pinned = Snapshots(opened).open(snapshot)
     request = Request(form, Level.named(level), instruction)

@@ -1,25 +1,25 @@
-"""`strata mixture`: what training mixes, checked before it is trained on."""
+"""`strata mixture`: the sources of a training mixture, checked before it is trained on."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from strata.cli.exits import MIXTURE_INCOMPLETE
-from strata.cli.render import clean
-from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.data.mixture_checks import SourceCheck, check_mixture, task_shares
-from strata.data.mixture_files import MixtureFile, Places
-from strata.data.sample_tables import default_cache
+from strata.cli.group import PlainGroup
+from strata.cli.options import AsJson, StoreUri
+from strata.cli.terminal import open_store, output, progress
 
-app = typer.Typer(name="mixture", help="Check what training mixes.", no_args_is_help=True)
+app = typer.Typer(
+    name="mixture",
+    cls=PlainGroup,
+    help="Check the sources of a training mixture.",
+    no_args_is_help=True,
+)
 
 DataUri = Annotated[str | None, typer.Option("--data", help="Where its files lie; none: beside the TOML file.")]
 Cache = Annotated[Path | None, typer.Option("--cache", help="Where tables of samples are kept.")]
@@ -27,7 +27,7 @@ Cache = Annotated[Path | None, typer.Option("--cache", help="Where tables of sam
 
 @app.callback()
 def _mixture() -> None:
-    """A group, though of one command."""
+    """Check the sources of a training mixture."""
 
 
 @app.command()
@@ -38,9 +38,15 @@ def check(
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Tell what a mixture is made of, what is missing, and what share each task gets."""
+    """Show what a mixture is made of, what is missing, and what share each task gets."""
+    from strata.cli.mixture_render import source_table, task_table
+    from strata.data.mixture_checks import check_mixture, task_shares
+    from strata.data.mixture_files import MixtureFile, Places
+    from strata.data.sample_tables import default_cache
+
     mixture = MixtureFile.load(file)
     places = Places(open_store(store), data or str(file.resolve().parent), cache or default_cache())
+    # Open every source, also after one that is missing, so that one run shows all that is missing.
     with progress() as bar:
         task = bar.add_task("", total=len(mixture.sources))
         checks = check_mixture(mixture, places, lambda name: bar.update(task, description=name, advance=1))
@@ -53,31 +59,3 @@ def check(
         told = f"{missing} of {len(checks)} sources are not as the mixture needs them" if missing else "all is there"
         print(told, file=sys.stderr)
     raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
-
-
-def source_table(checks: Sequence[SourceCheck]) -> Table:
-    """Sources, one a row."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("source", "task"):
-        table.add_column(name, no_wrap=True)
-    for name in ("there", "trained on", "share"):
-        table.add_column(name, justify="right")
-    table.add_column("missing")
-    for check in checks:
-        numbers = ("" if number is None else f"{number:,}" for number in (check.supply, check.count))
-        share = "" if check.share is None else f"{check.share:.1%}"
-        problem = Text(clean(check.problem or ""), "red")
-        table.add_row(clean(check.name), clean(check.task), *numbers, share, problem)
-    whole = sum(check.count or 0 for check in checks)
-    table.add_row("all", "", f"{sum(check.supply or 0 for check in checks):,}", f"{whole:,}", "", style="bold")
-    return table
-
-
-def task_table(checks: Sequence[SourceCheck]) -> Table:
-    """Tasks with their shares, the largest first."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task", no_wrap=True)
-    table.add_column("share", justify="right")
-    for task, share in sorted(task_shares(checks).items(), key=lambda pair: -pair[1]):
-        table.add_row(clean(task), f"{share:.1%}")
-    return table

@@ -14,9 +14,18 @@ from pathlib import Path
 class StrataError(Exception):
     """Any error that Strata raises on purpose; its message is one line."""
 
+    @property
+    def lines(self) -> list[str]:
+        """What the command line prints, a line each: the message, or one line for each of several faults."""
+        return [str(self)]
+
 
 class InvalidInput(StrataError):
     """An argument, a setting or a configuration file has a value that cannot be used."""
+
+
+class ProfileInvalid(InvalidInput):
+    """A profile's file has faults; `lines` tells each."""
 
 
 class WeightsError(StrataError):

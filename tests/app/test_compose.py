@@ -25,8 +25,9 @@ from pydantic import AliasChoices
 from models.weights.cache import cache_folder
 from strata.cli import exits
 from strata.client.client import Client
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.queue.server_process import client, find_server
+from tests.checkout import CHECKOUT
 from tests.containers import (
     FILE,
     KEY,

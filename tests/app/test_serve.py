@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,13 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from app import supervisor
-from app.__main__ import main
+from app import server, supervisor
 from app.supervisor import Child, Supervisor
+from bench.processes import PYTHONPATH
 from strata.cli import exits
 from strata.client.client import Client
-from strata.core.settings import CHECKOUT
 from strata.queue.embedded import EmbeddedServer
+from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.service import write_profile
 
@@ -37,7 +37,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "STRATA_DATA_DIR": str(folder / "data"),
         "STRATA_PROFILES_DIR": str(folder),
         "STRATA_PROFILE": "fake",
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": PYTHONPATH,
     }
     return {**kept, **ours, **changes}
 
@@ -54,17 +54,18 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
-        code = main(arguments)
-        return code, capfd.readouterr().err
+        return code_of("serve", *arguments), capfd.readouterr().err
 
     return run
 
 
 @contextmanager
-def served(folder: Path, *arguments: str, **changes: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running service and its URL."""
+def served(
+    folder: Path, *arguments: str, program: Sequence[str] = ("-m", "strata"), **changes: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running service and its URL; program: what Python runs as `strata`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", "0", *arguments],
+        [sys.executable, *program, "serve", "--port", "0", *arguments],
         env=environment(folder, **changes),
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -133,17 +134,25 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
     assert children and not any(child.is_running() for child in children)
 
 
-def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, tmp_path: Path) -> None:
-    fake_workers(tmp_path, f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})")
-    code, told = refused("--port", "0", PYTHONPATH=f"{tmp_path}{os.pathsep}{CHECKOUT}", PYTHONSAFEPATH="1")
+def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})"
+    monkeypatch.setattr(server, "workers", lambda: fake_workers(dying))
+    code, told = refused("--port", "0")
     assert code == exits.WEIGHTS_MISSING, told
     assert "no weights" in told
 
 
 def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
-    fake_workers(tmp_path, "import time; time.sleep(60)")
-    path = f"{tmp_path}{os.pathsep}{CHECKOUT}"
-    with served(tmp_path, PYTHONPATH=path, PYTHONSAFEPATH="1") as (process, _):
+    code = "; ".join(
+        [
+            "from app import server",
+            "from strata.cli.main import main",
+            "from tests.app.test_serve import fake_workers",
+            "server.workers = lambda: fake_workers('import time; time.sleep(60)')",
+            "main()",
+        ]
+    )
+    with served(tmp_path, program=["-c", code]) as (process, _):
         deadline = time.monotonic() + 20
         children: list[psutil.Process] = []
         while len(children) < 3 and time.monotonic() < deadline:
@@ -155,11 +164,9 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
     assert len(gone) == 3 and not alive
 
 
-def fake_workers(folder: Path, code: str) -> None:
-    """A package `workers` that comes before ours on the path."""
-    (folder / "workers").mkdir()
-    (folder / "workers" / "__init__.py").write_text("")
-    (folder / "workers" / "__main__.py").write_text(code)
+def fake_workers(code: str) -> list[Child]:
+    """Two children, as many as the real ones, that run this code."""
+    return [Child(name, [sys.executable, "-I", "-S", "-c", code]) for name in supervisor.GROUPS]
 
 
 def test_a_worker_that_dies_starts_again_after_a_growing_pause(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from strata.cli import exits
 from strata.core.records import Record
 from strata.core.settings import Settings
 from tests.docs.blocks import command_names
@@ -62,6 +63,8 @@ def test_the_reference_names_everything(site: Path) -> None:
         assert (name if name == "redis_url" else f"strata_{name}").upper() in reference["settings"]
     for name in command_names():
         assert f"strata {name}" in reference["command-line"]
+    for code in set(exits.CODES.values()):
+        assert f"<td>{code}</td>" in reference["command-line"]
     for name in Record.model_fields:
         assert f"<code>{name}</code>" in reference["record"]
     assert "POST /v1/captions" in reference["http-api"]

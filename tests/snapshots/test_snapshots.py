@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from strata.core.errors import StrataError
-from strata.core.profiles import load_profile
+from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.snapshots.axes import axes_of
 from strata.snapshots.cleaning import Cleaning
@@ -27,6 +27,7 @@ from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, Unkn
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
 
@@ -271,21 +272,24 @@ def test_a_job_keeps_what_its_profile_says(jobs: Jobs, tmp_path: Path) -> None:
     assert provenance_of(jobs.store, profile.fingerprint("llm")).kept_at == when
 
 
-def test_a_prompt_that_is_not_the_one_named_is_not_kept(tmp_path: Path) -> None:
+def test_a_prompt_beside_the_profiles_is_kept_if_it_is_the_one_named(tmp_path: Path) -> None:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "prompts").mkdir()
-    stage = (
-        '[stages.composer]\nbackend = "b"\nmodel = "m"\nrevision = "1"\n[stages.composer.parameters]\nprompt = "p"\n'
+    prompt = 'system = "Describe."'
+    digest = hashlib.sha256(prompt.encode()).hexdigest()
+    (tmp_path / "profiles" / "mine.toml").write_text(
+        '[stages.captioner]\nbackend = "florence2"\nmodel = "local:/m"\nrevision = "1"\n'
+        '[stages.composer]\nbackend = "transformers"\nmodel = "local:/m"\nrevision = "1"\n'
+        f'[stages.composer.parameters]\nprompt = "p"\nprompt_sha256 = "{digest}"\ngrounded = false'
     )
-    digest = hashlib.sha256(b"text").hexdigest()
-    (tmp_path / "profiles" / "mine.toml").write_text(f'{stage}prompt_sha256 = "{digest}"')
-    before = load_profile("mine", tmp_path / "profiles")
-    (tmp_path / "prompts" / "p.toml").write_text("text")
-    after = load_profile("mine", tmp_path / "profiles")
-    assert (before.prompts, after.prompts) == ({}, {"p": "text"})
-    assert before.fingerprint("llm") == after.fingerprint("llm")
-    (tmp_path / "prompts" / "p.toml").write_text("another")
-    assert load_profile("mine", tmp_path / "profiles").prompts == {}
+    with pytest.raises(ProfileError, match="no prompt 'p'"):
+        load_profile("mine", tmp_path / "profiles")
+    (tmp_path / "prompts" / "p.toml").write_text(prompt)
+    profile = load_profile("mine", tmp_path / "profiles")
+    assert profile.prompts == {"p": prompt}
+    (tmp_path / "prompts" / "p.toml").write_text(f"{prompt} # changed")
+    with pytest.raises(ProfileError, match=r"prompt_sha256: the prompt 'p' has the sha256 [0-9a-f]{64}"):
+        load_profile("mine", tmp_path / "profiles")
 
 
 def test_a_profile_that_changed_is_named_by_its_fingerprint(jobs: Jobs, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from strata.core.levels import Level
 from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.records import Status
 from strata.core.schemas import JobStatus
-from strata.core.settings import CHECKOUT
 from strata.data.exports import Request, export
 from strata.data.snapshot_sources import snapshot_source
 from strata.jobs.jobs import Jobs
@@ -29,6 +28,7 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.provenance import Provenance, fingerprints_of, provenance_of
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end
 from tests.keep_store import DAMAGED, IMAGES, MODIFIED, SHARD
 from tests.service import running_service

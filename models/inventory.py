@@ -1,14 +1,9 @@
-"""`python -m models fetch|list|check PROFILE`: a profile's weights.
-
-Exit codes: 0 fine, 2 usage, 3 missing, corrupt, or not to be had.
-"""
+"""The bodies of `strata models fetch`, `list` and `check`: which weights of a profile are on this machine."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -22,40 +17,43 @@ from models.weights.cache import Found, cache_folder, check
 from models.weights.downloads import Order, Source, deliver, order
 from models.weights.folders import Folder
 from models.weights.hub import Hub
-from strata.cli.exits import USAGE, WEIGHTS_MISSING
-from strata.core.profiles import ProfileError, StageSettings, load_profile
+from strata.core.profiles import StageSettings, load_profile
 
 PROFILES = Path(__file__).parent / "profiles"
 Stages = dict[str, StageSettings]
+Action = Callable[[Stages, Source, Console], dict[str, Found]]
 Key = tuple[str, str, str]  # model, revision, back end: what decides which files a stage needs
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="strata models", description="A profile's weights.")
-    parser.add_argument("command", choices=("fetch", "list", "check"))
-    parser.add_argument("profile")
-    parser.add_argument("--profiles", type=Path, default=PROFILES, help="folder with the profiles")
-    parser.add_argument("--from", type=Path, dest="folder", help="folder with OWNER/NAME folders, or a hub cache")
-    parser.add_argument("--json", action="store_true", help="one JSON object a stage, a line each")
-    options = parser.parse_args(arguments)
-    try:
-        stages = load_profile(options.profile, options.profiles).stages
-    except ProfileError as error:
-        print(f"strata models: {error}", file=sys.stderr)
-        return USAGE
-    source: Source = Folder(options.folder) if options.folder else Hub()
-    run = {"fetch": _fetch, "list": _list, "check": _check}[options.command]
-    found = run(stages, source, Console(stderr=True, highlight=False, soft_wrap=True))
+def fetch(profile: str, profiles: Path | None, folder: Path | None, as_json: bool) -> bool:
+    """Fetch what is missing from `folder`, else the hub, and print each stage's state; whether all weights are whole.
+
+    profiles: the folder of the profiles, None for Strata's own. Raises ProfileError.
+    """
+    return _run(_fetch, profile, profiles, folder, as_json)
+
+
+def list_weights(profile: str, profiles: Path | None, folder: Path | None, as_json: bool) -> bool:
+    """Print each stage's state by the files' sizes, and how much there is to fetch; whether all weights are there."""
+    return _run(_list, profile, profiles, folder, as_json)
+
+
+def check_weights(profile: str, profiles: Path | None, as_json: bool) -> bool:
+    """Compare the weights with their checksums and print each stage's state; whether all weights are whole."""
+    return _run(_check, profile, profiles, None, as_json)
+
+
+def _run(act: Action, profile: str, profiles: Path | None, folder: Path | None, as_json: bool) -> bool:
+    stages = load_profile(profile, profiles or PROFILES, pinned=False).stages
+    source: Source = Folder(folder) if folder else Hub()
+    found = act(stages, source, Console(stderr=True, highlight=False, soft_wrap=True))
     for name in stages:
-        _tell(name, found[name], as_json=options.json)
-    good = all(one.state in ("ready", "none") for one in found.values())
-    # a list is an answer whatever it says; the other two promise whole weights
-    return 0 if good or options.command == "list" else WEIGHTS_MISSING
+        _tell(name, found[name], as_json=as_json)
+    return all(one.state in ("ready", "none") for one in found.values())
 
 
 def _list(stages: Stages, source: Source, console: Console) -> dict[str, Found]:
-    """What is here by size, and how much there is to fetch of what is not."""
+    """Compare sizes only; of what is missing, ask the source for the number of bytes."""
 
     def look(settings: StageSettings) -> Found:
         found = check(settings, thorough=False)
@@ -79,7 +77,8 @@ def _check(stages: Stages, source: Source, console: Console) -> dict[str, Found]
 
 
 def _fetch(stages: Stages, source: Source, console: Console) -> dict[str, Found]:
-    """Everything that lacks, or nothing if the disk cannot hold it; what cannot be had leaves the rest its chance."""
+    """Fetch all that is missing, or nothing if the disk is too small; one that fails does not stop the others."""
+    # First the sizes of everything, so that too small a disk is reported before the first byte.
     missing: dict[Key, Order] = {}
 
     def look(settings: StageSettings) -> Found:
@@ -107,7 +106,7 @@ def _key(settings: StageSettings) -> Key:
 
 
 def _each(stages: Stages, act: Callable[[StageSettings], Found], console: Console | None = None) -> dict[str, Found]:
-    """What `act` finds for each stage, asked once for stages that share their weights; a console shows that it runs."""
+    """What `act` finds for each stage; stages with the same weights are asked once. console: shows that it runs."""
     known: dict[Key, Found] = {}
     with console.status("looking at what is here") if console else nullcontext():
         for settings in stages.values():
@@ -121,7 +120,7 @@ def _each(stages: Stages, act: Callable[[StageSettings], Found], console: Consol
 
 
 def _tell_room(total: int, console: Console, about: str = "") -> bool:
-    """Say how much there is to fetch and how much room there is; whether it fits."""
+    """Print how much there is to fetch and how much room the disk has; whether it fits."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -133,7 +132,7 @@ def _tell_room(total: int, console: Console, about: str = "") -> bool:
 
 @contextmanager
 def _progress(total: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """A bar over all that is fetched; what is called with the bytes that came. Not on a terminal: no bar."""
+    """A progress bar over all bytes, if stderr is a terminal; yields a function to call with the bytes received."""
     columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("fetching", total=total)
@@ -150,7 +149,3 @@ def _tell(stage: str, found: Found, *, as_json: bool) -> None:
     else:
         size = _bytes(found.size) if found.size else _bytes(found.lacking) if found.lacking else ""
         print(f"{stage:<10} {found.state:<8} {size:>8}  {found.model}  {found.detail}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,7 @@
-"""`strata worker --groups vision,llm`: one process, a thread a group, until SIGTERM."""
+"""The body of `strata worker`: one process, a thread a group, until SIGTERM."""
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
 import importlib
@@ -11,7 +10,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +17,6 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
-from strata.cli.exits import code_of
 from strata.core.errors import InvalidInput, RedisUnavailable, StrataError
 from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.settings import Settings
@@ -34,37 +31,23 @@ from workers.runner import Runner
 
 log = logging.getLogger("workers")
 
-STOP_SECONDS = 8.0  # for the micro-batch in hand at SIGTERM; container engines and `strata serve` kill after 10
+STOP_SECONDS = 8.0  # for the micro-batch in progress at SIGTERM; container engines and `strata serve` kill after 10
 ProfileReader = Callable[[str], Profile]
 GroupMaker = Callable[[str, Store, ProfileReader, Settings], Group]
-
-
-def main() -> None:
-    """Parse, work, and end with an exit code that says why."""
-    parser = argparse.ArgumentParser(prog="strata worker", description=__doc__)
-    parser.add_argument("--groups", default=",".join(GROUPS), help="comma-separated: index, vision, llm")
-    parser.add_argument("--profile", help="the profile to load ahead of work")
-    options = parser.parse_args()
-    settings = Settings()
-    if options.profile:
-        settings = settings.model_copy(update={"profile": options.profile})
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        work(settings, options.groups.split(","), real_group)
-    except StrataError as error:
-        print(f"strata worker: {error}", file=sys.stderr)
-        sys.exit(code_of(error))
 
 
 def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     """Run the groups in threads of this process until SIGTERM or SIGINT. Raises StrataError.
 
-    settings.profile is loaded ahead of work; group_of makes a group by its name.
+    settings.profile is loaded before the worker says that it is ready; group_of makes a group by its name.
     """
+    # Refuse what cannot work before anything is loaded.
     if unknown := set(groups) - set(GROUPS):
         raise InvalidInput(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     if settings.redis_url is None:
         raise RedisUnavailable("a worker needs REDIS_URL (`strata serve` starts its own workers)")
+    load_profile(settings.profile, settings.profiles_dir)  # an invalid profile is told before anything is loaded
+    # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
     quiet_libraries(settings.threads)
     jobs = Jobs(Queue(settings.redis_url), Store(settings.store_uri))
     profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))
@@ -72,10 +55,12 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    # The lease thread publishes heartbeats while the models load, which can take minutes.
     with Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
         loops = [_loop(group, group_of, jobs, leases, settings, profile_of) for group in groups]
         _import_ahead()
         with collector_spared():
+            # Everything is loaded: report ready, and run a thread for each group until a signal.
             leases.announce_ready()
             log.info("worker %s is ready for %s", name, ", ".join(groups))
             threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
@@ -87,14 +72,14 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
 
 
 def _import_ahead() -> None:
-    """What pyarrow imports at its first array and its first read, pandas among it: 0.4 s before ready, not in a job."""
+    """Import what pyarrow imports at its first array and first read, pandas among it: 0.4 s less in the first job."""
     pa.array([""])
     importlib.import_module("pyarrow.dataset")
 
 
 @contextmanager
 def collector_spared() -> Iterator[None]:
-    """In the block the garbage collector leaves libraries and models alone, and looks at rows less often."""
+    """Within the block the garbage collector skips what is loaded already, and collects new objects less often."""
     thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
@@ -103,11 +88,11 @@ def collector_spared() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        gc.unfreeze()  # or triton's bindings take what is left at the end for leaks, and say so at length
+        gc.unfreeze()  # else triton's bindings report the frozen objects as leaks when the process ends
 
 
 def _end(threads: list[threading.Thread], leases: Leases) -> None:
-    """Wait for the loops; what still computes at the deadline is given back and left."""
+    """Wait for the loops; at the deadline return the chunks that are still computed to the queue, and exit."""
     deadline = time.monotonic() + STOP_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -122,7 +107,7 @@ def _end(threads: list[threading.Thread], leases: Leases) -> None:
 
 
 def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> None:
-    """A loop that ends by an error ends the process: half a worker would hold leases for nothing."""
+    """Run a loop; an error in it ends the process, since the lease thread would keep the loop's chunks for ever."""
     try:
         loop(stop)
     except BaseException:
@@ -158,15 +143,9 @@ def real_group(name: str, store: Store, profile_of: ProfileReader, settings: Set
 
 
 def quiet_libraries(threads: int) -> None:
-    """Threads as told, no progress bars or advice of libraries among the worker's own lines, and no look at the hub."""
-    os.environ.setdefault(
-        "HF_HUB_OFFLINE", "1"
-    )  # weights were fetched; whether they changed is not a worker's question
+    """Set the libraries' threads; keep their progress bars and advice out of the log; keep them from asking the hub."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `strata models fetch` has fetched and checked the weights
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-if __name__ == "__main__":
-    main()
