@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from strata.core import exits
-from workers.__main__ import main
+from strata.cli import exits
+from strata.cli.main import main
 
 
 @pytest.mark.parametrize("groups", ["index", "vision,llm"])
@@ -31,9 +30,8 @@ def test_the_profile_is_checked_before_any_work(
     (tmp_path / "mine.toml").write_text('[stages.orc]\nbackend = "rapidocr"\nmodel = "m"\nrevision = ""\n')
     monkeypatch.setenv("STRATA_PROFILES_DIR", str(tmp_path))
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")  # nobody is there, and nobody is asked
-    monkeypatch.setattr(sys, "argv", ["worker", "--groups", groups, "--profile", profile])
     with pytest.raises(SystemExit) as caught:
-        main()
+        main(["worker", "--groups", groups, "--profile", profile])
     assert caught.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("strata worker: ") and line.endswith(told)
