@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from strata.cli import exits
 from strata.cli.main import main
-from strata.core import exits
 from strata.core.registry import installed
 
 
