@@ -22,8 +22,7 @@ import httpx
 
 from models.base import StageUnavailable, StageUnfit
 from models.chat.questions import Answer, ChatParameters, Question, read_answer, start_of
-from strata.client.client import pause_of
-from strata.client.proxies import proxied
+from strata.client.client import pause_of, proxied
 from strata.core.usage import Usage
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,9 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+from httpx_sse import ServerSentEvent, SSEError, connect_sse
 from pydantic import BaseModel, ValidationError
 
-from strata.client.proxies import proxied
-from strata.client.sse import ServerSentEvent, parse_events
 from strata.core.records import Record
 from strata.core.schemas import Budget, FailureRow, JobPage, JobView, Priority, Problem
 
@@ -33,13 +32,19 @@ class ApiError(Exception):
 
 
 def parse_answer(model: type[Model], response: httpx.Response, text: str | None = None) -> Model:
-    """The answer (or one line of it) as a model. Raises ApiError where it is something else."""
+    """Parse a response's body, or one line of it, as a model. Raises ApiError if it is not one."""
     try:
         return model.model_validate_json(response.content if text is None else text)
     except ValidationError as error:
-        detail = f"{response.url} did not give a {model.__name__}; is this Strata's address, and its version?"
-        title, status = "Unexpected answer", response.status_code
-        raise ApiError(Problem(type="about:blank", title=title, status=status, detail=detail)) from error
+        raise _unexpected(response, f"a {model.__name__}") from error
+
+
+def _unexpected(response: httpx.Response, wanted: str) -> ApiError:
+    """The error for a response of another kind, such as a page of another server at this address."""
+    detail = f"{response.url} did not give {wanted}; is this Strata's address, and its version?"
+    return ApiError(
+        Problem(type="about:blank", title="Unexpected answer", status=response.status_code, detail=detail)
+    )
 
 
 def pause_of(response: httpx.Response) -> float | None:
@@ -277,14 +282,16 @@ class Client:
             params = httpx.URL(link).params
 
     def _stream(self, path: str, last_event_id: str | None) -> Iterator[ServerSentEvent]:
-        headers = {"Accept": "text/event-stream"}
-        if last_event_id is not None:
-            headers["Last-Event-ID"] = last_event_id
-        with self._http.stream("GET", path, headers=headers) as response:
-            if response.is_error:
-                response.read()
-                raise ApiError(problem_of(response))
-            yield from parse_events(response.iter_bytes())
+        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        with connect_sse(self._http, "GET", path, headers=headers) as source:
+            if source.response.is_error:
+                source.response.read()
+                raise ApiError(problem_of(source.response))
+            try:
+                # the library also yields an event for a comment that follows an id; it has no data
+                yield from (event for event in source.iter_sse() if event.data)
+            except SSEError as error:  # a TransportError, but connecting again would not help
+                raise _unexpected(source.response, "an event stream") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """One request; 429 and 503 that say when to come back are asked again, a bounded number of times."""
@@ -297,6 +304,14 @@ class Client:
         if response.status_code >= 300:
             raise ApiError(problem_of(response))
         return response
+
+
+def proxied(url: str) -> bool:
+    """Whether requests to the address may use the environment's proxy (httpx's `trust_env`).
+
+    False for this machine's loopback addresses, which no proxy can reach.
+    """
+    return httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
 
 
 def _quote(name: str) -> str:

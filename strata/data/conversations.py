@@ -7,17 +7,17 @@ A file is a JSON array or JSON Lines. LLaVA: {"image": PATH, "conversations": [{
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
+import ijson
+
 ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # the first speaks at even places
 IMAGE_TOKEN = "<image>"
 _IMG = re.compile(r"(?:Picture \d+: ?)?<img>(.*?)</img>\n?")
-_BETWEEN = re.compile(r"[\s,]*")
-_PIECE = 2**20  # characters read at a time
-_LONGEST = 2**26  # characters of one entry
+_PIECE = 2**16  # bytes parsed at a time
 
 
 class ConversationError(ValueError):
@@ -32,7 +32,7 @@ class Conversation(NamedTuple):
     turns: list[str]
 
 
-def read_conversations(file: IO[str]) -> Iterator[Conversation]:
+def read_conversations(file: IO[bytes]) -> Iterator[Conversation]:
     """The conversations of a file, one at a time, however long it is. Raises ConversationError."""
     number = 0
     for number, entry in enumerate(_entries(file), 1):
@@ -72,43 +72,20 @@ def _turn(place: int, turn: Any) -> str:
     return value
 
 
-def _entries(file: IO[str]) -> Iterator[Any]:
-    """The elements of a JSON array, or the lines of JSON Lines."""
-    text = file.read(_PIECE).lstrip("\ufeff \t\r\n")
-    if text.startswith("["):
-        yield from _elements(file, text[1:])
+def _entries(file: IO[bytes]) -> Iterator[Any]:
+    """Parse the elements of a JSON array, or the lines of JSON Lines, a piece of the file at a time."""
+    start = file.read(_PIECE).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not start:
         return
-    lines = _lines(file, text)
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise ConversationError(f"line {number:,} is no JSON: {error}") from None
-
-
-def _lines(file: IO[str], text: str) -> Iterator[str]:
-    *whole, rest = text.split("\n")
-    yield from whole
-    yield rest + file.readline()
-    yield from file
-
-
-def _elements(file: IO[str], text: str) -> Iterator[Any]:
-    """The elements of an array whose opening bracket has been read, each decoded once it is there whole."""
-    decoder, number, place = json.JSONDecoder(), 0, 0
-    while True:
-        place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr]
-        if text.startswith("]", place):
-            return
-        try:
-            element, place = decoder.raw_decode(text, place)
-        except ValueError as error:
-            piece = file.read(_PIECE)
-            if not piece or len(text) - place > _LONGEST:
-                line = f"what follows entry {number:,} is no JSON: {error.args[0].partition(':')[0]}"
-                raise ConversationError(line) from None
-            text, place = text[place:] + piece, 0
-            continue
-        yield element
-        number += 1
+    array = start.startswith(b"[")
+    pieces = itertools.chain([start], iter(lambda: file.read(_PIECE), b""))
+    prefix = "item" if array else ""
+    number = 0
+    try:
+        for entry in ijson.items(ijson.from_iter(pieces), prefix, multiple_values=not array, use_float=True):
+            number += 1
+            yield entry
+    except ijson.JSONError as error:
+        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
+        line = f"entry {number + 1:,} is not JSON: {reason.partition(chr(10))[0]}"
+        raise ConversationError(line) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ def conversation_source(uri: str, images: str, cache: Path | None = None) -> Tab
         table = kept_table(cache or default_cache(), f"{name}/{images}", lambda: _conversation_rows(uri, images))
     except FileNotFoundError:
         raise SampleError(f"no such file: {uri}") from None
-    except (ConversationError, UnicodeDecodeError, ImportError) as error:
+    except (ConversationError, ImportError) as error:
         raise SampleError(f"{uri}: {error}") from None
     return TableSource(name, table)
 
@@ -50,7 +49,7 @@ def _digest(uri: str) -> str:
 def _conversation_rows(uri: str, images: str) -> Iterator[SampleRow]:
     filesystem, path = file_system(uri)
     root = normalise(images)
-    with filesystem.open(path, "rb") as binary, io.TextIOWrapper(binary, encoding="utf-8") as file:
+    with filesystem.open(path, "rb") as file:
         for said in read_conversations(file):
             image = said.image if "://" in said.image else posixpath.join(root, said.image)
             yield SampleRow(said.id, image, 0, 0, "", said.turns)

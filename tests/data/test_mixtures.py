@@ -215,15 +215,28 @@ def test_long_files_are_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> 
     forms = [json.dumps(entries), json.dumps(entries, indent=4), " \ufeff" + json.dumps(entries) + "\n\n"]
     forms += ["\n".join(map(json.dumps, entries)), "\n\n".join(map(json.dumps, entries)) + "\n"]
     for text in forms:
-        found = list(read_conversations(io.StringIO(text)))
+        found = list(read_conversations(io.BytesIO(text.encode())))
         assert [said.id for said in found] == [f"l{number}" for number in range(20)]
         assert found[3].image == "images/3.jpg" and found[3].turns == ["q3", "a3", "more?", "no"]
+
+
+def test_a_deeply_nested_entry_is_one_line() -> None:
+    """The standard library's parser raises RecursionError here."""
+    deep = b"[" + b"[" * 20_000 + b"]" * 20_000 + b"]"
+    with pytest.raises(ConversationError, match='entry 1: no list "conversations"'):
+        list(read_conversations(io.BytesIO(deep)))
+
+
+def test_half_of_a_surrogate_pair_can_be_stored(tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text(json.dumps([llava(0, conversations=turns("q", "\ud83d"))]))
+    source = conversation_source(str(tmp_path / "file.json"), str(tmp_path), tmp_path / "cache")
+    assert len(source) == 1
 
 
 def test_grounded_answers_keep_their_boxes() -> None:
     answer = "<ref>the sky</ref><box>(0,0),(999,500)</box>"
     entry = {"conversations": [{"from": "user", "value": "<img>a b.jpg</img>Where?"}, {"from": "gpt", "value": answer}]}
-    (said,) = read_conversations(io.StringIO(json.dumps(entry)))
+    (said,) = read_conversations(io.BytesIO(json.dumps(entry).encode()))
     assert said == ("1", "a b.jpg", ["Where?", answer])
 
 
@@ -238,10 +251,13 @@ def turns(*said: str) -> list[dict[str, str]]:
         ("", "no conversation is in there"),
         ("[]", "no conversation is in there"),
         ("[1]", r'entry 1: no list "conversations"'),
-        ("nonsense", "line 1 is no JSON"),
+        ("nonsense", "entry 1 is not JSON"),
+        (json.dumps(llava(0)) + "\n{", "entry 2 is not JSON: parse error: premature EOF"),
         ('[{"a": 1}', r'entry 1: no list "conversations"'),
-        (json.dumps([llava(0)])[:-1], "what follows entry 1 is no JSON"),
-        (json.dumps([llava(0)])[:-1] + ", oops]", "what follows entry 1 is no JSON: Expecting value"),
+        (json.dumps([llava(0)])[:-1], "entry 2 is not JSON: parse error: premature EOF"),
+        (json.dumps([llava(0)])[:-1] + ", oops]", "entry 2 is not JSON: lexical error"),
+        (json.dumps([llava(0)]) + " more", "entry 2 is not JSON: parse error: trailing garbage"),
+        (json.dumps([llava(0, score=float("nan"))]), "entry 1 is not JSON: lexical error"),
         (
             json.dumps([llava(0), {**llava(1), "image": None}]),
             r'entry 2 \(id l1\): no image: neither "image" nor <img>',
@@ -256,7 +272,7 @@ def turns(*said: str) -> list[dict[str, str]]:
 )
 def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ConversationError, match=reason):
-        list(read_conversations(io.StringIO(text)))
+        list(read_conversations(io.BytesIO(text.encode())))
     path = tmp_path / "file.json"
     path.write_text(text)
     with pytest.raises(SampleError, match=rf"^{path}: .*{reason}") as error:
@@ -267,7 +283,7 @@ def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_bytes(jpeg())
-    with pytest.raises(SampleError, match=f"^{path}: 'utf-8' codec can't decode"):
+    with pytest.raises(SampleError, match=f"^{path}: entry 1 is not JSON: lexical error"):
         conversation_source(str(path), str(tmp_path), tmp_path / "cache")
 
 
