@@ -17,7 +17,7 @@ from strata.queue import keys
 from strata.queue.broker import Claim
 from workers.accounts import NotAffordable
 from workers.leases import Leases
-from workers.patience import Answer, patiently
+from workers.retry import Result, retry_until_done
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,9 @@ class Claims:
             return bool(self.broker.waiting_jobs(claim.chunk))
         return True
 
-    def waiting(self, claim: Claim, act: Callable[[], Answer], error: type[Exception]) -> Answer:
-        """What act answers, tried again while it raises error. Raises LeftOff, as `patiently` does."""
-        return patiently(act, (error,), self.stop, lambda: self.wanted(claim))
+    def waiting(self, claim: Claim, act: Callable[[], Result], error: type[Exception]) -> Result:
+        """What act answers, tried again while it raises error. Raises WorkInterrupted, as `retry_until_done` does."""
+        return retry_until_done(act, (error,), self.stop, lambda: self.wanted(claim))
 
     # their ends
 

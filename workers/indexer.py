@@ -17,7 +17,7 @@ from strata.jobs.jobs import Jobs
 from strata.queue.broker import Claim
 from strata.shards.sources import SourceError, index_shard, shard_identity
 from workers.leases import Leases
-from workers.patience import Answer, LeftOff, patiently
+from workers.retry import Result, WorkInterrupted, retry_until_done
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ class Indexer:
             counts = {"images": summary.images, "chunks": 1, "unreadable": unreadable}
             self.leases.release(claim)
             self.jobs.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
-        except LeftOff:
+        except WorkInterrupted:
             self.jobs.broker.give_back(claim, self.leases.name)
         finally:
             self.leases.release(claim)
 
     def _summary(self, claim: Claim, stop: threading.Event) -> ShardSummary:
-        """What the shard holds; a shard that ended several workers is read no more. Raises LeftOff."""
+        """What the shard holds; a shard that ended several workers is read no more. Raises WorkInterrupted."""
         chunk = claim.chunk
         if claim.deliveries > MOST_DELIVERIES:
             return _failed(chunk, "poison", f"reading it ended {claim.deliveries - 1} workers")
@@ -81,9 +81,9 @@ class Indexer:
         except FileNotFoundError:
             return None
 
-    def _waiting(self, act: Callable[[], Answer], stop: threading.Event) -> Answer:
+    def _waiting(self, act: Callable[[], Result], stop: threading.Event) -> Result:
         """A store that is away or full is waited for: that is no fault of the shard."""
-        return patiently(act, (OSError,), stop, lambda: True)
+        return retry_until_done(act, (OSError,), stop, lambda: True)
 
 
 def _failed(chunk: Chunk, kind: str, detail: str) -> ShardSummary:

@@ -12,7 +12,7 @@ from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group, Item
 from workers.isolation import Isolation
-from workers.patience import LeftOff
+from workers.retry import WorkInterrupted
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Opener:
                 self._take_up(claim)
                 return None
             return self._read(claim)
-        except LeftOff:
+        except WorkInterrupted:
             self.claims.leave(claim)
         except (FileNotFoundError, ValueError) as error:
             self.claims.abandon(claim, f"chunk {chunk.id} cannot be opened: {type(error).__name__}: {error}")

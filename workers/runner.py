@@ -29,7 +29,7 @@ from workers.claims import Claims
 from workers.groups import Group, Item
 from workers.leases import Leases
 from workers.opened import Opened, Opener
-from workers.patience import LeftOff
+from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Runner:
             records = iter(list(self._careful(chunks[0]) if chunks[0].careful else self._swift(chunks)))
             for chunk in chunks:
                 self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
-        except LeftOff:
+        except WorkInterrupted:
             for chunk in chunks:
                 self.claims.leave(chunk.claim)
         except NotAffordable as refusal:
@@ -163,7 +163,7 @@ class Runner:
         compute = functools.partial(self.group.compute, claim.chunk, alive)
         try:
             done = iter(self.claims.waiting(claim, compute, StageUnavailable) if alive else ())
-        except (*HOPELESS, LeftOff):
+        except (*HOPELESS, WorkInterrupted):
             raise
         except Exception as error:  # a fault outside of any stage: no image of the chunk may be lost for it
             log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)
@@ -177,19 +177,19 @@ class Runner:
         return records
 
     def _pause(self, claim: Claim) -> None:
-        """Between two micro-batches: single images first. Raises LeftOff if the rest shall not be computed here."""
+        """Between two micro-batches: single images first. Raises WorkInterrupted if the rest is for another worker."""
         if claim.priority == "lo":
             try:
                 all(self._urgent() for _ in range(HI_BEFORE_LO))
             except redis.RedisError as error:
                 log.warning("%s goes on without Redis: %s", self.group.name, error)
         if self.claims.stop.is_set() or not self.claims.wanted(claim):
-            raise LeftOff
+            raise WorkInterrupted
 
     # paying and ending
 
     def _ahead_of(self, opened: Opened) -> None:
-        """Make sure that the next micro-batch is paid for. Raises NotAffordable and LeftOff."""
+        """Make sure that the next micro-batch is paid for. Raises NotAffordable and WorkInterrupted."""
         chunk = opened.claim.chunk
         pay = functools.partial(opened.account.ahead, lambda: self.claims.broker.waiting_jobs(chunk))
         self.claims.waiting(opened.claim, pay, redis.RedisError)

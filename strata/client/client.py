@@ -42,9 +42,7 @@ def parse_answer(model: type[Model], response: httpx.Response, text: str | None 
 def _unexpected(response: httpx.Response, wanted: str) -> ApiError:
     """The error for a response of another kind, such as a page of another server at this address."""
     detail = f"{response.url} did not give {wanted}; is this Strata's address, and its version?"
-    return ApiError(
-        Problem(type="about:blank", title="Unexpected answer", status=response.status_code, detail=detail)
-    )
+    return ApiError(Problem(type="about:blank", title="Unexpected answer", status=response.status_code, detail=detail))
 
 
 def pause_of(response: httpx.Response) -> float | None:

@@ -100,7 +100,16 @@ for line in sys.stdin:
 def test_damaged_masks_do_no_harm() -> None:
     """In a process of its own, whose allocator fills and checks memory: the library's C code reads and writes there."""
     rng = random.Random(0)
-    cases = ["5 7 ", "5 7 ~~~~", "5 7 " + "o" * 500, "5 7 P", "5 7 PPP", "5 7 " + "o" * 40 + "0", "5 7 \u00e9", "5 7 1\0"]
+    cases = [
+        "5 7 ",
+        "5 7 ~~~~",
+        "5 7 " + "o" * 500,
+        "5 7 P",
+        "5 7 PPP",
+        "5 7 " + "o" * 40 + "0",
+        "5 7 \u00e9",
+        "5 7 1\0",
+    ]
     whole = encode(np.random.default_rng(0).random((50, 70)) < 0.3).counts
     cases += [f"50 70 {whole[: rng.randrange(len(whole))]}" for _ in range(200)]
     cases += ["50 70 " + "".join(chr(rng.randint(40, 120)) for _ in range(rng.randint(1, 50))) for _ in range(200)]
