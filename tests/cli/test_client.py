@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from strata.client.client import PATIENCE, RETRIES, ApiError, Client
+from strata.client.client import MAX_LOST, RETRIES, ApiError, Client
 from strata.core.records import FailureNote, ImageReference, Record
 from strata.core.schemas import (
     FailureRow,
@@ -209,7 +209,7 @@ def test_wait_rides_out_lost_connections() -> None:
     with pytest.raises(httpx.ConnectError):
         Service(lost).client.wait("j1")
     with pytest.raises(httpx.ConnectError):
-        Service(answer(job()), *[lost] * (PATIENCE + 1)).client.wait("j1")
+        Service(answer(job()), *[lost] * (MAX_LOST + 1)).client.wait("j1")
 
 
 def test_ready() -> None:
