@@ -15,8 +15,7 @@ from rich.text import Text
 from strata.cli.render import clean
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
 from strata.core.exits import MIXTURE_INCOMPLETE, USAGE, StrataExit
-from strata.data.mixture_checks import SourceCheck, check_mixture, task_shares
-from strata.data.mixture_files import MixtureFile, Places
+from strata.data.mixture_files import MixtureFile, Places, SourceCheck, check_mixture, task_shares
 from strata.data.mixtures import MixtureError
 from strata.data.sample_tables import default_cache
 

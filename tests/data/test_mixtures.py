@@ -21,8 +21,7 @@ from strata.core import exits
 from strata.data import conversations
 from strata.data.conversations import ConversationError, read_conversations
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
-from strata.data.mixture_checks import check_mixture, task_shares
-from strata.data.mixture_files import MixtureFile, Places, open_mixture
+from strata.data.mixture_files import MixtureFile, Places, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture, MixtureError, Share
 from strata.data.reader import SampleReader
 from strata.data.sample_sources import SampleError
@@ -157,9 +156,9 @@ def test_identity_follows_from_what_is_said(places: Places) -> None:
 @pytest.mark.parametrize(
     ("sources", "reason"),
     [
-        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are asked for, its source has 12$"),
+        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are wanted, its source has 12$"),
         ([{**SNAPSHOT, "snapshot": "no"}], r"^ours: no snapshot 'no'; there are: pinned$"),
-        ([{**SNAPSHOT, "level": "objects"}], r"^ours: no sample with a text is in there$"),
+        ([{**SNAPSHOT, "level": "objects"}], r"^ours: the source has no sample with a text$"),
         ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
         ([{**TARS, "webdataset": "tars/{0..1}.tar"}], r"^tars: no such shard: .*/data/tars/0.tar$"),
         ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* the range {1..0} runs backwards$"),
@@ -177,7 +176,7 @@ def test_what_is_not_there_is_one_line(places: Places, sources: list[dict[str, A
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("name =", "is no TOML"),
+        ("name =", "is not TOML"),
         ("name = 'x'\nsources = []", "sources: List should have at least 1 item"),
         ("name = 'x'\n[[sources]]\nname = 'a'", "sources.0: a: one of snapshot, .* is needed, none given"),
         ("[[sources]]\nname = 'a'\nsnapshot = 's'\ndataset = 'd'", "snapshot and dataset given"),
@@ -428,7 +427,7 @@ def test_check_tells_all_that_is_missing(check: Callable[..., tuple[int, str, st
     sources = ({**SNAPSHOT, "count": 13}, {**SNAPSHOT, "name": "other", "snapshot": "no"}, LLAVA, wrong, TABLE)
     code, out, err = check(*sources)
     assert code == exits.MIXTURE_INCOMPLETE and err == "4 of 5 sources are not as the mixture needs them\n"
-    assert "13 samples are asked for, there are 12" in out
+    assert "13 samples are wanted, there are 12" in out
     assert "no snapshot 'no'; there are: pinned" in out
     assert f"no such image: {places.data}/images/1.jpg" in out
     assert "entry 1 (id l0): no image" in out
@@ -460,7 +459,7 @@ def test_shares_without_all_supplies_are_those_that_were_wanted(places: Places) 
 
 def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
     source = places.open(mixture_file(SNAPSHOT).sources[0])
-    with pytest.raises(MixtureError, match=r"^a: 13 samples are asked for, its source has 12$"):
+    with pytest.raises(MixtureError, match=r"^a: 13 samples are wanted, its source has 12$"):
         Mixture([Share("a", "t", source, 13, "?")])
     assert len(Mixture([])) == 0 and list(SampleReader(Mixture([]))) == []
 
@@ -473,7 +472,7 @@ def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
     [
         ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
         ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
-        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are asked for, there are 12"),
+        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are wanted, there are 12"),
         ({**SNAPSHOT, "level": "poem"}, exits.USAGE, "no level 'poem'; there are alt_text, caption, regions, "),
         (
             {**LLAVA, "conversations": "bare.json"},
