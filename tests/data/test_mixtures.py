@@ -193,7 +193,7 @@ def test_what_is_not_there_is_one_line(places: Places, sources: list[dict[str, A
         ("[[sources]]\nname = 'a'\nconversations = 's'\n" * 2, "two sources are named a"),
         (
             "[[sources]]\nname = 'a'\nconversations = 's'\nweight = 1\n[[sources]]\nname = 'b'\nconversations = 's'",
-            "a weight is for every source or for none",
+            "either all sources have a weight or none",
         ),
     ],
 )
