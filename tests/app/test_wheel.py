@@ -16,7 +16,7 @@ import sysconfig
 import threading
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -58,12 +58,12 @@ class Installed:
         kept |= {name: os.environ[name] for name in ("STRATA_MODELS",) if name in os.environ}
         self.environment = {**kept, "PATH": f"{self.bin}{os.pathsep}{kept['PATH']}"}
 
-    def run(self, *command: str, code: int = 0, **variables: str) -> str:
+    def run(self, *command: str, code: int = 0, variables: Mapping[str, str] | None = None) -> str:
         """What a command prints on stdout; on stderr if it must fail."""
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**self.environment, **variables},
+            env={**self.environment, **(variables or {})},
             capture_output=True,
             text=True,
             timeout=300,
@@ -133,14 +133,14 @@ def test_a_job_runs_to_its_end(installed: Installed, url: str) -> None:
     at = {"STRATA_URL": url}
     # `python -m` puts the working folder first on the path, where a package `samples` of somebody else lies
     installed.run("python", "-m", "strata", "samples", "--count", str(IMAGES), "--out", "shards", "--seed", "7")
-    job = installed.run("strata", "submit", "shards/00000.tar", **at).strip()
-    told = installed.run("strata", "status", job, "--follow", **at)
+    job = installed.run("strata", "submit", "shards/00000.tar", variables=at).strip()
+    told = installed.run("strata", "status", job, "--follow", variables=at)
     assert f"completed: {IMAGES}/{IMAGES} images" in told and f"succeeded {IMAGES}," in told
-    rows = [json.loads(line) for line in installed.run("strata", "results", job, **at).splitlines()]
+    rows = [json.loads(line) for line in installed.run("strata", "results", job, variables=at).splitlines()]
     assert sorted(row["key"] for row in rows) == [f"{i:09d}" for i in range(IMAGES)]
     assert all(row["status"] == "succeeded" and row["description"]["text"] for row in rows)
     shutil.copy(CHECKOUT / "samples" / "images" / "one.jpg", installed.folder / "photo.jpg")
-    captioned = json.loads(installed.run("strata", "caption", "photo.jpg", "--json", "--overlay", "out", **at))
+    captioned = json.loads(installed.run("strata", "caption", "photo.jpg", "--json", "--overlay", "out", variables=at))
     assert captioned["status"] == "succeeded" and captioned["caption"]["text"]
     assert (installed.folder / "out" / "photo.jpg.overlay.png").read_bytes().startswith(b"\x89PNG")
 
@@ -149,7 +149,9 @@ def test_a_worker_starts_from_the_wheel(installed: Installed) -> None:
     """As far as Redis, for a worker is the same program that `serve` starts."""
     told = installed.run("strata", "worker", "--groups", "vision", code=6)
     assert told.startswith("strata worker: a worker needs REDIS_URL") and told.count("\n") == 1
-    told = installed.run("strata", "worker", "--groups", "nothing", code=2, REDIS_URL="redis://127.0.0.1:1")
+    told = installed.run(
+        "strata", "worker", "--groups", "nothing", code=2, variables={"REDIS_URL": "redis://127.0.0.1:1"}
+    )
     assert told.startswith("strata worker: unknown groups nothing") and told.count("\n") == 1
     states = installed.run("strata", "models", "check", "demo", "--json")
     assert {json.loads(line)["state"] for line in states.splitlines()} <= {"ready", "none"}
