@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.cli.exits import USAGE, WEIGHTS_MISSING
+from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
 from strata.core.backoff import backoff
 from strata.core.components import strata_command
 from strata.core.errors import StrataError
@@ -25,7 +25,7 @@ STEADY = 60.0  # seconds of running after which the pause before the next start 
 STOP_SECONDS = 10.0
 BEAT = 0.2  # seconds between two checks
 # exit codes that another start would only repeat
-HOPELESS = (WEIGHTS_MISSING, USAGE)
+HOPELESS = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
 GROUPS = ("index,vision", "llm")
 
 # A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
