@@ -98,7 +98,7 @@ class Supervisor:
     def _look_after(self, child: Child) -> None:
         """Start a child that is due, and decide what follows when one has ended."""
         if self.code is not None or self.error is not None:
-            return
+            return  # the service is ending: start nothing
         now = time.monotonic()
         if child.process is None:
             if now >= child.due:
@@ -107,6 +107,7 @@ class Supervisor:
         code = child.process.poll()
         if code is None:
             return
+        # It has ended: give up if another start would end in the same way, else start it again after a pause.
         pid, child.process = child.process.pid, None
         if code in HOPELESS:  # the worker has printed the reason
             self._give_up(code=code)
@@ -135,6 +136,7 @@ class Supervisor:
             self.on_end()
 
     def _end_all(self) -> None:
+        # Ask all children to end, then wait for them together; kill those that are still there at the deadline.
         running = [child.process for child in self.children if child.process is not None]
         for process in running:
             process.terminate()

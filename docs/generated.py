@@ -139,12 +139,12 @@ def http_api() -> str:
     """Every operation of the OpenAPI document: what it takes and what it answers."""
     from app.main import create_app
     from strata.core.settings import Settings
-    from strata.queue.broker import Broker
+    from strata.queue.queue import Queue
     from strata.store.store import Store
 
     configured = Settings()
-    # the document needs no Redis: a broker connects with its first command
-    document = create_app(configured, Broker("redis://127.0.0.1:1"), Store(configured.store_uri)).openapi()
+    # the document needs no Redis: a queue connects with its first command
+    document = create_app(configured, Queue("redis://127.0.0.1:1"), Store(configured.store_uri)).openapi()
     lines = [
         "# HTTP API",
         "",

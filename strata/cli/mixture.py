@@ -11,8 +11,7 @@ import typer
 
 from strata.cli.exits import MIXTURE_INCOMPLETE
 from strata.cli.group import PlainGroup
-from strata.cli.options import AsJson, StoreUri
-from strata.cli.terminal import open_store, output, progress
+from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
 
 app = typer.Typer(
     name="mixture",

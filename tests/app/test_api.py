@@ -11,6 +11,7 @@ from strata.client.sse import parse_events
 from strata.core.records import Record
 from strata.core.schemas import JobPage, JobStatus, JobView
 from tests.fakes import jpeg, wait_for_end, write_shard
+from tests.raw_redis import raw_redis
 from tests.service import Answer, Service, problem
 
 
@@ -59,10 +60,10 @@ def test_an_equal_image_is_not_computed_again(service: Service) -> None:
 def test_a_job_of_one_image_survives_an_emptied_redis(service: Service) -> None:
     done = service.caption(jpeg()).headers["Location"]
     wait_for_end(service.jobs, done.rpartition("/")[2])
-    service.jobs.broker.redis.flushall()
+    raw_redis(service.jobs.queue).flushall()
     assert len(lines(service.client.get(f"{done}/results"))) == 1
     waiting = service.caption(jpeg(40), wait=None).json()["id"]
-    service.jobs.broker.redis.flushall()
+    raw_redis(service.jobs.queue).flushall()
     service.jobs.activate(service.jobs.request(waiting))
     wait_for_end(service.jobs, waiting)
     assert service.jobs.view(waiting).request_counts.succeeded == 1

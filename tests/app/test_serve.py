@@ -105,6 +105,18 @@ def test_a_data_directory_in_use_is_told(refused: Refused, tmp_path: Path) -> No
     assert code == exits.DATA_DIR_IN_USE and len(told.splitlines()) == 1
 
 
+def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('line = 1\n[stages.orc]\nbackend = "rapidocr"\nmodel = "m"\nrevision = ""\n')
+    code, told = refused("--port", "0", "--profile", "mine")
+    assert code == exits.PROFILE_INVALID
+    assert told.splitlines() == [
+        f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, evidence, "
+        "micro_batch, stages",
+        f"{tmp_path}/mine.toml: stages.orc: unknown stage; did you mean 'ocr'?",
+    ]
+    assert not (tmp_path / "data").exists()
+
+
 def test_other_reasons_not_to_start(refused: Refused) -> None:
     code, told = refused("--port", "0", "--profile", "none")
     assert code == exits.USAGE and "fake" in told
