@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
+from strata.core.backoff import backoff
 from strata.core.components import strata_command
 from strata.core.errors import StrataError
 from strata.core.settings import Settings
@@ -42,14 +43,14 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Child:
-    """A command to keep running. due: monotonic time of its next start while it does not run; pause: seconds before."""
+    """A command that is kept running. due: when it is started, if it does not run. failures: its ends in a row."""
 
     name: str
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
-    pause: float = FIRST_PAUSE
+    failures: int = 0
 
 
 class Supervisor:
@@ -113,11 +114,12 @@ class Supervisor:
             self._give_up(code=code)
             return
         if now - child.started > STEADY:
-            child.pause = FIRST_PAUSE
+            child.failures = 0
+        pause = backoff(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, child.pause)
-        child.due = now + child.pause
-        child.pause = min(child.pause * 2, LONGEST_PAUSE)
+        log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, pause)
+        child.due = now + pause
+        child.failures += 1
 
     def _start(self, child: Child) -> None:
         command = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *child.command]

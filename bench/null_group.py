@@ -21,7 +21,7 @@ from strata.core.profiles import GROUPS
 from strata.core.records import ImageReference, Record
 from strata.core.settings import Settings
 from strata.store.store import Store
-from workers.groups import Group, Item
+from workers.groups import Group, WorkItem
 from workers.process import ProfileReader, work
 
 
@@ -34,20 +34,20 @@ class NullGroup:
     def load(self, profile: str) -> None:
         """Nothing to load."""
 
-    def items(self, chunk: Chunk) -> list[Item]:
+    def items(self, chunk: Chunk) -> list[WorkItem]:
         """One item an image, all with one record."""
         record = Record(key=chunk.name, image=ImageReference(uri=chunk.shard, offset=512, size=400), alt_text="a text")
-        return [Item(record) for _ in range(chunk.images)]
+        return [WorkItem(record) for _ in range(chunk.images)]
 
-    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The same items: no bytes are read."""
         return list(items)
 
-    def decode(self, item: Item) -> Item:
+    def decode(self, item: WorkItem) -> WorkItem:
         """The same item."""
         return item
 
-    def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
+    def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         """The same records."""
         return [item.record for item in items]
 

@@ -17,10 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import redis
 
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.heartbeats import Heartbeats
+from strata.queue.queue import Queue
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -131,14 +130,14 @@ class Fleet:
             time.sleep(0.1)
 
     def _ready(self) -> bool:
-        connection = redis.Redis.from_url(self.server.url, decode_responses=True)
+        queue = Queue(self.server.url)
         try:
-            ready = sum(beat.ready for beat in Heartbeats(connection).all())
+            ready = sum(heartbeat.ready for heartbeat in queue.heartbeats.live())
             return ready == len(self.workers) and httpx.get(f"{self.url}/healthz", trust_env=False).is_success
         except httpx.TransportError:
             return False
         finally:
-            connection.close()
+            queue.close()
 
     def look_after(self) -> None:
         """Start again whatever ended."""

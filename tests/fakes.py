@@ -81,12 +81,12 @@ class FakeMachine:
         self.jobs = jobs
         self.vision, self.llm = FakeVision(FAKE_PROFILE, seconds), FakeLlm(FAKE_PROFILE)
         self.stop = threading.Event()
-        self.leases = Leases(jobs.broker, name, ["index", "vision", "llm"], lease_seconds)
+        self.leases = Leases(jobs.queue, name, ["index", "vision", "llm"], lease_seconds)
         groups: tuple[Group, ...] = (
             VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: FAKE_PROFILE), 1_000_000),
             LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: FAKE_PROFILE)),
         )
-        self.scheduler = Scheduler(jobs.broker, jobs.store, high_water=100)
+        self.scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         if not vision:
             groups = groups[1:]
         loops = [Runner(group, jobs, self.leases, fake_fingerprint, 2).run for group in groups]

@@ -16,7 +16,7 @@ from PIL import Image
 from app.main import create_app
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine
 
@@ -44,7 +44,7 @@ class Service:
 
 
 @contextmanager
-def running_service(broker: Broker, folder: Path, workers: bool = True, **changes: Any) -> Iterator[Service]:
+def running_service(queue: Queue, folder: Path, workers: bool = True, **changes: Any) -> Iterator[Service]:
     """A service whose shards lie in folder/shards, with fake workers or none."""
     profiles, shards = folder / "profiles", folder / "shards"
     for made in (profiles, shards):
@@ -60,9 +60,9 @@ def running_service(broker: Broker, folder: Path, workers: bool = True, **change
     }
     settings = Settings.model_validate(given | changes)
     store = Store(settings.store_uri)
-    jobs = Jobs(broker, store)
+    jobs = Jobs(queue, store)
     machine = FakeMachine(jobs) if workers else None
-    with TestClient(create_app(settings, broker, store), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings, queue, store), raise_server_exceptions=False) as client:
         if machine is None:
             yield Service(client, settings, jobs, None)
             return

@@ -40,8 +40,7 @@ def check(
 ) -> None:
     """Show what a mixture is made of, what is missing, and what share each task gets."""
     from strata.cli.mixture_render import source_table, task_table
-    from strata.data.mixture_checks import check_mixture, task_shares
-    from strata.data.mixture_files import MixtureFile, Places
+    from strata.data.mixture_files import MixtureFile, Places, check_mixture, task_shares
     from strata.data.sample_tables import default_cache
 
     mixture = MixtureFile.load(file)

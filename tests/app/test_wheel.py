@@ -16,7 +16,7 @@ import sysconfig
 import threading
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,7 @@ class Installed:
         kept |= {name: os.environ[name] for name in ("STRATA_MODELS",) if name in os.environ}
         self.environment = {**kept, "PATH": f"{self.bin}{os.pathsep}{kept['PATH']}"}
 
-    def run(self, *command: str, code: int = 0, variables: dict[str, str] | None = None) -> str:
+    def run(self, *command: str, code: int = 0, variables: Mapping[str, str] | None = None) -> str:
         """What a command prints on stdout; on stderr if it must fail."""
         done = subprocess.run(
             command,
