@@ -16,7 +16,7 @@ from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.errors import QueueUnavailable
 from workers.accounts import NotAffordable
 from workers.leases import Leases
-from workers.patience import patiently
+from workers.retry import retry_until_done
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class Claims:
         return True
 
     def retry(self, claim: Claim, act: Callable[[], Result], error: type[Exception]) -> Result:
-        """The result of act, which is called again while it raises error and the chunk is wanted. Raises LeftOff."""
-        return patiently(act, (error,), self.stop, lambda: self.is_wanted(claim))
+        """What act answers, tried again while it raises error. Raises WorkInterrupted, as `retry_until_done` does."""
+        return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim))
 
     # ends
 

@@ -18,7 +18,7 @@ from strata.queue.broker import Claim
 from strata.queue.errors import QueueUnavailable
 from strata.shards.sources import SourceError, index_shard, shard_identity
 from workers.leases import Leases
-from workers.patience import LeftOff, patiently
+from workers.retry import WorkInterrupted, retry_until_done
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,13 @@ class Indexer:
             # stop renewing first, or the thread of leases may report a lost lease for the finished chunk
             self.leases.remove(claim)
             self.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
-        except LeftOff:
+        except WorkInterrupted:
             self.broker.release(claim, self.leases.name)
         finally:
             self.leases.remove(claim)
 
     def _summary(self, claim: Claim, stop: threading.Event) -> ShardSummary:
-        """The summary of a claimed shard. Raises LeftOff."""
+        """What the shard holds; a shard that ended several workers is read no more. Raises WorkInterrupted."""
         chunk = claim.chunk
         # a shard that has killed several workers is not read again
         if claim.deliveries > MAX_DELIVERIES:
@@ -93,8 +93,8 @@ class Indexer:
             return None
 
     def _retry(self, act: Callable[[], Result], stop: threading.Event) -> Result:
-        """The result of act. A store that is away or full is waited for, because the shard is not the cause."""
-        return patiently(act, (OSError,), stop, lambda: True)
+        """A store that is away or full is waited for: that is no fault of the shard."""
+        return retry_until_done(act, (OSError,), stop, lambda: True)
 
 
 def _failed(chunk: Chunk, kind: str, detail: str) -> ShardSummary:

@@ -11,7 +11,7 @@ from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group, WorkItem
 from workers.isolation import Isolation
-from workers.patience import LeftOff
+from workers.retry import WorkInterrupted
 
 
 @dataclass
@@ -50,7 +50,7 @@ class ChunkPreparer:
                 self._finish_existing(claim)
                 return None
             return self._read(claim)
-        except LeftOff:
+        except WorkInterrupted:
             self.claims.release(claim)
         except (FileNotFoundError, ValueError) as error:
             self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {error}")

@@ -26,8 +26,8 @@ from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group, WorkItem
 from workers.leases import Leases
-from workers.patience import LeftOff
 from workers.prepared import ChunkPreparer, PreparedChunk
+from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Runner:
             records = iter(list(self._compute_one_by_one(chunks[0]) if one_by_one else self._compute_batches(chunks)))
             for chunk in chunks:
                 self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
-        except LeftOff:
+        except WorkInterrupted:
             for chunk in chunks:
                 self.claims.release(chunk.claim)
         except NotAffordable as refusal:
@@ -172,7 +172,7 @@ class Runner:
         compute = functools.partial(self.group.compute, claim.chunk, unsettled)
         try:
             computed = iter(self.claims.retry(claim, compute, StageUnavailable) if unsettled else ())
-        except (*PERMANENT_ERRORS, LeftOff):
+        except (*PERMANENT_ERRORS, WorkInterrupted):
             raise
         except Exception as error:  # an error in our own code: the images get failed rows instead of getting lost
             log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)
@@ -187,19 +187,19 @@ class Runner:
         return records
 
     def _yield_to_hi(self, claim: Claim) -> None:
-        """Between two micro-batches: compute waiting single images first. Raises LeftOff if the chunk is to be left."""
+        """Between two micro-batches: single images first. Raises WorkInterrupted if the rest is for another worker."""
         if claim.priority == "lo":
             try:
                 all(self._compute_hi() for _ in range(HI_BEFORE_LO))
             except QueueUnavailable as error:
                 log.warning("%s goes on without Redis: %s", self.group.name, error)
         if self.claims.stop.is_set() or not self.claims.is_wanted(claim):
-            raise LeftOff
+            raise WorkInterrupted
 
     # paying and ending
 
     def _reserve(self, prepared: PreparedChunk) -> None:
-        """Reserve the cost of the next micro-batch in the ledger. Raises NotAffordable and LeftOff."""
+        """Make sure that the next micro-batch is paid for. Raises NotAffordable and WorkInterrupted."""
         chunk = prepared.claim.chunk
         reserve = functools.partial(prepared.account.reserve_next, lambda: self.claims.broker.waiting_jobs(chunk))
         self.claims.retry(prepared.claim, reserve, QueueUnavailable)

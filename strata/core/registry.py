@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from strata.core import parameters as p
+from strata.core.errors import InvalidInput
 
 ENTRY_POINTS = "strata.backends"
 KINDS = ("bundled", "local", "hub", "pypi", "builtin", "server")
@@ -22,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-class UnknownBackEnd(ValueError):
+class UnknownBackEnd(InvalidInput, ValueError):
     """A stage has no usable back end of a name; the message says which there are."""
 
 

@@ -105,6 +105,18 @@ def test_a_data_directory_in_use_is_told(refused: Refused, tmp_path: Path) -> No
     assert code == exits.DATA_DIR_IN_USE and len(told.splitlines()) == 1
 
 
+def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('line = 1\n[stages.orc]\nbackend = "rapidocr"\nmodel = "m"\nrevision = ""\n')
+    code, told = refused("--port", "0", "--profile", "mine")
+    assert code == exits.PROFILE_INVALID
+    assert told.splitlines() == [
+        f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, evidence, "
+        "micro_batch, stages",
+        f"{tmp_path}/mine.toml: stages.orc: unknown stage; did you mean 'ocr'?",
+    ]
+    assert not (tmp_path / "data").exists()
+
+
 def test_other_reasons_not_to_start(refused: Refused) -> None:
     code, told = refused("--port", "0", "--profile", "none")
     assert code == exits.USAGE and "fake" in told
@@ -173,15 +185,17 @@ def test_a_worker_that_dies_starts_again_after_a_growing_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(supervisor, "BEAT", 0.02)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     file = tmp_path / "starts"
     code = f"open({str(file)!r}, 'a').write('x'); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    child = Child("mortal", [sys.executable, "-I", "-S", "-c", code], pause=0.1)
+    child = Child("mortal", [sys.executable, "-I", "-S", "-c", code])
     with Supervisor([child], dict(os.environ), lambda: None, lambda: None):
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and not (file.exists() and len(file.read_text()) >= 3):
             time.sleep(0.05)
-    assert len(file.read_text()) >= 3 and child.pause >= 0.4
-    assert f"ended by signal {signal.SIGKILL:d}" in caplog.text
+    assert len(file.read_text()) >= 3 and child.failures >= 2
+    assert f"ended by signal {signal.SIGKILL:d}; it starts again in 0.1 s" in caplog.text
+    assert f"ended by signal {signal.SIGKILL:d}; it starts again in 0.2 s" in caplog.text
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
