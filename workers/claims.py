@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 from strata.core.profiles import GROUPS
 from strata.core.schemas import JobStatus
@@ -16,14 +15,12 @@ from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.errors import QueueUnavailable
 from workers.accounts import NotAffordable
 from workers.leases import Leases
-from workers.retry import retry_until_done
+from workers.retry import Result, retry_until_done
 
 log = logging.getLogger(__name__)
 
 RECLAIM_SECONDS = 2.0  # between two searches for chunks whose leases have lapsed
 REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
-
-Result = TypeVar("Result")
 
 
 class Claims:
@@ -70,7 +67,7 @@ class Claims:
         return True
 
     def retry(self, claim: Claim, act: Callable[[], Result], error: type[Exception]) -> Result:
-        """What act answers, tried again while it raises error. Raises WorkInterrupted, as `retry_until_done` does."""
+        """The result of act, called again while it raises error and the chunk is wanted. Raises WorkInterrupted."""
         return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim))
 
     # ends

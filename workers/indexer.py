@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import pyarrow as pa
 
@@ -18,13 +17,11 @@ from strata.queue.broker import Claim
 from strata.queue.errors import QueueUnavailable
 from strata.shards.sources import SourceError, index_shard, shard_identity
 from workers.leases import Leases
-from workers.retry import WorkInterrupted, retry_until_done
+from workers.retry import Result, WorkInterrupted, retry_until_done
 
 log = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 4  # of a shard; after as many workers have died while they read it, it is reported as poison
-
-Result = TypeVar("Result")
 
 
 class Indexer:
@@ -64,7 +61,7 @@ class Indexer:
             self.leases.remove(claim)
 
     def _summary(self, claim: Claim, stop: threading.Event) -> ShardSummary:
-        """What the shard holds; a shard that ended several workers is read no more. Raises WorkInterrupted."""
+        """The summary of a claimed shard. Raises WorkInterrupted."""
         chunk = claim.chunk
         # a shard that has killed several workers is not read again
         if claim.deliveries > MAX_DELIVERIES:
@@ -93,7 +90,7 @@ class Indexer:
             return None
 
     def _retry(self, act: Callable[[], Result], stop: threading.Event) -> Result:
-        """A store that is away or full is waited for: that is no fault of the shard."""
+        """The result of act. A store that is away or full is waited for, because the shard is not the cause."""
         return retry_until_done(act, (OSError,), stop, lambda: True)
 
 

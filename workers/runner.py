@@ -187,7 +187,7 @@ class Runner:
         return records
 
     def _yield_to_hi(self, claim: Claim) -> None:
-        """Between two micro-batches: single images first. Raises WorkInterrupted if the rest is for another worker."""
+        """Between two micro-batches: compute waiting single images. Raises WorkInterrupted to leave the chunk."""
         if claim.priority == "lo":
             try:
                 all(self._compute_hi() for _ in range(HI_BEFORE_LO))
@@ -199,7 +199,7 @@ class Runner:
     # paying and ending
 
     def _reserve(self, prepared: PreparedChunk) -> None:
-        """Make sure that the next micro-batch is paid for. Raises NotAffordable and WorkInterrupted."""
+        """Reserve the cost of the next micro-batch in the ledger. Raises NotAffordable and WorkInterrupted."""
         chunk = prepared.claim.chunk
         reserve = functools.partial(prepared.account.reserve_next, lambda: self.claims.broker.waiting_jobs(chunk))
         self.claims.retry(prepared.claim, reserve, QueueUnavailable)
