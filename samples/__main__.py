@@ -25,7 +25,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Write the shards, with a progress bar when a terminal looks on, and say where they lie."""
+    """Write the shards, with a progress bar on a terminal, and print their folder."""
     parser = _arguments()
     args = parser.parse_args()
     scenes = SceneOptions(args.min_objects, args.max_objects, sprites=args.sprites)

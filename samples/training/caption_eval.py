@@ -1,4 +1,4 @@
-"""Held-out figures of the demo's captioner.
+"""Evaluate the demo's captioner on held-out scenes.
 
 python -m samples.training.caption_eval weights/captioner --scenes 300
 """
@@ -31,13 +31,13 @@ def said_phrases(caption: str) -> set[str]:
 
 
 def said_relations(caption: str) -> set[tuple[str, str, str]]:
-    """The relations that a caption tells, their phrases without articles."""
+    """The relations that a caption states, with phrases without articles."""
     return {(a, relation, b) for a, relation, b in RELATION.findall(caption)}
 
 
 @torch.inference_mode()
 def describe(model: Any, processor: Florence2Processor, samples: Sequence[Sample], task: str) -> list[str]:
-    """Greedy captions of the samples' images, through the processor as in service."""
+    """Caption the samples' images by greedy decoding, with the same processor as the service."""
     texts: list[str] = []
     for start in range(0, len(samples), 32):
         images = [sample.image for sample in samples[start : start + 32]]
@@ -104,7 +104,7 @@ def _crop_figures(model: Any, processor: Florence2Processor, scenes: Sequence[Sc
 
 
 def main() -> None:
-    """Command line: figures of a saved model."""
+    """Print the figures of a saved model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--scenes", type=int, default=300)

@@ -39,7 +39,7 @@ FIRST_SEED = 1_000_000_000
 
 @dataclass
 class Progress:
-    """Where a training stands; `seconds` counts training time only, so that a pause costs nothing."""
+    """The progress of a training. `seconds` counts only training time, over all runs."""
 
     step: int = 0
     seconds: float = 0.0
@@ -48,7 +48,7 @@ class Progress:
 
 
 class Trainer:
-    """One training: the model, its running average, the optimizer, and going on from a checkpoint."""
+    """One training: the model, its running average, the optimizer, and checkpoints."""
 
     def __init__(self, out: Path, minutes: float, seed: int) -> None:
         self.out = out
@@ -86,7 +86,7 @@ class Trainer:
         self.measure()
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
-        """Signal handler: end after the step in hand."""
+        """Stop after the current step (a signal handler)."""
         self.stopping = True
 
     def _step(self) -> float:
@@ -114,7 +114,7 @@ class Trainer:
         outputs: Any = self.model(pixels, labels=labels)
         boxes = outputs.enc_outputs_coord_logits.sigmoid()
         dense = dense_loss(outputs.enc_outputs_class, boxes, targets, with_presence=False)
-        queries = self.model.config.num_queries  # the last ones: denoising queries, before them, know the answer
+        queries = self.model.config.num_queries  # the last ones: the others, for denoising, are made from labels
         phrases = query_phrase_loss(outputs.logits[:, -queries:], outputs.pred_boxes[:, -queries:], labels)
         loss: Tensor = outputs.loss + dense + phrases
         return loss
@@ -144,12 +144,12 @@ class Trainer:
         self._say(str(measure(detect_with(model, processor), held_out(100))))
 
     def _dense_detector(self, pixel_values: Tensor) -> SimpleNamespace:
-        """The encoder's cells as if they were the detections: what pre-training can be measured by."""
+        """The encoder's cells as detections, to evaluate the pre-training."""
         logits, boxes = encode(self.average, pixel_values)
         return SimpleNamespace(logits=logits, pred_boxes=boxes)
 
     def save(self) -> None:
-        """Write `checkpoint.pt` (whole or not at all) and `model/`."""
+        """Write `checkpoint.pt` (atomically) and `model/`."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -161,7 +161,7 @@ class Trainer:
         save(self.average, self.out / "model")
 
     def resume(self) -> None:
-        """Go on from `checkpoint.pt`. Raises FileNotFoundError without one."""
+        """Continue from `checkpoint.pt`. Raises FileNotFoundError if it does not exist."""
         state = torch.load(self.out / "checkpoint.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -174,12 +174,12 @@ class Trainer:
 
 
 def _tensors(model: RTDetrV2ForObjectDetection) -> list[Tensor]:
-    """Each parameter and buffer once; a state dict would list shared heads twice."""
+    """All parameters and buffers, each once: a state dict would contain shared heads twice."""
     return [*model.parameters(), *model.buffers()]
 
 
 def main() -> None:
-    """Command line."""
+    """Run the training from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=50, help="training time, that before --resume included")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""How good a detector is on scenes whose truth is known.
+"""Evaluate a detector on scenes with known truth.
 
 `python -m samples.training.detector_eval weights/detector` measures a saved one on held-out scenes.
 """
@@ -25,8 +25,8 @@ from samples.training.detector_data import true_boxes
 
 THRESHOLD = 0.3
 NMS_IOU = 0.6
-FLOOR = 0.01  # detections below this score are not worth ranking
-FRESH = 1000  # the held-out seeds before it were looked at while training
+FLOOR = 0.01  # detections below this score are ignored
+FRESH = 1000  # the held-out seeds before this one were used for decisions while training
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _apart(result: dict[str, Tensor]) -> Found:
 
 @torch.inference_mode()
 def measure(detect: Detect, scenes: Sequence[Scene], threshold: float = THRESHOLD) -> Figures:
-    """Figures over `scenes`, 16 images at a time, each through JPEG first, as images come from shards."""
+    """Compute the figures over `scenes`, 16 images at a time. Each is encoded as JPEG first, as in shards."""
     ranked: list[tuple[float, bool]] = []
     total = sure = hits = right = right_noun = empty = fired = 0
     for start in range(0, len(scenes), 16):
@@ -115,7 +115,7 @@ def measure(detect: Detect, scenes: Sequence[Scene], threshold: float = THRESHOL
 
 
 def match(found: Found, truth: list[tuple[str, tuple[float, ...]]]) -> list[int | None]:
-    """For each detection, best first, the true box it takes (IoU of at least 0.5, each once), or None."""
+    """Assign each detection, best first, to a true box (IoU of at least 0.5, each box once), or None."""
     if not truth:
         return [None] * len(found.boxes)
     overlaps = box_iou(found.boxes, torch.tensor([box for _, box in truth], dtype=torch.float32))
@@ -131,7 +131,7 @@ def match(found: Found, truth: list[tuple[str, tuple[float, ...]]]) -> list[int 
 
 
 def average_precision(ranked: Iterable[tuple[float, bool]], total: int) -> float:
-    """Area under the precision envelope over recall, from (score, is a hit) of all detections."""
+    """The area under the precision envelope over recall, from (score, is a hit) of all detections."""
     hits = 0
     curve: list[tuple[float, float]] = []
     for rank, (_, hit) in enumerate(sorted(ranked, reverse=True), start=1):

@@ -1,4 +1,4 @@
-"""What teaches the demo detector besides RT-DETR's own loss: dense supervision and a sharper phrase loss.
+"""Losses of the demo detector beside RT-DETR's own: dense supervision, and a phrase loss by cross-entropy.
 
 RT-DETR's one-to-one matching gives a network without pre-trained backbone few and shifting examples. The dense
 loss lets every cell in the middle of an object learn that object's phrase and box at once.
@@ -15,12 +15,12 @@ from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss, sigm
 
 from samples.training.detector_model import SIZE
 
-MIDDLE = 0.3  # a cell learns an object when nearer to its centre than this share of the box's sides
+MIDDLE = 0.3  # a cell is assigned to an object if its distance to the centre is below this share of the sides
 
 
 @dataclass(frozen=True)
 class DenseTargets:
-    """What each of the encoder's cells should say.
+    """The targets of the encoder's cells.
 
     phrases: (batch, cells), -1 for none. boxes: (batch, cells, 4) as cx, cy, w, h in 0..1. background: (batch,
     cells), true outside of all boxes; between middle and edge a cell is neither.
@@ -50,7 +50,7 @@ def dense_targets(labels: list[dict[str, Tensor]]) -> DenseTargets:
 
 
 def dense_loss(logits: Tensor, boxes: Tensor, targets: DenseTargets, *, with_presence: bool) -> Tensor:
-    """Phrase and box of every assigned cell; `with_presence` also whether there is an object at all.
+    """The loss of phrase and box of every assigned cell; with `with_presence`, also of whether there is an object.
 
     logits (batch, cells, phrases); boxes (batch, cells, 4) cxcywh in 0..1. Presence is for pre-training only:
     afterwards RT-DETR's own loss decides which of an object's cells should speak.

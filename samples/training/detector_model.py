@@ -60,7 +60,7 @@ def build_model(seed: int) -> RTDetrV2ForObjectDetection:
     for head in (inner.decoder.query_pos_head, inner.enc_bbox_head, *inner.decoder.bbox_embed):
         head.apply(_reset)
     for head in (inner.enc_bbox_head, *inner.decoder.bbox_embed):
-        nn.init.zeros_(head.layers[-1].weight)  # boxes start at their anchors
+        nn.init.zeros_(head.layers[-1].weight)  # boxes are at their anchors at first
         nn.init.zeros_(head.layers[-1].bias)
     # one module instead of two that share tensors, so that factoring one factors both
     model.class_embed = inner.decoder.class_embed
@@ -104,7 +104,7 @@ def save(model: RTDetrV2ForObjectDetection, folder: Path) -> None:
     plain.half().save_pretrained(folder)
     config = build_config()
     config.architectures = [type(plain).__name__]
-    config.dtype = torch.float32  # half is for storing only: several CPU kernels lack it
+    config.dtype = torch.float32  # float16 is only for storage: several CPU kernels do not support it
     config.save_pretrained(folder)
     RTDetrImageProcessor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
 

@@ -27,16 +27,16 @@ BATCH = 64  # crops
 RATE = 1e-3
 SCALE_RATE = 20.0
 WARM_UP = 0.03  # of the time
-CHECKPOINT, FIGURES = 180, 900  # seconds of training between two of them
-FIRST_SEED = 7 * 2**32  # scenes are numbered from here on; the other trainings take theirs elsewhere
+CHECKPOINT, FIGURES = 180, 900  # seconds of training between two checkpoints, and two evaluations
+FIRST_SEED = 7 * 2**32  # of its scenes; other trainings use other ranges of seeds
 POSITIVE, COLOUR = 3.0, 3.0  # weights in the loss of true pairs, and of false ones with the right name
-REJECT = 0.1, 0.4  # share of scenes that teach to reject, at the start and at the end
+REJECT = 0.1, 0.4  # share of scenes with things to reject, at the start and at the end
 RANKING = 2.0  # weight of the ranking loss
 
 
 @dataclass
 class Progress:
-    """Where a training stands: seconds trained, steps taken, scenes drawn."""
+    """The progress of a training: seconds trained, steps taken, scenes drawn."""
 
     seconds: float = 0.0
     steps: int = 0
@@ -44,7 +44,7 @@ class Progress:
 
 
 def draw_crops(progress: Progress, done: float) -> list[Crop]:
-    """The next BATCH crops, from the next scenes. What is to be rejected comes more often as training goes on."""
+    """The next BATCH crops, from the next scenes. The share of things to reject grows during the training."""
     crops: list[Crop] = []
     reject = REJECT[0] + (REJECT[1] - REJECT[0]) * done
     while len(crops) < BATCH:
@@ -79,14 +79,14 @@ def ranking_loss(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def rate_at(done: float) -> float:
-    """The learning rate after a share of the time: warmed up, then half a cosine down to nearly nothing."""
+    """The learning rate after a share of the time: linear warm-up, then a cosine decay to nearly 0."""
     if done < WARM_UP:
         return RATE * (done + 0.002) / (WARM_UP + 0.002)
     return RATE * (0.5 + 0.5 * math.cos(math.pi * min(1.0, (done - WARM_UP) / (1 - WARM_UP)))) + 1e-6
 
 
 def build_optimizer(model: CLIP) -> torch.optim.AdamW:
-    """AdamW that decays matrices only; scale and bias, two numbers with far to go, take SCALE_RATE times the steps."""
+    """AdamW with weight decay for matrices only. Scale and bias, which change much, have SCALE_RATE times the rate."""
     scalars = [model.logit_scale, model.logit_bias]
     named = [(name, p) for name, p in model.named_parameters() if p.ndim > 0]
     matrices = [p for name, p in named if p.ndim > 1 and "embedding" not in name]
@@ -100,14 +100,14 @@ def build_optimizer(model: CLIP) -> torch.optim.AdamW:
 
 
 def save_checkpoint(path: Path, model: CLIP, optimizer: torch.optim.AdamW, progress: Progress) -> None:
-    """Replace the checkpoint in one step, so that a stop in between leaves the old one."""
+    """Replace the checkpoint atomically, so that an interruption leaves the old one."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
     torch.save(state, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
 def train(model: CLIP, out: Path, minutes: float, *, resume: bool) -> None:
-    """Train for so many minutes of wall-clock time, earlier runs included; keep a checkpoint in `out`."""
+    """Train for `minutes` of wall-clock time, including earlier runs; keep a checkpoint in `out`."""
     optimizer = build_optimizer(model)
     checkpoint, progress = out / "checkpoint.pt", Progress()
     if resume and checkpoint.is_file():

@@ -1,4 +1,4 @@
-"""What the matcher is worth on held-out scenes, and the calibration of its scores.
+"""Evaluate the matcher on held-out scenes, and calibrate its scores.
 
 `python -m samples.training.matcher_eval --weights weights/matcher` measures saved weights.
 """
@@ -30,7 +30,7 @@ from samples.training.matcher_crops import (
 from samples.training.matcher_model import scores
 from samples.training.matcher_texts import THINGS, Text, listing, phrase, truths, vocabulary
 
-CALIBRATION_SEED = HELD_OUT_SEED - 2**20  # neither trained on nor reported
+CALIBRATION_SEED = HELD_OUT_SEED - 2**20  # used neither for training nor for figures
 PHRASE_TEXTS = tuple(Text(phrase(thing), (thing,)) for thing in THINGS if phrase(thing) in PHRASES)
 
 Array = npt.NDArray[np.float32]
@@ -72,7 +72,7 @@ def auc(true: Array, false: Array) -> float:
 
 
 def object_crops(make: Callable[..., Crop], first_seed: int, scenes: int, sprites: str = "known") -> list[Crop]:
-    """Crops of all objects (and signs, of known ones) of so many scenes."""
+    """Crops of all objects (and of signs, for known objects) of `count` scenes."""
     crops = []
     for seed in range(first_seed, first_seed + scenes):
         scene = make_scene(seed, SceneOptions(signs=sprites == "known", sprites=sprites))
@@ -127,7 +127,7 @@ def calibrate(model: CLIP, scenes: int = 200) -> float:
 
 
 def choose_threshold(model: CLIP, scenes: int = 200, keep: float = 0.985) -> float:
-    """The threshold that errs least on known objects and held-out distractors and keeps that share of true pairs."""
+    """The threshold with the fewest errors on known and unknown objects that keeps a given share of true pairs."""
     makes = (region_crop, masked_crop)
     known = [crop for make in makes for crop in object_crops(make, CALIBRATION_SEED, scenes)]
     pool = distractor_pool(held_out=True)
@@ -184,7 +184,7 @@ def kept(model: CLIP, crops: Sequence[Crop], threshold: float) -> float:
 
 
 def background_crops(first_seed: int, scenes: int) -> list[Crop]:
-    """Loose crops in which nothing is."""
+    """Crops of boxes without objects."""
     seeds = range(first_seed, first_seed + scenes)
     crops = [loose_crop(make_scene(seed), np.random.default_rng((seed, 3))) for seed in seeds]
     return [crop for crop in crops if not crop.maybe]
@@ -203,7 +203,7 @@ def colour_auc(predicted: Array, crops: Sequence[Crop]) -> float:
 
 
 def unknown_word_scores(model: CLIP, crops: Sequence[Crop]) -> Array:
-    """Scores of object crops with phrases of words that no training saw, flat."""
+    """Scores of object crops with phrases of words that were not used in training, flat."""
     words = vocabulary(held_out=True)
     chosen = np.random.default_rng(5).choice(len(words), 100, replace=False)
     return scores(model, [crop.pixels for crop in crops[:200]], [phrase_of(words[i]) for i in chosen]).ravel()

@@ -15,7 +15,7 @@ from samples.sprites import COLOURED, COLOURS, phrase_of
 from samples.training.matcher_crops import Crop, Thing
 from samples.training.matcher_model import tokenizer
 
-UNKNOWN = Thing("\0")  # what a word outside of the vocabulary names: nothing has this name
+UNKNOWN = Thing("\0")  # the meaning of a word outside of the vocabulary; no object has this name
 THINGS = (
     *(Thing(sprite.name) for sprite in KNOWN),
     *(Thing(sprite.name, colour) for sprite in COLOURED for colour in COLOURS),
@@ -25,7 +25,7 @@ THINGS = (
 
 @dataclass(frozen=True)
 class Text:
-    """A text and its meaning: the things it names, on which background, and the scene whose layout it tells."""
+    """A text and its meaning: the things it names, their background, and the scene whose layout it describes."""
 
     text: str
     things: tuple[Thing, ...]
@@ -60,7 +60,7 @@ def listing(things: Sequence[Thing], background: str | None = None) -> str:
 
 
 def truth(crop: Crop, text: Text) -> float:
-    """1 if the text is true of the crop, 0 if it is false, NaN if nobody can say."""
+    """1 if the text is true of the crop, 0 if it is false, NaN if it is not known."""
     if text.seed is not None and crop.seed == text.seed:
         return 1.0
     if not text.things:  # "An empty blue background."
@@ -68,13 +68,13 @@ def truth(crop: Crop, text: Text) -> float:
     verdict = min((_thing_truth(crop, thing) for thing in text.things), key=_doubt)
     if verdict == 0 or text.background is None:
         return verdict
-    if text.seed is not None:  # another scene's caption: the things may agree, the places nobody knows
+    if text.seed is not None:  # another scene's caption: the things may agree, the positions are not known
         return float("nan")
     return min(verdict, _background_truth(crop, text), key=_doubt)
 
 
 def _doubt(verdict: float) -> float:
-    """Order of verdicts: one false part makes a text false, else one unknown part makes it unknown."""
+    """The order of results: one false part makes a text false, else one unknown part makes it unknown."""
     return 0.5 if verdict != verdict else verdict
 
 

@@ -1,4 +1,4 @@
-"""The demo captioner's processor: a byte-level BPE trained on the demo's captions, in Florence-2's clothes.
+"""The demo captioner's processor: Florence-2's class with a byte-level BPE trained on the demo's captions.
 
 What comes out is saved with `save_pretrained` and read by `AutoProcessor.from_pretrained`, the very call that
 reads the processor of the published Florence-2 weights.
