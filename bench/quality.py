@@ -1,8 +1,8 @@
-"""`python -m bench.quality`: what the demo profile gets right on held-out scenes, through the running service.
+"""`python -m bench.quality`: the quality of the demo profile on held-out scenes, through the running service.
 
-300 scenes of fresh seeds, 60 empty ones and 100 with drawings that no model was trained on go through the service as
-shards; their records are compared with the truth that stands in the shards' JSON. The matcher's AUC alone asks the
-stage directly, for the service never asks it about pairs that nobody claimed.
+300 scenes of new seeds, 60 empty ones and 100 with drawings that no model was trained on are submitted as
+shards; their records are compared with the truth in the shards' JSON. Only the matcher's AUC calls the
+stage directly, because the service only scores pairs that a stage proposed.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ FIRST_SEED = 3_000_000  # above HELD_OUT_SEED, where write_shards counts from; n
 
 @dataclass(frozen=True)
 class Case:
-    """A record and the truth of its scene, as the shard's JSON tells it."""
+    """A record, and the truth of its scene from the shard's JSON."""
 
     record: Record
     truth: dict[str, Any]
 
     @property
     def things(self) -> set[tuple[str, str | None]]:
-        """What is in the picture, by name and colour."""
+        """The things in the image, by name and colour."""
         return {(thing["name"], thing["colour"]) for thing in self.truth["objects"]}
 
     @property
     def boxes(self) -> list[tuple[str, list[float]]]:
-        """Phrase and box of every object and sign."""
+        """The phrase and box of every object and sign."""
         objects = [(thing["phrase"], thing["box"]) for thing in self.truth["objects"]]
         return objects + [("a sign", sign["box"]) for sign in self.truth["signs"]]
 
 
 def shares(cases: Sequence[Case], texts: Iterable[str]) -> dict[str, float]:
-    """Things recalled, and of the named things those that are there (precision), over all cases."""
+    """Recall of things, and precision of named things, over all cases."""
     recalled = present = named_true = named_all = 0
     for case, text in zip(cases, texts, strict=True):
         named = things_named(text)
@@ -67,7 +67,7 @@ def shares(cases: Sequence[Case], texts: Iterable[str]) -> dict[str, float]:
 
 
 def detector_figures(cases: Sequence[Case]) -> dict[str, float]:
-    """Class-agnostic AP50 and recall at IoU 0.5, and how many matched boxes have the right name and colour."""
+    """Class-agnostic AP50 and recall at IoU 0.5, and the share of matched boxes with the right name and colour."""
     scored: list[tuple[float, bool]] = []
     right = matched = total = 0
     for case in cases:
@@ -89,7 +89,7 @@ def detector_figures(cases: Sequence[Case]) -> dict[str, float]:
 
 
 def average_precision(scored: Sequence[tuple[float, bool]], total: int) -> float:
-    """Area under the precision-recall curve with precision made monotonic, as in PASCAL VOC 2010 and later."""
+    """The area under the precision-recall curve with monotonic precision, as in PASCAL VOC 2010 and later."""
     precisions: list[float] = []
     hits = 0
     ordered = sorted(scored, key=lambda entry: -entry[0])
@@ -104,7 +104,7 @@ def average_precision(scored: Sequence[tuple[float, bool]], total: int) -> float
 
 
 def text_recall(cases: Sequence[Case]) -> float:
-    """Sign words that stand in a kept line of text, letters alone compared."""
+    """The recall of sign words in kept text lines; only letters are compared."""
     wanted = found = 0
     for case in cases:
         read = {_letters(line.text) for line in case.record.text or () if line.kept}
@@ -118,7 +118,7 @@ def _letters(text: str) -> str:
 
 
 def unseen_named(cases: Sequence[Case]) -> float:
-    """Of the objects no model has seen, those that a kept region or object names as something known."""
+    """The share of objects unknown to all models that a kept region or object names as something known."""
     named = total = 0
     known = set(PHRASES)
     for case in cases:
@@ -130,7 +130,7 @@ def unseen_named(cases: Sequence[Case]) -> float:
 
 
 def matcher_auc(seeds: range) -> float:
-    """AUC of true (crop, phrase) pairs against the same crops with phrases that are not true of them."""
+    """The AUC of true (crop, phrase) pairs against the same crops with false phrases."""
     matcher = build_stages(load_profile("demo", Settings().profiles_dir), "vision")["matcher"]
     matcher.load()
     pairs: list[Pair] = []

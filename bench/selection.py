@@ -1,9 +1,9 @@
-"""`python -m bench.selection`: 213,000 of 427,000 rows, balanced; then a tenth more rows, by count and by share.
+"""`python -m bench.selection`: select 213,000 of 427,000 rows, balanced; then again with a tenth more rows.
 
-Parts of made-up rows (`bench.synthetic_parts`) are written first, which is not counted. Then, from the parts on:
-seconds of a snapshot, made twice; how far each stratum is from what water-filling gives it, computed apart from the
-selection by halving; and how much of the choice stays when a tenth of new rows is added, with the count kept and with
-the share kept, the strata found anew and taken from the first snapshot.
+First, parts of made-up rows (`bench.synthetic_parts`) are written; this is not counted. Then are measured: the seconds
+for a snapshot, made twice; the deviation of each stratum from its target by water-filling, which is computed
+independently, by bisection; and the overlap of the selections when a tenth of new rows is added, with the same count
+or share, and with new strata or those of the first snapshot.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def timed(snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
-    """A snapshot, and the seconds that it took by the clock and of the processor."""
+    """A snapshot, with the wall-clock and CPU seconds that it took."""
     wall, processor = time.perf_counter(), time.process_time()
     made = snapshots.create(name.replace(" ", "-"), parts, selection)
     spent = time.process_time() - processor
@@ -44,7 +44,7 @@ def timed(snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Sel
 
 
 def whole(snapshots: Snapshots, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
-    """The snapshot, made twice. Raises RuntimeError unless they are the same."""
+    """Make the snapshot twice. Raises RuntimeError if they differ."""
     first, figures = timed(snapshots, "balanced snapshot", parts, selection)
     second, more = timed(snapshots, "the same again", parts, selection)
     if first.id != second.id:
@@ -55,7 +55,7 @@ def whole(snapshots: Snapshots, parts: Sequence[Part], selection: Selection) -> 
 
 
 def water_filled(supply: Ints, wanted: float) -> npt.NDArray[np.float64]:
-    """Equal shares of wanted, as far as each has so many; what one lacks goes to the others. By halving."""
+    """Equal shares of `wanted`, limited by what each has; the rest goes to the others. Computed by bisection."""
     low, high = 0.0, float(supply.max(initial=0))
     for _ in range(100):
         middle = (low + high) / 2
@@ -66,7 +66,7 @@ def water_filled(supply: Ints, wanted: float) -> npt.NDArray[np.float64]:
 def deviations(
     codes: Sequence[Ints], taken: npt.NDArray[np.bool_], wanted: float, rows: Ints
 ) -> Iterator[tuple[float, float]]:
-    """Of each stratum, axis by axis: what water-filling gives it, and how many rows it got instead."""
+    """For each stratum, axis by axis: its target by water-filling, and its selected rows."""
     if not codes or not wanted:
         return
     own = codes[0][rows]
@@ -78,7 +78,7 @@ def deviations(
 
 
 def balance(store: Store, snapshot: Snapshot) -> Figures:
-    """How far the strata of a snapshot are from their targets."""
+    """The deviations of a snapshot's strata from their targets."""
     selection = snapshot.manifest.selection
     table = read_rows(store, snapshot.parts, selection.features).table
     taken = np.isin(_places(table), _places(snapshot.rows()))
@@ -95,7 +95,7 @@ def balance(store: Store, snapshot: Snapshot) -> Figures:
 
 
 def _places(rows: pa.Table) -> Ints:
-    """A number for each row: of its part and its place there."""
+    """A unique number for each row, from its part and its index in the part."""
     return np.asarray(rows.column("part").to_numpy().astype(np.int64) << 32 | rows.column("row").to_numpy())
 
 
@@ -104,7 +104,7 @@ def _after(snapshot: Snapshot, feature: str) -> list[tuple[str, int]]:
 
 
 def moved(name: str, old: Snapshot, new: Snapshot, added: Sequence[Part]) -> Figures:
-    """What became of the old choice."""
+    """The overlap of the new selection with the old one."""
     fresh = {part.identity for part in added}
     of_new = np.array([Part.parse(path).identity in fresh for path in new.parts])
     chosen = int(of_new[new.rows().column("part").to_numpy()].sum())
@@ -117,7 +117,7 @@ def moved(name: str, old: Snapshot, new: Snapshot, added: Sequence[Part]) -> Fig
 
 
 def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added: Sequence[Part]) -> Figures:
-    """A tenth more rows: count or share kept, strata kept or found anew, and at random."""
+    """Select with a tenth more rows: same count or share, same or new strata, and at random."""
     figures: Figures = {}
     every = [*parts, *added]
     share = old.manifest.counts.selected / old.manifest.counts.passed
@@ -138,7 +138,7 @@ def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added:
 
 
 def measure(folder: Path, rows: int, taken: int) -> Figures:
-    """All figures."""
+    """Measure all figures."""
     store = Store(str(folder / "store"))
     synthetic, snapshots = SyntheticParts(store, 1), Snapshots(store)
     began = time.perf_counter()

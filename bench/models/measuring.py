@@ -1,4 +1,4 @@
-"""One process of `bench.models`: its models, and the ways it runs them."""
+"""One process of `bench.models`: its models, and the ways to run them."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Decoded = tuple[Record, Any]
 
 
 class Measuring:
-    """The ways of one process over its share of the files. folder: for what they write."""
+    """Runs the ways on one process's share of the files. folder: for their output."""
 
     def __init__(self, options: Options, files: Sequence[Path], folder: Path, barrier: Any) -> None:
         self.options, self.files, self.folder, self.barrier = options, files, folder, barrier
         self.max_pixels = Settings().max_pixels
-        self.items: dict[str, list[Any]] = defaultdict(list)  # what ours asked of each stage
+        self.items: dict[str, list[Any]] = defaultdict(list)  # the inputs of each stage in our way
         folder.mkdir(parents=True)
 
     def run(self, ways: Sequence[str]) -> Measurement:
-        """Raises SystemExit if there is no GPU but one was asked for."""
+        """Raises SystemExit if a GPU is wanted but not available."""
         if self.options.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("no GPU here; --device cpu measures on the CPU")
         started = time.perf_counter()
@@ -76,7 +76,7 @@ class Measuring:
     # (a)
 
     def original(self) -> None:
-        """The original's way, after a few images to warm up."""
+        """Run the original's way, after a few images to warm up."""
         for files in (self.files[:WARM_UP], self.files[: self.options.original_images]):
             way = Original(self.pipeline.stages, self.profile.evidence, files, self.folder, self.max_pixels)
             started = time.perf_counter()
@@ -87,7 +87,7 @@ class Measuring:
     # (b)
 
     def ours(self) -> None:
-        """Our way, after some images to warm up."""
+        """Run our way, after some images to warm up."""
         self._ours(self.files[: min(self.micro_batch, WARM_UP_OURS)])
         with self._begun_together(), Busy(self.answer) if self.answer.on_gpu else nullcontext():
             started = time.perf_counter()
@@ -102,7 +102,7 @@ class Measuring:
         self.answer.stages = dict(stages)
 
     def _ours(self, files: Sequence[Path]) -> list[Record]:
-        """The records of the files. Raises RuntimeError if one failed: then there was less to compute."""
+        """The records of the files. Raises RuntimeError if one failed, since less was computed then."""
         batches = [files[start : start + self.micro_batch] for start in range(0, len(files), self.micro_batch)]
         records: list[Record] = []
         with ThreadPoolExecutor(DECODE_THREADS) as pool, (self.folder / "ours.jsonl").open("w") as sink:
@@ -130,7 +130,7 @@ class Measuring:
     # (c)
 
     def bare(self) -> None:
-        """The bare forward passes on the items that ours had."""
+        """Run the bare forward passes on the items of our way."""
         with self._begun_together():
             alone: dict[str, Bare] = {}
             for name, some in sorted(self.items.items()):
@@ -142,7 +142,7 @@ class Measuring:
 
 @contextmanager
 def noted(stages: Stages, items: dict[str, list[Any]]) -> Iterator[None]:
-    """Note what each stage is asked while the block runs; a captioner's whole images and crops apart."""
+    """Record the inputs of each stage while the block runs; for the captioner, whole images and crops separately."""
 
     def noting(name: str, run: Callable[[Sequence[Any]], list[Any]]) -> Callable[[Sequence[Any]], list[Any]]:
         def ask(asked: Sequence[Any]) -> list[Any]:
@@ -158,11 +158,11 @@ def noted(stages: Stages, items: dict[str, list[Any]]) -> Iterator[None]:
         yield
     finally:
         for stage in stages.values():
-            del stage.run  # what the class has is seen again
+            del stage.run  # restores the class's own method
 
 
 class Busy:
-    """The share of the time in which the GPU computed, while the block runs, as nvidia-smi says it every second.
+    """Measure the utilisation of the GPU while the block runs, from nvidia-smi's output every second.
 
     Its performance monitor's "graphics engine active", which Hopper and later have; else the share of its samples
     in which a kernel ran.
@@ -184,12 +184,12 @@ MONITOR = ["nvidia-smi", "dmon", "--gpm-metrics=1", "-o", "T"]
 
 
 def busy(lines: Sequence[str]) -> dict[str, float]:
-    """The mean in percent of what MONITOR prints: a line of names, one of units, and a line for each second."""
+    """The mean in percent from the output of MONITOR: a line of names, one of units, and one per second."""
     names = next((line.replace("#", " ").split() for line in lines if line.startswith("#")), [])
     rows = [dict(zip(names, line.split(), strict=False)) for line in lines if line and not line.startswith("#")]
     for name in ("gract", "sm"):
         values = [float(row[name]) for row in rows if row.get(name, "-") != "-"]
-        values = [value for value in values if value <= 100]  # seen: a first value above a billion
+        values = [value for value in values if value <= 100]  # nvidia-smi's first value can be above a billion
         if values:
             return {f"GPU busy, percent, nvidia-smi's {name}": sum(values) / len(values)}
     return {}

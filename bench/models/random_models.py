@@ -32,7 +32,7 @@ PASSING = 1 / 3  # of SAM's masks, by their estimated IoU
 
 
 def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -> Any:
-    """In the place of `models.devices.placed`: the model of a folder's configuration, with random weights."""
+    """Replaces `models.devices.placed`: makes the model of a folder's configuration, with random weights."""
     torch.manual_seed(0)
     build = model_class.from_config if model_class is AutoModelForMaskGeneration else model_class._from_config
     with torch.device(best_device()):
@@ -46,7 +46,7 @@ def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -
 
 
 def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of discs with random middles and radii, and random estimates, in the place of SAM's masks and its own."""
+    """Replaces SAM's outputs: logits of discs with random centres and radii, and random estimates."""
     masks, estimates = output
     height, width = masks.shape[-2:]
     x, y, radius = torch.rand(3, *masks.shape[:3], 1, 1, device=masks.device)
@@ -58,7 +58,7 @@ def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) 
 
 
 class FixedRegions(detector.FlorenceDetector):
-    """Florence-2 whose answer stands for REGIONS boxes; random tokens name none."""
+    """Florence-2 whose text is replaced by REGIONS boxes, since random tokens contain none."""
 
     def compute(self, batch: detector.Prepared) -> list[list[Detection]]:
         sizes, _ = batch
@@ -73,7 +73,7 @@ def _fixed_region(place: int, size: tuple[int, int]) -> Detection:
 
 
 def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: int) -> Profile:
-    """The profile with its vision models from the folders, and lengths and thresholds that random weights need."""
+    """The profile with vision models from the folders, and with lengths and thresholds for random weights."""
     changed: dict[str, dict[str, Any]] = {
         "captioner": LENGTHS,
         "detector": {"max_new_tokens": REGION_TOKENS},
@@ -95,7 +95,7 @@ def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: in
 
 @contextmanager
 def random_weights() -> Iterator[None]:
-    """While the block runs the stages' models are made, not read, and the detector finds REGIONS regions."""
+    """While the block runs, the stages' models are made instead of loaded, and the detector finds REGIONS regions."""
     with ExitStack() as patches:
         for module in (captioner, detector, matcher, segmenter):
             patches.enter_context(patch.object(module, "placed", made))

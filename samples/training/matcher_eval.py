@@ -72,7 +72,7 @@ def auc(true: Array, false: Array) -> float:
 
 
 def object_crops(make: Callable[..., Crop], first_seed: int, scenes: int, sprites: str = "known") -> list[Crop]:
-    """Crops of all objects (and of signs, for known objects) of `count` scenes."""
+    """Crops of all objects (and of signs, for known objects) of the scenes."""
     crops = []
     for seed in range(first_seed, first_seed + scenes):
         scene = make_scene(seed, SceneOptions(signs=sprites == "known", sprites=sprites))
