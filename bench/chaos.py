@@ -50,7 +50,7 @@ DEMO_SHARD = CHECKOUT / "samples" / "shards" / "00000.tar"
 
 
 def make_shards(folder: Path, images: int) -> tuple[list[str], int]:
-    """Write shards of tiny images, some files that are no images and two that crash workers, and the demo's 64 images."""
+    """Write shards of tiny images, with files that are no images and two that crash workers, and the demo's 64."""
     special = dict.fromkeys(range(333, images, 1009), b"this is no image")
     special |= dict.fromkeys((images // 3, images // 2 + 1), plain_image(DEADLY))
     for first in range(0, images, SHARD):

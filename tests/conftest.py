@@ -16,7 +16,7 @@ from tests.service import Service, running_service
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an embedded server that lives as long as the session."""
+    """The URL of an embedded server that runs during the whole session."""
     with EmbeddedServer(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
 
@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def jobs(broker: Broker, store: Store) -> Jobs:
-    """Jobs on the two."""
+    """Jobs on this broker and store."""
     return Jobs(broker, store)
 
 
@@ -50,6 +50,6 @@ def service(broker: Broker, tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def idle_service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The REST service without workers, one for a module: for requests that need none."""
+    """The REST service without workers, one per module, for requests that need none."""
     with running_service(Broker(valkey_url), tmp_path_factory.mktemp("idle"), workers=False) as running:
         yield running

@@ -41,9 +41,9 @@ from strata.core.profiles import EvidenceSettings
 from strata.core.records import Box
 
 CAPTIONS_A_CALL = 2
-POINTS_A_CALL = 64  # segment_anything's default, which M/amg.py leaves
+POINTS_A_CALL = 64  # segment_anything's default, which M/amg.py does not change
 Stages = dict[str, Stage[Any, Any]]
-Notes = list[Any]  # what a pass writes, an entry an image
+Notes = list[Any]  # the output of a pass, one entry per image
 
 
 class Original:

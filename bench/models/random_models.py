@@ -1,12 +1,11 @@
-"""Models with random weights in the stages, made on the device: speed does not depend on the weights' values.
+"""Stages with randomly initialised models, made on the device: speed does not depend on the values of weights.
 
-What random weights cannot give is set, so that every way of working has the same to do, and as much as real weights
-give:
+Some outputs are replaced, so that each way has the same work, and as much as with real weights:
 
-- answers never end by themselves: every one has the same fixed length;
-- the detector's answer is computed in full, then stands for REGIONS boxes;
-- SAM's decoder computes in full, then its masks are discs and its estimates even numbers between 0 and 1, so that a
-  third of them passes and 20 or more are left.
+- generated texts have a fixed length;
+- the detector's text is generated completely, and then replaced by REGIONS boxes;
+- SAM's decoder computes completely, and then its masks are replaced by discs and its estimates by numbers evenly
+  distributed between 0 and 1, so that a third of them passes and 20 or more remain.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's ruler."""
+"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's scoring."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def losses(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def whole(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with LoRA and dropout that nothing interrupted."""
+    """A run with LoRA and dropout without an interruption."""
     folder = tmp_path_factory.mktemp("whole")
     train(tiny_config(folder, start, lora=LORA), tiny_mixture())
     return folder
@@ -184,7 +184,7 @@ def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) 
 
 
 def seen(*things: str, signs: tuple[str, ...] = ()) -> Seen:
-    """A scene that holds these phrases; the tower is not asked."""
+    """A scene with these phrases, without the vision tower's features."""
     nothing = torch.zeros(0)
     return Seen(nothing, nothing, nothing, nothing, frozenset(things), signs)
 
