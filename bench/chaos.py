@@ -73,11 +73,13 @@ class Chaos:
     def beat(self) -> None:
         """Cause the next event if it is due, and restart the processes that have ended."""
         now = time.monotonic()
+        # free the disk after its time
         if self._full_until is not None and now > self._full_until:
             self._ballast.unlink()
             self._full_until = None
         if self._full_until is None:  # a server cannot start on a full disk
             self.fleet.look_after()
+        # the next event, after a random pause
         if now >= self.next and self.left:
             name = self.left.pop()
             getattr(self, f"_{name}")()
@@ -122,8 +124,10 @@ def run_job(fleet: Fleet, shards: list[str], chaos: Chaos | None = None) -> JobV
     job_id: str | None = None
     while time.monotonic() - began < BUDGET:
         time.sleep(0.1)
+        # disturb only once the job exists
         chaos.beat() if chaos and job_id else fleet.look_after()
         with suppress(httpx.HTTPError, ApiError), Client(fleet.url, timeout=5) as client:
+            # the idempotency key makes repeated submissions harmless
             if job_id is None:
                 job_id = client.submit(shards, idempotency_key="chaos").id
             view = client.job(job_id)
@@ -138,6 +142,7 @@ def run_job(fleet: Fleet, shards: list[str], chaos: Chaos | None = None) -> JobV
 
 def read_rows(store: Store, view: JobView) -> list[Record]:
     """All rows of the job's final parts, without the fields that differ between runs."""
+    # the chunks follow from the request and the shards' summaries
     request = JobRequest.model_validate_json(store.read_job_file(view.id, "request") or b"")
     kept = ShardSummaries.model_validate_json(store.read_job_file(view.id, "shards") or b"")
     chunks = [chunk for summary in kept.shards for chunk in request.chunks(summary, FINAL_GROUP)]
@@ -150,6 +155,7 @@ def compare(expected: list[Record], found: list[Record]) -> tuple[int, int, int]
     def name(row: Record) -> tuple[str, str]:
         return row.image.uri, row.key
 
+    # compare by shard and key
     times = Counter(map(name, found))
     wanted = {name(row): row for row in expected}
     lost = sum(key not in times for key in wanted)
@@ -161,6 +167,7 @@ def compare(expected: list[Record], found: list[Record]) -> tuple[int, int, int]
 def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) -> int:
     """Do both runs and compare them; return the exit code."""
     print(f"seed {seed}: {images} images in shards of {SHARD}", flush=True)
+    # 1. an undisturbed run gives the expected rows
     shards, bad = make_shards(folder / "shards", images)
     base: dict[str, str] = {"STRATA_LEASE_SECONDS": str(LEASE), "STRATA_HIGH_WATER": "20"}
     with Fleet(folder / "calm", str(folder / "shards"), WORKERS, base) as fleet:
@@ -170,6 +177,7 @@ def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) 
     if expected_view.request_counts.failed != bad:
         print(f"{bad} images are bad, and the undisturbed run failed {expected_view.request_counts.failed}")
         return 1
+    # 2. the same job with slower workers, disturbed
     settings = base | (s3.settings("chaos") if s3 else {})
     # the job must last longer than the events: two vision workers, and half of the time lost by disturbances
     pauses = (2.0, 5.0)
@@ -187,11 +195,13 @@ def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) 
 
 def report(view: JobView, chaos: Chaos, expected: list[Record], found: list[Record]) -> int:
     """Print the result; return the exit code."""
+    # the job's own counts must agree with the rows
     lost, doubled, wrong = compare(expected, found)
     counts = view.request_counts
     adds_up = counts.total == counts.succeeded + counts.failed == len(found) and view.status == "completed"
     if not adds_up:
         print(f"the counts do not add up: {view.model_dump_json()}")
+    # the run is valid only if all planned events happened
     kills = [chaos.done[name] for name in ("worker", "redis", "api", "stop")]
     enough = not chaos.left
     full = f", disk full {chaos.done['disk']} time" if chaos.disk else ", no disk of its own to fill"
@@ -225,6 +235,7 @@ def main() -> None:
     parser.add_argument("--s3", action="store_true", help="the store is an S3 server (moto); no disk is filled")
     parser.add_argument("--mounted", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    # restart this program in a namespace of its own, to be able to fill a disk
     can_mount = not options.s3 and subprocess.run(["unshare", "--user", "--mount", "true"]).returncode == 0
     if can_mount and not options.mounted:
         sys.exit(in_namespace(sys.argv[1:]))

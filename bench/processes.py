@@ -83,6 +83,7 @@ class Fleet:
     ) -> None:
         self.folder, self.worker_arguments, self.worker = folder, workers, worker
         self.port = _free_port()
+        # the fleet's own settings; the caller's come last
         self.settings = {
             "STRATA_DATA_DIR": str(folder / "data"),
             "STRATA_STORE": str(folder / "store"),
@@ -98,6 +99,7 @@ class Fleet:
     def __enter__(self) -> Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.server.start()
+        # the server has its URL only after its start
         environment = {**self.settings, "REDIS_URL": self.server.url}
         self.api = Process(["-m", "app", "--no-workers"], environment, self.folder / "api.log")
         for number, arguments in enumerate(self.worker_arguments):

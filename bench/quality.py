@@ -71,9 +71,11 @@ def detector_figures(cases: Sequence[Case]) -> dict[str, float]:
     scored: list[tuple[float, bool]] = []
     right = matched = total = 0
     for case in cases:
+        # greedy matching: the best scores choose first, each true box is used once
         left = list(case.boxes)
         total += len(left)
         for region in sorted(case.record.regions or (), key=lambda region: -(region.score or 0)):
+            # the remaining true box with the largest overlap
             best = max(left, key=lambda entry: iou(region.box, entry[1]), default=None)  # type: ignore[arg-type]
             hit = best is not None and iou(region.box, best[1]) >= 0.5  # type: ignore[arg-type]
             scored.append((region.score or 0.0, hit))
@@ -92,11 +94,13 @@ def average_precision(scored: Sequence[tuple[float, bool]], total: int) -> float
     """The area under the precision-recall curve with monotonic precision, as in PASCAL VOC 2010 and later."""
     precisions: list[float] = []
     hits = 0
+    # precision at each rank
     ordered = sorted(scored, key=lambda entry: -entry[0])
     for rank, (_, hit) in enumerate(ordered, 1):
         hits += hit
         precisions.append(hits / rank)
     area = highest = 0.0
+    # from the lowest rank up: the highest precision at this recall or above
     for (_, hit), precision in zip(reversed(ordered), reversed(precisions), strict=True):
         highest = max(highest, precision)
         area += highest * hit
@@ -122,6 +126,7 @@ def unseen_named(cases: Sequence[Case]) -> float:
     named = total = 0
     known = set(PHRASES)
     for case in cases:
+        # an unknown object counts if a kept entry names something known at its place
         entries = [entry for entry in (*(case.record.regions or ()), *(case.record.objects or ())) if entry.kept]
         for thing in case.truth["objects"]:
             total += 1
@@ -136,6 +141,7 @@ def matcher_auc(seeds: range) -> float:
     pairs: list[Pair] = []
     for seed in seeds:
         scene = make_scene(HELD_OUT_SEED + seed)
+        # one true and one false phrase for each crop
         for i, thing in enumerate((*scene.objects, *scene.signs)):
             crop = crop_box(scene.image, thing.box)
             others = [phrase for phrase in PHRASES if phrase != thing.phrase]
@@ -163,6 +169,7 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
         "unseen": SceneOptions(min_objects=1, max_objects=3, signs=False, sprites="unseen"),
     }
     cases: dict[str, list[Case]] = {}
+    # each kind has seeds of its own
     for i, name in enumerate(options):
         write_shards(work / name, ShardOptions(counts[name], FIRST_SEED + i * 100_000, scenes=options[name]))
     with running_service(work / "service", work) as client:
@@ -170,9 +177,18 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
             job = client.submit([str(path) for path in sorted((work / name).glob("*.tar"))])
             end = client.wait(job.id)
             print(f"{name}: {end.status.value}, {end.request_counts.model_dump()}", file=sys.stderr)
+            # a record's key finds its truth
             truths = read_truth(work / name)
             cases[name] = [Case(record, truths[record.key]) for record in client.results(job.id)]
+    return figures_of(cases) | {
+        "matcher AUC": matcher_auc(range(FIRST_SEED + 300_000, FIRST_SEED + 300_000 + counts["full"]))
+    }
+
+
+def figures_of(cases: dict[str, list[Case]]) -> dict[str, float]:
+    """Compute the figures from the records of full, empty and unseen scenes."""
     full, empty = cases["full"], cases["empty"]
+    # captions are measured apart for scenes with few and with many objects
     few = [case for case in full if 1 <= len(case.truth["objects"]) <= 4]
     many = [case for case in full if len(case.truth["objects"]) > 4]
     captions_few, captions_many = (shares(group, [_caption(case) for case in group]) for group in (few, many))
@@ -186,7 +202,6 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
         "caption precision, 5 and 6 objects": captions_many["precision"],
         "empty scenes with nothing in the caption": _share(not things_named(_caption(case)) for case in empty),
         "empty scenes with nothing in the description": _share(not things_named(_description(case)) for case in empty),
-        "matcher AUC": matcher_auc(range(FIRST_SEED + 300_000, FIRST_SEED + 300_000 + counts["full"])),
         "unseen objects named with confidence": unseen_named(cases["unseen"]),
         "sign text recall": text_recall(full),
         "description recall": descriptions["recall"],

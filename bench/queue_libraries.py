@@ -152,18 +152,22 @@ def measure(library: Callable[[str], Celery | Taskiq], messages: int, folder: Pa
     with EmbeddedServer(folder / "redis") as embedded:
         server: Any = redis.Redis.from_url(embedded.url, decode_responses=True)
         queue = library(embedded.url)
+        # publish without workers, which also gives the memory per message
         before = server.info("memory")["used_memory"]
         publish = _halves(messages, queue.publish)
         bytes_each = (server.info("memory")["used_memory"] - before) / messages
         worker = Process(queue.command(), {URL: embedded.url}, folder / f"{queue.name}.log")
         try:
+            # drain with workers
             drain, drained = _drain(queue, server, messages)
             began = time.monotonic()
+            # publish and drain at the same time
             queue.publish(0, messages)
             _wait(lambda: queue.left(server) == 0, DRAIN_SECONDS, queue.name)
             at_once = messages / (time.monotonic() - began)
         finally:
             _end(worker)
+        # the images/s of publishing and then draining
         one_by_one = 1 / (sum(1 / rate for rate in publish) / 2 + 1 / drained)
         return QueueRates(queue.name, messages, publish, drain, max(at_once, one_by_one), bytes_each)
 
@@ -179,6 +183,7 @@ def _halves(messages: int, publish: Callable[[int, int], None]) -> Halves:
 
 def _drain(queue: Celery | Taskiq, server: redis.Redis, messages: int) -> tuple[Halves, float]:
     """The rates of both halves and of all messages, from the first one that was processed, without the start-up."""
+    # the clock starts at the first processed message
     _wait(lambda: queue.left(server) < messages, START_SECONDS, f"{queue.name}'s workers")
     marks = [(time.monotonic(), queue.left(server))]
     for goal in (marks[0][1] // 2, 0):
@@ -198,6 +203,7 @@ def _wait(reached: Callable[[], bool], seconds: float, what: str) -> None:
 
 def _end(worker: Process) -> None:
     """End a worker and its children."""
+    # libraries start processes of their own, which must end, too
     children = psutil.Process(worker.pid).children(recursive=True)
     worker.send(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

@@ -123,6 +123,7 @@ class Line:
         ways.workers = self.workers
         for number in range(rounds + 1):
             for way in (ways.reader, ways.webdataset, ways.datasets, ways.datasets_shuffled, ways.datasets_decoding):
+                # the ways alternate within a round, so that load on the machine affects all of them
                 seconds, processor = _seconds(way(), len(ways.mixture))
                 rate, cost = len(ways.mixture) / seconds, processor / len(ways.mixture)
                 told = f"round {number}" if number else "warm-up"
@@ -197,6 +198,7 @@ def main() -> None:
     for kind in arguments.images:
         with tempfile.TemporaryDirectory() as folder:
             write, count = IMAGES[kind]
+            # the same files for all numbers of workers
             ways = Ways(Path(folder), write(Path(folder) / "shards", arguments.count or count))
             for workers in arguments.workers:
                 line = Line(kind, workers)

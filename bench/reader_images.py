@@ -70,10 +70,12 @@ def describe(store: Store, shards: Sequence[Path]) -> None:
     """Make a snapshot `bench` of all images, each with a made-up description."""
     chunks = []
     for shard in shards:
+        # the image references come from a real index
         index = index_shard(str(shard))
         for number, first in enumerate(range(0, index.table.num_rows, CHUNK)):
             rows = index.rows[first : first + CHUNK]
             chunk = Chunk("llm", "bench", "b" * 16, str(shard), index.identity, number, len(rows))
+            # only what the reader needs: a caption and a description
             records = [
                 Record(
                     key=row.key,

@@ -43,10 +43,12 @@ def s3_server() -> Iterator[S3]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # a separate process, so that its CPU time is not ours
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = S3(f"http://127.0.0.1:{port}")
     try:
+        # poll until it responds
         until = time.monotonic() + READY_SECONDS
         while True:
             try:

@@ -76,7 +76,9 @@ def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[s
         fleet.wait_ready()
         server: Any = redis.Redis.from_url(fleet.server.url)
         with Client(fleet.url) as client:
+            # the first job also indexes the shards
             seconds, view = run_job(client, shards, "null-1", finished)
+            # the second has other fingerprints, and finds the index parts
             before = processor_seconds(fleet)
             again, second = run_job(client, shards, "null-2", finished)
             spent = {name: after - before[name] for name, after in processor_seconds(fleet).items()}

@@ -37,6 +37,7 @@ Ints = npt.NDArray[np.int64]
 
 def timed(snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
     """A snapshot, with the wall-clock and CPU seconds that it took."""
+    # both clocks, since other load slows the wall clock
     wall, processor = time.perf_counter(), time.process_time()
     made = snapshots.create(name.replace(" ", "-"), parts, selection)
     spent = time.process_time() - processor
@@ -69,9 +70,11 @@ def deviations(
     """For each stratum, axis by axis: its target by water-filling, and its selected rows."""
     if not codes or not wanted:
         return
+    # the rows of each label on the first axis
     own = codes[0][rows]
     supply = np.bincount(own)
     got = np.bincount(own[taken[rows]], minlength=len(supply))
+    # then the same within each label, on the next axes
     for label, target in enumerate(water_filled(supply, wanted)):
         yield float(target), float(got[label])
         yield from deviations(codes[1:], taken, float(target), rows[own == label])
@@ -81,6 +84,7 @@ def balance(store: Store, snapshot: Snapshot) -> Figures:
     """The deviations of a snapshot's strata from their targets."""
     selection = snapshot.manifest.selection
     table = read_rows(store, snapshot.parts, selection.features).table
+    # which rows were selected, and the label of each row on each axis
     taken = np.isin(_places(table), _places(snapshot.rows()))
     codes = [axis.codes(table.column(axis.feature)) for axis in selection.axes]
     pairs = list(deviations(codes, taken, snapshot.manifest.counts.selected, np.arange(table.num_rows)))
@@ -120,8 +124,10 @@ def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added:
     """Select with a tenth more rows: same count or share, same or new strata, and at random."""
     figures: Figures = {}
     every = [*parts, *added]
+    # the same share of more rows is a larger count
     share = old.manifest.counts.selected / old.manifest.counts.passed
     kept = old.manifest.selection
+    # a stored selection has fixed boundaries of strata; new axes have none
     anew = kept.model_copy(update={"axes": Selection(method="balanced").axes})
     plain = Selection(count=kept.count, seed=kept.seed)
     random = snapshots.create("random", parts, plain)
@@ -145,6 +151,7 @@ def measure(folder: Path, rows: int, taken: int) -> Figures:
     parts, added = synthetic.write("old", rows), synthetic.write("new", rows // 10)
     size = sum(store.find("parts").values()) / 2**20
     print(f"{len(parts)} parts, {size:,.0f} MiB, written in {time.perf_counter() - began:.0f} s", flush=True)
+    # the memory peak is that of the first selection
     old, figures = whole(snapshots, parts, Selection(method="balanced", count=taken))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures |= {"peak memory, MiB": peak} | balance(store, old)

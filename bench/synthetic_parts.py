@@ -51,6 +51,7 @@ class SyntheticParts:
 
     def _table(self, chunk: Chunk, first: int, rows: int) -> pa.Table:
         numbers = np.arange(first, first + rows)
+        # every image has the same size, at consecutive offsets
         image = [_repeated(chunk.shard, rows), numbers * 42_000 + 512, np.full(rows, 40_000), pa.nulls(rows)]
         columns: dict[str, Any] = {
             "schema_version": np.full(rows, SCHEMA_VERSION),
@@ -77,8 +78,10 @@ class SyntheticParts:
     def _layer(self, layer: str, lengths: Ints) -> pa.ListArray:
         """A layer with given numbers of entries per row."""
         count = int(lengths.sum())
+        # random boxes: two sorted corners
         corners = np.sort(self.random.random((count, 2, 2)) * SIDE, axis=1).reshape(-1).astype(np.float32)
         masks = {"size": pa.FixedSizeListArray.from_arrays(pa.array([SIDE] * 2 * count, pa.int32()), 2)}
+        # nouns by Zipf's law, as in captions
         named = np.searchsorted(self.bounds, self.random.random(count) * self.bounds[-1])
         kind = RECORD_SCHEMA.field(layer).type.value_type
         fields = self._evidence(count) | {
@@ -98,6 +101,7 @@ class SyntheticParts:
 
     def _descriptions(self, numbers: Ints) -> pa.StructArray:
         """Descriptions of four sentences, of which some have evidence; no two texts of a shard are the same."""
+        # lengths of descriptions: log-normal with a median of 45 words
         words = np.clip(self.random.lognormal(np.log(45), 0.5, len(numbers)), 5, 190).astype(int)
         count = len(numbers) * SENTENCES
         supported = self.random.integers(0, 2, count)

@@ -53,11 +53,13 @@ def run_bare_loop() -> float:
     settings = Settings()
     profile = load_profile("demo", settings.profiles_dir)
     vision, llm = VisionPipeline(profile), LlmPipeline(profile)
+    # loading is not counted
     vision.load()
     llm.load()
     with tarfile.open(SHARD) as tar:
         images = [(m.name, tar.extractfile(m).read()) for m in tar if m.name.endswith(".jpg")]  # type: ignore[union-attr]
     started = time.perf_counter()
+    # decode and compute one micro-batch after another
     for start in range(0, len(images), profile.micro_batch):
         batch = [
             (Record(key=name, image=ImageReference(uri=name, size=len(data))), decode(data, settings.max_pixels))

@@ -59,6 +59,7 @@ def run(folder: Path, console: Console) -> int:
     fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
     if fetched.returncode:
         raise exits.StrataExit("the demo's weights could not be fetched", fetched.returncode)
+    # a fresh store, so that everything is computed
     shutil.rmtree(folder / "data", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -66,15 +67,19 @@ def run(folder: Path, console: Console) -> int:
         with console.status("starting Strata: embedded Valkey, workers, models"):
             client = stack.enter_context(running_service(folder, SHARD.parent))
         console.print(f"ready after {time.monotonic() - begin:.1f} s")
+        # 1. single images
         _caption_images(client, folder, console)
         console.rule("a shard of 64 images", align="left")
+        # 2. a shard as a job
         job = _run_shard(client, console)
         if job.status is not JobStatus.COMPLETED or job.request_counts.succeeded != SHARD_IMAGES:
             for row in list(client.failures(job.id))[:10]:
                 console.print(Text(render.failure_line(row), "red"))
             raise exits.StrataExit(f"not all of {SHARD_IMAGES} images succeeded", exits.JOB_FAILED)
+        # 3. its parts
         _show_parts(folder / "data" / "store" / "parts" / "llm", console)
         console.rule("the same shard again", align="left")
+        # 4. the same job again, from the parts
         _run_again(client, console)
     console.print(Text("\nStopped all that was started. Overlays, parts and the log are in demo-output/.", "green"))
     return 0

@@ -145,6 +145,7 @@ def _find_position(
 ) -> Box | None:
     if size[0] >= canvas[0] or size[1] >= canvas[1]:
         return None
+    # try random positions
     for _ in range(60):
         x, y = int(rng.integers(canvas[0] - size[0])), int(rng.integers(canvas[1] - size[1]))
         box = (x, y, x + size[0], y + size[1])
@@ -167,6 +168,7 @@ def _relations(things: list[SceneObject]) -> tuple[tuple[str, str, str], ...]:
     named = [thing for thing in things if thing.phrase]
     for a, b in itertools.pairwise(named):
         dx, dy = b.centre[0] - a.centre[0], b.centre[1] - a.centre[1]
+        # neither horizontal nor vertical enough to be stated
         if a.phrase == b.phrase or 0.8 < abs(dx) / (abs(dy) + 1e-6) < 1.25:
             continue
         relation = "to the left of" if abs(dx) > abs(dy) else "above" if dy > 0 else "below"
@@ -179,6 +181,7 @@ def _definite(phrase: str) -> str:
 
 
 def _caption(things: list[SceneObject], relations: tuple[tuple[str, str, str], ...], background: str) -> str:
+    # name every thing once, then state the relations
     phrases = list(dict.fromkeys(thing.phrase for thing in things if thing.phrase))
     article = "an" if background[0] in "aeiou" else "a"
     if not phrases:

@@ -29,9 +29,11 @@ def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator
     settings: more settings, such as lease_seconds="4". Raises StrataExit if the service does not become ready.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # let the system choose a free port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # without the user's settings, but with the folder of fetched models
     environment = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(OURS)}
     environment |= {
         "STRATA_DATA_DIR": str(folder / "data"),

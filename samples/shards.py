@@ -70,6 +70,7 @@ def _write_shard(
     target, temporary = out / f"{shard:05d}.tar", out / f".{shard:05d}.tar.tmp"
     with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for i in range(size):
+            # three members per image, in img2dataset's order
             seed = HELD_OUT_SEED + options.seed + first + i
             scene = make_scene(seed, options.scenes)
             jpg, meta = encode_sample(scene, f"{shard:05d}{i:04d}", seed)
@@ -88,10 +89,12 @@ def _write_shard(
 
 def encode_sample(scene: Scene, key: str, seed: int) -> tuple[bytes, dict[str, Any]]:
     """Encode a scene as JPEG bytes and img2dataset's metadata, with the truth under "scene" (boxes in pixels)."""
+    # the image, as img2dataset stores it
     buffer = io.BytesIO()
     scene.image.save(buffer, "JPEG", quality=QUALITY)
     jpg = buffer.getvalue()
     width, height = scene.image.size
+    # its metadata, with the scene's truth
     meta = {
         "caption": scene.alt_text,
         "url": f"scene:{seed}",

@@ -105,6 +105,7 @@ def render_sprite(sprite: Sprite, colour: str | None = None) -> Image.Image:
 
 def _recolour(image: Image.Image, hue: float, gain: float) -> Image.Image:
     """Change the sprite's coloured pixels to one hue; grey ones (wheels, windows, outlines) stay."""
+    # change hue, brightness and saturation of saturated pixels only
     hsv = np.asarray(image.convert("RGB").convert("HSV")).astype(np.float32)
     coloured = hsv[..., 1] > 90
     hsv[..., 0] = np.where(coloured, hue / 360 * 255, hsv[..., 0])

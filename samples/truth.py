@@ -13,6 +13,7 @@ _NAMES = sorted({sprite.name for sprite in (*KNOWN, *UNSEEN)}, key=len, reverse=
 @functools.cache
 def _pattern() -> re.Pattern[str]:
     colours, names = "|".join(COLOURS), "|".join(map(re.escape, _NAMES))
+    # longer names come first, so that "top hat" is not read as "hat"
     return re.compile(rf"\b(?:({colours}) )?({names})(?:s|es)?\b", re.IGNORECASE)
 
 

@@ -108,6 +108,7 @@ def bare(stage: Stage[Any, Any], items: Sequence[Any]) -> Bare:
     """Measure a stage's models on all items, at the largest batch size before the time per item grows."""
     sizes = [size for size in SIZES if size // 2 < len(items)] or [SIZES[0]]
     _seconds(stage, items[: sizes[0]], sizes[0])  # to warm up
+    # try growing batch sizes while the time per item falls
     best, fastest = sizes[0], float("inf")
     for size in sizes:
         some = items[:size]
@@ -122,6 +123,7 @@ def bare(stage: Stage[Any, Any], items: Sequence[Any]) -> Bare:
 
 
 def _seconds(stage: Stage[Any, Any], items: Sequence[Any], size: int) -> float:
+    # preparation is not counted
     prepared = [stage.prepare(items[start : start + size]) for start in range(0, len(items), size)]
     clock = Clock(len(stage._engines) if isinstance(stage, RapidOcr) else 1)
     with clock.around(calls_of(stage)):

@@ -44,6 +44,7 @@ def write_images(folder: Path, count: int, side: int | None) -> list[Path]:
 
 def measure(options: Options) -> list[Measurement]:
     """Run all processes; return their results."""
+    # CUDA needs spawned processes
     context = multiprocessing.get_context("spawn")
     cores = os.cpu_count() or 1
     # the original runs as one process with all cores; if ours does too, both share the process and its models
@@ -56,6 +57,7 @@ def measure(options: Options) -> list[Measurement]:
         files = write_images(Path(name), options.images, LARGE if options.architectures else None)
         for ways, count in runs:
             _environment(options, cores // count)
+            # the barrier makes the processes begin each way together
             barrier, results = context.Barrier(count), context.Queue()
             children = [
                 context.Process(
@@ -84,6 +86,7 @@ def _next(results: Any, children: list[Any]) -> Measurement:
         try:
             answer: Measurement = results.get(timeout=1.0)
         except queue.Empty:
+            # a child that died will never send its result
             if any(process.exitcode not in (None, 0) for process in children):
                 for process in children:
                     process.terminate()
@@ -104,6 +107,7 @@ def figures(options: Options, answers: list[Measurement]) -> dict[str, float]:
     original = next(answer for answer in answers if answer.original is not None)
     ours = [answer for answer in answers if answer.ours is not None]
     images = sum(answer.images for answer in ours)
+    # the slowest process determines the rate of (b); bounds of (c) are added up
     rates = {
         "a": options.original_images / (original.original or 0.0),
         "b": images / max(answer.ours or 0.0 for answer in ours),
@@ -131,6 +135,7 @@ def figures(options: Options, answers: list[Measurement]) -> dict[str, float]:
 
 def _least(answer: Measurement) -> float:
     """The lower bound in seconds for running the same models."""
+    # on a GPU, OCR runs on the CPU at the same time
     seconds = {name: seconds for name, (seconds, _) in answer.bare.items()}
     ocr = seconds.pop("ocr") if answer.on_gpu else 0.0
     return max(sum(seconds.values()), ocr)
@@ -153,6 +158,7 @@ def main() -> None:
     if given.rounds < 1:
         parser.error("--rounds must be at least 1")
     on_gpu = given.device == "cuda"
+    # defaults that depend on other options
     options = Options(
         profile=given.architectures or given.profile,
         images=given.images,
@@ -163,6 +169,7 @@ def main() -> None:
         micro_batch=given.micro_batch,
         processes=given.processes or (1 if on_gpu else os.cpu_count() or 1),
     )
+    # medians over the rounds
     rounds = [figures(options, measure(options)) for _ in range(given.rounds)]
     if given.json:
         print(json.dumps({"options": asdict(options), "rounds": rounds}, indent=1))

@@ -47,6 +47,7 @@ class Measuring:
         started = time.perf_counter()
         self._load()
         self.answer = Measurement(len(self.files), on_gpu=self.options.device == "cuda")
+        # the garbage collector is set as in a worker
         with collector_spared():
             for step in ("loaded", *ways):
                 if step != "loaded":
@@ -58,6 +59,7 @@ class Measuring:
         profile = load_profile(self.options.profile, Settings().profiles_dir)
         with random_weights() if self.options.architectures else nullcontext():
             if self.options.architectures:
+                # full-size models with random weights replace those of the profile
                 scale = SCALES[self.options.scale]
                 folders = write_architectures(scale, self.folder / "architectures")
                 profile = random_paper(profile, folders, scale.points_per_side)
@@ -77,6 +79,7 @@ class Measuring:
 
     def original(self) -> None:
         """Run the original's way, after a few images to warm up."""
+        # the second pass overwrites the figures of the warm-up
         for files in (self.files[:WARM_UP], self.files[: self.options.original_images]):
             way = Original(self.pipeline.stages, self.profile.evidence, files, self.folder, self.max_pixels)
             started = time.perf_counter()
@@ -95,6 +98,7 @@ class Measuring:
                 records = self._ours(self.files)
             finish()
             self.answer.ours = time.perf_counter() - started
+        # sum the seconds of each stage over all records
         stages: dict[str, float] = defaultdict(float)
         for record in records:
             for stage, seconds in record.seconds.items():
@@ -108,6 +112,7 @@ class Measuring:
         with ThreadPoolExecutor(DECODE_THREADS) as pool, (self.folder / "ours.jsonl").open("w") as sink:
             coming: list[Any] = []
             for following in [*batches, []]:
+                # decode the next micro-batch while the models compute this one
                 ready, coming = coming, [pool.submit(self._decode, some) for some in _handfuls(following)]
                 if ready:
                     done = self.pipeline.run([item for future in ready for item in future.result()])
@@ -144,6 +149,7 @@ class Measuring:
 def noted(stages: Stages, items: dict[str, list[Any]]) -> Iterator[None]:
     """Record the inputs of each stage while the block runs; for the captioner, whole images and crops separately."""
 
+    # replaces a stage's `run` by one that also records its inputs
     def noting(name: str, run: Callable[[Sequence[Any]], list[Any]]) -> Callable[[Sequence[Any]], list[Any]]:
         def ask(asked: Sequence[Any]) -> list[Any]:
             for item in asked:
@@ -187,6 +193,7 @@ def busy(lines: Sequence[str]) -> dict[str, float]:
     """The mean in percent from the output of MONITOR: a line of names, one of units, and one per second."""
     names = next((line.replace("#", " ").split() for line in lines if line.startswith("#")), [])
     rows = [dict(zip(names, line.split(), strict=False)) for line in lines if line and not line.startswith("#")]
+    # the first column that has values
     for name in ("gract", "sm"):
         values = [float(row[name]) for row in rows if row.get(name, "-") != "-"]
         values = [value for value in values if value <= 100]  # nvidia-smi's first value can be above a billion

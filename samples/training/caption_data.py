@@ -51,9 +51,11 @@ class DenseTargets:
 
 def draw_samples(rng: np.random.Generator, scenes: int, crops: int) -> tuple[list[Sample], list[Sample]]:
     """Draw new training samples: whole scenes, and crops from these scenes."""
+    # some scenes are compressed as JPEG, like the images of shards
     drawn = [training_scene(rng) for _ in range(scenes)]
     whole = [scene_sample(scene) for scene in drawn]
     whole = [replace(one, image=_recompress(one.image, rng)) if rng.random() < JPEG_SHARE else one for one in whole]
+    # crops are of random things in these scenes
     sources = [(scene, thing) for scene in drawn for thing in (*scene.objects, *scene.signs)]
     chosen = rng.choice(len(sources), size=crops, replace=len(sources) < crops)
     return whole, [crop_sample(*sources[int(index)], rng) for index in chosen]
@@ -73,10 +75,12 @@ def scene_sample(scene: Scene) -> Sample:
 
 def crop_sample(scene: Scene, thing: SceneObject, rng: np.random.Generator) -> Sample:
     """One thing: all pixels outside of its distorted mask are white, and the image is cropped to its distorted box."""
+    # distort box and mask as a segmenter's may be, and paint the rest white
     left, top, right, bottom = box = _roughen_box(thing.box, scene.image.size, rng)
     mask = _roughen_mask(thing.mask[top:bottom, left:right], rng)
     pixels = np.where(mask[..., None], np.asarray(scene.image.crop(box)), 255).astype(np.uint8)
     x1, y1, x2, y2 = thing.box
+    # the thing's box and mask in the coordinates of the crop
     placed = replace(
         thing, box=(x1 - left, y1 - top, x2 - left, y2 - top), mask=thing.mask[top:bottom, left:right] & mask
     )
@@ -87,6 +91,7 @@ def _roughen_box(
     box: tuple[int, int, int, int], size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
     width, height = box[2] - box[0], box[3] - box[1]
+    # each edge moves by -3 to 10 % of the side, within the image
     grow = rng.uniform(-0.03, 0.1, 4) * (width, height, width, height)
     left, top = max(0, round(box[0] - grow[0])), max(0, round(box[1] - grow[1]))
     return left, top, min(size[0], round(box[2] + grow[2])), min(size[1], round(box[3] + grow[3]))
@@ -116,6 +121,7 @@ def _recompress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def pixels_of(samples: Sequence[Sample], side: int) -> torch.Tensor:
     """Pixels as float (N, 3, side, side), resized and normalised as the processor does."""
+    # (N, side, side, 3) uint8 -> (N, 3, side, side) in 0..1, then normalised
     squeezed = [np.asarray(one.image.resize((side, side), Image.Resampling.BICUBIC)) for one in samples]
     values = torch.from_numpy(np.stack(squeezed)).permute(0, 3, 1, 2).float() / 255
     return (values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -128,6 +134,7 @@ def dense_targets(samples: Sequence[Sample], grid: int) -> DenseTargets:
     boxes = np.zeros((len(samples), 4, grid, grid), np.float32)
     middles = (np.arange(grid, dtype=np.float32) + 0.5) / grid
     for n, sample in enumerate(samples):
+        # each cell belongs to the thing that covers most of it, if that is more than COVER
         best = np.full((grid, grid), COVER * 255)
         for thing in sample.things:
             mask = Image.fromarray(thing.mask).convert("L").resize((grid, grid), Image.Resampling.BOX)
@@ -135,6 +142,7 @@ def dense_targets(samples: Sequence[Sample], grid: int) -> DenseTargets:
             best = np.maximum(best, np.asarray(mask))
             classes[n][here] = CLASSES.index(thing.name)
             colours[n][here] = list(COLOURS).index(thing.colour) if thing.colour else UNKNOWN
+            # distances from the cell's centre to the box's edges, in shares of the image
             left, right = (np.array(thing.box[0::2]) / sample.image.width).astype(np.float32)
             top, bottom = (np.array(thing.box[1::2]) / sample.image.height).astype(np.float32)
             across, down = np.meshgrid(middles, middles)

@@ -53,10 +53,12 @@ def evaluate(model: Florence2ForConditionalGeneration, processor: Florence2Proce
     `scenes` with 1 to 6 objects, and a fifth as many empty ones on top; signs count as objects.
     `model` is a Florence2ForConditionalGeneration.
     """
+    # held-out scenes with objects, and empty ones
     seeds = range(FIRST_SEED, FIRST_SEED + scenes)
     full = [make_scene(seed, SceneOptions(min_objects=1)) for seed in seeds]
     nothing = SceneOptions(max_objects=0, signs=False)
     empty = [make_scene(scenes + seed, nothing) for seed in seeds[: round(EMPTY_SHARE * scenes)]]
+    # captions of both, then the figures of each kind
     captions = describe(model, processor, [scene_sample(scene) for scene in full], SCENE_TASK)
     on_empty = describe(model, processor, [scene_sample(scene) for scene in empty], SCENE_TASK)
     figures = _phrase_figures(full, captions) | _relation_figures(full, captions)

@@ -112,6 +112,7 @@ class DenseHead(nn.Module):
         weights = torch.ones(len(CLASSES))
         weights[0] = 0.3  # less for the background, which most cells show
         loss = functional.cross_entropy(classes, targets.classes, weights)
+        # colours and boxes count only in cells that have them
         if (targets.colours != UNKNOWN).any():
             loss = loss + 0.5 * functional.cross_entropy(colours, targets.colours, ignore_index=UNKNOWN)
         there = (targets.classes > 0).unsqueeze(1)
@@ -125,6 +126,7 @@ class CaptionTrainer:
     def __init__(self, model: Florence2ForConditionalGeneration, processor: Florence2Processor, team: Team) -> None:
         self.model, self.processor, self.head, self.team = model, processor, DenseHead(), team
         self.average = copy.deepcopy(model).eval()
+        # weight decay for matrices only
         decayed = [p for p in self._parameters() if p.ndim > 1]
         plain = [p for p in self._parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
@@ -147,14 +149,17 @@ class CaptionTrainer:
         """Do one optimizer step; return the losses by name."""
         self.model.train()
         samples = [*scenes, *crops]
+        # the vision tower is shared by both losses
         features = self.model.model.vision_tower(pixels_of(samples, GRID * 16)).last_hidden_state
         losses = {"dense": self.head.loss(features, dense_targets(samples, GRID))}
         total = losses["dense"]
         if not dense_only:
+            # in the second phase, captions of scenes and of crops
             tokens = self.model.model.multi_modal_projector(features)
             losses["scenes"] = self._caption_loss(tokens[: len(scenes)], scenes, SCENE_TASK)
             losses["crops"] = self._caption_loss(tokens[len(scenes) :], crops, CROP_TASK)
             total = DENSE_WEIGHT * total + losses["scenes"] + 0.3 * losses["crops"]
+        # the optimizer step; with several processes, on the mean of their gradients
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -166,10 +171,12 @@ class CaptionTrainer:
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _caption_loss(self, tokens: torch.Tensor, samples: Sequence[Sample], task: str) -> torch.Tensor:
+        # image tokens, then the embedded question, as in Florence-2's forward
         prompt = self.model.get_input_embeddings()(self.prompts[task]).expand(len(samples), -1, -1)
         tokenizer = self.processor.tokenizer
         texts = [sample.text + tokenizer.eos_token for sample in samples]
         ids = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")["input_ids"]
+        # padding has no loss
         labels = ids.masked_fill(ids == tokenizer.pad_token_id, UNKNOWN)
         loss: torch.Tensor = self.model(inputs_embeds=torch.cat([tokens, prompt], dim=1), labels=labels).loss
         return loss

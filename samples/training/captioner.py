@@ -46,6 +46,7 @@ class Run:
         self.stopped = False
         self.recent: dict[str, float] = {}
         torch.manual_seed(seed)
+        # the tokenizer is trained on phrases and captions of training seeds
         texts = [*PHRASES, *(make_scene(number).caption for number in range(TOKENIZER_SCENES))]
         self.processor = build_processor(texts, image_size=128, image_tokens=65)
         self.trainer = CaptionTrainer(build_model(self.processor), self.processor, self.team)
@@ -60,6 +61,7 @@ class Run:
         started = time.monotonic() - self.elapsed
         while self.elapsed < self.seconds and not self.stopped:
             self._step()
+            # all processes stop after the same step; only the first one saves and prints
             self.elapsed, self.stopped = self.team.follow(time.monotonic() - started, self.stopped)
             if self.team.rank:
                 continue
@@ -72,6 +74,7 @@ class Run:
 
     def _step(self) -> None:
         progress = self.elapsed / self.seconds
+        # warm-up at the start of each phase, then a cosine decay over the whole time
         dense_only = progress < DENSE_SHARE
         warm = min(1.0, (self.step - (0 if dense_only else self.dense_steps) + 1) / WARM_UP)
         rate = self.rate * warm * max(0.01, 0.5 + 0.5 * math.cos(math.pi * progress))
@@ -79,6 +82,7 @@ class Run:
         rng = np.random.default_rng((self.seed, self.step, *[self.team.rank] * (self.team.rank > 0)))
         scenes, crops = draw_samples(rng, SCENES, CROPS)
         figures = self.trainer.step(scenes, crops, rate, dense_only=dense_only)
+        # running means for the printed lines
         self.step += 1
         self.dense_steps += dense_only
         for name, value in figures.items():
@@ -119,6 +123,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate-minutes", type=float, default=12)
     arguments = parser.parse_args()
+    # one thread per process; denormal numbers would slow a CPU down
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     disable_progress_bar()

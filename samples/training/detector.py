@@ -65,6 +65,7 @@ class Trainer:
         signal.signal(signal.SIGTERM, self.stop)
         self.model.train()
         last = time.monotonic()
+        # regular work by seconds of this run, so that it does not happen at once after a resume
         due = {"print": 0.0, "checkpoint": CHECKPOINT_EVERY, "measure": MEASURE_EVERY}
         started = self.progress.seconds
         while self.progress.seconds < self.budget and not self.stopping:
@@ -91,12 +92,15 @@ class Trainer:
 
     def _step(self) -> float:
         progress = self.progress
+        # the second phase begins with the decoder's heads set to the encoder's
         if progress.pretraining and progress.seconds >= PRETRAIN * self.budget:
             copy_encoder_head(self.model)
             progress.pretraining, progress.phase_start = False, progress.step
+        # the step's number determines its scenes
         first = FIRST_SEED + progress.step * BATCH
         pixels, labels = batch_of(range(first, first + BATCH))
         loss = self._loss(pixels.contiguous(memory_format=torch.channels_last), labels)
+        # the optimizer step
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad()
@@ -109,8 +113,10 @@ class Trainer:
 
     def _loss(self, pixels: Tensor, labels: list[dict[str, Tensor]]) -> Tensor:
         targets = dense_targets(labels)
+        # first phase: backbone and encoder only
         if self.progress.pretraining:
             return dense_loss(*encode(self.model, pixels), targets, with_presence=True)
+        # second phase: RT-DETR's own loss, and two more
         outputs: Any = self.model(pixels, labels=labels)
         boxes = outputs.enc_outputs_coord_logits.sigmoid()
         dense = dense_loss(outputs.enc_outputs_class, boxes, targets, with_presence=False)
@@ -124,12 +130,14 @@ class Trainer:
         warm = min(1.0, (progress.step - progress.phase_start + 1) / WARM_UP)
         if progress.pretraining:
             return PRETRAIN_RATE * warm
+        # cosine decay over the second phase
         done = (progress.seconds / self.budget - PRETRAIN) / (1 - PRETRAIN)
         return LAST_RATE + (RATE - LAST_RATE) * warm * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0))) / 2
 
     @torch.no_grad()
     def _blend(self) -> None:
         step = self.progress.step
+        # the running average adapts faster at the beginning
         keep = min(EMA, (1 + step) / (10 + step))
         for own, other in zip(_tensors(self.average), _tensors(self.model), strict=True):
             if own.is_floating_point():

@@ -86,10 +86,12 @@ def measure(detect: Detect, scenes: Sequence[Scene], threshold: float = THRESHOL
     for start in range(0, len(scenes), 16):
         part = scenes[start : start + 16]
         for scene, found in zip(part, detect([_through_jpeg(scene.image) for scene in part]), strict=True):
+            # match all detections to the true boxes, for the precision-recall curve
             truth = true_boxes(scene)
             total += len(truth)
             matches = match(found, truth)
             ranked += [(score, owner is not None) for score, owner in zip(found.scores.tolist(), matches, strict=True)]
+            # the other figures use only detections above the threshold
             above = [i for i, score in enumerate(found.scores.tolist()) if score >= threshold]
             sure += len(above)
             if not truth:
@@ -118,10 +120,12 @@ def match(found: Found, truth: list[tuple[str, tuple[float, ...]]]) -> list[int 
     """Assign each detection, best first, to a true box (IoU of at least 0.5, each box once), or None."""
     if not truth:
         return [None] * len(found.boxes)
+    # (detections, true boxes)
     overlaps = box_iou(found.boxes, torch.tensor([box for _, box in truth], dtype=torch.float32))
     taken: set[int] = set()
     matches: list[int | None] = []
     for row in overlaps.tolist():
+        # the true box with the largest overlap that is not taken yet
         free = [(overlap, place) for place, overlap in enumerate(row) if overlap >= 0.5 and place not in taken]
         owner = max(free)[1] if free else None
         matches.append(owner)
@@ -133,11 +137,13 @@ def match(found: Found, truth: list[tuple[str, tuple[float, ...]]]) -> list[int 
 def average_precision(ranked: Iterable[tuple[float, bool]], total: int) -> float:
     """The area under the precision envelope over recall, from (score, is a hit) of all detections."""
     hits = 0
+    # (recall, precision) after each detection
     curve: list[tuple[float, float]] = []
     for rank, (_, hit) in enumerate(sorted(ranked, reverse=True), start=1):
         hits += hit
         curve.append((hits / max(total, 1), hits / rank))
     area, envelope, last = 0.0, 0.0, 1.0
+    # integrate from the right, with the highest precision so far
     for recall, precision in reversed(curve):
         area += (last - recall) * envelope
         envelope, last = max(envelope, precision), recall

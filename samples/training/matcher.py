@@ -56,9 +56,11 @@ def draw_crops(progress: Progress, done: float) -> list[Crop]:
 
 def loss_of(model: CLIP, crops: list[Crop], words: list[str], rng: np.random.Generator) -> torch.Tensor:
     """Weighted binary cross-entropy of all pairs whose truth is known, and the ranking loss, summed, per crop."""
+    # all pairs of the batch's crops and texts
     texts = texts_for(crops, words, rng)
     truth = torch.from_numpy(truths(crops, texts))
     predicted = logits(model, [crop.pixels for crop in crops], [text.text for text in texts])
+    # no weight for unknown pairs, more for true ones and for false ones that differ by colour
     weights = torch.where(truth.isnan(), 0.0, torch.where(truth > 0, POSITIVE, 1.0))
     weights *= torch.where(torch.from_numpy(same_name(crops, texts)) & (truth == 0), COLOUR, 1.0)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -73,6 +75,7 @@ def ranking_loss(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     Which of all texts fits is learnt several times faster than whether each one does.
     """
     rows = (truth > 0).any(dim=1)
+    # -log of the softmax probability of all true columns together
     known = predicted[rows].masked_fill(truth[rows].isnan(), -torch.inf)
     true = known.masked_fill(truth[rows] == 0, -torch.inf)
     return (known.logsumexp(dim=1) - true.logsumexp(dim=1)).sum()
@@ -87,6 +90,7 @@ def rate_at(done: float) -> float:
 
 def build_optimizer(model: CLIP) -> torch.optim.AdamW:
     """AdamW with weight decay for matrices only. Scale and bias, which change much, have SCALE_RATE times the rate."""
+    # three groups of parameters with their own decay and rate
     scalars = [model.logit_scale, model.logit_bias]
     named = [(name, p) for name, p in model.named_parameters() if p.ndim > 0]
     matrices = [p for name, p in named if p.ndim > 1 and "embedding" not in name]
@@ -110,6 +114,7 @@ def train(model: CLIP, out: Path, minutes: float, *, resume: bool) -> None:
     """Train for `minutes` of wall-clock time, including earlier runs; keep a checkpoint in `out`."""
     optimizer = build_optimizer(model)
     checkpoint, progress = out / "checkpoint.pt", Progress()
+    # continue from the checkpoint
     if resume and checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
@@ -119,10 +124,12 @@ def train(model: CLIP, out: Path, minutes: float, *, resume: bool) -> None:
     saved = measured = progress.seconds
     while progress.seconds < budget:
         started = time.monotonic()
+        # the rate follows the share of the time that is used
         done = progress.seconds / budget
         for group in optimizer.param_groups:
             group["lr"] = rate_at(done) * group["factor"]
         model.train()
+        # the step's number determines its crops and texts
         rng = np.random.default_rng((FIRST_SEED, progress.steps))
         loss = loss_of(model, draw_crops(progress, done), words, rng)
         optimizer.zero_grad()

@@ -74,6 +74,7 @@ def cut(image: Image.Image, box: Box | None = None) -> Pixels:
 def jittered(box: Box, scene: Scene, rng: np.random.Generator) -> Box:
     """The box as a detector might give it: edges off by up to 6 %, then padded by 0 to 15 %, in the image."""
     x1, y1, x2, y2 = box
+    # the same padding at all edges, and an error of each edge
     pad = rng.uniform(0, 0.15)
     off = rng.uniform(-0.06, 0.06, 4)
     width, height = x2 - x1, y2 - y1
@@ -94,6 +95,7 @@ def inside(scene: Scene, x1: float, y1: float, x2: float, y2: float) -> Box:
 
 def masked(scene: Scene, obj: SceneObject, box: Box, rng: np.random.Generator) -> Image.Image:
     """The box with everything but the object in white; often with an outline off by a pixel, as a segmenter's is."""
+    # dilate or erode in half of the cases
     mask = Image.fromarray(obj.mask).convert("L").crop(box)
     match rng.integers(4):
         case 0:
@@ -131,6 +133,7 @@ def loose_crop(scene: Scene, rng: np.random.Generator) -> Crop:
     """A box that belongs to no object: between two objects, or at random; often only background."""
     width, height = scene.image.size
     objects = things_of(scene)
+    # the middle between two objects, or a random point
     if len(objects) >= 2 and rng.random() < 0.6:
         one, two = (objects[i].box for i in rng.choice(len(objects), 2, replace=False))
         x, y = (one[0] + one[2] + two[0] + two[2]) / 4, (one[1] + one[3] + two[1] + two[3]) / 4
@@ -150,6 +153,7 @@ def whole_crop(scene: Scene, seed: int) -> Crop:
 def clutter_crop(rng: np.random.Generator) -> Crop:
     """Random shapes and noise, for which no phrase is true; they stand for photographs."""
     side = SIDE * 2
+    # a blurred mosaic with random polygons and lines
     base = rng.integers(0, 256, (int(rng.integers(1, 24)), int(rng.integers(1, 24)), 3), dtype=np.uint8)
     image = Image.fromarray(base).resize((side, side), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)

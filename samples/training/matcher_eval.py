@@ -100,13 +100,16 @@ def calibrate(model: CLIP, scenes: int = 200) -> float:
     evenly, half the phrase that fools the model most. Then the bias is moved until what `choose_threshold` chooses
     is 0.5. Uses neither held-out scenes nor unseen sprites. Returns the threshold before the move.
     """
+    # log odds of all (crop, phrase) pairs on calibration scenes
     crops = [crop for make in (region_crop, masked_crop) for crop in object_crops(make, CALIBRATION_SEED, scenes)]
     predicted, labels = phrase_scores(model, crops)
     odds = np.log(predicted.clip(1e-7)) - np.log1p(-predicted.clip(0, 1 - 1e-7))
     rows = np.arange(len(crops))
+    # one false phrase per crop: a random one, or the one with the highest score
     false = np.where(rows % 2, wrong_phrases(labels, 0), np.where(labels == 0, odds, -np.inf).argmax(axis=1))
     pairs = torch.from_numpy(np.concatenate([odds[labels == 1], odds[rows, false]])).double()
     targets = torch.cat([torch.ones(int((labels == 1).sum())), torch.zeros(len(crops))]).double()
+    # Platt scaling: fit gain and shift by logistic regression
     line = torch.tensor([0.0, 0.0], dtype=torch.double, requires_grad=True)
     solver = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -117,6 +120,7 @@ def calibrate(model: CLIP, scenes: int = 200) -> float:
         return loss
 
     solver.step(closure)
+    # put gain and shift into the model's own scale and bias, then move the threshold to 0.5
     log_gain, shift = line.tolist()
     with torch.no_grad():
         model.logit_scale += log_gain
@@ -143,10 +147,12 @@ def measure(model: CLIP, scenes: int, threshold: float | None = None) -> Figures
     """The figures on so many held-out scenes; without a threshold, one is chosen on calibration scenes."""
     level = choose_threshold(model, scenes) if threshold is None else threshold
     seed = HELD_OUT_SEED
+    # scores of boxes' and masked crops with all phrases
     region, labels = phrase_scores(model, crops := object_crops(region_crop, seed, scenes))
     masked, masked_labels = phrase_scores(model, object_crops(masked_crop, seed, scenes))
     rows = np.arange(len(crops))
     false = region[rows, wrong_phrases(labels, 1)]
+    # scores of what must be rejected, and of whole scenes
     words = unknown_word_scores(model, crops)
     wholes = [whole_crop(make_scene(s, SceneOptions(min_objects=1)), s) for s in range(seed, seed + scenes)]
     return Figures(

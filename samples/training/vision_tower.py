@@ -60,10 +60,12 @@ class CellHead(nn.Module):
 
     def losses(self, features: torch.Tensor, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """The losses by name, scalars, from features (N, WIDTH, GRID, GRID)."""
+        # one convolution predicts all targets
         classes, colours, boxes, words, places = self.layers(features).split(self.parts, dim=1)
         targets = dense_targets(samples, GRID)
         weights = torch.ones(len(CLASSES))
         weights[0] = 0.3  # less for the background, which most cells show
+        # boxes count only in cells with a thing
         there = (targets.classes > 0).unsqueeze(1)
         distance = functional.smooth_l1_loss(boxes, targets.boxes, reduction="none", beta=0.1) * there
         return {
@@ -92,6 +94,7 @@ def word_targets(samples: Sequence[Sample], grid: int) -> torch.Tensor:
     for n, sample in enumerate(samples):
         for thing in sample.things:
             if isinstance(thing, SceneSign):
+                # the share of each cell that the sign covers, as 0..255
                 mask = Image.fromarray(thing.mask).convert("L").resize((grid, grid), Image.Resampling.BOX)
                 words[n][np.asarray(mask) > COVER * 255] = WORDS.index(thing.text)
     return torch.from_numpy(words)
@@ -111,9 +114,11 @@ class TowerTrainer:
 
     def advance(self) -> dict[str, float]:
         """Do one optimizer step; return the losses by name."""
+        # new scenes in every step
         rng = np.random.default_rng((self.seed, self.step))
         samples = [scene_sample(training_scene(rng)) for _ in range(BATCH)]
         losses = self.head.losses(self.tower(pixels_of(samples, SIDE)).last_hidden_state, samples)
+        # warm-up, then a cosine decay
         rate = RATE * min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * self.step / self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -146,6 +151,7 @@ def train(out: Path, steps: int, seed: int = 0, *, resume: bool = True) -> None:
         trainer.resume(checkpoint)
     recent: dict[str, float] = {}
     while trainer.step < steps:
+        # running means of the losses, for the printed lines
         for name, value in trainer.advance().items():
             recent[name] = 0.95 * recent.get(name, value) + 0.05 * value
         if trainer.step % SHOW_STEPS == 0:

@@ -60,9 +60,9 @@ class _Run(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A sample before decoding, with its index in the epoch, its share, and its number in the share's source."""
+    """A sample before decoding: its position in the epoch, its share, and its number in the share's source."""
 
-    index: int
+    position: int
     share: Share
     number: int
     raw: RawSample
