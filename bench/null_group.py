@@ -1,10 +1,10 @@
-"""A worker whose groups do nothing: only what the service itself costs is left.
+"""A worker whose groups do nothing, to measure the costs of the service itself.
 
     python -m bench.null_group --groups vision,llm
 
-The real runner claims, looks for the part, hands items through the steps of a group, writes a real Parquet part of one
-row an image with its counts in the footer, and finishes the chunk. What is left out: the index part is not read for
-its rows, image bytes are neither read nor decoded, and all rows of a chunk are one small record.
+The real runner claims, looks for the part, passes items through the steps of a group, writes a real Parquet part with
+one row per image and counts in its footer, and finishes the chunk. Left out: the rows of the index part are not read,
+image bytes are neither read nor decoded, and all rows of a chunk are the same small record.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from workers.process import ProfileReader, work
 
 
 class NullGroup:
-    """A `workers.groups.Group` that hands one record through all its steps."""
+    """A `workers.groups.Group` that passes one record through all its steps."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -35,7 +35,7 @@ class NullGroup:
         """Nothing to load."""
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
-        """One item an image, all with one record."""
+        """One item per image, all with the same record."""
         record = Record(key=chunk.name, image=ImageReference(uri=chunk.shard, offset=512, size=400), alt_text="a text")
         return [WorkItem(record) for _ in range(chunk.images)]
 
@@ -52,7 +52,7 @@ class NullGroup:
         return [item.record for item in items]
 
     def meter(self, chunk: Chunk) -> None:
-        """No server is asked."""
+        """None: no server is used."""
 
 
 def null_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:

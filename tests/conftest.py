@@ -21,7 +21,7 @@ sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an embedded server that lives as long as the session."""
+    """The URL of an embedded server that runs during the whole session."""
     with EmbeddedServer(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
 
@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def jobs(queue: Queue, store: Store) -> Jobs:
-    """Jobs on the two."""
+    """Jobs on this broker and store."""
     return Jobs(queue, store)
 
 
@@ -55,6 +55,6 @@ def service(queue: Queue, tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def idle_service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The REST service without workers, one for a module: for requests that need none."""
+    """The REST service without workers, one per module, for requests that need none."""
     with running_service(Queue(valkey_url), tmp_path_factory.mktemp("idle"), workers=False) as running:
         yield running

@@ -1,4 +1,4 @@
-"""The service over fake pipelines, for tests of the API: real Valkey, real runner, real scheduler."""
+"""The service with fake pipelines but real Valkey, runner and scheduler, for tests of the API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answer = Any  # the client's response class is httpx2's or httpx's, as Starlette
 
 @dataclass
 class Service:
-    """A running service: its client, and what stands behind it."""
+    """A running service: a client of it, and its components."""
 
     client: TestClient
     settings: Settings
@@ -45,7 +45,7 @@ class Service:
 
 @contextmanager
 def running_service(queue: Queue, folder: Path, workers: bool = True, **changes: Any) -> Iterator[Service]:
-    """A service whose shards lie in folder/shards, with fake workers or none."""
+    """Run a service whose shards lie in folder/shards, with fake workers or none."""
     profiles, shards = folder / "profiles", folder / "shards"
     for made in (profiles, shards):
         made.mkdir(exist_ok=True)
@@ -80,14 +80,14 @@ def write_profile(folder: Path) -> None:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG of one colour; few bytes however many pixels."""
+    """A PNG of one colour, which has few bytes even with many pixels."""
     file = io.BytesIO()
     Image.new("1", (width, height)).save(file, "PNG")
     return file.getvalue()
 
 
 def problem(response: Answer, status: int, name: str) -> dict[str, Any]:
-    """The problem that an answer must be."""
+    """Check that a response is this problem, and return it."""
     assert response.status_code == status, response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()

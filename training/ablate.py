@@ -136,6 +136,7 @@ class Ablation:
         folder = self.plan.work / "arms" / f"{arm.name.replace(', ', '-').replace(' ', '-')}-{seed}"
         path = folder / "scores.json"
         if not path.exists():
+            # train, then let the model describe the held-out scenes
             mixture = self.mixture(arm.level, arm.half)
             model = train(self._config(folder, seed), mixture)
             score(model, path, self.plan.scenes, {"arm": arm.name, "seed": seed, "images": len(mixture)})
@@ -227,6 +228,7 @@ def main() -> None:
     names = ("steps", "batch_size", "tower_steps", "pretrain_steps", "scenes")
     plan = Plan(work, **{name: getattr(arguments, name) for name in names})
     try:
+        # 1. data, 2. vision tower, 3. arms (the initial model is made by the first)
         ablation = Ablation(plan, *described(work, arguments.images))
         ablation.prepare()
         arms = [arm for arm in ARMS if arguments.arm in (None, arm.name)]

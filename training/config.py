@@ -104,6 +104,7 @@ def load_config(path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
     try:
+        # check keys and values
         config = Config.model_validate(table)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_line(error)}") from None

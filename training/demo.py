@@ -66,16 +66,20 @@ def run(console: Console) -> None:
 
     shutil.rmtree(FOLDER, ignore_errors=True)
     began("the demo's shard, described")
+    # 1. describe the bundled shard
     job = describe_shard(console)
     began("a snapshot of the job")
+    # 2. pin its rows
     store = Store(str(FOLDER / "data" / "store"))
     snapshot = Snapshots(store).create(SNAPSHOT, PartsOf(store).sources([job]), Selection(), [job])
     console.print(Text(f"{SNAPSHOT}: id {snapshot.id[:12]}, {snapshot.manifest.counts.selected} rows"))
     began("a tiny vision-language model, trained from nothing")
+    # 3. train, with an interruption
     make_start(store, snapshot)
     config = load_config(CONFIG)
     train_killed_and_resumed(config, console)
     began("what came of it")
+    # 4. check the losses
     show_curve(config, console)
     console.print(Text(f"{(time.monotonic() - begin) / 60:.1f} minutes in all", "green"))
 

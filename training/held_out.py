@@ -37,6 +37,7 @@ def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
             prepare_multimodal_messages([{"role": "user", "content": INSTRUCTION}], [scene.image])
             for scene in scenes[first : first + GENERATED]
         ]
+        # prompts have equal lengths, so that no padding is needed
         inputs = processor.apply_chat_template(
             conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )

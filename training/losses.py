@@ -25,6 +25,7 @@ class LossLog:
         """Remove the lines after a step, which a resumed run will log again, and an incomplete last line."""
         kept = [line for line in self.read() if line["step"] <= step]
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # replace the file atomically
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)
@@ -49,6 +50,7 @@ def plot_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.plot(steps, running_means(losses), color="black", label=f"mean of {AVERAGED} steps")
     tasks = sorted({task for line in lines for task in line["tasks"]})
     for task in tasks if len(tasks) > 1 else ():
+        # a task may be missing in some steps
         points = [(line["step"], line["tasks"][task]["loss"]) for line in lines if task in line["tasks"]]
         axes.plot([step for step, _ in points], running_means([loss for _, loss in points]), label=task)
     axes.set(xlabel="step", ylabel="loss, nats a token", ylim=(0, None))

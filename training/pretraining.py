@@ -46,12 +46,14 @@ def answer(
 ) -> None:
     """Train the projector and language model on questions about the scenes of a pool."""
     model.model.vision_tower.requires_grad_(False)
+    # everything but the vision tower is trained
     parameters = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=WARM_UP)
     total = 0.0
     for step in range(1, steps + 1):
         seen = [pool[int(i)] for i in rng.integers(len(pool), size=BATCH)]
+        # each use of a scene asks new questions
         loss = loss_of(model, processor, seen, [one.questions(rng) for one in seen])
         optimizer.zero_grad()
         loss.backward()

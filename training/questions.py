@@ -43,9 +43,11 @@ class Seen:
 
     def questions(self, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Questions with their answers: for all things in random order, then for single things and the sign."""
+        # the things in random order, ended by "nothing"
         present = sorted(self.phrases)
         order = [present[int(i)] for i in rng.permutation(len(present))] + [NOTHING]
         asked = [(ELSE if n else WHAT, phrase) for n, phrase in enumerate(order)]
+        # half of the yes/no questions are about things that are there
         things = [_one_of(present if present and rng.random() < 0.5 else PHRASES, rng) for _ in range(THINGS)]
         asked += [(f"Is there {phrase}?", "yes" if phrase in self.phrases else "no") for phrase in things]
         if len(self.signs) == 1:
@@ -67,6 +69,7 @@ def vocabulary() -> Iterator[str]:
 @torch.no_grad()
 def look(tower: nn.Module, count: int, rng: np.random.Generator) -> list[Seen]:
     """Draw scenes of training seeds, and compute their features."""
+    # features (N, width, GRID, GRID) -> (N, GRID², width)
     samples = [scene_sample(training_scene(rng)) for _ in range(count)]
     features = tower(pixels_of(samples, SIDE)).last_hidden_state.flatten(2).permute(0, 2, 1)
     found, words = dense_targets(samples, GRID), word_targets(samples, GRID)

@@ -64,10 +64,12 @@ def statements_of(scene: Scene, text: str) -> list[bool]:
     A relation is judged by the centres of the boxes, a position by thirds of the image, as the composer's notes use
     the words. Every statement about a thing that is not there is false.
     """
+    # a relation holds if any two matching things have it
     relations = [
         any(_stands(a, relation.lower(), b) for a in _things(scene, one) for b in _things(scene, other) if a is not b)
         for one, relation, other in _RELATION.findall(text)
     ]
+    # the same for positions in the image
     places = [
         any(place_of(thing, scene.image.size) == place.lower() for thing in _things(scene, phrase))
         for phrase, place in _PLACE.findall(text)

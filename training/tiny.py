@@ -70,6 +70,7 @@ def build_model(
     """Build a model for a tower's configuration, with random weights that the seed determines."""
     tokenizer = processor.tokenizer
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    # a small Qwen2 with tied embeddings, whose scale suits its width
     text = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -85,6 +86,7 @@ def build_model(
     config = FastVlmConfig(
         vision_config=tower, text_config=text, image_token_index=processor.image_token_id, tie_word_embeddings=True
     )
+    # the weights are drawn from torch's generator
     torch.manual_seed(seed)
     model = FastVlmForConditionalGeneration(config)
     model.generation_config = GenerationConfig(do_sample=False, **ends)

@@ -184,6 +184,7 @@ def arguments_of(config: Config, mixture: Mixture) -> SFTConfig:
         report_to="none",
         disable_tqdm=True,
     )
+    # a length in epochs is converted to steps, since `Batches` has no length
     batch = table.batch_size * arguments.world_size
     if len(mixture) < batch:
         raise ConfigError(f"{config.mixture}: a mixture of {len(mixture)} samples does not fill a batch of {batch}")

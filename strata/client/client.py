@@ -169,6 +169,7 @@ class Client:
             headers={"Prefer": f"wait={wait:g}"},
             timeout=httpx.Timeout(self._timeout, read=self._timeout + wait),
         )
+        # a finished answer names its job only in the header
         job_id = response.headers.get("Location", "").rpartition("/v1/jobs/")[2].split("/")[0] or None
         if response.status_code == 202:
             job = parse_answer(JobView, response)
@@ -234,6 +235,7 @@ class Client:
         seen = False
         while True:
             try:
+                # before the first answer an error is raised at once: the address may be wrong
                 view = self.job(job_id)
             except httpx.TransportError:
                 lost += 1
@@ -255,6 +257,7 @@ class Client:
         seen, lost = last_event_id, 0
         while lost <= MAX_LOST:
             try:
+                # read until the stream ends or breaks; an event shows that the connection works
                 for event in self._stream(f"/v1/jobs/{_quote(job_id)}/events", seen):
                     seen, lost = event.id or seen, 0
                     yield event
@@ -291,6 +294,7 @@ class Client:
             for line in response.text.split("\n"):
                 if line.strip():
                     yield parse_answer(model, response, line)
+            # a next page with the same query would repeat this one for ever
             link = response.links.get("next", {}).get("url")
             if link is None or httpx.URL(link).params == params:
                 return

@@ -203,6 +203,7 @@ def write_dataset(target: Target, items: Iterator[Item]) -> None:
     working = target.folder / ".working"
     datasets.disable_progress_bars()
     try:
+        # the package caches the samples as Arrow files, then `save_to_disk` copies them
         dataset = datasets.Dataset.from_generator(
             lambda: map(table_row, items),
             features=datasets.Features.from_dict(FEATURES),

@@ -50,6 +50,7 @@ class Items:
 
     def __iter__(self) -> Iterator[Item]:
         rows = self._rows()
+        # images are read and encoded in threads, a run at a time
         runs = iter(lambda: list(itertools.islice(rows, RUN)), [])
         for item in itertools.chain.from_iterable(prefetch_map(self._read, runs, THREADS)):
             self.count += 1
@@ -98,16 +99,19 @@ def export(
     """
     if out.exists():
         raise ExportError(f"{out} exists already: an export is written to a new folder")
+    # write to a hidden folder beside the target; what an interrupted export left is removed
     items = Items(store, snapshot, request.level)
     folder = out.absolute().with_name(f".{out.name}.partial")
     instruction = request.instruction or INSTRUCTIONS[request.level]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
+        # the format pulls the samples, so that only a few are in memory
         target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.level}")
         FORMATS[request.form](target, _told(items, advance))
         if not items.count:
             raise ExportError(f"no row of {snapshot.name} has text at the level {request.level}")
+        # everything is written: make it visible at once
         folder.rename(out)
     except ImportError as error:
         raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None

@@ -60,7 +60,7 @@ class _Run(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A sample before decoding, with its position in the epoch, its share, and its number in the share's source."""
+    """A sample before decoding: its position in the epoch, its share, and its number in the share's source."""
 
     position: int
     share: Share

@@ -55,6 +55,7 @@ class SampleTable:
         self._open()
 
     def _open(self) -> None:
+        # the arrays refer to the mapped file; nothing is read until a row is
         reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         self._batches = [reader.get_batch(number).columns for number in range(reader.num_record_batches)]
         self._starts = list(itertools.accumulate((len(columns[0]) for columns in self._batches), initial=0))
@@ -95,6 +96,7 @@ def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) 
     name: determines the content. The file is written under a temporary name and then renamed, so that it is complete
     or absent, also if several processes make it at the same time. Raises OSError.
     """
+    # the version is part of the name, so that tables of older code are not found
     path = cache / f"{hashlib.sha256(f'{VERSION}/{name}'.encode()).hexdigest()[:32]}.arrow"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)

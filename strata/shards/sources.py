@@ -148,6 +148,7 @@ def _listing(filesystem: Any, path: str) -> list[dict[str, Any]]:
 def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
     """Index a folder's images, sorted by name. Links are not followed: they could lead out of the allowed roots."""
     files = _listing(filesystem, path)
+    # captions are looked up by name among the listed files, without further requests
     by_name = {posixpath.basename(info["name"]): info for info in files}
     keys, rows = Keys(), []
     for name, info in by_name.items():
@@ -241,5 +242,6 @@ def _read_bytes(uri: str, start: int, end: int) -> bytes:
         finally:
             os.close(file)
     filesystem, path = file_system(uri)
+    # other storages: one ranged request
     data: bytes = filesystem.cat_file(path, start=start, end=end)
     return data

@@ -1,4 +1,4 @@
-"""Mixtures: files, sources of every kind, how much of each, and what is said when something is not there."""
+"""Mixtures: files, sources of every kind, counts and weights, and errors when something is missing."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ EVERY = (SNAPSHOT, LLAVA, MONKEY, TARS, TABLE)
 
 
 def said_by(mixture: Mixture) -> dict[str, list[str]]:
-    """What is said of the first sample of each source."""
+    """The conversation of the first sample of each source."""
     found = {}
     for share in mixture.shares:
         (raw,) = share.source.read([0])
@@ -346,7 +346,7 @@ def test_the_papers_mixture() -> None:
 
 
 def a_thousandth(path: Path, data: Path) -> Path:
-    """A mixture of the paper with its counts divided by a thousand, and the conversation files that it asks for."""
+    """A mixture of the paper with its counts divided by a thousand, and the conversation files that it names."""
     small = data / path.name
     small.write_text(path.read_text().replace("_000\n", "\n"))
     for source in MixtureFile.load(small).sources:
@@ -393,7 +393,7 @@ def test_the_papers_mixture_where_nothing_is(store: Store, tmp_path: Path, capsy
 
 @pytest.fixture
 def check(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """`strata mixture check` of a mixture of these sources: its exit code and what it prints."""
+    """Run `strata mixture check` on a mixture of these sources; return its exit code and output."""
 
     def run(*sources: dict[str, Any], options: tuple[str, ...] = ()) -> tuple[int, str, str]:
         tables = ("\n".join(f"{name} = {json.dumps(value)}" for name, value in source.items()) for source in sources)
@@ -501,7 +501,7 @@ def test_no_file_and_a_taken_name_are_one_line(places: Places, tmp_path: Path) -
 
 
 def called(*arguments: str) -> tuple[int, list[str]]:
-    """The exit code of `python -m strata` in a process of its own, and the lines that it prints; no stack trace."""
+    """Run `python -m strata` in a new process; return its exit code and output, which must have no stack trace."""
     done = subprocess.run([sys.executable, "-m", "strata", *arguments], capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stderr
     return done.returncode, (done.stdout + done.stderr).splitlines()

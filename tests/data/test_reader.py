@@ -1,4 +1,4 @@
-"""The reader: one global sequence, whoever reads it and wherever it is taken up again."""
+"""The reader: one global sequence for any number of readers, also when it is resumed."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ Seen = tuple[str, int, int, str]
 
 
 def seen(batch: Sequence[Sample]) -> list[Seen]:
-    """What tells samples apart, and that image and text belong together."""
+    """Values that identify a sample, and show that its image and text belong together."""
     return [(s.key, s.index, s.image.width - 100, s.conversation[1]["content"]) for s in batch]
 
 
 def rest(reader: SampleReader) -> list[Seen]:
-    """All that a reader gives."""
+    """All samples of a reader."""
     return seen(list(reader))
 
 
@@ -103,13 +103,13 @@ def test_seed_and_epoch_make_the_order(mixture: Mixture) -> None:
     assert rest(reader) == first
 
 
-# dealt out
+# partition among readers
 
 LAYOUTS = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6))
 
 
 def dealt(start: int, end: int, ranks: int, workers: int, batch_size: int) -> list[list[int]]:
-    """The places that each rank sees: its workers' batches in turn, as a DataLoader takes them."""
+    """The indexes that each rank gets: the batches of its workers in turn, as a DataLoader takes them."""
     sequences = []
     for rank in range(ranks):
         dealings = [Partition(start, rank, ranks, worker, workers, batch_size) for worker in range(workers)]
@@ -277,7 +277,7 @@ def test_an_epoch_that_is_set_again_keeps_the_place(mixture: Mixture) -> None:
     assert len(rest(reader)) == ALL
 
 
-# shards that are not what they were
+# changed shards
 
 
 def test_a_vanished_shard_is_named(mixture: Mixture, shards: list[str]) -> None:
@@ -299,7 +299,7 @@ def test_a_changed_shard_is_named(mixture: Mixture, shards: list[str]) -> None:
 def test_a_shard_that_changes_while_it_is_read_is_named(mixture: Mixture, shards: list[str]) -> None:
     source = mixture.shares[0].source
     assert isinstance(source, TableSource)
-    list(SampleReader(mixture))  # looked at all shards
+    list(SampleReader(mixture))  # has checked all shards
     Path(shards[0]).write_bytes(b"x" * Path(shards[0]).stat().st_size)
     os.utime(shards[0], (1, 1))
     with pytest.raises(SampleError, match=rf"^{shards[0]} has changed since it was indexed"):
@@ -318,7 +318,7 @@ def test_an_image_that_is_none_is_named(store: Store, tmp_path: Path, shards: li
     path = Path(shards[0])
     data, written = path.read_bytes(), path.stat()
     path.write_bytes(data.replace(b"\xff\xd8", b"\0\0"))
-    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))  # nobody can tell that it changed
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))  # so that the change cannot be detected
     mixture = Mixture.of(snapshot_source(store, snapshot, "caption", tmp_path / "cache"), "?")
     with pytest.raises(SampleError, match=rf"^{path}, image 00000000\d: not_an_image"):
         rest(SampleReader(mixture))

@@ -1,4 +1,4 @@
-"""Decoding: hostile and odd images give pixels or an ImageError with a stable kind, nothing else."""
+"""Decoding: hostile and unusual images give pixels or an ImageError with a stable kind, nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def picture(width: int = 40, height: int = 30) -> Image.Image:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A small valid PNG that says it is huge."""
+    """A small PNG whose header states a huge size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -104,7 +104,7 @@ def test_webp_canvas_bomb() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_upright(kind: str, orientation: int) -> None:
-    """A red left top corner comes out where a viewer shows it."""
+    """A red corner at the top left comes out where an image viewer shows it."""
     upright = Image.new("RGB", (64, 32), "blue")
     upright.paste("red", (0, 0, 16, 16))
     stored = {

@@ -1,4 +1,4 @@
-"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's ruler."""
+"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's scoring."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def losses(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def whole(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with LoRA and dropout that nothing interrupted."""
+    """A run with LoRA and dropout without an interruption."""
     folder = tmp_path_factory.mktemp("whole")
     train(tiny_config(folder, start, lora=LORA), tiny_mixture())
     return folder
@@ -203,7 +203,7 @@ def test_the_module_keeps_the_traceback_of_a_fault(
 
 
 def seen(*things: str, signs: tuple[str, ...] = ()) -> Seen:
-    """A scene that holds these phrases; the tower is not asked."""
+    """A scene with these phrases, without the vision tower's features."""
     nothing = torch.zeros(0)
     return Seen(nothing, nothing, nothing, nothing, frozenset(things), signs)
 
