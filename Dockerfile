@@ -13,8 +13,9 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 # Editable, as in a checkout: the package is found where the code will lie, and the layer outlives changes of the code.
 FROM base AS install
-RUN python -m venv /opt/venv && mkdir strata && touch README.md strata/__init__.py
+RUN python -m venv /opt/venv && touch README.md
 COPY pyproject.toml constraints.txt ./
+COPY strata/__init__.py strata/__init__.py
 
 FROM install AS install-light
 # the storages that shards and the store may lie in: extras of pyproject.toml

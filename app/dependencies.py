@@ -1,4 +1,4 @@
-"""What routes are given: the settings, the broker, the store, the jobs, a known job."""
+"""The dependencies of routes: the services, the settings, and the job that the path names."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from strata.core.profiles import InvalidProfile, Profile, ProfileError, load_pro
 from strata.core.schemas import JobView
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs, UnknownJob
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.store.store import Store
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the application is composed of."""
+    """The objects that the application works with, built once at its start."""
 
     settings: Settings
-    broker: Broker
+    queue: Queue
     store: Store
     jobs: Jobs
 
     def profile(self, name: str | None) -> Profile:
-        """A profile by name, or the default one. Raises ProblemError."""
+        """The profile of this name, or with None the default profile. Raises ProblemError."""
+        # profiles are read for each request, so that a changed file takes effect without a restart
         try:
             return load_profile(name or self.settings.profile, self.settings.profiles_dir)
         except InvalidProfile as error:

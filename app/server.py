@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from urllib.parse import urlsplit
 
-import redis
 import uvicorn
 from fastapi import FastAPI
 
@@ -22,8 +21,9 @@ from app.supervisor import Supervisor, worker_environment, workers
 from strata.core.errors import PortInUse, RedisUnavailable, StrataError, UnsafeBind
 from strata.core.profiles import GROUPS, load_profile
 from strata.core.settings import Settings
-from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
+from strata.queue.errors import QueueUnavailable
+from strata.queue.queue import Queue
 from strata.store.store import Store
 
 log = logging.getLogger("strata")
@@ -45,11 +45,11 @@ def serve(settings: Settings, with_workers: bool) -> int:
         # Redis: that of REDIS_URL, else an embedded server that ends with us.
         embedded = None if settings.redis_url else stack.enter_context(EmbeddedServer(settings.data_dir))
         url = settings.redis_url or (embedded.url if embedded else "")
-        broker = Broker(url)
-        _ping(broker, url)
+        queue = Queue(url)
+        _ping(queue)
         # The supervisor's thread starts the workers and watches them while this thread serves requests.
-        server = _http_server(create_app(settings, broker, Store(settings.store_uri)))
-        watch = Watch(server, broker, embedded, _address(listening, settings.host))
+        server = _http_server(create_app(settings, queue, Store(settings.store_uri)))
+        watch = Watch(server, queue, embedded, _address(listening, settings.host))
         children = workers() if with_workers else []
         with Supervisor(children, worker_environment(settings, url), watch.beat, watch.end) as supervisor:
             server.run(sockets=[listening])
@@ -71,8 +71,8 @@ def _http_server(app: FastAPI) -> uvicorn.Server:
 class Watch:
     """Prints when the service listens and when it is ready, and keeps the embedded server running."""
 
-    def __init__(self, server: uvicorn.Server, broker: Broker, embedded: EmbeddedServer | None, address: str) -> None:
-        self.server, self.broker, self.embedded, self.address = server, broker, embedded, address
+    def __init__(self, server: uvicorn.Server, queue: Queue, embedded: EmbeddedServer | None, address: str) -> None:
+        self.server, self.queue, self.embedded, self.address = server, queue, embedded, address
         self.listening = self.ready = False
 
     def beat(self) -> None:
@@ -84,8 +84,8 @@ class Watch:
             print(f"Strata listens on {self.address}", flush=True)
         if self.listening and not self.ready:
             try:
-                ready = ready_workers(self.broker)
-            except redis.RedisError:
+                ready = ready_workers(self.queue)
+            except QueueUnavailable:
                 return
             if all(ready[group] for group in GROUPS):
                 self.ready = True
@@ -127,11 +127,11 @@ def _address(listening: socket.socket, host: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _ping(broker: Broker, url: str) -> None:
+def _ping(queue: Queue) -> None:
     try:
-        broker.redis.ping()
-    except redis.RedisError as error:
-        place = urlsplit(url)
+        queue.ping()
+    except QueueUnavailable as error:
+        place = urlsplit(queue.url)
         shown = f"{place.scheme}://{place.hostname or ''}{f':{place.port}' if place.port else ''}{place.path}"
         raise RedisUnavailable(f"Redis at {shown} cannot be reached: {error}") from error
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.cli.exits import USAGE, WEIGHTS_MISSING
+from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
+from strata.core.backoff import backoff
 from strata.core.components import strata_command
 from strata.core.errors import StrataError
 from strata.core.settings import Settings
@@ -24,7 +25,7 @@ STEADY = 60.0  # seconds of running after which the pause before the next start 
 STOP_SECONDS = 10.0
 BEAT = 0.2  # seconds between two checks
 # exit codes that another start would only repeat
-HOPELESS = (WEIGHTS_MISSING, USAGE)
+HOPELESS = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
 GROUPS = ("index,vision", "llm")
 
 # A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
@@ -42,14 +43,14 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Child:
-    """A command to keep running. due: monotonic time of its next start while it does not run; pause: seconds before."""
+    """A command that is kept running. due: when it is started, if it does not run. failures: its ends in a row."""
 
     name: str
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
-    pause: float = FIRST_PAUSE
+    failures: int = 0
 
 
 class Supervisor:
@@ -98,7 +99,7 @@ class Supervisor:
     def _look_after(self, child: Child) -> None:
         """Start a child that is due, and decide what follows when one has ended."""
         if self.code is not None or self.error is not None:
-            return
+            return  # the service is ending: start nothing
         now = time.monotonic()
         if child.process is None:
             if now >= child.due:
@@ -107,16 +108,18 @@ class Supervisor:
         code = child.process.poll()
         if code is None:
             return
+        # It has ended: give up if another start would end in the same way, else start it again after a pause.
         pid, child.process = child.process.pid, None
         if code in HOPELESS:  # the worker has printed the reason
             self._give_up(code=code)
             return
         if now - child.started > STEADY:
-            child.pause = FIRST_PAUSE
+            child.failures = 0
+        pause = backoff(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, child.pause)
-        child.due = now + child.pause
-        child.pause = min(child.pause * 2, LONGEST_PAUSE)
+        log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, pause)
+        child.due = now + pause
+        child.failures += 1
 
     def _start(self, child: Child) -> None:
         command = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *child.command]
@@ -135,6 +138,7 @@ class Supervisor:
             self.on_end()
 
     def _end_all(self) -> None:
+        # Ask all children to end, then wait for them together; kill those that are still there at the deadline.
         running = [child.process for child in self.children if child.process is not None]
         for process in running:
             process.terminate()

@@ -1,1 +1,1 @@
-"""Measurements that anybody can run; figures go to docs/benchmarks.md."""
+"""Reproducible measurements; their figures are in docs/benchmarks.md."""

@@ -1,11 +1,11 @@
-"""`python -m bench.chaos --seed 1`: a job of 10,000 images while everything is killed; then every row is compared.
+"""`python -m bench.chaos --seed 1`: run a job of 10,000 images while processes are killed, and compare every row.
 
-Workers, the Redis server and the API get SIGKILL, workers are stopped past their lease and woken up again, and once
-the disk is full for ten seconds (a small file system of its own, which takes a mount namespace). Two images end every
-worker that looks at them, some are no images. Afterwards each row is compared with that of an undisturbed run.
+Workers, the Redis server and the API get SIGKILL; workers are stopped for longer than their lease and continued; and
+once the disk is full for ten seconds (a small file system, for which a mount namespace is needed). Two images crash
+every worker that decodes them; some files are not images. Then each row is compared with that of an undisturbed run.
 
 The last line is `lost L doubled D wrong W of N, kills W/R/A/S`: workers, Redis, API, workers stopped. The exit code
-is 0 only if the three are 0 and the kills were as many as asked for.
+is 0 only if these three are 0 and the number of kills is as planned.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ DEMO_SHARD = Path(__file__).resolve().parents[1] / "samples" / "shards" / "00000
 
 
 def make_shards(folder: Path, images: int) -> tuple[list[str], int]:
-    """Shards of tiny images with some that are none and two deadly ones (how many in all), and the demo's own 64."""
+    """Write shards of tiny images, with files that are no images and two that crash workers, and the demo's 64."""
     special = dict.fromkeys(range(333, images, 1009), b"this is no image")
     special |= dict.fromkeys((images // 3, images // 2 + 1), plain_image(DEADLY))
     for first in range(0, images, SHARD):
@@ -59,7 +59,7 @@ def make_shards(folder: Path, images: int) -> tuple[list[str], int]:
 
 
 class Chaos:
-    """What happens to a fleet while it works: events in an order and at times that follow from a seed."""
+    """The events that disturb a fleet while it works; a seed determines their order and times."""
 
     def __init__(self, fleet: Fleet, seed: int, disk: Path | None, pauses: tuple[float, float]) -> None:
         self.fleet, self.random, self.disk, self.pauses = fleet, random.Random(seed), disk, pauses
@@ -70,13 +70,15 @@ class Chaos:
         self._full_until: float | None = None
 
     def beat(self) -> None:
-        """Let the next event happen if it is time, and start again what died before."""
+        """Cause the next event if it is due, and restart the processes that have ended."""
         now = time.monotonic()
+        # free the disk after its time
         if self._full_until is not None and now > self._full_until:
             self._ballast.unlink()
             self._full_until = None
-        if self._full_until is None:  # a server cannot start on a full disk; nobody could help it there
+        if self._full_until is None:  # a server cannot start on a full disk
             self.fleet.look_after()
+        # the next event, after a random pause
         if now >= self.next and self.left:
             name = self.left.pop()
             getattr(self, f"_{name}")()
@@ -116,13 +118,15 @@ class Chaos:
 
 
 def run_job(fleet: Fleet, shards: list[str], chaos: Chaos | None = None) -> JobView:
-    """Submit, and beat until the job has ended. Raises TimeoutError."""
+    """Submit a job, and call `beat` until it has ended. Raises TimeoutError."""
     began = told = time.monotonic()
     job_id: str | None = None
     while time.monotonic() - began < BUDGET:
         time.sleep(0.1)
+        # disturb only once the job exists
         chaos.beat() if chaos and job_id else fleet.look_after()
         with suppress(httpx.HTTPError, ApiError), Client(fleet.url, timeout=5) as client:
+            # the idempotency key makes repeated submissions harmless
             if job_id is None:
                 job_id = client.submit(shards, idempotency_key="chaos").id
             view = client.job(job_id)
@@ -136,7 +140,8 @@ def run_job(fleet: Fleet, shards: list[str], chaos: Chaos | None = None) -> JobV
 
 
 def read_rows(store: Store, view: JobView) -> list[Record]:
-    """All rows of the job's final parts, with what differs from run to run left out."""
+    """All rows of the job's final parts, without the fields that differ between runs."""
+    # the chunks follow from the request and the shards' summaries
     request = JobRequest.model_validate_json(store.read_job_file(view.id, "request") or b"")
     kept = ShardSummaries.model_validate_json(store.read_job_file(view.id, "shards") or b"")
     chunks = [chunk for summary in kept.shards for chunk in request.chunks(summary, FINAL_GROUP)]
@@ -144,11 +149,12 @@ def read_rows(store: Store, view: JobView) -> list[Record]:
 
 
 def compare(expected: list[Record], found: list[Record]) -> tuple[int, int, int]:
-    """Rows lost, doubled, and wrong: other than expected, by shard and key."""
+    """Count rows that are lost, doubled, or wrong (not as expected), by shard and key."""
 
     def name(row: Record) -> tuple[str, str]:
         return row.image.uri, row.key
 
+    # compare by shard and key
     times = Counter(map(name, found))
     wanted = {name(row): row for row in expected}
     lost = sum(key not in times for key in wanted)
@@ -158,8 +164,9 @@ def compare(expected: list[Record], found: list[Record]) -> tuple[int, int, int]
 
 
 def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) -> int:
-    """Both runs and the comparison; returns the exit code."""
+    """Do both runs and compare them; return the exit code."""
     print(f"seed {seed}: {images} images in shards of {SHARD}", flush=True)
+    # 1. an undisturbed run gives the expected rows
     shards, bad = make_shards(folder / "shards", images)
     base: dict[str, str] = {"STRATA_LEASE_SECONDS": str(LEASE), "STRATA_HIGH_WATER": "20"}
     with Fleet(folder / "calm", str(folder / "shards"), WORKERS, base) as fleet:
@@ -169,8 +176,9 @@ def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) 
     if expected_view.request_counts.failed != bad:
         print(f"{bad} images are bad, and the undisturbed run failed {expected_view.request_counts.failed}")
         return 1
+    # 2. the same job with slower workers, disturbed
     settings = base | (s3.settings("chaos") if s3 else {})
-    # the job shall outlast the events: two vision workers, and half of the time lost to what happens
+    # the job must last longer than the events: two vision workers, and half of the time lost by disturbances
     pauses = (2.0, 5.0)
     seconds = sum(KILLS.values()) * sum(pauses) / 2 / images
     slow = [[*arguments, "--seconds", f"{seconds:.4f}"] for arguments in WORKERS]
@@ -185,12 +193,14 @@ def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) 
 
 
 def report(view: JobView, chaos: Chaos, expected: list[Record], found: list[Record]) -> int:
-    """Print what came out; the exit code."""
+    """Print the result; return the exit code."""
+    # the job's own counts must agree with the rows
     lost, doubled, wrong = compare(expected, found)
     counts = view.request_counts
     adds_up = counts.total == counts.succeeded + counts.failed == len(found) and view.status == "completed"
     if not adds_up:
         print(f"the counts do not add up: {view.model_dump_json()}")
+    # the run is valid only if all planned events happened
     kills = [chaos.done[name] for name in ("worker", "redis", "api", "stop")]
     enough = not chaos.left
     full = f", disk full {chaos.done['disk']} time" if chaos.disk else ", no disk of its own to fill"
@@ -200,13 +210,13 @@ def report(view: JobView, chaos: Chaos, expected: list[Record], found: list[Reco
 
 
 def in_namespace(arguments: list[str]) -> int:
-    """The same command in a mount namespace of its own, where a small disk can be mounted without any rights."""
+    """Run the same command in a new mount namespace, where a small disk can be mounted without privileges."""
     rights = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
     return subprocess.call(["unshare", *rights, sys.executable, "-m", "bench.chaos", "--mounted", *arguments])
 
 
 def mount(folder: Path) -> Path:
-    """A small file system in memory. Raises OSError where that is not allowed."""
+    """Mount a small file system in memory. Raises OSError if that is not permitted."""
     folder.mkdir()
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], capture_output=True, text=True
@@ -217,13 +227,14 @@ def mount(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Command line."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--images", type=int, default=10_000 - 64)
     parser.add_argument("--s3", action="store_true", help="the store is an S3 server (moto); no disk is filled")
     parser.add_argument("--mounted", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    # restart this program in a namespace of its own, to be able to fill a disk
     can_mount = not options.s3 and subprocess.run(["unshare", "--user", "--mount", "true"]).returncode == 0
     if can_mount and not options.mounted:
         sys.exit(in_namespace(sys.argv[1:]))

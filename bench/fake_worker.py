@@ -1,9 +1,9 @@
-"""A worker whose stages are fake: it claims, reads, decodes, writes and finishes as a real one, and looks at nothing.
+"""A worker with fake stages: it claims, reads, decodes, writes and finishes as a real one, without models.
 
     python -m bench.fake_worker --groups vision --seconds 0.002
 
-For load measurement, chaos and tests. What it says of an image follows from the pixels, so that a row that got
-another image's answer is found; an image of the deadly colour ends the process as a crash would.
+For load measurement, chaos and tests. The pixels determine its result for an image, so that a row with another
+image's result is detected. An image of the deadly colour ends the process, as a crash would.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEADLY = (255, 0, 255)
 
 
 class FakeVision:
-    """Tells size and mean colour. seconds: what an image costs."""
+    """Captions an image with its size and mean colour. seconds: per image."""
 
     def __init__(self, profile: Profile, seconds: float) -> None:
         self.seconds = seconds
@@ -56,7 +56,7 @@ class FakeVision:
 
 
 class FakeLlm:
-    """Describes by repeating the caption. seconds: what a description costs."""
+    """Describes an image by repeating its caption. seconds: per description."""
 
     def __init__(self, profile: Profile, seconds: float) -> None:
         self.seconds = seconds
@@ -76,7 +76,7 @@ class FakeLlm:
 
 
 def fake_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings, seconds: float) -> Group:
-    """A real group over a fake pipeline."""
+    """A real group with a fake pipeline."""
     if name == "vision":
         vision = PipelineCache(functools.partial(FakeVision, seconds=seconds), profile_of)
         return VisionGroup(store, vision, settings.max_pixels)

@@ -1,10 +1,10 @@
-"""A worker whose groups do nothing: only what the service itself costs is left.
+"""A worker whose groups do nothing, to measure the costs of the service itself.
 
     python -m bench.null_group --groups vision,llm
 
-The real runner claims, looks for the part, hands items through the steps of a group, writes a real Parquet part of one
-row an image with its counts in the footer, and finishes the chunk. What is left out: the index part is not read for
-its rows, image bytes are neither read nor decoded, and all rows of a chunk are one small record.
+The real runner claims, looks for the part, passes items through the steps of a group, writes a real Parquet part with
+one row per image and counts in its footer, and finishes the chunk. Left out: the rows of the index part are not read,
+image bytes are neither read nor decoded, and all rows of a chunk are the same small record.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from strata.core.profiles import GROUPS
 from strata.core.records import ImageReference, Record
 from strata.core.settings import Settings
 from strata.store.store import Store
-from workers.groups import Group, Item
+from workers.groups import Group, WorkItem
 from workers.process import ProfileReader, work
 
 
 class NullGroup:
-    """A `workers.groups.Group` that hands one record through all its steps."""
+    """A `workers.groups.Group` that passes one record through all its steps."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,25 +34,25 @@ class NullGroup:
     def load(self, profile: str) -> None:
         """Nothing to load."""
 
-    def items(self, chunk: Chunk) -> list[Item]:
-        """One item an image, all with one record."""
+    def items(self, chunk: Chunk) -> list[WorkItem]:
+        """One item per image, all with the same record."""
         record = Record(key=chunk.name, image=ImageReference(uri=chunk.shard, offset=512, size=400), alt_text="a text")
-        return [Item(record) for _ in range(chunk.images)]
+        return [WorkItem(record) for _ in range(chunk.images)]
 
-    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The same items: no bytes are read."""
         return list(items)
 
-    def decode(self, item: Item) -> Item:
+    def decode(self, item: WorkItem) -> WorkItem:
         """The same item."""
         return item
 
-    def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
+    def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         """The same records."""
         return [item.record for item in items]
 
     def meter(self, chunk: Chunk) -> None:
-        """No server is asked."""
+        """None: no server is used."""
 
 
 def null_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:

@@ -1,7 +1,7 @@
-"""The processes of a service of one's own, each of which can be killed alone and is started again by `look_after`.
+"""The processes of a temporary service. Each can be killed by itself, and `look_after` starts it again.
 
-`strata serve` keeps its children alive and takes them along when it ends; here server, API and workers stand side by
-side, so that each can be taken away under the others.
+`strata serve` restarts its children and ends them when it ends; here server, API and workers are separate
+processes, so that each can be killed while the others run.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import redis
 
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.heartbeats import Heartbeats
+from strata.queue.queue import Queue
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -29,7 +28,7 @@ PYTHONPATH = os.pathsep.join((str(CHECKOUT), str(PLUG_INS)))
 
 
 class Process:
-    """A command that shall run. deaths: the signals (negative) and exit codes that it ended with."""
+    """A command that is kept running. deaths: the signals (negative) and exit codes with which it ended."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.command, self.log = [sys.executable, *command], log
@@ -57,12 +56,12 @@ class Process:
             self.process = self._start()
 
     def send(self, number: int) -> None:
-        """A signal; nothing if it has just ended."""
+        """Send a signal; no effect if the process has just ended."""
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def end(self) -> None:
-        """Kill it, also when it is stopped."""
+        """Kill it, also if it is stopped."""
         self.send(signal.SIGCONT)
         self.process.kill()
         self.process.wait()
@@ -85,6 +84,7 @@ class Fleet:
     ) -> None:
         self.folder, self.worker_arguments, self.worker = folder, workers, worker
         self.port = _free_port()
+        # the fleet's own settings; the caller's come last
         self.settings = {
             "STRATA_DATA_DIR": str(folder / "data"),
             "STRATA_STORE": str(folder / "store"),
@@ -100,6 +100,7 @@ class Fleet:
     def __enter__(self) -> Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.server.start()
+        # the server has its URL only after its start
         environment = {**self.settings, "REDIS_URL": self.server.url}
         self.api = Process(["-m", "strata", "serve", "--no-workers"], environment, self.folder / "api.log")
         for number, arguments in enumerate(self.worker_arguments):
@@ -123,7 +124,7 @@ class Fleet:
         return self.settings["STRATA_STORE"]
 
     def wait_ready(self, seconds: float = 120.0) -> None:
-        """Wait until the API answers and every worker has said that it is ready. Raises TimeoutError."""
+        """Wait until the API responds and every worker has announced that it is ready. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while not self._ready():
             if time.monotonic() > deadline:
@@ -131,17 +132,17 @@ class Fleet:
             time.sleep(0.1)
 
     def _ready(self) -> bool:
-        connection = redis.Redis.from_url(self.server.url, decode_responses=True)
+        queue = Queue(self.server.url)
         try:
-            ready = sum(beat.ready for beat in Heartbeats(connection).all())
+            ready = sum(heartbeat.ready for heartbeat in queue.heartbeats.live())
             return ready == len(self.workers) and httpx.get(f"{self.url}/healthz", trust_env=False).is_success
         except httpx.TransportError:
             return False
         finally:
-            connection.close()
+            queue.close()
 
     def look_after(self) -> None:
-        """Start again whatever ended."""
+        """Restart the processes that have ended."""
         self.server.ensure_running()
         for process in (self.api, *self.workers):
             process.look_after()

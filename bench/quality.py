@@ -1,8 +1,8 @@
-"""`python -m bench.quality`: what the demo profile gets right on held-out scenes, through the running service.
+"""`python -m bench.quality`: the quality of the demo profile on held-out scenes, through the running service.
 
-300 scenes of fresh seeds, 60 empty ones and 100 with drawings that no model was trained on go through the service as
-shards; their records are compared with the truth that stands in the shards' JSON. The matcher's AUC alone asks the
-stage directly, for the service never asks it about pairs that nobody claimed.
+300 scenes of new seeds, 60 empty ones and 100 with drawings that no model was trained on are submitted as
+shards; their records are compared with the truth in the shards' JSON. Only the matcher's AUC calls the
+stage directly, because the service only scores pairs that a stage proposed.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ FIRST_SEED = 3_000_000  # above HELD_OUT_SEED, where write_shards counts from; n
 
 @dataclass(frozen=True)
 class Case:
-    """A record and the truth of its scene, as the shard's JSON tells it."""
+    """A record, and the truth of its scene from the shard's JSON."""
 
     record: Record
     truth: dict[str, Any]
 
     @property
     def things(self) -> set[tuple[str, str | None]]:
-        """What is in the picture, by name and colour."""
+        """The things in the image, by name and colour."""
         return {(thing["name"], thing["colour"]) for thing in self.truth["objects"]}
 
     @property
     def boxes(self) -> list[tuple[str, list[float]]]:
-        """Phrase and box of every object and sign."""
+        """The phrase and box of every object and sign."""
         objects = [(thing["phrase"], thing["box"]) for thing in self.truth["objects"]]
         return objects + [("a sign", sign["box"]) for sign in self.truth["signs"]]
 
 
 def shares(cases: Sequence[Case], texts: Iterable[str]) -> dict[str, float]:
-    """Things recalled, and of the named things those that are there (precision), over all cases."""
+    """Recall of things, and precision of named things, over all cases."""
     recalled = present = named_true = named_all = 0
     for case, text in zip(cases, texts, strict=True):
         named = things_named(text)
@@ -67,13 +67,15 @@ def shares(cases: Sequence[Case], texts: Iterable[str]) -> dict[str, float]:
 
 
 def detector_figures(cases: Sequence[Case]) -> dict[str, float]:
-    """Class-agnostic AP50 and recall at IoU 0.5, and how many matched boxes have the right name and colour."""
+    """Class-agnostic AP50 and recall at IoU 0.5, and the share of matched boxes with the right name and colour."""
     scored: list[tuple[float, bool]] = []
     right = matched = total = 0
     for case in cases:
+        # greedy matching: the best scores choose first, each true box is used once
         left = list(case.boxes)
         total += len(left)
         for region in sorted(case.record.regions or (), key=lambda region: -(region.score or 0)):
+            # the remaining true box with the largest overlap
             best = max(left, key=lambda entry: iou(region.box, entry[1]), default=None)  # type: ignore[arg-type]
             hit = best is not None and iou(region.box, best[1]) >= 0.5  # type: ignore[arg-type]
             scored.append((region.score or 0.0, hit))
@@ -89,14 +91,16 @@ def detector_figures(cases: Sequence[Case]) -> dict[str, float]:
 
 
 def average_precision(scored: Sequence[tuple[float, bool]], total: int) -> float:
-    """Area under the precision-recall curve with precision made monotonic, as in PASCAL VOC 2010 and later."""
+    """The area under the precision-recall curve with monotonic precision, as in PASCAL VOC 2010 and later."""
     precisions: list[float] = []
     hits = 0
+    # precision at each rank
     ordered = sorted(scored, key=lambda entry: -entry[0])
     for rank, (_, hit) in enumerate(ordered, 1):
         hits += hit
         precisions.append(hits / rank)
     area = highest = 0.0
+    # from the lowest rank up: the highest precision at this recall or above
     for (_, hit), precision in zip(reversed(ordered), reversed(precisions), strict=True):
         highest = max(highest, precision)
         area += highest * hit
@@ -104,7 +108,7 @@ def average_precision(scored: Sequence[tuple[float, bool]], total: int) -> float
 
 
 def text_recall(cases: Sequence[Case]) -> float:
-    """Sign words that stand in a kept line of text, letters alone compared."""
+    """The recall of sign words in kept text lines; only letters are compared."""
     wanted = found = 0
     for case in cases:
         read = {_letters(line.text) for line in case.record.text or () if line.kept}
@@ -118,10 +122,11 @@ def _letters(text: str) -> str:
 
 
 def unseen_named(cases: Sequence[Case]) -> float:
-    """Of the objects no model has seen, those that a kept region or object names as something known."""
+    """The share of objects unknown to all models that a kept region or object names as something known."""
     named = total = 0
     known = set(PHRASES)
     for case in cases:
+        # an unknown object counts if a kept entry names something known at its place
         entries = [entry for entry in (*(case.record.regions or ()), *(case.record.objects or ())) if entry.kept]
         for thing in case.truth["objects"]:
             total += 1
@@ -130,12 +135,13 @@ def unseen_named(cases: Sequence[Case]) -> float:
 
 
 def matcher_auc(seeds: range) -> float:
-    """AUC of true (crop, phrase) pairs against the same crops with phrases that are not true of them."""
+    """The AUC of true (crop, phrase) pairs against the same crops with false phrases."""
     matcher = build_stages(load_profile("demo", Settings().profiles_dir), "vision")["matcher"]
     matcher.load()
     pairs: list[Pair] = []
     for seed in seeds:
         scene = make_scene(HELD_OUT_SEED + seed)
+        # one true and one false phrase for each crop
         for i, thing in enumerate((*scene.objects, *scene.signs)):
             crop = crop_box(scene.image, thing.box)
             others = [phrase for phrase in PHRASES if phrase != thing.phrase]
@@ -163,6 +169,7 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
         "unseen": SceneOptions(min_objects=1, max_objects=3, signs=False, sprites="unseen"),
     }
     cases: dict[str, list[Case]] = {}
+    # each kind has seeds of its own
     for i, name in enumerate(options):
         write_shards(work / name, ShardOptions(counts[name], FIRST_SEED + i * 100_000, scenes=options[name]))
     with running_service(work / "service", work) as client:
@@ -170,9 +177,18 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
             job = client.submit([str(path) for path in sorted((work / name).glob("*.tar"))])
             end = client.wait(job.id)
             print(f"{name}: {end.status.value}, {end.request_counts.model_dump()}", file=sys.stderr)
+            # a record's key finds its truth
             truths = read_truth(work / name)
             cases[name] = [Case(record, truths[record.key]) for record in client.results(job.id)]
+    return figures_of(cases) | {
+        "matcher AUC": matcher_auc(range(FIRST_SEED + 300_000, FIRST_SEED + 300_000 + counts["full"]))
+    }
+
+
+def figures_of(cases: dict[str, list[Case]]) -> dict[str, float]:
+    """Compute the figures from the records of full, empty and unseen scenes."""
     full, empty = cases["full"], cases["empty"]
+    # captions are measured apart for scenes with few and with many objects
     few = [case for case in full if 1 <= len(case.truth["objects"]) <= 4]
     many = [case for case in full if len(case.truth["objects"]) > 4]
     captions_few, captions_many = (shares(group, [_caption(case) for case in group]) for group in (few, many))
@@ -186,7 +202,6 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
         "caption precision, 5 and 6 objects": captions_many["precision"],
         "empty scenes with nothing in the caption": _share(not things_named(_caption(case)) for case in empty),
         "empty scenes with nothing in the description": _share(not things_named(_description(case)) for case in empty),
-        "matcher AUC": matcher_auc(range(FIRST_SEED + 300_000, FIRST_SEED + 300_000 + counts["full"])),
         "unseen objects named with confidence": unseen_named(cases["unseen"]),
         "sign text recall": text_recall(full),
         "description recall": descriptions["recall"],

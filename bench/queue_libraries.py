@@ -1,9 +1,9 @@
-"""Images pushed one message an image through Celery and through taskiq, on the kind of server that Strata starts.
+"""Measure Celery and taskiq with one message per image, on the kind of server that Strata starts.
 
-Tasks take what an image reference holds and do nothing. Both libraries get two worker processes, deep prefetch and no
-results to keep; Celery acks when a task begins, taskiq's broker is the one on Redis Streams, which like ours loses no
-message with a worker. Rates are steady, which the two halves show, so some ten thousand messages tell as much as
-millions. `whole` is the better of two ways: all published and then drained, and both at once.
+Tasks get the fields of an image reference and do nothing. Both libraries have two worker processes, deep prefetch and
+no stored results. Celery acknowledges when a task begins; taskiq's broker is that on Redis Streams, which like ours
+loses no message with a worker. The rates of both halves are equal, so that some ten thousand messages are as good a
+measure as millions. `whole` is the better of two ways: publish all and then drain, and both at once.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ URL = "BENCH_QUEUE_URL"
 TASK = "bench.nothing"
 QUEUE = "bench"
 WORKERS = 2
-TOGETHER = 100  # messages that taskiq's publisher has under way at once
+TOGETHER = 100  # messages that taskiq's publisher sends concurrently
 START_SECONDS, DRAIN_SECONDS = 60.0, 1200.0
 Halves = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class QueueRates:
-    """Messages/s of a library, of the first and the second half where there are two, and its Redis bytes a message."""
+    """Messages/s of a library, of the first and the second half if there are two, and its Redis bytes per message."""
 
     name: str
     messages: int
@@ -52,11 +52,11 @@ def nothing(shard: str, key: str, offset: int, size: int) -> None:
 
 
 async def nothing_async(shard: str, key: str, offset: int, size: int) -> None:
-    """The task where the library's workers are asyncio's."""
+    """The task for a library with asyncio workers."""
 
 
 def message(number: int) -> tuple[str, str, int, int]:
-    """What a task is told of an image."""
+    """The arguments of an image's task."""
     return f"/data/cc3m/{number // 10_000:05d}.tar", f"{number:09d}", number * 4096, 4000
 
 
@@ -97,9 +97,9 @@ class Celery:
         return int(waiting) + int(in_hand)
 
     def work(self) -> None:
-        """Be the worker."""
+        """Run the worker in this process."""
         quiet = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
-        # "fast" hands tasks on without asking whether a process is free: right for tasks that do nothing
+        # "fast" passes tasks on without checking for a free process: best for tasks that do nothing
         self.app.Worker(pool="prefork", concurrency=WORKERS, optimization="fast", loglevel="ERROR", **quiet).start()
 
 
@@ -139,7 +139,7 @@ class Taskiq:
 
 
 def taskiq_broker() -> Any:
-    """What `taskiq worker` imports: the broker with its task."""
+    """Make the broker with its task; imported by `taskiq worker`."""
     from taskiq_redis import RedisStreamBroker
 
     broker: Any = RedisStreamBroker(os.environ[URL], queue_name=QUEUE)
@@ -148,22 +148,26 @@ def taskiq_broker() -> Any:
 
 
 def measure(library: Callable[[str], Celery | Taskiq], messages: int, folder: Path) -> QueueRates:
-    """Publish, drain, then both at once, on a server of its own. Raises TimeoutError."""
+    """Publish, drain, then do both at once, on a new server. Raises TimeoutError."""
     with EmbeddedServer(folder / "redis") as embedded:
         server: Any = redis.Redis.from_url(embedded.url, decode_responses=True)
         queue = library(embedded.url)
+        # publish without workers, which also gives the memory per message
         before = server.info("memory")["used_memory"]
         publish = _halves(messages, queue.publish)
         bytes_each = (server.info("memory")["used_memory"] - before) / messages
         worker = Process(queue.command(), {URL: embedded.url}, folder / f"{queue.name}.log")
         try:
+            # drain with workers
             drain, drained = _drain(queue, server, messages)
             began = time.monotonic()
+            # publish and drain at the same time
             queue.publish(0, messages)
             _wait(lambda: queue.left(server) == 0, DRAIN_SECONDS, queue.name)
             at_once = messages / (time.monotonic() - began)
         finally:
             _end(worker)
+        # the images/s of publishing and then draining
         one_by_one = 1 / (sum(1 / rate for rate in publish) / 2 + 1 / drained)
         return QueueRates(queue.name, messages, publish, drain, max(at_once, one_by_one), bytes_each)
 
@@ -178,7 +182,8 @@ def _halves(messages: int, publish: Callable[[int, int], None]) -> Halves:
 
 
 def _drain(queue: Celery | Taskiq, server: redis.Redis, messages: int) -> tuple[Halves, float]:
-    """Rates of the halves and of all, from the first message that was taken on: start-up is not counted."""
+    """The rates of both halves and of all messages, from the first one that was processed, without the start-up."""
+    # the clock starts at the first processed message
     _wait(lambda: queue.left(server) < messages, START_SECONDS, f"{queue.name}'s workers")
     marks = [(time.monotonic(), queue.left(server))]
     for goal in (marks[0][1] // 2, 0):
@@ -198,6 +203,7 @@ def _wait(reached: Callable[[], bool], seconds: float, what: str) -> None:
 
 def _end(worker: Process) -> None:
     """End a worker and its children."""
+    # libraries start processes of their own, which must end, too
     children = psutil.Process(worker.pid).children(recursive=True)
     worker.send(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

@@ -1,12 +1,12 @@
-"""`python -m bench.reader`: samples a second out of Strata's reader, webdataset and Hugging Face datasets.
+"""`python -m bench.reader`: samples/s of Strata's reader, webdataset and Hugging Face datasets.
 
-The same JPEGs in the same tars, decoded by the same function, by as many DataLoader workers, with warm page cache.
-The reader gives them shuffled globally; webdataset reads the tars straight through; datasets streams them, straight
-through, through its shuffle buffer, and with the decoding that it does itself. Rounds take turns, so that what else the
-machine does meets all of them; medians are compared, and CPU time a sample stands beside them.
+The same JPEGs in the same tars are decoded by the same function, by as many DataLoader workers, with warm page cache.
+The reader yields them shuffled globally; webdataset reads the tars in order; datasets streams them in order,
+through its shuffle buffer, and with its own decoding. Rounds alternate, so that other load on the
+machine affects all of them; medians are compared, with the CPU time per sample beside them.
 
-Images: `photographs`, 500 by 375 crops of the two photographs that scikit-learn carries; `scenes`, drawings of some
-256 by 256 as large as CC3M commonly is stored; `tiny`, of 350 bytes, where nearly all that is measured is overhead.
+Images: `photographs`, 500 by 375 crops of scikit-learn's two photographs; `scenes`, drawings of some
+256 by 256, a common size of stored CC3M images; `tiny`, of 350 bytes, which measures mostly overhead.
 """
 
 from __future__ import annotations
@@ -39,39 +39,39 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
 
 BATCH = 32
-BUFFER = 1000  # images that datasets shuffles among
-OF_WEBDATASET, OF_DATASETS = 0.9, 2.0  # times as many samples a second, promised
+BUFFER = 1000  # images in datasets' shuffle buffer
+OF_WEBDATASET, OF_DATASETS = 0.9, 2.0  # wanted ratios of samples/s
 
 Batch = list[tuple[int, int, int]]
 
 
 def told(image: Image.Image, text: str) -> tuple[int, int, int]:
-    """What a worker hands back of a sample: enough to know that it was there, too little to cost anything."""
+    """A worker's result for a sample: enough to show that it was decoded, but cheap to transfer."""
     return image.width, image.height, len(text)
 
 
 def of_samples(batch: Sequence[Sample]) -> Batch:
-    """A batch of the reader's."""
+    """Collate a batch of the reader."""
     return [told(sample.image, sample.conversation[1]["content"]) for sample in batch]
 
 
 def of_rows(batch: Sequence[dict[str, Any]]) -> Batch:
-    """A batch of datasets' own decoding."""
+    """Collate a batch that datasets has decoded."""
     return [told(row["jpg"], row["txt"]) for row in batch]
 
 
 def of_bytes(batch: Sequence[dict[str, Any]]) -> Batch:
-    """A batch of datasets', decoded by our function."""
+    """Decode and collate a batch of datasets by our function."""
     return [told(images.decode(row["jpg"]["bytes"], MAX_PIXELS), row["txt"]) for row in batch]
 
 
 def decoded(sample: dict[str, Any]) -> tuple[int, int, int]:
-    """A sample of webdataset's, decoded by our function."""
+    """Decode a sample of webdataset by our function."""
     return told(images.decode(sample["jpg"], MAX_PIXELS), sample["txt"].decode())
 
 
 class Ways:
-    """The ways to read the same images, each as a DataLoader of so many workers."""
+    """The ways to read the same images, each as a DataLoader with `workers` workers."""
 
     def __init__(self, folder: Path, tars: Sequence[Path]) -> None:
         self.tars = [str(path) for path in tars]
@@ -85,16 +85,16 @@ class Ways:
         return DataLoader(dataset, BATCH, num_workers=self.workers, collate_fn=collate)
 
     def reader(self) -> DataLoader[Any]:
-        """Strata's, shuffled globally."""
+        """Strata's reader, shuffled globally."""
         return self._loader(SampleReader(self.mixture, seed=1, batch_size=BATCH), of_samples)
 
     def webdataset(self) -> DataLoader[Any]:
-        """webdataset, straight through."""
+        """webdataset, in order."""
         stages = (webdataset.split_by_worker, webdataset.tarfile_to_samples(), webdataset.map(decoded))
         return self._loader(webdataset.DataPipeline(webdataset.SimpleShardList(self.tars), *stages), list)
 
     def datasets(self) -> DataLoader[Any]:
-        """datasets, streaming straight through."""
+        """datasets, streaming in order."""
         return self._loader(self._streamed().cast_column("jpg", datasets.Image(decode=False)), of_bytes)
 
     def datasets_shuffled(self) -> DataLoader[Any]:
@@ -103,7 +103,7 @@ class Ways:
         return self._loader(streamed.shuffle(seed=1, buffer_size=BUFFER), of_bytes)
 
     def datasets_decoding(self) -> DataLoader[Any]:
-        """datasets, streaming straight through, images as its Image feature decodes them."""
+        """datasets, streaming in order, with images decoded by its Image feature."""
         return self._loader(self._streamed(), of_rows)
 
     def _streamed(self) -> Any:
@@ -111,7 +111,7 @@ class Ways:
 
 
 class Line:
-    """One line of the report: images of one kind, read by so many workers; rates by rounds."""
+    """One line of the report: the rates per round for one kind of images and one number of workers."""
 
     def __init__(self, kind: str, workers: int) -> None:
         self.kind, self.workers = kind, workers
@@ -119,10 +119,11 @@ class Line:
         self.costs: dict[str, list[float]] = {}
 
     def measure(self, ways: Ways, rounds: int) -> None:
-        """Read all in each way, in turns; a first round, which warms up, is left out."""
+        """Read all images in each way, alternating. A first round warms up and is not counted."""
         ways.workers = self.workers
         for number in range(rounds + 1):
             for way in (ways.reader, ways.webdataset, ways.datasets, ways.datasets_shuffled, ways.datasets_decoding):
+                # the ways alternate within a round, so that load on the machine affects all of them
                 seconds, processor = _seconds(way(), len(ways.mixture))
                 rate, cost = len(ways.mixture) / seconds, processor / len(ways.mixture)
                 told = f"round {number}" if number else "warm-up"
@@ -132,7 +133,7 @@ class Line:
                     self.costs.setdefault(way.__name__, []).append(cost)
 
     def figures(self) -> dict[str, Any]:
-        """Medians, and the reader's rate against the others'."""
+        """The medians, and the reader's rate in relation to the others."""
         rates = {name: statistics.median(values) for name, values in self.rates.items()}
         costs = {name: 1000 * statistics.median(values) for name, values in self.costs.items()}
         ratios = {name: rates["reader"] / rate for name, rate in rates.items() if name != "reader"}
@@ -148,7 +149,7 @@ class Line:
 
 
 def _seconds(batches: Iterable[Batch], images: int) -> tuple[float, float]:
-    """Seconds to read all by the clock and of the processor, workers' start included.
+    """The wall-clock and CPU seconds to read all, including the start of workers.
 
     Raises RuntimeError if some are missing.
     """
@@ -157,18 +158,18 @@ def _seconds(batches: Iterable[Batch], images: int) -> tuple[float, float]:
     seconds = time.perf_counter() - start
     if count != images:
         raise RuntimeError(f"{count} samples instead of {images}")
-    multiprocessing.active_children()  # takes in those that have ended
+    multiprocessing.active_children()  # reaps children that have ended, so that their CPU time counts
     return seconds, _processor() - processor
 
 
 def _processor() -> float:
-    """Processor seconds of this process and of its children that have ended."""
+    """The CPU seconds of this process and of its ended children."""
     spent = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
 
 def table(lines: Sequence[dict[str, Any]]) -> Table:
-    """Rates, and in brackets how many times as many the reader gives."""
+    """Format the rates, with the reader's ratio to each in brackets."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("images, workers", no_wrap=True)
     for name in lines[0]["samples per second"]:
@@ -184,7 +185,7 @@ def table(lines: Sequence[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    """Measure and print medians and ratios; --json: all of it. Ends with 1 if a line is not as promised."""
+    """Measure, and print medians and ratios (--json: everything). The exit code is 1 if a ratio is not as wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", nargs="+", choices=IMAGES, default=list(IMAGES))
     parser.add_argument("--count", type=int, help="images of each kind")
@@ -197,6 +198,7 @@ def main() -> None:
     for kind in arguments.images:
         with tempfile.TemporaryDirectory() as folder:
             write, count = IMAGES[kind]
+            # the same files for all numbers of workers
             ways = Ways(Path(folder), write(Path(folder) / "shards", arguments.count or count))
             for workers in arguments.workers:
                 line = Line(kind, workers)

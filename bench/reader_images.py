@@ -1,4 +1,4 @@
-"""What `bench.reader` reads: shards of images of three kinds, and a snapshot of them in which each is described."""
+"""The data of `bench.reader`: shards of three kinds of images, and a snapshot in which each has a description."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORDS = "a red car stands to the left of a blue dog and below it is a sign that 
 
 
 def photographs(folder: Path, count: int) -> list[Path]:
-    """Shards of crops, no two alike."""
+    """Write shards of photographs' crops, all different."""
     whole, random, found = load_sample_images().images, np.random.default_rng(0), {}
     width, height = PHOTOGRAPH
     for number in range(count):
@@ -42,12 +42,12 @@ def photographs(folder: Path, count: int) -> list[Path]:
 
 
 def scenes(folder: Path, count: int) -> list[Path]:
-    """Shards of drawings."""
+    """Write shards of drawings."""
     return write_shards(folder, ShardOptions(count, FIRST_SEED, -(-count // SHARDS)))
 
 
 def tiny(folder: Path, count: int) -> list[Path]:
-    """Shards of tiny images."""
+    """Write shards of tiny images."""
     return _tars(folder, count, {})
 
 
@@ -67,13 +67,15 @@ IMAGES: dict[str, tuple[Callable[[Path, int], list[Path]], int]] = {
 
 
 def describe(store: Store, shards: Sequence[Path]) -> None:
-    """A snapshot `bench` of all images, each with some description."""
+    """Make a snapshot `bench` of all images, each with a made-up description."""
     chunks = []
     for shard in shards:
+        # the image references come from a real index
         index = index_shard(str(shard))
         for number, first in enumerate(range(0, index.table.num_rows, CHUNK)):
             rows = index.rows[first : first + CHUNK]
             chunk = Chunk("llm", "bench", "b" * 16, str(shard), index.identity, number, len(rows))
+            # only what the reader needs: a caption and a description
             records = [
                 Record(
                     key=row.key,

@@ -1,4 +1,4 @@
-"""An S3 server of one's own over real HTTP: moto's, in a process beside."""
+"""A temporary S3 server over real HTTP: moto's, in another process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class S3:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What botocore reads to find it."""
+        """The environment variables by which botocore finds it."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "strata",
@@ -32,21 +32,23 @@ class S3:
         }
 
     def settings(self, bucket: str) -> dict[str, str]:
-        """The environment of a service whose store is a bucket, which is made here."""
+        """Make a bucket; return the environment of a service whose store is that bucket."""
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/{bucket}", method="PUT")).close()
         return {**self.environment, "STRATA_STORE": f"s3://{bucket}/store"}
 
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """Start it, wait for it, end it. Raises TimeoutError."""
+    """Start the server, wait until it responds, and end it afterwards. Raises TimeoutError."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # a separate process, so that its CPU time is not ours
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = S3(f"http://127.0.0.1:{port}")
     try:
+        # poll until it responds
         until = time.monotonic() + READY_SECONDS
         while True:
             try:

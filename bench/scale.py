@@ -1,12 +1,12 @@
-"""`python -m bench.scale`: all of CC3M by number through a real service, beside two task queues; and more workers.
+"""`python -m bench.scale`: as many images as CC3M through a real service, compared with two task queues; scaling.
 
 1. 332 shards of 10,000 images (one real tar of tiny JPEGs and links to it) are submitted to a service whose workers'
    groups do nothing (`bench.null_group` says what is left out): index, schedule, drain; the same again with other
    fingerprints, so that the index parts are there; and the index alone.
-2. Images pushed one message an image through Celery and taskiq on the same kind of server (`bench.queue_libraries`).
+2. Celery and taskiq with one message per image on the same kind of server (`bench.queue_libraries`).
 3. Images/s of two and of sixteen worker processes over one's, on stages that only wait (`bench.worker_scaling`).
 
-Start-up is not counted: clocks begin when all workers have said that they are ready. Linux only: peaks are of /proc.
+Clocks start when all workers have announced that they are ready. Linux only: memory peaks are read from /proc.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
-import redis
 
 from bench.processes import Fleet
 from bench.queue_libraries import Celery, QueueRates, Taskiq, measure
@@ -29,16 +27,17 @@ from bench.tiny_shards import write_shard
 from bench.worker_scaling import scaling
 from strata.client.client import Client
 from strata.core.schemas import JobView
+from strata.queue.queue import Queue
 
 SHARDS, IMAGES = 332, 10_000  # of CC3M
-WORKERS = (["--groups", "index,vision,llm"],) * 3  # one more than cores: each waits for the disk now and then
+WORKERS = (["--groups", "index,vision,llm"],) * 3  # one more than cores, since each sometimes waits for the disk
 INDEXERS = (["--groups", "index"], ["--groups", "index"])
 MIB = 2**20
 Figures = dict[str, float]
 
 
 def make_shards(folder: Path, shards: int, images: int) -> list[str]:
-    """One real tar and hard links to it: a symbolic link would be followed, and so be the same shard."""
+    """Write one tar and hard links to it; symbolic links would be resolved, and be the same shard."""
     first = folder / "00000.tar"
     write_shard(first, 0, images)
     for number in range(1, shards):
@@ -47,7 +46,7 @@ def make_shards(folder: Path, shards: int, images: int) -> list[str]:
 
 
 def run_job(client: Client, shards: list[str], profile: str, done: Callable[[JobView], bool]) -> tuple[float, JobView]:
-    """Submit and wait until it is done; seconds and the job. Says every ten seconds how far it is."""
+    """Submit a job and wait for its end; return seconds and the job. Prints the progress every ten seconds."""
     began = told = time.monotonic()
     job_id = client.submit(shards, profile=profile).id
     while not done(view := client.job(job_id)):
@@ -60,7 +59,7 @@ def run_job(client: Client, shards: list[str], profile: str, done: Callable[[Job
 
 
 def finished(view: JobView) -> bool:
-    """Whether the job has ended. Raises RuntimeError unless it ended well, all images of it."""
+    """Whether the job has ended. Raises RuntimeError if not all of its images succeeded."""
     if not view.status.final:
         return False
     counts = view.request_counts
@@ -70,13 +69,15 @@ def finished(view: JobView) -> bool:
 
 
 def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[str]]) -> Figures:
-    """Both jobs on one fleet, and what memory its processes took at most."""
+    """Run both jobs on one fleet; also return the peak memory of its processes."""
     settings = {"STRATA_PROFILE": "null-1"}
     with Fleet(folder / "whole", str(Path(shards[0]).parent), workers, settings, "bench.null_group") as fleet:
         fleet.wait_ready()
-        server: Any = redis.Redis.from_url(fleet.server.url)
+        queue = Queue(fleet.server.url)
         with Client(fleet.url) as client:
+            # the first job also indexes the shards
             seconds, view = run_job(client, shards, "null-1", finished)
+            # the second has other fingerprints, and finds the index parts
             before = processor_seconds(fleet)
             again, second = run_job(client, shards, "null-2", finished)
             spent = {name: after - before[name] for name, after in processor_seconds(fleet).items()}
@@ -89,7 +90,7 @@ def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[s
             "schedule and drain, images/s": images / again,
             **{f"schedule and drain, CPU seconds of {name}": cpu for name, cpu in spent.items()},
             "parts of both jobs": float(sum(1 for _ in Path(fleet.store, "parts").rglob("*.parquet"))),
-            "peak memory of Redis, MiB": server.info("memory")["used_memory_peak"] / MIB,
+            "peak memory of Redis, MiB": queue.peak_memory() / MIB,
             "peak memory of the API process, MiB": peak_memory(fleet.api.pid),
         }
         for number, worker in enumerate(fleet.workers):
@@ -98,7 +99,7 @@ def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[s
 
 
 def index_alone(folder: Path, shards: list[str], images: int) -> Figures:
-    """Images/s of two processes that only index."""
+    """The images/s of two processes that only index."""
     settings = {"STRATA_PROFILE": "null-1"}
     with Fleet(folder / "index", str(Path(shards[0]).parent), INDEXERS, settings, "bench.null_group") as fleet:
         fleet.wait_ready()
@@ -108,13 +109,13 @@ def index_alone(folder: Path, shards: list[str], images: int) -> Figures:
 
 
 def peak_memory(pid: int) -> float:
-    """The most memory that a process had resident, MiB."""
+    """A process's peak resident memory in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def processor_seconds(fleet: Fleet) -> Figures:
-    """What each process of a fleet has used so far: it says more than the clock where other work runs beside."""
+    """The CPU seconds of each process of a fleet; more reliable than wall-clock time on a machine with other load."""
     pids = {"Redis": fleet.server.pid, "the API process": fleet.api.pid}
     pids |= {f"worker {number}": worker.pid for number, worker in enumerate(fleet.workers)}
     times = {name: psutil.Process(pid).cpu_times() for name, pid in pids.items()}
@@ -122,7 +123,7 @@ def processor_seconds(fleet: Fleet) -> Figures:
 
 
 def told(rates: QueueRates) -> Figures:
-    """A library's rates by name."""
+    """The rates of a library by name."""
     name = rates.name
     return {
         f"{name}: messages": rates.messages,
@@ -136,7 +137,7 @@ def told(rates: QueueRates) -> Figures:
 
 
 def ratios(figures: Figures) -> Figures:
-    """Ours over theirs, as far as both were measured."""
+    """The ratios of our rates to theirs, where both were measured."""
     ours, found = ("index, schedule and drain", "schedule and drain"), {}
     for library in (Celery.name, Taskiq.name):
         for own in ours:
@@ -147,12 +148,12 @@ def ratios(figures: Figures) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """The figures as lines of a Markdown table."""
+    """Format the figures as lines of a Markdown table."""
     return "\n".join(f"| {name} | {value:,.{0 if value >= 100 else 2}f} |" for name, value in figures.items())
 
 
 def parts(options: argparse.Namespace, folder: Path) -> Iterator[Figures]:
-    """The figures of each part asked for, as it ends."""
+    """Run the selected parts; yield the figures of each when it ends."""
     if "cc3m" in options.parts:
         print(f"{options.shards} shards of {options.images} images", flush=True)
         shards, images = make_shards(folder / "shards", options.shards, options.images), options.shards * options.images

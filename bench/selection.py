@@ -1,9 +1,9 @@
-"""`python -m bench.selection`: 213,000 of 427,000 rows, balanced; then a tenth more rows, by count and by share.
+"""`python -m bench.selection`: select 213,000 of 427,000 rows, balanced; then again with a tenth more rows.
 
-Parts of made-up rows (`bench.synthetic_parts`) are written first, which is not counted. Then, from the parts on:
-seconds of a snapshot, made twice; how far each stratum is from what water-filling gives it, computed apart from the
-selection by halving; and how much of the choice stays when a tenth of new rows is added, with the count kept and with
-the share kept, the strata found anew and taken from the first snapshot.
+First, parts of made-up rows (`bench.synthetic_parts`) are written; this is not counted. Then are measured: the seconds
+for a snapshot, made twice; the deviation of each stratum from its target by water-filling, which is computed
+independently, by bisection; and the overlap of the selections when a tenth of new rows is added, with the same count
+or share, and with new strata or those of the first snapshot.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ Ints = npt.NDArray[np.int64]
 
 
 def timed(snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
-    """A snapshot, and the seconds that it took by the clock and of the processor."""
+    """A snapshot, with the wall-clock and CPU seconds that it took."""
+    # both clocks, since other load slows the wall clock
     wall, processor = time.perf_counter(), time.process_time()
     made = snapshots.create(name.replace(" ", "-"), parts, selection)
     spent = time.process_time() - processor
@@ -44,7 +45,7 @@ def timed(snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Sel
 
 
 def whole(snapshots: Snapshots, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
-    """The snapshot, made twice. Raises RuntimeError unless they are the same."""
+    """Make the snapshot twice. Raises RuntimeError if they differ."""
     first, figures = timed(snapshots, "balanced snapshot", parts, selection)
     second, more = timed(snapshots, "the same again", parts, selection)
     if first.id != second.id:
@@ -55,7 +56,7 @@ def whole(snapshots: Snapshots, parts: Sequence[Part], selection: Selection) -> 
 
 
 def water_filled(supply: Ints, wanted: float) -> npt.NDArray[np.float64]:
-    """Equal shares of wanted, as far as each has so many; what one lacks goes to the others. By halving."""
+    """Equal shares of `wanted`, limited by what each has; the rest goes to the others. Computed by bisection."""
     low, high = 0.0, float(supply.max(initial=0))
     for _ in range(100):
         middle = (low + high) / 2
@@ -66,21 +67,24 @@ def water_filled(supply: Ints, wanted: float) -> npt.NDArray[np.float64]:
 def deviations(
     codes: Sequence[Ints], taken: npt.NDArray[np.bool_], wanted: float, rows: Ints
 ) -> Iterator[tuple[float, float]]:
-    """Of each stratum, axis by axis: what water-filling gives it, and how many rows it got instead."""
+    """For each stratum, axis by axis: its target by water-filling, and its selected rows."""
     if not codes or not wanted:
         return
+    # the rows of each label on the first axis
     own = codes[0][rows]
     supply = np.bincount(own)
     got = np.bincount(own[taken[rows]], minlength=len(supply))
+    # then the same within each label, on the next axes
     for label, target in enumerate(water_filled(supply, wanted)):
         yield float(target), float(got[label])
         yield from deviations(codes[1:], taken, float(target), rows[own == label])
 
 
 def balance(store: Store, snapshot: Snapshot) -> Figures:
-    """How far the strata of a snapshot are from their targets."""
+    """The deviations of a snapshot's strata from their targets."""
     selection = snapshot.manifest.selection
     table = read_rows(store, snapshot.parts, selection.features).table
+    # which rows were selected, and the label of each row on each axis
     taken = np.isin(_places(table), _places(snapshot.rows()))
     codes = [axis.codes(table.column(axis.feature)) for axis in selection.axes]
     pairs = list(deviations(codes, taken, snapshot.manifest.counts.selected, np.arange(table.num_rows)))
@@ -95,7 +99,7 @@ def balance(store: Store, snapshot: Snapshot) -> Figures:
 
 
 def _places(rows: pa.Table) -> Ints:
-    """A number for each row: of its part and its place there."""
+    """A unique number for each row, from its part and its index in the part."""
     return np.asarray(rows.column("part").to_numpy().astype(np.int64) << 32 | rows.column("row").to_numpy())
 
 
@@ -104,7 +108,7 @@ def _after(snapshot: Snapshot, feature: str) -> list[tuple[str, int]]:
 
 
 def moved(name: str, old: Snapshot, new: Snapshot, added: Sequence[Part]) -> Figures:
-    """What became of the old choice."""
+    """The overlap of the new selection with the old one."""
     fresh = {part.identity for part in added}
     of_new = np.array([Part.parse(path).identity in fresh for path in new.parts])
     chosen = int(of_new[new.rows().column("part").to_numpy()].sum())
@@ -117,11 +121,13 @@ def moved(name: str, old: Snapshot, new: Snapshot, added: Sequence[Part]) -> Fig
 
 
 def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added: Sequence[Part]) -> Figures:
-    """A tenth more rows: count or share kept, strata kept or found anew, and at random."""
+    """Select with a tenth more rows: same count or share, same or new strata, and at random."""
     figures: Figures = {}
     every = [*parts, *added]
+    # the same share of more rows is a larger count
     share = old.manifest.counts.selected / old.manifest.counts.passed
     kept = old.manifest.selection
+    # a stored selection has fixed boundaries of strata; new axes have none
     anew = kept.model_copy(update={"axes": Selection(method="balanced").axes})
     plain = Selection(count=kept.count, seed=kept.seed)
     random = snapshots.create("random", parts, plain)
@@ -138,13 +144,14 @@ def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added:
 
 
 def measure(folder: Path, rows: int, taken: int) -> Figures:
-    """All figures."""
+    """Measure all figures."""
     store = Store(str(folder / "store"))
     synthetic, snapshots = SyntheticParts(store, 1), Snapshots(store)
     began = time.perf_counter()
     parts, added = synthetic.write("old", rows), synthetic.write("new", rows // 10)
     size = sum(store.find("parts").values()) / 2**20
     print(f"{len(parts)} parts, {size:,.0f} MiB, written in {time.perf_counter() - began:.0f} s", flush=True)
+    # the memory peak is that of the first selection
     old, figures = whole(snapshots, parts, Selection(method="balanced", count=taken))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures |= {"peak memory, MiB": peak} | balance(store, old)

@@ -1,4 +1,4 @@
-"""Parts of `llm` in a store, made up: rows whose layers differ as those of photographs do, a column at a time."""
+"""Write made-up `llm` parts to a store; their layers vary as those of photographs do. Made column by column."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SHARD_ROWS, CHUNK_ROWS = 10_000, 256
 FINGERPRINT = "5e1ec7ed00000000"
 SIDE = 512  # pixels of an image
 SENTENCES = 4
-MASK = "PRd03h?3M2N2N101N10001O0O2O0O1O1O1N3N1N2O1N101N10000O1" * 3  # as long as a mask's code commonly is
+MASK = "PRd03h?3M2N2N101N10001O0O2O0O1O1O1N3N1N2O1N101N10000O1" * 3  # of the usual length
 Ints = npt.NDArray[np.int64]
 
 
 class SyntheticParts:
-    """Writes shards of parts; the seed decides all.
+    """Writes shards of parts that the seed determines.
 
     Numbers of objects and regions are geometric, words of a description log-normal about 45, one image in three has
     text, and things follow Zipf's law over 2,000 nouns: few are common, most are rare.
@@ -37,7 +37,7 @@ class SyntheticParts:
         self.text = " ".join(_letters(number) for number in range(200))
 
     def write(self, name: str, rows: int) -> list[Part]:
-        """The parts of so many rows, in shards of SHARD_ROWS that begin with a name."""
+        """Write the parts of a number of rows, in shards of SHARD_ROWS whose names begin with a prefix."""
         parts: list[Part] = []
         for shard, start in enumerate(range(0, rows, SHARD_ROWS)):
             identity = hashlib.sha256(f"{name}/{shard}".encode()).hexdigest()[:16]
@@ -51,6 +51,7 @@ class SyntheticParts:
 
     def _table(self, chunk: Chunk, first: int, rows: int) -> pa.Table:
         numbers = np.arange(first, first + rows)
+        # every image has the same size, at consecutive offsets
         image = [_repeated(chunk.shard, rows), numbers * 42_000 + 512, np.full(rows, 40_000), pa.nulls(rows)]
         columns: dict[str, Any] = {
             "schema_version": np.full(rows, SCHEMA_VERSION),
@@ -66,7 +67,7 @@ class SyntheticParts:
             "text": self._layer("text", np.where(self.random.random(rows) < 0.33, 2, 0)),
             "description": self._descriptions(numbers),
         }
-        for field in RECORD_SCHEMA:  # what has no say in a selection
+        for field in RECORD_SCHEMA:  # fields that a selection does not use
             columns.setdefault(field.name, pa.nulls(rows, field.type))
         return pa.table([_typed(columns[field.name], field.type) for field in RECORD_SCHEMA], schema=RECORD_SCHEMA)
 
@@ -75,10 +76,12 @@ class SyntheticParts:
         return pa.StructArray.from_arrays([_typed(fields[kind.name], kind.type) for kind in kinds], fields=list(kinds))
 
     def _layer(self, layer: str, lengths: Ints) -> pa.ListArray:
-        """A layer of so many entries a row."""
+        """A layer with given numbers of entries per row."""
         count = int(lengths.sum())
+        # random boxes: two sorted corners
         corners = np.sort(self.random.random((count, 2, 2)) * SIDE, axis=1).reshape(-1).astype(np.float32)
         masks = {"size": pa.FixedSizeListArray.from_arrays(pa.array([SIDE] * 2 * count, pa.int32()), 2)}
+        # nouns by Zipf's law, as in captions
         named = np.searchsorted(self.bounds, self.random.random(count) * self.bounds[-1])
         kind = RECORD_SCHEMA.field(layer).type.value_type
         fields = self._evidence(count) | {
@@ -98,6 +101,7 @@ class SyntheticParts:
 
     def _descriptions(self, numbers: Ints) -> pa.StructArray:
         """Descriptions of four sentences, of which some have evidence; no two texts of a shard are the same."""
+        # lengths of descriptions: log-normal with a median of 45 words
         words = np.clip(self.random.lognormal(np.log(45), 0.5, len(numbers)), 5, 190).astype(int)
         count = len(numbers) * SENTENCES
         supported = self.random.integers(0, 2, count)
@@ -114,7 +118,7 @@ class SyntheticParts:
 
 
 def _letters(number: int) -> str:
-    """A number in three letters: a noun has no digits."""
+    """Encode a number as three letters, since nouns have no digits."""
     return "".join(chr(ord("a") + number // 26**place % 26) for place in range(3))
 
 
@@ -127,5 +131,5 @@ def _lists(lengths: Ints, values: pa.Array) -> pa.ListArray:
 
 
 def _typed(values: Any, kind: pa.DataType) -> pa.Array:
-    """Values as an array of a type."""
+    """Convert values to an array of a type."""
     return (values if isinstance(values, pa.Array) else pa.array(values)).cast(kind)

@@ -1,7 +1,7 @@
-"""`python -m bench.throughput`: the service beside the same stages in a bare loop, and one image's way through it.
+"""`python -m bench.throughput`: the service compared with the same stages in a bare loop; latency of single images.
 
 In one run, on one machine: seconds from `strata serve` to ready; the bundled shard as a job, first time; the same
-stages called in a bare loop of one process with all cores (what a user would write instead); the shard a second
+stages called in a bare loop of one process with all cores (what a user would write without Strata); the shard a second
 time; and single images through `POST /v1/captions` with `Prefer: wait` while nothing else runs, and while a job does.
 """
 
@@ -29,13 +29,13 @@ from strata.core.records import Record
 
 SHARD = Path(__file__).resolve().parent.parent / "samples" / "shards" / "00000.tar"
 FIRST_SEED = 4_000_000
-SINGLES_BESIDE = 1000  # seeds of the single images beside a job: none may have been described before
+SINGLES_BESIDE = 1000  # first seed of the single images during a job, which must not have been described before
 BULK_IMAGES = 480
 MICRO_BATCH = 16  # of the demo profile
 
 
 def bare_loop(threads: int) -> float:
-    """Images/s of the bundled shard through both pipelines, models loaded and warm, in a process of its own."""
+    """The images/s of the bundled shard through both pipelines with warm models, in a separate process."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "STRATA_THREADS": str(threads)}
     command = [sys.executable, "-m", "bench.throughput", "--bare"]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
@@ -43,7 +43,7 @@ def bare_loop(threads: int) -> float:
 
 
 def run_bare_loop() -> float:
-    """What `bare_loop` runs: decode, vision, llm, micro-batch by micro-batch; nothing is queued or written."""
+    """The process of `bare_loop`: decode, vision, llm, one micro-batch after another, without queue and parts."""
     from models.pipeline import LlmPipeline, VisionPipeline
     from strata.core.images import decode
     from strata.core.profiles import load_profile
@@ -53,11 +53,13 @@ def run_bare_loop() -> float:
     settings = Settings()
     profile = load_profile("demo", settings.profiles_dir)
     vision, llm = VisionPipeline(profile), LlmPipeline(profile)
+    # loading is not counted
     vision.load()
     llm.load()
     with tarfile.open(SHARD) as tar:
         images = [(m.name, tar.extractfile(m).read()) for m in tar if m.name.endswith(".jpg")]  # type: ignore[union-attr]
     started = time.perf_counter()
+    # decode and compute one micro-batch after another
     for start in range(0, len(images), profile.micro_batch):
         batch = [
             (Record(key=name, image=ImageReference(uri=name, size=len(data))), decode(data, settings.max_pixels))
@@ -68,7 +70,7 @@ def run_bare_loop() -> float:
 
 
 def job_seconds(client: Client) -> tuple[float, int]:
-    """Seconds from submission to completed, and the images that succeeded."""
+    """The seconds from submission to completion, and the number of succeeded images."""
     started = time.perf_counter()
     job = client.submit([str(SHARD)])
     end = client.wait(job.id, poll=0.1)
@@ -76,7 +78,7 @@ def job_seconds(client: Client) -> tuple[float, int]:
 
 
 def single_images(client: Client, count: int, first: int = 0) -> tuple[list[float], dict[str, float]]:
-    """Seconds of each request, and the median seconds of each stage."""
+    """The seconds of each request, and the median seconds of each stage."""
     seconds: list[float] = []
     stages: dict[str, list[float]] = defaultdict(list)
     for seed in range(first, first + count + 1):
@@ -98,7 +100,7 @@ def p95(seconds: Sequence[float]) -> float:
 
 
 def singles_beside_a_job(client: Client, shard: str, count: int) -> dict[str, float]:
-    """Single images while a job keeps both groups busy; and what a micro-batch of the job takes in each group."""
+    """Latencies of single images while a job uses both groups; and the seconds of the job's micro-batches per group."""
     job = client.submit([shard])
     while not client.job(job.id).request_counts.succeeded:
         time.sleep(0.2)
@@ -118,7 +120,7 @@ def singles_beside_a_job(client: Client, shard: str, count: int) -> dict[str, fl
 
 
 def measure(singles: int) -> dict[str, float]:
-    """All figures of one run."""
+    """Measure all figures of one run."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as work:
         bulk = Path(work) / "bulk"

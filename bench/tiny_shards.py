@@ -1,4 +1,4 @@
-"""Shards for load measurement and chaos: real tars of tiny JPEGs, no two alike, as img2dataset lays them out."""
+"""Write shards for load measurement and chaos: tars of tiny JPEGs, all different, in img2dataset's layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def tiny_jpeg(number: int) -> bytes:
-    """A JPEG of some 350 bytes whose size and colour tell its number from its neighbours'."""
+    """A JPEG of some 350 bytes whose size and colour distinguish its number from neighbouring ones."""
     buffer = io.BytesIO()
     colour = (number * 37 % 200, number * 101 % 256, number // 7 % 256)  # red below 200: never the deadly colour
     Image.new("RGB", (16 + number % 31, 16 + number % 29), colour).save(buffer, "JPEG")
@@ -20,7 +20,7 @@ def tiny_jpeg(number: int) -> bytes:
 
 
 def write_shard(path: Path, first: int, count: int, special: dict[int, bytes] | None = None) -> None:
-    """A tar of count samples (KEY.jpg, KEY.txt, KEY.json) from number first on; special: images put in their place."""
+    """Write a tar of samples (KEY.jpg, KEY.txt, KEY.json) from number `first` on. special: other images, by number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for number in range(first, first + count):

@@ -1,7 +1,7 @@
-"""How images/s grow with worker processes, on stages of fixed cost that only wait (`bench.fake_worker --seconds`).
+"""Measure images/s for several numbers of workers, with stages that only wait (`bench.fake_worker --seconds`).
 
-Each count of workers gets a job in proportion, so that what a job costs once weighs the same. Waiting takes no CPU:
-what keeps the rates from growing in proportion is the service itself.
+The size of each job is in proportion to its workers, so that a job's fixed costs have equal weight. Waiting uses no
+CPU: only the service itself can keep the rates from growing in proportion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CHUNKS = 60  # a worker
 
 
 def scaling(folder: Path) -> dict[str, float]:
-    """Images/s of each count of workers, and their ratios to one's."""
+    """The images/s for each number of workers, and their ratios to one worker."""
     figures: dict[str, float] = {}
     rates = {count: _rate(folder / f"{count}", count) for count in COUNTS}
     for count, rate in rates.items():
@@ -29,7 +29,7 @@ def scaling(folder: Path) -> dict[str, float]:
 
 
 def _rate(folder: Path, workers: int) -> float:
-    """Images/s from submission to completed, all workers being ready before."""
+    """The images/s from submission to completion; all workers are ready before."""
     shards, images = [], CHUNK * CHUNKS
     for number in range(workers):
         path = folder / "shards" / f"{number:05d}.tar"

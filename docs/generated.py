@@ -1,13 +1,14 @@
 """Hook of mkdocs: the reference pages that are made from the code at each build, so that they cannot fall behind it.
 
-`reference/command-line.md` is the help of typer, `settings.md` comes from the fields of `Settings`, `http-api.md` from
-the OpenAPI document of the app, `record.md` from the JSON schema of `Record`, and `python.md` names the public modules
-for mkdocstrings, which reads their source without importing it.
+`reference/command-line.md` is the help of typer, `settings.md` comes from the fields of `Settings`, `profile.md` from
+the registry of back ends, `http-api.md` from the OpenAPI document of the app, `record.md` from the JSON schema of
+`Record`, and `python.md` names the public modules for mkdocstrings, which reads their source without importing it.
 """
 
 from __future__ import annotations
 
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -32,6 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {
         "command-line": command_line,
         "settings": settings,
+        "profile": profile,
         "http-api": http_api,
         "record": record,
         "python": python_api,
@@ -70,6 +73,7 @@ def settings() -> str:
 
 _OTHER_VARIABLES = {
     "STRATA_MODELS": "folder of the fetched weights; `~/.cache/strata/models` if not set",
+    "STRATA_DEBUG": "`1`: the command line shows the traceback of an error, as with `strata --debug`",
     "STRATA_URL": "address of the service for the command line; `http://127.0.0.1:8080` if not set",
     "HF_ENDPOINT": "a mirror of the model hub, for `strata models fetch`",
     "HF_TOKEN": "token for gated or private repositories of the hub",
@@ -78,31 +82,70 @@ _OTHER_VARIABLES = {
 }
 
 
+def profile() -> str:
+    """The tables of a profile file, and the parameters of each back end in the registry."""
+    from strata.core import profiles
+    from strata.core.registry import BUILT_IN
+
+    lines = ["# Profile", "", "What may stand in a profile's TOML file.", ""]
+    tables: dict[str, type[BaseModel]] = {
+        "The file": profiles.Profile,
+        "`[stages.NAME]`": profiles.StageSettings,
+        "`[evidence]`": profiles.EvidenceSettings,
+    }
+    for title, model in tables.items():
+        lines += [f"## {title}", "", *_model_fields(model)]
+    for back_end in BUILT_IN:
+        kinds = ", ".join(f"`{kind}:`" for kind in back_end.models)
+        lines += [f"## {back_end.stage}: `{back_end.name}`", "", f"`model` begins with {kinds}.", ""]
+        lines += _model_fields(back_end.parameters)
+    return "\n".join(lines) + "\n"
+
+
+def _model_fields(model: type[BaseModel]) -> Iterator[str]:
+    """A pydantic class: its docstring, and a table of its fields."""
+    from strata.core import profiles
+
+    yield from (_paragraphs(model.__doc__ or ""), "")
+    if model.model_fields:
+        yield from ("| key | type | default |", "|---|---|---|")
+    for name, field in model.model_fields.items():
+        if (model, name) not in ((profiles.Profile, "name"), (profiles.Profile, "prompts")):  # not from the file
+            yield _row(f"`{name}`", f"`{_type_name(field.annotation)}`", _default(field))
+    yield ""
+
+
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if type(annotation) is type else str(annotation)
+    if isinstance(annotation, type):
+        return annotation.__name__
+    return re.sub(r"[a-z_.]+\.(?=[A-Z])", "", str(annotation))  # without the modules of the classes in it
 
 
-def _default(field: Any) -> str:
-    if field.default_factory is not None:
-        return "the current folder" if "cwd" in field.default_factory.__code__.co_names else "made at start"
-    value = field.default
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "required"
     if value is None:
         return "none"
-    if isinstance(value, Path):
-        value = value.relative_to(CHECKOUT) if value.is_relative_to(CHECKOUT) else value
-    return "required" if value is PydanticUndefined else f"`{value}`"
+    if value == [str(Path.cwd())]:
+        return "the current folder"
+    if isinstance(value, Path) and value.is_relative_to(CHECKOUT):
+        value = value.relative_to(CHECKOUT)
+    if isinstance(value, BaseModel) or value in ("", {}, []):
+        return "empty"
+    return f"`{value}`"
 
 
 def http_api() -> str:
     """Every operation of the OpenAPI document: what it takes and what it answers."""
     from app.main import create_app
     from strata.core.settings import Settings
-    from strata.queue.broker import Broker
+    from strata.queue.queue import Queue
     from strata.store.store import Store
 
     configured = Settings()
-    # the document needs no Redis: a broker connects with its first command
-    document = create_app(configured, Broker("redis://127.0.0.1:1"), Store(configured.store_uri)).openapi()
+    # the document needs no Redis: a queue connects with its first command
+    document = create_app(configured, Queue("redis://127.0.0.1:1"), Store(configured.store_uri)).openapi()
     lines = [
         "# HTTP API",
         "",

@@ -90,6 +90,7 @@ def _fetch(stages: Stages, source: Source, console: Console) -> dict[str, Found]
     found = _each(stages, look, console)
     if not missing or not _tell_room(sum(wanted.lacking for wanted in missing.values()), console):
         return found
+    # Then the bytes, with one progress bar over all stages.
     with _progress(sum(wanted.lacking for wanted in missing.values()), console) as advance:
 
         def bring(settings: StageSettings) -> Found:
@@ -108,7 +109,7 @@ def _key(settings: StageSettings) -> Key:
 def _each(stages: Stages, act: Callable[[StageSettings], Found], console: Console | None = None) -> dict[str, Found]:
     """What `act` finds for each stage; stages with the same weights are asked once. console: shows that it runs."""
     known: dict[Key, Found] = {}
-    with console.status("looking at what is here") if console else nullcontext():
+    with console.status("checking the weights on this machine") if console else nullcontext():
         for settings in stages.values():
             if _key(settings) in known:
                 continue

@@ -75,6 +75,7 @@ def make_background(rng: np.random.Generator, height: int, width: int) -> tuple[
     """An RGB background of height×width pixels and the name of its colour."""
     name = str(rng.choice(list(BACKGROUND_COLOURS)))
     style = STYLES[str(rng.choice(list(STYLES)))]
+    # the colour varies a little; the style is a pattern of brightness on it
     base = np.array(BACKGROUND_COLOURS[name], np.float32) + rng.uniform(-10, 10, 3).astype(np.float32)
     pixels = base + style(rng, height, width)[..., None]
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), name

@@ -1,6 +1,6 @@
-"""The demo, `python -m samples.demo`: images and a shard described, from nothing to parts that can be read.
+"""The demo, `python -m samples.demo`: describe two images and a shard, and read the parts.
 
-Starts `strata serve` with the embedded Valkey on a free port, and stops what it started, however it ends.
+Starts `strata serve` with the embedded Valkey on a free port, and stops it at the end, also after an error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHARD_IMAGES = 64
 
 
 def main() -> None:
-    """Run the demo in ./demo-output and exit: 0 only if all images of the shard succeeded."""
+    """Run the demo in ./demo-output. The exit code is 0 only if all images of the shard succeeded."""
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console() if sys.stdout.isatty() else Console(width=120)
     try:
@@ -55,10 +55,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def run(folder: Path, console: Console) -> int:
-    """The demo's steps; returns the exit code. Raises StrataError and httpx.HTTPError."""
+    """Run the demo's steps; return the exit code. Raises StrataError and httpx.HTTPError."""
     fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
     if fetched.returncode:
         raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
+    # a fresh store, so that everything is computed
     shutil.rmtree(folder / "data", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -66,15 +67,19 @@ def run(folder: Path, console: Console) -> int:
         with console.status("starting Strata: embedded Valkey, workers, models"):
             client = stack.enter_context(running_service(folder, SHARD.parent))
         console.print(f"ready after {time.monotonic() - begin:.1f} s")
+        # 1. single images
         _caption_images(client, folder, console)
         console.rule("a shard of 64 images", align="left")
+        # 2. a shard as a job
         job = _run_shard(client, console)
         if job.status is not JobStatus.COMPLETED or job.request_counts.succeeded != SHARD_IMAGES:
             for row in list(client.failures(job.id))[:10]:
                 console.print(Text(render.failure_line(row), "red"))
             raise JobFailed(f"not all of {SHARD_IMAGES} images succeeded")
+        # 3. its parts
         _show_parts(folder / "data" / "store" / "parts" / "llm", console)
         console.rule("the same shard again", align="left")
+        # 4. the same job again, from the parts
         _run_again(client, console)
     console.print(Text("\nStopped all that was started. Overlays, parts and the log are in demo-output/.", "green"))
     return 0
@@ -109,7 +114,8 @@ def _run_shard(client: Client, console: Console) -> JobView:
 
 
 def _show_parts(folder: Path, console: Console) -> None:
-    """Where the shard's parts lie, and one row of them, read with plain pyarrow."""
+    """Print the paths of the shard's parts, and one row of them, read with plain pyarrow."""
+    # the folder also has the parts of the single images
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.parquet")):
         own = [row for row in pq.read_table(path).to_pylist() if row["image"]["uri"].endswith(SHARD.name)]
@@ -134,7 +140,7 @@ def _show_parts(folder: Path, console: Console) -> None:
 
 
 def _run_again(client: Client, console: Console) -> None:
-    """The same shard once more: its parts are there, so nothing may be computed."""
+    """Submit the same shard again. Raises StrataExit if anything is computed although all parts exist."""
     begin = time.monotonic()
     job = _run_shard(client, console)
     seconds = time.monotonic() - begin

@@ -1,4 +1,4 @@
-"""The elements of a scene before they have a place: turned and scaled objects, and word signs."""
+"""Draw the elements of a scene before they are placed: rotated and scaled objects, and word signs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIGN_COLOURS = (
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture element as RGBA, with its words; text is what a sign says."""
+    """An element of a scene as RGBA, with its name and colour. text: the word on a sign."""
 
     image: Image.Image
     name: str
@@ -33,17 +33,20 @@ class Drawing:
 
 
 def draw_objects(rng: np.random.Generator, side: int, count: int, pool: tuple[Sprite, ...]) -> list[Drawing]:
-    """Count different objects of a pool for a picture whose shorter side has so many pixels."""
+    """Draw `count` different objects of a pool. side: the shorter side of the scene in pixels."""
     drawings: list[Drawing] = []
+    # the more objects, the smaller the largest of them, as a share of the side
     largest = {0: 0.5, 1: 0.5, 2: 0.45, 3: 0.4, 4: 0.36, 5: 0.34}.get(count, 0.32)
     taken: set[tuple[str, str | None]] = set()
     while len(drawings) < count:
         sprite = pool[int(rng.integers(len(pool)))]
         colour = str(rng.choice(list(COLOURS))) if sprite.colourable else None
+        # no two objects share a name and colour
         key = (sprite.name or sprite.emoji, colour)
         if key in taken:
             continue
         taken.add(key)
+        # scale, mirror and rotate at random
         drawing = render_sprite(sprite, colour)
         pixels = side * rng.uniform(0.24, largest)
         scale = pixels / max(drawing.size)
@@ -59,7 +62,7 @@ def draw_objects(rng: np.random.Generator, side: int, count: int, pool: tuple[Sp
 
 
 def draw_sign(rng: np.random.Generator, side: int) -> Drawing:
-    """A sign with a word, in letters that can be read."""
+    """Draw a sign with a word in readable letters. side: the shorter side of the scene in pixels."""
     board, ink = SIGN_COLOURS[int(rng.integers(len(SIGN_COLOURS)))]
     text = str(rng.choice(WORDS))
     font = ImageFont.load_default(size=float(rng.uniform(0.085, 0.12) * side))

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from samples.sprites import ALL, ATLAS, CELL
 
-FONT_PIXELS = 109  # the one bitmap size that the font carries
+FONT_PIXELS = 109  # the only bitmap size in the font
 COLUMNS = 16
 
 
 def render(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """One emoji as RGBA of at most CELL×CELL. Raises ValueError if the font draws nothing for it."""
+    """Render one emoji as RGBA of at most CELL×CELL. Raises ValueError if the font has no drawing for it."""
     canvas = Image.new("RGBA", (3 * CELL, 2 * CELL))
     ImageDraw.Draw(canvas).text((20, 20), emoji, font=font, embedded_color=True)
     box = canvas.getbbox()

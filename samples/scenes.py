@@ -17,9 +17,9 @@ from samples.backgrounds import make_background
 from samples.drawings import Drawing, draw_objects, draw_sign
 from samples.sprites import DISTRACTORS, KNOWN, PHRASES, UNSEEN, Sprite, phrase_of, render_sprite
 
-__all__ = ["DISTRACTORS", "KNOWN", "PHRASES", "UNSEEN", "render_sprite"]  # the world's words, told on from here
+__all__ = ["DISTRACTORS", "KNOWN", "PHRASES", "UNSEEN", "render_sprite"]  # the demo world's names, exported again
 
-HELD_OUT_SEED = 2**40  # training draws its seeds below, evaluation and sample shards from here on
+HELD_OUT_SEED = 2**40  # seeds below are for training, seeds from here on for evaluation and sample shards
 
 Box = tuple[int, int, int, int]
 POOLS: dict[str, tuple[Sprite, ...]] = {"known": KNOWN, "unseen": UNSEEN, "distractors": DISTRACTORS}
@@ -40,7 +40,7 @@ ALT_TEXTS = (
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What a scene may hold: how many objects, signs or none, and which pool its objects come from."""
+    """The number of objects in a scene, whether it may have signs, and the pool of its objects."""
 
     min_objects: int = 0
     max_objects: int = 6
@@ -50,7 +50,7 @@ class SceneOptions:
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:
-    """One object: its words, its box in pixels (x1, y1, x2, y2) and its visible pixels, bool (H, W)."""
+    """One object: its words, its box in pixels (x1, y1, x2, y2), and the mask of its visible pixels, bool (H, W)."""
 
     name: str
     colour: str | None
@@ -60,20 +60,20 @@ class SceneObject:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """The middle of the box, x and y in pixels."""
+        """The centre of the box, x and y in pixels."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
 @dataclass(frozen=True, eq=False)
 class SceneSign(SceneObject):
-    """One sign: an object that carries a word."""
+    """One sign: an object with a word on it."""
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and its truth. `relations` holds (phrase, relation, phrase)."""
+    """An image and its truth. `relations` contains (phrase, relation, phrase)."""
 
     image: Image.Image
     objects: tuple[SceneObject, ...]
@@ -85,16 +85,18 @@ class Scene:
 
 
 def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
-    """The scene of a seed: the same seed and options give the same scene."""
+    """Make the scene of a seed. The same seed and options give the same scene."""
     options = options or SceneOptions()
     rng = np.random.default_rng(seed)
     width, height = (int(rng.choice(SIDES)) for _ in range(2))
+    # draw the background, then signs and objects on it
     image, background = make_background(rng, height, width)
     count = int(rng.integers(options.min_objects, options.max_objects + 1))
     signs = int(rng.choice([0, 1, 2], p=[0.5, 0.42, 0.08])) if options.signs else 0
     side = min(width, height)
     drawings = [draw_sign(rng, side) for _ in range(signs)]
     drawings += draw_objects(rng, side, count, POOLS[options.sprites])
+    # the truth follows from where they were placed
     things = _compose(rng, image, drawings)
     relations = _relations(things)
     return Scene(
@@ -109,12 +111,13 @@ def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
 
 
 def _compose(rng: np.random.Generator, image: Image.Image, drawings: list[Drawing]) -> list[SceneObject]:
-    """Paste the drawings where they overlap little; one that finds no place is left out."""
+    """Paste the drawings at random positions with little overlap; one for which no position is found is left out."""
     placed: list[tuple[Drawing, Box, NDArray[np.bool_]]] = []
     for drawing in drawings:
-        box = _find_place(rng, image.size, drawing.image.size, [other for _, other, _ in placed])
+        box = _find_position(rng, image.size, drawing.image.size, [other for _, other, _ in placed])
         if box is None:
             continue
+        # the new object hides pixels of those below it
         image.paste(drawing.image, box[:2], drawing.image)
         mask = np.zeros((image.height, image.width), np.bool_)
         mask[box[1] : box[3], box[0] : box[2]] = np.asarray(drawing.image.getchannel("A")) > 127
@@ -137,11 +140,12 @@ def _tight(mask: NDArray[np.bool_]) -> Box:
     return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 
 
-def _find_place(
+def _find_position(
     rng: np.random.Generator, canvas: tuple[int, int], size: tuple[int, int], others: list[Box]
 ) -> Box | None:
     if size[0] >= canvas[0] or size[1] >= canvas[1]:
         return None
+    # try random positions
     for _ in range(60):
         x, y = int(rng.integers(canvas[0] - size[0])), int(rng.integers(canvas[1] - size[1]))
         box = (x, y, x + size[0], y + size[1])
@@ -151,7 +155,7 @@ def _find_place(
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Shared area over the smaller box's area."""
+    """The shared area over the smaller box's area."""
     width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
@@ -159,11 +163,12 @@ def _overlap(a: Box, b: Box) -> float:
 
 
 def _relations(things: list[SceneObject]) -> tuple[tuple[str, str, str], ...]:
-    """Relations of neighbours from left to right, at most two, none where the eye would hesitate."""
+    """At most two relations of neighbours from left to right; pairs in a diagonal position have none."""
     found: list[tuple[str, str, str]] = []
     named = [thing for thing in things if thing.phrase]
     for a, b in itertools.pairwise(named):
         dx, dy = b.centre[0] - a.centre[0], b.centre[1] - a.centre[1]
+        # neither horizontal nor vertical enough to be stated
         if a.phrase == b.phrase or 0.8 < abs(dx) / (abs(dy) + 1e-6) < 1.25:
             continue
         relation = "to the left of" if abs(dx) > abs(dy) else "above" if dy > 0 else "below"
@@ -176,6 +181,7 @@ def _definite(phrase: str) -> str:
 
 
 def _caption(things: list[SceneObject], relations: tuple[tuple[str, str, str], ...], background: str) -> str:
+    # name every thing once, then state the relations
     phrases = list(dict.fromkeys(thing.phrase for thing in things if thing.phrase))
     article = "an" if background[0] in "aeiou" else "a"
     if not phrases:

@@ -1,4 +1,4 @@
-"""A service of one's own for a demo, a test or a measurement: `strata serve` on a free port, gone at the end."""
+"""A temporary service for a demo, a test or a measurement: `strata serve` on a free port, stopped at the end."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from strata.core.errors import ProcessFailed, ServiceUnavailable
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 30.0
-OURS = ("REDIS_URL", "STRATA_")  # a person's own settings must not reach this service
+OURS = ("REDIS_URL", "STRATA_")  # the user's own settings are not passed on to this service
 KEPT = ("STRATA_MODELS",)
 
 
 @contextmanager
 def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator[Client]:
-    """A client of a service that is ready, with its data in folder/data and its log in folder/serve.log.
+    """Start a service and yield a client once it is ready. Data lie in folder/data, the log in folder/serve.log.
 
-    settings: more settings, such as lease_seconds="4". Raises ProcessFailed if the service
-    ends, ServiceUnavailable if it is not ready in time.
+    settings: more settings, such as lease_seconds="4". Raises ProcessFailed if the service ends, ServiceUnavailable if
+    it is not ready in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # let the system choose a free port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # without the user's settings, but with the folder of fetched models
     environment = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(OURS)}
     environment |= {
         "STRATA_DATA_DIR": str(folder / "data"),
@@ -69,7 +71,7 @@ def _await_ready(client: Client, server: subprocess.Popen[bytes], log: Path) -> 
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """SIGTERM and wait; whatever of its group outlives that is killed."""
+    """Send SIGTERM and wait; then kill what is left of its process group."""
     server.terminate()
     with suppress(subprocess.TimeoutExpired):
         server.wait(STOP_SECONDS)

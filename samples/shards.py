@@ -1,4 +1,4 @@
-"""Webdataset shards of scenes in img2dataset's layout: tar (KEY.jpg, KEY.json, KEY.txt), parquet, stats."""
+"""Write webdataset shards of scenes in img2dataset's layout: tar (KEY.jpg, KEY.json, KEY.txt), parquet, stats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
 
 QUALITY = 92
-MAX_SHARD_SIZE = 10_000  # img2dataset's keys have four digits for the place in the shard
+MAX_SHARD_SIZE = 10_000  # img2dataset's keys have four digits for the index in the shard
 META_SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string()) for name in ("caption", "url", "key", "status", "error_message")),
@@ -30,7 +30,7 @@ META_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """What to write: image i of all is the scene of seed HELD_OUT_SEED + seed + i.
+    """What to write: image i is the scene of seed HELD_OUT_SEED + seed + i.
 
     Raises ValueError on a negative count or seed, or a shard size outside 1..10,000.
     """
@@ -46,13 +46,13 @@ class ShardOptions:
         if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
             raise ValueError(f"the shard size must lie in 1..{MAX_SHARD_SIZE}")
         if not 0 <= self.scenes.min_objects <= self.scenes.max_objects <= 6:
-            raise ValueError("the numbers of objects must lie in 0..6, the least first")
+            raise ValueError("the numbers of objects must lie in 0..6, the smallest first")
 
 
 def write_shards(out: Path, options: ShardOptions, on_image: Callable[[], None] = lambda: None) -> list[Path]:
-    """Write `00000.tar`, `00000.parquet`, `00000_stats.json` and so on into `out`; the tars' paths.
+    """Write `00000.tar`, `00000.parquet`, `00000_stats.json` and so on into `out`; return the tars' paths.
 
-    The same options give the same bytes in tars and parquets. on_image is called after each image.
+    The same options give the same bytes in tars and Parquet files. on_image: called after each image.
     """
     out.mkdir(parents=True, exist_ok=True)
     tars = []
@@ -70,6 +70,7 @@ def _write_shard(
     target, temporary = out / f"{shard:05d}.tar", out / f".{shard:05d}.tar.tmp"
     with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for i in range(size):
+            # three members per image, in img2dataset's order
             seed = HELD_OUT_SEED + options.seed + first + i
             scene = make_scene(seed, options.scenes)
             jpg, meta = encode_sample(scene, f"{shard:05d}{i:04d}", seed)
@@ -78,6 +79,7 @@ def _write_shard(
             _add(tar, f"{meta['key']}.txt", scene.alt_text.encode())
             metas.append(meta)
             on_image()
+    # the tar appears when it is complete; then the files that img2dataset writes beside it
     temporary.replace(target)
     rows = [{name: meta[name] for name in META_SCHEMA.names} for meta in metas]
     pq.write_table(pa.Table.from_pylist(rows, META_SCHEMA), out / f"{shard:05d}.parquet")
@@ -86,11 +88,13 @@ def _write_shard(
 
 
 def encode_sample(scene: Scene, key: str, seed: int) -> tuple[bytes, dict[str, Any]]:
-    """A scene as JPEG bytes and img2dataset's metadata, with the truth under "scene" (boxes in pixels)."""
+    """Encode a scene as JPEG bytes and img2dataset's metadata, with the truth under "scene" (boxes in pixels)."""
+    # the image, as img2dataset stores it
     buffer = io.BytesIO()
     scene.image.save(buffer, "JPEG", quality=QUALITY)
     jpg = buffer.getvalue()
     width, height = scene.image.size
+    # its metadata, with the scene's truth
     meta = {
         "caption": scene.alt_text,
         "url": f"scene:{seed}",
@@ -118,14 +122,14 @@ def encode_sample(scene: Scene, key: str, seed: int) -> tuple[bytes, dict[str, A
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)  # mtime 0 and no owner: the bytes depend on the scenes alone
+    info = tarfile.TarInfo(name)  # mtime 0 and no owner: the bytes depend only on the scenes
     info.size = len(data)
     info.mode = 0o444
     tar.addfile(info, io.BytesIO(data))
 
 
 def _stats(size: int, start: float) -> dict[str, Any]:
-    """What img2dataset writes beside a shard once it is whole; the times are this run's."""
+    """The statistics that img2dataset writes beside a complete shard, with the times of this run."""
     end = time.time()
     return {
         "count": size,

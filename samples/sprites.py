@@ -17,7 +17,7 @@ from PIL import Image
 ATLAS = Path(__file__).parent / "atlas"
 CELL = 112  # pixels; one sprite's square in the atlas
 
-# hue in degrees, gain on brightness: a yellow at a red's brightness would look brown
+# hue in degrees, and gain of brightness: yellow with the brightness of red would look brown
 COLOURS: dict[str, tuple[float, float]] = {
     "red": (0.0, 1.0),
     "orange": (28.0, 1.25),
@@ -30,7 +30,7 @@ COLOURS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """One drawing: its English name, the emoji it was rendered from, and whether it comes in COLOURS."""
+    """One drawing: its English name, the emoji it was rendered from, and whether it can be drawn in each of COLOURS."""
 
     name: str
     emoji: str
@@ -53,7 +53,7 @@ _COLOURED = "car:🚗 balloon:🎈 shirt:👕 book:📕 heart:❤️ dress:👗 
 _UNSEEN = """dinosaur:🦖 camel:🐫 watermelon:🍉 tractor:🚜 violin:🎻 anchor:⚓ hammer:🔨 kite:🪁 grapes:🍇
 hedgehog:🦔"""
 
-# no look-alikes of the unseen sprites here (a second dinosaur, a bunch of berries), or they would not be unseen
+# without drawings that resemble the unseen sprites (a second dinosaur, a bunch of berries)
 _DISTRACTORS = (
     "🐅 🦓 🐊 🦒 🦘 🐿 🦉️ 🦚 🦜 🦢 🦩 🐓 🦃 🕊 🐬 🐟 🐠 🦈 🐚 🦋 🐞 🕷 🦂 🦞 🦐 🦑 🐜 🦗 🦇 🐁 🦝 🦥 🦦 🦨 🐼 🐨 🦊 🐺 "
     "🌴 🌲 🌷 🌹 🌺 🌼 🍁 🍂 🍀 🌾 🌽 🥦 🥬 🥒 🌶 🥑 🍆 🥔 🧅 🧄 🥜 🍞 🥐 🥖 🥨 🥯 🧀 🍖 🍗 🥩 🥓 🍟 🌭 🥪 🌮 🌯 🍳 🥘 "
@@ -92,7 +92,7 @@ def _atlas() -> tuple[Image.Image, dict[str, int]]:
 
 @functools.cache
 def render_sprite(sprite: Sprite, colour: str | None = None) -> Image.Image:
-    """The sprite as RGBA, cut to its visible pixels (at most 112×112). Shared: copy before drawing on it.
+    """The sprite as RGBA, cropped to its visible pixels (at most 112×112). The image is cached: do not modify it.
 
     Raises KeyError for a sprite that is not in the atlas or a colour that is not in COLOURS.
     """
@@ -104,7 +104,8 @@ def render_sprite(sprite: Sprite, colour: str | None = None) -> Image.Image:
 
 
 def _recolour(image: Image.Image, hue: float, gain: float) -> Image.Image:
-    """Turn the sprite's coloured pixels to one hue; greys (wheels, windows, outlines) stay."""
+    """Change the sprite's coloured pixels to one hue; grey ones (wheels, windows, outlines) stay."""
+    # change hue, brightness and saturation of saturated pixels only
     hsv = np.asarray(image.convert("RGB").convert("HSV")).astype(np.float32)
     coloured = hsv[..., 1] > 90
     hsv[..., 0] = np.where(coloured, hue / 360 * 255, hsv[..., 0])

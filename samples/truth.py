@@ -1,4 +1,4 @@
-"""What a text says of the demo world, and whether it is true: the ruler for quality figures."""
+"""The things of the demo world that a text names, and whether they are true; used by all quality figures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAMES = sorted({sprite.name for sprite in (*KNOWN, *UNSEEN)}, key=len, reverse=
 @functools.cache
 def _pattern() -> re.Pattern[str]:
     colours, names = "|".join(COLOURS), "|".join(map(re.escape, _NAMES))
+    # longer names come first, so that "top hat" is not read as "hat"
     return re.compile(rf"\b(?:({colours}) )?({names})(?:s|es)?\b", re.IGNORECASE)
 
 
 def things_named(text: str) -> set[tuple[str, str | None]]:
-    """The (name, colour) pairs that a text names; the colour is None where the text gives none.
+    """The (name, colour) pairs that a text names; the colour is None if the text gives none.
 
-    A colour before a thing that comes in one drawing only ("a yellow banana") is no claim that could be checked
-    against the truth and is left out.
+    The colour of a thing with a single drawing ("a yellow banana") is ignored, since the truth has no colour for it.
     """
     coloured = {sprite.name for sprite in COLOURED}
     found: set[tuple[str, str | None]] = set()
@@ -31,11 +31,11 @@ def things_named(text: str) -> set[tuple[str, str | None]]:
 
 
 def is_true(named: tuple[str, str | None], present: set[tuple[str, str | None]]) -> bool:
-    """Whether a named thing is there; one named without its colour is true of every colour."""
+    """Whether a named thing is present; without a colour it matches every colour."""
     name, colour = named
     return named in present or (colour is None and any(other == name for other, _ in present))
 
 
 def is_recalled(thing: tuple[str, str | None], named: set[tuple[str, str | None]]) -> bool:
-    """Whether a thing that is there was named, with its colour or without any."""
+    """Whether a present thing is named, with its colour or without any."""
     return thing in named or (thing[0], None) in named

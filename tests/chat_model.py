@@ -1,4 +1,4 @@
-"""Random chat models over single bytes, one that sees images among them, saved as real ones are."""
+"""Random chat models over single bytes, one of them with images, saved in the format of real ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORDS = ["<pad>", "<s>", "</s>", "<image>", *sorted(pre_tokenizers.ByteLevel.alp
 
 
 def save_chat_model(folder: Path) -> Path:
-    """A Llama of two layers with its tokenizer; returns the folder."""
+    """Save a Llama of two layers with its tokenizer; return the folder."""
     _tokenizer(CHAT).save_pretrained(folder)
     torch.manual_seed(0)
     LlamaForCausalLM(_text_config()).save_pretrained(folder)
@@ -36,7 +36,7 @@ def save_chat_model(folder: Path) -> Path:
 
 
 def save_sighted_model(folder: Path) -> Path:
-    """A LLaVA of two and two layers with its processor; returns the folder."""
+    """Save a LLaVA of two and two layers with its processor; return the folder."""
     images = CLIPImageProcessor(
         size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}, do_center_crop=True
     )
@@ -96,5 +96,5 @@ def _text_config() -> LlamaConfig:
         pad_token_id=0,
         bos_token_id=1,
         tie_word_embeddings=True,
-        initializer_range=0.5,  # so that what is written depends on what was read
+        initializer_range=0.5,  # large, so that the output depends on the input
     )

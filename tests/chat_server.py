@@ -1,4 +1,4 @@
-"""A real chat server on loopback, a random model of transformers behind FastAPI, that can be told to misbehave.
+"""A real chat server on loopback (a random transformers model behind FastAPI), with optional faults.
 
     python -m tests.chat_server --model FOLDER --port PORT --spent FILE --trouble 0.2
 
@@ -25,13 +25,13 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-BEFORE = ("busy", "busy until", "broken")  # troubles that cost nothing
-AFTER = ("garbage", "half", "hang-up", "empty")  # troubles that the answer was generated for
+BEFORE = ("busy", "busy until", "broken")  # faults before the generation, which cost nothing
+AFTER = ("garbage", "half", "hang-up", "empty")  # faults after the generation
 CURSED = "cursed"
 
 
 class Model:
-    """The chat model; one generation at a time."""
+    """The chat model. It runs one generation at a time."""
 
     def __init__(self, folder: Path, spent: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -39,7 +39,7 @@ class Model:
         self._spent, self._lock = spent, threading.Lock()
 
     def complete(self, messages: list[dict[str, Any]], most: int) -> dict[str, Any]:
-        """A chat completion, greedy."""
+        """Generate a chat completion, by greedy decoding."""
         inputs = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
         with self._lock, torch.inference_mode():
             output = self._model.generate(**inputs, do_sample=False, max_new_tokens=most)[0]
@@ -58,7 +58,7 @@ class Model:
 
 
 def build(model: Model, trouble: float, seed: int) -> FastAPI:
-    """The application. trouble: the share of requests that go wrong."""
+    """Make the application. trouble: the share of requests with a fault."""
     app, dice = FastAPI(), random.Random(seed)
 
     @app.post("/v1/chat/completions")

@@ -10,9 +10,10 @@ import pytest
 
 from bench.processes import PLUG_INS
 from strata.jobs.jobs import Jobs
-from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
+from strata.queue.queue import Queue
 from strata.store.store import Store
+from tests.raw_redis import raw_redis
 from tests.service import Service, running_service
 
 sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
@@ -20,17 +21,17 @@ sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an embedded server that lives as long as the session."""
+    """The URL of an embedded server that runs during the whole session."""
     with EmbeddedServer(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
 
 
 @pytest.fixture
-def broker(valkey_url: str) -> Broker:
-    """A broker on an emptied server."""
-    broker = Broker(valkey_url)
-    broker.redis.flushall()
-    return broker
+def queue(valkey_url: str) -> Queue:
+    """A queue on an emptied server."""
+    queue = Queue(valkey_url)
+    raw_redis(queue).flushall()
+    return queue
 
 
 @pytest.fixture
@@ -40,20 +41,20 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def jobs(broker: Broker, store: Store) -> Jobs:
-    """Jobs on the two."""
-    return Jobs(broker, store)
+def jobs(queue: Queue, store: Store) -> Jobs:
+    """Jobs on this broker and store."""
+    return Jobs(queue, store)
 
 
 @pytest.fixture
-def service(broker: Broker, tmp_path: Path) -> Iterator[Service]:
+def service(queue: Queue, tmp_path: Path) -> Iterator[Service]:
     """The REST service with fake workers."""
-    with running_service(broker, tmp_path) as running:
+    with running_service(queue, tmp_path) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def idle_service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The REST service without workers, one for a module: for requests that need none."""
-    with running_service(Broker(valkey_url), tmp_path_factory.mktemp("idle"), workers=False) as running:
+    """The REST service without workers, one per module, for requests that need none."""
+    with running_service(Queue(valkey_url), tmp_path_factory.mktemp("idle"), workers=False) as running:
         yield running

@@ -1,4 +1,4 @@
-"""Images and services as processes of this machine, where no container engine runs.
+"""Build images and run services as processes of this machine, without a container engine.
 
 An image's files are laid out in a folder, its variables are the whole environment, its commands are the Dockerfile's.
 """
@@ -35,7 +35,7 @@ VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 def interpolated(value: Any, given: Mapping[str, str]) -> Any:
-    """A value of the file with its variables filled in, as Compose does it."""
+    """Substitute the variables in a value of the file, as Compose does."""
     if isinstance(value, dict):
         return {name: interpolated(inner, given) for name, inner in value.items()}
     if isinstance(value, list):
@@ -53,7 +53,7 @@ def interpolated(value: Any, given: Mapping[str, str]) -> Any:
 
 @cache
 def stages() -> dict[str, list[dockerfile.Command]]:
-    """The Dockerfile's stages by name, each beginning with its FROM."""
+    """The instructions of the Dockerfile's stages by name, each beginning with FROM."""
     found: dict[str, list[dockerfile.Command]] = {}
     for command in dockerfile.parse_file(str(CHECKOUT / "Dockerfile")):
         if command.cmd == "FROM":
@@ -64,7 +64,7 @@ def stages() -> dict[str, list[dockerfile.Command]]:
 
 
 def commands(target: str, *kinds: str) -> list[dockerfile.Command]:
-    """The commands of a stage and of those it stands on, in their order; `base` has what only root can do."""
+    """The commands of a stage and of its parent stages, in order, without those of `base`, which need root."""
     first, *own = stages()[target]
     below = commands(first.value[0], *kinds) if first.value[0] in stages() else []
     return below + [command for command in own if command.cmd in kinds]
@@ -77,12 +77,13 @@ def environment_of(target: str) -> dict[str, str]:
 
 
 def copy(command: dockerfile.Command, root: Path) -> None:
-    """Do a COPY out of the checkout. What .dockerignore leaves out is not there to be copied."""
+    """Execute a COPY from the checkout, without the files that .dockerignore excludes."""
     allowed = {line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     *sources, target = command.value
     for source in sources:
         assert source.split("/")[0] in allowed, f"{source} is ignored"
-        place = root / target / source if target.endswith("/") else root / target
+        place = root / target / Path(source).name if target.endswith("/") else root / target
+        place.parent.mkdir(parents=True, exist_ok=True)
         if (CHECKOUT / source).is_dir():
             shutil.copytree(CHECKOUT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -90,7 +91,7 @@ def copy(command: dockerfile.Command, root: Path) -> None:
 
 
 def lay_out(target: str, root: Path) -> None:
-    """The files of an image."""
+    """Make the files of an image."""
     root.mkdir()
     for command in commands(target, "COPY"):
         if not command.flags:
@@ -98,7 +99,7 @@ def lay_out(target: str, root: Path) -> None:
 
 
 def make_venv(folder: Path, stage: str, arguments: Mapping[str, str]) -> None:
-    """The virtual environment folder/venv, made by a stage's own lines; arguments: what --build-arg would say."""
+    """Make the virtual environment folder/venv by a stage's own commands. arguments: as by --build-arg."""
     (folder / "srv").mkdir(parents=True)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, **arguments, "PATH": path, "PIP_COMPILE": "0"}
@@ -111,7 +112,7 @@ def make_venv(folder: Path, stage: str, arguments: Mapping[str, str]) -> None:
 
 
 class Machine:
-    """Starts services of the compose file as processes; `given` is what a person's shell or .env has set."""
+    """Starts services of the compose file as processes. given: the variables of the user's shell or .env."""
 
     def __init__(self, folder: Path, venv: Path, models: Path) -> None:
         self.folder = folder
@@ -131,7 +132,7 @@ class Machine:
         }
 
     def environment(self, name: str) -> dict[str, str]:
-        """A service's whole environment."""
+        """The complete environment of a service."""
         set_by_file = interpolated(SERVICES[name].get("environment", {}), self.given)
         variables = environment_of(SERVICES[name]["build"]["target"])
         variables |= {name: str(value) for name, value in set_by_file.items() if value is not None}
@@ -140,14 +141,14 @@ class Machine:
         return {**variables, "HOME": str(self.folder), "STRATA_PORT": str(self.port)}
 
     def here(self, text: str) -> str:
-        """A text with the container's paths as paths of this machine."""
+        """Replace the container's paths in a text by paths of this machine."""
         for path, place in self.places.items():
             text = text.replace(path, str(place))
         return text
 
     @contextmanager
     def running(self, name: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
-        """A service's process in its image's files, and what it prints. It must end by SIGTERM, with 0, in time."""
+        """Run a service in its image's files; yield process and output. SIGTERM must end it in time with code 0."""
         root = self.folder / name
         lay_out(SERVICES[name]["build"]["target"], root)
         command = [self.here(word) for word in interpolated(SERVICES[name]["command"], self.given)]
@@ -160,7 +161,7 @@ class Machine:
             text=True,
         )
         assert process.stdout is not None
-        deadline = threading.Timer(LONGEST, process.kill)  # who reads its lines waits for ever else
+        deadline = threading.Timer(LONGEST, process.kill)  # else a reader of its output would wait forever
         deadline.start()
         try:
             yield process, process.stdout
@@ -176,13 +177,13 @@ class Machine:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
 
 def wait_for(asked: Any, seconds: float = 30) -> None:
-    """Until asking answers something true, and without an error."""
+    """Wait until a call returns a true value without an error."""
     until = time.monotonic() + seconds
     while True:
         try:
@@ -196,7 +197,7 @@ def wait_for(asked: Any, seconds: float = 30) -> None:
 
 
 def line_with(words: str, output: IO[str]) -> str:
-    """The first line with the words; all lines if there is none."""
+    """The first line that contains the words; all lines if there is none."""
     lines = []
     for line in output:
         lines.append(line)

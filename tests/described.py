@@ -1,4 +1,4 @@
-"""Described images as parts in a store, for tests of snapshots: what a row's features are made of can be chosen."""
+"""Write parts of described images to a store, with chosen contents, for tests of snapshots."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FINGERPRINT = "f" * 16
 def described(
     key: str, things: Sequence[str] = (), words: int = 10, text: bool = False, status: Status = Status.SUCCEEDED
 ) -> Record:
-    """A record with an object a thing, the first the largest, and a description of so many words."""
+    """A record with one object per thing, the first the largest, and a description with `words` words."""
     sides = range(len(things), 0, -1)
     mask = Mask(size=(9, 9), counts="0")
     return Record(
@@ -58,7 +58,7 @@ def write_part(
     fingerprint: str = FINGERPRINT,
     group: str = "llm",
 ) -> Part:
-    """A part of these records."""
+    """Write a part of these records."""
     chunk = Chunk(group, "fake", fingerprint, "a.tar", identity, number, len(records), attempt)
     store.write_records(chunk, list(records))
     return Part.of_chunk(chunk)

@@ -1,4 +1,4 @@
-"""Fake pipelines and shards for tests of the runner: they compute nothing, and can be told to fail."""
+"""Fake pipelines and shards for tests of the runner. They compute nothing, and can be set to fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAKE_PROFILE = Profile(
 
 
 class FakeVision:
-    """Says each image's size; counts its calls."""
+    """Captions each image with its size; counts its calls."""
 
     def __init__(self, profile: Profile, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -54,7 +54,7 @@ class FakeVision:
 
 
 class FakeLlm:
-    """Describes by repeating the caption; counts its calls."""
+    """Describes each image by repeating its caption; counts its calls."""
 
     def __init__(self, profile: Profile) -> None:
         self.images = 0
@@ -73,7 +73,7 @@ class FakeLlm:
 
 
 class FakeMachine:
-    """Scheduler and one worker for every group, in threads. Use as a context manager."""
+    """A scheduler and one worker per group, in threads. Use it as a context manager."""
 
     def __init__(
         self, jobs: Jobs, lease_seconds: float = 2.0, seconds: float = 0.0, name: str = "worker", vision: bool = True
@@ -81,12 +81,12 @@ class FakeMachine:
         self.jobs = jobs
         self.vision, self.llm = FakeVision(FAKE_PROFILE, seconds), FakeLlm(FAKE_PROFILE)
         self.stop = threading.Event()
-        self.leases = Leases(jobs.broker, name, ["index", "vision", "llm"], lease_seconds)
+        self.leases = Leases(jobs.queue, name, ["index", "vision", "llm"], lease_seconds)
         groups: tuple[Group, ...] = (
             VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: FAKE_PROFILE), 1_000_000),
             LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: FAKE_PROFILE)),
         )
-        self.scheduler = Scheduler(jobs.broker, jobs.store, high_water=100)
+        self.scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         if not vision:
             groups = groups[1:]
         loops = [Runner(group, jobs, self.leases, fake_fingerprint, 2).run for group in groups]
@@ -119,7 +119,7 @@ def jpeg(width: int = 32, height: int = 24, colour: str = "red") -> bytes:
 
 
 def write_shard(path: Path, images: Sequence[bytes], first: int = 0) -> str:
-    """A webdataset tar with one sample an image, each with a text; returns its path."""
+    """Write a webdataset tar with one sample per image, each with a text; return its path."""
     with tarfile.open(path, "w") as tar:
         for i, data in enumerate(images, first):
             for suffix, content in (("jpg", data), ("txt", f"alt {i}".encode())):
@@ -130,7 +130,7 @@ def write_shard(path: Path, images: Sequence[bytes], first: int = 0) -> str:
 
 
 def wait_for_end(jobs: Jobs, job_id: str, seconds: float = 20.0) -> None:
-    """Until the job is final. Raises TimeoutError."""
+    """Wait until the job is final. Raises TimeoutError."""
     until = time.monotonic() + seconds
     while not jobs.view(job_id).status.final:
         if time.monotonic() > until:
@@ -139,5 +139,5 @@ def wait_for_end(jobs: Jobs, job_id: str, seconds: float = 20.0) -> None:
 
 
 def dead_workers_claim(broker: Broker, group: str, count: int = 1) -> None:
-    """Claims chunks in the name of a worker that will never renew them."""
+    """Claim chunks for a worker that does not exist, and so never renews them."""
     broker.claim(group, "dead", count)

@@ -1,4 +1,4 @@
-"""A model hub on loopback: repositories in memory, served as huggingface_hub asks the real one.
+"""A model hub on loopback: repositories in memory, served by the routes that huggingface_hub uses.
 
 What it does wrong is told by its attributes: it stalls or breaks off in a file, sends other bytes, asks for a token.
 """
@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
-LARGE = 10_000  # bytes; larger files are told by their SHA-256, as Git LFS does, smaller ones by git's own hash
+LARGE = 10_000  # bytes; larger files are listed with their SHA-256 as by Git LFS, smaller ones with git's hash
 Files = dict[str, bytes]
 
 
 class HubServer(ThreadingHTTPServer):
-    """repositories: the files of each OWNER/NAME; asked: the requests as (path, Range header), in order."""
+    """The hub. repositories: the files of each OWNER/NAME; asked: the requests as (path, Range header), in order."""
 
     daemon_threads = True
 
@@ -28,9 +28,9 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[str, Files] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.gated = False
-        self.stall_at: int | None = None  # the byte of a large file at which nothing more comes, until told otherwise
+        self.stall_at: int | None = None  # the byte of a large file at which the transfer stalls, until reset
         self.break_at: int | None = None  # the byte of a large file at which the connection closes, once
-        self.spoilt: set[str] = set()  # names of files that come with a wrong byte
+        self.spoilt: set[str] = set()  # names of files that are sent with a wrong byte
         self.go_on = threading.Event()
 
     @property
@@ -39,18 +39,18 @@ class HubServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def downloads(self) -> list[tuple[str, str | None]]:
-        """Name and Range of each download asked for."""
+        """The name and Range of each requested download."""
         return [(path.rpartition("/")[2], span) for path, span in self.asked if "/resolve/" in path]
 
 
 def commit_of(repository: str) -> str:
-    """The one commit of a repository."""
+    """The only commit of a repository."""
     return hashlib.sha1(repository.encode()).hexdigest()
 
 
 @contextmanager
 def running_hub() -> Iterator[HubServer]:
-    """A hub that answers until the block ends."""
+    """Run a hub until the block ends."""
     with HubServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 def _sibling(name: str, data: bytes) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Real worker processes with fake stages, started again when they die, as `strata serve` does it."""
+"""Real worker processes with fake stages, which are restarted when they end, as by `strata serve`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def fake_profile() -> Profile:
 def machine(
     jobs: Jobs, url: str, workers: int = 1, seconds: float = 0.0, lease: float = 1.0
 ) -> Iterator[list[Process]]:
-    """A scheduler in a thread and worker processes; seconds: what an image costs in each group."""
+    """A scheduler in a thread, and worker processes. seconds: per image in each group."""
     stop = threading.Event()
-    scheduler = Scheduler(jobs.broker, jobs.store, high_water=100)
+    scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
     thread = threading.Thread(target=scheduler.run, args=(stop, 0.05), daemon=True)
     thread.start()
     environment = {
@@ -47,7 +47,7 @@ def machine(
 
 
 def run_to_end(jobs: Jobs, job_id: str, workers: list[Process], seconds: float = 60.0) -> None:
-    """Look after the workers until the job is final. Raises TimeoutError."""
+    """Restart workers that end until the job is final. Raises TimeoutError."""
     until = time.monotonic() + seconds
     while not jobs.view(job_id).status.final:
         if time.monotonic() > until:

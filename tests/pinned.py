@@ -1,4 +1,4 @@
-"""Snapshots of images that are really there: shards of small JPEGs, described, for tests of reading and exporting."""
+"""Snapshots with real images (shards of small JPEGs) and descriptions, for tests of reading and exporting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Describe = Callable[[IndexRow], Record]
 
 
 def describe(row: IndexRow) -> Record:
-    """A record that says its own key at every level."""
+    """A record whose texts at every level contain its key."""
     return Record(
         key=row.key,
         image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
@@ -40,7 +40,7 @@ def describe(row: IndexRow) -> Record:
 
 
 def write_shards(folder: Path, shards: int, images: int) -> list[str]:
-    """Tars of JPEGs whose width tells the number of the image: 100 + number, all 50 high."""
+    """Write tars of JPEGs, 100 + number wide and 50 high, so that the width identifies the image."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for shard in range(shards):
@@ -51,7 +51,7 @@ def write_shards(folder: Path, shards: int, images: int) -> list[str]:
 
 
 def pin(store: Store, shards: list[str], name: str = "pinned", describe: Describe = describe) -> Snapshot:
-    """A snapshot of all images of some shards."""
+    """Make a snapshot of all images of these shards."""
     chunks = []
     for shard in shards:
         index = index_shard(shard)

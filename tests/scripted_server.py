@@ -1,4 +1,4 @@
-"""A chat server on loopback that answers as a test says: good, refusing, in garbage, or by hanging up."""
+"""A chat server on loopback with scripted responses: good, refusing, garbage, or a closed connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.chat.backends import PLAIN
 
 @dataclass(frozen=True)
 class Reply:
-    """A response. cut: the connection ends after so many bytes of it; 0: without an answer."""
+    """A response. cut: the number of bytes after which the connection is closed."""
 
     body: str
     status: int = 200
@@ -27,7 +27,7 @@ HANG_UP = Reply("", cut=0)
 
 
 def good(text: str | None, read: int | None = 5, written: int = 3, finish: str = "stop") -> Reply:
-    """A completion. read: None leaves the usage out."""
+    """Make a completion. read: tokens read; None leaves the usage out."""
     answer: dict[str, Any] = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish}]}
     if read is not None:
         answer["usage"] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
@@ -40,7 +40,7 @@ def is_plain(body: Mapping[str, Any]) -> bool:
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """Calls `answer` with each request's body, one at a time. bodies: what was asked, in order."""
+    """Calls `answer` with each request's body, one at a time. bodies: of all requests, in order."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -52,16 +52,16 @@ class ScriptedServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Up to and including /v1."""
+        """The URL up to and including /v1."""
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     @property
     def asked(self) -> list[dict[str, Any]]:
-        """What was asked, without the client's own plain questions."""
+        """The requests without the client's own plain questions."""
         return [body for body in self.bodies if not is_plain(body)]
 
     def handle_error(self, *_: Any) -> None:
-        """A client that went away is nothing to tell."""
+        """Do not report a client that closed its connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -87,12 +87,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = reply.cut is not None
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 @contextmanager
 def scripted(answer: Callable[[dict[str, Any]], Reply]) -> Iterator[ScriptedServer]:
-    """The server, running."""
+    """Run the server until the block ends."""
     with ScriptedServer(answer) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

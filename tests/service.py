@@ -1,4 +1,4 @@
-"""The service over fake pipelines, for tests of the API: real Valkey, real runner, real scheduler."""
+"""The service with fake pipelines but real Valkey, runner and scheduler, for tests of the API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from app.main import create_app
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine
 
@@ -26,7 +26,7 @@ Answer = Any  # the client's response class is httpx2's or httpx's, as Starlette
 
 @dataclass
 class Service:
-    """A running service: its client, and what stands behind it."""
+    """A running service: a client of it, and its components."""
 
     client: TestClient
     settings: Settings
@@ -44,8 +44,8 @@ class Service:
 
 
 @contextmanager
-def running_service(broker: Broker, folder: Path, workers: bool = True, **changes: Any) -> Iterator[Service]:
-    """A service whose shards lie in folder/shards, with fake workers or none."""
+def running_service(queue: Queue, folder: Path, workers: bool = True, **changes: Any) -> Iterator[Service]:
+    """Run a service whose shards lie in folder/shards, with fake workers or none."""
     profiles, shards = folder / "profiles", folder / "shards"
     for made in (profiles, shards):
         made.mkdir(exist_ok=True)
@@ -60,9 +60,9 @@ def running_service(broker: Broker, folder: Path, workers: bool = True, **change
     }
     settings = Settings.model_validate(given | changes)
     store = Store(settings.store_uri)
-    jobs = Jobs(broker, store)
+    jobs = Jobs(queue, store)
     machine = FakeMachine(jobs) if workers else None
-    with TestClient(create_app(settings, broker, store), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings, queue, store), raise_server_exceptions=False) as client:
         if machine is None:
             yield Service(client, settings, jobs, None)
             return
@@ -80,14 +80,14 @@ def write_profile(folder: Path) -> None:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG of one colour; few bytes however many pixels."""
+    """A PNG of one colour, which has few bytes even with many pixels."""
     file = io.BytesIO()
     Image.new("1", (width, height)).save(file, "PNG")
     return file.getvalue()
 
 
 def problem(response: Answer, status: int, name: str) -> dict[str, Any]:
-    """The problem that an answer must be."""
+    """Check that a response is this problem, and return it."""
     assert response.status_code == status, response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of the classes that the profiles load, saved as the published ones are.
+"""Tiny random checkpoints of the classes that the profiles load, in the format of the published ones.
 
 Random weights say the same of every image unless they are large, find no masks and name no regions: where a test needs
 that they do, what decides it is set by hand, and the rest stays random.
@@ -109,7 +109,7 @@ def blip2_matcher(folder: Path) -> None:
 
 
 def florence(folder: Path, answer: str = "") -> None:
-    """Florence-2; whatever it sees, it writes the answer if one is given."""
+    """Florence-2. If an answer is given, it generates this for every image."""
     plain: Any = build_processor([*TEXTS, "What regions are in the image?"], image_size=32, image_tokens=5)
     plain.tokenizer.add_tokens([f"<loc_{place}>" for place in range(1000)])
     config = Florence2Config(
@@ -151,7 +151,7 @@ def florence(folder: Path, answer: str = "") -> None:
 
 
 def sam(folder: Path, sure: float = 1.0) -> None:
-    """SAM, whose masks are blots around the points that it is asked about; sure: what it estimates of each."""
+    """SAM whose masks are blobs around its prompt points. sure: its quality estimate for each."""
     config = SamConfig(
         vision_config=SamVisionConfig(
             hidden_size=16,
@@ -177,7 +177,7 @@ def sam(folder: Path, sure: float = 1.0) -> None:
 
 
 def sam2(folder: Path, sure: float = 9.0) -> None:
-    """SAM 2.1, saved with its memory for video as the published ones are; sure as SAM's, before a sigmoid."""
+    """SAM 2.1, saved with its video memory as the published ones are. sure: as for SAM, before a sigmoid."""
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "hidden_size": 8,
@@ -293,7 +293,7 @@ def _tower(layers: int) -> dict[str, int]:
 
 
 def _loud(model: Any, deviation: float = 0.5) -> Any:
-    """The model with weights so large that what it says depends on what it sees."""
+    """Scale a model's weights so that its output depends on its input."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -318,7 +318,7 @@ def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 
 def _tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes, with Qwen's marks."""
+    """A tokenizer of single bytes, with Qwen's special tokens."""
     words = [*SPECIAL, *more, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
     tokenizer.add_special_tokens([AddedToken(word, special=True) for word in (*SPECIAL, *more)])
@@ -345,10 +345,10 @@ def _blots(model: Any, sure: float) -> None:
     for embedding in (*points, prompts.not_a_point_embed, prompts.no_mask_embed):
         embedding.weight.zero_()
     for embedding in (decoder.iou_token, decoder.mask_tokens, getattr(decoder, "obj_score_token", decoder.iou_token)):
-        embedding.weight[:, 0] = 10  # channel 0 marks what is no point
+        embedding.weight[:, 0] = 10  # channel 0 marks tokens that are not points
     first, second = decoder.transformer.layers
     keep, look = first.self_attn, second.cross_attn_image_to_token
-    first.layer_norm4.weight.fill_(0.1)  # of the image itself little is left
+    first.layer_norm4.weight.fill_(0.1)  # reduces the influence of the image
     width = keep.q_proj.weight.shape[0]
     apart = torch.eye(width)
     apart[0, 0] = 0
@@ -373,9 +373,9 @@ def _output(attention: Any) -> Any:
 
 
 def make(maker: Callable[..., None], folder: Path, **arguments: Any) -> Path:
-    """The folder with the maker's checkpoint, the same every time."""
+    """Make a checkpoint in a folder, with a fixed seed; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # more only get in each other's way on models of this size
+    torch.set_num_threads(1)  # more threads are slower for models of this size
     torch.manual_seed(0)
     maker(folder, **arguments)
     return folder

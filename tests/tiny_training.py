@@ -1,4 +1,4 @@
-"""A training so small that tests can afford it; as a program it trains and kills itself: `… FOLDER STEPS DEATH`."""
+"""A training of a few seconds for tests. As a program it trains and then kills itself: `… FOLDER STEPS DEATH`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIDE = 32
 
 
 class Squares:
-    """Pictures of one colour, and what colour it is; `asked`: with a question."""
+    """Images of one colour, with the colour's name as text. asked: with a question."""
 
     def __init__(self, count: int, asked: bool = False) -> None:
         self.count, self.asked = count, asked
@@ -36,7 +36,7 @@ class Squares:
         return self.count
 
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
-        """A picture a number."""
+        """One image per number."""
         return [self._sample(number) for number in numbers]
 
     def _sample(self, number: int) -> RawSample:
@@ -46,16 +46,16 @@ class Squares:
         return RawSample(f"{number:04d}", buffer.getvalue(), ["Which colour?", colour] if self.asked else [text])
 
     def missing(self) -> list[str]:
-        """Nothing ever is."""
+        """Return an empty list: no file is needed."""
         return []
 
     def explain(self, number: int, reason: str) -> SampleError:
-        """Never needed."""
+        """Not used: every image can be decoded."""
         return SampleError(f"{number}: {reason}")
 
 
 def tiny_mixture(captions: int = 20, questions: int = 10) -> Mixture:
-    """Captions and questions."""
+    """A mixture of captions and questions."""
     shares = [
         Share("captions", "caption", Squares(captions), captions, "Describe the image."),
         Share("questions", "vqa", Squares(questions, asked=True), questions),
@@ -74,7 +74,7 @@ def make_start(folder: Path) -> Path:
 
 
 def tiny_config(folder: Path, start: Path, **changes: Any) -> Config:
-    """A job of 10 steps of 2 × 4 samples, a checkpoint every third."""
+    """A job of 10 steps of 2 × 4 samples, with a checkpoint every third step."""
     table: dict[str, Any] = {
         "mixture": "tiny.toml",
         "output": folder,
@@ -88,7 +88,7 @@ def tiny_config(folder: Path, start: Path, **changes: Any) -> Config:
 
 
 def main() -> None:
-    """Train and die with SIGKILL as soon as a step has been logged."""
+    """Train, and end the process by SIGKILL as soon as a step has been logged."""
     folder, start, death = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     append = LossLog.append

@@ -1,7 +1,7 @@
-"""`make demo-train`: from the demo's shard to a trained model, on a CPU: job, snapshot, training, plot.
+"""`make demo-train`: describe the demo's shard, make a snapshot, train a tiny model on a CPU, and plot its losses.
 
-The training is killed with SIGKILL on the way and started again; what it logs twice must be the same.
-Everything lies in demo-output/training, and is made anew each time.
+The training is killed with SIGKILL before its end and started again; the steps that are logged twice must have equal
+losses. Everything is written to demo-output/training, which is deleted at the start.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG = CHECKOUT / "training" / "configs" / "demo.toml"
 FOLDER = CHECKOUT / "demo-output" / "training"
 SNAPSHOT, LEVELS = "demo", ("description", "caption")
-KILLED = 0.45  # of the steps, after which the training is killed
+KILLED = 0.45  # the training is killed after this share of the steps
 
 
 def main() -> None:
-    """Run the demo and exit: 0 only if the loss fell and the resumed curve is the same."""
+    """Run the demo. The exit code is 0 only if the loss fell and the resumed run had the same losses."""
     console = Console() if sys.stdout.isatty() else Console(width=120)
     try:
         run(console)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def run(console: Console) -> None:
-    """The demo's steps. Raises StrataError and httpx.HTTPError."""
+    """Run the demo's steps. Raises StrataError and httpx.HTTPError."""
     begin = time.monotonic()
 
     def began(phase: str) -> None:
@@ -66,22 +66,26 @@ def run(console: Console) -> None:
 
     shutil.rmtree(FOLDER, ignore_errors=True)
     began("the demo's shard, described")
+    # 1. describe the bundled shard
     job = describe_shard(console)
     began("a snapshot of the job")
+    # 2. pin its rows
     store = Store(str(FOLDER / "data" / "store"))
     snapshot = Snapshots(store).create(SNAPSHOT, PartsOf(store).sources([job]), Selection(), [job])
     console.print(Text(f"{SNAPSHOT}: id {snapshot.id[:12]}, {snapshot.manifest.counts.selected} rows"))
     began("a tiny vision-language model, trained from nothing")
+    # 3. train, with an interruption
     make_start(store, snapshot)
     config = load_config(CONFIG)
     train_killed_and_resumed(config, console)
     began("what came of it")
+    # 4. check the losses
     show_curve(config, console)
     console.print(Text(f"{(time.monotonic() - begin) / 60:.1f} minutes in all", "green"))
 
 
 def describe_shard(console: Console) -> str:
-    """Describe the bundled shard with a service of one's own; the job's id."""
+    """Describe the bundled shard with a temporary service; return the job's id."""
     fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
     if fetched.returncode:
         raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
@@ -95,7 +99,7 @@ def describe_shard(console: Console) -> str:
 
 
 def make_start(store: Store, snapshot: Snapshot) -> None:
-    """A model of random weights, its vocabulary made from the snapshot's texts."""
+    """Write a model with random weights, whose vocabulary is made from the snapshot's texts."""
     sources = [snapshot_source(store, snapshot, level, FOLDER / "tables") for level in LEVELS]
     texts = [raw.turns[-1] for source in sources for raw in source.read(range(len(source)))]
     save_start(FOLDER / "start", build_processor(texts, SIDE), tower_config(), seed=0, width=128)
@@ -103,6 +107,7 @@ def make_start(store: Store, snapshot: Snapshot) -> None:
 
 def train_killed_and_resumed(config: Config, console: Console) -> None:
     """Train, kill the training with SIGKILL, and start it again. Raises JobFailed if the curves differ."""
+    # run until the step, kill
     log, death = LossLog(config.output), round(KILLED * (config.steps or 0))
     with _training() as first:
         while first.poll() is None and last_step(log) < death:
@@ -111,12 +116,14 @@ def train_killed_and_resumed(config: Config, console: Console) -> None:
     checkpoint = last_checkpoint(config.output)
     if first.returncode != -signal.SIGKILL or checkpoint is None:
         raise JobFailed("the training ended before it could be killed")
+    # run again, to the end
     before = log.read()
     console.print(Text(f"killed with SIGKILL at step {before[-1]['step']}; started again"))
     with _training() as second:
         second.wait()
     if second.returncode:
         raise JobFailed("the training failed")
+    # the resumed run has logged the steps after the checkpoint again
     after = log.read()
     if after[: len(before)] != before:
         raise JobFailed("the resumed run's losses are not those of the killed one")
@@ -125,7 +132,7 @@ def train_killed_and_resumed(config: Config, console: Console) -> None:
 
 
 def _training() -> subprocess.Popen[bytes]:
-    # one thread: so small a model gains nothing from two, and loses two thirds of its speed where others want the cores
+    # one thread: two give so small a model nothing, and cost two thirds of its speed if other processes use the cores
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(strata_command("train", str(CONFIG)), env=environment)
 
@@ -137,7 +144,7 @@ def last_step(log: LossLog) -> int:
 
 
 def show_curve(config: Config, console: Console) -> None:
-    """Print the loss in ten steps of the way. Raises JobFailed if it did not fall."""
+    """Print the loss at ten points of the training. Raises JobFailed if it did not fall."""
     losses = [line["loss"] for line in LossLog(config.output).read()]
     means = running_means(losses)
     shown = [means[round(i * (len(means) - 1) / 9)] for i in range(10)]

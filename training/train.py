@@ -29,15 +29,15 @@ from training.trainer import StageTrainer, last_checkpoint, step_of
 
 
 def train(config: Config, mixture: Mixture) -> Path:
-    """Train, or go on training, to the end; the folder of the trained model.
+    """Train to the end, from the last checkpoint if there is one; return the folder of the trained model.
 
-    Raises ConfigError for a model that cannot be loaded, and what the reader raises for data that have changed.
+    Raises ConfigError if the model cannot be loaded, and SampleError if the data have changed.
     """
     model, processor = load_model(config)
     trainer = StageTrainer(model, processor, mixture, config)
     checkpoint = last_checkpoint(config.output)
     if checkpoint:
-        print(f"going on from step {step_of(checkpoint)} of {trainer.args.max_steps}", flush=True)
+        print(f"continuing from step {step_of(checkpoint)} of {trainer.args.max_steps}", flush=True)
     trainer.train_from(checkpoint)
     folder = config.output / "model"
     trainer.save_model(str(folder))
@@ -48,7 +48,7 @@ def train(config: Config, mixture: Mixture) -> Path:
 
 
 def mixture_of(config: Config) -> Mixture:
-    """The configuration's mixture. Raises ConfigError for a file that is not there, and MixtureError."""
+    """Open the configuration's mixture. Raises ConfigError if its file cannot be read, and MixtureError."""
     try:
         file = MixtureFile.load(config.mixture)
     except OSError as error:
@@ -58,7 +58,7 @@ def mixture_of(config: Config) -> Mixture:
 
 
 def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Model and processor. What LoRA leaves alone is kept in bf16; full training keeps its weights in float32.
+    """Load model and processor. With LoRA and bf16, the base weights are in bf16; otherwise all are in float32.
 
     Raises ConfigError.
     """
@@ -81,7 +81,7 @@ def run(path: Path) -> None:
 
 
 def main() -> None:
-    """`python -m training.train`, for a checkout. Any error that is no StrataError keeps its traceback."""
+    """Run the training job from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     arguments = parser.parse_args()

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pyarrow as pa
-import redis
 
 from strata.core.errors import InvalidInput, RedisUnavailable, StrataError
 from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
-from strata.queue.broker import Broker
+from strata.queue.errors import QueueUnavailable
+from strata.queue.queue import Queue
 from strata.store.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
@@ -49,19 +49,19 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     load_profile(settings.profile, settings.profiles_dir)  # an invalid profile is told before anything is loaded
     # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
     quiet_libraries(settings.threads)
-    jobs = Jobs(Broker(settings.redis_url), Store(settings.store_uri))
+    jobs = Jobs(Queue(settings.redis_url), Store(settings.store_uri))
     profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     # The lease thread publishes heartbeats while the models load, which can take minutes.
-    with Leases(jobs.broker, name, groups, settings.lease_seconds) as leases:
+    with Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
         loops = [_loop(group, group_of, jobs, leases, settings, profile_of) for group in groups]
         _import_ahead()
         with collector_spared():
             # Everything is loaded: report ready, and run a thread for each group until a signal.
-            leases.announce()
+            leases.announce_ready()
             log.info("worker %s is ready for %s", name, ", ".join(groups))
             threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
             for thread in threads:
@@ -98,10 +98,10 @@ def _end(threads: list[threading.Thread], leases: Leases) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
     if not any(thread.is_alive() for thread in threads):
         return
-    with suppress(redis.RedisError):
-        for claim in leases.held():
-            log.warning("gives chunk %s back unfinished", claim.chunk.id)
-            leases.broker.give_back(claim, leases.name)
+    with suppress(QueueUnavailable):
+        for claim in leases.in_flight():
+            log.warning("releases chunk %s unfinished", claim.chunk.id)
+            leases.broker.release(claim, leases.name)
     logging.shutdown()
     os._exit(0)
 

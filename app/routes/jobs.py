@@ -1,4 +1,4 @@
-"""`/v1/jobs`: where jobs stand, their results, and their end."""
+"""`/v1/jobs`: the state of jobs, their results, cancelling and retrying them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
     200: {"content": {NDJSON: {"schema": {"type": "string"}}}, "description": "One JSON object a line"}
 }
 
-CursorQuery = Annotated[str | None, Query(max_length=200, description="where to go on; from the link `next`")]
+CursorQuery = Annotated[str | None, Query(max_length=200, description="where the page begins; from the link `next`")]
 LimitQuery = Annotated[int, Query(ge=1, le=2000, description="rows in one answer")]
 
 
@@ -40,19 +40,19 @@ def list_jobs(
 
 @router.get("/{job_id}")
 def show_job(job: KnownJob) -> JobView:
-    """Where a job stands."""
+    """The job's envelope: its status, counts and links."""
     return job
 
 
 @router.post("/{job_id}/cancel")
 def cancel_job(job: KnownJob, given: ServicesDep) -> JobView:
-    """Cancel a job. What is computed stays; a job that has ended stays as it ended."""
+    """Cancel a job. Computed results are kept; a job that has ended is left as it is."""
     return given.jobs.cancel(job.id)
 
 
 @router.post("/{job_id}/retry")
 def retry_job(job: KnownJob, given: ServicesDep) -> JobView:
-    """Try the failed images of a finished job again, and shards that could not be read. What succeeded stays."""
+    """Retry the failed images of a finished job, and the shards that could not be read. Results are kept."""
     try:
         return given.jobs.retry(job.id)
     except NotFinished as error:

@@ -34,7 +34,7 @@ def list_problems() -> Response:
 
 @router.get("/problems/{name}")
 def show_problem(name: str) -> Response:
-    """What a type of problem means, and what to do about it."""
+    """What a type of problem means, and how to solve it."""
     if name not in PROBLEMS:
         raise ProblemError("not-found", f"no type of problem is called {name[:100]!r}; GET /problems lists them")
     return PlainTextResponse(PROBLEMS[name].page(), media_type=_MARKDOWN)

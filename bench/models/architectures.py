@@ -31,7 +31,7 @@ FLORENCE_TEXTS = ("A red car and an owl on a white background.", "Locate the obj
 
 @dataclass(frozen=True)
 class Scale:
-    """What differs between the full size and a tiny one, for tests of this code."""
+    """The sizes of the architectures: the full ones, or tiny ones for tests."""
 
     tower: dict[str, int]  # EVA ViT-g/14 of both BLIP-2 models
     qformer: dict[str, int]
@@ -177,7 +177,7 @@ def _matcher(scale: Scale, folder: Path) -> None:
         image_token_index=None,
     )
     config.save_pretrained(folder)
-    (folder / "model.safetensors").touch()  # its stage looks for the file before it loads; nothing reads it
+    (folder / "model.safetensors").touch()  # the stage checks that the file exists; its content is not read
     processor = Blip2Processor(BlipImageProcessor(size=_square(224)), BertTokenizer(str(folder / "vocab.txt")))
     processor.save_pretrained(folder)
 

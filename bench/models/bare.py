@@ -1,9 +1,8 @@
-"""The bare forward passes: what the models of a vision group cost if nothing but them were to be done.
+"""Measure the bare forward passes: the time of a vision group's models alone.
 
-Features of all items lie ready on the device before; counted are the seconds inside the models' own calls (encode,
-generate, forward, the OCR's network), at the batch size that does it fastest. What a stage does around those calls
-(reading answers back, boxes, thresholds, non-maximum suppression) is not counted. Items and lengths are those that our
-pipeline had.
+The features of all items are on the device before. Counted are the seconds inside the models' own calls (encode,
+generate, forward, the OCR's network), at the fastest batch size. A stage's work around these calls (copying results
+back, boxes, thresholds, non-maximum suppression) is not counted. Items and lengths are those of our pipeline.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SIZES = (8, 16, 32, 64, 128, 256)  # batches tried, one of each
 
 @dataclass(frozen=True)
 class Bare:
-    """One stage's models alone: seconds for all its items, and at which batch size."""
+    """The seconds of one stage's models for all its items, and the batch size."""
 
     seconds: float
     batch_size: int
@@ -37,11 +36,11 @@ class Bare:
 
 
 def calls_of(stage: Any) -> list[tuple[Any, str]]:
-    """The calls in which a stage's models compute, as (object, name of its method). Raises KeyError for a new stage."""
+    """The calls in which a stage's models compute, as (object, method name). Raises KeyError for an unknown stage."""
     if isinstance(stage, RapidOcr):
         return [(network.session, "run") for network in networks_of(stage)]
     if isinstance(stage, ClassicalSegmenter):
-        return [(stage, "compute")]  # no weights: the algorithm is the model
+        return [(stage, "compute")]  # without weights the algorithm itself is measured
     names = {
         FlorenceCaptioner: ("generate",),
         Blip2Captioner: ("generate",),
@@ -57,7 +56,7 @@ def calls_of(stage: Any) -> list[tuple[Any, str]]:
 
 
 def networks_of(stage: RapidOcr) -> list[Any]:
-    """rapidocr's wrappers around the sessions of onnxruntime, `session` of each, in all engines of the stage."""
+    """The `session` of each of rapidocr's wrappers around onnxruntime's sessions, in all engines of the stage."""
     parts = [part for engine in stage._engines for part in (engine.text_det, engine.text_cls, engine.text_rec)]
     return [part.session for part in parts if part is not None]
 
@@ -74,7 +73,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """As if every thread had had as much to do."""
+        """The seconds per thread if the work were equally distributed."""
         return sum(self.spent) / self.threads
 
     @contextmanager
@@ -85,7 +84,7 @@ class Clock:
             yield
         finally:
             for owner, name in calls:
-                delattr(owner, name)  # what the class has is seen again
+                delattr(owner, name)  # restores the class's own method
 
     def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -100,15 +99,16 @@ class Clock:
 
 
 def finish() -> None:
-    """Wait until a GPU has done what it was given."""
+    """Wait until the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def bare(stage: Stage[Any, Any], items: Sequence[Any]) -> Bare:
-    """The stage's models on all items at the fastest batch size: the one after which a larger is slower an item."""
+    """Measure a stage's models on all items, at the largest batch size before the time per item grows."""
     sizes = [size for size in SIZES if size // 2 < len(items)] or [SIZES[0]]
     _seconds(stage, items[: sizes[0]], sizes[0])  # to warm up
+    # try growing batch sizes while the time per item falls
     best, fastest = sizes[0], float("inf")
     for size in sizes:
         some = items[:size]
@@ -123,6 +123,7 @@ def bare(stage: Stage[Any, Any], items: Sequence[Any]) -> Bare:
 
 
 def _seconds(stage: Stage[Any, Any], items: Sequence[Any], size: int) -> float:
+    # preparation is not counted
     prepared = [stage.prepare(items[start : start + size]) for start in range(0, len(items), size)]
     clock = Clock(len(stage._engines) if isinstance(stage, RapidOcr) else 1)
     with clock.around(calls_of(stage)):

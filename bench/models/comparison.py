@@ -1,4 +1,4 @@
-"""Runs the three ways in processes of their own and compares their figures. See `bench/models/__main__.py`."""
+"""Run the three ways in separate processes and compare their figures. See `bench/models/__main__.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATA_SETS = {"427k images": 427_000, "3.3 million images": 3_300_000}
 
 
 def write_images(folder: Path, count: int, side: int | None) -> list[Path]:
-    """The bundled shard's images as files, from the first again when there are no more; side: of enlarged ones."""
+    """Write the bundled shard's images to files, repeatedly if more are needed. side: of the enlarged images."""
     with tarfile.open(SHARD) as tar:
         members = [member for member in tar if member.name.endswith(".jpg")]
         data = [tar.extractfile(member).read() for member in members]  # type: ignore[union-attr]
@@ -43,10 +43,11 @@ def write_images(folder: Path, count: int, side: int | None) -> list[Path]:
 
 
 def measure(options: Options) -> list[Measurement]:
-    """The answers of all processes."""
+    """Run all processes; return their results."""
+    # CUDA needs spawned processes
     context = multiprocessing.get_context("spawn")
     cores = os.cpu_count() or 1
-    # the original runs as one process with all cores; where ours does too, they share it and its models
+    # the original runs as one process with all cores; if ours does too, both share the process and its models
     together = options.processes == 1
     runs = (
         [(("original", "ours", "bare"), 1)] if together else [(("original",), 1), (("ours", "bare"), options.processes)]
@@ -56,6 +57,7 @@ def measure(options: Options) -> list[Measurement]:
         files = write_images(Path(name), options.images, LARGE if options.architectures else None)
         for ways, count in runs:
             _environment(options, cores // count)
+            # the barrier makes the processes begin each way together
             barrier, results = context.Barrier(count), context.Queue()
             children = [
                 context.Process(
@@ -72,7 +74,7 @@ def measure(options: Options) -> list[Measurement]:
 
 
 def _environment(options: Options, threads: int) -> None:
-    """What children inherit."""
+    """The environment of the child processes."""
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads))
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     if options.device == "cpu":
@@ -84,6 +86,7 @@ def _next(results: Any, children: list[Any]) -> Measurement:
         try:
             answer: Measurement = results.get(timeout=1.0)
         except queue.Empty:
+            # a child that died will never send its result
             if any(process.exitcode not in (None, 0) for process in children):
                 for process in children:
                     process.terminate()
@@ -93,17 +96,18 @@ def _next(results: Any, children: list[Any]) -> Measurement:
 
 
 def child(options: Options, ways: tuple[str, ...], files: list[Path], folder: Path, barrier: Any, results: Any) -> None:
-    """One process: load the models, warm up, and run the ways in turn, each begun together with the other processes."""
+    """Run in one process: load the models, warm up, and run each way, synchronised with the other processes."""
     from bench.models.measuring import Measuring
 
     results.put(Measuring(options, files, folder / str(os.getpid()), barrier).run(ways))
 
 
 def figures(options: Options, answers: list[Measurement]) -> dict[str, float]:
-    """Images/s of the three ways, their ratios, and what they come to."""
+    """The images/s of the three ways, their ratios, and the extrapolations."""
     original = next(answer for answer in answers if answer.original is not None)
     ours = [answer for answer in answers if answer.ours is not None]
     images = sum(answer.images for answer in ours)
+    # the slowest process determines the rate of (b); bounds of (c) are added up
     rates = {
         "a": options.original_images / (original.original or 0.0),
         "b": images / max(answer.ours or 0.0 for answer in ours),
@@ -130,7 +134,8 @@ def figures(options: Options, answers: list[Measurement]) -> dict[str, float]:
 
 
 def _least(answer: Measurement) -> float:
-    """Seconds that no way of running the same models can beat."""
+    """The lower bound in seconds for running the same models."""
+    # on a GPU, OCR runs on the CPU at the same time
     seconds = {name: seconds for name, (seconds, _) in answer.bare.items()}
     ocr = seconds.pop("ocr") if answer.on_gpu else 0.0
     return max(sum(seconds.values()), ocr)
@@ -153,6 +158,7 @@ def main() -> None:
     if given.rounds < 1:
         parser.error("--rounds must be at least 1")
     on_gpu = given.device == "cuda"
+    # defaults that depend on other options
     options = Options(
         profile=given.architectures or given.profile,
         images=given.images,
@@ -163,6 +169,7 @@ def main() -> None:
         micro_batch=given.micro_batch,
         processes=given.processes or (1 if on_gpu else os.cpu_count() or 1),
     )
+    # medians over the rounds
     rounds = [figures(options, measure(options)) for _ in range(given.rounds)]
     if given.json:
         print(json.dumps({"options": asdict(options), "rounds": rounds}, indent=1))

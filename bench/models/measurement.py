@@ -1,4 +1,4 @@
-"""What one process of the comparison is asked to measure, and what it measured."""
+"""The options and the result of one process of the comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WARM_UP, WARM_UP_OURS = 2, 16  # images
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure, as the command line says."""
+    """What to measure, from the command line."""
 
     profile: str
     images: int
@@ -23,7 +23,7 @@ class Options:
 
 @dataclass
 class Measurement:
-    """What one process measured: seconds from the common start to its end, of each way that it ran."""
+    """The result of one process: the seconds of each way that it ran, from the common start to its end."""
 
     images: int
     items: dict[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""One process of `bench.models`: its models, and the ways it runs them."""
+"""One process of `bench.models`: its models, and the ways to run them."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ from strata.core.profiles import Profile, load_profile
 from strata.core.records import ImageReference, Record, Status
 from strata.core.settings import Settings
 from workers.process import collector_spared
-from workers.runner import DECODE_THREADS, DECODE_TOGETHER
+from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
 
 Decoded = tuple[Record, Any]
 
 
 class Measuring:
-    """The ways of one process over its share of the files. folder: for what they write."""
+    """Runs the ways on one process's share of the files. folder: for their output."""
 
     def __init__(self, options: Options, files: Sequence[Path], folder: Path, barrier: Any) -> None:
         self.options, self.files, self.folder, self.barrier = options, files, folder, barrier
         self.max_pixels = Settings().max_pixels
-        self.items: dict[str, list[Any]] = defaultdict(list)  # what ours asked of each stage
+        self.items: dict[str, list[Any]] = defaultdict(list)  # the inputs of each stage in our way
         folder.mkdir(parents=True)
 
     def run(self, ways: Sequence[str]) -> Measurement:
-        """Raises SystemExit if there is no GPU but one was asked for."""
+        """Raises SystemExit if a GPU is wanted but not available."""
         if self.options.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("no GPU here; --device cpu measures on the CPU")
         started = time.perf_counter()
         self._load()
         self.answer = Measurement(len(self.files), on_gpu=self.options.device == "cuda")
+        # the garbage collector is set as in a worker
         with collector_spared():
             for step in ("loaded", *ways):
                 if step != "loaded":
@@ -58,6 +59,7 @@ class Measuring:
         profile = load_profile(self.options.profile, Settings().profiles_dir)
         with random_weights() if self.options.architectures else nullcontext():
             if self.options.architectures:
+                # full-size models with random weights replace those of the profile
                 scale = SCALES[self.options.scale]
                 folders = write_architectures(scale, self.folder / "architectures")
                 profile = random_paper(profile, folders, scale.points_per_side)
@@ -76,7 +78,8 @@ class Measuring:
     # (a)
 
     def original(self) -> None:
-        """The original's way, after a few images to warm up."""
+        """Run the original's way, after a few images to warm up."""
+        # the second pass overwrites the figures of the warm-up
         for files in (self.files[:WARM_UP], self.files[: self.options.original_images]):
             way = Original(self.pipeline.stages, self.profile.evidence, files, self.folder, self.max_pixels)
             started = time.perf_counter()
@@ -87,7 +90,7 @@ class Measuring:
     # (b)
 
     def ours(self) -> None:
-        """Our way, after some images to warm up."""
+        """Run our way, after some images to warm up."""
         self._ours(self.files[: min(self.micro_batch, WARM_UP_OURS)])
         with self._begun_together(), Busy(self.answer) if self.answer.on_gpu else nullcontext():
             started = time.perf_counter()
@@ -95,6 +98,7 @@ class Measuring:
                 records = self._ours(self.files)
             finish()
             self.answer.ours = time.perf_counter() - started
+        # sum the seconds of each stage over all records
         stages: dict[str, float] = defaultdict(float)
         for record in records:
             for stage, seconds in record.seconds.items():
@@ -102,12 +106,13 @@ class Measuring:
         self.answer.stages = dict(stages)
 
     def _ours(self, files: Sequence[Path]) -> list[Record]:
-        """The records of the files. Raises RuntimeError if one failed: then there was less to compute."""
+        """The records of the files. Raises RuntimeError if one failed, since less was computed then."""
         batches = [files[start : start + self.micro_batch] for start in range(0, len(files), self.micro_batch)]
         records: list[Record] = []
         with ThreadPoolExecutor(DECODE_THREADS) as pool, (self.folder / "ours.jsonl").open("w") as sink:
             coming: list[Any] = []
             for following in [*batches, []]:
+                # decode the next micro-batch while the models compute this one
                 ready, coming = coming, [pool.submit(self._decode, some) for some in _handfuls(following)]
                 if ready:
                     done = self.pipeline.run([item for future in ready for item in future.result()])
@@ -130,7 +135,7 @@ class Measuring:
     # (c)
 
     def bare(self) -> None:
-        """The bare forward passes on the items that ours had."""
+        """Run the bare forward passes on the items of our way."""
         with self._begun_together():
             alone: dict[str, Bare] = {}
             for name, some in sorted(self.items.items()):
@@ -142,8 +147,9 @@ class Measuring:
 
 @contextmanager
 def noted(stages: Stages, items: dict[str, list[Any]]) -> Iterator[None]:
-    """Note what each stage is asked while the block runs; a captioner's whole images and crops apart."""
+    """Record the inputs of each stage while the block runs; for the captioner, whole images and crops separately."""
 
+    # replaces a stage's `run` by one that also records its inputs
     def noting(name: str, run: Callable[[Sequence[Any]], list[Any]]) -> Callable[[Sequence[Any]], list[Any]]:
         def ask(asked: Sequence[Any]) -> list[Any]:
             for item in asked:
@@ -158,11 +164,11 @@ def noted(stages: Stages, items: dict[str, list[Any]]) -> Iterator[None]:
         yield
     finally:
         for stage in stages.values():
-            del stage.run  # what the class has is seen again
+            del stage.run  # restores the class's own method
 
 
 class Busy:
-    """The share of the time in which the GPU computed, while the block runs, as nvidia-smi says it every second.
+    """Measure the utilisation of the GPU while the block runs, from nvidia-smi's output every second.
 
     Its performance monitor's "graphics engine active", which Hopper and later have; else the share of its samples
     in which a kernel ran.
@@ -184,16 +190,17 @@ MONITOR = ["nvidia-smi", "dmon", "--gpm-metrics=1", "-o", "T"]
 
 
 def busy(lines: Sequence[str]) -> dict[str, float]:
-    """The mean in percent of what MONITOR prints: a line of names, one of units, and a line for each second."""
+    """The mean in percent from the output of MONITOR: a line of names, one of units, and one per second."""
     names = next((line.replace("#", " ").split() for line in lines if line.startswith("#")), [])
     rows = [dict(zip(names, line.split(), strict=False)) for line in lines if line and not line.startswith("#")]
+    # the first column that has values
     for name in ("gract", "sm"):
         values = [float(row[name]) for row in rows if row.get(name, "-") != "-"]
-        values = [value for value in values if value <= 100]  # seen: a first value above a billion
+        values = [value for value in values if value <= 100]  # nvidia-smi's first value can be above a billion
         if values:
             return {f"GPU busy, percent, nvidia-smi's {name}": sum(values) / len(values)}
     return {}
 
 
 def _handfuls(files: Sequence[Path]) -> list[Sequence[Path]]:
-    return [files[start : start + DECODE_TOGETHER] for start in range(0, len(files), DECODE_TOGETHER)]
+    return [files[start : start + MIN_DECODE_BATCH] for start in range(0, len(files), MIN_DECODE_BATCH)]

@@ -1,4 +1,4 @@
-"""The original's way, on our stages: Monkey's `data_generation/` (arXiv 2311.06607) as its scripts are run by hand.
+"""Run our stages in the way of Monkey's `data_generation/` scripts (arXiv 2311.06607), which are run by hand.
 
 Each script is a pass over all images of its own, opens the image files again, and writes one JSON after its last image:
 
@@ -11,9 +11,9 @@ Each script is a pass over all images of its own, opens the image files again, a
 6. text, one image a call;
 7. what the others wrote, merged by the thresholds.
 
-Where the original would be slower than this, it is spared: models are loaded once and that is not counted, they have
-our precision, attention and compiled parts (its SAM was in float32), nothing asks the matcher about the whole image's
-caption, and the text pass calls the angle classifier only where the profile does.
+In some points this is faster than the original: models are loaded once and that is not counted, they have our
+precision, attention and compiled parts (its SAM was in float32), the whole image's caption is not scored by the
+matcher, and the text pass uses the angle classifier only if the profile does.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from strata.core.profiles import EvidenceSettings
 from strata.core.records import Box
 
 CAPTIONS_A_CALL = 2
-POINTS_A_CALL = 64  # segment_anything's default, which M/amg.py leaves
+POINTS_A_CALL = 64  # segment_anything's default, which M/amg.py does not change
 Stages = dict[str, Stage[Any, Any]]
-Notes = list[Any]  # what a pass writes, an entry an image
+Notes = list[Any]  # the output of a pass, one entry per image
 
 
 class Original:
-    """The passes over some image files, each with its seconds. folder: where they write."""
+    """The passes over image files, each with its seconds. folder: for their output."""
 
     def __init__(
         self, stages: Stages, evidence: EvidenceSettings, files: Sequence[Path], folder: Path, max_pixels: int
@@ -60,7 +60,7 @@ class Original:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> None:
-        """All passes, in the original's order."""
+        """Run all passes, in the original's order."""
         captions = self._pass("captions", self._captions)
         regions = self._pass("regions", self._regions)
         self._pass("masks", self._masks)
@@ -80,7 +80,7 @@ class Original:
         return decode(file.read_bytes(), self.max_pixels)
 
     def _ask(self, stage: str, items: Sequence[Any]) -> list[Any]:
-        """One call of a model."""
+        """Call a stage once."""
         asked = self.stages[stage]
         return asked.compute(asked.prepare(items))
 
@@ -145,13 +145,13 @@ class Original:
         return notes
 
     def _said(self, entry: dict[str, Any], others: Sequence[dict[str, Any]]) -> bool:
-        """Whether another entry says the same of nearly the same box."""
+        """Whether another entry has the same phrase for nearly the same box."""
         least = self.evidence.duplicate_iou
         return any(entry["phrase"] == other["phrase"] and iou(entry["box"], other["box"]) >= least for other in others)
 
 
 class _OneEngine(RapidOcr):
-    """There is never more than one image. Two threads, since eight seemed slower; see docs/decisions.md."""
+    """Set up the OCR for one image at a time. Two threads, since eight seemed slower; see docs/decisions.md."""
 
     def _threads(self) -> tuple[int, int]:
         return 1, min(2, cpu_threads())
@@ -159,7 +159,7 @@ class _OneEngine(RapidOcr):
     def load(self) -> None:
         super().load()
         for network in networks_of(self):
-            # threads of onnxruntime's own are told in its options what models/ocr.py tells the calling one
+            # models/stages/ocr.py sets this for the calling thread; onnxruntime's own threads need the option
             options = network.session.get_session_options()
             options.add_session_config_entry("session.set_denormal_as_zero", "1")
             network.session = onnxruntime.InferenceSession(network.session._model_path, options)

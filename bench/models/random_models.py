@@ -1,12 +1,11 @@
-"""Models with random weights in the stages, made on the device: speed does not depend on the weights' values.
+"""Stages with randomly initialised models, made on the device: speed does not depend on the values of weights.
 
-What random weights cannot give is set, so that every way of working has the same to do, and as much as real weights
-give:
+Some outputs are replaced, so that each way has the same work, and as much as with real weights:
 
-- answers never end by themselves: every one has the same fixed length;
-- the detector's answer is computed in full, then stands for REGIONS boxes;
-- SAM's decoder computes in full, then its masks are discs and its estimates even numbers between 0 and 1, so that a
-  third of them passes and 20 or more are left.
+- generated texts have a fixed length;
+- the detector's text is generated completely, and then replaced by REGIONS boxes;
+- SAM's decoder computes completely, and then its masks are replaced by discs and its estimates by numbers evenly
+  distributed between 0 and 1, so that a third of them passes and 20 or more remain.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PASSING = 1 / 3  # of SAM's masks, by their estimated IoU
 
 
 def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -> Any:
-    """In the place of `models.devices.placed`: the model of a folder's configuration, with random weights."""
+    """Replaces `models.devices.placed`: makes the model of a folder's configuration, with random weights."""
     torch.manual_seed(0)
     build = model_class.from_config if model_class is AutoModelForMaskGeneration else model_class._from_config
     with torch.device(best_device()):
@@ -46,7 +45,7 @@ def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -
 
 
 def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of discs with random middles and radii, and random estimates, in the place of SAM's masks and its own."""
+    """Replaces SAM's outputs: logits of discs with random centres and radii, and random estimates."""
     masks, estimates = output
     height, width = masks.shape[-2:]
     x, y, radius = torch.rand(3, *masks.shape[:3], 1, 1, device=masks.device)
@@ -58,7 +57,7 @@ def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) 
 
 
 class FixedRegions(detector.FlorenceDetector):
-    """Florence-2 whose answer stands for REGIONS boxes; random tokens name none."""
+    """Florence-2 whose text is replaced by REGIONS boxes, since random tokens contain none."""
 
     def compute(self, batch: detector.Prepared) -> list[list[Detection]]:
         sizes, _ = batch
@@ -73,7 +72,7 @@ def _fixed_region(place: int, size: tuple[int, int]) -> Detection:
 
 
 def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: int) -> Profile:
-    """The profile with its vision models from the folders, and lengths and thresholds that random weights need."""
+    """The profile with vision models from the folders, and with lengths and thresholds for random weights."""
     changed: dict[str, dict[str, Any]] = {
         "captioner": LENGTHS,
         "detector": {"max_new_tokens": REGION_TOKENS},
@@ -95,7 +94,7 @@ def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: in
 
 @contextmanager
 def random_weights() -> Iterator[None]:
-    """While the block runs the stages' models are made, not read, and the detector finds REGIONS regions."""
+    """While the block runs, the stages' models are made instead of loaded, and the detector finds REGIONS regions."""
     with ExitStack() as patches:
         for module in (captioner, detector, matcher, segmenter):
             patches.enter_context(patch.object(module, "placed", made))

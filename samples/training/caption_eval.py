@@ -1,4 +1,4 @@
-"""Held-out figures of the demo's captioner.
+"""Evaluate the demo's captioner on held-out scenes.
 
 python -m samples.training.caption_eval weights/captioner --scenes 300
 """
@@ -31,13 +31,13 @@ def said_phrases(caption: str) -> set[str]:
 
 
 def said_relations(caption: str) -> set[tuple[str, str, str]]:
-    """The relations that a caption tells, their phrases without articles."""
+    """The relations that a caption states, with phrases without articles."""
     return {(a, relation, b) for a, relation, b in RELATION.findall(caption)}
 
 
 @torch.inference_mode()
 def describe(model: Any, processor: Florence2Processor, samples: Sequence[Sample], task: str) -> list[str]:
-    """Greedy captions of the samples' images, through the processor as in service."""
+    """Caption the samples' images by greedy decoding, with the same processor as the service."""
     texts: list[str] = []
     for start in range(0, len(samples), 32):
         images = [sample.image for sample in samples[start : start + 32]]
@@ -53,10 +53,12 @@ def evaluate(model: Florence2ForConditionalGeneration, processor: Florence2Proce
     `scenes` with 1 to 6 objects, and a fifth as many empty ones on top; signs count as objects.
     `model` is a Florence2ForConditionalGeneration.
     """
+    # held-out scenes with objects, and empty ones
     seeds = range(FIRST_SEED, FIRST_SEED + scenes)
     full = [make_scene(seed, SceneOptions(min_objects=1)) for seed in seeds]
     nothing = SceneOptions(max_objects=0, signs=False)
     empty = [make_scene(scenes + seed, nothing) for seed in seeds[: round(EMPTY_SHARE * scenes)]]
+    # captions of both, then the figures of each kind
     captions = describe(model, processor, [scene_sample(scene) for scene in full], SCENE_TASK)
     on_empty = describe(model, processor, [scene_sample(scene) for scene in empty], SCENE_TASK)
     figures = _phrase_figures(full, captions) | _relation_figures(full, captions)
@@ -104,7 +106,7 @@ def _crop_figures(model: Any, processor: Florence2Processor, scenes: Sequence[Sc
 
 
 def main() -> None:
-    """Command line: figures of a saved model."""
+    """Print the figures of a saved model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--scenes", type=int, default=300)

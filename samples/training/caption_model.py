@@ -21,10 +21,10 @@ from samples.sprites import COLOURS
 from samples.training.caption_data import CLASSES, UNKNOWN, DenseTargets, Sample, dense_targets, pixels_of
 from samples.training.tokenizer import CROP_TASK, SCENE_TASK
 
-GRID = 8  # cells a side that the vision tower sees
+GRID = 8  # cells per side of the vision tower's output
 WIDTH = 192
 LONGEST = 96  # tokens of a caption
-DENSE_WEIGHT = 0.4  # of the dense head's loss, once captions are learnt too
+DENSE_WEIGHT = 0.4  # of the dense head's loss in the second phase, beside captions
 AVERAGE = 0.997
 
 
@@ -37,7 +37,7 @@ class Team:
             dist.init_process_group("gloo")
 
     def follow(self, elapsed: float, stopped: bool) -> tuple[float, bool]:
-        """The first process's clock and its wish to stop, so that all take the same number of steps."""
+        """Share the first process's clock and stop flag, so that all processes take the same number of steps."""
         if self.size == 1:
             return elapsed, stopped
         clock = torch.tensor([elapsed, float(stopped)], dtype=torch.float64)
@@ -45,7 +45,7 @@ class Team:
         return float(clock[0]), bool(clock[1])
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace every gradient by the team's mean."""
+        """Replace every gradient by its mean over the processes."""
         if self.size == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -88,7 +88,7 @@ def build_model(processor: Florence2Processor) -> Florence2ForConditionalGenerat
         **ends,
     }
     config = Florence2Config(vision_config=vision, text_config=text, image_token_id=processor.image_token_id)
-    # on a CPU the plain attention is faster here than torch's fused one; a loaded model chooses for itself
+    # on a CPU, eager attention is faster here than torch's fused one; a loaded model uses its default
     model: Florence2ForConditionalGeneration = Florence2ForConditionalGeneration._from_config(
         config, attn_implementation="eager"
     )
@@ -97,7 +97,7 @@ def build_model(processor: Florence2Processor) -> Florence2ForConditionalGenerat
 
 
 class DenseHead(nn.Module):
-    """Names each cell of the vision tower's output; only training needs it."""
+    """Classifies each cell of the vision tower's output; used only in training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,11 +107,12 @@ class DenseHead(nn.Module):
         )
 
     def loss(self, features: torch.Tensor, targets: DenseTargets) -> torch.Tensor:
-        """A scalar, from features (N, WIDTH, G, G)."""
+        """The loss, a scalar, from features (N, WIDTH, G, G)."""
         classes, colours, boxes = self.layers(features).split(self.parts, dim=1)
         weights = torch.ones(len(CLASSES))
-        weights[0] = 0.3  # most cells show background
+        weights[0] = 0.3  # less for the background, which most cells show
         loss = functional.cross_entropy(classes, targets.classes, weights)
+        # colours and boxes count only in cells that have them
         if (targets.colours != UNKNOWN).any():
             loss = loss + 0.5 * functional.cross_entropy(colours, targets.colours, ignore_index=UNKNOWN)
         there = (targets.classes > 0).unsqueeze(1)
@@ -125,6 +126,7 @@ class CaptionTrainer:
     def __init__(self, model: Florence2ForConditionalGeneration, processor: Florence2Processor, team: Team) -> None:
         self.model, self.processor, self.head, self.team = model, processor, DenseHead(), team
         self.average = copy.deepcopy(model).eval()
+        # weight decay for matrices only
         decayed = [p for p in self._parameters() if p.ndim > 1]
         plain = [p for p in self._parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
@@ -135,7 +137,7 @@ class CaptionTrainer:
         return [*self.model.parameters(), *self.head.parameters()]
 
     def _prompt(self, task: str) -> torch.Tensor:
-        """The token ids of a task's question, between the ends that the processor sets."""
+        """The token ids of a task's question, with the processor's start and end tokens."""
         question = self.processor._construct_prompts(task)[0]
         tokenizer = self.processor.tokenizer
         text = f"{tokenizer.bos_token}{question}{tokenizer.eos_token}"
@@ -144,17 +146,20 @@ class CaptionTrainer:
     def step(
         self, scenes: Sequence[Sample], crops: Sequence[Sample], rate: float, *, dense_only: bool
     ) -> dict[str, float]:
-        """One step of the optimizer; the losses by name."""
+        """Do one optimizer step; return the losses by name."""
         self.model.train()
         samples = [*scenes, *crops]
+        # the vision tower is shared by both losses
         features = self.model.model.vision_tower(pixels_of(samples, GRID * 16)).last_hidden_state
         losses = {"dense": self.head.loss(features, dense_targets(samples, GRID))}
         total = losses["dense"]
         if not dense_only:
+            # in the second phase, captions of scenes and of crops
             tokens = self.model.model.multi_modal_projector(features)
             losses["scenes"] = self._caption_loss(tokens[: len(scenes)], scenes, SCENE_TASK)
             losses["crops"] = self._caption_loss(tokens[len(scenes) :], crops, CROP_TASK)
             total = DENSE_WEIGHT * total + losses["scenes"] + 0.3 * losses["crops"]
+        # the optimizer step; with several processes, on the mean of their gradients
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -166,10 +171,12 @@ class CaptionTrainer:
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _caption_loss(self, tokens: torch.Tensor, samples: Sequence[Sample], task: str) -> torch.Tensor:
+        # image tokens, then the embedded question, as in Florence-2's forward
         prompt = self.model.get_input_embeddings()(self.prompts[task]).expand(len(samples), -1, -1)
         tokenizer = self.processor.tokenizer
         texts = [sample.text + tokenizer.eos_token for sample in samples]
         ids = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")["input_ids"]
+        # padding has no loss
         labels = ids.masked_fill(ids == tokenizer.pad_token_id, UNKNOWN)
         loss: torch.Tensor = self.model(inputs_embeds=torch.cat([tokens, prompt], dim=1), labels=labels).loss
         return loss
@@ -179,12 +186,12 @@ class CaptionTrainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - AVERAGE)
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on."""
+        """The state that `restore` needs."""
         parts = ("model", "average", "head", "optimizer")
         return {name: getattr(self, name).state_dict() for name in parts}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+        """Load a state from `state`."""
         for name, part in state.items():
             getattr(self, name).load_state_dict(part)
 

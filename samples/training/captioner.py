@@ -28,9 +28,9 @@ from samples.training.caption_eval import evaluate
 from samples.training.caption_model import CaptionTrainer, Team, build_model
 from samples.training.tokenizer import build_processor
 
-SCENES, CROPS = 10, 3  # a step's samples
+SCENES, CROPS = 10, 3  # samples per step
 RATE = 1e-3
-DENSE_SHARE = 0.16  # of the time, for the dense head alone
+DENSE_SHARE = 0.16  # share of the time in which only the dense head is trained
 WARM_UP = 150  # steps, at the start of either phase
 SAVE_SECONDS, SHOW_STEPS = 180, 50
 TOKENIZER_SCENES = 600
@@ -46,20 +46,22 @@ class Run:
         self.stopped = False
         self.recent: dict[str, float] = {}
         torch.manual_seed(seed)
+        # the tokenizer is trained on phrases and captions of training seeds
         texts = [*PHRASES, *(make_scene(number).caption for number in range(TOKENIZER_SCENES))]
         self.processor = build_processor(texts, image_size=128, image_tokens=65)
         self.trainer = CaptionTrainer(build_model(self.processor), self.processor, self.team)
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """Let the step in hand be the last (a signal handler)."""
+        """Stop after the current step (a signal handler)."""
         self.stopped = True
 
     def train(self, evaluate_minutes: float) -> None:
-        """Go on until the minutes are over, saving, showing and evaluating on the way."""
+        """Train until the minutes are over, with regular checkpoints, prints and evaluations."""
         saved = evaluated = self.elapsed
         started = time.monotonic() - self.elapsed
         while self.elapsed < self.seconds and not self.stopped:
             self._step()
+            # all processes stop after the same step; only the first one saves and prints
             self.elapsed, self.stopped = self.team.follow(time.monotonic() - started, self.stopped)
             if self.team.rank:
                 continue
@@ -72,13 +74,15 @@ class Run:
 
     def _step(self) -> None:
         progress = self.elapsed / self.seconds
+        # warm-up at the start of each phase, then a cosine decay over the whole time
         dense_only = progress < DENSE_SHARE
         warm = min(1.0, (self.step - (0 if dense_only else self.dense_steps) + 1) / WARM_UP)
         rate = self.rate * warm * max(0.01, 0.5 + 0.5 * math.cos(math.pi * progress))
-        # a step's samples follow from its number, so a resumed run goes on with fresh ones
+        # the step's number determines its samples, so that a resumed run gets new ones
         rng = np.random.default_rng((self.seed, self.step, *[self.team.rank] * (self.team.rank > 0)))
         scenes, crops = draw_samples(rng, SCENES, CROPS)
         figures = self.trainer.step(scenes, crops, rate, dense_only=dense_only)
+        # running means for the printed lines
         self.step += 1
         self.dense_steps += dense_only
         for name, value in figures.items():
@@ -88,7 +92,7 @@ class Run:
             print(f"{self.elapsed / 60:5.1f} min  step {self.step}  {shown}  rate {rate:.2e}", flush=True)
 
     def save(self) -> None:
-        """Write the checkpoint, then rename it over the one before; and the averaged model beside it."""
+        """Write the checkpoint under a temporary name, rename it over the last one, and save the averaged model."""
         state = {
             "trainer": self.trainer.state(),
             "clock": (self.elapsed, self.step, self.dense_steps),
@@ -99,7 +103,7 @@ class Run:
         self.trainer.export(self.out / "model")
 
     def resume(self) -> None:
-        """Take up the checkpoint, if there is one."""
+        """Load the checkpoint, if there is one."""
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return
@@ -110,7 +114,7 @@ class Run:
 
 
 def main() -> None:
-    """Command line of the training."""
+    """Run the training from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=55, help="training time, earlier runs counted in")
     parser.add_argument("--out", type=Path, required=True)
@@ -119,6 +123,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate-minutes", type=float, default=12)
     arguments = parser.parse_args()
+    # one thread per process; denormal numbers would slow a CPU down
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     disable_progress_bar()

@@ -39,7 +39,7 @@ FIRST_SEED = 1_000_000_000
 
 @dataclass
 class Progress:
-    """Where a training stands; `seconds` counts training time only, so that a pause costs nothing."""
+    """The progress of a training. `seconds` counts only training time, over all runs."""
 
     step: int = 0
     seconds: float = 0.0
@@ -48,7 +48,7 @@ class Progress:
 
 
 class Trainer:
-    """One training: the model, its running average, the optimizer, and going on from a checkpoint."""
+    """One training: the model, its running average, the optimizer, and checkpoints."""
 
     def __init__(self, out: Path, minutes: float, seed: int) -> None:
         self.out = out
@@ -65,6 +65,7 @@ class Trainer:
         signal.signal(signal.SIGTERM, self.stop)
         self.model.train()
         last = time.monotonic()
+        # regular work by seconds of this run, so that it does not happen at once after a resume
         due = {"print": 0.0, "checkpoint": CHECKPOINT_EVERY, "measure": MEASURE_EVERY}
         started = self.progress.seconds
         while self.progress.seconds < self.budget and not self.stopping:
@@ -86,17 +87,20 @@ class Trainer:
         self.measure()
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
-        """Signal handler: end after the step in hand."""
+        """Stop after the current step (a signal handler)."""
         self.stopping = True
 
     def _step(self) -> float:
         progress = self.progress
+        # the second phase begins with the decoder's heads set to the encoder's
         if progress.pretraining and progress.seconds >= PRETRAIN * self.budget:
             copy_encoder_head(self.model)
             progress.pretraining, progress.phase_start = False, progress.step
+        # the step's number determines its scenes
         first = FIRST_SEED + progress.step * BATCH
         pixels, labels = batch_of(range(first, first + BATCH))
         loss = self._loss(pixels.contiguous(memory_format=torch.channels_last), labels)
+        # the optimizer step
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad()
@@ -109,12 +113,14 @@ class Trainer:
 
     def _loss(self, pixels: Tensor, labels: list[dict[str, Tensor]]) -> Tensor:
         targets = dense_targets(labels)
+        # first phase: backbone and encoder only
         if self.progress.pretraining:
             return dense_loss(*encode(self.model, pixels), targets, with_presence=True)
+        # second phase: RT-DETR's own loss, and two more
         outputs: Any = self.model(pixels, labels=labels)
         boxes = outputs.enc_outputs_coord_logits.sigmoid()
         dense = dense_loss(outputs.enc_outputs_class, boxes, targets, with_presence=False)
-        queries = self.model.config.num_queries  # the last ones: denoising queries, before them, know the answer
+        queries = self.model.config.num_queries  # the last ones: the others, for denoising, are made from labels
         phrases = query_phrase_loss(outputs.logits[:, -queries:], outputs.pred_boxes[:, -queries:], labels)
         loss: Tensor = outputs.loss + dense + phrases
         return loss
@@ -124,12 +130,14 @@ class Trainer:
         warm = min(1.0, (progress.step - progress.phase_start + 1) / WARM_UP)
         if progress.pretraining:
             return PRETRAIN_RATE * warm
+        # cosine decay over the second phase
         done = (progress.seconds / self.budget - PRETRAIN) / (1 - PRETRAIN)
         return LAST_RATE + (RATE - LAST_RATE) * warm * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0))) / 2
 
     @torch.no_grad()
     def _blend(self) -> None:
         step = self.progress.step
+        # the running average adapts faster at the beginning
         keep = min(EMA, (1 + step) / (10 + step))
         for own, other in zip(_tensors(self.average), _tensors(self.model), strict=True):
             if own.is_floating_point():
@@ -144,12 +152,12 @@ class Trainer:
         self._say(str(measure(detect_with(model, processor), held_out(100))))
 
     def _dense_detector(self, pixel_values: Tensor) -> SimpleNamespace:
-        """The encoder's cells as if they were the detections: what pre-training can be measured by."""
+        """The encoder's cells as detections, to evaluate the pre-training."""
         logits, boxes = encode(self.average, pixel_values)
         return SimpleNamespace(logits=logits, pred_boxes=boxes)
 
     def save(self) -> None:
-        """Write `checkpoint.pt` (whole or not at all) and `model/`."""
+        """Write `checkpoint.pt` (atomically) and `model/`."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -161,7 +169,7 @@ class Trainer:
         save(self.average, self.out / "model")
 
     def resume(self) -> None:
-        """Go on from `checkpoint.pt`. Raises FileNotFoundError without one."""
+        """Continue from `checkpoint.pt`. Raises FileNotFoundError if it does not exist."""
         state = torch.load(self.out / "checkpoint.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -174,12 +182,12 @@ class Trainer:
 
 
 def _tensors(model: RTDetrV2ForObjectDetection) -> list[Tensor]:
-    """Each parameter and buffer once; a state dict would list shared heads twice."""
+    """All parameters and buffers, each once: a state dict would contain shared heads twice."""
     return [*model.parameters(), *model.buffers()]
 
 
 def main() -> None:
-    """Command line."""
+    """Run the training from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=50, help="training time, that before --resume included")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""Scenes as the demo detector sees them: pixels, and each object's and sign's phrase and box."""
+"""Training data of the demo detector: pixels, and the phrase and box of each object and sign."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from samples.sprites import PHRASES
 from samples.training.detector_model import SIZE
 
 EMPTY = 0.04  # share of scenes made empty, on top of those the generator leaves empty
-STRANGE = 0.06  # share of scenes with drawings that have no name, not to be taken for those that have one
+STRANGE = 0.06  # share of scenes with unnamed drawings, which must not be detected as named ones
 PHRASE_INDEX = {phrase: index for index, phrase in enumerate(PHRASES)}
 
 
@@ -27,7 +27,7 @@ def training_scene(seed: int) -> Scene:
 
 
 def true_boxes(scene: Scene) -> list[tuple[str, tuple[float, ...]]]:
-    """Phrase and box (absolute pixels, x1 y1 x2 y2) of all that is to be found: named objects, then signs."""
+    """Phrase and box (absolute pixels, x1 y1 x2 y2) of everything to detect: named objects, then signs."""
     named = [(found.phrase, found.box) for found in scene.objects if found.phrase in PHRASE_INDEX]
     return [*named, *(("a sign", sign.box) for sign in scene.signs)]
 

@@ -1,4 +1,4 @@
-"""How good a detector is on scenes whose truth is known.
+"""Evaluate a detector on scenes with known truth.
 
 `python -m samples.training.detector_eval weights/detector` measures a saved one on held-out scenes.
 """
@@ -25,8 +25,8 @@ from samples.training.detector_data import true_boxes
 
 THRESHOLD = 0.3
 NMS_IOU = 0.6
-FLOOR = 0.01  # detections below this score are not worth ranking
-FRESH = 1000  # the held-out seeds before it were looked at while training
+FLOOR = 0.01  # detections below this score are ignored
+FRESH = 1000  # the held-out seeds before this one were used for decisions while training
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,18 @@ def _apart(result: dict[str, Tensor]) -> Found:
 
 @torch.inference_mode()
 def measure(detect: Detect, scenes: Sequence[Scene], threshold: float = THRESHOLD) -> Figures:
-    """Figures over `scenes`, 16 images at a time, each through JPEG first, as images come from shards."""
+    """Compute the figures over `scenes`, 16 images at a time. Each is encoded as JPEG first, as in shards."""
     ranked: list[tuple[float, bool]] = []
     total = sure = hits = right = right_noun = empty = fired = 0
     for start in range(0, len(scenes), 16):
         part = scenes[start : start + 16]
         for scene, found in zip(part, detect([_through_jpeg(scene.image) for scene in part]), strict=True):
+            # match all detections to the true boxes, for the precision-recall curve
             truth = true_boxes(scene)
             total += len(truth)
             matches = match(found, truth)
             ranked += [(score, owner is not None) for score, owner in zip(found.scores.tolist(), matches, strict=True)]
+            # the other figures use only detections above the threshold
             above = [i for i, score in enumerate(found.scores.tolist()) if score >= threshold]
             sure += len(above)
             if not truth:
@@ -115,13 +117,15 @@ def measure(detect: Detect, scenes: Sequence[Scene], threshold: float = THRESHOL
 
 
 def match(found: Found, truth: list[tuple[str, tuple[float, ...]]]) -> list[int | None]:
-    """For each detection, best first, the true box it takes (IoU of at least 0.5, each once), or None."""
+    """Assign each detection, best first, to a true box (IoU of at least 0.5, each box once), or None."""
     if not truth:
         return [None] * len(found.boxes)
+    # (detections, true boxes)
     overlaps = box_iou(found.boxes, torch.tensor([box for _, box in truth], dtype=torch.float32))
     taken: set[int] = set()
     matches: list[int | None] = []
     for row in overlaps.tolist():
+        # the true box with the largest overlap that is not taken yet
         free = [(overlap, place) for place, overlap in enumerate(row) if overlap >= 0.5 and place not in taken]
         owner = max(free)[1] if free else None
         matches.append(owner)
@@ -131,13 +135,15 @@ def match(found: Found, truth: list[tuple[str, tuple[float, ...]]]) -> list[int 
 
 
 def average_precision(ranked: Iterable[tuple[float, bool]], total: int) -> float:
-    """Area under the precision envelope over recall, from (score, is a hit) of all detections."""
+    """The area under the precision envelope over recall, from (score, is a hit) of all detections."""
     hits = 0
+    # (recall, precision) after each detection
     curve: list[tuple[float, float]] = []
     for rank, (_, hit) in enumerate(sorted(ranked, reverse=True), start=1):
         hits += hit
         curve.append((hits / max(total, 1), hits / rank))
     area, envelope, last = 0.0, 0.0, 1.0
+    # integrate from the right, with the highest precision so far
     for recall, precision in reversed(curve):
         area += (last - recall) * envelope
         envelope, last = max(envelope, precision), recall

@@ -1,4 +1,4 @@
-"""What teaches the demo detector besides RT-DETR's own loss: dense supervision and a sharper phrase loss.
+"""Losses of the demo detector beside RT-DETR's own: dense supervision, and a phrase loss by cross-entropy.
 
 RT-DETR's one-to-one matching gives a network without pre-trained backbone few and shifting examples. The dense
 loss lets every cell in the middle of an object learn that object's phrase and box at once.
@@ -15,12 +15,12 @@ from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss, sigm
 
 from samples.training.detector_model import SIZE
 
-MIDDLE = 0.3  # a cell learns an object when nearer to its centre than this share of the box's sides
+MIDDLE = 0.3  # a cell is assigned to an object if its distance to the centre is below this share of the sides
 
 
 @dataclass(frozen=True)
 class DenseTargets:
-    """What each of the encoder's cells should say.
+    """The targets of the encoder's cells.
 
     phrases: (batch, cells), -1 for none. boxes: (batch, cells, 4) as cx, cy, w, h in 0..1. background: (batch,
     cells), true outside of all boxes; between middle and edge a cell is neither.
@@ -40,9 +40,11 @@ def dense_targets(labels: list[dict[str, Tensor]]) -> DenseTargets:
     for index, label in enumerate(labels):
         if not len(label["boxes"]):
             continue
+        # distance of each cell to each object, in shares of the object's sides
         centres, sides = label["boxes"][None, :, :2], label["boxes"][None, :, 2:]
         distance = ((cells[:, None] - centres).abs() / sides).amax(-1)  # 0 at the centre, 0.5 on the edge
         nearest, owner = distance.min(1)
+        # near the centre: the object's phrase; outside of all boxes: background; between: ignored
         phrases[index] = torch.where(nearest < MIDDLE, label["class_labels"][owner], -1)
         boxes[index] = label["boxes"][owner]
         background[index] = nearest > 0.5
@@ -50,11 +52,12 @@ def dense_targets(labels: list[dict[str, Tensor]]) -> DenseTargets:
 
 
 def dense_loss(logits: Tensor, boxes: Tensor, targets: DenseTargets, *, with_presence: bool) -> Tensor:
-    """Phrase and box of every assigned cell; `with_presence` also whether there is an object at all.
+    """The loss of phrase and box of every assigned cell; with `with_presence`, also of whether there is an object.
 
     logits (batch, cells, phrases); boxes (batch, cells, 4) cxcywh in 0..1. Presence is for pre-training only:
     afterwards RT-DETR's own loss decides which of an object's cells should speak.
     """
+    # assigned cells: cross-entropy of the phrase, L1 and generalised IoU of the box
     found = targets.phrases >= 0
     count = max(int(found.sum()), 1)
     loss: Tensor = functional.cross_entropy(logits[found], targets.phrases[found], reduction="sum") / count
@@ -63,6 +66,7 @@ def dense_loss(logits: Tensor, boxes: Tensor, targets: DenseTargets, *, with_pre
     giou = generalized_box_iou_loss(_corners(predicted), _corners(true), reduction="sum")
     loss = loss + 2 * giou / count
     if with_presence:
+        # all cells that are assigned or background: focal loss of each phrase
         wanted = torch.zeros_like(logits)
         wanted[found] = functional.one_hot(targets.phrases[found], logits.shape[-1]).to(logits.dtype)
         known = found | targets.background
@@ -80,6 +84,7 @@ def query_phrase_loss(logits: Tensor, boxes: Tensor, labels: list[dict[str, Tens
     for own_logits, own_boxes, label in zip(logits, boxes.detach(), labels, strict=True):
         if not len(label["boxes"]):
             continue
+        # the object with the largest overlap for each query
         overlap, owner = box_iou(_corners(own_boxes), _corners(label["boxes"])).max(1)
         on_object = overlap >= 0.5
         wanted = label["class_labels"][owner[on_object]]

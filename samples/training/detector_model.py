@@ -51,6 +51,7 @@ def build_model(seed: int) -> RTDetrV2ForObjectDetection:
     """A detector with random weights from `seed`, its class heads factored into nouns and colours."""
     torch.manual_seed(seed)
     model = RTDetrV2ForObjectDetection(build_config())
+    # the library's initialisation is too small for training from random weights
     inner = model.model
     for part in (inner.encoder_input_proj, inner.encoder, inner.enc_output, inner.decoder_input_proj):
         part.apply(_reset)
@@ -60,7 +61,7 @@ def build_model(seed: int) -> RTDetrV2ForObjectDetection:
     for head in (inner.decoder.query_pos_head, inner.enc_bbox_head, *inner.decoder.bbox_embed):
         head.apply(_reset)
     for head in (inner.enc_bbox_head, *inner.decoder.bbox_embed):
-        nn.init.zeros_(head.layers[-1].weight)  # boxes start at their anchors
+        nn.init.zeros_(head.layers[-1].weight)  # boxes are at their anchors at first
         nn.init.zeros_(head.layers[-1].bias)
     # one module instead of two that share tensors, so that factoring one factors both
     model.class_embed = inner.decoder.class_embed
@@ -81,10 +82,12 @@ def encode(model: RTDetrV2ForObjectDetection, pixels: Tensor) -> tuple[Tensor, T
     Follows `RTDetrV2Model.forward` of transformers 5.23 up to the choice of the queries, for unpadded images.
     """
     inner: Any = model.model
+    # backbone and encoder: maps at strides 8, 16 and 32
     levels = [level for level, _ in inner.backbone(pixels, torch.ones(len(pixels), *pixels.shape[-2:]))]
     maps = [project(level) for project, level in zip(inner.encoder_input_proj, levels, strict=True)]
     maps = inner.encoder(maps).last_hidden_state
     maps = [project(level) for project, level in zip(inner.decoder_input_proj, maps, strict=True)]
+    # one prediction per cell; boxes are offsets to anchors, before the sigmoid
     anchors, valid = inner.generate_anchors(tuple(tuple(level.shape[-2:]) for level in maps))
     memory = inner.enc_output(valid * torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1))
     return inner.enc_score_head(memory), (inner.enc_bbox_head(memory) + anchors).sigmoid()
@@ -99,12 +102,13 @@ def copy_encoder_head(model: RTDetrV2ForObjectDetection) -> None:
 
 def save(model: RTDetrV2ForObjectDetection, folder: Path) -> None:
     """Write the model, its factored heads multiplied out, as fp16 safetensors with its image processor."""
+    # a model without factored heads, which the library can load
     plain = RTDetrV2ForObjectDetection(build_config())
     plain.load_state_dict(_multiplied_out(model))
     plain.half().save_pretrained(folder)
     config = build_config()
     config.architectures = [type(plain).__name__]
-    config.dtype = torch.float32  # half is for storing only: several CPU kernels lack it
+    config.dtype = torch.float32  # float16 is only for storage: several CPU kernels do not support it
     config.save_pretrained(folder)
     RTDetrImageProcessor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
 
@@ -146,6 +150,7 @@ class _NounPlusColour(nn.Module):
 
 def _phrase_parts() -> Tensor:
     """0/1 matrix (phrases, nouns + colours): which parts each of PHRASES has, in its order."""
+    # one row per phrase: its noun, and its colour or None
     nouns = [*(sprite.name for sprite in (*PLAIN, *COLOURED)), "sign"]
     colours = [None, *COLOURS]
     pairs: list[tuple[str, str | None]] = [(sprite.name, None) for sprite in PLAIN]

@@ -27,16 +27,16 @@ BATCH = 64  # crops
 RATE = 1e-3
 SCALE_RATE = 20.0
 WARM_UP = 0.03  # of the time
-CHECKPOINT, FIGURES = 180, 900  # seconds of training between two of them
-FIRST_SEED = 7 * 2**32  # scenes are numbered from here on; the other trainings take theirs elsewhere
+CHECKPOINT, FIGURES = 180, 900  # seconds of training between two checkpoints, and two evaluations
+FIRST_SEED = 7 * 2**32  # of its scenes; other trainings use other ranges of seeds
 POSITIVE, COLOUR = 3.0, 3.0  # weights in the loss of true pairs, and of false ones with the right name
-REJECT = 0.1, 0.4  # share of scenes that teach to reject, at the start and at the end
+REJECT = 0.1, 0.4  # share of scenes with things to reject, at the start and at the end
 RANKING = 2.0  # weight of the ranking loss
 
 
 @dataclass
 class Progress:
-    """Where a training stands: seconds trained, steps taken, scenes drawn."""
+    """The progress of a training: seconds trained, steps taken, scenes drawn."""
 
     seconds: float = 0.0
     steps: int = 0
@@ -44,7 +44,7 @@ class Progress:
 
 
 def draw_crops(progress: Progress, done: float) -> list[Crop]:
-    """The next BATCH crops, from the next scenes. What is to be rejected comes more often as training goes on."""
+    """The next BATCH crops, from the next scenes. The share of things to reject grows during the training."""
     crops: list[Crop] = []
     reject = REJECT[0] + (REJECT[1] - REJECT[0]) * done
     while len(crops) < BATCH:
@@ -56,9 +56,11 @@ def draw_crops(progress: Progress, done: float) -> list[Crop]:
 
 def loss_of(model: CLIP, crops: list[Crop], words: list[str], rng: np.random.Generator) -> torch.Tensor:
     """Weighted binary cross-entropy of all pairs whose truth is known, and the ranking loss, summed, per crop."""
+    # all pairs of the batch's crops and texts
     texts = texts_for(crops, words, rng)
     truth = torch.from_numpy(truths(crops, texts))
     predicted = logits(model, [crop.pixels for crop in crops], [text.text for text in texts])
+    # no weight for unknown pairs, more for true ones and for false ones that differ by colour
     weights = torch.where(truth.isnan(), 0.0, torch.where(truth > 0, POSITIVE, 1.0))
     weights *= torch.where(torch.from_numpy(same_name(crops, texts)) & (truth == 0), COLOUR, 1.0)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -73,20 +75,22 @@ def ranking_loss(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     Which of all texts fits is learnt several times faster than whether each one does.
     """
     rows = (truth > 0).any(dim=1)
+    # -log of the softmax probability of all true columns together
     known = predicted[rows].masked_fill(truth[rows].isnan(), -torch.inf)
     true = known.masked_fill(truth[rows] == 0, -torch.inf)
     return (known.logsumexp(dim=1) - true.logsumexp(dim=1)).sum()
 
 
 def rate_at(done: float) -> float:
-    """The learning rate after a share of the time: warmed up, then half a cosine down to nearly nothing."""
+    """The learning rate after a share of the time: linear warm-up, then a cosine decay to nearly 0."""
     if done < WARM_UP:
         return RATE * (done + 0.002) / (WARM_UP + 0.002)
     return RATE * (0.5 + 0.5 * math.cos(math.pi * min(1.0, (done - WARM_UP) / (1 - WARM_UP)))) + 1e-6
 
 
 def build_optimizer(model: CLIP) -> torch.optim.AdamW:
-    """AdamW that decays matrices only; scale and bias, two numbers with far to go, take SCALE_RATE times the steps."""
+    """AdamW with weight decay for matrices only. Scale and bias, which change much, have SCALE_RATE times the rate."""
+    # three groups of parameters with their own decay and rate
     scalars = [model.logit_scale, model.logit_bias]
     named = [(name, p) for name, p in model.named_parameters() if p.ndim > 0]
     matrices = [p for name, p in named if p.ndim > 1 and "embedding" not in name]
@@ -100,16 +104,17 @@ def build_optimizer(model: CLIP) -> torch.optim.AdamW:
 
 
 def save_checkpoint(path: Path, model: CLIP, optimizer: torch.optim.AdamW, progress: Progress) -> None:
-    """Replace the checkpoint in one step, so that a stop in between leaves the old one."""
+    """Replace the checkpoint atomically, so that an interruption leaves the old one."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
     torch.save(state, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
 def train(model: CLIP, out: Path, minutes: float, *, resume: bool) -> None:
-    """Train for so many minutes of wall-clock time, earlier runs included; keep a checkpoint in `out`."""
+    """Train for `minutes` of wall-clock time, including earlier runs; keep a checkpoint in `out`."""
     optimizer = build_optimizer(model)
     checkpoint, progress = out / "checkpoint.pt", Progress()
+    # continue from the checkpoint
     if resume and checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
@@ -119,10 +124,12 @@ def train(model: CLIP, out: Path, minutes: float, *, resume: bool) -> None:
     saved = measured = progress.seconds
     while progress.seconds < budget:
         started = time.monotonic()
+        # the rate follows the share of the time that is used
         done = progress.seconds / budget
         for group in optimizer.param_groups:
             group["lr"] = rate_at(done) * group["factor"]
         model.train()
+        # the step's number determines its crops and texts
         rng = np.random.default_rng((FIRST_SEED, progress.steps))
         loss = loss_of(model, draw_crops(progress, done), words, rng)
         optimizer.zero_grad()

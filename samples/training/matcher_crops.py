@@ -1,4 +1,4 @@
-"""Crops of the demo world for the matcher's training: pixels, and what is true of them."""
+"""Crops of the demo world for the matcher's training: pixels and their truth."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Crop:
 
 
 def distractor_pool(*, held_out: bool) -> str:
-    """The name of a pool of sprites without a name: those to train on, or the others, to choose thresholds on."""
+    """The name of a pool of unnamed sprites: those for training, or the held-out ones, for choosing thresholds."""
     name = "distractors-held-out" if held_out else "distractors-training"
     POOLS.setdefault(name, DISTRACTORS[::HOLD_OUT] if held_out else _training_distractors())
     return name
@@ -74,6 +74,7 @@ def cut(image: Image.Image, box: Box | None = None) -> Pixels:
 def jittered(box: Box, scene: Scene, rng: np.random.Generator) -> Box:
     """The box as a detector might give it: edges off by up to 6 %, then padded by 0 to 15 %, in the image."""
     x1, y1, x2, y2 = box
+    # the same padding at all edges, and an error of each edge
     pad = rng.uniform(0, 0.15)
     off = rng.uniform(-0.06, 0.06, 4)
     width, height = x2 - x1, y2 - y1
@@ -93,7 +94,8 @@ def inside(scene: Scene, x1: float, y1: float, x2: float, y2: float) -> Box:
 
 
 def masked(scene: Scene, obj: SceneObject, box: Box, rng: np.random.Generator) -> Image.Image:
-    """The box with all but the object painted white; often the outline is a pixel off, as a segmenter's is."""
+    """The box with everything but the object in white; often with an outline off by a pixel, as a segmenter's is."""
+    # dilate or erode in half of the cases
     mask = Image.fromarray(obj.mask).convert("L").crop(box)
     match rng.integers(4):
         case 0:
@@ -110,7 +112,7 @@ def share_inside(obj: SceneObject, box: Box) -> float:
 
 
 def partly_inside(scene: Scene, box: Box, *, but: SceneObject | None = None) -> tuple[Thing, ...]:
-    """The things other than one object that a crop of the box shows enough of to be named."""
+    """The things other than one object of which a crop of the box shows enough to name them."""
     others = (obj for obj in things_of(scene) if obj is not but)
     return tuple(thing_of(obj) for obj in others if share_inside(obj, box) >= INSIDE)
 
@@ -128,9 +130,10 @@ def masked_crop(scene: Scene, obj: SceneObject, rng: np.random.Generator) -> Cro
 
 
 def loose_crop(scene: Scene, rng: np.random.Generator) -> Crop:
-    """A box that no object asked for: between two objects, or anywhere; often nothing but background."""
+    """A box that belongs to no object: between two objects, or at random; often only background."""
     width, height = scene.image.size
     objects = things_of(scene)
+    # the middle between two objects, or a random point
     if len(objects) >= 2 and rng.random() < 0.6:
         one, two = (objects[i].box for i in rng.choice(len(objects), 2, replace=False))
         x, y = (one[0] + one[2] + two[0] + two[2]) / 4, (one[1] + one[3] + two[1] + two[3]) / 4
@@ -148,8 +151,9 @@ def whole_crop(scene: Scene, seed: int) -> Crop:
 
 
 def clutter_crop(rng: np.random.Generator) -> Crop:
-    """Random shapes and noise, of which no phrase is true: a stand-in for photographs."""
+    """Random shapes and noise, for which no phrase is true; they stand for photographs."""
     side = SIDE * 2
+    # a blurred mosaic with random polygons and lines
     base = rng.integers(0, 256, (int(rng.integers(1, 24)), int(rng.integers(1, 24)), 3), dtype=np.uint8)
     image = Image.fromarray(base).resize((side, side), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
@@ -165,7 +169,7 @@ def clutter_crop(rng: np.random.Generator) -> Crop:
 
 
 def turned(crop: Crop, rng: np.random.Generator) -> Crop:
-    """A distractor's crop with colours swapped or turned upside down: more kinds of things without a name."""
+    """A distractor's crop with swapped colours or upside down, which gives more kinds of unnamed things."""
     pixels = crop.pixels
     if rng.random() < 0.5:
         pixels = pixels[..., rng.permutation(3)]

@@ -1,4 +1,4 @@
-"""What the matcher is worth on held-out scenes, and the calibration of its scores.
+"""Evaluate the matcher on held-out scenes, and calibrate its scores.
 
 `python -m samples.training.matcher_eval --weights weights/matcher` measures saved weights.
 """
@@ -30,7 +30,7 @@ from samples.training.matcher_crops import (
 from samples.training.matcher_model import scores
 from samples.training.matcher_texts import THINGS, Text, listing, phrase, truths, vocabulary
 
-CALIBRATION_SEED = HELD_OUT_SEED - 2**20  # neither trained on nor reported
+CALIBRATION_SEED = HELD_OUT_SEED - 2**20  # used neither for training nor for figures
 PHRASE_TEXTS = tuple(Text(phrase(thing), (thing,)) for thing in THINGS if phrase(thing) in PHRASES)
 
 Array = npt.NDArray[np.float32]
@@ -72,7 +72,7 @@ def auc(true: Array, false: Array) -> float:
 
 
 def object_crops(make: Callable[..., Crop], first_seed: int, scenes: int, sprites: str = "known") -> list[Crop]:
-    """Crops of all objects (and signs, of known ones) of so many scenes."""
+    """Crops of all objects (and of signs, for known objects) of the scenes."""
     crops = []
     for seed in range(first_seed, first_seed + scenes):
         scene = make_scene(seed, SceneOptions(signs=sprites == "known", sprites=sprites))
@@ -100,13 +100,16 @@ def calibrate(model: CLIP, scenes: int = 200) -> float:
     evenly, half the phrase that fools the model most. Then the bias is moved until what `choose_threshold` chooses
     is 0.5. Uses neither held-out scenes nor unseen sprites. Returns the threshold before the move.
     """
+    # log odds of all (crop, phrase) pairs on calibration scenes
     crops = [crop for make in (region_crop, masked_crop) for crop in object_crops(make, CALIBRATION_SEED, scenes)]
     predicted, labels = phrase_scores(model, crops)
     odds = np.log(predicted.clip(1e-7)) - np.log1p(-predicted.clip(0, 1 - 1e-7))
     rows = np.arange(len(crops))
+    # one false phrase per crop: a random one, or the one with the highest score
     false = np.where(rows % 2, wrong_phrases(labels, 0), np.where(labels == 0, odds, -np.inf).argmax(axis=1))
     pairs = torch.from_numpy(np.concatenate([odds[labels == 1], odds[rows, false]])).double()
     targets = torch.cat([torch.ones(int((labels == 1).sum())), torch.zeros(len(crops))]).double()
+    # Platt scaling: fit gain and shift by logistic regression
     line = torch.tensor([0.0, 0.0], dtype=torch.double, requires_grad=True)
     solver = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -117,6 +120,7 @@ def calibrate(model: CLIP, scenes: int = 200) -> float:
         return loss
 
     solver.step(closure)
+    # put gain and shift into the model's own scale and bias, then move the threshold to 0.5
     log_gain, shift = line.tolist()
     with torch.no_grad():
         model.logit_scale += log_gain
@@ -127,7 +131,7 @@ def calibrate(model: CLIP, scenes: int = 200) -> float:
 
 
 def choose_threshold(model: CLIP, scenes: int = 200, keep: float = 0.985) -> float:
-    """The threshold that errs least on known objects and held-out distractors and keeps that share of true pairs."""
+    """The threshold with the fewest errors on known and unknown objects that keeps a given share of true pairs."""
     makes = (region_crop, masked_crop)
     known = [crop for make in makes for crop in object_crops(make, CALIBRATION_SEED, scenes)]
     pool = distractor_pool(held_out=True)
@@ -143,10 +147,12 @@ def measure(model: CLIP, scenes: int, threshold: float | None = None) -> Figures
     """The figures on so many held-out scenes; without a threshold, one is chosen on calibration scenes."""
     level = choose_threshold(model, scenes) if threshold is None else threshold
     seed = HELD_OUT_SEED
+    # scores of boxes' and masked crops with all phrases
     region, labels = phrase_scores(model, crops := object_crops(region_crop, seed, scenes))
     masked, masked_labels = phrase_scores(model, object_crops(masked_crop, seed, scenes))
     rows = np.arange(len(crops))
     false = region[rows, wrong_phrases(labels, 1)]
+    # scores of what must be rejected, and of whole scenes
     words = unknown_word_scores(model, crops)
     wholes = [whole_crop(make_scene(s, SceneOptions(min_objects=1)), s) for s in range(seed, seed + scenes)]
     return Figures(
@@ -184,7 +190,7 @@ def kept(model: CLIP, crops: Sequence[Crop], threshold: float) -> float:
 
 
 def background_crops(first_seed: int, scenes: int) -> list[Crop]:
-    """Loose crops in which nothing is."""
+    """Crops of boxes without objects."""
     seeds = range(first_seed, first_seed + scenes)
     crops = [loose_crop(make_scene(seed), np.random.default_rng((seed, 3))) for seed in seeds]
     return [crop for crop in crops if not crop.maybe]
@@ -203,7 +209,7 @@ def colour_auc(predicted: Array, crops: Sequence[Crop]) -> float:
 
 
 def unknown_word_scores(model: CLIP, crops: Sequence[Crop]) -> Array:
-    """Scores of object crops with phrases of words that no training saw, flat."""
+    """Scores of object crops with phrases of words that were not used in training, flat."""
     words = vocabulary(held_out=True)
     chosen = np.random.default_rng(5).choice(len(words), 100, replace=False)
     return scores(model, [crop.pixels for crop in crops[:200]], [phrase_of(words[i]) for i in chosen]).ravel()

@@ -39,7 +39,7 @@ Array = npt.NDArray[np.float32]
 
 @functools.cache
 def tokenizer() -> SimpleTokenizer:
-    """open_clip's stock BPE, which its wheel carries."""
+    """open_clip's default BPE, which is part of its package."""
     return SimpleTokenizer(context_length=CONTEXT)
 
 

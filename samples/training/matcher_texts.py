@@ -15,7 +15,7 @@ from samples.sprites import COLOURED, COLOURS, phrase_of
 from samples.training.matcher_crops import Crop, Thing
 from samples.training.matcher_model import tokenizer
 
-UNKNOWN = Thing("\0")  # what a word outside of the vocabulary names: nothing has this name
+UNKNOWN = Thing("\0")  # the meaning of a word outside of the vocabulary; no object has this name
 THINGS = (
     *(Thing(sprite.name) for sprite in KNOWN),
     *(Thing(sprite.name, colour) for sprite in COLOURED for colour in COLOURS),
@@ -25,7 +25,7 @@ THINGS = (
 
 @dataclass(frozen=True)
 class Text:
-    """A text and its meaning: the things it names, on which background, and the scene whose layout it tells."""
+    """A text and its meaning: the things it names, their background, and the scene whose layout it describes."""
 
     text: str
     things: tuple[Thing, ...]
@@ -60,21 +60,23 @@ def listing(things: Sequence[Thing], background: str | None = None) -> str:
 
 
 def truth(crop: Crop, text: Text) -> float:
-    """1 if the text is true of the crop, 0 if it is false, NaN if nobody can say."""
+    """1 if the text is true of the crop, 0 if it is false, NaN if it is not known."""
+    # a scene's own caption
     if text.seed is not None and crop.seed == text.seed:
         return 1.0
     if not text.things:  # "An empty blue background."
         return float("nan") if not crop.caption else 0.0 if crop.things else _background_truth(crop, text)
+    # all things must be there, then the background must agree
     verdict = min((_thing_truth(crop, thing) for thing in text.things), key=_doubt)
     if verdict == 0 or text.background is None:
         return verdict
-    if text.seed is not None:  # another scene's caption: the things may agree, the places nobody knows
+    if text.seed is not None:  # another scene's caption: the things may agree, the positions are not known
         return float("nan")
     return min(verdict, _background_truth(crop, text), key=_doubt)
 
 
 def _doubt(verdict: float) -> float:
-    """Order of verdicts: one false part makes a text false, else one unknown part makes it unknown."""
+    """The order of results: one false part makes a text false, else one unknown part makes it unknown."""
     return 0.5 if verdict != verdict else verdict
 
 
@@ -84,6 +86,7 @@ def _background_truth(crop: Crop, text: Text) -> float:
 
 def _thing_truth(crop: Crop, thing: Thing) -> float:
     verdict = 0.0
+    # things that are certainly in the crop
     for own in crop.things:
         if own.name != thing.name:
             continue
@@ -91,6 +94,7 @@ def _thing_truth(crop: Crop, thing: Thing) -> float:
             return 1.0
         if own.colour is None:  # the colours of a drawing that comes in one version only are not known
             verdict = float("nan")
+    # things that are partly in it: their presence is not known
     for other in crop.maybe:
         if other.name == thing.name and (thing.colour is None or other.colour in (None, thing.colour)):
             return float("nan")
@@ -159,16 +163,20 @@ def _variants(crop: Crop, rng: np.random.Generator) -> Iterator[Text]:
 
 def _scene_texts(crop: Crop, rng: np.random.Generator) -> Iterator[Text]:
     """Texts about a whole scene: its caption, some of its things, and the same with one thing exchanged."""
+    # the true caption; its layout is known to be true only if all things are named
     named = [thing for thing in crop.things if thing.name]
     everything = len(named) == len(crop.things)
     yield Text(crop.caption, tuple(named), crop.background, crop.seed if everything else None)
     if not named:
         return
+    # a true list of some things
     count = int(rng.integers(1, min(3, len(named)) + 1))
     some = [named[int(i)] for i in rng.permutation(len(named))[:count]]
     yield Text(listing(some), tuple(some))
+    # the same list with one thing exchanged, mostly false
     some[int(rng.integers(count))] = _other(some[0], rng)
     yield Text(listing(some), tuple(some))
+    # a list of all things with one exchanged
     every = list(named)
     every[int(rng.integers(len(every)))] = _other(every[0], rng)
     yield Text(listing(every, crop.background), tuple(every), crop.background)

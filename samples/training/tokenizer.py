@@ -1,4 +1,4 @@
-"""The demo captioner's processor: a byte-level BPE trained on the demo's captions, in Florence-2's clothes.
+"""The demo captioner's processor: Florence-2's class with a byte-level BPE trained on the demo's captions.
 
 What comes out is saved with `save_pretrained` and read by `AutoProcessor.from_pretrained`, the very call that
 reads the processor of the published Florence-2 weights.
@@ -29,6 +29,7 @@ def build_processor(
     `image_size` is the side in pixels to which images are squeezed, `image_tokens` how many tokens the vision
     tower gives for one image, `vocabulary` the upper bound on tokens (special ones included).
     """
+    # the prompts' words must be in the vocabulary
     tokenizer = _train_tokenizer([*PROMPTS, *texts], vocabulary)
     images = CLIPImageProcessor(
         size={"height": image_size, "width": image_size},
@@ -46,6 +47,7 @@ def _train_tokenizer(texts: list[str], vocabulary: int) -> BartTokenizer:
     bpe.train_from_iterator(
         texts, vocab_size=vocabulary, min_frequency=1, special_tokens=list(SPECIAL), show_progress=False
     )
+    # the fast trainer's result in the form that the library's tokenizer takes
     trained = json.loads(bpe.to_str())["model"]
     merges: Any = [tuple(pair) for pair in trained["merges"]]  # pairs, though annotated as strings
     return BartTokenizer(

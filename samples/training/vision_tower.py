@@ -1,4 +1,4 @@
-"""Pre-train the vision tower from which the ablation's models start: what is in each cell of a raster, and no language.
+"""Pre-train the vision tower of the ablation's models to classify each cell of a raster, without language.
 
     python -m samples.training.vision_tower --steps 1500 --out DIR [--resume]
 
@@ -49,7 +49,7 @@ def tower_config() -> TimmWrapperConfig:
 
 
 class CellHead(nn.Module):
-    """Names each cell of the tower's output and tells its row and column; only pre-training needs it."""
+    """Predicts the labels, row and column of each cell of the tower's output; used only in pre-training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,11 +59,13 @@ class CellHead(nn.Module):
         )
 
     def losses(self, features: torch.Tensor, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-        """Scalars by name, from features (N, WIDTH, GRID, GRID)."""
+        """The losses by name, scalars, from features (N, WIDTH, GRID, GRID)."""
+        # one convolution predicts all targets
         classes, colours, boxes, words, places = self.layers(features).split(self.parts, dim=1)
         targets = dense_targets(samples, GRID)
         weights = torch.ones(len(CLASSES))
-        weights[0] = 0.3  # most cells show background
+        weights[0] = 0.3  # less for the background, which most cells show
+        # boxes count only in cells with a thing
         there = (targets.classes > 0).unsqueeze(1)
         distance = functional.smooth_l1_loss(boxes, targets.boxes, reduction="none", beta=0.1) * there
         return {
@@ -87,18 +89,19 @@ def cell_places(grid: int) -> torch.Tensor:
 
 
 def word_targets(samples: Sequence[Sample], grid: int) -> torch.Tensor:
-    """(N, grid, grid): the place in WORDS of what the sign in a cell says, or `UNKNOWN`."""
+    """(N, grid, grid): the index in WORDS of the word on the sign in a cell, or `UNKNOWN`."""
     words = np.full((len(samples), grid, grid), UNKNOWN, np.int64)
     for n, sample in enumerate(samples):
         for thing in sample.things:
             if isinstance(thing, SceneSign):
+                # the share of each cell that the sign covers, as 0..255
                 mask = Image.fromarray(thing.mask).convert("L").resize((grid, grid), Image.Resampling.BOX)
                 words[n][np.asarray(mask) > COVER * 255] = WORDS.index(thing.text)
     return torch.from_numpy(words)
 
 
 class TowerTrainer:
-    """Tower, head and optimizer; step i draws its scenes from (seed, i), so a resumed run goes on alike."""
+    """Tower, head and optimizer. Step i draws its scenes from (seed, i), so that a resumed run has the same data."""
 
     def __init__(self, steps: int, seed: int) -> None:
         torch.manual_seed(seed)
@@ -110,10 +113,12 @@ class TowerTrainer:
         return [*self.tower.parameters(), *self.head.parameters()]
 
     def advance(self) -> dict[str, float]:
-        """One step of the optimizer; the losses by name."""
+        """Do one optimizer step; return the losses by name."""
+        # new scenes in every step
         rng = np.random.default_rng((self.seed, self.step))
         samples = [scene_sample(training_scene(rng)) for _ in range(BATCH)]
         losses = self.head.losses(self.tower(pixels_of(samples, SIDE)).last_hidden_state, samples)
+        # warm-up, then a cosine decay
         rate = RATE * min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * self.step / self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -125,13 +130,13 @@ class TowerTrainer:
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint, then rename it over the one before."""
+        """Write the checkpoint under a temporary name, and rename it over the last one."""
         state = {name: getattr(self, name).state_dict() for name in ("tower", "head", "optimizer")}
         torch.save({**state, "step": self.step}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
 
     def resume(self, path: Path) -> None:
-        """Take up a checkpoint."""
+        """Load a checkpoint."""
         state = torch.load(path, weights_only=True)
         self.step = state.pop("step")
         for name, part in state.items():
@@ -146,6 +151,7 @@ def train(out: Path, steps: int, seed: int = 0, *, resume: bool = True) -> None:
         trainer.resume(checkpoint)
     recent: dict[str, float] = {}
     while trainer.step < steps:
+        # running means of the losses, for the printed lines
         for name, value in trainer.advance().items():
             recent[name] = 0.95 * recent.get(name, value) + 0.05 * value
         if trainer.step % SHOW_STEPS == 0:
@@ -156,7 +162,7 @@ def train(out: Path, steps: int, seed: int = 0, *, resume: bool = True) -> None:
 
 
 def main() -> None:
-    """Command line of the pre-training."""
+    """Run the pre-training from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--out", type=Path, required=True)

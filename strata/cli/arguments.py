@@ -1,4 +1,4 @@
-"""What the command line makes of its arguments before it calls the service."""
+"""Arguments of the command line, converted to what the service accepts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pairs_of(texts: Iterable[str]) -> dict[str, str]:
 
 
 def budget_of(tokens: int | None, money: float | None) -> Budget | None:
-    """The budget of a submission; None where nothing bounds it. Raises InvalidInput for one that is none."""
+    """The budget of a submission, None if neither limit is given. Raises InvalidInput for a bad limit."""
     if tokens is None and money is None:
         return None
     try:
@@ -36,9 +36,9 @@ def budget_of(tokens: int | None, money: float | None) -> Budget | None:
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:
-    """Shards as the service needs them: @FILE read (@- is stdin), paths of this machine made absolute.
+    """Shards as the service accepts them: @FILE is read (@- is stdin), paths of this machine are made absolute.
 
-    A list has a shard a line; empty lines and lines that begin with # are passed over. Ranges and globs stay as
+    A list has a shard a line; empty lines and lines that begin with # are skipped. Ranges and globs stay as
     they are. A path whose folder is not here is left as it is: it may be one of the service's machine. Raises
     OSError if a list is missing.
     """
@@ -52,7 +52,7 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
 
 
 def _absolute(shard: str) -> str:
-    """The folders before any range or glob decide: those behind may be a pattern of the service's own."""
+    """An absolute path if the folder before the first range or glob exists here; what follows may be a pattern."""
     folder = re.split(r"[*?\[{]", shard, maxsplit=1)[0].rpartition("/")[0]
     known = Path(folder or ("/" if shard.startswith("/") else ".")).is_dir()
     return str(Path(shard).absolute()) if known and "://" not in shard else shard

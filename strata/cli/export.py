@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from strata.cli.options import StoreUri
-from strata.cli.terminal import open_store, progress
+from strata.cli.terminal import StoreUri, open_store, progress
 
 # strata.data.export_formats.Form and strata.core.levels.Level, whose modules load pyarrow
 FormName = Literal["llava", "monkey", "webdataset", "parquet", "hf"]

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from strata.cli import exits
-from strata.cli.options import DEFAULT_URL, ApiKey, AsJson, Follow, Images, JobId, ProfileName, Url
-from strata.cli.terminal import open_client, output
+from strata.cli.terminal import (
+    DEFAULT_URL,
+    ApiKey,
+    AsJson,
+    Follow,
+    Images,
+    JobId,
+    ProfileName,
+    Url,
+    open_client,
+    output,
+)
 from strata.core.errors import JobFailed, RequestRefused
 
 if TYPE_CHECKING:
@@ -86,7 +96,7 @@ def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path
 
 
 def submit(
-    shards: Annotated[list[str], typer.Argument(metavar="SHARD...", help="Tars, ranges, or @FILE with one a line.")],
+    shards: Annotated[list[str], typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")],
     profile: ProfileName = None,
     priority: Annotated[Stream, typer.Option(help="Which stream: hi is for single images.")] = "lo",
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,

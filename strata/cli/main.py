@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import strata
-from strata.cli import jobs, mixture, models, processes, profiles, samples, snapshot, training
+from strata.cli import jobs, models, processes, profiles, samples, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import CommandLine
 
@@ -67,6 +67,6 @@ app.add_typer(profiles.app)
 app.command()(samples.samples)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)
-app.add_typer(mixture.app)
+app.add_typer(training.app)
 app.command()(export)
 app.command()(training.train)

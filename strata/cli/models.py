@@ -9,13 +9,13 @@ import typer
 
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.cli.group import PlainGroup
-from strata.cli.options import AsJson
+from strata.cli.terminal import AsJson
 from strata.core.components import load
 
 app = typer.Typer(
     name="models",
     cls=PlainGroup,
-    help="Fetch, list or check the weights of a profile.",
+    help="Fetch, list or check a profile's weights.",
     no_args_is_help=True,
 )
 

@@ -1,4 +1,4 @@
-"""What people at a terminal see: a record as a tree, jobs as a table, a job's progress."""
+"""Records, jobs and progress as text for a terminal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rich.tree import Tree
 from strata.core.records import Box, Evidence, ObjectMask, Record, Region, TextLine
 from strata.core.schemas import Budget, FailureRow, JobUsage, JobView
 
-QUIET_SECONDS = 5.0  # between two lines of progress where nobody watches a terminal
+QUIET_SECONDS = 5.0  # between two lines of progress where stderr is no terminal
 SHOWN_GROUPS = ("vision", "llm")
 STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 
 
 def clean(text: str) -> str:
-    """The text without control characters: what a picture says must not steer a terminal."""
+    """The text without control characters: text read from an image must not control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -75,7 +75,7 @@ def _add_layer(
 
 
 def _entry(thing: Evidence, words: Text) -> Text:
-    """Words as they are when kept; grey and with the reason when dropped."""
+    """The words of a kept entry unchanged, those of a dropped one in grey with the reason."""
     if thing.kept:
         return words
     return Text(f"{words.plain}  dropped: {thing.reason or 'no reason given'}", "bright_black")
@@ -122,7 +122,7 @@ def job_table(jobs: Iterable[JobView]) -> Table:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as h:mm:ss; nothing for None."""
+    """Seconds as h:mm:ss; the empty string for None."""
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
@@ -187,7 +187,7 @@ def failure_line(row: FailureRow) -> str:
 
 
 def follow(views: Iterable[JobView], console: Console, clock: Callable[[], float] = time.monotonic) -> JobView | None:
-    """Show progress until `views` end: bars on a terminal, else lines now and then; returns the last view."""
+    """Show progress until `views` end: bars on a terminal, else a line every QUIET_SECONDS. Returns the last."""
     if console.is_terminal:
         return _follow_bars(views, console)
     last, told, shown = None, float("-inf"), ""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from strata.cli.group import PlainGroup
-from strata.cli.options import AsJson, StoreUri
-from strata.cli.terminal import open_store, output, progress
+from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
 from strata.core.errors import InvalidInput
 
 if TYPE_CHECKING:

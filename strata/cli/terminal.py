@@ -1,9 +1,15 @@
-"""What commands open and where they print. Heavy packages are imported by the function that needs them."""
+"""What commands share: options, what they open, and where they print.
+
+Heavy packages are imported by the function that needs them.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from strata.core.errors import InvalidInput
 
@@ -13,6 +19,19 @@ if TYPE_CHECKING:
 
     from strata.client.client import Client
     from strata.store.store import Store
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+Url = Annotated[str, typer.Option("--url", envvar="STRATA_URL", help="The service's address.")]
+ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="STRATA_API_KEY", help="The service's key.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show progress until the job's end.")]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: the service's own choice.")]
+StoreUri = Annotated[str | None, typer.Option("--store", envvar="STRATA_STORE", help="URI of the store.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE", help="Image files.", exists=True, dir_okay=False, readable=True)
+]
 
 
 def open_client(url: str, api_key: str | None) -> Client:

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
         default_factory=lambda: [str(Path.cwd())], description="shards outside these roots are refused"
     )
     profiles_dir: Path = Field(
-        default_factory=lambda: components_folder() / "models" / "profiles", description="folder of profile TOML files"
+        default=components_folder() / "models" / "profiles", description="folder of profile TOML files"
     )
     profile: str = Field(default="demo", description="the profile of requests that name none")
     host: str = "127.0.0.1"

@@ -13,7 +13,7 @@ from strata.core import images
 from strata.core.errors import RequestRefused
 from strata.core.levels import Level, Row, kept, text_of
 from strata.data.export_formats import FORMATS, Form, Item, PhraseBox, Target
-from strata.data.prefetch import map_ahead
+from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import ImageFiles, SampleError
 from strata.data.sample_tables import SampleRow
 from strata.data.snapshot_sources import sample_row, snapshot_rows
@@ -33,7 +33,7 @@ INSTRUCTIONS = {
 
 
 class ExportError(RequestRefused, ValueError):
-    """An export that cannot be made; the message is one line that helps."""
+    """An export cannot be made. The message is one line that names the problem."""
 
 
 class Items:
@@ -50,8 +50,9 @@ class Items:
 
     def __iter__(self) -> Iterator[Item]:
         rows = self._rows()
+        # images are read and encoded in threads, a run at a time
         runs = iter(lambda: list(itertools.islice(rows, RUN)), [])
-        for item in itertools.chain.from_iterable(map_ahead(self._read, runs, THREADS)):
+        for item in itertools.chain.from_iterable(prefetch_map(self._read, runs, THREADS)):
             self.count += 1
             yield item
 
@@ -91,23 +92,26 @@ class Request:
 def export(
     store: Store, snapshot: Snapshot, request: Request, out: Path, advance: Callable[[], object] = lambda: None
 ) -> Items:
-    """Write a snapshot to a folder that is not there yet; advance is told of each sample.
+    """Write a snapshot to a new folder. advance: called after each sample.
 
-    The folder appears when it is whole; whatever ends this before leaves none. Raises ExportError for a folder that
-    is there, for a format without its package, and where no row has text at the level; and what Items raises.
+    The folder is renamed to `out` when it is complete, so that an interrupted export leaves nothing there. Raises
+    ExportError if `out` exists, a format's package is missing, or no row has text at the level; and as Items does.
     """
     if out.exists():
-        raise ExportError(f"{out} is there already: an export is written whole, to a folder of its own")
+        raise ExportError(f"{out} exists already: an export is written to a new folder")
+    # write to a hidden folder beside the target; what an interrupted export left is removed
     items = Items(store, snapshot, request.level)
     folder = out.absolute().with_name(f".{out.name}.partial")
     instruction = request.instruction or INSTRUCTIONS[request.level]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
+        # the format pulls the samples, so that only a few are in memory
         target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.level}")
         FORMATS[request.form](target, _told(items, advance))
         if not items.count:
             raise ExportError(f"no row of {snapshot.name} has text at the level {request.level}")
+        # everything is written: make it visible at once
         folder.rename(out)
     except ImportError as error:
         raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None

@@ -1,4 +1,4 @@
-"""`bench.models` itself: that its three ways do the same work, and that its full-size models are the published ones."""
+"""`bench.models`: its three ways do the same work, and its full-size models match the published ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY = Options("paper", 3, 2, architectures=True, scale="tiny", device="cpu", mi
 
 
 def _measured(options: Options, folder: Path) -> tuple[Measurement, Path]:
-    """The answer of one process, and the folder with what its ways wrote."""
+    """The result of one process, and the folder with the output of its ways."""
     (folder / "images").mkdir()
     files = write_images(folder / "images", options.images, 120 if options.architectures else None)
     measuring = Measuring(options, files, folder / "work", threading.Barrier(1))
@@ -58,7 +58,7 @@ def test_the_original_s_way_and_ours_say_the_same(demo: tuple[Measurement, Path]
         assert [line["text"] for line in record["text"]] == [line["text"] for line in theirs["text"][i]]
         matches = [entry["match"] for entry in (*record["regions"], *record["objects"])]
         assert len(theirs["matches"][i]) == len(matches)
-        regions = slice(len(record["regions"]))  # it matches an object on the box, ours on the painted crop
+        regions = slice(len(record["regions"]))  # the original matches an object on its box, ours on the masked crop
         both = zip(matches[regions], theirs["matches"][i][regions], strict=True)
         asked += [pair for pair in both if pair[0] is not None]
         for layer, out in (("regions", {"low_score", "contradicted"}), ("objects", {"contradicted", "duplicate"})):
@@ -74,7 +74,7 @@ def test_the_bare_passes_have_every_item_that_ours_had(demo: tuple[Measurement, 
     objects = sum(len(record["objects"]) for record in ours)
     entries = [entry for record in ours for entry in (*record["regions"], *record["objects"])]
     pairs = IMAGES + sum(entry["match"] is not None for entry in entries)
-    assert pairs < IMAGES + len(entries)  # what is out already is not asked about
+    assert pairs < IMAGES + len(entries)  # entries that are rejected already are not scored
     assert answer.items == {
         "captioner of scenes": IMAGES,
         "captioner of crops": objects,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,12 @@ def test_every_kind_of_error_has_a_code() -> None:
     kinds -= {errors.StrataError, errors.ProcessFailed}  # the first has the general code, the second brings its own
     assert {kind for kind in kinds if exits.code_of(kind.__new__(kind)) in (None, exits.FAILURE)} == set()
     assert set(exits.CODES.values()) == set(range(1, 13))
+
+
+def test_every_code_stands_in_the_table_of_the_documentation() -> None:
+    documented = {int(number) for number in re.findall(r"^\| (\d+) \|", exits.__doc__ or "", re.MULTILINE)}
+    codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    assert documented == codes | {0} == {*exits.CODES.values(), 0}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Exports, each read back by the tool that its users use."""
+"""Exports, each read back with the code of the tool that uses the format."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def snapshot(store: Store, tmp_path: Path) -> Snapshot:
 
 @pytest.fixture
 def written(store: Store, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
-    """Exports in one format and level; four samples a file, so that there are several files."""
+    """Export in one format and level, with four samples per file, so that there are several files."""
     monkeypatch.setattr(export_formats, "FILE_SAMPLES", 4)
 
     def write(form: Form, level: Level = Level.DESCRIPTION) -> Path:
@@ -70,13 +70,13 @@ def keys() -> list[str]:
 
 
 def is_image_of(key: str, image: Image.Image) -> bool:
-    """Whether an image is the one of a key: its width tells."""
+    """Whether an image belongs to a key, by its width."""
     return image.size == (100 + int(key), 50)
 
 
 def llava_sample(entry: dict[str, Any], folder: Path) -> tuple[str, Image.Image, str]:
-    """What LLaVA makes of an entry, with the checks of its train.py: image opened from the folder, roles by turns,
-    the image's token in the conversation as often as there are images."""
+    """Read an entry as LLaVA's train.py does, with its checks: the image opens, roles alternate, and
+    the conversation has as many image tokens as images."""
     image = Image.open(os.path.join(folder, entry["image"])).convert("RGB")  # noqa: PTH118
     roles = {"human": "USER", "gpt": "ASSISTANT"}
     for place, sentence in enumerate(entry["conversations"]):
@@ -98,7 +98,7 @@ def test_llava(written: Written) -> None:
 
 
 def qwen_elements(text: str) -> list[tuple[str, str]]:
-    """A text in the elements that Qwen-VL's tokenizer (`to_list_format`) takes it apart into."""
+    """Split a text as Qwen-VL's tokenizer does (`to_list_format`)."""
     pattern = re.compile(r"<(img|ref|box|quad)>(.*?)</\1>|((?:(?!<(?:img|ref|box|quad)>).)+)", re.DOTALL)
     return [(tag, inside) if tag else ("text", plain) for tag, inside, plain in pattern.findall(text)]
 
@@ -199,7 +199,7 @@ def test_what_is_exported_can_be_trained_on(written: Written, tmp_path: Path) ->
         assert found == {("What is it?", f"description {key}", 100 + int(key)) for key in keys()}
 
 
-# images and texts that are not as simple
+# difficult images and texts
 
 
 def turned(exif: int, form: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -280,7 +280,7 @@ def test_a_vanished_shard_leaves_nothing(store: Store, snapshot: Snapshot, tmp_p
 
 def test_what_is_there_is_not_touched(store: Store, snapshot: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ExportError, match=r"out is there already"):
+    with pytest.raises(ExportError, match=r"out exists already"):
         export(store, snapshot, Request("llava", Level.CAPTION), tmp_path / "out")
     with pytest.raises(ExportError, match=r"^no row of pinned has text at the level objects$"):
         export(store, snapshot, Request("llava", Level.OBJECTS), tmp_path / "other")
@@ -322,7 +322,7 @@ def test_the_command(store: Store, snapshot: Snapshot, tmp_path: Path, capsys: p
     (entry, *_) = json.loads((out / "train.json").read_text())
     assert entry["conversations"][0]["value"] == "<image>\nDescribe this image in one sentence."
     for arguments, code, line in (
-        (["pinned", "--format", "hf", *common], exits.REQUEST_REFUSED, "out is there already"),
+        (["pinned", "--format", "hf", *common], exits.REQUEST_REFUSED, "out exists already"),
         (["nobody", "--format", "hf", *common], exits.REQUEST_REFUSED, "no snapshot 'nobody'; there are: pinned"),
         (["pinned", "--format", "hf", "--level", "poem", *common], exits.USAGE, "no level 'poem'; there are alt_text"),
     ):

@@ -24,8 +24,8 @@ import uvicorn
 
 from strata.core.profiles import Profile
 from strata.core.settings import Settings
-from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
+from strata.queue.queue import Queue
 from tests.docs.blocks import Block, blocks_of, check_strata, words_of
 from tests.fakes import jpeg, write_shard
 from tests.service import running_service
@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     data = folder / ".strata"
     with (
         EmbeddedServer(tmp_path_factory.mktemp("valkey")) as valkey,
-        running_service(Broker(valkey.url), folder, data_dir=data, shard_roots=[str(folder)]) as service,
+        running_service(Queue(valkey.url), folder, data_dir=data, shard_roots=[str(folder)]) as service,
     ):
         config = uvicorn.Config(service.client.app, port=0, log_level="error", lifespan="off")
         server = uvicorn.Server(config)

@@ -12,6 +12,7 @@ import pytest
 
 from strata.cli import exits
 from strata.core.records import Record
+from strata.core.registry import BUILT_IN
 from strata.core.settings import Settings
 from tests.docs.blocks import command_names
 
@@ -67,6 +68,8 @@ def test_the_reference_names_everything(site: Path) -> None:
         assert f"<td>{code}</td>" in reference["command-line"]
     for name in Record.model_fields:
         assert f"<code>{name}</code>" in reference["record"]
+    for back_end in BUILT_IN:
+        assert f"{back_end.stage}: <code>{back_end.name}</code>" in reference["profile"]
     assert "POST /v1/captions" in reference["http-api"]
     assert "strata.client.client.Client.caption" in reference["python"]
     assert "strata.data.reader.SampleReader" in reference["python"]

@@ -1,4 +1,4 @@
-"""A thousand shards that somebody broke: no crash, no hang, and no sample lost but those that were hit."""
+"""A thousand damaged shards: no crash, no hang, and only the damaged samples are lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTILE = ["../../etc/passwd", "/etc/shadow", "..\\up", "n" * 150, "d" * 90 + "/
 
 @dataclass(frozen=True)
 class Good:
-    """A sample of the shard before it was broken: its bytes lie at start..end of the file."""
+    """A sample of the undamaged shard: its bytes lie at start..end of the file."""
 
     start: int
     end: int
@@ -38,7 +38,7 @@ class Broken:
 
     data: bytes
     whole: list[Good]
-    told: bool = False  # whether the damage hits headers, so that the shard's failure must tell of it
+    told: bool = False  # whether headers are damaged, so that the shard must have a failure
 
 
 def picture(rng: random.Random) -> bytes:
@@ -71,7 +71,7 @@ def shard(style: str) -> tuple[bytes, list[Good]]:
 
 
 def untouched(good: list[Good], first: int, behind: int) -> list[Good]:
-    """Samples that lie before byte `first` or from byte `behind` on."""
+    """The samples that end before byte `first` or begin at or after byte `behind`."""
     return [sample for sample in good if sample.end <= first or sample.start >= behind]
 
 
@@ -81,7 +81,7 @@ def truncated(data: bytes, good: list[Good], rng: random.Random) -> Broken:
 
 
 def flipped(data: bytes, good: list[Good], rng: random.Random) -> Broken:
-    """One bit of a header or a body, in up to three samples."""
+    """Flip one bit of a header or of a content, in up to three samples."""
     broken, whole = bytearray(data), good
     for sample in rng.sample(good, rng.randint(1, 3)):
         bit = 8 * (sample.start + rng.randrange(512 if rng.random() < 0.5 else sample.end - sample.start))
@@ -91,7 +91,7 @@ def flipped(data: bytes, good: list[Good], rng: random.Random) -> Broken:
 
 
 def overwritten(data: bytes, good: list[Good], rng: random.Random) -> Broken:
-    """Zeros, ones or noise over a stretch, which may cover headers."""
+    """Overwrite a range with zeros, ones or noise; it may include headers."""
     first = rng.randrange(good[-1].end)
     behind = min(first + rng.randrange(1, 5000), len(data))
     kind = rng.choice((bytes, lambda size: b"\xff" * size, rng.randbytes))
@@ -105,7 +105,7 @@ def destroyed_header(data: bytes, good: list[Good], rng: random.Random) -> Broke
 
 
 def removed(data: bytes, good: list[Good], rng: random.Random) -> Broken:
-    """A stretch that is gone, often whole blocks."""
+    """Remove a range, often of whole blocks."""
     first = rng.randrange(good[-1].end)
     behind = first + rng.choice((512 * rng.randrange(1, 6), rng.randrange(1, 3000)))
     whole = untouched(good, first, behind)
@@ -113,14 +113,14 @@ def removed(data: bytes, good: list[Good], rng: random.Random) -> Broken:
 
 
 def but_the_next(whole: list[Good], place: int) -> list[Good]:
-    """Without the sample behind a place where blocks lack or were added: by chance the member that lies there may
-    seem to end where another header stands, and no reader can tell."""
+    """Leave out the sample after a position where blocks were removed or added: by chance the member there may
+    seem to end where another header stands, which no reader can detect."""
     behind = [sample for sample in whole if sample.start >= place]
     return [sample for sample in whole if sample not in behind[:1]]
 
 
 def inserted(data: bytes, good: list[Good], rng: random.Random) -> Broken:
-    """Noise, zeros or blocks of the shard itself in the middle."""
+    """Insert noise, zeros or blocks of the shard itself."""
     place = rng.choice((rng.choice(good).start, rng.randrange(good[-1].end)))
     first = rng.randrange(len(data))
     size = rng.randrange(1, 4000)
@@ -131,7 +131,7 @@ def inserted(data: bytes, good: list[Good], rng: random.Random) -> Broken:
 
 
 def swapped(data: bytes, good: list[Good], rng: random.Random) -> Broken:
-    """Two samples that have changed places, or the images of two."""
+    """Exchange two samples, or the images of two samples."""
     one, other = sorted(rng.sample(good, 2), key=lambda sample: sample.start)
     if rng.random() < 0.5:
         parts = data[: one.start], data[other.start : other.end], data[one.end : other.start]
@@ -161,7 +161,7 @@ def test_broken_shards(tmp_path: Path, style: str) -> None:
 
 
 def check(path: Path, broken: Broken) -> None:
-    """Index, read and decode a shard; its whole samples must be there, and nothing may raise or take long."""
+    """Index, read and decode a shard: its undamaged samples must come out, without an exception and in time."""
     path.write_bytes(broken.data)
     started = time.process_time()
     index = index_shard(str(path))

@@ -25,7 +25,7 @@ from strata.data.mixtures import Mixture
 from strata.data.reader import Sample, SampleReader
 from strata.data.sample_sources import SampleError, TableSource
 from strata.data.snapshot_sources import snapshot_source
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SnapshotExists, Snapshots
@@ -54,7 +54,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """No settings of S3 but those that a test makes; fsspec keeps instances, and with them what they were told."""
+    """Remove all settings of S3, and the instances that fsspec caches with their settings."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -67,7 +67,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest
 
 @pytest.fixture
 def bucket(server: str, settings: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
-    """Another client's view of an empty bucket; the environment names server and keys, as users do."""
+    """A file system of another client on an empty bucket; the environment names server and keys, as for users."""
     settings.setenv("AWS_ENDPOINT_URL", server)
     settings.setenv("AWS_ACCESS_KEY_ID", "key")
     settings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -78,7 +78,7 @@ def bucket(server: str, settings: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
 
 
 def finished(service: Service, *shards: str) -> dict[str, Any]:
-    """The envelope of a job over shards, when it has ended."""
+    """Run a job over shards; return its view after it has ended."""
     answer = service.submit(*shards)
     assert answer.status_code == 202, answer.text
     job = answer.json()["id"]
@@ -88,19 +88,19 @@ def finished(service: Service, *shards: str) -> dict[str, Any]:
 
 
 def failures(service: Service, job: str) -> list[dict[str, Any]]:
-    """What /failures tells."""
+    """The rows of /failures."""
     return rows(service, f"/v1/jobs/{job}/failures")
 
 
 def rows(service: Service, path: str) -> list[dict[str, Any]]:
-    """An answer in JSON Lines."""
+    """Parse a response in JSON Lines."""
     return [json.loads(line) for line in service.client.get(path).text.splitlines()]
 
 
-def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, broker: Broker, tmp_path: Path) -> None:
+def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, queue: Queue, tmp_path: Path) -> None:
     bucket.put(str(SHARD), f"{BUCKET}/shards/00000.tar")
     places: dict[str, Any] = {"store": f"s3://{BUCKET}/store", "shard_roots": [f"s3://{BUCKET}/shards"]}
-    with running_service(broker, tmp_path, **places) as service:
+    with running_service(queue, tmp_path, **places) as service:
         first = finished(service, f"s3://{BUCKET}/shards/00000.tar")
         assert first["status"] == "completed"
         assert first["request_counts"]["total"] == first["request_counts"]["succeeded"] == 64
@@ -123,7 +123,7 @@ def test_a_store_sees_what_others_write_and_remove(bucket: S3FileSystem) -> None
     assert not store.has_part(first)
     other.write_records(first, [record])
     assert store.has_part(first) and store.job_ids() == []
-    assert len(store.fs.ls(store.part_path(first).rpartition("/")[0])) == 1  # what would be kept
+    assert len(store.fs.ls(store.part_path(first).rpartition("/")[0])) == 1  # a listing that could be cached
     other.write_records(second, [record])
     bucket.rm_file(other.part_path(first))
     assert store.has_part(second) and not store.has_part(first)
@@ -173,7 +173,7 @@ def test_training_reads_a_snapshot_of_a_bucket(bucket: S3FileSystem, tmp_path: P
 
 
 def keys_of(samples: Sequence[Sample]) -> list[str]:
-    """What is said of samples; each has an image."""
+    """The texts of samples, each of which has an image."""
     return [sample.conversation[1]["content"] for sample in samples if sample.image.width > 200]
 
 
@@ -194,29 +194,29 @@ def test_a_mixture_of_files_in_a_bucket(bucket: S3FileSystem, tmp_path: Path) ->
 
 
 def test_a_shard_without_credentials_is_a_failure_with_its_reason(
-    settings: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+    settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # where machines of a cloud ask for credentials
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # stands for a cloud's metadata server
         settings.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        fails_beside_a_good_shard(broker, tmp_path, "credentials")
+        fails_beside_a_good_shard(queue, tmp_path, "credentials")
 
 
 def test_a_refused_shard_is_a_failure_with_its_reason(
-    server: str, bucket: S3FileSystem, broker: Broker, tmp_path: Path
+    server: str, bucket: S3FileSystem, queue: Queue, tmp_path: Path
 ) -> None:
     bucket.pipe_file(f"{BUCKET}/00000.tar", b"")
     requests.post(f"{server}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
     try:
-        fails_beside_a_good_shard(broker, tmp_path, "Forbidden")
+        fails_beside_a_good_shard(queue, tmp_path, "Forbidden")
     finally:
         requests.post(f"{server}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
 
 
 def test_a_shard_whose_server_is_away_is_a_failure_with_its_reason(
-    settings: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+    settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path
 ) -> None:
     away(settings)
-    fails_beside_a_good_shard(broker, tmp_path, "Could not connect")
+    fails_beside_a_good_shard(queue, tmp_path, "Could not connect")
 
 
 def test_a_store_whose_server_is_away_raises_os_errors(settings: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def test_a_store_whose_server_is_away_raises_os_errors(settings: pytest.MonkeyPa
 
 
 def away(settings: pytest.MonkeyPatch) -> None:
-    """An endpoint where nobody listens, and no patience with it."""
+    """An endpoint without a server, and short timeouts."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         settings.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
     settings.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -241,10 +241,10 @@ def away(settings: pytest.MonkeyPatch) -> None:
     settings.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-def fails_beside_a_good_shard(broker: Broker, folder: Path, reason: str) -> None:
-    """A job of a good local shard and one in a bucket: it completes, soon, and tells the reason."""
+def fails_beside_a_good_shard(queue: Queue, folder: Path, reason: str) -> None:
+    """Run a job of a good local shard and one in a bucket: it completes soon, and reports the reason."""
     roots = [str(folder / "shards"), "s3://somebody-elses", f"s3://{BUCKET}"]
-    with running_service(broker, folder, shard_roots=roots) as service:
+    with running_service(queue, folder, shard_roots=roots) as service:
         good = write_shard(folder / "shards" / "good.tar", [jpeg()] * 3)
         started = time.monotonic()
         end = finished(service, good, MISSING)

@@ -308,7 +308,7 @@ def test_truncated(tmp_path: Path) -> None:
     Path(uri).write_bytes(data[:cut])
     index = index_shard(uri)
     assert index.failure == "truncated after 3 images"
-    assert [row.error for row in index.rows] == [None] * 3 + ["the tar ends inside of this image"]
+    assert [row.error for row in index.rows] == [None] * 3 + ["the tar ends inside this image"]
     assert [row.alt_text for row in index.rows[:3]] == ["text 0", "text 1", "text 2"]
     for cut in (whole.rows[4].offset - 512, whole.rows[4].offset - 100, whole.rows[4].offset):
         Path(uri).write_bytes(data[:cut])  # between members, inside of a header, right after it
@@ -318,7 +318,7 @@ def test_truncated(tmp_path: Path) -> None:
     broken[whole.rows[2].offset - 512 : whole.rows[2].offset] = b"x" * 512
     Path(uri).write_bytes(broken)
     index = index_shard(uri)
-    assert index.failure == "damaged at byte 7,168, 1,536 bytes passed over"
+    assert index.failure == "damaged at byte 7,168, 1,536 bytes skipped"
     assert [row.error for row in index.rows] == [None, None, "sample without image", None, None, None]
     assert index.rows[3:] == whole.rows[3:]
 
@@ -348,13 +348,13 @@ def test_empty_tar_and_device(tmp_path: Path) -> None:
 
 
 def headers_of(data: bytes) -> list[int]:
-    """Where the headers of a tar stand."""
+    """The offsets of a tar's headers."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return [member.offset for member in tar.getmembers()]
 
 
 def test_garbage_in_the_middle(tmp_path: Path) -> None:
-    """The neighbours come out whole, whatever lies between, lacks or was zeroed."""
+    """The neighbours come out undamaged if something between them is inserted, removed or overwritten."""
     uri = write_tar(tmp_path / "0.tar", samples(6))
     data, images = Path(uri).read_bytes(), [data for name, data in samples(6) if name.endswith("jpg")]
     second, third = headers_of(data)[3], headers_of(data)[6]
@@ -379,7 +379,7 @@ def test_an_image_that_was_cut_short_is_told(tmp_path: Path) -> None:
     data = Path(uri).read_bytes()
     Path(uri).write_bytes(data[:1000] + data[headers_of(data)[1] :])
     index = index_shard(uri)
-    assert [row.error for row in index.rows] == ["the tar is damaged inside of this image", None]
+    assert [row.error for row in index.rows] == ["the tar is damaged inside this image", None]
     assert read_images(index.rows)[1] == b"b" * 2000
 
 
@@ -415,10 +415,10 @@ def test_a_long_text(tmp_path: Path) -> None:
 
 
 def test_members_across_the_pieces_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is read in pieces; what lies across two, or fills many, is as good as any other."""
+    """Members that lie across two pieces of the file, or fill many, are read correctly."""
     uri = write_tar(tmp_path / "0.tar", [*samples(40), ("big.jpg", b"b" * 200_000), *samples(3)])
     whole = index_shard(uri)
-    monkeypatch.setattr(Window, "HINDSIGHT", 3000)
+    monkeypatch.setattr(Window, "LOOKBACK", 3000)
     for piece in (512, 1000, 5000, 65_536):
         monkeypatch.setattr(Window, "PIECE", piece)
         index = index_shard(uri)
@@ -426,7 +426,7 @@ def test_members_across_the_pieces_of_a_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_plain_and_other_headers_give_the_same(tmp_path: Path) -> None:
-    """Headers read here and those read by the library: same names, texts and images."""
+    """Our parser and the standard library give the same names, texts and images."""
     files = samples(5)
     uris = [write_tar(tmp_path / f"{i}.tar", files, format=i) for i in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT)]
     uris.append(write_tar(tmp_path / "pax.tar", files, pax_headers={"comment": "all by the library"}))
@@ -443,7 +443,7 @@ def test_plain_and_other_headers_give_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_fuzzed_tars(tmp_path: Path, style: int) -> None:
-    """A broken tar gives rows and a failure: no exception, no endless loop, no row outside of the file."""
+    """A damaged tar gives rows and a failure: no exception, no endless loop, no row outside of the file."""
     rng = random.Random(style)
     files = [("x" * 150 + f"é{name}" if style != tarfile.USTAR_FORMAT else name, d) for name, d in samples(4)]
     path = tmp_path / "0.tar"
@@ -487,7 +487,7 @@ def test_a_loose_image_that_changed(tmp_path: Path) -> None:
     index = index_shard(str(tmp_path))
     (tmp_path / "a.jpg").write_bytes(b"longer than before")
     (tmp_path / "b.jpg").write_bytes(b"short")
-    verify_unchanged(str(tmp_path), index.identity)  # of a folder no more than that it is there
+    verify_unchanged(str(tmp_path), index.identity)  # for a folder only the existence is checked
     answers = read_images(index.rows)
     assert [type(answer) for answer in answers[:2]] == [ShardChanged] * 2 and answers[2] == b"c" * 10
 
@@ -503,7 +503,7 @@ def test_a_loose_image_that_changed(tmp_path: Path) -> None:
     ],
 )
 def test_storages_that_fail(monkeypatch: pytest.MonkeyPatch, raised: type[Exception], kind: type[Exception]) -> None:
-    """Lacking credentials are the shard's fault; a server that is away may come back."""
+    """Missing credentials make a shard fail; for an unreachable server a retry may help."""
 
     def info(*_: object, **__: object) -> None:
         raise raised("Unable to locate")

@@ -19,7 +19,6 @@ from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
-from strata.queue import keys
 from strata.snapshots.axes import axes_of
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.differences import difference
@@ -399,6 +398,6 @@ def test_shards_of_a_running_job_are_known_without_redis(jobs: Jobs, tmp_path: P
         while not (known := PartsOf(jobs.store).summaries(request)):
             assert time.monotonic() < until
             time.sleep(0.01)
-        assert jobs.broker.redis.exists(keys.job(request.id)) and not jobs.view(request.id).status.final
+        assert jobs.queue.job_states.request(request.id) and not jobs.view(request.id).status.final
         assert {summary.shard for summary in known} == set(shards)
         wait_for_end(jobs, request.id)

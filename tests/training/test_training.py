@@ -1,4 +1,4 @@
-"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's ruler."""
+"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's scoring."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from transformers import AutoModelForImageTextToText
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.training.vision_tower import SIDE, tower_config
+from strata.cli import exits
 from strata.core.errors import StrataError
 from strata.data.mixtures import MixtureError
 from tests.checkout import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
+from training import train as job
 from training.ablation_report import Row, table
 from training.alignment import align
 from training.batches import Batches
@@ -48,7 +50,7 @@ def losses(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def whole(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with LoRA and dropout that nothing interrupted."""
+    """A run with LoRA and dropout without an interruption."""
     folder = tmp_path_factory.mktemp("whole")
     train(tiny_config(folder, start, lora=LORA), tiny_mixture())
     return folder
@@ -183,8 +185,25 @@ def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) 
         assert "\n" not in str(caught.value)
 
 
+def test_the_module_keeps_the_traceback_of_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "no.toml")])
+    with pytest.raises(SystemExit) as caught:
+        job.main()
+    assert caught.value.code == exits.USAGE
+    assert capsys.readouterr().err == f"train: {tmp_path}/no.toml: No such file or directory\n"
+
+    def broken(path: Path) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(job, "run", broken)
+    with pytest.raises(KeyError):
+        job.main()
+
+
 def seen(*things: str, signs: tuple[str, ...] = ()) -> Seen:
-    """A scene that holds these phrases; the tower is not asked."""
+    """A scene with these phrases, without the vision tower's features."""
     nothing = torch.zeros(0)
     return Seen(nothing, nothing, nothing, nothing, frozenset(things), signs)
 

@@ -1,4 +1,4 @@
-"""The ruler of the quality figures."""
+"""The comparison of texts with the truth, on which the quality figures are based."""
 
 from __future__ import annotations
 
