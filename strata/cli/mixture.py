@@ -15,7 +15,7 @@ from rich.text import Text
 from strata.cli.render import clean
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
 from strata.core.exits import MIXTURE_INCOMPLETE, USAGE, StrataExit
-from strata.data.mixture_files import MixtureFile, Places, SourceCheck, check_mixture, task_shares
+from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, task_shares
 from strata.data.mixtures import MixtureError
 from strata.data.sample_tables import default_cache
 
@@ -43,10 +43,10 @@ def check(
         mixture = MixtureFile.load(file)
     except MixtureError as error:
         raise StrataExit(str(error), USAGE) from error
-    places = Places(open_store(store), data or str(file.resolve().parent), cache or default_cache())
+    locations = Locations(open_store(store), data or str(file.resolve().parent), cache or default_cache())
     with progress() as bar:
         task = bar.add_task("", total=len(mixture.sources))
-        checks = check_mixture(mixture, places, lambda name: bar.update(task, description=name, advance=1))
+        checks = check_mixture(mixture, locations, lambda name: bar.update(task, description=name, advance=1))
     missing = sum(check.problem is not None for check in checks)
     if as_json:
         sources = [check.model_dump() for check in checks]
