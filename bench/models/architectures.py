@@ -185,7 +185,7 @@ def _matcher(scale: Scale, folder: Path) -> None:
 def _detector(scale: Scale, folder: Path) -> None:
     tokens = (scale.florence_side // 32) ** 2 + 1
     plain: Any = build_processor(FLORENCE_TEXTS, image_size=scale.florence_side, image_tokens=tokens)
-    plain.tokenizer.add_tokens([f"<loc_{place}>" for place in range(1000)])
+    plain.tokenizer.add_tokens([f"<loc_{index}>" for index in range(1000)])
     config = Florence2Config(
         vision_config={
             **scale.davit,

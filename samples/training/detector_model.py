@@ -1,7 +1,7 @@
 """The demo detector's shape: a small RT-DETR v2 that starts from random weights, and how it is saved.
 
 `transformers` initialises the class for weights that are about to be loaded over it (batch norm gains near zero,
-linear layers at a hundredth), from which training hardly moves; `build_model` resets what lies behind the
+linear layers at a hundredth), from which training makes hardly any progress; `build_model` initialises what follows the
 backbone.
 """
 

@@ -111,7 +111,7 @@ def _other_format(data: bytes) -> str | None:
 
 
 def _is_unsupported(error: Exception) -> bool:
-    """Whether Pillow lacks the decoder, rather than the file some bytes."""
+    """Whether Pillow has no decoder for the file, as opposed to a truncated file."""
     text = str(error).lower()
     return any(word in text for word in ("decoder", "unsupported", "not supported", "unknown")) and (
         "truncated" not in text and "broken data stream" not in text

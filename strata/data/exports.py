@@ -1,4 +1,4 @@
-"""A snapshot written out at one level: whole at its place, or not at all."""
+"""Export a snapshot at one level to a folder, which appears only when it is complete."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class MixtureFile(BaseModel):
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """Where a mixture's sources lie: snapshots in `store`, files under `data`. Their tables are kept in `cache`."""
 
     store: Store
@@ -152,7 +152,9 @@ class Places:
         return path if path.startswith("/") or "://" in path else f"{self.data.rstrip('/')}/{path}"
 
 
-def open_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], object] = lambda name: None) -> Mixture:
+def open_mixture(
+    file: MixtureFile, locations: Locations, on_source: Callable[[str], object] = lambda name: None
+) -> Mixture:
     """Open a file's mixture. on_source: called with each source's name before it is opened.
 
     Raises IncompleteMixture if a source is missing, or has fewer samples than it should give.
@@ -160,7 +162,7 @@ def open_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], o
     sources: list[SampleSource] = []
     for settings in file.sources:
         on_source(settings.name)
-        sources.append(places.open(settings))
+        sources.append(locations.open(settings))
     counts = counts_of(file.sources, [len(source) for source in sources])
     return Mixture([_share(*of) for of in zip(file.sources, sources, counts, strict=True)])
 
@@ -199,12 +201,12 @@ class SourceCheck(BaseModel):
     problem: str | None
 
 
-def check_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], object]) -> list[SourceCheck]:
+def check_mixture(file: MixtureFile, locations: Locations, on_source: Callable[[str], object]) -> list[SourceCheck]:
     """Check every source, also after a problem. on_source: called with each source's name before it is checked."""
     checks = []
     for settings in file.sources:
         on_source(settings.name)
-        checks.append(_check(settings, places))
+        checks.append(_check(settings, locations))
     # counts by weights need the supplies of all sources
     weights = [source.weight for source in file.sources]
     supplies = [check.supply or 0 for check in checks]
@@ -215,12 +217,12 @@ def check_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], 
     return checks
 
 
-def _check(settings: SourceSettings, places: Places) -> SourceCheck:
+def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
     known = SourceCheck(
         name=settings.name, task=settings.task or settings.name, supply=None, count=settings.count, problem=None
     )
     try:
-        source = places.open(settings)
+        source = locations.open(settings)
         missing = source.missing()
     except (MixtureError, OSError) as error:
         known.problem = str(error).removeprefix(f"{settings.name}: ")

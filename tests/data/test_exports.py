@@ -79,8 +79,8 @@ def llava_sample(entry: dict[str, Any], folder: Path) -> tuple[str, Image.Image,
     the conversation has as many image tokens as images."""
     image = Image.open(os.path.join(folder, entry["image"])).convert("RGB")  # noqa: PTH118
     roles = {"human": "USER", "gpt": "ASSISTANT"}
-    for place, sentence in enumerate(entry["conversations"]):
-        assert roles[sentence["from"]] == ("USER", "ASSISTANT")[place % 2]
+    for index, sentence in enumerate(entry["conversations"]):
+        assert roles[sentence["from"]] == ("USER", "ASSISTANT")[index % 2]
     assert sum(sentence["value"].count("<image>") for sentence in entry["conversations"]) == 1
     question, answer = (sentence["value"] for sentence in entry["conversations"])
     assert question == "<image>\nWhat is it?"
@@ -187,7 +187,7 @@ def test_what_is_exported_can_be_trained_on(written: Written, tmp_path: Path) ->
     llava, monkey = written("llava"), written("monkey")
     conversations = [(str(out / "train.json"), str(out), cache) for out in (llava, monkey)]
     read = [
-        *(Mixture.of(conversation_source(*place), "What is it?") for place in conversations),
+        *(Mixture.of(conversation_source(*files), "What is it?") for files in conversations),
         Mixture.of(webdataset_source(f"{written('webdataset')}/{{00000..00002}}.tar", cache), "What is it?"),
         Mixture.of(DatasetSource(str(written("hf"))), "What is it?"),
     ]

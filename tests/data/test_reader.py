@@ -116,14 +116,14 @@ def dealt(start: int, end: int, ranks: int, workers: int, batch_size: int) -> li
         own = [partition.indexes(np.arange(partition.count(end))).tolist() for partition in dealings]
         batches = [[mine[i : i + batch_size] for i in range(0, len(mine), batch_size)] for mine in own]
         turns = itertools.zip_longest(*batches, fillvalue=[])
-        sequences.append([place for turn in turns for batch in turn for place in batch])
+        sequences.append([index for turn in turns for batch in turn for index in batch])
     return sequences
 
 
 @given(st.integers(0, 120), st.integers(0, 20), LAYOUTS)
 def test_all_readers_together_see_the_one_sequence(count: int, start: int, layout: tuple[int, int, int]) -> None:
     ranks = dealt(start, start + count, *layout)
-    merged = [place for turn in itertools.zip_longest(*ranks) for place in turn if place is not None]
+    merged = [index for turn in itertools.zip_longest(*ranks) for index in turn if index is not None]
     assert merged == list(range(start, start + count))
 
 
@@ -235,8 +235,8 @@ def test_merged_states_of_any_layout(count: int, layout: tuple[int, int, int], b
     states: list[dict[str, Any]] = []
     for rank, worker in itertools.product(range(ranks), range(workers)):
         partition = Partition(0, rank, ranks, worker, workers, batch_size)
-        place = {"rank": rank, "ranks": ranks, "worker": worker, "workers": workers, "batch_size": batch_size}
-        states.append({**common, **place, "taken": partition.count(taken)})
+        reader = {"rank": rank, "ranks": ranks, "worker": worker, "workers": workers, "batch_size": batch_size}
+        states.append({**common, **reader, "taken": partition.count(taken)})
     assert merge_states(states) == {**common, "start": taken}
     if len(states) > 1:
         with pytest.raises(ValueError, match="readers have a state each"):
