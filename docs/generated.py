@@ -65,7 +65,7 @@ def settings() -> str:
         lines.append(
             _row(f"`{variable}`", f"`{_type_name(field.annotation)}`", _default(field), field.description or "")
         )
-    lines += ["", "Read by the models and the libraries beneath:", ""]
+    lines += ["", "Not in `Settings`; read by the command line, the models and the libraries:", ""]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [_row(f"`{name}`", text) for name, text in _OTHER_VARIABLES.items()]
     return "\n".join(lines) + "\n"
@@ -73,7 +73,11 @@ def settings() -> str:
 
 _OTHER_VARIABLES = {
     "STRATA_MODELS": "folder of the fetched weights; `~/.cache/strata/models` if not set",
+<<<<<<< HEAD
     "STRATA_DEBUG": "`1`: the command line shows the traceback of an error, as with `strata --debug`",
+=======
+    "STRATA_DEBUG": "`true`: the command line shows the traceback of an error, as `--debug` does",
+>>>>>>> h-docs
     "STRATA_URL": "address of the service for the command line; `http://127.0.0.1:8080` if not set",
     "HF_ENDPOINT": "a mirror of the model hub, for `strata models fetch`",
     "HF_TOKEN": "token for gated or private repositories of the hub",
