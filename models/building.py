@@ -24,9 +24,11 @@ BACKENDS: dict[str, dict[str, Any]] = {
 
 
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
-    """The stages of a group, not yet loaded. Raises ValueError for a back end that does not exist."""
+    """The stages of a group that the profile names, not yet loaded. Raises ValueError for an unknown back end."""
     stages: dict[str, Stage[Any, Any]] = {}
     for name in STAGES_OF[group]:
+        if name not in profile.stages:
+            continue
         settings = profile.stages[name]
         if settings.backend not in BACKENDS[name]:
             raise ValueError(f"{name} has no back end {settings.backend!r}, only {', '.join(BACKENDS[name])}")

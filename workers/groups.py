@@ -6,7 +6,7 @@ A group sees the store and the sources, never the queue; the runner sees the que
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from strata.core.chunks import Chunk
 from strata.core.images import ImageError, decode
 from strata.core.profiles import Profile, ProfileError
 from strata.core.records import ImageReference, Record, Status
+from strata.core.rules import Rules
 from strata.core.usage import Usage
 from strata.shards.sources import IndexRow, SourceError, read_images, verify_unchanged
 from strata.store.store import Store
@@ -26,13 +27,15 @@ from workers.accounts import Meter
 class Item:
     """One image of a chunk on its way through a group: its record, and its bytes or pixels where needed.
 
-    settled: the record is what the group has to say; there is nothing to compute.
+    settled: the record is final for this group; there is nothing to compute. rules: of the profile, for images whose
+    size is not known yet.
     """
 
     record: Record
     data: bytes | None = None
     image: Image.Image | None = None
     settled: bool = False
+    rules: Rules = field(default_factory=Rules)
 
 
 class Pipeline(Protocol):
@@ -59,18 +62,23 @@ class PipelineCache:
     def get(self, group: str, name: str, fingerprint: str | None = None) -> Pipeline:
         """The pipeline of a profile, loaded on first use.
 
-        Raises ProfileError if this machine's profile is not the one that the fingerprint was made of, and
-        WeightsMissing.
+        Raises ProfileError as `checked` does, and WeightsMissing.
         """
-        profile = self.profile_of(name)
+        profile = self.checked(group, name, fingerprint)
         own = profile.fingerprint(group)
-        if fingerprint not in (None, own):
-            raise ProfileError(f"profile {name!r} is {own} here and {fingerprint} in the job: versions differ")
         if own not in self._loaded:
             pipeline = self._build(profile)
             pipeline.load()
             self._loaded[own] = pipeline
         return self._loaded[own]
+
+    def checked(self, group: str, name: str, fingerprint: str | None = None) -> Profile:
+        """This machine's profile of a name. Raises ProfileError if the fingerprint was made of another."""
+        profile = self.profile_of(name)
+        own = profile.fingerprint(group)
+        if fingerprint not in (None, own):
+            raise ProfileError(f"profile {name!r} is {own} here and {fingerprint} in the job: versions differ")
+        return profile
 
     def meter(self, group: str, name: str, fingerprint: str) -> Meter | None:
         """What a profile's stages that ask servers cost; None if there are none. Its use raises as `get` does."""
@@ -119,6 +127,7 @@ class VisionGroup:
         self.pipelines.get(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[Item]:
+        rules = self.pipelines.checked(self.name, chunk.profile, chunk.fingerprint).rules
         if chunk.attempt:  # the rows that failed are tried again, the others stay
             before = self.store.read_records(chunk.before())
             failed = [record.status is Status.FAILED for record in before]
@@ -126,7 +135,7 @@ class VisionGroup:
             before, failed = [], [True] * chunk.images
         rows = self._rows(chunk)
         return [
-            _item(row) if again else Item(before[n], settled=True)
+            _item(row, rules) if again else Item(before[n], settled=True)
             for n, (row, again) in enumerate(zip(rows, failed, strict=True))
         ]
 
@@ -193,7 +202,7 @@ class LlmGroup:
         return self.pipelines.profile_of(chunk.profile).sees_images(self.name)
 
 
-def _item(row: IndexRow) -> Item:
+def _item(row: IndexRow, rules: Rules) -> Item:
     record = Record(
         key=row.key,
         image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
@@ -201,7 +210,13 @@ def _item(row: IndexRow) -> Item:
     )
     if row.error is not None:
         return Item(record.failed("index", "bad_sample", row.error), settled=True)
-    return Item(record)
+    return _ruled(Item(record, rules=rules))
+
+
+def _ruled(item: Item) -> Item:
+    """The item, settled if a rule rejects what is known of its image so far."""
+    record = item.rules.applied(item.record)
+    return Item(record, settled=True) if record.status is Status.FILTERED else item
 
 
 def _read(store: Store, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
@@ -224,10 +239,10 @@ def _decoded(item: Item, max_pixels: int) -> Item:
     except ImageError as error:
         return Item(item.record.failed("decode", error.kind, error.detail), settled=True)
     record = item.record.model_copy(update={"width": image.width, "height": image.height})
-    return Item(record, image=image)
+    return _ruled(Item(record, image=image, rules=item.rules))
 
 
 def _with_bytes(item: Item, data: bytes | Exception) -> Item:
     if isinstance(data, Exception):
         return Item(item.record.failed("read", type(data).__name__, str(data)), settled=True)
-    return Item(item.record, data=data)
+    return Item(item.record, data=data, rules=item.rules)

@@ -9,7 +9,7 @@ import typer
 
 from strata.cli.terminal import StoreUri, open_store, progress
 from strata.core.exits import REQUEST_REFUSED, USAGE, StrataExit
-from strata.core.levels import Level, LevelError
+from strata.core.layers import LAYERS, LayerError, layer_named
 from strata.data.export_formats import Form
 from strata.data.exports import ExportError, Request
 from strata.data.exports import export as write_export
@@ -21,21 +21,23 @@ def export(
     snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="A snapshot's name, or its id.")],
     form: Annotated[Form, typer.Option("--format", help="What reads it.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is not there yet.")],
-    level: Annotated[str, typer.Option("--level", help=f"The text: {', '.join(Level)}.")] = Level.DESCRIPTION,
-    instruction: Annotated[str | None, typer.Option(help="What conversations ask; none: by the level.")] = None,
+    layer: Annotated[str, typer.Option("--layer", help=f"The text: {', '.join(LAYERS)}.")] = "description",
+    instruction: Annotated[str | None, typer.Option(help="What conversations ask; none: by the layer.")] = None,
+    level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
     store: StoreUri = None,
 ) -> None:
-    """Write a snapshot's images with one level of text, for LLaVA, Monkey, webdataset, Parquet or datasets."""
+    """Write a snapshot's images with one layer of text, for LLaVA, Monkey, webdataset, Parquet or datasets."""
+    layer = level or layer
     opened = open_store(store)
     pinned = Snapshots(opened).open(snapshot)
     try:
-        request = Request(form, Level.named(level), instruction)
+        request = Request(form, layer_named(layer), instruction)
         with progress() as bar:
             task = bar.add_task("images", total=pinned.manifest.counts.selected)
             items = write_export(opened, pinned, request, out, lambda: bar.advance(task))
-    except LevelError as error:
+    except LayerError as error:
         raise StrataExit(str(error), USAGE) from error
     except (ExportError, SampleError) as error:
         raise StrataExit(str(error), REQUEST_REFUSED) from error
-    left_out = f"; {items.without:,} rows without {level} were left out" if items.without else ""
+    left_out = f"; {items.without:,} rows without {layer} were left out" if items.without else ""
     print(f"{out}: {items.count:,} images{left_out}")

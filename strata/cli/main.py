@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import httpx
 import typer
@@ -229,10 +229,18 @@ def results(job: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
 
 
 @app.command()
-def failures(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Print which images and shards of a job failed, and why."""
+def failures(
+    job: JobId,
+    status: Annotated[
+        Literal["failed", "filtered"], typer.Option(help="failed, or rejected by a rule of the profile.")
+    ] = "failed",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Print which images and shards of a job failed or were filtered, and why."""
     with Client(url, api_key) as client:
-        for row in client.failures(job):
+        for row in client.failures(job, status):
             print(row.model_dump_json() if as_json else render.failure_line(row))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -257,15 +257,15 @@ class Client:
         """The job's records so far."""
         return self._lines(f"/v1/jobs/{_quote(job_id)}/results", Record)
 
-    def failures(self, job_id: str) -> Iterator[FailureRow]:
-        """The job's failed images and shards so far."""
-        return self._lines(f"/v1/jobs/{_quote(job_id)}/failures", FailureRow)
+    def failures(self, job_id: str, status: Literal["failed", "filtered"] = "failed") -> Iterator[FailureRow]:
+        """The job's failed images and shards so far, or the images that a rule of its profile rejected."""
+        return self._lines(f"/v1/jobs/{_quote(job_id)}/failures", FailureRow, {"status": status})
 
     # transport
 
-    def _lines(self, path: str, model: type[Model]) -> Iterator[Model]:
+    def _lines(self, path: str, model: type[Model], query: Mapping[str, str] | None = None) -> Iterator[Model]:
         """Rows of JSON Lines pages. Of a next link only the query is used, so the key stays with its host."""
-        params = httpx.QueryParams()
+        params = httpx.QueryParams(dict(query or {}))
         while True:
             response = self._send("GET", path, params=params)
             for line in response.text.split("\n"):

@@ -153,7 +153,7 @@ class JobPage(BaseModel):
 
 
 class FailureRow(BaseModel):
-    """One line of `/failures`: a shard (key null) or an image of it, and why."""
+    """One line of `/failures`: a shard (key null) or an image of it, and why it failed or which rule rejected it."""
 
     shard: str
     key: str | None

@@ -1,4 +1,4 @@
-"""A snapshot written out at one level: whole at its place, or not at all."""
+"""Write one layer of a snapshot to a folder: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.core import images
-from strata.core.levels import Level, Row, kept, text_of
+from strata.core.layers import LayerSpec, kept
 from strata.data.export_formats import FORMATS, Form, Item, PhraseBox, Target
 from strata.data.prefetch import map_ahead
 from strata.data.sample_sources import ImageFiles, SampleError
@@ -22,13 +22,6 @@ from strata.store.store import Store
 MAX_PIXELS = 100_000_000
 RUN = 16  # images of one read
 THREADS = 8
-INSTRUCTIONS = {
-    Level.ALT_TEXT: "Write an alt text for this image.",
-    Level.CAPTION: "Describe this image in one sentence.",
-    Level.REGIONS: "Name what is in this image, and where.",
-    Level.OBJECTS: "Name the objects in this image, and where they are.",
-    Level.DESCRIPTION: "Describe this image in detail.",
-}
 
 
 class ExportError(ValueError):
@@ -36,16 +29,16 @@ class ExportError(ValueError):
 
 
 class Items:
-    """A snapshot's rows that have text at a level, each with its image.
+    """A snapshot's rows that have text in a layer, each with its image.
 
     Iterating gives them as export_formats.Item, in the snapshot's order; it raises SampleError for a shard that has
     vanished or changed, and OSError.
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot, level: Level) -> None:
-        self._store, self._snapshot, self._level = store, snapshot, level
+    def __init__(self, store: Store, snapshot: Snapshot, layer: LayerSpec) -> None:
+        self._store, self._snapshot, self._layer = store, snapshot, layer
         self._files = ImageFiles()
-        self.count = self.without = 0  # rows so far with text at this level, and without
+        self.count = self.without = 0  # rows so far with text in this layer, and without
 
     def __iter__(self) -> Iterator[Item]:
         rows = self._rows()
@@ -55,8 +48,8 @@ class Items:
             yield item
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], SampleRow]]:
-        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._level]):
-            text = text_of(row, self._level)
+        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._layer.name]):
+            text = self._layer.text_of(row)
             if text is None:
                 self.without += 1
             else:
@@ -71,19 +64,21 @@ class Items:
             jpeg, (width, height) = images.as_jpeg(data, MAX_PIXELS)
         except images.ImageError as error:
             raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
-        boxes = [PhraseBox(entry["phrase"], tuple(entry["box"])) for entry in self._entries(row)]
+        boxes = [PhraseBox(self._layer.words_of(entry), tuple(entry["box"])) for entry in self._entries(row)]
         return Item(sample.key, jpeg, width, height, sample.turns[0], boxes)
 
-    def _entries(self, row: Row) -> list[Row]:
-        return kept(row[self._level]) if self._level in (Level.REGIONS, Level.OBJECTS) else []
+    def _entries(self, row: dict[str, Any]) -> list[Any]:
+        """The kept entries that have words, of a layer with boxes."""
+        entries = kept(self._layer.entries(row[self._layer.name])) if self._layer.boxed else []
+        return [entry for entry in entries if self._layer.words_of(entry)]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to write: the format (of FORMATS), the level, and what conversations ask (None: by the level)."""
+    """What to write: the format (of FORMATS), the layer, and what conversations ask (None: by the layer)."""
 
     form: Form
-    level: Level
+    layer: LayerSpec
     instruction: str | None = None
 
 
@@ -93,20 +88,20 @@ def export(
     """Write a snapshot to a folder that is not there yet; advance is told of each sample.
 
     The folder appears when it is whole; whatever ends this before leaves none. Raises ExportError for a folder that
-    is there, for a format without its package, and where no row has text at the level; and what Items raises.
+    is there, for a format without its package, and where no row has text in the layer; and what Items raises.
     """
     if out.exists():
         raise ExportError(f"{out} is there already: an export is written whole, to a folder of its own")
-    items = Items(store, snapshot, request.level)
+    items = Items(store, snapshot, request.layer)
     folder = out.absolute().with_name(f".{out.name}.partial")
-    instruction = request.instruction or INSTRUCTIONS[request.level]
+    instruction = request.instruction or request.layer.instruction
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.level}")
+        target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.layer.name}")
         FORMATS[request.form](target, _told(items, advance))
         if not items.count:
-            raise ExportError(f"no row of {snapshot.name} has text at the level {request.level}")
+            raise ExportError(f"no row of {snapshot.name} has text in the layer {request.layer.name}")
         folder.rename(out)
     except ImportError as error:
         raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strata.core.exits import StrataExit
-from strata.core.levels import Level, LevelError
+from strata.core.layers import LayerError, layer_named
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixtures import QUESTION, Mixture, MixtureError, Share
 from strata.data.sample_sources import SampleError, SampleSource
@@ -20,7 +20,7 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that each alone has
-    "snapshot": frozenset({"level"}),
+    "snapshot": frozenset({"layer"}),
     "conversations": frozenset({"images"}),
     "webdataset": frozenset(),
     "dataset": frozenset({"image", "text", "question"}),
@@ -30,9 +30,9 @@ KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings t
 class SourceSettings(BaseModel):
     """One source of a mixture.
 
-    snapshot: a snapshot's name, and the `level` of its records that is the answer. conversations: a JSON or JSON
-    Lines file as LLaVA, Qwen-VL and Monkey write them, and the folder of `images` (default: the file's own).
-    webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
+    snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`).
+    conversations: a JSON or JSON Lines file as LLaVA, Qwen-VL and Monkey write them, and the folder of `images`
+    (default: the file's own). webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
 
     Of the samples `count` are taken, or as many as `weight` says beside the other sources' weights, or all.
     instruction: what is asked; needed where only answers are there. Questions that come along are asked in its place,
@@ -44,7 +44,7 @@ class SourceSettings(BaseModel):
     name: str = Field(min_length=1)
     task: str | None = None
     snapshot: str | None = None
-    level: str | None = None
+    layer: str | None = Field(default=None, validation_alias=AliasChoices("layer", "level"))
     conversations: str | None = None
     images: str | None = None
     webdataset: str | None = None
@@ -72,8 +72,8 @@ class SourceSettings(BaseModel):
                 raise ValueError(f"{self.name}: {odd[0]} goes with {kind}, not with {kinds[0]}")
         if self.count is not None and self.weight is not None:
             raise ValueError(f"{self.name}: a count or a weight, not both")
-        if self.level is not None:
-            Level.named(self.level)
+        if self.layer is not None:
+            layer_named(self.layer)
         asked = kinds[0] == "conversations" or self.question is not None
         if not asked and self.instruction is None:
             raise ValueError(f"{self.name}: an instruction is needed, for its answers come without questions")
@@ -127,7 +127,7 @@ class Places:
         """A source's samples. Raises MixtureError where something is missing or is not what it should be."""
         try:
             source = self._open(settings)
-        except (SampleError, LevelError, StrataExit, OSError) as error:
+        except (SampleError, LayerError, StrataExit, OSError) as error:
             raise MixtureError(f"{settings.name}: {error}") from error
         if not len(source):
             raise MixtureError(f"{settings.name}: no sample with a text is in there")
@@ -136,7 +136,7 @@ class Places:
     def _open(self, settings: SourceSettings) -> SampleSource:
         if settings.snapshot is not None:
             snapshot = Snapshots(self.store).open(settings.snapshot)
-            return snapshot_source(self.store, snapshot, settings.level or Level.DESCRIPTION, self.cache)
+            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache)
         if settings.conversations is not None:
             uri = self._under(settings.conversations)
             images = uri.rpartition("/")[0] if settings.images is None else self._under(settings.images)
