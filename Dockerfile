@@ -13,8 +13,9 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 # Editable, as in a checkout: the package is found where the code will lie, and the layer outlives changes of the code.
 FROM base AS install
-RUN python -m venv /opt/venv && mkdir strata && touch README.md strata/__init__.py
+RUN python -m venv /opt/venv && touch README.md
 COPY pyproject.toml constraints.txt ./
+COPY strata/__init__.py strata/__init__.py
 
 FROM install AS install-light
 # the storages that shards and the store may lie in: extras of pyproject.toml
@@ -39,12 +40,12 @@ ENV STRATA_HOST=0.0.0.0
 EXPOSE 8080
 # alive, not ready: a service without workers yet must not be restarted
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('STRATA_PORT', '8080') + '/healthz', timeout=4)"]
-CMD ["python", "-m", "app", "--no-workers"]
+CMD ["python", "-m", "strata", "serve", "--no-workers"]
 
 FROM light AS index
 COPY models models
 COPY workers workers
-CMD ["python", "-m", "workers", "--groups", "index"]
+CMD ["python", "-m", "strata", "worker", "--groups", "index"]
 
 FROM base AS worker
 COPY --from=install-worker /opt/venv /opt/venv
@@ -53,4 +54,4 @@ COPY strata strata
 COPY models models
 COPY workers workers
 USER 10001
-CMD ["python", "-m", "workers", "--groups", "vision,llm"]
+CMD ["python", "-m", "strata", "worker", "--groups", "vision,llm"]

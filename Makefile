@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test lint check bench bench-scale quality chaos clean
+.PHONY: install weights demo demo-train serve test lint check docs bench bench-scale quality chaos clean
 
 install: .venv/installed
 
@@ -10,7 +10,7 @@ install: .venv/installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv: some 7 GB, a few minutes"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
-		--editable ".[api,embedded,workers,training,dev]"
+		--editable ".[api,embedded,workers,training,docs,dev]"
 	@touch $@
 
 weights: install
@@ -26,7 +26,7 @@ serve: weights
 	$(BIN)/strata serve
 
 test: weights
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
 
 lint: install
 	$(BIN)/ruff check .
@@ -35,6 +35,10 @@ lint: install
 	$(BIN)/lint-imports
 
 check: lint test
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
 
 bench: weights
 	$(BIN)/python -m bench.throughput

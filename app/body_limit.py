@@ -1,4 +1,4 @@
-"""The largest request body: refused by its Content-Length at once, and by its bytes while they come."""
+"""The limit of a request body: checked against its Content-Length at once, and against its bytes while they arrive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.problems import ProblemError
 
 
 class BodyLimit:
-    """ASGI middleware. (Starlette's own answers in plain text where this service owes a problem.)"""
+    """ASGI middleware. Starlette's own is not used because it answers in plain text instead of with a problem."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app, self.limit = app, limit
@@ -19,21 +19,23 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # refuse a body that declares to be too large before anything of it is read
         detail = f"the body is larger than {self.limit} bytes"
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > self.limit:
             response = ProblemError("body-too-large", detail, headers={"Connection": "close"}).response()
             await response(scope, receive, send)
             return
-        seen = 0
+        # count the bytes of the others: a body in chunks declares no length
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal seen
+        async def receive_counted() -> Message:
+            nonlocal received
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.limit:
-                # an HTTPException, because FastAPI turns every other error while it reads a body into a 400
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                # an HTTPException, because FastAPI answers any other error while it reads a body with status 400
                 raise HTTPException(413, detail, headers={"Connection": "close"})
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_counted, send)

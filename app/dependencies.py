@@ -1,4 +1,4 @@
-"""What routes are given: the settings, the broker, the store, the jobs, a known job."""
+"""The dependencies of routes: the services, the settings, and the job that the path names."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.problems import ProblemError
-from strata.core.profiles import Profile, ProfileError, load_profile
+from strata.core.profiles import InvalidProfile, Profile, ProfileError, load_profile
 from strata.core.schemas import JobView
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs, UnknownJob
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.store.store import Store
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the application is composed of."""
+    """The objects that the application works with, built once at its start."""
 
     settings: Settings
-    broker: Broker
+    queue: Queue
     store: Store
     jobs: Jobs
 
     def profile(self, name: str | None) -> Profile:
-        """A profile by name, or the default one. Raises ProblemError."""
+        """The profile of this name, or with None the default profile. Raises ProblemError."""
+        # profiles are read for each request, so that a changed file takes effect without a restart
         try:
             return load_profile(name or self.settings.profile, self.settings.profiles_dir)
+        except InvalidProfile as error:
+            errors = [
+                {"type": fault.kind, "location": [str(part) for part in fault.key], "message": fault.message}
+                for fault in error.faults
+            ]
+            raise ProblemError("invalid-profile", str(error), errors) from error
         except ProfileError as error:
             raise ProblemError("unknown-profile", str(error)) from error
 

@@ -1,4 +1,4 @@
-"""The composition root of the REST service."""
+"""The composition root of the REST service: it builds the application from its services and routes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
 
+import strata
 from app import problems
 from app.body_limit import BodyLimit
 from app.dependencies import Services
-from app.routes import batches, captions, events, health, jobs, pages, records
+from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.store.store import Store
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 10.0  # for the scheduler's current tick at the end
 
 
-def create_app(settings: Settings, broker: Broker, store: Store) -> FastAPI:
-    """The service over a broker and a store; its scheduler runs as long as it does."""
+def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
+    """The service over a queue and a store. A scheduler runs in a thread between the application's start and end."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        scheduler = Scheduler(broker, store, settings.high_water)
+        scheduler = Scheduler(queue, store, settings.high_water)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
         try:
@@ -37,10 +38,21 @@ def create_app(settings: Settings, broker: Broker, store: Store) -> FastAPI:
             stop.set()
             thread.join(STOP_SECONDS)
 
-    app = FastAPI(title="Strata", version="0.1.0", summary="Images into layered descriptions.", lifespan=lifespan)
-    app.state.services = Services(settings, broker, store, Jobs(broker, store))
+    app = FastAPI(
+        title="Strata",
+        version=strata.__version__,
+        summary="Images into layered descriptions.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py serves them from here
+        redoc_url=None,
+    )
+    # the services that routes and dependencies use
+    app.state.services = Services(settings, queue, store, Jobs(queue, store))
+    # limit bodies before they are parsed, and answer every error with a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
+    api_docs.install(app)
+    # only the routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
     for resource in (captions, batches, events, jobs, records):
         v1.include_router(resource.router)

@@ -1,39 +1,33 @@
-"""Masks as pictures."""
+"""Decode the masks of records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from contextlib import suppress
 
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from strata.core.records import Mask
 
+MAX_PIXELS = 2**28  # of a mask; a larger one comes from a damaged record
+# Whole runs of at most 35 bits. The library's C code reads past the end of a text whose last run is cut off.
+_COUNTS = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 
-def mask_image(mask: Mask) -> Image.Image:
-    """A COCO compressed run-length encoding as an "L" picture of 0 and 255; runs past its end are cut."""
+
+def mask_image(mask: Mask) -> Image.Image | None:
+    """Decode a COCO run-length encoding to an "L" image of 0 and 255, or None if the encoding is damaged.
+
+    Parts may lie where others write, so everything that the C code does not check is checked here: the text, the
+    size, and that the runs fill the mask (the library leaves the rest as it was in memory).
+    """
     height, width = mask.size
-    pixels = bytearray()
-    for place, run in enumerate(_runs(mask.counts)):
-        if len(pixels) >= height * width:
-            break
-        pixels += (b"\xff" if place % 2 else b"\0") * max(0, min(run, height * width - len(pixels)))
-    # COCO counts go down the columns: what they fill is the transposed picture
-    columns = bytes(pixels).ljust(height * width, b"\0")
-    return Image.frombytes("L", (height, width), columns).transpose(Image.Transpose.TRANSPOSE)
-
-
-def _runs(counts: str) -> Iterator[int]:
-    """Run lengths from COCO's text form: 5 bits a character; from the third on, differences to two before."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts.encode("ascii", "replace"):
-        bits = character - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        yield runs[-1]
-        value = shift = 0
+    if min(height, width) < 1 or height * width > MAX_PIXELS or not _COUNTS.fullmatch(mask.counts):
+        return None
+    encoded = {"size": [height, width], "counts": mask.counts}
+    with suppress(ValueError):  # the runs are longer than the mask
+        pixels = coco_mask.decode(encoded)
+        # more than the runs' own pixels: there is memory behind their end that was never written
+        if pixels.sum() == coco_mask.area(encoded):
+            return Image.fromarray(pixels * 255)
+    return None

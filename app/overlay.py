@@ -154,7 +154,10 @@ def _iou(a: Box, b: Box) -> float:
 
 
 def _draw_mask(canvas: _Canvas, mask: Mask, colour: Colour) -> None:
-    stencil = mask_image(mask).resize(canvas.image.size, Image.Resampling.BILINEAR)
+    decoded = mask_image(mask)
+    if decoded is None:
+        return
+    stencil = decoded.resize(canvas.image.size, Image.Resampling.BILINEAR)
     opacity = stencil.point(lambda value: value * MASK_OPACITY // 255)
     canvas.image.paste(Image.new("RGB", canvas.image.size, colour), (0, 0), opacity)
 

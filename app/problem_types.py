@@ -1,4 +1,4 @@
-"""The types of problems. Names are part of the API: they are added, never changed."""
+"""The types of problems. Their names are part of the API: new ones may be added, but none may be changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ProblemType:
-    """One type of problem: its name (the last part of its URI), status, title, and what to do about it."""
+    """One type of problem: its name (the last part of its URI), status and title, and how to solve it."""
 
     name: str
     status: int
@@ -29,55 +29,55 @@ _TYPES = (
         "malformed-request",
         400,
         "Malformed request",
-        "The request cannot be parsed, for example a multipart body without a boundary. Send it anew, well-formed.",
+        "The request cannot be parsed, for example a multipart body without a boundary. Correct it and send it again.",
     ),
     ProblemType(
         "unauthorized",
         401,
         "Unauthorized",
-        "The service asks for an API key and the request has none or another one. "
+        "The service requires an API key, and the request has none or a wrong one. "
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     ),
-    ProblemType("not-found", 404, "Not found", "There is nothing at this address. `/docs` lists what there is."),
-    ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists the jobs there are."),
+    ProblemType("not-found", 404, "Not found", "Nothing exists at this address. `/docs` lists all addresses."),
+    ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
     ProblemType(
         "unknown-record",
         404,
         "Unknown record",
-        "The job has no image of this key, or it is not described yet; the detail says which.",
+        "The job has no image with this key, or the image has not been described yet; the detail says which.",
     ),
     ProblemType(
         "image-unavailable",
         404,
         "Image unavailable",
-        "The record is there, but the bytes of its image are no longer where they were (a shard was moved or deleted).",
+        "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted.",
     ),
     ProblemType(
         "method-not-allowed",
         405,
         "Method not allowed",
-        "The address exists, but not for this method. The header `Allow` names the methods it has.",
+        "The address exists, but does not support this method. The header `Allow` lists the methods that it supports.",
     ),
     ProblemType(
         "idempotency-key-in-flight",
         409,
         "A request with this Idempotency-Key is in flight",
-        "The first request with this key has not been answered yet. Ask again after `Retry-After` seconds: "
-        "the answer will then be replayed.",
+        "The first request with this key has not been answered yet. Send the request again after `Retry-After` seconds "
+        "to get the answer.",
     ),
     ProblemType(
         "job-not-finished",
         409,
         "Job not finished",
-        "Only a job that is completed or failed can be tried again. Wait for its end; submit a cancelled one anew: "
-        "what it had computed is there.",
+        "Only a job that is completed or failed can be retried. Wait until it has ended. Submit a cancelled job again: "
+        "its results so far are reused.",
     ),
     ProblemType(
         "body-too-large",
         413,
         "Body too large",
-        "The request's body is larger than `STRATA_MAX_BODY_BYTES` (20 MiB if not set). "
-        "Send a smaller image, or put many images in a shard and submit that.",
+        "The body of the request is larger than `STRATA_MAX_BODY_BYTES` (20 MiB if not set). "
+        "Send a smaller image, or put many images into a shard and submit the shard.",
     ),
     ProblemType(
         "unsupported-media-type",
@@ -89,42 +89,50 @@ _TYPES = (
         "invalid-request",
         422,
         "Invalid request",
-        "The request can be parsed but is not as the API asks: no image or more than one, JSON that is none, a "
-        "missing, unknown or wrong field, a cursor that is none. `errors` lists every place and what is wrong there.",
+        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, a missing, "
+        "unknown or wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
     ),
     ProblemType(
         "invalid-image",
         422,
         "Invalid image",
-        "The bytes are no image that can be read: empty, another kind of file, cut off, or larger in pixels than "
-        "`STRATA_MAX_PIXELS`. The detail says which.",
+        "The bytes cannot be read as an image: they are empty, another kind of file, truncated, or the image has more "
+        "pixels than `STRATA_MAX_PIXELS`. The detail says which.",
     ),
     ProblemType(
         "refused-url",
         422,
         "Refused URL",
         "`image_url` must be http or https, and all addresses of its host must be public (this protects the network "
-        "that the service runs in). `STRATA_PRIVATE_URLS=true` allows private addresses.",
+        "in which the service runs). `STRATA_PRIVATE_URLS=true` allows private addresses.",
     ),
     ProblemType(
         "image-not-fetched",
         422,
         "Image not fetched",
-        "`image_url` could not be fetched: its server did not answer with success within 10 seconds, sent more than "
-        "the largest body, or redirected more than 3 times.",
+        "`image_url` could not be fetched: its server did not answer successfully within 10 seconds, sent "
+        "more than `STRATA_MAX_BODY_BYTES`, or redirected more than 3 times.",
     ),
     ProblemType(
         "unknown-profile",
         422,
         "Unknown profile",
-        "No profile has this name, or it cannot be read. The detail lists those there are.",
+        "No profile has this name. The detail lists the names of all profiles.",
+    ),
+    ProblemType(
+        "invalid-profile",
+        422,
+        "Invalid profile",
+        "The profile's file has errors: it names a key, stage, back end or prompt that does not exist, has a value out "
+        "of range, or lacks a stage that another one needs. `errors` lists every error with its key and what was "
+        "probably meant. The operator of the service has to correct the file; `strata profiles check NAME` checks it.",
     ),
     ProblemType(
         "invalid-shards",
         422,
         "Invalid shards",
-        "A shard's path or URI, a range, a glob or a list (`@FILE`) of shards cannot be understood or listed. A range "
-        "looks like `{00000..00331}`.",
+        "A shard's path or URI, a range, a glob or a list (`@FILE`) of shards cannot be parsed or listed. A range has "
+        "the form `{00000..00331}`.",
     ),
     ProblemType(
         "shard-outside-roots",
@@ -136,7 +144,7 @@ _TYPES = (
         "shard-not-found",
         422,
         "Shard not found",
-        "Local shards or lists that do not exist, or a glob that matches nothing; `errors` lists the first of them.",
+        "Local shards or lists do not exist, or a glob matches nothing; `errors` lists the first of them.",
     ),
     ProblemType(
         "idempotency-key-reused",
@@ -148,14 +156,14 @@ _TYPES = (
         "internal-error",
         500,
         "Internal error",
-        "A mistake of the service. Its log has the details; please report them.",
+        "An error in the service itself. Its log has the details; please report them.",
     ),
     ProblemType(
         "redis-unavailable",
         503,
         "Redis unavailable",
-        "The queue cannot be reached. Nothing is lost, and the service recovers by itself when Redis is back: "
-        "ask again after `Retry-After` seconds.",
+        "Redis cannot be reached. Nothing is lost, and the service recovers by itself when Redis is available again. "
+        "Send the request again after `Retry-After` seconds.",
     ),
     ProblemType(
         "not-ready",
@@ -169,11 +177,11 @@ PROBLEMS: dict[str, ProblemType] = {kind.name: kind for kind in _TYPES}
 
 
 def document() -> str:
-    """docs/problems.md; `python -m app.problem_types > docs/problems.md` writes it."""
+    """The content of docs/problems.md; `python -m app.problem_types > docs/problems.md` writes it."""
     head = (
         "# Problems\n\nEvery error of the API is `application/problem+json` (RFC 9457): `type`, `title`, `status`, "
         "`detail`, and for some `errors`.\n`type` is a stable relative URI, `/problems/NAME`; the service serves the "
-        "text below at it. `title` and\n`detail` are for people and may change.\n"
+        "text below at it. `title` and\n`detail` are texts for people and may change.\n"
     )
     return "\n".join([head, *(kind.page() for kind in _TYPES)])
 

@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): every error of the service, each with a stable type that docs/problems.md documents."""
+"""Problem details (RFC 9457): every error answer of the service has a stable type, documented in docs/problems.md."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import redis
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
+from strata.core.errors import StrataError
 from strata.core.schemas import Problem
+from strata.queue.errors import QueueUnavailable
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"  # seconds
+# the problems of errors that Starlette and FastAPI raise with a status only
 _OF_STATUS = {
     400: "malformed-request",
     404: "not-found",
@@ -37,8 +39,8 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ProblemError(Exception):
-    """An answer that is a problem. name: one of PROBLEMS; detail: what is wrong here, and what would be right."""
+class ProblemError(StrataError):
+    """An error that is answered with a problem. name: a key of PROBLEMS; detail: what is wrong and how to fix it."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class ProblemError(Exception):
         self.name, self.detail, self.errors, self.headers = name, detail, errors, dict(headers or {})
 
     def response(self) -> Response:
-        """As an HTTP answer."""
+        """The HTTP response."""
         return problem_response(PROBLEMS[self.name], self.detail, self.errors, self.headers)
 
 
@@ -62,7 +64,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     status: int | None = None,
 ) -> Response:
-    """A problem as an HTTP answer. ASCII only, because a detail may quote text that UTF-8 cannot encode."""
+    """A problem as an HTTP response. It is ASCII only, because a detail may quote text that UTF-8 cannot encode."""
     body: dict[str, Any] = {
         "type": kind.uri,
         "title": kind.title,
@@ -71,6 +73,7 @@ def problem_response(
     }
     if errors is not None:
         body["errors"] = list(errors)
+    # a client of an unavailable service needs to know when to try again
     given = dict(headers or {})
     if body["status"] == 503:
         given.setdefault("Retry-After", RETRY_AFTER)
@@ -78,7 +81,7 @@ def problem_response(
 
 
 def validation_errors(errors: Sequence[Any]) -> list[dict[str, Any]]:
-    """Pydantic's errors without the input, which may be megabytes long or the caller's secret."""
+    """Pydantic's errors, at most 100, without the input, which may be megabytes long or a secret of the caller."""
     return [
         {"type": error["type"], "location": [str(part) for part in error["loc"]], "message": error["msg"]}
         for error in errors[:100]
@@ -86,22 +89,20 @@ def validation_errors(errors: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def invalid_request(errors: Sequence[Any]) -> ProblemError:
-    """The problem of a request that does not validate; its detail names the first of pydantic's errors."""
-    told = validation_errors(errors)
-    first = told[0]
+    """The problem of a request that is not valid; its detail names the first of pydantic's errors."""
+    entries = validation_errors(errors)
+    first = entries[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    place = ".".join(first["location"]) or "the body"
-    return ProblemError("invalid-request", f"{place[:200]}: {first['message'][:300]}{more}", told)
+    location = ".".join(first["location"]) or "the body"
+    return ProblemError("invalid-request", f"{location[:200]}: {first['message'][:300]}{more}", entries)
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem."""
+    """Register the handlers that answer every error of the application with a problem."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(redis.ConnectionError, _redis)
-    app.add_exception_handler(redis.TimeoutError, _redis)
-    app.add_exception_handler(redis.exceptions.OutOfMemoryError, _redis)
+    app.add_exception_handler(QueueUnavailable, _queue_unavailable)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -114,6 +115,7 @@ def _http(request: Request, error: Exception) -> Response:
     kind = PROBLEMS[
         _OF_STATUS.get(http.status_code, "malformed-request" if http.status_code < 500 else "internal-error")
     ]
+    # Starlette's own texts do not say what was requested
     details = {
         404: f"there is nothing at {request.url.path}",
         405: f"{request.method} is not possible at {request.url.path}",
@@ -127,12 +129,12 @@ def _validation(request: Request, error: Exception) -> Response:
     return invalid_request(cast(RequestValidationError, error).errors()).response()
 
 
-def _redis(request: Request, error: Exception) -> Response:
-    log.warning("%s %s: Redis cannot be used: %s", request.method, request.url.path, error)
-    return ProblemError("redis-unavailable", "the queue cannot be reached now; please try again").response()
+def _queue_unavailable(request: Request, error: Exception) -> Response:
+    log.warning("%s %s: Redis is not available: %s", request.method, request.url.path, error)
+    return ProblemError("redis-unavailable", "the queue is not available now; please try again later").response()
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again after the answer is sent, so the server logs the trace
+    # Starlette raises the error again after the response is sent, so that the server logs its traceback
     log.error("%s %s failed: %r", request.method, request.url.path, error)
-    return ProblemError("internal-error", "an unexpected error; the service's log has the details").response()
+    return ProblemError("internal-error", "an unexpected error; the log of the service has the details").response()

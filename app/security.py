@@ -16,14 +16,15 @@ _header = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
 def check_key(request: Request) -> None:
-    """Let a request through if no key is configured, or if it carries the key. Raises ProblemError."""
+    """Check that a request carries the configured key, if there is one. Raises ProblemError if it does not."""
     wanted = services(request).settings.api_key
     if not wanted:
         return
+    # the key may be in either of two headers
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", ""))
-    # Starlette reads headers as Latin-1. Both are always compared, in constant time, so that the answer's delay
-    # tells nothing of the key
+    # Starlette decodes headers as Latin-1. Both headers are always compared, and in constant time, so that the time of
+    # the answer reveals nothing about the key
     matches = [hmac.compare_digest(text.encode("latin-1"), wanted.encode()) for text in given]
     if not any(matches):
         detail = "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
@@ -35,5 +36,5 @@ def require_key(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> None:
-    """`check_key` as a dependency; the other parameters tell OpenAPI of the two ways to send a key."""
+    """`check_key` as a dependency. The other parameters only add the two ways to send a key to the OpenAPI document."""
     check_key(request)

@@ -1,4 +1,4 @@
-"""The workers that `strata serve` starts: children that are started again when they die, and that die with us."""
+"""The worker processes of `strata serve`: started again when they end, and ended with the service."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.core import exits
-from strata.core.settings import CHECKOUT, Settings
+from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
+from strata.core.backoff import backoff
+from strata.core.components import strata_command
+from strata.core.errors import StrataError
+from strata.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a dead worker is started again
-STEADY = 60.0  # seconds after which a worker that dies is taken for a healthy one, and its pause begins anew
+STEADY = 60.0  # seconds of running after which the pause before the next start is the first one again
 STOP_SECONDS = 10.0
-BEAT = 0.2
-# exits that another start would only repeat
-HOPELESS = (exits.WEIGHTS_MISSING, exits.USAGE)
+BEAT = 0.2  # seconds between two checks
+# exit codes that another start would only repeat
+HOPELESS = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
 GROUPS = ("index,vision", "llm")
 
-# Runs between fork and worker, because Python code in a forked child of a threaded process can hang: ask Linux for
-# SIGKILL when the parent dies (a killed worker loses nothing), check that it lives, become the worker.
+# A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
+# asks Linux for SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
+# and replaces itself by the worker.
 _SHIM = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -39,21 +43,21 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Child:
-    """A command that shall run. due: when it is started, if it does not run."""
+    """A command that is kept running. due: when it is started, if it does not run. failures: its ends in a row."""
 
     name: str
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
-    pause: float = FIRST_PAUSE
+    failures: int = 0
 
 
 class Supervisor:
     """Keeps children running from a thread of its own; a context manager.
 
-    on_beat is called several times a second. on_end is called once, from that thread, when a child ended in a way
-    that makes no sense to repeat; `code` then holds its exit code.
+    on_beat is called several times a second. on_end is called once, from that thread: when a child ended with an exit
+    code that another start would only repeat (`code` then holds it), or on_beat raised a StrataError (`error`).
     """
 
     def __init__(
@@ -66,9 +70,10 @@ class Supervisor:
         self.children, self.environment = children, dict(environment)
         self.on_beat, self.on_end = on_beat, on_end
         self.code: int | None = None
+        self.error: StrataError | None = None
         self._stop = threading.Event()
-        # Linux sends the parent-death signal when the thread that forked ends, so one thread starts all children
-        # and lives as long as they do
+        # Linux sends the parent-death signal when the thread that forked ends: one thread that lives as long as the
+        # children starts them all
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def __enter__(self) -> Supervisor:
@@ -83,9 +88,8 @@ class Supervisor:
         while not self._stop.wait(BEAT):
             try:
                 self.on_beat()
-            except exits.StrataExit as error:
-                log.error("%s", error)
-                self._give_up(error.code)
+            except StrataError as error:
+                self._give_up(error=error)
             except Exception:
                 log.exception("the supervisor's beat failed")
             for child in self.children:
@@ -93,8 +97,9 @@ class Supervisor:
         self._end_all()
 
     def _look_after(self, child: Child) -> None:
-        if self.code is not None:
-            return
+        """Start a child that is due, and decide what follows when one has ended."""
+        if self.code is not None or self.error is not None:
+            return  # the service is ending: start nothing
         now = time.monotonic()
         if child.process is None:
             if now >= child.due:
@@ -103,16 +108,18 @@ class Supervisor:
         code = child.process.poll()
         if code is None:
             return
+        # It has ended: give up if another start would end in the same way, else start it again after a pause.
         pid, child.process = child.process.pid, None
-        if code in HOPELESS:  # the worker has said why in one line
-            self._give_up(code)
+        if code in HOPELESS:  # the worker has printed the reason
+            self._give_up(code=code)
             return
         if now - child.started > STEADY:
-            child.pause = FIRST_PAUSE
+            child.failures = 0
+        pause = backoff(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, child.pause)
-        child.due = now + child.pause
-        child.pause = min(child.pause * 2, LONGEST_PAUSE)
+        log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, pause)
+        child.due = now + pause
+        child.failures += 1
 
     def _start(self, child: Child) -> None:
         command = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *child.command]
@@ -120,17 +127,18 @@ class Supervisor:
             command,
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us, and we tell the children
+            start_new_session=True,  # Ctrl-C reaches only us; we end the children
         )
         child.started = time.monotonic()
         log.info("worker %s starts (pid %d)", child.name, child.process.pid)
 
-    def _give_up(self, code: int) -> None:
-        if self.code is None:
-            self.code = code
+    def _give_up(self, code: int | None = None, error: StrataError | None = None) -> None:
+        if self.code is None and self.error is None:
+            self.code, self.error = code, error
             self.on_end()
 
     def _end_all(self) -> None:
+        # Ask all children to end, then wait for them together; kill those that are still there at the deadline.
         running = [child.process for child in self.children if child.process is not None]
         for process in running:
             process.terminate()
@@ -145,23 +153,21 @@ class Supervisor:
 
 def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
     """A worker process for each entry of groups."""
-    return [Child(names, [sys.executable, "-m", "workers", "--groups", names]) for names in groups]
+    return [Child(names, strata_command("worker", "--groups", names)) for names in groups]
 
 
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
-    """Our environment with everything a worker must be told, so that both have the same settings."""
-    told = settings.model_dump(mode="json", exclude={"redis_url", "host", "port", "api_key", "data_dir", "store"})
-    ours = {
-        f"STRATA_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in told.items()
+    """Our environment with all settings as variables, so that a worker has the settings of the service."""
+    own = settings.model_dump(mode="json", exclude={"redis_url", "host", "port", "api_key", "data_dir", "store"})
+    variables = {
+        f"STRATA_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in own.items()
     }
-    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(CHECKOUT)]
     return {
         **os.environ,
-        **ours,
+        **variables,
         "REDIS_URL": redis_url,
         "STRATA_DATA_DIR": str(settings.data_dir.resolve()),
         "STRATA_STORE": settings.store_uri,
-        "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }

@@ -1,4 +1,4 @@
-"""One image out of a request: a multipart field, base64 in JSON, or a URL to fetch."""
+"""The one image of a request: a multipart field, base64 in JSON, or a URL to fetch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from strata.core.schemas import CaptionBody
 from strata.core.settings import Settings
 
 FIELDS = ("file", "alt_text", "profile")
-MAX_TEXT = 4096  # characters of alt_text, as CaptionBody has it
+MAX_TEXT = 4096  # characters of alt_text, the same limit as in CaptionBody
 _HELP = "send multipart/form-data with one field `file`, or JSON with `image_url` or `image_base64`"
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image as it came, not decoded yet."""
+    """An image as it was received, not decoded yet."""
 
     data: bytes
     alt_text: str | None
@@ -32,6 +32,7 @@ class Upload:
 
 async def read_upload(request: Request, settings: Settings) -> Upload:
     """The request's one image. Raises ProblemError."""
+    # choose the parser by the media type, without its parameters
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         upload = await _from_form(request)
@@ -47,28 +48,31 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
 
 
 async def _from_form(request: Request) -> Upload:
+    # parse with small limits, because only three fields are allowed
     try:
         form = await request.form(max_files=8, max_fields=8, max_part_size=2**16)
     except HTTPException:
         raise
-    except Exception as error:  # python-multipart has many ways to say that a body is none
+    except Exception as error:  # python-multipart raises many classes for bodies that it cannot parse
         raise HTTPException(400, f"the multipart body cannot be parsed: {error}") from error
+    # a misspelt field is an error: ignoring it would lose what the caller meant
     unknown = sorted(set(form) - set(FIELDS))
     if unknown:
-        raise _invalid(unknown[0], f"unknown field; there are {', '.join(FIELDS)}")
+        raise _invalid(unknown[0], f"unknown field; the fields are {', '.join(FIELDS)}")
     files = form.getlist("file")
     if len(files) != 1:
-        raise _invalid("file", f"{len(files) or 'no'} images; exactly one is taken. {_HELP}")
+        raise _invalid("file", f"{len(files) or 'no'} images; exactly one is allowed. {_HELP}")
     (file,) = files
+    # a part without a filename is parsed as text
     if not isinstance(file, UploadFile):
-        raise _invalid("file", "a text, not a file; give the field a filename")
+        raise _invalid("file", "this is a text, not a file; give the field a filename")
     return Upload(await file.read(), _text(form, "alt_text") or None, _text(form, "profile") or None)
 
 
 def _text(form: FormData, name: str) -> str:
     values = form.getlist(name)
     if len(values) > 1 or not all(isinstance(value, str) for value in values):
-        raise _invalid(name, "one text is taken")
+        raise _invalid(name, "exactly one text is allowed")
     text = "".join(value for value in values if isinstance(value, str))
     if len(text) > MAX_TEXT:
         raise _invalid(name, f"longer than {MAX_TEXT} characters")
@@ -80,8 +84,9 @@ async def _from_json(body: bytes, settings: Settings) -> Upload:
         given = CaptionBody.model_validate_json(body)
     except ValidationError as error:
         raise invalid_request(error.errors(include_url=False, include_input=False)) from error
+    # exactly one source of the image
     if (given.image_url is None) == (given.image_base64 is None):
-        raise _invalid("image_url", "exactly one of image_url and image_base64 is taken")
+        raise _invalid("image_url", "exactly one of image_url and image_base64 must be given")
     if given.image_url is not None:
         data = await fetch(given.image_url, settings.private_urls, settings.max_body_bytes)
     else:
@@ -90,12 +95,13 @@ async def _from_json(body: bytes, settings: Settings) -> Upload:
 
 
 def _from_base64(text: str) -> bytes:
+    # a data URL (data:image/png;base64,…) has the base64 text after its comma; line breaks are allowed
     head, comma, rest = text.partition(",")
     payload = rest if comma and head.startswith("data:") else text
     try:
         return base64.b64decode("".join(payload.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _invalid("image_base64", f"no base64: {error}") from error
+        raise _invalid("image_base64", f"it is not valid base64: {error}") from error
 
 
 def _invalid(field: str, message: str) -> ProblemError:

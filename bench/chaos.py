@@ -36,7 +36,6 @@ from strata.core.profiles import FINAL_GROUP
 from strata.core.records import Record
 from strata.core.requests import JobRequest, ShardSummaries
 from strata.core.schemas import JobView
-from strata.core.settings import CHECKOUT
 from strata.store.store import Store
 
 SHARD = 1000  # images
@@ -46,7 +45,7 @@ FULL_SECONDS = 10.0
 DISK_BYTES = 512 * 2**20
 BUDGET = 600.0  # seconds for the whole
 WORKERS = (["--groups", "index,vision"], ["--groups", "vision"], ["--groups", "llm"])
-DEMO_SHARD = CHECKOUT / "samples" / "shards" / "00000.tar"
+DEMO_SHARD = Path(__file__).resolve().parents[1] / "samples" / "shards" / "00000.tar"
 
 
 def make_shards(folder: Path, images: int) -> tuple[list[str], int]:

@@ -20,13 +20,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from strata.core.exits import StrataExit
+from strata.cli.exits import code_of
+from strata.core.errors import StrataError
 from strata.core.profiles import GROUPS, Profile
 from strata.core.records import Caption, Description, Record, Sentence
 from strata.core.settings import Settings
 from strata.store.store import Store
-from workers.__main__ import ProfileReader, work
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from workers.process import ProfileReader, work
 
 DEADLY = (255, 0, 255)
 
@@ -91,9 +92,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     try:
         work(Settings(), options.groups.split(","), functools.partial(fake_group, seconds=options.seconds))
-    except StrataExit as exit_:
-        print(f"fake worker: {exit_}", file=sys.stderr)
-        sys.exit(exit_.code)
+    except StrataError as error:
+        print(f"fake worker: {error}", file=sys.stderr)
+        sys.exit(code_of(error))
 
 
 if __name__ == "__main__":

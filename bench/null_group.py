@@ -14,14 +14,15 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from strata.cli.exits import code_of
 from strata.core.chunks import Chunk
-from strata.core.exits import StrataExit
+from strata.core.errors import StrataError
 from strata.core.profiles import GROUPS
 from strata.core.records import ImageReference, Record
 from strata.core.settings import Settings
 from strata.store.store import Store
-from workers.__main__ import ProfileReader, work
-from workers.groups import Group, Item
+from workers.groups import Group, WorkItem
+from workers.process import ProfileReader, work
 
 
 class NullGroup:
@@ -33,20 +34,20 @@ class NullGroup:
     def load(self, profile: str) -> None:
         """Nothing to load."""
 
-    def items(self, chunk: Chunk) -> list[Item]:
+    def items(self, chunk: Chunk) -> list[WorkItem]:
         """One item an image, all with one record."""
         record = Record(key=chunk.name, image=ImageReference(uri=chunk.shard, offset=512, size=400), alt_text="a text")
-        return [Item(record) for _ in range(chunk.images)]
+        return [WorkItem(record) for _ in range(chunk.images)]
 
-    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The same items: no bytes are read."""
         return list(items)
 
-    def decode(self, item: Item) -> Item:
+    def decode(self, item: WorkItem) -> WorkItem:
         """The same item."""
         return item
 
-    def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
+    def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         """The same records."""
         return [item.record for item in items]
 
@@ -55,7 +56,7 @@ class NullGroup:
 
 
 def null_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
-    """A `workers.__main__.GroupMaker`."""
+    """A `workers.process.GroupMaker`."""
     return NullGroup(name)
 
 
@@ -67,9 +68,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     try:
         work(Settings(), options.groups.split(","), null_group)
-    except StrataExit as exit_:
-        print(f"null worker: {exit_}", file=sys.stderr)
-        sys.exit(exit_.code)
+    except StrataError as error:
+        print(f"null worker: {error}", file=sys.stderr)
+        sys.exit(code_of(error))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import redis
 
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.heartbeats import Heartbeats
+from strata.queue.queue import Queue
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent
+PLUG_INS = Path(__file__).resolve().parent / "plugins"  # registers the back ends of BENCH_PROFILES
+PYTHONPATH = os.pathsep.join((str(CHECKOUT), str(PLUG_INS)))
 
 
 class Process:
@@ -32,7 +33,7 @@ class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.command, self.log = [sys.executable, *command], log
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRATA_", "REDIS_URL"))}
-        self.environment = {**inherited, "PYTHONPATH": str(CHECKOUT), **environment}
+        self.environment = {**inherited, "PYTHONPATH": PYTHONPATH, **environment}
         self.deaths: list[int] = []
         self.process = self._start()
 
@@ -99,7 +100,7 @@ class Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.server.start()
         environment = {**self.settings, "REDIS_URL": self.server.url}
-        self.api = Process(["-m", "app", "--no-workers"], environment, self.folder / "api.log")
+        self.api = Process(["-m", "strata", "serve", "--no-workers"], environment, self.folder / "api.log")
         for number, arguments in enumerate(self.worker_arguments):
             command = ["-m", self.worker, *arguments]
             self.workers.append(Process(command, environment, self.folder / f"worker-{number}.log"))
@@ -129,14 +130,14 @@ class Fleet:
             time.sleep(0.1)
 
     def _ready(self) -> bool:
-        connection = redis.Redis.from_url(self.server.url, decode_responses=True)
+        queue = Queue(self.server.url)
         try:
-            ready = sum(beat.ready for beat in Heartbeats(connection).all())
+            ready = sum(heartbeat.ready for heartbeat in queue.heartbeats.live())
             return ready == len(self.workers) and httpx.get(f"{self.url}/healthz", trust_env=False).is_success
         except httpx.TransportError:
             return False
         finally:
-            connection.close()
+            queue.close()
 
     def look_after(self) -> None:
         """Start again whatever ended."""

@@ -18,10 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
-import redis
 
 from bench.processes import Fleet
 from bench.queue_libraries import Celery, QueueRates, Taskiq, measure
@@ -29,6 +27,7 @@ from bench.tiny_shards import write_shard
 from bench.worker_scaling import scaling
 from strata.client.client import Client
 from strata.core.schemas import JobView
+from strata.queue.queue import Queue
 
 SHARDS, IMAGES = 332, 10_000  # of CC3M
 WORKERS = (["--groups", "index,vision,llm"],) * 3  # one more than cores: each waits for the disk now and then
@@ -74,7 +73,7 @@ def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[s
     settings = {"STRATA_PROFILE": "null-1"}
     with Fleet(folder / "whole", str(Path(shards[0]).parent), workers, settings, "bench.null_group") as fleet:
         fleet.wait_ready()
-        server: Any = redis.Redis.from_url(fleet.server.url)
+        queue = Queue(fleet.server.url)
         with Client(fleet.url) as client:
             seconds, view = run_job(client, shards, "null-1", finished)
             before = processor_seconds(fleet)
@@ -89,7 +88,7 @@ def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[s
             "schedule and drain, images/s": images / again,
             **{f"schedule and drain, CPU seconds of {name}": cpu for name, cpu in spent.items()},
             "parts of both jobs": float(sum(1 for _ in Path(fleet.store, "parts").rglob("*.parquet"))),
-            "peak memory of Redis, MiB": server.info("memory")["used_memory_peak"] / MIB,
+            "peak memory of Redis, MiB": queue.peak_memory() / MIB,
             "peak memory of the API process, MiB": peak_memory(fleet.api.pid),
         }
         for number, worker in enumerate(fleet.workers):

@@ -19,35 +19,28 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
+from strata.core.errors import StrataError, WeightsError
 from strata.core.profiles import StageSettings
 from strata.core.records import Box, Record
 from strata.core.usage import Usage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Settings = TypeVar("Settings", bound="Parameters")
 
 ANY_IMAGE = Image.new("RGB", (64, 64))  # asked where the answer does not depend on the image
 GROW_AFTER = 32  # batches; then twice what memory held is tried again: at most one batch in 33 is lost to it
 
 
-class Parameters(BaseModel):
-    """Base of a stage's typed parameters: an unknown name in a profile is an error, not ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class WeightsMissing(RuntimeError):
+class WeightsMissing(WeightsError, RuntimeError):
     """A stage's weights are not on this machine; the message says which and how to get them."""
 
 
-class StageUnavailable(RuntimeError):
+class StageUnavailable(StrataError, RuntimeError):
     """The stage cannot work at all now (its server is gone): no image's fault, so none of them fails."""
 
 
-class StageUnfit(RuntimeError):
+class StageUnfit(StrataError, RuntimeError):
     """The stage's server takes questions, and their price, but gives nobody a good answer: waiting would not help."""
 
 

@@ -1,36 +1,42 @@
-"""Build the stages that a profile names."""
+"""Build the stages that a profile names: their back ends come from the registry, their code is imported here."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from models.base import Stage
-from models.stages.captioner import BACKENDS as CAPTIONERS
-from models.stages.composer import BACKENDS as COMPOSERS
-from models.stages.detector import BACKENDS as DETECTORS
-from models.stages.matcher import BACKENDS as MATCHERS
-from models.stages.ocr import BACKENDS as OCRS
-from models.stages.segmenter import BACKENDS as SEGMENTERS
-from strata.core.profiles import STAGES_OF, Profile
-
-BACKENDS: dict[str, dict[str, Any]] = {
-    "captioner": CAPTIONERS,
-    "detector": DETECTORS,
-    "segmenter": SEGMENTERS,
-    "ocr": OCRS,
-    "matcher": MATCHERS,
-    "composer": COMPOSERS,
-}
+from strata.core.profiles import STAGES_OF, Profile, ProfileError, StageSettings
+from strata.core.registry import BackEnd, UnknownBackEnd, installed
 
 
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:
-    """The stages of a group that the profile names, not yet loaded. Raises ValueError for an unknown back end."""
-    stages: dict[str, Stage[Any, Any]] = {}
-    for name in STAGES_OF[group]:
-        if name not in profile.stages:
-            continue
-        settings = profile.stages[name]
-        if settings.backend not in BACKENDS[name]:
-            raise ValueError(f"{name} has no back end {settings.backend!r}, only {', '.join(BACKENDS[name])}")
-        stages[name] = BACKENDS[name][settings.backend](settings)
-    return stages
+    """The stages of a group that the profile has, not yet loaded.
+
+    Raises ProfileError for a back end that does not exist or whose code cannot be imported, and ValueError for
+    settings that it refuses.
+    """
+    names = [name for name in STAGES_OF[group] if name in profile.stages]
+    return {name: build_stage(name, profile.stages[name]) for name in names}
+
+
+def build_stage(name: str, settings: StageSettings) -> Stage[Any, Any]:
+    """One stage, not yet loaded. Raises as `build_stages` does."""
+    try:
+        back_end = installed().back_end(name, settings.backend)
+    except UnknownBackEnd as error:
+        raise ProfileError(str(error)) from error
+    return stage_class(back_end)(settings)
+
+
+def stage_class(back_end: BackEnd) -> type[Stage[Any, Any]]:
+    """The class of a back end, imported. Raises ProfileError."""
+    module, _, name = back_end.code.partition(":")
+    about = f"back end {back_end.name!r} of {back_end.stage}"
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ProfileError(f"{about}: {back_end.code} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise ProfileError(f"{about}: {back_end.code} is no models.base.Stage")
+    return found

@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.text import Text
 
 from samples.service import running_service
-from strata.cli import render
+from strata.cli import exits, render
 from strata.client.client import ApiError, Client
-from strata.core import exits
+from strata.core.components import strata_command
+from strata.core.errors import JobFailed, ProcessFailed, StrataError
 from strata.core.schemas import JobStatus, JobView
-from strata.core.settings import CHECKOUT
 
-SAMPLES = CHECKOUT / "samples"
+SAMPLES = Path(__file__).resolve().parent
 IMAGES = ("one.jpg", "two.jpg")
 SHARD = SAMPLES / "shards" / "00000.tar"
 SHARD_IMAGES = 64
@@ -39,12 +39,12 @@ def main() -> None:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     try:
         code = run(Path("demo-output").resolve(), console)
-    except exits.StrataExit as error:
-        console.print(Text(f"demo: {error}", "red"))
-        code = error.code
     except (ApiError, httpx.HTTPError) as error:
         console.print(Text(f"demo: {error}; the service's log is demo-output/serve.log", "red"))
         code = exits.REQUEST_REFUSED
+    except StrataError as error:
+        console.print(Text(f"demo: {error}", "red"))
+        code = exits.code_of(error) or exits.FAILURE
     except KeyboardInterrupt:
         code = 130
     raise SystemExit(code)
@@ -55,10 +55,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def run(folder: Path, console: Console) -> int:
-    """The demo's steps; returns the exit code. Raises StrataExit, ApiError and httpx.HTTPError."""
-    fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
+    """The demo's steps; returns the exit code. Raises StrataError and httpx.HTTPError."""
+    fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
     if fetched.returncode:
-        raise exits.StrataExit("the demo's weights could not be fetched", fetched.returncode)
+        raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
     shutil.rmtree(folder / "data", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -72,7 +72,7 @@ def run(folder: Path, console: Console) -> int:
         if job.status is not JobStatus.COMPLETED or job.request_counts.succeeded != SHARD_IMAGES:
             for row in list(client.failures(job.id))[:10]:
                 console.print(Text(render.failure_line(row), "red"))
-            raise exits.StrataExit(f"not all of {SHARD_IMAGES} images succeeded", exits.JOB_FAILED)
+            raise JobFailed(f"not all of {SHARD_IMAGES} images succeeded")
         _show_parts(folder / "data" / "store" / "parts" / "llm", console)
         console.rule("the same shard again", align="left")
         _run_again(client, console)
@@ -86,7 +86,7 @@ def _caption_images(client: Client, folder: Path, console: Console) -> None:
         begin = time.monotonic()
         answer = client.captioned(SAMPLES / "images" / name, wait=120)
         if answer.record is None or answer.job_id is None:
-            raise exits.StrataExit(f"{name} was not described within two minutes", exits.JOB_FAILED)
+            raise JobFailed(f"{name} was not described within two minutes")
         seconds = time.monotonic() - begin
         console.print(render.layers_tree(answer.record, name))
         path = folder / f"{Path(name).stem}.overlay.png"
@@ -118,7 +118,7 @@ def _show_parts(folder: Path, console: Console) -> None:
         rows += own
     console.print(f"pyarrow reads {len(rows)} rows; the one with the most regions, in short:")
     if len({row["key"] for row in rows}) != SHARD_IMAGES or len(rows) != SHARD_IMAGES:
-        raise exits.StrataExit(f"the parts hold {len(rows)} rows, not {SHARD_IMAGES}", exits.JOB_FAILED)
+        raise JobFailed(f"the parts hold {len(rows)} rows, not {SHARD_IMAGES}")
     row = max(rows, key=lambda row: len(row["regions"]))
     short = {
         "key": row["key"],
@@ -140,7 +140,7 @@ def _run_again(client: Client, console: Console) -> None:
     seconds = time.monotonic() - begin
     groups = [job.groups[name] for name in render.SHOWN_GROUPS]
     if job.status is not JobStatus.COMPLETED or any(group.reused != group.images for group in groups):
-        raise exits.StrataExit("the second submission computed parts that were there", exits.JOB_FAILED)
+        raise JobFailed("the second submission computed parts that were there")
     chunks = sum(group.chunks for group in groups)
     console.print(f"done in {seconds:.1f} s: all {chunks} parts were there, nothing was computed")
 

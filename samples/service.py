@@ -6,15 +6,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from strata.client.client import Client
-from strata.core import exits
-from strata.core.settings import CHECKOUT
+from strata.core.components import strata_command
+from strata.core.errors import ProcessFailed, ServiceUnavailable
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 30.0
@@ -26,7 +25,8 @@ KEPT = ("STRATA_MODELS",)
 def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator[Client]:
     """A client of a service that is ready, with its data in folder/data and its log in folder/serve.log.
 
-    settings: more settings, such as lease_seconds="4". Raises StrataExit if the service does not get ready.
+    settings: more settings, such as lease_seconds="4". Raises ProcessFailed if the service
+    ends, ServiceUnavailable if it is not ready in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
@@ -37,12 +37,11 @@ def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator
         "STRATA_DATA_DIR": str(folder / "data"),
         "STRATA_PORT": str(port),
         "STRATA_SHARD_ROOTS": f'["{shard_root}"]',
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
         **{f"STRATA_{name.upper()}": value for name, value in settings.items()},
     }
     with (folder / "serve.log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "strata", "serve"],
+            strata_command("serve"),
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -63,10 +62,9 @@ def _await_ready(client: Client, server: subprocess.Popen[bytes], log: Path) -> 
     while not client.ready():
         if server.poll() is not None:
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-            raise exits.StrataExit(f"strata serve ended: {last}", server.returncode or 1)
+            raise ProcessFailed(f"strata serve ended: {last}", server.returncode)
         if time.monotonic() - begin > READY_SECONDS:
-            line = f"strata serve was not ready in {READY_SECONDS:.0f} s; see {log}"
-            raise exits.StrataExit(line, exits.API_UNREACHABLE)
+            raise ServiceUnavailable(f"strata serve was not ready in {READY_SECONDS:.0f} s; see {log}")
         time.sleep(0.1)
 
 

@@ -8,12 +8,12 @@ import logging
 from bench.fake_worker import fake_group
 from strata.core.settings import Settings
 from strata.store.store import Store
-from workers.__main__ import ProfileReader, real_group, work
 from workers.groups import Group
+from workers.process import ProfileReader, real_group, work
 
 
 def chat_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
-    """A `workers.__main__.GroupMaker`."""
+    """A `workers.process.GroupMaker`."""
     if name == "vision":
         return fake_group(name, store, profile_of, settings, 0.0)
     return real_group(name, store, profile_of, settings)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.processes import PLUG_INS
 from strata.jobs.jobs import Jobs
-from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
+from strata.queue.queue import Queue
 from strata.store.store import Store
+from tests.raw_redis import raw_redis
 from tests.service import Service, running_service
+
+sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +27,11 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def broker(valkey_url: str) -> Broker:
-    """A broker on an emptied server."""
-    broker = Broker(valkey_url)
-    broker.redis.flushall()
-    return broker
+def queue(valkey_url: str) -> Queue:
+    """A queue on an emptied server."""
+    queue = Queue(valkey_url)
+    raw_redis(queue).flushall()
+    return queue
 
 
 @pytest.fixture
@@ -36,20 +41,20 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def jobs(broker: Broker, store: Store) -> Jobs:
+def jobs(queue: Queue, store: Store) -> Jobs:
     """Jobs on the two."""
-    return Jobs(broker, store)
+    return Jobs(queue, store)
 
 
 @pytest.fixture
-def service(broker: Broker, tmp_path: Path) -> Iterator[Service]:
+def service(queue: Queue, tmp_path: Path) -> Iterator[Service]:
     """The REST service with fake workers."""
-    with running_service(broker, tmp_path) as running:
+    with running_service(queue, tmp_path) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def idle_service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The REST service without workers, one for a module: for requests that need none."""
-    with running_service(Broker(valkey_url), tmp_path_factory.mktemp("idle"), workers=False) as running:
+    with running_service(Queue(valkey_url), tmp_path_factory.mktemp("idle"), workers=False) as running:
         yield running

@@ -24,7 +24,7 @@ from typing import IO, Any
 import dockerfile
 import yaml
 
-from strata.core.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 FILE = CHECKOUT / "docker-compose.yml"
 SHARDS = CHECKOUT / "samples" / "shards"
@@ -82,7 +82,8 @@ def copy(command: dockerfile.Command, root: Path) -> None:
     *sources, target = command.value
     for source in sources:
         assert source.split("/")[0] in allowed, f"{source} is ignored"
-        place = root / target / source if target.endswith("/") else root / target
+        place = root / target / Path(source).name if target.endswith("/") else root / target
+        place.parent.mkdir(parents=True, exist_ok=True)
         if (CHECKOUT / source).is_dir():
             shutil.copytree(CHECKOUT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
         else:

@@ -87,12 +87,12 @@ class FakeMachine:
         self.jobs = jobs
         self.vision, self.llm = FakeVision(profile, seconds), FakeLlm(profile)
         self.stop = threading.Event()
-        self.leases = Leases(jobs.broker, name, ["index", "vision", "llm"], lease_seconds)
+        self.leases = Leases(jobs.queue, name, ["index", "vision", "llm"], lease_seconds)
         groups: tuple[Group, ...] = (
             VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: profile), 1_000_000),
             LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: profile)),
         )
-        self.scheduler = Scheduler(jobs.broker, jobs.store, high_water=100)
+        self.scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         if not vision:
             groups = groups[1:]
         loops = [

@@ -20,21 +20,22 @@ from models.prompts import FOLDER
 from models.weights.cache import sha256_of
 from strata.core.profiles import Profile, StageSettings, load_profile
 from strata.core.requests import JobRequest
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
-from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
+from strata.queue.queue import Queue
 from strata.snapshots.axes import Axis
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end
 from tests.scripted_server import good, scripted
-from workers.__main__ import real_group
 from workers.indexer import Indexer
 from workers.leases import Leases
+from workers.process import real_group
 from workers.runner import Runner
 
 SHARD, MODIFIED = "shard.tar", 1_700_000_000  # a relative URI: the identity is the same wherever the store is copied
@@ -77,9 +78,9 @@ def kept_profiles(url: str) -> dict[str, Profile]:
 def describe(jobs: Jobs, profiles: dict[str, Profile]) -> list[JobRequest]:
     """Run the shard through both profiles with real workers, and retry each job once."""
     settings, stop = Settings(), threading.Event()
-    with Leases(jobs.broker, "keeper", ["index", "vision", "llm"], 15.0) as leases:
+    with Leases(jobs.queue, "keeper", ["index", "vision", "llm"], 15.0) as leases:
         groups = [real_group(name, jobs.store, profiles.__getitem__, settings) for name in ("vision", "llm")]
-        loops = [Indexer(jobs, leases).run, lambda stop: Scheduler(jobs.broker, jobs.store, 100).run(stop, 0.02)]
+        loops = [Indexer(jobs, leases).run, lambda stop: Scheduler(jobs.queue, jobs.store, 100).run(stop, 0.02)]
         loops += [
             Runner(group, jobs, leases, lambda name, of: profiles[name].fingerprint(of), CHUNK).run for group in groups
         ]
@@ -113,7 +114,7 @@ def main() -> None:
         EmbeddedServer(folder / "valkey") as server,
         scripted(lambda body: good("A red car stands on a green field. It is small.")) as chat,
     ):
-        requests = describe(Jobs(Broker(server.url), store), kept_profiles(chat.url))
+        requests = describe(Jobs(Queue(server.url), store), kept_profiles(chat.url))
         parts = PartsOf(store).sources([request.id for request in requests[:1]])
         selection = Selection(method="balanced", count=3, seed=7, where="objects >= 0", axes=(Axis.parse("objects"),))
         Snapshots(store).create("kept", parts, selection, [requests[0].id])

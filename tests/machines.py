@@ -25,7 +25,7 @@ def machine(
 ) -> Iterator[list[Process]]:
     """A scheduler in a thread and worker processes; seconds: what an image costs in each group."""
     stop = threading.Event()
-    scheduler = Scheduler(jobs.broker, jobs.store, high_water=100)
+    scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
     thread = threading.Thread(target=scheduler.run, args=(stop, 0.05), daemon=True)
     thread.start()
     environment = {

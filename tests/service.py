@@ -17,7 +17,7 @@ from app.main import create_app
 from strata.core.profiles import Profile
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine
 
@@ -46,7 +46,7 @@ class Service:
 
 @contextmanager
 def running_service(
-    broker: Broker, folder: Path, workers: bool = True, profile: Profile = FAKE_PROFILE, **changes: Any
+    queue: Queue, folder: Path, workers: bool = True, profile: Profile = FAKE_PROFILE, **changes: Any
 ) -> Iterator[Service]:
     """A service whose shards lie in folder/shards, with fake workers or none; profile: its only one."""
     profiles, shards = folder / "profiles", folder / "shards"
@@ -63,9 +63,9 @@ def running_service(
     }
     settings = Settings.model_validate(given | changes)
     store = Store(settings.store_uri)
-    jobs = Jobs(broker, store)
+    jobs = Jobs(queue, store)
     machine = FakeMachine(jobs, profile=profile) if workers else None
-    with TestClient(create_app(settings, broker, store), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings, queue, store), raise_server_exceptions=False) as client:
         if machine is None:
             yield Service(client, settings, jobs, None)
             return

@@ -1,12 +1,12 @@
-"""The ablation: the same small model, from the same start, trained on alt texts, captions and descriptions.
+"""The ablation: the same small model, from the same initial weights, trained on alt texts, captions or descriptions.
 
     python -m training.ablate --work ablation-output
 
-Scenes of the demo world are described by Strata itself (profile `demo`), a snapshot of all and one of half are taken
-(the paper's 427 and 213), a vision tower and a start are pre-trained, and each arm trains the same number of steps.
-Every arm then describes the same held-out scenes, whose truth is known. Writes docs/ablation.md, all but what follows
-its first heading of the second level, and docs/ablation.png. What is there already is not made again, so a run that
-died goes on; arms can be trained side by side (`--arm`).
+Steps: Strata describes scenes of the demo world (profile `demo`); snapshots of all and of half of them are made (the
+paper's 427k and 213k); a vision tower and then the initial model are pre-trained; each arm trains for the same number
+of steps; and each describes the same held-out scenes, whose truth is known. Writes docs/ablation.md up to its first
+second-level heading (the rest is kept), and docs/ablation.png. Results of finished steps are reused, so that an
+interrupted run continues, and arms can be trained in separate processes (`--arm`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
-from strata.client.client import ApiError
-from strata.core.exits import StrataExit
-from strata.core.settings import CHECKOUT
+from strata.core.errors import StrataError
 from strata.data.mixtures import Mixture
 from strata.data.snapshot_sources import snapshot_source
 from strata.snapshots.selection import Selection
@@ -43,15 +41,15 @@ from training.scoring import tally
 from training.tiny import build_processor, save_start
 from training.train import train
 
-DOCS = CHECKOUT / "docs"
-FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # above HELD_OUT_SEED, where write_shards counts from
-HALF = 213 / 427  # the paper's shares
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # added to HELD_OUT_SEED, from which write_shards counts
+HALF = 213 / 427  # the paper selects 213k of 427k
 LEVELS = ("alt_text", "caption", "description")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One training: a level of all images or of half of them."""
+    """One training run: a level of all images or of half of them."""
 
     name: str
     level: str
@@ -68,8 +66,10 @@ ARMS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What all arms share. steps: of the optimizer. tower_steps, pretrain_steps: of what comes before, the tower, and
-    the rest of the model.
+    """The settings of all arms.
+
+    steps: of each arm's training. tower_steps, pretrain_steps: of the pre-training of the vision tower and of the rest
+    of the model. scenes: held-out scenes.
     """
 
     work: Path
@@ -82,55 +82,57 @@ class Plan:
 
     @property
     def facts(self) -> dict[str, int]:
-        """The numbers by name, for the report."""
+        """The settings that the report names."""
         names = ("steps", "batch_size", "tower_steps", "pretrain_steps", "scenes")
         return {name: getattr(self, name) for name in names}
 
 
 class Ablation:
-    """Trains and scores arms in a folder."""
+    """Trains and scores the arms, in the folder `plan.work`."""
 
     def __init__(self, plan: Plan, store: Store, everything: Snapshot, half: Snapshot) -> None:
         self.plan, self.store = plan, store
         self.snapshots = {False: everything, True: half}
 
     def mixture(self, level: str, half: bool = False) -> Mixture:
-        """A level of a snapshot's rows as the only task."""
+        """The mixture with one level of a snapshot's rows as its only task."""
         snapshot = self.snapshots[half]
         return Mixture.of(snapshot_source(self.store, snapshot, level, self.plan.work / "tables"), INSTRUCTION, level)
 
     def prepare(self) -> None:
-        """Pre-train the tower, unless that is done."""
+        """Pre-train the vision tower, unless it exists."""
         if not (self.plan.work / "tower" / "model.safetensors").exists():
             vision_tower.train(self.plan.work / "tower", self.plan.tower_steps)
 
     def start(self) -> Path:
-        """What all arms start from; its vocabulary knows the texts of all levels."""
+        """The folder of the pre-trained model that all arms start from; it is made on the first call."""
         folder = self.plan.work / "start"
         if not folder.exists():
+            # the vocabulary comes from the texts of all levels, so that no arm has an advantage
             labels = (text for level in LEVELS for _, text in self.labels(level))
             temporary = folder.with_suffix(".tmp")
             shutil.rmtree(temporary, ignore_errors=True)
             processor = build_processor([INSTRUCTION, *vocabulary(), *labels], vision_tower.SIDE)
             save_start(temporary, processor, self.plan.work / "tower", seed=0, width=128)
+            # a rename makes the folder appear only when it is complete
             pretrain(temporary, self.plan.pretrain_steps, seed=0)
             temporary.rename(folder)
         return folder
 
     def labels(self, level: str, half: bool = False) -> list[tuple[str, str]]:
-        """Key and text of every training image at a level."""
+        """The key and text of every training image at a level."""
         source = self.mixture(level, half).shares[0].source
         return [(raw.key, raw.turns[-1]) for raw in source.read(range(len(source)))]
 
     def score_start(self) -> dict[str, Any]:
-        """What the start says, before any arm."""
+        """The scores of the initial model, before any arm's training."""
         path = self.plan.work / "start-scores.json"
         if not path.exists():
             score(self.start(), path, self.plan.scenes, {"arm": "nothing yet: the start", "seed": 0, "images": 0})
         return scores_of(path)
 
     def run(self, arm: Arm, seed: int) -> dict[str, Any]:
-        """Train and score an arm, or take its scores up."""
+        """Train and score an arm, or read its scores if it is done."""
         folder = self.plan.work / "arms" / f"{arm.name.replace(', ', '-').replace(' ', '-')}-{seed}"
         path = folder / "scores.json"
         if not path.exists():
@@ -159,7 +161,8 @@ class Ablation:
 
 
 def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
-    """The store with all described scenes, a snapshot of them and one of half. Raises StrataExit, ApiError."""
+    """The store of the described scenes, a snapshot of all of them and one of half. Raises StrataError."""
+    # draw the scenes; a rename makes the folder appear only when it is complete
     shards = work / "shards"
     if not shards.exists():
         temporary = work / "shards.tmp"
@@ -169,6 +172,7 @@ def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
     store = Store(str(work / "service" / "data" / "store"))
     snapshots = Snapshots(store)
     if not {"all", "half"} <= set(snapshots.names()):
+        # describe them with a service of our own, then select
         with running_service(work / "service", shards) as client:
             job = client.submit([str(path) for path in sorted(shards.glob("*.tar"))], metadata={"from": "ablation"})
             client.wait(job.id)
@@ -180,11 +184,13 @@ def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
 
 
 def report(plan: Plan, ablation: Ablation, scores: Sequence[dict[str, Any]], seeds: int) -> str:
-    """The whole of docs/ablation.md; the plot is written beside it."""
+    """Write the plot, and return the generated text of docs/ablation.md."""
+    # a row per arm, with the tallies of each seed
     rows = []
     for name in dict.fromkeys(one["arm"] for one in scores):
         mine = [one for one in scores if one["arm"] == name]
         rows.append(Row(name, mine[0]["images"], {one["seed"]: tallies_of(one) for one in mine}))
+    # a row per level for the training texts themselves, scored on the training scenes
     texts = {level: dict(ablation.labels(level)) for level in LEVELS}
     scenes = ((key, training_scene(key)) for key in sorted({key for said in texts.values() for key in said}))
     told = [{level: tally(scene, said[key]) for level, said in texts.items() if key in said} for key, scene in scenes]
@@ -197,12 +203,12 @@ def report(plan: Plan, ablation: Ablation, scores: Sequence[dict[str, Any]], see
 
 
 def training_scene(key: str) -> Scene:
-    """The scene of a training image, by its key: five digits of the shard, then its place in it."""
+    """The scene of a training image by its key: five digits of the shard, then its index in the shard."""
     return make_scene(HELD_OUT_SEED + FIRST_TRAINED + int(key[:5]) * SHARD_SIZE + int(key[5:]))
 
 
 def main() -> None:
-    """Command line of the ablation."""
+    """Run the ablation from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("ablation-output"))
     parser.add_argument("--images", type=int, default=854, help="scenes to describe (%(default)s)")
@@ -214,6 +220,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="orders of the data; all from the one start (%(default)s)")
     parser.add_argument("--arm", choices=[arm.name for arm in ARMS], help="this one alone, and no report")
     arguments = parser.parse_args()
+    # one thread: two give so small a model nothing; denormal numbers would slow a CPU down
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     work = arguments.work.resolve()
@@ -224,8 +231,9 @@ def main() -> None:
         ablation.prepare()
         arms = [arm for arm in ARMS if arguments.arm in (None, arm.name)]
         scores = [ablation.run(arm, seed) for seed in range(arguments.seeds) for arm in arms]
-    except (StrataExit, ApiError) as error:
+    except StrataError as error:
         raise SystemExit(f"ablation: {error}") from None
+    # replace the generated part of the page, keep the text after its first second-level heading
     if arguments.arm is None:
         text, page = report(plan, ablation, [ablation.score_start(), *scores], arguments.seeds), DOCS / "ablation.md"
         _, heading, written = page.read_text().partition("\n## ") if page.exists() else ("", "", "")

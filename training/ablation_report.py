@@ -16,7 +16,7 @@ from training.scoring import FIGURES, Tally, figures, intervals
 
 @dataclass(frozen=True)
 class Row:
-    """An arm's scores: the tallies of its seeds, each of the same scenes. images: how many it trained on."""
+    """An arm's scores: for each seed the tallies of the same scenes. images: the number it was trained on."""
 
     name: str
     images: int
@@ -24,11 +24,11 @@ class Row:
 
     @property
     def tallies(self) -> list[Tally]:
-        """All seeds' tallies of a scene as one, so that the bootstrap draws scenes and not answers."""
+        """Per scene the sum of all seeds' tallies: the bootstrap resamples scenes, not answers."""
         return [sum(seeds, Tally()) for seeds in zip(*self.seeds.values(), strict=True)]
 
     def cell(self, figure: str) -> str:
-        """A figure with its interval, and each seed's own where there are several."""
+        """The text of a table cell: a figure with its interval, and the value of each seed if there are several."""
         value, (low, high) = self.value(figure), self.interval(figure)
         if value != value:
             return "none told"
@@ -41,16 +41,16 @@ class Row:
         return figures(self.tallies)[figure] / self._answers(figure)
 
     def interval(self, figure: str) -> tuple[float, float]:
-        """Its 95 % interval by the bootstrap over scenes."""
+        """The 95 % interval of a figure, by the bootstrap over scenes."""
         low, high = intervals(self.tallies)[figure]
         return low / self._answers(figure), high / self._answers(figure)
 
     def _answers(self, figure: str) -> int:
-        return 1 if FIGURES[figure][1] else len(self.seeds)  # a figure a scene: the seeds' counts are added up
+        return 1 if FIGURES[figure][1] else len(self.seeds)  # counts per scene are sums over the seeds
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Format the rows as a Markdown table."""
     head = ["trained on", "images", *FIGURES]
     lines = [head, ["---"] * len(head)]
     lines += [[row.name, str(row.images), *(row.cell(figure) for figure in FIGURES)] for row in rows]
@@ -58,12 +58,13 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """A PNG: a panel a figure, a bar a row, with its interval."""
+    """Write a PNG with one panel per figure and one bar per row, with its interval."""
     figure, panels = pyplot.subplots(1, len(FIGURES), figsize=(15, 3.6), sharey=True, layout="constrained")
     names = [f"{row.name} ({row.images})" for row in rows]
     for axes, name in zip(panels, FIGURES, strict=True):
         values = [0.0 if row.value(name) != row.value(name) else row.value(name) for row in rows]
         bounds = [row.interval(name) if row.value(name) == row.value(name) else (0.0, 0.0) for row in rows]
+        # the interval as lengths of the error bars
         below = [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)]
         above = [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)]
         axes.barh(names, values, xerr=(below, above), color="0.7", ecolor="black", capsize=3)
@@ -76,7 +77,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def document(rows: Sequence[Row], labels: Sequence[Row], facts: Mapping[str, int]) -> str:
-    """The whole page: what was done, the table, and how good the labels themselves are."""
+    """The generated text of the page: the method, the table, and the same figures for the labels themselves."""
     return PAGE.format(table=table(rows), labels=table(labels), **facts)
 
 

@@ -1,4 +1,4 @@
-"""A reader's samples as batches without end, from any step on: a resumed run sees what it would have seen."""
+"""A reader's samples as an endless sequence of batches from any step on, so that a resumed run gets the same data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Batch = dict[str, Any]
 
 
 class Batches:
-    """Batches of one rank, epoch after epoch, each epoch in an order of its own; what is left of an epoch is left out.
+    """The batches of one rank, epoch after epoch, each in its own order. An incomplete last batch is left out.
 
-    Where a run stands follows from the number of batches it has seen, so a checkpoint needs no state of the reader,
-    and may go on with another number of DataLoader workers. It has no length: the trainer counts steps.
+    The number of batches seen determines the position in the data, so that a checkpoint needs no state of the reader,
+    and training can continue with another number of DataLoader workers. It has no length: the trainer counts steps.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Batches:
 
     @property
     def in_epoch(self) -> int:
-        """Whole batches of this rank in an epoch."""
+        """The number of this rank's complete batches in an epoch."""
         return len(self.reader) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
@@ -41,6 +41,7 @@ class Batches:
         ranks = self.reader.state_dict()["ranks"]
         while True:
             self.reader.set_epoch(epoch)
+            # skip the batches of this epoch that were seen, of all ranks
             if batches:
                 self.reader.load_state_dict(self.reader.state_at(batches * self.batch_size * ranks))
             yield from self._loader()
@@ -55,5 +56,5 @@ class Batches:
             drop_last=True,
             multiprocessing_context="spawn" if self.workers else None,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # one of its own: drawing from torch's would change a resumed run's dropout
+            generator=torch.Generator(),  # drawing from torch's default one would change the dropout of a resumed run
         )

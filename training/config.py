@@ -1,4 +1,4 @@
-"""A training job's configuration: a TOML file, checked, every mistake one clear line."""
+"""The configuration of a training job: a validated TOML file. Every mistake is reported as one line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 
 Positive = Annotated[int, Field(ge=1)]
 
 
-class ConfigError(StrataExit):
-    """A configuration that cannot be used; the message is one line and names the file."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(line, USAGE)
+class ConfigError(InvalidInput):
+    """A configuration cannot be used. The message is one line that names the file."""
 
 
 class Table(BaseModel):
-    """What all tables share: no key that there is not, no change afterwards."""
+    """The base of all tables: unknown keys are errors, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,8 +26,8 @@ class Table(BaseModel):
 class ModelTable(Table):
     """The model to start from.
 
-    path: a folder, or a name on the hub, that AutoModelForImageTextToText and AutoProcessor load; one that begins with
-    a dot is taken from the configuration's folder on. freeze: the modules that stay as they are, by the end of their
+    path: a folder or a name on the hub that AutoModelForImageTextToText and AutoProcessor load; if it begins with a
+    dot, it is relative to the configuration's folder. freeze: the modules that are not trained, by the end of their
     names.
     """
 
@@ -40,7 +37,7 @@ class ModelTable(Table):
 
 
 class LoraTable(Table):
-    """LoRA (Hu et al., arXiv 2106.09685) in place of full training.
+    """LoRA (Hu et al., arXiv 2106.09685) instead of full training.
 
     target_modules: names of linear layers, or one regular expression, or "all-linear".
     """
@@ -66,12 +63,12 @@ class OptimizerTable(Table):
 
 
 class Config(Table):
-    """All of a job. Exactly one of steps and epochs says how long it trains.
+    """A training job. Exactly one of steps and epochs gives its length.
 
     mixture: the mixture's file. output: folder of checkpoints, losses and the trained model. data: folder of the
-    mixture's files; none: the mixture's own. All three are taken from the configuration's folder on, unless they are
-    absolute. store: URI of the store that its snapshots are in, none: that of the settings. longest: tokens after
-    which a conversation is cut.
+    mixture's files (default: the mixture's own). These three are relative to the configuration's folder unless they
+    are absolute. store: URI of the store with the mixture's snapshots (default: that of the settings). longest: the
+    number of tokens after which a conversation is cut.
     """
 
     mixture: Path
@@ -94,12 +91,12 @@ class Config(Table):
     @model_validator(mode="after")
     def _one_length(self) -> Config:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("say how long to train by one of steps and epochs")
+            raise ValueError("exactly one of steps and epochs is needed")
         return self
 
 
 def load_config(path: Path) -> Config:
-    """The configuration in a file. Raises ConfigError."""
+    """Load a configuration from a file. Raises ConfigError."""
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
@@ -110,21 +107,22 @@ def load_config(path: Path) -> Config:
         config = Config.model_validate(table)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_line(error)}") from None
+    # make paths absolute
     folder = path.resolve().parent
     paths = {name: getattr(config, name) for name in ("mixture", "output", "data")}
-    places = {name: (folder / path).resolve() for name, path in paths.items() if path is not None}
+    absolute = {name: (folder / path).resolve() for name, path in paths.items() if path is not None}
     model = config.model.model_copy(update={"path": _from(folder, config.model.path)})
     store = None if config.store is None else _from(folder, config.store)
-    return config.model_copy(update={**places, "model": model, "store": store})
+    return config.model_copy(update={**absolute, "model": model, "store": store})
 
 
 def _from(folder: Path, name: str) -> str:
-    """A name that may be a path: one that begins with a dot is taken from the folder on."""
+    """Resolve a name against the folder if it begins with a dot; else return it unchanged."""
     return str((folder / name).resolve()) if name.startswith(".") else name
 
 
 def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(name) for name in first["loc"])
+    field = ".".join(str(name) for name in first["loc"])
     line = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {line}" if place else line
+    return f"{field}: {line}" if field else line

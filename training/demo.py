@@ -1,7 +1,7 @@
-"""`make demo-train`: from the demo's shard to a trained model, on a CPU: job, snapshot, training, plot.
+"""`make demo-train`: describe the demo's shard, make a snapshot, train a tiny model on a CPU, and plot its losses.
 
-The training is killed with SIGKILL on the way and started again; what it logs twice must be the same.
-Everything lies in demo-output/training, and is made anew each time.
+The training is killed with SIGKILL before its end and started again; the steps that are logged twice must have equal
+losses. Everything is written to demo-output/training, which is deleted at the start.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,11 +22,11 @@ from rich.text import Text
 from samples.demo import SHARD
 from samples.service import running_service
 from samples.training.vision_tower import SIDE, tower_config
-from strata.cli import render
+from strata.cli import exits, render
 from strata.client.client import ApiError
-from strata.core import exits
+from strata.core.components import strata_command
+from strata.core.errors import JobFailed, ProcessFailed, StrataError
 from strata.core.schemas import JobStatus
-from strata.core.settings import CHECKOUT
 from strata.data.snapshot_sources import snapshot_source
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshot, Snapshots
@@ -36,27 +37,28 @@ from training.losses import LossLog, running_means
 from training.tiny import build_processor, save_start
 from training.trainer import last_checkpoint, step_of
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG = CHECKOUT / "training" / "configs" / "demo.toml"
 FOLDER = CHECKOUT / "demo-output" / "training"
 SNAPSHOT, LEVELS = "demo", ("description", "caption")
-KILLED = 0.45  # of the steps, after which the training is killed
+KILLED = 0.45  # the training is killed after this share of the steps
 
 
 def main() -> None:
-    """Run the demo and exit: 0 only if the loss fell and the resumed curve is the same."""
+    """Run the demo. The exit code is 0 only if the loss fell and the resumed run had the same losses."""
     console = Console() if sys.stdout.isatty() else Console(width=120)
     try:
         run(console)
-    except exits.StrataExit as error:
-        console.print(Text(f"demo-train: {error}", "red"))
-        raise SystemExit(error.code) from None
     except (ApiError, httpx.HTTPError) as error:
         console.print(Text(f"demo-train: {error}; the service's log is {FOLDER}/serve.log", "red"))
         raise SystemExit(exits.REQUEST_REFUSED) from None
+    except StrataError as error:
+        console.print(Text(f"demo-train: {error}", "red"))
+        raise SystemExit(exits.code_of(error)) from None
 
 
 def run(console: Console) -> None:
-    """The demo's steps. Raises StrataExit, ApiError and httpx.HTTPError."""
+    """Run the demo's steps. Raises StrataError and httpx.HTTPError."""
     begin = time.monotonic()
 
     def began(phase: str) -> None:
@@ -79,28 +81,29 @@ def run(console: Console) -> None:
 
 
 def describe_shard(console: Console) -> str:
-    """Describe the bundled shard with a service of one's own; the job's id."""
-    fetched = subprocess.run([sys.executable, "-m", "models", "fetch", "demo"], cwd=CHECKOUT, check=False)
+    """Describe the bundled shard with a temporary service; return the job's id."""
+    fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
     if fetched.returncode:
-        raise exits.StrataExit("the demo's weights could not be fetched", fetched.returncode)
+        raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
     with running_service(FOLDER, SHARD.parent) as client:
         job = client.submit([str(SHARD)], metadata={"from": "demo-train"})
         job = render.follow(client.watch(job.id, poll=0.5), console) or job
         console.print(Text(f"job {job.id} {job.status}: {job.request_counts.succeeded} images described"))
     if job.status is not JobStatus.COMPLETED:
-        raise exits.StrataExit(f"the job ended as {job.status}", exits.JOB_FAILED)
+        raise JobFailed(f"the job ended as {job.status}")
     return job.id
 
 
 def make_start(store: Store, snapshot: Snapshot) -> None:
-    """A model of random weights, its vocabulary made from the snapshot's texts."""
+    """Write a model with random weights, whose vocabulary is made from the snapshot's texts."""
     sources = [snapshot_source(store, snapshot, level, FOLDER / "tables") for level in LEVELS]
     texts = [raw.turns[-1] for source in sources for raw in source.read(range(len(source)))]
     save_start(FOLDER / "start", build_processor(texts, SIDE), tower_config(), seed=0, width=128)
 
 
 def train_killed_and_resumed(config: Config, console: Console) -> None:
-    """Train, kill the training with SIGKILL, and start it again. Raises StrataExit if the curves differ."""
+    """Train, kill the training with SIGKILL, and start it again. Raises JobFailed if the curves differ."""
+    # run until the step, kill
     log, death = LossLog(config.output), round(KILLED * (config.steps or 0))
     with _training() as first:
         while first.poll() is None and last_step(log) < death:
@@ -108,24 +111,26 @@ def train_killed_and_resumed(config: Config, console: Console) -> None:
         first.send_signal(signal.SIGKILL)
     checkpoint = last_checkpoint(config.output)
     if first.returncode != -signal.SIGKILL or checkpoint is None:
-        raise exits.StrataExit("the training ended before it could be killed", exits.JOB_FAILED)
+        raise JobFailed("the training ended before it could be killed")
+    # run again, to the end
     before = log.read()
     console.print(Text(f"killed with SIGKILL at step {before[-1]['step']}; started again"))
     with _training() as second:
         second.wait()
     if second.returncode:
-        raise exits.StrataExit("the training failed", exits.JOB_FAILED)
+        raise JobFailed("the training failed")
+    # the resumed run has logged the steps after the checkpoint again
     after = log.read()
     if after[: len(before)] != before:
-        raise exits.StrataExit("the resumed run's losses are not those of the killed one", exits.JOB_FAILED)
+        raise JobFailed("the resumed run's losses are not those of the killed one")
     twice = len(before) - step_of(checkpoint)
     console.print(Text(f"steps {step_of(checkpoint) + 1} to {len(before)} were run twice, all {twice} losses the same"))
 
 
 def _training() -> subprocess.Popen[bytes]:
-    # one thread: so small a model gains nothing from two, and loses two thirds of its speed where others want the cores
+    # one thread: two give so small a model nothing, and cost two thirds of its speed if other processes use the cores
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "training.train", str(CONFIG)], cwd=CHECKOUT, env=environment)
+    return subprocess.Popen(strata_command("train", str(CONFIG)), env=environment)
 
 
 def last_step(log: LossLog) -> int:
@@ -135,14 +140,14 @@ def last_step(log: LossLog) -> int:
 
 
 def show_curve(config: Config, console: Console) -> None:
-    """Print the loss in ten steps of the way. Raises StrataExit if it did not fall."""
+    """Print the loss at ten points of the training. Raises JobFailed if it did not fall."""
     losses = [line["loss"] for line in LossLog(config.output).read()]
     means = running_means(losses)
     shown = [means[round(i * (len(means) - 1) / 9)] for i in range(10)]
     console.print(Text("loss: " + " ".join(f"{value:.2f}" for value in shown)))
     console.print(Text(f"plot: {config.output / 'losses.png'}; model: {config.output / 'model'}"), soft_wrap=True)
     if not means[-1] < means[0] / 2:
-        raise exits.StrataExit(f"the loss did not fall: {means[0]:.2f} to {means[-1]:.2f}", exits.JOB_FAILED)
+        raise JobFailed(f"the loss did not fall: {means[0]:.2f} to {means[-1]:.2f}")
 
 
 if __name__ == "__main__":

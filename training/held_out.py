@@ -1,4 +1,4 @@
-"""The scenes that no training ever saw, and what a trained model says of them."""
+"""Held-out scenes, on which nothing was trained, and the descriptions of them by a trained model."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from training.scoring import Tally, tally
 
 INSTRUCTION = "Describe the image."
-FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other run draws these
+FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other program draws scenes from here on
 LONGEST = 160  # tokens of an answer
-GENERATED = 50  # images at a time
+GENERATED = 50  # images in one call of `generate`
 
 
 def held_out(count: int) -> list[Scene]:
-    """The scenes that all arms describe; none of a seed that anything was trained on."""
+    """The scenes that all arms describe; none of their seeds is used in a training."""
     return [make_scene(FIRST_HELD_OUT + i) for i in range(count)]
 
 
 @torch.inference_mode()
 def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
-    """What a trained model says of scenes, greedily."""
+    """Describe scenes with a trained model, by greedy decoding."""
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     texts: list[str] = []
@@ -46,7 +46,7 @@ def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
 
 
 def score(model: Path, path: Path, scenes: int, facts: Mapping[str, Any]) -> None:
-    """Write what a model says of the held-out scenes, and the tallies of it."""
+    """Let a model describe the held-out scenes; write the texts and their tallies, with `facts`, to a JSON file."""
     seen = held_out(scenes)
     texts = describe(model, seen)
     tallies = [asdict(tally(scene, text)) for scene, text in zip(seen, texts, strict=True)]
@@ -54,11 +54,11 @@ def score(model: Path, path: Path, scenes: int, facts: Mapping[str, Any]) -> Non
 
 
 def scores_of(path: Path) -> dict[str, Any]:
-    """What `score` wrote."""
+    """Read a file that `score` wrote."""
     scores: dict[str, Any] = json.loads(path.read_text())
     return scores
 
 
 def tallies_of(scores: dict[str, Any]) -> list[Tally]:
-    """The tallies that an arm's scores hold."""
+    """The tallies of an arm's scores."""
     return [Tally(**counts) for counts in scores["tallies"]]

@@ -1,4 +1,4 @@
-"""Losses per task: one line of JSON a step, and a plot of them."""
+"""Log the losses of each task, one line of JSON per step, and plot them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ AVERAGED = 20  # steps of the plot's running mean
 
 
 class LossLog:
-    """`losses.jsonl` in a folder: step, loss, learning_rate, and under tasks each task's loss and tokens."""
+    """The file `losses.jsonl`. A line has step, loss, learning_rate, and tasks: the loss and tokens of each task."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "losses.jsonl"
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged behind a step: a resumed run will log it again. Half a line goes too."""
+        """Remove the lines after a step, which a resumed run will log again, and an incomplete last line."""
         kept = [line for line in self.read() if line["step"] <= step]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
@@ -30,19 +30,19 @@ class LossLog:
         temporary.replace(self.path)
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Log one step."""
+        """Append the line of one step."""
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """All steps that were logged whole."""
+        """The lines of all steps, without an incomplete last line."""
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def plot_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write a PNG: the loss of every step faintly, and running means of it and of each task."""
+    """Write a PNG with the loss of every step in grey, and running means of it and of each task."""
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
@@ -59,5 +59,5 @@ def plot_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def running_means(values: Sequence[float], width: int = AVERAGED) -> list[float]:
-    """Of each value the mean of it and up to width - 1 before it."""
+    """The running means: each is over a value and up to width - 1 values before it."""
     return [sum(values[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(values))]

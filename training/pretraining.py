@@ -1,7 +1,7 @@
-"""The ablation's start: a model that can name what it sees, as the paper's base model, Qwen-VL, could.
+"""Pre-train the ablation's initial model, so that it can name things in an image, as the paper's Qwen-VL can.
 
-First the projector is aligned with the words, then projector and language model learn to answer short questions on
-fresh scenes (`questions.py`). The vision tower stays as it is.
+First the projector is aligned with the word embeddings, then projector and language model are trained to answer short
+questions on new scenes (`questions.py`). The vision tower is frozen.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from training.questions import Seen, look
 from training.tiny import ASSISTANT, END, USER
 
 BATCH, RATE, WARM_UP = 8, 2e-3, 0.1
-POOL = 4000  # scenes; each is asked other questions every time
+POOL = 4000  # scenes; each use of a scene draws new questions
 SHOW_STEPS = 100
 
 
 def pretrain(folder: Path, steps: int, seed: int, align_steps: int = 1500) -> None:
-    """Train projector and language model of a model's folder, in place, on scenes of training seeds."""
+    """Train the projector and language model of a model's folder, in place, on scenes of training seeds."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
+    # the tower is frozen, so the features of all scenes are computed once
     rng = np.random.default_rng((seed, 1))
     batches = min(POOL // BATCH, steps)
     pool = [one for _ in range(batches) for one in look(model.model.vision_tower, BATCH, rng)]
@@ -43,7 +44,7 @@ def answer(
     steps: int,
     rng: np.random.Generator,
 ) -> None:
-    """Train projector and language model on questions."""
+    """Train the projector and language model on questions about the scenes of a pool."""
     model.model.vision_tower.requires_grad_(False)
     parameters = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.05, betas=(0.9, 0.98))
@@ -69,13 +70,15 @@ def loss_of(
     seen: Sequence[Seen],
     asked: Sequence[Sequence[tuple[str, str]]],
 ) -> torch.Tensor:
-    """The mean loss of the answers' tokens; image tokens stand after the first `USER`, as the chat template has it."""
+    """The mean loss of the answers' tokens. Image tokens stand after the first `USER`, as in the chat template."""
+    # tokenize the conversations; answers are the tokens from after ASSISTANT up to and with END
     texts = [USER + USER.join(f"{question}{ASSISTANT}{answer}{END}" for question, answer in turns) for turns in asked]
     tokenizer = processor.tokenizer
     batch = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
     ids, mask = batch["input_ids"], batch["attention_mask"]
     begun, ended = ((ids == tokenizer.convert_tokens_to_ids(token)).cumsum(1) for token in (ASSISTANT, END))
     answers = torch.cat([torch.zeros_like(ids[:, :1]), (begun - ended)[:, :-1]], dim=1) * mask > 0
+    # insert the projected features after the first token; they have no labels
     words = model.get_input_embeddings()(ids)
     tokens = model.model.multi_modal_projector(torch.stack([one.features for one in seen]))
     labels = ids.masked_fill(~answers, UNKNOWN)

@@ -1,7 +1,7 @@
-"""Short questions on drawn scenes, as a vision tower sees them: what the ablation's start is pre-trained on.
+"""Short questions on drawn scenes, on which the ablation's initial model is pre-trained.
 
-Asked is what there is, thing by thing, whether a thing is there, and what a sign says. No sentence on the picture, no
-place and no relation is among the answers: those are what the ablation's texts teach, or do not.
+They ask for the things in a scene one by one, whether a thing is there, and for the word on a sign. Descriptions of the
+image, positions and relations are left out: the ablation measures whether its texts teach these.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from samples.sprites import PHRASES
 from samples.training.caption_data import dense_targets, pixels_of, scene_sample, training_scene
 from samples.training.vision_tower import GRID, SIDE, word_targets
 
-THINGS = 3  # that may be there or not
+THINGS = 3  # questions on whether a thing is there
 WHAT, ELSE, NOTHING = "What is there?", "What else?", "nothing"
 
-T = TypeVar("T")
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A scene as the tower sees it, (GRID², width), and what its cells show, each (GRID²,): classes, colours, words.
+    """A scene's features from the vision tower, (GRID², width), and the truth of its cells.
 
-    `UNKNOWN` marks cells without colour or word. phrases: of all its things. signs: the words of its signs.
+    classes, colours, words: of each cell, (GRID²,); `UNKNOWN` marks cells without a colour or word. phrases: of all
+    things in the scene. signs: the words on its signs.
     """
 
     features: torch.Tensor
@@ -41,7 +42,7 @@ class Seen:
     signs: tuple[str, ...]
 
     def questions(self, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """Questions with their answers: what there is, in random order, then others."""
+        """Questions with their answers: for all things in random order, then for single things and the sign."""
         present = sorted(self.phrases)
         order = [present[int(i)] for i in rng.permutation(len(present))] + [NOTHING]
         asked = [(ELSE if n else WHAT, phrase) for n, phrase in enumerate(order)]
@@ -52,12 +53,12 @@ class Seen:
         return asked
 
 
-def _one_of(among: Sequence[T], rng: np.random.Generator) -> T:
+def _one_of(among: Sequence[Choice], rng: np.random.Generator) -> Choice:
     return among[int(rng.integers(len(among)))]
 
 
 def vocabulary() -> Iterator[str]:
-    """Texts that hold every word of the questions and answers."""
+    """Texts that contain every word of the questions and answers, for the tokenizer."""
     yield f"{WHAT} {ELSE} {NOTHING}"
     yield from (f"Is there {phrase}? yes no" for phrase in PHRASES)
     yield from (f'What does the sign say? It says "{word}".' for word in WORDS)
@@ -65,7 +66,7 @@ def vocabulary() -> Iterator[str]:
 
 @torch.no_grad()
 def look(tower: nn.Module, count: int, rng: np.random.Generator) -> list[Seen]:
-    """Fresh scenes of training seeds."""
+    """Draw scenes of training seeds, and compute their features."""
     samples = [scene_sample(training_scene(rng)) for _ in range(count)]
     features = tower(pixels_of(samples, SIDE)).last_hidden_state.flatten(2).permute(0, 2, 1)
     found, words = dense_targets(samples, GRID), word_targets(samples, GRID)

@@ -1,4 +1,4 @@
-"""What a text about a scene of the demo world gets right: objects, sign words, places and relations."""
+"""Score a text about a scene of the demo world: its objects, sign words, positions and relations."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _QUOTED = re.compile(r"\"([^\"]+)\"")
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts over scenes. present, recalled: objects, signs apart. named, invented: things that a text names.
+    """Counts over scenes.
 
-    words, read: signs, and those whose word the text quotes. told, right: statements on where a thing is, in the
-    picture or beside another, and those that are true.
+    present, recalled: objects without signs, and those that the text names. named, invented: things that the text
+    names, and those that are not there. words, read: signs, and those whose word the text quotes. told, right:
+    statements on a thing's position in the image or relative to another, and those that are true.
     """
 
     present: int = 0
@@ -40,7 +41,7 @@ class Tally:
 
 
 def tally(scene: Scene, text: str) -> Tally:
-    """One scene and what was said of it."""
+    """Count for one scene and one text about it."""
     things = {(thing.name, thing.colour) for thing in scene.objects}
     named = things_named(text)
     quoted = {word.upper() for word in _QUOTED.findall(text)}
@@ -58,10 +59,10 @@ def tally(scene: Scene, text: str) -> Tally:
 
 
 def statements_of(scene: Scene, text: str) -> list[bool]:
-    """Whether each statement on a place in the picture, or on two things' relation, is true.
+    """Whether each statement on a position in the image, or on the relation of two things, is true.
 
-    A relation is true if the middles of the boxes stand so; a place, by thirds of the picture, as the composer's
-    notes use the word. Of a thing that is not there every statement is false.
+    A relation is judged by the centres of the boxes, a position by thirds of the image, as the composer's notes use
+    the words. Every statement about a thing that is not there is false.
     """
     relations = [
         any(_stands(a, relation.lower(), b) for a in _things(scene, one) for b in _things(scene, other) if a is not b)
@@ -75,7 +76,7 @@ def statements_of(scene: Scene, text: str) -> list[bool]:
 
 
 def _things(scene: Scene, phrase: str) -> list[SceneObject]:
-    """The objects and signs that a phrase without its article may mean."""
+    """The objects and signs to which a phrase (without its article) may refer."""
     if phrase.lower() == "sign":
         return list(scene.signs)
     named = things_named(phrase)
@@ -88,7 +89,7 @@ def _stands(a: SceneObject, relation: str, b: SceneObject) -> bool:
 
 
 def place_of(thing: SceneObject, size: tuple[int, int]) -> str:
-    """ "top left", "centre" and so on: in which third of the picture, across and down, the middle of a box lies."""
+    """The position as words ("top left", "centre" …): the thirds of the image, across and down, of the box's centre."""
     across, down = (min(2, int(3 * value / side)) for value, side in zip(thing.centre, size, strict=True))
     words = (("top", "", "bottom")[down], ("left", "", "right")[across])
     return " ".join(word for word in words if word) or "centre"
@@ -104,7 +105,7 @@ FIGURES = {
 
 
 def figures(tallies: Sequence[Tally]) -> dict[str, float]:
-    """Shares in 0..1 over all scenes, NaN where there was nothing to count; and right statements a scene."""
+    """The figures over all scenes: shares in 0..1 (NaN if nothing was counted), and right statements per scene."""
     total = sum(tallies, Tally())
     found = {}
     for name, (part, whole) in FIGURES.items():
@@ -115,10 +116,12 @@ def figures(tallies: Sequence[Tally]) -> dict[str, float]:
 
 def intervals(tallies: Sequence[Tally], seed: int = 0) -> dict[str, tuple[float, float]]:
     """95 % intervals of the figures by the percentile bootstrap over scenes (Efron and Tibshirani 1993, ch. 13)."""
+    # resample the scenes, sum their counts
     rng = np.random.default_rng(seed)
     counts = np.array([[getattr(one, field.name) for field in fields(Tally)] for one in tallies], np.float64)
     names = [field.name for field in fields(Tally)]
     totals = np.stack([counts[rng.integers(len(counts), size=len(counts))].sum(0) for _ in range(RESAMPLES)])
+    # the figures of each resample, and their percentiles
     found = {}
     for name, (part, whole) in FIGURES.items():
         below = totals[:, names.index(whole)] if whole else np.full(RESAMPLES, float(len(counts)))

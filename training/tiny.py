@@ -1,7 +1,7 @@
-"""A vision-language model small enough for a CPU: FastVLM's class with a small ResNet and a small Qwen2.
+"""A vision-language model that trains on a CPU: FastVLM's class with a small ResNet and a small Qwen2.
 
-FastVlmForConditionalGeneration (Vasu et al., arXiv 2412.13303) takes its tower from timm, and convolutions learn
-fastest on a CPU. 64 image tokens, 2 M parameters in all.
+FastVlmForConditionalGeneration (Vasu et al., arXiv 2412.13303) takes its vision tower from timm, where convolutional
+networks, which train fastest on a CPU, are available. It has 64 image tokens and 2 M parameters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import (
     TimmWrapperModel,
 )
 
-PATCH = 16  # pixels a side of what one image token stands for
+PATCH = 16  # side in pixels of the square that one image token covers
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE, PAD, USER, ASSISTANT, END = "<image>", "<pad>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
@@ -35,7 +35,8 @@ CHAT_TEMPLATE = (
 
 
 def build_processor(texts: Iterable[str], side: int, vocabulary: int = 1200) -> LlavaProcessor:
-    """A processor whose byte-level BPE is trained on `texts`; images are squeezed to side × side pixels."""
+    """Build a processor whose byte-level BPE is trained on `texts`. Images are resized to side × side pixels."""
+    # the tokenizer
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -50,6 +51,7 @@ def build_processor(texts: Iterable[str], side: int, vocabulary: int = 1200) -> 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=PAD, eos_token=END, extra_special_tokens={"image_token": IMAGE}
     )
+    # the image processor
     images = CLIPImageProcessor(
         size={"height": side, "width": side},
         do_center_crop=False,
@@ -65,7 +67,7 @@ def build_processor(texts: Iterable[str], side: int, vocabulary: int = 1200) -> 
 def build_model(
     processor: LlavaProcessor, tower: TimmWrapperConfig, seed: int, width: int = 160, layers: int = 3
 ) -> FastVlmForConditionalGeneration:
-    """The model of a tower's configuration, with random weights that follow from the seed."""
+    """Build a model for a tower's configuration, with random weights that the seed determines."""
     tokenizer = processor.tokenizer
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     text = Qwen2Config(
@@ -92,7 +94,7 @@ def build_model(
 def save_start(
     folder: Path, processor: LlavaProcessor, tower: TimmWrapperConfig | Path, seed: int, **shape: int
 ) -> None:
-    """Write what a training starts from: model and processor. A path is a pre-trained tower's folder."""
+    """Write an untrained model and its processor. tower: a configuration, or the folder of a pre-trained tower."""
     if isinstance(tower, Path):
         trained = TimmWrapperModel.from_pretrained(tower)
         model = build_model(processor, trained.config, seed, **shape)

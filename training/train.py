@@ -1,11 +1,11 @@
 """The reference training job: one stage, all tasks of a mixture mixed, on TRL, transformers and PEFT.
 
-    python -m training.train training/configs/monkey.toml
-    accelerate launch --num-processes 8 -m training.train training/configs/monkey.toml
+    strata train training/configs/monkey.toml
+    accelerate launch --num-processes 8 -m strata train training/configs/monkey.toml
 
-A run that died goes on from its last checkpoint when it is started again, and its losses are those that it would have
-had. In the configuration's `output`: `checkpoint-N/`, `losses.jsonl` (a line a step, the loss of each task),
-`losses.png`, and in the end `model/`, as AutoModelForImageTextToText or PEFT loads it.
+A run that was killed continues from its last checkpoint when it is started again, with the losses that it would have
+had without the interruption. The configuration's `output` holds `checkpoint-N/`, `losses.jsonl` (a line a step, with
+the loss of each task), `losses.png`, and in the end `model/`, as AutoModelForImageTextToText or PEFT loads it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from strata.core.exits import StrataExit
-from strata.core.settings import Settings
+from strata.cli.exits import code_of
+from strata.core.errors import StrataError
+from strata.core.settings import load_settings
 from strata.data.mixture_files import MixtureFile, Places, open_mixture
 from strata.data.mixtures import Mixture
 from strata.store.store import Store
@@ -28,15 +29,15 @@ from training.trainer import StageTrainer, last_checkpoint, step_of
 
 
 def train(config: Config, mixture: Mixture) -> Path:
-    """Train, or go on training, to the end; the folder of the trained model.
+    """Train to the end, from the last checkpoint if there is one; return the folder of the trained model.
 
-    Raises ConfigError for a model that cannot be loaded, and what the reader raises for data that have changed.
+    Raises ConfigError if the model cannot be loaded, and SampleError if the data have changed.
     """
     model, processor = load_model(config)
     trainer = StageTrainer(model, processor, mixture, config)
     checkpoint = last_checkpoint(config.output)
     if checkpoint:
-        print(f"going on from step {step_of(checkpoint)} of {trainer.args.max_steps}", flush=True)
+        print(f"continuing from step {step_of(checkpoint)} of {trainer.args.max_steps}", flush=True)
     trainer.train_from(checkpoint)
     folder = config.output / "model"
     trainer.save_model(str(folder))
@@ -47,17 +48,17 @@ def train(config: Config, mixture: Mixture) -> Path:
 
 
 def mixture_of(config: Config) -> Mixture:
-    """The configuration's mixture. Raises ConfigError for a file that is not there, and MixtureError."""
+    """Open the configuration's mixture. Raises ConfigError if its file cannot be read, and MixtureError."""
     try:
         file = MixtureFile.load(config.mixture)
     except OSError as error:
         raise ConfigError(f"{config.mixture}: {error.strerror or error}") from None
-    store = Store(config.store or Settings().store_uri)
+    store = Store(config.store or load_settings().store_uri)
     return open_mixture(file, Places(store, str(config.data or config.mixture.parent), config.output / "tables"))
 
 
 def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Model and processor. What LoRA leaves alone is kept in bf16; full training keeps its weights in float32.
+    """Load model and processor. With LoRA and bf16, the base weights are in bf16; otherwise all are in float32.
 
     Raises ConfigError.
     """
@@ -72,18 +73,23 @@ def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
     return model, processor
 
 
+def run(path: Path) -> None:
+    """Train as a configuration file says, and print where the model lies. Raises StrataError."""
+    config = load_config(path)
+    folder = train(config, mixture_of(config))
+    print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
+
+
 def main() -> None:
-    """Command line of the training job."""
+    """Run the training job from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     arguments = parser.parse_args()
     try:
-        config = load_config(arguments.config)
-        folder = train(config, mixture_of(config))
-    except (StrataExit, ValueError) as error:
+        run(arguments.config)
+    except StrataError as error:
         print(f"train: {error}", file=sys.stderr)
-        raise SystemExit(getattr(error, "code", 1)) from None
-    print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
+        raise SystemExit(code_of(error)) from None
 
 
 if __name__ == "__main__":

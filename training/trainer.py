@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer, fed by Strata's reader: batches from any step on, losses per task, checkpoints that are whole."""
+"""TRL's SFTTrainer with Strata's reader: batches from any step on, losses per task, and complete checkpoints."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from training.batches import Batch, Batches
 from training.config import Config, ConfigError
 from training.losses import LossLog
 
-WHOLE = "whole"  # the file that is written last into a checkpoint
-SHOWN_STEPS = 20
+WHOLE = "whole"  # the file that is written last into a checkpoint, and so marks it as complete
+SHOWN_STEPS = 20  # steps between two printed lines
 
 
 class Collator:
-    """Samples to a batch, by TRL's collator; "task_numbers" (N,) tells each sample's task."""
+    """Collates samples with TRL's collator, and adds "task_numbers" (N,): each sample's index in `tasks`."""
 
     def __init__(self, inner: DataCollatorForVisionLanguageModeling, tasks: Sequence[str]) -> None:
         self.inner, self.tasks = inner, list(tasks)
@@ -45,7 +45,7 @@ class Collator:
 
 
 def example_of(sample: Sample) -> dict[str, Any]:
-    """A sample as TRL takes it. The image stands before the first question, where TRL puts it."""
+    """Convert a sample to TRL's form. TRL puts the image before the first question."""
     return {"images": [sample.image], "messages": sample.conversation}
 
 
@@ -55,9 +55,10 @@ def tasks_of(mixture: Mixture) -> list[str]:
 
 
 class StageTrainer(SFTTrainer):
-    """One stage over a mixture, all its tasks mixed.
+    """Trains on a mixture in one stage, with all tasks mixed.
 
-    Raises ConfigError for a mixture with fewer samples than a batch, and for modules to freeze that there are not.
+    The constructor raises ConfigError if the mixture has fewer samples than a batch, or a module to freeze does not
+    exist.
     """
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, mixture: Mixture, config: Config) -> None:
@@ -70,7 +71,7 @@ class StageTrainer(SFTTrainer):
         super().__init__(
             model=model,
             args=arguments,
-            # TRL looks at the first sample to tell what the data are; what it trains on comes from `Batches`
+            # TRL only looks at the first sample, to detect the kind of data; `Batches` gives the training data
             train_dataset=IterableDataset.from_generator(_examples, gen_kwargs={"mixture": mixture}),
             processing_class=processor,
             peft_config=_lora(config),
@@ -78,12 +79,12 @@ class StageTrainer(SFTTrainer):
         )
         self.remove_callback(PrinterCallback)
         self._sums = torch.zeros(len(self._tasks), 2, dtype=torch.float64, device=arguments.device)
-        # the loss per token is in the model's output, which SFTTrainer.compute_loss does not hand on
+        # SFTTrainer.compute_loss does not return the loss per token, so a hook keeps the model's output
         assert self.model is not None
         self.model.register_forward_hook(self._keep_outputs)
 
     def get_train_dataloader(self) -> Batches:  # type: ignore[override]
-        """The batches of this rank, from the step on that the run stands at."""
+        """The batches of this rank, from the current step on."""
         arguments = self.args
         ranks = arguments.world_size
         batch_size = arguments.per_device_train_batch_size
@@ -93,19 +94,23 @@ class StageTrainer(SFTTrainer):
         return Batches(reader, batch_size, collator, arguments.dataloader_num_workers, self._seen_batches)
 
     def train_from(self, checkpoint: Path | None) -> None:
-        """Train to the end, from a checkpoint of this very job on if there is one."""
+        """Train to the end, from the beginning or from a checkpoint of this job."""
+        # the number of batches seen determines the reader's position
         step = step_of(checkpoint) if checkpoint else 0
         self._seen_batches = step * self.args.gradient_accumulation_steps
+        # steps after the checkpoint are trained and logged again
         if self.args.should_save:
             self.losses.rewind(step)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
-        """The loss; adds each sample's to its task's."""
+        """Compute the loss, and add each sample's loss to the sum of its task."""
+        # the trainer has set all modules to training mode; frozen ones shall not change their running statistics
         for module in self._frozen:
-            module.eval()  # nor shall their running statistics or dropout change
+            module.eval()
         numbers = inputs.pop("task_numbers")
         loss = super().compute_loss(model, inputs, *args, **kwargs)
+        # per sample: the sum of its tokens' negative log likelihoods, and the number of its tokens
         outputs, self._outputs = self._outputs, None
         sums = torch.stack([-outputs.log_probs.detach().sum(1), outputs.label_mask.sum(1)], dim=1)
         self._sums.index_add_(0, numbers, sums.to(self._sums))
@@ -115,11 +120,13 @@ class StageTrainer(SFTTrainer):
         self._outputs = outputs
 
     def log_step(self) -> None:
-        """Log the step that ended: the loss of all its tokens, and of each task's."""
+        """Log the step that has ended: the mean loss of all its tokens, and of each task's tokens."""
+        # sum over all ranks; only one process logs
         sums = self.accelerator.reduce(self._sums, "sum").tolist()
         self._sums.zero_()
         if not self.args.should_save:
             return
+        # mean losses of the tasks that occurred in this step
         found = {task: pair for task, pair in zip(self._tasks, sums, strict=True) if pair[1]}
         tasks = {task: {"loss": loss / tokens, "tokens": int(tokens)} for task, (loss, tokens) in found.items()}
         total = sum(loss for loss, _ in found.values()) / max(1, sum(tokens for _, tokens in found.values()))
@@ -150,7 +157,7 @@ def _examples(mixture: Mixture) -> Iterator[dict[str, Any]]:
 
 
 def arguments_of(config: Config, mixture: Mixture) -> SFTConfig:
-    """The configuration in TRL's words. Raises ConfigError for a mixture with fewer samples than a batch."""
+    """Convert the configuration to TRL's. Raises ConfigError if the mixture has fewer samples than a batch."""
     table = config.optimizer
     arguments = SFTConfig(
         output_dir=str(config.output),
@@ -169,7 +176,7 @@ def arguments_of(config: Config, mixture: Mixture) -> SFTConfig:
         assistant_only_loss=True,
         seed=config.seed,
         dataloader_num_workers=config.readers,
-        ignore_data_skip=True,  # `Batches` begin where a resumed run stands
+        ignore_data_skip=True,  # `Batches` begins at the resumed step by itself
         save_steps=config.save_steps,
         save_total_limit=config.keep,
         max_steps=config.steps or 1,
@@ -200,7 +207,7 @@ def _lora(config: Config) -> LoraConfig | None:
 
 
 def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
-    """Freeze the modules whose names end so; they are returned. Raises ConfigError for a name that none has."""
+    """Freeze the modules whose names end with one of `names`; return them. Raises ConfigError for an unknown name."""
     frozen = []
     for name in names:
         found = [module for path, module in model.named_modules() if f".{path}".endswith(f".{name}")]
@@ -213,11 +220,11 @@ def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step of a checkpoint's folder."""
+    """The step in the name of a checkpoint's folder."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def last_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
+    """The newest complete checkpoint, or None."""
     whole = [path.parent for path in output.glob(f"checkpoint-*/{WHOLE}")]
     return max(whole, key=step_of, default=None)

@@ -1,4 +1,4 @@
-"""Accounts: a chunk's spending on servers is reserved ahead in the ledger of a job that waits for it, then settled."""
+"""Accounts: a chunk's cost on model servers is reserved beforehand in the ledger of a waiting job, then settled."""
 
 from __future__ import annotations
 
@@ -6,47 +6,49 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from strata.core.chunks import Chunk
+from strata.core.errors import StrataError
 from strata.core.profiles import Profile
 from strata.core.records import Record
-from strata.core.usage import Bill, Cost, Usage
+from strata.core.usage import MILLION, Bill, Cost, Usage
 from strata.queue.ledger import Ledger
 
 BoundOf = Callable[[Record], Mapping[str, tuple[Usage, Usage]]]
 
 
-class NotAffordable(Exception):
-    """No waiting job can pay for the chunk now. spent: those that never can, each with the reason."""
+class NotAffordable(StrataError):
+    """No waiting job can pay for the chunk now. spent: the jobs that never can, each with the reason."""
 
     def __init__(self, spent: Mapping[str, str]) -> None:
-        super().__init__("; ".join(spent.values()) or "other chunks have reserved what is left")
+        super().__init__("; ".join(spent.values()) or "other chunks have reserved the rest of the budget")
         self.spent = spent
 
 
 class Meter:
-    """What a group's stages that ask servers can cost for an image at most, and what they did cost.
+    """The cost of an image in those of a group's stages that ask servers: its upper bounds, and its actual value.
 
-    bound_of: of a record and by stage, the most that one try and that all tries can use.
+    bound_of: for a record and by stage, the maximum usage of one try and that of all tries.
     """
 
     def __init__(self, profile: Profile, group: str, bound_of: BoundOf) -> None:
         self._profile, self._stages, self._bound_of = profile, profile.paid(group), bound_of
 
     def bounds(self, record: Record) -> tuple[Cost, Cost]:
-        """The most that one try and that all tries can cost."""
+        """The maximum cost of one try and that of all tries."""
         bounds = self._bound_of(record)
         once = self._profile.cost({stage: bound[0] for stage, bound in bounds.items()})
         return once, self._profile.cost({stage: bound[1] for stage, bound in bounds.items()})
 
     def used(self, record: Record) -> tuple[Usage, Cost]:
-        """What a computed record did use and cost."""
+        """The actual usage and cost of a computed record."""
         used = {stage: record.usage[stage] for stage in self._stages if stage in record.usage}
         return sum(used.values(), Usage()), self._profile.cost(used)
 
 
 class Account:
-    """What one chunk may spend and has spent. meter: None where no server is asked; then there is nothing to do.
+    """What one chunk may spend and has spent.
 
-    rows: the chunk's records, None for those that are settled before; micro_batch: how many are computed together.
+    meter: None if no server is asked; then every method does nothing. rows: the chunk's records, None for those that
+    were settled before; micro_batch: how many rows are computed together.
     """
 
     def __init__(
@@ -56,72 +58,82 @@ class Account:
         self.entry = f"{chunk.id}#{secrets.token_hex(4)}"
         self.payer: str | None = None
         self._bounds: list[tuple[Cost, Cost]] = []
-        self._at = 0  # rows before it are computed
+        self._next_row = 0  # the rows before it are computed
         self._usage, self._spent, self._doubt, self._reserved = Usage(), Cost(), Cost(), Cost()
-        self._in_hand = False
+        self._in_flight = False
         self._settled = meter is None
 
-    def ahead(self, waiting: Callable[[], Iterable[str]]) -> None:
-        """Before a micro-batch: make sure that a waiting job pays for all rows left, once each, and for every
-        repeat within this micro-batch. Raises NotAffordable, and redis.RedisError."""
+    def reserve_next(self, waiting: Callable[[], Iterable[str]]) -> None:
+        """Reserve the cost of the next micro-batch with all its repeats, and of one try of each row after it.
+
+        waiting: the ids of the waiting jobs, one of which pays. Raises NotAffordable and QueueUnavailable.
+        """
         if self.meter is None:
             return
+        # compute the bounds of all rows once
         if not self._bounds:
             self._bounds = [self.meter.bounds(row) if row is not None else (Cost(), Cost()) for row in self.rows]
-        need = sum((once for once, _ in self._bounds[self._at + self.micro_batch :]), self._spent + self._doubt)
-        need += self._worst()
+        # the total of this chunk: what is spent, one try of each later row, all tries of the next micro-batch
+        later_rows = self._bounds[self._next_row + self.micro_batch :]
+        need = sum((once for once, _ in later_rows), self._spent + self._doubt) + self._worst_case()
+        # ask the ledger only if the reservation is too small; the job that paid first goes on to pay
         if self.payer is None or not need.within(self._reserved):
             self._reserve(need, [self.payer] if self.payer else sorted(waiting()))
-        self._in_hand = True
+        self._in_flight = True
 
-    def _worst(self) -> Cost:
-        """The most that the next micro-batch can cost."""
-        return sum((whole for _, whole in self._bounds[self._at : self._at + self.micro_batch]), Cost())
+    def _worst_case(self) -> Cost:
+        """The maximum cost of the next micro-batch."""
+        next_rows = self._bounds[self._next_row : self._next_row + self.micro_batch]
+        return sum((all_tries for _, all_tries in next_rows), Cost())
 
     def _reserve(self, need: Cost, jobs: Sequence[str]) -> None:
         spent: dict[str, str] = {}
-        for job_id in jobs:  # ids sort by time: the oldest that can afford it pays
-            answer = self.ledger.reserve(job_id, self.chunk.id, self.entry, need)
-            if answer == "yes":
+        # ids sort by time: the oldest job that can afford the chunk pays for it
+        for job_id in jobs:
+            reservation = self.ledger.reserve(job_id, self.chunk.id, self.entry, need)
+            if reservation == "granted":
                 self.payer, self._reserved, self._settled = job_id, need, False
                 return
-            if answer == "no":
-                most = f"up to {need.tokens:,} tokens" + (f" or {need.money / 1e6:.6g} in money" if need.money else "")
-                spent[job_id] = f"budget spent: the next chunk may cost {most}, left: {self.ledger.left(job_id)}"
+            if reservation == "refused":
+                cost = f"{need.tokens:,} tokens" + (f" or {need.money / MILLION:.6g} in money" if need.money else "")
+                left = self.ledger.remaining(job_id)
+                spent[job_id] = f"budget spent: the next chunk may cost up to {cost}, left: {left}"
         raise NotAffordable(spent)
 
     def computed(self, records: Sequence[Record]) -> None:
-        """After a micro-batch: the records of its rows, in order."""
+        """Count the usage of the next rows' records, in order."""
         if self.meter is None:
             return
-        for row, record in zip(self.rows[self._at :], records, strict=False):
+        for row, record in zip(self.rows[self._next_row :], records, strict=False):
+            # an earlier attempt has paid for a row that was settled before
             if row is not None:
                 usage, cost = self.meter.used(record)
                 self._usage, self._spent = self._usage + usage, self._spent + cost
-        self._at += len(records)
-        self._in_hand = False
+        self._next_row += len(records)
+        self._in_flight = False
 
     def lost(self) -> None:
-        """The micro-batch in hand failed by a fault of ours: nobody knows what it used."""
+        """The micro-batch in flight failed by an error in our code: count its maximum cost, as its usage is unknown."""
         if self.meter is not None:
-            self._doubt += self._worst()
+            self._doubt += self._worst_case()
 
-    def rest(self, records: Sequence[Record]) -> None:
-        """All records of the chunk are there; count those that were not counted."""
-        self.computed(records[self._at :])
+    def complete(self, records: Sequence[Record]) -> None:
+        """All records of the chunk are computed: count those that were not counted yet."""
+        self.computed(records[self._next_row :])
 
     @property
     def bill(self) -> Bill | None:
-        """What it cost so far, and who paid."""
+        """What the chunk has cost so far, and which job pays; None if no server was asked."""
         if self.payer is None:
             return None
-        doubt = self._doubt + self._worst() if self._in_hand else self._doubt
+        # the servers may have charged for the micro-batch in flight
+        doubt = self._doubt + self._worst_case() if self._in_flight else self._doubt
         return Bill(job=self.payer, entry=self.entry, usage=self._usage, cost=self._spent, doubt=doubt)
 
     def settle(self) -> None:
-        """Put what was spent in the place of what was reserved, once. What is in hand counts with its worst case.
+        """Replace the reservation by what was spent, once. A micro-batch in flight counts with its maximum cost.
 
-        Raises redis.RedisError; then the reservation stays.
+        Raises QueueUnavailable; then the reservation stays.
         """
         bill = self.bill
         if bill is not None and not self._settled:

@@ -1,4 +1,4 @@
-"""Claims: the chunks that a group's runner takes, and the ways each of them can end."""
+"""Claims: how a group's runner gets its chunks, and the ways in which the work on a chunk can end."""
 
 from __future__ import annotations
 
@@ -7,115 +7,122 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-
-import redis
+from typing import TypeVar
 
 from strata.core.profiles import GROUPS
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs
-from strata.queue import keys
-from strata.queue.broker import Claim
+from strata.queue.broker import PRIORITIES, Claim
+from strata.queue.errors import QueueUnavailable
 from workers.accounts import NotAffordable
 from workers.leases import Leases
-from workers.patience import Answer, patiently
+from workers.retry import retry_until_done
 
 log = logging.getLogger(__name__)
 
-TAKE_OVER_SECONDS = 2.0  # how often to look for chunks of silent holders
-LATER_SECONDS = 0.5  # before the next chunk is looked at, where one must wait for others to settle what they reserved
+RECLAIM_SECONDS = 2.0  # between two searches for chunks whose leases have lapsed
+REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
+
+Result = TypeVar("Result")
 
 
 class Claims:
-    """What one group holds in this process. stop: set when the worker shall end.
+    """The chunks of one group in this process. stop: set when the worker is to end.
 
-    All methods raise redis.RedisError, but where they say that they go on without Redis.
+    Every method raises QueueUnavailable, except where it says that it goes on without Redis.
     """
 
     def __init__(self, group: str, jobs: Jobs, leases: Leases, fingerprint_of: Callable[[str, str], str]) -> None:
         self.group, self.jobs, self.leases, self.fingerprint_of = group, jobs, leases, fingerprint_of
-        self.broker = jobs.broker
+        self.broker = jobs.queue.broker
         self.stop = threading.Event()
-        self._overdue = 0.0
+        self._next_reclaim = 0.0
 
-    # taking
+    # claiming
 
     def take(self, priorities: Sequence[str], block: float = 0.0) -> Claim | None:
-        """One chunk: of a holder that fell silent, else the next in the streams; block: seconds to wait for one."""
-        if time.monotonic() >= self._overdue:
-            claims = self.broker.take_over(self.group, self.leases.name, self.leases.seconds)
-            if claims:  # there may be more, so the next look is soon
-                self.leases.hold(claims)
+        """One chunk: reclaimed if a lease has lapsed, else the next in the streams; None if there is none.
+
+        block: how many seconds to wait for a chunk.
+        """
+        # search for lapsed leases from time to time only: each search reads the pending messages of both streams
+        if time.monotonic() >= self._next_reclaim:
+            claims = self.broker.reclaim(self.group, self.leases.name, self.leases.seconds)
+            if claims:  # a worker that died may have held more chunks, so the next call searches again
+                self.leases.add(claims)
                 return claims[0]
-            self._overdue = time.monotonic() + min(TAKE_OVER_SECONDS, self.leases.seconds / 4)
-        claims = self.next(1, priorities, block)
+            self._next_reclaim = time.monotonic() + min(RECLAIM_SECONDS, self.leases.seconds / 4)
+        claims = self.claim(1, priorities, block)
         return claims[0] if claims else None
 
-    def next(self, count: int, priorities: Sequence[str] = keys.PRIORITIES, block: float = 0.0) -> list[Claim]:
+    def claim(self, count: int, priorities: Sequence[str] = PRIORITIES, block: float = 0.0) -> list[Claim]:
         """The next chunks in the streams, at most count."""
         claims = self.broker.claim(self.group, self.leases.name, count, block, priorities)
-        self.leases.hold(claims)
+        self.leases.add(claims)
         return claims
 
-    # while they are in hand
+    # while chunks are in flight
 
-    def wanted(self, claim: Claim) -> bool:
-        """Whether a job still waits for the chunk; while Redis is away nobody can say, and the work goes on."""
-        with suppress(redis.RedisError):
+    def is_wanted(self, claim: Claim) -> bool:
+        """Whether a job waits for the chunk. While Redis is away this is not known, and the work goes on."""
+        with suppress(QueueUnavailable):
             return bool(self.broker.waiting_jobs(claim.chunk))
         return True
 
-    def waiting(self, claim: Claim, act: Callable[[], Answer], error: type[Exception]) -> Answer:
-        """What act answers, tried again while it raises error. Raises LeftOff, as `patiently` does."""
-        return patiently(act, (error,), self.stop, lambda: self.wanted(claim))
+    def retry(self, claim: Claim, act: Callable[[], Result], error: type[Exception]) -> Result:
+        """What act answers, tried again while it raises error. Raises WorkInterrupted, as `retry_until_done` does."""
+        return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim))
 
-    # their ends
+    # ends
 
     def finish(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
-        """The part is there: count it for the jobs that wait, and queue the next group's chunk.
+        """The part is written: count it for the waiting jobs, and queue the next group's chunk.
 
-        statuses: the images by status. reused: images whose part was there before.
+        statuses: the number of images by status. reused: how many images had a part before.
         """
         chunk = claim.chunk
         counts = {"images": chunk.images, "chunks": 1, "reused": reused, **statuses}
-        place = GROUPS.index(chunk.group) + 1
+        next_groups = GROUPS[GROUPS.index(chunk.group) + 1 :]
         following = None
-        if place < len(GROUPS):
-            following = chunk.of_group(GROUPS[place], self.fingerprint_of(chunk.profile, GROUPS[place]))
+        if next_groups:
+            following = chunk.of_group(next_groups[0], self.fingerprint_of(chunk.profile, next_groups[0]))
         self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
 
-    def abandon(self, claim: Claim, reason: str) -> None:
-        """The chunk cannot be done here or anywhere: its jobs end as failed and say why."""
+    def fail(self, claim: Claim, reason: str) -> None:
+        """No worker can compute the chunk: end the waiting jobs as failed, with the reason."""
         log.error("%s", reason)
         for job_id in self.broker.waiting_jobs(claim.chunk):
             self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
         self._end(claim, self.broker.drop)
 
-    def defer(self, claim: Claim, refusal: NotAffordable) -> None:
-        """Jobs whose budget is spent end; others that wait for the chunk have it again at the end of the line."""
+    def requeue(self, claim: Claim, refusal: NotAffordable) -> None:
+        """End the jobs whose budgets are spent, and queue the chunk again for the other waiting jobs."""
         waiting = self.broker.waiting_jobs(claim.chunk)
+        # end the jobs that cannot pay, unless they have ended in the meantime
         for job_id, reason in refusal.spent.items():
             status = self.jobs.status(job_id)
             if status is not None and not status.final:
                 self.jobs.set_status(job_id, JobStatus.FAILED, error=reason)
+        # move the chunk to the end of its stream: chunks in flight may return budget before its turn comes
         self._end(claim, self.broker.drop)
         for job_id in sorted(waiting - refusal.spent.keys()):
             self.broker.enqueue(claim.chunk, job_id, claim.priority)
-        self.stop.wait(LATER_SECONDS)
+        self.stop.wait(REQUEUE_SECONDS)
 
-    def leave(self, claim: Claim) -> None:
-        """Hand a chunk to another worker, or drop it if nobody waits for it; without Redis its lease lapses."""
-        self.leases.release(claim)
-        with suppress(redis.RedisError):
-            if self.wanted(claim):
-                self.broker.give_back(claim, self.leases.name)
+    def release(self, claim: Claim) -> None:
+        """Let another worker have the chunk, or drop it if no job waits for it. Without Redis, its lease lapses."""
+        self.leases.remove(claim)
+        with suppress(QueueUnavailable):
+            if self.is_wanted(claim):
+                self.broker.release(claim, self.leases.name)
             else:
                 self.broker.drop(claim, self.leases.name)
 
-    def release(self, claim: Claim) -> None:
-        """Renew a claim no longer: it has ended, or whoever sees it first takes it over."""
-        self.leases.release(claim)
+    def stop_renewing(self, claim: Claim) -> None:
+        """Stop renewing a chunk's lease: the chunk is finished, or another worker may reclaim it."""
+        self.leases.remove(claim)
 
     def _end(self, claim: Claim, end: Callable[[Claim, str], bool]) -> None:
-        self.leases.release(claim)
+        self.leases.remove(claim)
         if not end(claim, self.leases.name):
-            log.warning("chunk %s had been taken over; it counts once all the same", claim.chunk.id)
+            log.warning("chunk %s was reclaimed by another worker; it is counted once nevertheless", claim.chunk.id)

@@ -1,6 +1,6 @@
-"""The groups: how a chunk of `index`, `vision` or `llm` is opened and computed.
+"""The groups `vision` and `llm`: how their chunks are read, decoded and computed.
 
-A group sees the store and the sources, never the queue; the runner sees the queue, never a model.
+A group uses the store and the sources, never the queue; the runner uses the queue, never a model.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from workers.accounts import Meter
 
 
 @dataclass
-class Item:
-    """One image of a chunk on its way through a group: its record, and its bytes or pixels where needed.
+class WorkItem:
+    """One image of a chunk while a group processes it: its record, and its bytes or pixels where the group needs them.
 
-    settled: the record is final for this group; there is nothing to compute. rules: of the profile, for images whose
-    size is not known yet.
+    settled: the record is final for this group, so that nothing has to be computed. rules: of the profile, for an image
+    whose size is not known yet.
     """
 
     record: Record
@@ -39,7 +39,7 @@ class Item:
 
 
 class Pipeline(Protocol):
-    """What the runner needs of a group's models."""
+    """A group's models: load them once, then turn items into records. Items are records, or pairs with an image."""
 
     def load(self) -> None: ...
 
@@ -47,13 +47,13 @@ class Pipeline(Protocol):
 
 
 class PaidPipeline(Pipeline, Protocol):
-    """What is asked of it besides where some of its stages ask servers."""
+    """A pipeline of which some stages ask servers: it also knows the upper bounds of their usage."""
 
     def bound(self, record: Record) -> Mapping[str, tuple[Usage, Usage]]: ...
 
 
 class PipelineCache:
-    """The loaded pipelines of a group, one a profile. `build` makes one from a profile, not yet loaded."""
+    """The loaded pipelines of a group, one for each profile. build: makes a pipeline that is not loaded yet."""
 
     def __init__(self, build: Callable[[Profile], Pipeline], profiles: Callable[[str], Profile]) -> None:
         self._build, self.profile_of = build, profiles
@@ -73,7 +73,10 @@ class PipelineCache:
         return self._loaded[own]
 
     def checked(self, group: str, name: str, fingerprint: str | None = None) -> Profile:
-        """This machine's profile of a name. Raises ProfileError if the fingerprint was made of another."""
+        """This machine's profile of a name.
+
+        Raises ProfileError if it has another fingerprint than the one given: machines may have different versions.
+        """
         profile = self.profile_of(name)
         own = profile.fingerprint(group)
         if fingerprint not in (None, own):
@@ -81,7 +84,7 @@ class PipelineCache:
         return profile
 
     def meter(self, group: str, name: str, fingerprint: str) -> Meter | None:
-        """What a profile's stages that ask servers cost; None if there are none. Its use raises as `get` does."""
+        """The meter of a profile's stages that ask servers; None if there are none. Using it raises as `get` does."""
         profile = self.profile_of(name)
         if not profile.paid(group):
             return None
@@ -91,31 +94,31 @@ class PipelineCache:
 
 
 class Group(Protocol):
-    """One group's work on a chunk, in steps: its items, what they lack, decode, compute."""
+    """One group's work on a chunk, in steps: list its items, read their bytes, decode them, compute their records."""
 
     name: str
 
     def load(self, profile: str) -> None:
-        """Load the models of a profile ahead of work."""
+        """Load the models of a profile before the first chunk comes."""
 
-    def items(self, chunk: Chunk) -> list[Item]:
-        """The chunk's items, nothing of their images read yet. Raises OSError, and ProfileError."""
+    def items(self, chunk: Chunk) -> list[WorkItem]:
+        """The chunk's items without their images' bytes. Raises OSError and ProfileError."""
 
-    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
-        """The items with their bytes; one that cannot be read is settled as failed."""
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
+        """The items with their bytes. An item that cannot be read is settled as failed."""
 
-    def decode(self, item: Item) -> Item:
-        """CPU work on one image that needs no model; called in threads."""
+    def decode(self, item: WorkItem) -> WorkItem:
+        """The item with decoded pixels. It needs no model, and is called in threads."""
 
-    def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
-        """The records of a micro-batch of unsettled items, in order; chunk tells profile and fingerprint."""
+    def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
+        """The records of a micro-batch of unsettled items, in order, with the chunk's profile and fingerprint."""
 
     def meter(self, chunk: Chunk) -> Meter | None:
-        """What the group's stages that ask servers cost; None if there are none."""
+        """The meter of the group's stages that ask servers; None if there are none."""
 
 
 class VisionGroup:
-    """Images to layers."""
+    """From images to layers."""
 
     name = "vision"
 
@@ -126,36 +129,39 @@ class VisionGroup:
     def load(self, profile: str) -> None:
         self.pipelines.get(self.name, profile)
 
-    def items(self, chunk: Chunk) -> list[Item]:
+    def items(self, chunk: Chunk) -> list[WorkItem]:
         rules = self.pipelines.checked(self.name, chunk.profile, chunk.fingerprint).rules
-        if chunk.attempt:  # the rows that failed are tried again, the others stay
+        # a retry computes the failed rows only, and copies the others from the attempt before
+        if chunk.attempt:
             before = self.store.read_records(chunk.before())
             failed = [record.status is Status.FAILED for record in before]
         else:
             before, failed = [], [True] * chunk.images
         rows = self._rows(chunk)
         return [
-            _item(row, rules) if again else Item(before[n], settled=True)
-            for n, (row, again) in enumerate(zip(rows, failed, strict=True))
+            _item(row, rules) if compute else WorkItem(before[index], settled=True)
+            for index, (row, compute) in enumerate(zip(rows, failed, strict=True))
         ]
 
     def _rows(self, chunk: Chunk) -> list[IndexRow]:
-        # a shard's index has one part whatever the profile: the fingerprint of `index` knows no stage
+        """The chunk's rows of its shard's index."""
+        # the fingerprint of `index` is the same for all profiles, so a shard has one index part
         profile = self.pipelines.profile_of(chunk.profile)
         index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
-        known = self._index
-        if known is None or known[0] != index:  # consecutive chunks are of one shard
-            known = self._index = index, self.store.read_index(index)[0]
+        # keep the index that was read last: consecutive chunks are mostly of one shard
+        cached = self._index
+        if cached is None or cached[0] != index:
+            cached = self._index = index, self.store.read_index(index)[0]
         start = chunk.number * profile.chunk_size
-        return [IndexRow(**row) for row in known[1].slice(start, chunk.images).to_pylist()]
+        return [IndexRow(**row) for row in cached[1].slice(start, chunk.images).to_pylist()]
 
-    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         return _read(self.store, chunk, items)
 
-    def decode(self, item: Item) -> Item:
+    def decode(self, item: WorkItem) -> WorkItem:
         return _decoded(item, self.max_pixels)
 
-    def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
+    def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
         return pipeline.run([(item.record, item.image) for item in items])
 
@@ -164,7 +170,7 @@ class VisionGroup:
 
 
 class LlmGroup:
-    """Layers to descriptions. The images are read again only where the profile's composer looks at them."""
+    """From layers to descriptions. Images are read again only if the profile's composer uses them."""
 
     name = "llm"
 
@@ -174,22 +180,26 @@ class LlmGroup:
     def load(self, profile: str) -> None:
         self.pipelines.get(self.name, profile)
 
-    def items(self, chunk: Chunk) -> list[Item]:
+    def items(self, chunk: Chunk) -> list[WorkItem]:
         vision = self.pipelines.profile_of(chunk.profile).fingerprint("vision")
         records = self.store.read_records(chunk.of_group("vision", vision))
+        # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
         if chunk.attempt:
             before = self.store.read_records(chunk.before())
             records = [old if old.status is Status.SUCCEEDED else new for old, new in zip(before, records, strict=True)]
-        return [Item(one, settled=one.status is not Status.SUCCEEDED or one.description is not None) for one in records]
+        return [
+            WorkItem(one, settled=one.status is not Status.SUCCEEDED or one.description is not None) for one in records
+        ]
 
-    def read(self, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         return _read(self.store, chunk, items) if self._sees_images(chunk) else list(items)
 
-    def decode(self, item: Item) -> Item:
-        size = (item.record.width or 0) * (item.record.height or 0)  # `vision` let so many pixels pass
+    def decode(self, item: WorkItem) -> WorkItem:
+        # `vision` has checked the number of pixels against the limit, and has noted it
+        size = (item.record.width or 0) * (item.record.height or 0)
         return _decoded(item, size)
 
-    def compute(self, chunk: Chunk, items: Sequence[Item]) -> list[Record]:
+    def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
         if self._sees_images(chunk):
             return pipeline.run([(item.record, item.image) for item in items])
@@ -202,47 +212,51 @@ class LlmGroup:
         return self.pipelines.profile_of(chunk.profile).sees_images(self.name)
 
 
-def _item(row: IndexRow, rules: Rules) -> Item:
+def _item(row: IndexRow, rules: Rules) -> WorkItem:
+    """The item of an index row; a sample that cannot be used is settled as failed, a rejected one as filtered."""
     record = Record(
         key=row.key,
         image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
         alt_text=row.alt_text,
     )
     if row.error is not None:
-        return Item(record.failed("index", "bad_sample", row.error), settled=True)
-    return _ruled(Item(record, rules=rules))
+        return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
+    return _ruled(WorkItem(record, rules=rules))
 
 
-def _ruled(item: Item) -> Item:
-    """The item, settled if a rule rejects what is known of its image so far."""
+def _ruled(item: WorkItem) -> WorkItem:
+    """The item, settled as filtered if a rule rejects what is known of its image so far."""
     record = item.rules.applied(item.record)
-    return Item(record, settled=True) if record.status is Status.FILTERED else item
+    return WorkItem(record, settled=True) if record.status is Status.FILTERED else item
 
 
-def _read(store: Store, chunk: Chunk, items: Sequence[Item]) -> list[Item]:
+def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
+    """The items with their images' bytes; an item whose image cannot be read is settled as failed."""
     wanted = [item.record.image for item in items if not item.settled]
     try:
+        # compare the shard with its index first: in a changed shard other images lie at these offsets
         if wanted and not store.is_upload(chunk.shard):
             verify_unchanged(chunk.shard, chunk.identity)
-        answers = iter(read_images(wanted))
-    except SourceError as error:  # the bytes at these offsets are other images, or none
-        answers = iter([error] * len(wanted))
-    return [item if item.settled else _with_bytes(item, next(answers)) for item in items]
+        results = iter(read_images(wanted))
+    except SourceError as error:
+        results = iter([error] * len(wanted))
+    return [item if item.settled else _with_bytes(item, next(results)) for item in items]
 
 
-def _decoded(item: Item, max_pixels: int) -> Item:
-    """The item with its pixels; one without bytes stays as it is."""
+def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
+    """The item with its pixels; an item without bytes is left as it is."""
     if item.settled or item.data is None:
         return item
     try:
         image = decode(item.data, max_pixels)
     except ImageError as error:
-        return Item(item.record.failed("decode", error.kind, error.detail), settled=True)
+        return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
+    # note the size, which later groups need without decoding
     record = item.record.model_copy(update={"width": image.width, "height": image.height})
-    return _ruled(Item(record, image=image, rules=item.rules))
+    return _ruled(WorkItem(record, image=image, rules=item.rules))
 
 
-def _with_bytes(item: Item, data: bytes | Exception) -> Item:
+def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
-        return Item(item.record.failed("read", type(data).__name__, str(data)), settled=True)
-    return Item(item.record, data=data, rules=item.rules)
+        return WorkItem(item.record.failed("read", type(data).__name__, str(data)), settled=True)
+    return WorkItem(item.record, data=data, rules=item.rules)

@@ -1,77 +1,69 @@
-"""Poison isolation: finds the image that ends the workers that compute it, so that its neighbours come out whole.
+"""Poison isolation: finds the image that kills the workers that compute it, so that its neighbours get results.
 
-A chunk that ended a worker is computed image by image, with a note of the one in hand. What was in hand alone at two
-deaths is passed over. The notes lie in Redis: losing them costs another death, never a row.
+A chunk during whose computation a worker died is computed image by image, with a note of the image in flight. An image
+that was in flight alone at two deaths is skipped. The notes lie in Redis: if they are lost, another worker may die,
+but no row is lost.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
 
-import redis
-
-from strata.queue import keys
 from strata.queue.broker import Claim
+from strata.queue.errors import QueueUnavailable
+from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
 
-DEATHS = 2  # with an image alone in hand, after which it is poison
-CHUNK_DEATHS = 4  # with the chunk in hand, but no image alone, after which the whole chunk is
-EXPIRY = 7 * 86_400  # seconds
-_CHUNK = "chunk"
+ROW_DEATHS = 2  # with a row alone in flight, after which it is poison
+CHUNK_DEATHS = 4  # with several rows in flight together, after which the whole chunk is poison
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a chunk's deaths tell. careful: it ended a worker; rows: its poison; hopeless: all of it is."""
+    """What follows from a chunk's deaths.
 
-    careful: bool = False
-    rows: frozenset[int] = frozenset()
-    hopeless: bool = False
+    one_by_one: a worker died with the chunk in flight; poison_rows: rows to skip; poison_chunk: all rows are to be
+    skipped.
+    """
+
+    one_by_one: bool = False
+    poison_rows: frozenset[int] = frozenset()
+    poison_chunk: bool = False
 
 
 class Isolation:
-    """The notes on one chunk; `Broker.finish` removes them. Only `begin` raises redis.RedisError."""
+    """The notes on one claimed chunk. Only `begin` raises QueueUnavailable: a missing note costs at most a death."""
 
-    def __init__(self, connection: redis.Redis, claim: Claim) -> None:
-        self.redis, self.key = connection, keys.in_hand(claim.chunk.id)
-        self._again = claim.deliveries > 1
+    def __init__(self, notes: IsolationNotes, claim: Claim) -> None:
+        self._notes, self._chunk_id = notes, claim.chunk.id
+        self._redelivered = claim.deliveries > 1
 
     def begin(self) -> Verdict:
-        """Count the death of the holder before, if it had the chunk in hand and not only waiting; then hold it.
+        """Count the death of the previous holder, if it had the chunk in flight, and mark the chunk as in flight.
 
-        A first delivery has no holder before it: nothing is asked and nothing noted.
+        On a first delivery there is no previous holder, so nothing is read or written.
         """
-        if not self._again:
+        if not self._redelivered:
             return Verdict()
-        now = cast("str | None", self.redis.hget(self.key, "now"))
-        with self.redis.pipeline(transaction=True) as pipe:
-            if now is not None:
-                pipe.hincrby(self.key, now, 1)
-                pipe.hdel(self.key, "now")
-            pipe.hgetall(self.key)
-            pipe.hset(self.key, "now", _CHUNK)
-            pipe.expire(self.key, EXPIRY)
-            found: Any = pipe.execute()[-3]
-        deaths = {row: int(times) for row, times in found.items()}
-        whole = deaths.pop(_CHUNK, 0)
-        poison = frozenset(int(row) for row, times in deaths.items() if times >= DEATHS)
-        return Verdict(bool(found), poison, whole >= CHUNK_DEATHS)
+        # count the previous holder's death for what it had in flight
+        deaths = self._notes.count_death(self._chunk_id)
+        one_by_one = bool(deaths)
+        # separate the deaths with several rows in flight from those of single rows
+        chunk_deaths = deaths.pop(WHOLE_CHUNK, 0)
+        poison = frozenset(int(row) for row, times in deaths.items() if times >= ROW_DEATHS)
+        return Verdict(one_by_one, poison, chunk_deaths >= CHUNK_DEATHS)
 
-    def hold(self, row: int | None = None) -> None:
-        """Note what is in hand now: a row alone, or the chunk as a whole."""
-        # a note that cannot be taken costs at most another death
-        with suppress(redis.RedisError), self.redis.pipeline(transaction=False) as pipe:
-            pipe.hset(self.key, "now", _CHUNK if row is None else str(row))
-            pipe.expire(self.key, EXPIRY)
-            pipe.execute()
+    def mark(self, row: int | None = None) -> None:
+        """Note what is in flight now: one row alone, or with None the whole chunk."""
+        with suppress(QueueUnavailable):
+            self._notes.mark(self._chunk_id, row)
 
-    def opened(self) -> None:
-        """The chunk waits with its items read: a death from here on is not its fault."""
-        if self._again:
-            self.let_go()
+    def prepared(self) -> None:
+        """Note that the chunk's images are read and that it waits: it is not the cause of a death from here on."""
+        if self._redelivered:
+            self.clear()
 
-    def let_go(self) -> None:
-        """Nothing is in hand any more."""
-        with suppress(redis.RedisError):
-            self.redis.hdel(self.key, "now")
+    def clear(self) -> None:
+        """Note that nothing is in flight."""
+        with suppress(QueueUnavailable):
+            self._notes.clear(self._chunk_id)

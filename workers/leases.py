@@ -1,7 +1,8 @@
-"""Leases: a thread that tells, on a beat, which chunks this worker holds; model work cannot block it.
+"""Leases: a thread that renews the leases of this worker's chunks and publishes its heartbeat.
 
-A chunk whose holder misses about three beats is taken over by another worker; the holder finds out when it
-finishes, and its result counts for nothing (the part it wrote is the same).
+It is a thread of its own, so that a long computation of a model does not stop the renewals. A chunk whose lease is not
+renewed for about four intervals is reclaimed by another worker. The previous holder notices when it renews or finishes
+the chunk, and its result is not counted; the part that it wrote has the same content.
 """
 
 from __future__ import annotations
@@ -11,25 +12,29 @@ import os
 import threading
 from collections.abc import Iterable
 
-import redis
-
-from strata.queue.broker import Broker, Claim
-from strata.queue.heartbeats import Heartbeat, Heartbeats
+from strata.queue.broker import Claim
+from strata.queue.errors import QueueUnavailable
+from strata.queue.heartbeats import Heartbeat
+from strata.queue.queue import Queue
 
 log = logging.getLogger(__name__)
 
 
 class Leases:
-    """The chunks that one worker process holds. Use as a context manager around its work."""
+    """The leases that one worker process holds. Use as a context manager around its work.
 
-    def __init__(self, broker: Broker, name: str, groups: Iterable[str], lease_seconds: float) -> None:
-        self.broker, self.name, self.groups, self.seconds = broker, name, list(groups), lease_seconds
-        self._heartbeats = Heartbeats(broker.redis)
+    name: the worker's name, which is its consumer name in Redis too; lease_seconds: a lease lapses after this time
+    without a renewal.
+    """
+
+    def __init__(self, queue: Queue, name: str, groups: Iterable[str], lease_seconds: float) -> None:
+        self.broker, self.name, self.groups, self.seconds = queue.broker, name, list(groups), lease_seconds
+        self._heartbeats = queue.heartbeats
         self._ready = False
-        self._held: dict[str, Claim] = {}
-        self._lock = threading.Lock()
+        self._in_flight: dict[str, Claim] = {}
+        self._guard = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat_until_stopped, name="leases", daemon=True)
+        self._thread = threading.Thread(target=self._renew_until_stopped, name="leases", daemon=True)
 
     def __enter__(self) -> Leases:
         self._thread.start()
@@ -39,42 +44,44 @@ class Leases:
         self._stop.set()
         self._thread.join()
 
-    def announce(self) -> None:
-        """Tell at once that the models are loaded."""
+    def announce_ready(self) -> None:
+        """Publish at once that the models are loaded."""
         self._ready = True
-        self._beat()
+        self._renew()
 
-    def hold(self, claims: Iterable[Claim]) -> None:
-        """Renew these claims from now on."""
-        with self._lock:
-            self._held.update({claim.stream + claim.message: claim for claim in claims})
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Renew the leases of these claims from now on."""
+        with self._guard:
+            self._in_flight.update({claim.stream + claim.message: claim for claim in claims})
 
-    def release(self, claim: Claim) -> None:
-        """Renew a claim no longer."""
-        with self._lock:
-            self._held.pop(claim.stream + claim.message, None)
+    def remove(self, claim: Claim) -> None:
+        """Stop renewing a claim's lease. Harmless if it is not renewed."""
+        with self._guard:
+            self._in_flight.pop(claim.stream + claim.message, None)
 
-    def held(self) -> list[Claim]:
-        """The claims in hand."""
-        with self._lock:
-            return list(self._held.values())
+    def in_flight(self) -> list[Claim]:
+        """The claims whose leases are renewed."""
+        with self._guard:
+            return list(self._in_flight.values())
 
-    def _beat_until_stopped(self) -> None:
-        # about three beats may be missed before the lease lapses
+    def _renew_until_stopped(self) -> None:
+        # four renewals within a lease: about three of them may fail before it lapses
         while True:
             try:
-                self._beat()
-            except redis.RedisError as error:
-                log.warning("leases wait for Redis: %s", error)
+                self._renew()
+            except QueueUnavailable as error:
+                log.warning("the leases wait for Redis: %s", error)
             if self._stop.wait(self.seconds / 4):
                 return
 
-    def _beat(self) -> None:
-        claims = self.held()
+    def _renew(self) -> None:
+        # a lease that is lost is not renewed again; the runner notices it when it finishes the chunk
+        claims = self.in_flight()
         for claim in claims:
             if not self.broker.renew(claim, self.name):
-                log.warning("chunk %s was taken over by another worker", claim.chunk.id)
-                self.release(claim)
+                log.warning("chunk %s was reclaimed by another worker", claim.chunk.id)
+                self.remove(claim)
+        # the heartbeat expires when the leases lapse
         chunks = [claim.chunk for claim in claims]
-        beat = Heartbeat(name=self.name, pid=os.getpid(), groups=self.groups, ready=self._ready, chunks=chunks)
-        self._heartbeats.tell(beat, self.seconds)
+        heartbeat = Heartbeat(name=self.name, pid=os.getpid(), groups=self.groups, ready=self._ready, chunks=chunks)
+        self._heartbeats.publish(heartbeat, self.seconds)

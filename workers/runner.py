@@ -1,8 +1,8 @@
-"""The runner: claim, load ahead, micro-batches, part, finish: the same for every group that runs models.
+"""The runner: the loop that computes chunks, the same for every group that runs models.
 
-The walk of a chunk: `_take` claims it and opens it in a thread while the one before is computed; `_work` decodes one
-micro-batch ahead in threads and runs the group on the micro-batch in hand, looking at `hi` between two of them; then
-it writes the part and acks, counts and queues the next group in one call.
+The path of a chunk: `_take` claims and prepares it in a thread while the chunk before is computed. `_compute` decodes
+its images in threads, one micro-batch ahead of the models, and lets single images of the priority `hi` pass between
+two micro-batches. `_finish` writes the part, and acknowledges and counts the chunk.
 """
 
 from __future__ import annotations
@@ -15,33 +15,31 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-import redis
-
 from models.base import StageUnavailable, StageUnfit, WeightsMissing
 from strata.core.profiles import ProfileError
 from strata.core.records import Record
 from strata.jobs.jobs import Jobs
-from strata.queue import keys
-from strata.queue.broker import Claim
+from strata.queue.broker import PRIORITIES, Claim
+from strata.queue.errors import QueueUnavailable
 from strata.store.store import Store, count_of
 from workers.accounts import NotAffordable
 from workers.claims import Claims
-from workers.groups import Group, Item
+from workers.groups import Group, WorkItem
 from workers.leases import Leases
-from workers.opened import Opened, Opener
-from workers.patience import LeftOff
+from workers.prepared import ChunkPreparer, PreparedChunk
+from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
-DECODE_TOGETHER = 8  # images at least
-HANDFULS = 4  # of a micro-batch at most
-HOPELESS = (WeightsMissing, ProfileError, StageUnfit)
-HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo` gets its turn: a stream of single images starves no job
+MIN_DECODE_BATCH = 8  # images that one thread decodes for one future
+MAX_DECODE_BATCHES = 4  # futures for one micro-batch
+PERMANENT_ERRORS = (WeightsMissing, ProfileError, StageUnfit)  # a retry would fail in the same way
+HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo`: a constant load of single images must not starve jobs
 
 
 class Runner:
-    """Runs one group's chunks until told to stop."""
+    """Runs one group's chunks until it is stopped. micro_batch: images that the models compute together."""
 
     def __init__(
         self,
@@ -54,172 +52,190 @@ class Runner:
         self.group, self.micro_batch = group, micro_batch
         self.store: Store = jobs.store
         self.claims = Claims(group.name, jobs, leases, fingerprint_of)
-        self.opener = Opener(group, self.claims, micro_batch)
+        self.preparer = ChunkPreparer(group, self.claims, micro_batch)
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
-        self._ahead: Future[Opened | None] | None = None
+        self._ahead: Future[PreparedChunk | None] | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Work until stop is set; what is in hand then is given back."""
+        """Compute chunks until stop is set; chunks in flight are released then."""
         self.claims.stop = stop
         while not stop.is_set():
             try:
                 self._step()
-            except redis.RedisError as error:
+            except QueueUnavailable as error:
                 log.warning("%s waits for Redis: %s", self.group.name, error)
                 stop.wait(1.0)
-        self._give_back()
+        self._release_ahead()
 
     def _step(self) -> None:
-        busy = all(self._urgent() for _ in range(HI_BEFORE_LO))
-        ahead, self._ahead = self._ahead, None  # forgotten also when it failed
+        """Compute waiting single images, then one chunk."""
+        hi_is_busy = all(self._compute_hi() for _ in range(HI_BEFORE_LO))
+        # use the chunk that was prepared ahead; forget it in any case, so that an error in it is raised once
+        ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            opened = ahead.result()
+            prepared = ahead.result()
         else:
-            opened = self._take(("lo",)) if busy else self._take(keys.PRIORITIES, block=1.0)
-        if opened is None:
+            prepared = self._take(("lo",)) if hi_is_busy else self._take(PRIORITIES, block=1.0)
+        if prepared is None:
             return
+        # prepare the next chunk while this one is computed: only `lo`, as an image of `hi` must not wait for it
         if not self.claims.stop.is_set():
-            # ahead only `lo`: a single image must not wait behind the chunk in hand
             self._ahead = self._pool.submit(self._take, ("lo",))
-        self._work([opened])
+        self._compute([prepared])
 
-    def _take(self, priorities: Sequence[str], block: float = 0.0) -> Opened | None:
+    def _take(self, priorities: Sequence[str], block: float = 0.0) -> PreparedChunk | None:
         claim = self.claims.take(priorities, block)
-        return self.opener.open(claim) if claim else None
+        return self.preparer.prepare(claim) if claim else None
 
-    def _urgent(self) -> bool:
-        """Compute the single images that wait, one micro-batch at most; whether there were any."""
+    def _compute_hi(self) -> bool:
+        """Compute the single images that wait, at most one micro-batch; False if there were none."""
         if self.claims.stop.is_set():
             return False
-        claims = self.claims.next(self.micro_batch, ("hi",))
+        claims = self.claims.claim(self.micro_batch, ("hi",))
         try:
-            opened = [chunk for chunk in map(self.opener.open, claims) if chunk is not None]
-            for _, together in itertools.groupby(opened, key=lambda chunk: chunk.together):
-                self._work(list(together))
+            # compute chunks of the same profile together
+            prepared = [chunk for chunk in map(self.preparer.prepare, claims) if chunk is not None]
+            for _, chunks in itertools.groupby(prepared, key=lambda chunk: chunk.batch_key):
+                self._compute(list(chunks))
         finally:
-            for claim in claims:  # when Redis went away in between, whoever sees it first takes the rest over
-                self.claims.release(claim)
+            # if Redis went away in between, the leases of the remaining chunks lapse and a worker reclaims them
+            for claim in claims:
+                self.claims.stop_renewing(claim)
         return bool(claims)
 
     # computing
 
-    def _work(self, chunks: list[Opened]) -> None:
+    def _compute(self, chunks: list[PreparedChunk]) -> None:
         """Compute chunks of one fingerprint together, then write and finish each."""
         try:
-            chunks = [chunk for chunk in chunks if self._pays(chunk)]
+            # reserve the worst-case cost of the first micro-batch; chunks that no job can pay for are requeued
+            chunks = [chunk for chunk in chunks if self._is_paid(chunk)]
             if not chunks:
                 return
-            records = iter(list(self._careful(chunks[0]) if chunks[0].careful else self._swift(chunks)))
+            # a chunk with which a worker died is never together with others, because it comes from a reclaim
+            one_by_one = chunks[0].one_by_one
+            records = iter(list(self._compute_one_by_one(chunks[0]) if one_by_one else self._compute_batches(chunks)))
             for chunk in chunks:
                 self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
-        except LeftOff:
-            for chunk in chunks:
-                self.claims.leave(chunk.claim)
-        except NotAffordable as refusal:
-            for chunk in chunks:
-                self.claims.defer(chunk.claim, refusal)
-        except HOPELESS as error:
-            for chunk in chunks:
-                self.claims.abandon(chunk.claim, str(error))
-        finally:
+        except WorkInterrupted:
             for chunk in chunks:
                 self.claims.release(chunk.claim)
-                with suppress(redis.RedisError):  # then the reservation stays
+        except NotAffordable as refusal:
+            for chunk in chunks:
+                self.claims.requeue(chunk.claim, refusal)
+        except PERMANENT_ERRORS as error:
+            for chunk in chunks:
+                self.claims.fail(chunk.claim, str(error))
+        finally:
+            for chunk in chunks:
+                self.claims.stop_renewing(chunk.claim)
+                with suppress(QueueUnavailable):  # then the reservation stays, and the bill in the part restores it
                     chunk.account.settle()
 
-    def _swift(self, chunks: list[Opened]) -> Iterator[Record]:
-        """Micro-batches, the next one being decoded while the one in hand is computed."""
+    def _compute_batches(self, chunks: list[PreparedChunk]) -> Iterator[Record]:
+        """Compute the items in micro-batches; the next micro-batch is decoded while one is computed."""
         items = [item for chunk in chunks for item in chunk.items]
         for chunk in chunks:
-            chunk.isolation.hold()
+            chunk.isolation.mark()
         batches = [items[i : i + self.micro_batch] for i in range(0, len(items), self.micro_batch)]
-        coming: list[Future[list[Item]]] = []
+        decoding: list[Future[list[WorkItem]]] = []
         for number, following in enumerate([*batches, []]):
-            ready, coming = coming, [self._pool.submit(self._decode, some) for some in _handfuls(following)]
+            # start to decode the following micro-batch, then compute the one before it
+            ready, decoding = decoding, [self._pool.submit(self._decode, part) for part in _decode_batches(following)]
+            # the first pass only decodes, and before the first computation nothing has to be checked
             if number > 1:
-                self._pause(chunks[0].claim)
+                self._yield_to_hi(chunks[0].claim)
             if ready:
-                yield from self._batch(chunks, [item for future in ready for item in future.result()])
+                yield from self._compute_batch(chunks, [item for future in ready for item in future.result()])
 
-    def _decode(self, items: Sequence[Item]) -> list[Item]:
+    def _decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         return [self.group.decode(item) for item in items]
 
-    def _careful(self, opened: Opened) -> Iterator[Record]:
-        """One image at a time, each noted while it is in hand."""
-        for row, item in enumerate(opened.items):
+    def _compute_one_by_one(self, prepared: PreparedChunk) -> Iterator[Record]:
+        """Compute one image at a time, with a note of the image in flight, to find the one that kills workers."""
+        for row, item in enumerate(prepared.items):
             if not item.settled:
-                self._pause(opened.claim)
-                opened.isolation.hold(row)
-            yield from self._batch([opened], [self.group.decode(item)])
+                self._yield_to_hi(prepared.claim)
+                prepared.isolation.mark(row)
+            yield from self._compute_batch([prepared], [self.group.decode(item)])
             if not item.settled:
-                opened.isolation.let_go()
+                prepared.isolation.clear()
 
-    def _batch(self, chunks: Sequence[Opened], batch: Sequence[Item]) -> list[Record]:
+    def _compute_batch(self, chunks: Sequence[PreparedChunk], batch: Sequence[WorkItem]) -> list[Record]:
+        """The records of one micro-batch. A failure outside of any stage becomes failed rows."""
         claim = chunks[0].claim
-        alive = [item for item in batch if not item.settled]
-        if alive:
+        unsettled = [item for item in batch if not item.settled]
+        if unsettled:
             for chunk in chunks:
-                self._ahead_of(chunk)
-        compute = functools.partial(self.group.compute, claim.chunk, alive)
+                self._reserve(chunk)
+        # compute what is not settled; a model server that is away is waited for
+        compute = functools.partial(self.group.compute, claim.chunk, unsettled)
         try:
-            done = iter(self.claims.waiting(claim, compute, StageUnavailable) if alive else ())
-        except (*HOPELESS, LeftOff):
+            computed = iter(self.claims.retry(claim, compute, StageUnavailable) if unsettled else ())
+        except (*PERMANENT_ERRORS, WorkInterrupted):
             raise
-        except Exception as error:  # a fault outside of any stage: no image of the chunk may be lost for it
+        except Exception as error:  # an error in our own code: the images get failed rows instead of getting lost
             log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)
             kind, detail = type(error).__name__, str(error)
-            done = iter([item.record.failed(self.group.name, kind, detail) for item in alive])
+            computed = iter([item.record.failed(self.group.name, kind, detail) for item in unsettled])
             for chunk in chunks:
                 chunk.account.lost()
-        records = [item.record if item.settled else next(done) for item in batch]
+        # put the computed records between the settled ones, in the order of the batch
+        records = [item.record if item.settled else next(computed) for item in batch]
         if len(chunks) == 1:
             chunks[0].account.computed(records)
         return records
 
-    def _pause(self, claim: Claim) -> None:
-        """Between two micro-batches: single images first. Raises LeftOff if the rest shall not be computed here."""
+    def _yield_to_hi(self, claim: Claim) -> None:
+        """Between two micro-batches: single images first. Raises WorkInterrupted if the rest is for another worker."""
         if claim.priority == "lo":
             try:
-                all(self._urgent() for _ in range(HI_BEFORE_LO))
-            except redis.RedisError as error:
+                all(self._compute_hi() for _ in range(HI_BEFORE_LO))
+            except QueueUnavailable as error:
                 log.warning("%s goes on without Redis: %s", self.group.name, error)
-        if self.claims.stop.is_set() or not self.claims.wanted(claim):
-            raise LeftOff
+        if self.claims.stop.is_set() or not self.claims.is_wanted(claim):
+            raise WorkInterrupted
 
     # paying and ending
 
-    def _ahead_of(self, opened: Opened) -> None:
-        """Make sure that the next micro-batch is paid for. Raises NotAffordable and LeftOff."""
-        chunk = opened.claim.chunk
-        pay = functools.partial(opened.account.ahead, lambda: self.claims.broker.waiting_jobs(chunk))
-        self.claims.waiting(opened.claim, pay, redis.RedisError)
+    def _reserve(self, prepared: PreparedChunk) -> None:
+        """Make sure that the next micro-batch is paid for. Raises NotAffordable and WorkInterrupted."""
+        chunk = prepared.claim.chunk
+        reserve = functools.partial(prepared.account.reserve_next, lambda: self.claims.broker.waiting_jobs(chunk))
+        self.claims.retry(prepared.claim, reserve, QueueUnavailable)
 
-    def _pays(self, opened: Opened) -> bool:
-        """Whether a job pays for the chunk; if none can, it is put off."""
+    def _is_paid(self, prepared: PreparedChunk) -> bool:
+        """Whether a job can pay for the chunk; if none can, the chunk is requeued."""
         try:
-            self._ahead_of(opened)
+            self._reserve(prepared)
         except NotAffordable as refusal:
-            self.claims.defer(opened.claim, refusal)
+            self.claims.requeue(prepared.claim, refusal)
             return False
         return True
 
-    def _finish(self, opened: Opened, records: list[Record]) -> None:
-        chunk, account = opened.claim.chunk, opened.account
-        account.rest(records)
-        write = functools.partial(self.store.write_records, chunk, records, account.bill)
-        counts = self.claims.waiting(opened.claim, write, OSError)
-        account.settle()
-        self.claims.finish(opened.claim, count_of(counts))
+    def _finish(self, prepared: PreparedChunk, records: list[Record]) -> None:
+        """Write the part with its bill, settle the bill, and finish the chunk, in this order.
 
-    def _give_back(self) -> None:
+        A worker that dies in between leaves a part whose bill the next holder settles.
+        """
+        chunk, account = prepared.claim.chunk, prepared.account
+        # images of chunks that were computed together are counted here, others after each micro-batch
+        account.complete(records)
+        write = functools.partial(self.store.write_records, chunk, records, account.bill)
+        counts = self.claims.retry(prepared.claim, write, OSError)
+        account.settle()
+        self.claims.finish(prepared.claim, count_of(counts))
+
+    def _release_ahead(self) -> None:
+        """Release the chunk that was prepared ahead, and end the threads."""
         if self._ahead is not None:
-            with suppress(redis.RedisError):
-                if opened := self._ahead.result():
-                    self.claims.leave(opened.claim)
+            with suppress(QueueUnavailable):
+                if prepared := self._ahead.result():
+                    self.claims.release(prepared.claim)
         self._pool.shutdown(wait=True)
 
 
-def _handfuls(items: Sequence[Item]) -> list[Sequence[Item]]:
-    """Items for the threads that decode: a future for each image would cost more than a tiny image does."""
-    together = max(DECODE_TOGETHER, -(-len(items) // HANDFULS))
-    return [items[i : i + together] for i in range(0, len(items), together)]
+def _decode_batches(items: Sequence[WorkItem]) -> list[Sequence[WorkItem]]:
+    """Items in batches for the threads that decode: one future for each image would cost more than a small image."""
+    size = max(MIN_DECODE_BATCH, -(-len(items) // MAX_DECODE_BATCHES))
+    return [items[i : i + size] for i in range(0, len(items), size)]

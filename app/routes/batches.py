@@ -1,4 +1,4 @@
-"""`POST /v1/batches`: many shards."""
+"""`POST /v1/batches`: create a job for many shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from strata.shards.patterns import OutsideRoots, ShardMissing, SourceError, find
 
 router = APIRouter(route_class=IdempotentRoute)
 
-TOLD = 20  # missing shards that are named
+MAX_LISTED = 20  # missing shards that are listed in the answer
 
 
 @router.post("/batches", status_code=202, responses=PROBLEM_RESPONSES)
@@ -25,14 +25,16 @@ def submit_shards(
     response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
-    """Describe the images of shards. Answers at once; the shards are read by the workers.
+    """Describe the images of shards. The answer comes at once; the workers read the shards.
 
-    A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` stands for a
-    range, `*` for what is there, `@/folder/list.txt` for the lines of a file on the server.
+    A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
+    range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server.
     """
+    # a budget in money needs the prices of all servers
     profile = given.profile(body.profile)
     if body.budget and body.budget.money is not None and not profile.priced:
         _refuse_money(profile.name)
+    # expand the patterns, and refuse local shards that do not exist, before a job is created
     shards = _shards(body.input.shards, given)
     _refuse_missing(shards)
     job = given.jobs.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
@@ -44,8 +46,8 @@ def _shards(patterns: list[str], given: Services) -> list[str]:
     try:
         return find_shards(patterns, given.settings.shard_roots)
     except ShardMissing as error:
-        told = {"type": "missing", "location": ["input", "shards"], "message": str(error)}
-        raise ProblemError("shard-not-found", str(error), [told]) from error
+        entry = {"type": "missing", "location": ["input", "shards"], "message": str(error)}
+        raise ProblemError("shard-not-found", str(error), [entry]) from error
     except OutsideRoots as error:
         raise ProblemError("shard-outside-roots", str(error)) from error
     except SourceError as error:
@@ -53,15 +55,18 @@ def _shards(patterns: list[str], given: Services) -> list[str]:
 
 
 def _refuse_money(profile: str) -> NoReturn:
-    detail = f"profile {profile!r} does not know the prices of all its servers, so no money can be counted"
+    detail = f"profile {profile!r} does not know the prices of all its servers, so a budget in money cannot be kept"
     errors = [{"type": "value_error", "location": ["body", "budget", "money"], "message": detail}]
     raise ProblemError("invalid-request", detail, errors)
 
 
 def _refuse_missing(shards: list[str]) -> None:
-    """Local shards only: a look into a bucket takes too long for an answer at once."""
+    """Raise ProblemError for local shards that do not exist. Buckets are not checked, because that takes too long."""
     missing = [shard for shard in shards if "://" not in shard and not Path(shard).exists()]
     if missing:
-        errors = [{"type": "missing", "location": [shard], "message": "no such shard"} for shard in missing[:TOLD]]
+        errors = [
+            {"type": "missing", "location": [shard], "message": "the shard does not exist"}
+            for shard in missing[:MAX_LISTED]
+        ]
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise ProblemError("shard-not-found", f"no such shard: {missing[0]}{more}", errors)
+        raise ProblemError("shard-not-found", f"the shard {missing[0]} does not exist{more}", errors)

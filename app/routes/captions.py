@@ -1,4 +1,4 @@
-"""`POST /v1/captions`: one image."""
+"""`POST /v1/captions`: create a job for one image, and wait for its record if the caller prefers to."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ _BODY: dict[str, Any] = {
     status_code=202,
     response_model=None,
     responses={
-        200: {"model": Record, "description": "The record, done within the time of `Prefer: wait=N`"},
-        202: {"model": JobView, "description": "The job; `Location` is where to look"},
+        200: {"model": Record, "description": "The record, if it is finished within the time of `Prefer: wait=N`"},
+        202: {"model": JobView, "description": "The job; `Location` is its address"},
         **PROBLEM_RESPONSES,
     },
     openapi_extra=_BODY,
@@ -63,8 +63,10 @@ async def caption_image(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
+    # read the image, and create its job; both may raise a problem
     upload = await read_upload(request, given.settings)
     job = await run_in_threadpool(_submit, given, upload)
+    # answer with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}
     if wait is not None:
@@ -77,7 +79,7 @@ async def caption_image(
 
 
 def _submit(given: Services, upload: Upload) -> JobRequest:
-    """Refuse what is no image before anything is kept of it."""
+    """Create the image's job. An image that cannot be decoded is refused before anything of it is stored."""
     profile = given.profile(upload.profile)
     try:
         decode(upload.data, given.settings.max_pixels)
@@ -87,5 +89,5 @@ def _submit(given: Services, upload: Upload) -> JobRequest:
     return given.jobs.create_image(upload.data, upload.alt_text, profile)
 
 
-def _json(answer: Record | JobView, status: int, headers: dict[str, str]) -> Response:
-    return Response(answer.model_dump_json(), status, headers, media_type="application/json")
+def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:
+    return Response(content.model_dump_json(), status, headers, media_type="application/json")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-import redis
 from fastapi import APIRouter, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
@@ -15,12 +14,12 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import KnownJob, ServicesDep
 from app.problems import PROBLEM_RESPONSES
 from strata.core.schemas import JobView
-from strata.jobs.jobs import Jobs, UnknownJob
-from strata.queue import keys
+from strata.jobs.jobs import UnknownJob
+from strata.queue.errors import QueueUnavailable
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 
-PAUSE = 0.25  # seconds between two looks; what came meanwhile is told in one event
+POLL_SECONDS = 0.25  # all changes within this time are sent as one event
 _ID = re.compile(r"\d{1,18}-\d{1,18}")
 _PROGRESS = {"id", "status", "request_counts", "shards", "groups", "images_per_second", "eta_seconds"}
 
@@ -31,35 +30,28 @@ async def watch_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """First `job` with the whole job, then `progress` with its counts and `status` with the whole job, to its end.
 
-    `Last-Event-ID` goes on after an event. Events are told, not owed: several changes may come as one.
+    `Last-Event-ID` continues after an event. Events are best effort: several changes may come as one.
     """
     resumed = last_event_id if last_event_id and _ID.fullmatch(last_event_id) else None
+    events = given.queue.job_events
     try:
-        seen = resumed if resumed else await run_in_threadpool(_newest, given.jobs, job.id)
+        # read the newest event's id before the job, so that no change between the two is missed
+        seen = resumed if resumed else await run_in_threadpool(events.newest, job.id)
         view = await run_in_threadpool(given.jobs.view, job.id)
         yield _event("job", view, seen)
         while not view.status.final:
-            await asyncio.sleep(PAUSE)
-            entries = await run_in_threadpool(_after, given.jobs, job.id, seen)
+            await asyncio.sleep(POLL_SECONDS)
+            entries = await run_in_threadpool(events.after, job.id, seen)
             if entries:
                 seen = entries[-1][0]
                 view = await run_in_threadpool(given.jobs.view, job.id)
                 changed = any(fields.get("event") == "status" for _, fields in entries)
                 yield _event("status" if changed or view.status.final else "progress", view, seen)
-    except (redis.RedisError, UnknownJob):
-        return  # the answer has begun; the listener comes back with its Last-Event-ID and is told then
+    except (QueueUnavailable, UnknownJob):
+        # the answer has begun, so no error can be sent: the client reconnects with its Last-Event-ID and gets one then
+        return
 
 
-def _event(name: str, view: JobView, seen: str) -> ServerSentEvent:
+def _event(name: str, view: JobView, event_id: str) -> ServerSentEvent:
     text = view.model_dump_json(include=_PROGRESS if name == "progress" else None)
-    return ServerSentEvent(raw_data=text, event=name, id=seen)
-
-
-def _newest(jobs: Jobs, job_id: str) -> str:
-    entries: Any = jobs.broker.redis.xrevrange(keys.events(job_id), count=1)
-    return str(entries[0][0]) if entries else "0-0"
-
-
-def _after(jobs: Jobs, job_id: str, seen: str) -> list[tuple[str, dict[str, str]]]:
-    answer: Any = jobs.broker.redis.xread({keys.events(job_id): seen}, count=1000)
-    return list(answer[0][1]) if answer else []
+    return ServerSentEvent(raw_data=text, event=name, id=event_id)

@@ -1,18 +1,17 @@
-"""`/healthz` and `/readyz`."""
+"""`/healthz` and `/readyz`: probes for load balancers and container engines."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-import redis
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.dependencies import Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core.profiles import GROUPS
-from strata.queue.broker import Broker
-from strata.queue.heartbeats import Heartbeats
+from strata.queue.errors import QueueUnavailable
+from strata.queue.queue import Queue
 
 router = APIRouter()
 
@@ -32,36 +31,39 @@ class Readiness(BaseModel):
 
 @router.get("/healthz")
 def healthz() -> Health:
-    """Whether the process answers."""
+    """Succeeds whenever the process answers."""
     return Health()
 
 
 @router.get("/readyz", responses={503: PROBLEM_RESPONSES["5XX"]})
 def readyz(given: ServicesDep) -> Readiness:
-    """Whether work would be done: Redis, a store that can be written, and a ready worker of each group."""
+    """Succeeds if jobs can be processed: Redis answers, the store can be written, and each group has a ready worker."""
+    # the reason of each component that is not ready; empty for one that is
     reasons = {"store": _store_reason(given)}
     workers: Counter[str] = Counter()
     try:
-        workers = ready_workers(given.broker)
+        workers = ready_workers(given.queue)
         reasons |= {f"workers/{group}": "" if workers[group] else f"no ready worker for {group}" for group in GROUPS}
-    except redis.RedisError as error:
+    except QueueUnavailable as error:
         reasons["redis"] = f"Redis cannot be reached: {error}"
-    wrong = {place: reason for place, reason in reasons.items() if reason}
+    # report everything that is not ready at once, by the component's name
+    wrong = {component: reason for component, reason in reasons.items() if reason}
     if wrong:
-        errors = [{"type": "not_ready", "location": [place], "message": reason} for place, reason in wrong.items()]
+        errors = [{"type": "not_ready", "location": [name], "message": reason} for name, reason in wrong.items()]
         raise ProblemError("not-ready", "; ".join(wrong.values()), errors)
     return Readiness(workers={group: workers[group] for group in GROUPS})
 
 
-def ready_workers(broker: Broker) -> Counter[str]:
-    """How many workers are ready for each group, as their heartbeats tell. Raises redis.RedisError."""
-    beats = Heartbeats(broker.redis).all()
-    return Counter(group for beat in beats if beat.ready for group in beat.groups)
+def ready_workers(queue: Queue) -> Counter[str]:
+    """The number of ready workers of each group, according to their heartbeats. Raises QueueUnavailable."""
+    heartbeats = queue.heartbeats.live()
+    return Counter(group for heartbeat in heartbeats if heartbeat.ready for group in heartbeat.groups)
 
 
 def _store_reason(given: Services) -> str:
+    """Why the store cannot be written; empty if it can."""
     try:
         given.store.put(given.store.path("health", "api"), b"ok")
-    except Exception as error:  # every kind of storage has errors of its own, and all of them mean the same here
+    except Exception as error:  # each storage library has its own errors, and all of them mean the same here
         return f"the store cannot be written: {' '.join(str(error).split())[:300]}"
     return ""

@@ -27,7 +27,7 @@ _MAGIC = {
     b"MM\0*": "image/tiff",
     b"BM": "image/bmp",
 }
-# bytes that somebody uploaded are shown, never run
+# uploaded bytes must be displayed by a browser, never executed
 _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
@@ -37,7 +37,7 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "defaul
     responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
 )
 def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
-    """The image's own bytes."""
+    """The bytes of the image, as they are in its shard."""
     data = _bytes_of(_record(given, job, key).image)
     return Response(data, media_type=_media_type(data), headers=_SAFE)
 
@@ -48,7 +48,7 @@ def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     responses={200: {"content": {"image/png": {}}, "description": "A picture"}},
 )
 def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
-    """The image with its layers drawn on it."""
+    """The image with its layers drawn on it, as a PNG."""
     record = _record(given, job, key)
     try:
         image = decode(_bytes_of(record.image), given.settings.max_pixels)
@@ -61,14 +61,16 @@ def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
 
 @router.get("/{key:path}")
 def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
-    """One image's record."""
+    """The record of one image."""
     return _record(given, job, key)
 
 
 def _record(given: Services, job: JobView, key: str) -> Record:
+    # find the chunk and the row by the key in the shards' indexes
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     found = Results(request, summaries, given.store, job.status.final).find(key)
     if found is None:
+        # the key may be in a shard that is not indexed yet
         waits = len(summaries) < len(request.shards) and not job.status.final
         hint = "; not all its shards are indexed yet" if waits else ""
         raise ProblemError("unknown-record", f"job {job.id} has no image with the key {key[:200]!r}{hint}")
@@ -76,10 +78,11 @@ def _record(given: Services, job: JobView, key: str) -> Record:
     try:
         return given.store.read_record(chunk, row)
     except FileNotFoundError as error:
-        raise ProblemError("unknown-record", f"the image {key[:200]!r} is not described yet") from error
+        raise ProblemError("unknown-record", f"the image {key[:200]!r} has not been described yet") from error
 
 
 def _bytes_of(reference: ImageReference) -> bytes:
+    # the shard may have been moved or changed since it was indexed
     (data,) = read_images([reference])
     if isinstance(data, Exception):
         raise ProblemError("image-unavailable", f"{reference.uri}: {' '.join(str(data).split())[:300]}") from data
@@ -87,6 +90,7 @@ def _bytes_of(reference: ImageReference) -> bytes:
 
 
 def _media_type(data: bytes) -> str:
+    # WebP's magic number is in two places of its head
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "application/octet-stream")

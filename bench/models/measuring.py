@@ -25,8 +25,8 @@ from strata.core.images import decode
 from strata.core.profiles import Profile, load_profile
 from strata.core.records import ImageReference, Record, Status
 from strata.core.settings import Settings
-from workers.__main__ import collector_spared
-from workers.runner import DECODE_THREADS, DECODE_TOGETHER
+from workers.process import collector_spared
+from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
 
 Decoded = tuple[Record, Any]
 
@@ -196,4 +196,4 @@ def busy(lines: Sequence[str]) -> dict[str, float]:
 
 
 def _handfuls(files: Sequence[Path]) -> list[Sequence[Path]]:
-    return [files[start : start + DECODE_TOGETHER] for start in range(0, len(files), DECODE_TOGETHER)]
+    return [files[start : start + MIN_DECODE_BATCH] for start in range(0, len(files), MIN_DECODE_BATCH)]

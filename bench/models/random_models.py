@@ -99,5 +99,5 @@ def random_weights() -> Iterator[None]:
     with ExitStack() as patches:
         for module in (captioner, detector, matcher, segmenter):
             patches.enter_context(patch.object(module, "placed", made))
-        patches.enter_context(patch.dict(detector.BACKENDS, {"florence2": FixedRegions}))
+        patches.enter_context(patch.object(detector, "FlorenceDetector", FixedRegions))
         yield

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
-from pydantic import Field
 
 from models.base import CaptionRequest, ComposeRequest, Failure, Stage
 from models.chat.client import ChatClient
-from models.chat.questions import Answer, ChatParameters, Question, prompt_bound
+from models.chat.questions import Answer, Question, prompt_bound
 from models.evidence import sentences_of
 from models.prompts import load_prompt
+from strata.core.errors import StrataError
+from strata.core.parameters import ChatCaptionerParameters, ChatComposerParameters, ChatParameters
 from strata.core.profiles import StageSettings
 from strata.core.usage import Usage
 
@@ -24,7 +25,7 @@ JPEG_QUALITY = 90
 PLAIN = "Answer with the one word: yes."
 
 
-class NoAnswer(RuntimeError):
+class NoAnswer(StrataError, RuntimeError):
     """The server gave no good answer to this question, though it answers others."""
 
 
@@ -116,21 +117,6 @@ def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
     return f"data:image/{parameters.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-class ChatCaptionerParameters(ChatParameters):
-    """What is asked of whole images and of crops, and the most tokens of the answers.
-
-    30 for crops as Monkey's data was made; a crop that takes more is no phrase.
-    """
-
-    scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
-    crop_prompt: str = (
-        "What is the thing in this picture? Answer with a short noun phrase that names it and how it looks, such as "
-        '"a red car". White around it is cut away and not to be mentioned.'
-    )
-    scene_tokens: int = Field(default=100, ge=1)
-    crop_tokens: int = Field(default=30, ge=1)
-
-
 class OpenAICaptioner(_ChatStage[CaptionRequest]):
     """Captions of whole images and crops from a server whose model sees images."""
 
@@ -147,20 +133,6 @@ class OpenAICaptioner(_ChatStage[CaptionRequest]):
         return self._asking([], p.crop_prompt, item.image, p.crop_tokens)
 
 
-class ChatComposerParameters(ChatParameters):
-    """prompt: a file of `models/prompts`, held to prompt_sha256 so that the fingerprint covers its text.
-
-    with_image: the image goes along with the notes; then an image without any notes is described too.
-    max_notes: the notes beyond it, the least trusted, are left out.
-    """
-
-    prompt: str = "full"
-    prompt_sha256: str
-    with_image: bool = False
-    max_new_tokens: int = Field(default=400, ge=1)
-    max_notes: int = Field(default=40, ge=1)
-
-
 class OpenAIComposer(_ChatStage[ComposeRequest]):
     """Descriptions from a server. One that reaches the most tokens is cut back to its last whole sentence."""
 
@@ -168,7 +140,7 @@ class OpenAIComposer(_ChatStage[ComposeRequest]):
 
     def __init__(self, settings: StageSettings) -> None:
         self._asked = ChatComposerParameters.model_validate(settings.parameters)
-        self._prompt = load_prompt(self._asked.prompt, self._asked.prompt_sha256)
+        self._prompt = load_prompt(self._asked.prompt, self._asked.prompt_sha256, settings.prompt_text)
         super().__init__(settings, self._asked, self._asked.with_image)
 
     def _question(self, item: ComposeRequest) -> Question | None:

@@ -21,13 +21,15 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from models.base import StageUnavailable, StageUnfit
-from models.chat.questions import Answer, ChatParameters, Question, read_answer, start_of
-from strata.client.client import pause_of
-from strata.client.proxies import proxied
+from models.chat.questions import Answer, Question, read_answer, start_of
+from strata.client.client import pause_of, proxied
+from strata.core.backoff import backoff
+from strata.core.parameters import ChatParameters
 from strata.core.usage import Usage
 
 log = logging.getLogger(__name__)
 
+FIRST_PAUSE = 0.5  # seconds before a second attempt
 LONGEST_WAIT = 8.0  # seconds to wait here; a longer Retry-After is waited out by whoever called
 LONGEST_RETRY_AFTER = 3600.0  # seconds; who asks for more is asked again after them
 CONNECT_SECONDS = 10.0
@@ -165,7 +167,7 @@ class ChatClient:
         with self._proving:  # one plain question is enough for all that wait for it
             for attempt in range(self._tries):
                 if self._answered_at <= failed_at:
-                    self._pause(_backoff(attempt))
+                    self._pause(backoff(attempt, FIRST_PAUSE, LONGEST_WAIT))
                 if self._answered_at > failed_at or not (reason := self._ask_plainly(talk)):
                     return
         raise self._unavailable(f"not even a plain question is answered: {reason}")
@@ -207,7 +209,7 @@ class ChatClient:
         reason = ""
         for attempt in range(self._tries):
             self._wait_for_turn()
-            self._pause(_backoff(attempt) if attempt else 0.0)
+            self._pause(backoff(attempt, FIRST_PAUSE, LONGEST_WAIT) if attempt else 0.0)
             try:
                 response = self._http.post(self._url, content=body)
             except NOT_SENT as error:
@@ -252,7 +254,3 @@ class ChatClient:
         p = self._parameters
         fields = {"model": p.served_model, "messages": question.messages, "max_tokens": question.max_tokens}
         return json.dumps(fields | {"temperature": p.temperature} | p.request).encode()
-
-
-def _backoff(attempt: int) -> float:
-    return min(0.5 * 2.0**attempt, LONGEST_WAIT)

@@ -8,44 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError
 
-from models.base import Parameters
+from strata.core.parameters import ChatParameters
 from strata.core.usage import MOST, Usage
 
 TEMPLATE_TOKENS = 64  # what a chat template may write around a message
-_OURS = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
 _THOUGHT = re.compile(r"\s*<think>.*?(</think>|\Z)", re.S)
-
-
-class ChatParameters(Parameters):
-    """How a stage asks its server. served_model: the name to ask the server for; request: further fields of a request.
-
-    concurrency: requests in flight; timeout: seconds a request; retries: how often a question, or a server that is
-    busy, is tried again. api_key_variable names the environment variable with the key, so that no key stands in a
-    profile. Images are sent as image_format with at most longest_side pixels; image_tokens: the most tokens that the
-    model makes of one. Prices are money for a million tokens; null: not known.
-    """
-
-    served_model: str
-    request: dict[str, Any] = Field(default_factory=dict)
-    temperature: float = 0.0
-    timeout: float = Field(default=120.0, gt=0)
-    concurrency: int = Field(default=8, ge=1)
-    retries: int = Field(default=3, ge=0)
-    api_key_variable: str = "OPENAI_API_KEY"
-    longest_side: int = Field(default=1024, ge=16)
-    image_format: str = Field(default="jpeg", pattern="^(jpeg|png)$")
-    image_tokens: int = Field(default=1536, ge=1)
-    price_per_million_prompt_tokens: float | None = Field(default=None, ge=0)
-    price_per_million_completion_tokens: float | None = Field(default=None, ge=0)
-
-    @field_validator("request")
-    @classmethod
-    def _leave_the_bounds(cls, request: dict[str, Any]) -> dict[str, Any]:
-        if taken := _OURS & request.keys():
-            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: what a request may cost depends on it")
-        return request
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from pydantic import TypeAdapter
 
 from models.demo.grounding import Fact, Wording
 from models.notes import Note, notes_of, settings_of
-from models.weights.cache import sha256_of
 from strata.core.layers import LAYERS, kept
 from strata.core.records import Record
 
@@ -37,14 +37,18 @@ class Prompt:
         return [{"role": role, "content": text} for role, text in [*pairs, ("user", notes)]]
 
 
-def load_prompt(name: str, sha256: str) -> Prompt:
-    """Read `models/prompts/NAME.toml`. Raises ValueError if the file is not the one the profile's hash names."""
+def load_prompt(name: str, sha256: str, text: str | None = None) -> Prompt:
+    """The prompt of a name; text: of its file if the profile brought it, else `models/prompts/NAME.toml` is read.
+
+    Raises ValueError if the file is not there or is not the one that the profile's hash names.
+    """
     path = FOLDER / f"{name}.toml"
-    if not path.is_file():
+    if text is None and not path.is_file():
         raise ValueError(f"no prompt {name!r}; there are: {', '.join(sorted(p.stem for p in FOLDER.glob('*.toml')))}")
-    if (found := sha256_of(path)) != sha256:
+    content = path.read_bytes() if text is None else text.encode()
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise ValueError(f"prompt {name!r} has changed: its sha256 is {found}, the profile says {sha256}")
-    data = tomllib.loads(path.read_text())
+    data = tomllib.loads(content.decode())
     example = (data["example_notes"].strip(), data["example_answer"].strip()) if "example_notes" in data else None
     return Prompt(
         system=data["system"].strip(),

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field
 from transformers import (
     AutoProcessor,
     Blip2ForConditionalGeneration,
@@ -23,27 +22,16 @@ from transformers import (
     Florence2ForConditionalGeneration,
 )
 
-from models.base import CaptionerStage, CaptionRequest, Parameters
-from models.chat.backends import OpenAICaptioner
+from models.base import CaptionerStage, CaptionRequest
 from models.devices import features, placed
 from models.stages.florence import FlorenceTask
-from models.stages.qwen_vl import QwenVLCaptioner
 from models.weights.cache import locate
+from strata.core.parameters import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters
 from strata.core.profiles import StageSettings
 
 Kind = Literal["scene", "crop"]
 KINDS: tuple[Kind, ...] = ("scene", "crop")
 Prepared = tuple[Kind, list[int], Any]  # requests of one kind: their places in the batch, what `generate` takes
-
-
-class CaptionerParameters(Parameters):
-    """Most tokens of an answer, for whole images and for crops.
-
-    30 for crops as Monkey's data was made; a crop that takes more is no phrase.
-    """
-
-    scene_tokens: int = Field(default=100, ge=1)
-    crop_tokens: int = Field(default=30, ge=1)
 
 
 class _Captioner(CaptionerStage):
@@ -99,19 +87,12 @@ class _Captioner(CaptionerStage):
         return 1
 
 
-class FlorenceParameters(CaptionerParameters):
-    """The Florence-2 tasks asked of whole images and of crops."""
-
-    scene_task: str = "<DETAILED_CAPTION>"
-    crop_task: str = "<CAPTION>"
-
-
 class FlorenceCaptioner(_Captioner):
     """Florence-2 of any size; the demo's bundled model is one."""
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self.parameters: FlorenceParameters = FlorenceParameters.model_validate(settings.parameters)
+        self.parameters: FlorenceCaptionerParameters = FlorenceCaptionerParameters.model_validate(settings.parameters)
 
     def load(self) -> None:
         """Raises WeightsMissing."""
@@ -127,23 +108,12 @@ class FlorenceCaptioner(_Captioner):
         return self._tasks[kind].inputs(images)
 
 
-class Blip2Parameters(CaptionerParameters):
-    """What the answer goes on from, for whole images and for crops; empty as in BLIP-2's own captioning.
-
-    scene_beams: of whole images; 1 is greedy, as crops always are.
-    """
-
-    scene_prompt: str = ""
-    crop_prompt: str = ""
-    scene_beams: int = Field(default=1, ge=1)
-
-
 class Blip2Captioner(_Captioner):
     """BLIP-2 with a decoder-only or an encoder-decoder language model (OPT, Flan-T5)."""
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self.parameters: Blip2Parameters = Blip2Parameters.model_validate(settings.parameters)
+        self.parameters: Blip2CaptionerParameters = Blip2CaptionerParameters.model_validate(settings.parameters)
 
     def load(self) -> None:
         """Raises WeightsMissing."""
@@ -168,11 +138,3 @@ class Blip2Captioner(_Captioner):
         # a decoder-only model repeats what it was given: image tokens, then the prompt or one opening token
         given = inputs["input_ids"].shape[1] if "input_ids" in inputs else config.num_query_tokens + 1
         return ids[:, given:]
-
-
-BACKENDS: dict[str, type[CaptionerStage]] = {
-    "florence2": FlorenceCaptioner,
-    "blip2": Blip2Captioner,
-    "qwen3_vl": QwenVLCaptioner,
-    "openai": OpenAICaptioner,
-}

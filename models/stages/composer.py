@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from models.base import ComposeRequest, ComposerStage, Parameters
-from models.chat.backends import OpenAIComposer
+from models.base import ComposeRequest, ComposerStage
 from models.demo.grounding import Guide
 from models.prompts import Prompt, facts_of, load_prompt
 from models.weights.cache import locate
+from strata.core.parameters import TransformersComposerParameters
 from strata.core.profiles import StageSettings
 from strata.core.records import Record
 
@@ -24,24 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from models.demo.decoding import GuidedDecoder
-
-__all__ = ["BACKENDS", "OpenAIComposer", "TransformersComposer"]
-
-
-class TransformersParameters(Parameters):
-    """prompt: a file of `models/prompts`, held to prompt_sha256 so that the fingerprint covers its text.
-
-    grounded: decode along the notes (for small models, see `models.demo.grounding`) instead of freely.
-    precision: "int8" runs on the CPU, the others on the GPU if there is one.
-    max_notes: the notes beyond it, the least trusted, are left out.
-    """
-
-    prompt: str = "small"
-    prompt_sha256: str
-    grounded: bool = True
-    precision: Literal["int8", "float32", "bfloat16"] = "int8"
-    max_new_tokens: int = 200
-    max_notes: int = 12
 
 
 class TransformersComposer(ComposerStage):
@@ -54,8 +36,10 @@ class TransformersComposer(ComposerStage):
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self._parameters = TransformersParameters.model_validate(settings.parameters)
-        self._prompt: Prompt = load_prompt(self._parameters.prompt, self._parameters.prompt_sha256)
+        self._parameters = TransformersComposerParameters.model_validate(settings.parameters)
+        self._prompt: Prompt = load_prompt(
+            self._parameters.prompt, self._parameters.prompt_sha256, settings.prompt_text
+        )
         if self._parameters.grounded and self._prompt.wording is None:
             raise ValueError(f"prompt {self._parameters.prompt!r} has no [wording], which grounded decoding needs")
 
@@ -126,6 +110,3 @@ class TransformersComposer(ComposerStage):
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
-
-
-BACKENDS: dict[str, type[ComposerStage]] = {"transformers": TransformersComposer, "openai": OpenAIComposer}

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torchvision.ops import nms
 from transformers import (
     AutoImageProcessor,
@@ -20,25 +19,17 @@ from transformers import (
     Florence2ForConditionalGeneration,
 )
 
-from models.base import Detection, DetectorStage, Parameters
+from models.base import Detection, DetectorStage
 from models.devices import features, placed
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
+from strata.core.parameters import FlorenceDetectorParameters, LabelDetectorParameters
 from strata.core.profiles import StageSettings
 
 DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"
 SMALLEST = 1.0  # pixels; a thinner box holds nothing that a crop could show
 Size = tuple[int, int]  # width, height
 Prepared = tuple[list[Size], Any]  # the images' sizes, and the processor's features of them
-
-
-class LabelParameters(Parameters):
-    """threshold: lowest score kept; low, for the matcher asks again and can only drop. nms_iou: of boxes that
-    overlap more, whatever their labels, the best stays.
-    """
-
-    threshold: float = Field(default=0.3, ge=0, le=1)
-    nms_iou: float = Field(default=0.6, ge=0, le=1)
 
 
 class LabelDetector(DetectorStage):
@@ -52,7 +43,7 @@ class LabelDetector(DetectorStage):
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self.parameters = LabelParameters.model_validate(settings.parameters)
+        self.parameters = LabelDetectorParameters.model_validate(settings.parameters)
         self._model: Any = None
         self._processor: Any = None
 
@@ -89,13 +80,6 @@ class LabelDetector(DetectorStage):
         )
 
 
-class FlorenceParameters(Parameters):
-    """max_new_tokens: of the answer with all regions of an image. num_beams: 1 is greedy."""
-
-    max_new_tokens: int = Field(default=1024, ge=1)
-    num_beams: int = Field(default=3, ge=1)
-
-
 class FlorenceDetector(DetectorStage):
     """Florence-2 asked for `<DENSE_REGION_CAPTION>`: phrases of a few words rather than labels.
 
@@ -107,7 +91,7 @@ class FlorenceDetector(DetectorStage):
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self.parameters = FlorenceParameters.model_validate(settings.parameters)
+        self.parameters = FlorenceDetectorParameters.model_validate(settings.parameters)
         self._model: Any = None
         self._processor: Any = None
 
@@ -169,6 +153,3 @@ def _inside(
         if phrase and x2 - x1 >= SMALLEST and y2 - y1 >= SMALLEST:
             found.append(Detection((x1, y1, x2, y2), phrase, score))
     return found
-
-
-BACKENDS: dict[str, type[DetectorStage]] = {"transformers": LabelDetector, "florence2": FlorenceDetector}

@@ -24,24 +24,14 @@ from torch.nn.functional import normalize
 from torchvision.transforms import Compose, Normalize, Resize, v2
 from transformers import Blip2ForImageTextRetrieval, Blip2Processor
 
-from models.base import MatcherStage, Pair, Parameters, WeightsMissing
+from models.base import MatcherStage, Pair, WeightsMissing
 from models.devices import beside, best_device, best_precision, features, pixels, placed
 from models.weights.cache import locate
+from strata.core.parameters import OpenClipParameters, Parameters
 from strata.core.profiles import StageSettings
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-
-
-class OpenClipParameters(Parameters):
-    """An open_clip matcher's parameters in a profile.
-
-    calibration: (scale, bias) for CLIP models, which have no bias of their own: their cosines were trained for
-    ranking, so a probability needs a line fitted to the log odds of labelled pairs (Platt scaling). It is refused
-    for models that bring their own bias.
-    """
-
-    calibration: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +186,3 @@ def require_file(folder: Path, *patterns: str) -> None:
     """Raises WeightsMissing if no file of the folder has one of the names."""
     if not any(any(folder.glob(pattern)) for pattern in patterns):
         raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; get it with `strata models fetch`")
-
-
-BACKENDS: dict[str, type[MatcherStage]] = {"open_clip": OpenClipMatcher, "blip2": Blip2Matcher}

@@ -19,35 +19,16 @@ import rapidocr
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pydantic import Field
 
-from models.base import OcrStage, Parameters, ReadLine, WeightsMissing
+from models.base import OcrStage, ReadLine, WeightsMissing
 from models.devices import cpu_threads
 from models.weights.cache import locate
+from strata.core.parameters import OcrParameters
 from strata.core.profiles import StageSettings
 from strata.core.records import Box
 
 MOST_ENLARGED = 4.0
 LINE_HEIGHT = 48  # pixels, which PP-OCR's recognizer reads
-
-
-class OcrParameters(Parameters):
-    """The OCR's parameters in a profile.
-
-    detector, recognizer, angle_classifier: file names of the ONNX models, "" for no classifier. short_side: smaller
-    images are enlarged, at most MOST_ENLARGED times, until their short side has so many pixels: that finds small
-    letters and costs time. long_side: larger images are shrunk to it. box_score: least mean probability of text inside
-    a line's outline. line_width: a line goes to the recognizer LINE_HEIGHT pixels high, and padded to so many pixels
-    if it is shorter and none of its image is longer: 320 as in PaddleOCR; less is faster where words are short.
-    """
-
-    detector: str = "PP-OCRv6_det_small.onnx"
-    recognizer: str = "PP-OCRv6_rec_small.onnx"
-    angle_classifier: str = ""
-    short_side: int = Field(default=320, ge=32)
-    long_side: int = Field(default=1600, ge=32)
-    box_score: float = Field(default=0.5, ge=0, le=1)
-    line_width: int = Field(default=320, ge=32)
 
 
 class RapidOcr(OcrStage):
@@ -168,6 +149,3 @@ def _warm_up_image() -> Image.Image:
     image = Image.new("RGB", (320, 320), "white")
     ImageDraw.Draw(image).text((40, 120), "WARM UP", "black", font=ImageFont.load_default(size=48))
     return image
-
-
-BACKENDS: dict[str, type[OcrStage]] = {"rapidocr": RapidOcr}

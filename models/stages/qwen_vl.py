@@ -7,31 +7,16 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from pydantic import Field
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from models.base import CaptionerStage, CaptionRequest, Failure, Parameters
+from models.base import CaptionerStage, CaptionRequest, Failure
 from models.devices import features, placed
 from models.weights.cache import locate
+from strata.core.parameters import QwenVLParameters
 from strata.core.profiles import StageSettings
 
 MOST_STRETCHED = 100  # long side to short side; Qwen's image processor refuses more than 200
 Prepared = tuple[list[int], int, Any]  # places of one kind in the batch, their most tokens, what `generate` takes
-
-
-class QwenVLParameters(Parameters):
-    """What is asked of whole images and of crops, and the most tokens of each answer.
-
-    min_pixels, max_pixels: an image is resized to an area between them; a token stands for 32×32 of its pixels.
-    The prompts have no default: what is asked belongs in the profile, and so in the fingerprint.
-    """
-
-    scene_prompt: str = Field(min_length=1)
-    crop_prompt: str = Field(min_length=1)
-    scene_tokens: int = Field(default=200, ge=1)
-    crop_tokens: int = Field(default=30, ge=1)
-    min_pixels: int = Field(default=65_536, ge=1024)
-    max_pixels: int = Field(default=1_048_576, ge=1024)
 
 
 class QwenVLCaptioner(CaptionerStage):

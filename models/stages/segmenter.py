@@ -15,34 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 from torchvision.ops import masks_to_boxes, nms
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
-from models.base import ANY_IMAGE, Parameters, Segment, SegmenterStage
+from models.base import ANY_IMAGE, Segment, SegmenterStage
 from models.demo.salient import salient_masks
 from models.devices import compiled, features, placed
 from models.weights.cache import locate
+from strata.core.parameters import ClassicalSegmenterParameters, SamParameters, SegmenterParameters
 from strata.core.profiles import StageSettings
 
 Found = list[tuple[NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; less than a rim with something inside
 STABILITY_OFFSET = 1.0  # of logits; segment_anything's
 Shape = tuple[int, int]  # height, width
-
-
-class SegmenterParameters(Parameters):
-    """max_masks: the largest stay; 20 as Monkey's data was made. smallest: least share of the image's area."""
-
-    max_masks: int = Field(default=20, ge=1)
-    smallest: float = Field(default=0.004, ge=0, le=1)
-
-
-class ClassicalParameters(SegmenterParameters):
-    """side: longer images are reduced to this many pixels for the search; masks come in the image's size."""
-
-    side: int = Field(default=320, ge=32)
 
 
 class ClassicalSegmenter(SegmenterStage):
@@ -52,7 +39,7 @@ class ClassicalSegmenter(SegmenterStage):
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self.parameters = ClassicalParameters.model_validate(settings.parameters)
+        self.parameters = ClassicalSegmenterParameters.model_validate(settings.parameters)
 
     def load(self) -> None:
         """Nothing to load."""
@@ -73,19 +60,6 @@ class ClassicalSegmenter(SegmenterStage):
         if scale < 1:
             found = [(_enlarge(mask, image.size), score) for mask, score in found]
         return _largest(found, self.parameters)
-
-
-class SamParameters(SegmenterParameters):
-    """SAM's automatic masks: a grid of points a side, and what a mask must reach to stay.
-
-    points_per_batch: points asked in one call of the mask decoder; masks brought to the image's size together.
-    """
-
-    points_per_side: int = Field(default=32, ge=1)
-    points_per_batch: int = Field(default=64, ge=1)
-    pred_iou_thresh: float = Field(default=0.88, ge=0, le=1)
-    stability_score_thresh: float = Field(default=0.95, ge=0, le=1)
-    nms_iou: float = Field(default=0.7, ge=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -221,6 +195,3 @@ def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_
     soft = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     enlarged: NDArray[np.bool_] = soft > 0.5
     return enlarged
-
-
-BACKENDS: dict[str, type[SegmenterStage]] = {"classical": ClassicalSegmenter, "sam": SamSegmenter}

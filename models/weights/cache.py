@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.base import WeightsMissing
+from strata.core.profile_checks import COMMIT
 from strata.core.profiles import StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
 MANIFEST = "strata.json"  # in a fetched folder: where it came from, and the sha256 and size of each file
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)

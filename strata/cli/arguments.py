@@ -1,4 +1,4 @@
-"""What the command line makes of its arguments before it calls the service."""
+"""Arguments of the command line, converted to what the service accepts."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from strata.core import exits
+from strata.core.errors import InvalidInput
 from strata.core.schemas import Budget
 
 
 def pairs_of(texts: Iterable[str]) -> dict[str, str]:
-    """KEY=VALUE texts as a mapping. Raises StrataExit for a text without `=`."""
+    """KEY=VALUE texts as a mapping. Raises InvalidInput for a text without `=`."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise exits.StrataExit(f"--metadata {text!r} is no KEY=VALUE", exits.USAGE)
+            raise InvalidInput(f"--metadata {text!r} is no KEY=VALUE")
         pairs[name] = value
     return pairs
 
 
 def budget_of(tokens: int | None, money: float | None) -> Budget | None:
-    """The budget of a submission; None where nothing bounds it. Raises StrataExit for one that is none."""
+    """The budget of a submission, None if neither limit is given. Raises InvalidInput for a bad limit."""
     if tokens is None and money is None:
         return None
     try:
         return Budget(tokens=tokens, money=money)
     except ValidationError as error:
         first = error.errors()[0]
-        raise exits.StrataExit(f"--budget-{first['loc'][0]}: {first['msg']}", exits.USAGE) from error
+        raise InvalidInput(f"--budget-{first['loc'][0]}: {first['msg']}") from error
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:
-    """Shards as the service needs them: @FILE read (@- is stdin), paths of this machine made absolute.
+    """Shards as the service accepts them: @FILE is read (@- is stdin), paths of this machine are made absolute.
 
-    A list has a shard a line; empty lines and lines that begin with # are passed over. Ranges and globs stay as
+    A list has a shard a line; empty lines and lines that begin with # are skipped. Ranges and globs stay as
     they are. A path whose folder is not here is left as it is: it may be one of the service's machine. Raises
     OSError if a list is missing.
     """
@@ -52,7 +52,7 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
 
 
 def _absolute(shard: str) -> str:
-    """The folders before any range or glob decide: those behind may be a pattern of the service's own."""
+    """An absolute path if the folder before the first range or glob exists here; what follows may be a pattern."""
     folder = re.split(r"[*?\[{]", shard, maxsplit=1)[0].rpartition("/")[0]
     known = Path(folder or ("/" if shard.startswith("/") else ".")).is_dir()
     return str(Path(shard).absolute()) if known and "://" not in shard else shard

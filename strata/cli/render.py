@@ -1,4 +1,4 @@
-"""What people at a terminal see: a record as a tree, jobs as a table, a job's progress."""
+"""Records, jobs and progress as text for a terminal."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from strata.core.layers import LAYERS, Description, Evidence, Form, LayerSpec, k
 from strata.core.records import FailureNote, Record, Status
 from strata.core.schemas import Budget, FailureRow, JobUsage, JobView
 
-QUIET_SECONDS = 5.0  # between two lines of progress where nobody watches a terminal
+QUIET_SECONDS = 5.0  # between two lines of progress where stderr is no terminal
 SHOWN_GROUPS = ("vision", "llm")
 STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 
 
 def clean(text: str) -> str:
-    """The text without control characters: what a picture says must not steer a terminal."""
+    """The text without control characters: text read from an image must not control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -98,7 +98,7 @@ _BRANCHES: dict[Form, Callable[[Tree, LayerSpec, Any], None]] = {
 
 
 def _entry(entry: Evidence, words: Text) -> Text:
-    """The words of a kept entry as they are; those of a dropped one in grey, with the reason."""
+    """The words of a kept entry unchanged, those of a dropped one in grey with the reason."""
     if entry.kept:
         return words
     return Text(f"{words.plain}  dropped: {entry.reason or 'no reason given'}", "bright_black")
@@ -145,7 +145,7 @@ def job_table(jobs: Iterable[JobView]) -> Table:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as h:mm:ss; nothing for None."""
+    """Seconds as h:mm:ss; the empty string for None."""
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
@@ -212,7 +212,7 @@ def failure_line(row: FailureRow) -> str:
 
 
 def follow(views: Iterable[JobView], console: Console, clock: Callable[[], float] = time.monotonic) -> JobView | None:
-    """Show progress until `views` end: bars on a terminal, else lines now and then; returns the last view."""
+    """Show progress until `views` end: bars on a terminal, else a line every QUIET_SECONDS. Returns the last."""
     if console.is_terminal:
         return _follow_bars(views, console)
     last, told, shown = None, float("-inf"), ""

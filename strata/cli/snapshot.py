@@ -6,27 +6,38 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
 
-from strata.cli.snapshot_render import difference_details, feature_table, snapshot_details, snapshot_table
+from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.core.exits import USAGE, StrataExit
-from strata.snapshots.axes import axes_of
-from strata.snapshots.cleaning import Cleaning
-from strata.snapshots.composition import plot_composition
-from strata.snapshots.differences import difference
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshot, Snapshots
-from strata.store.parts import Part, PartsOf
+from strata.core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from strata.snapshots.selection import Selection
+    from strata.snapshots.snapshots import Snapshot, Snapshots
+    from strata.store.parts import Part
 
 app = typer.Typer(
-    name="snapshot", help="Pin what training reads: parts of jobs and a selection of their rows.", no_args_is_help=True
+    name="snapshot",
+    cls=PlainGroup,
+    help="Choose and pin the rows that training reads.",
+    no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A snapshot's name, or its id.")]
+Sources = Annotated[
+    list[str], typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile or a fingerprint; may be repeated.")
+]
+By = Annotated[
+    list[str] | None, typer.Option(metavar="FEATURE[:EDGES]", help="A feature to balance by; may be repeated.")
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FEATURE=LABEL:SHARE", help="A label's share, where not equal; may be repeated."),
+]
+Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
 Method = Literal["random", "balanced", "best"]
 SHOWN = 20  # files that a dry run names
 
@@ -34,48 +45,66 @@ SHOWN = 20  # files that a dry run names
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name that is not taken.")],
-    sources: Annotated[
-        list[str], typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile, or a fingerprint; often.")
-    ],
+    sources: Sources,
     method: Annotated[Method, typer.Option("--select", help="How rows are taken.")] = "random",
     count: Annotated[int | None, typer.Option(min=1, help="How many rows; none: all.")] = None,
     share: Annotated[float | None, typer.Option(help="How many rows, of those that pass: 0 to 1.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
     where: Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".')] = None,
     unique: Annotated[bool, typer.Option("--unique", help="Each image once.")] = False,
-    by: Annotated[list[str] | None, typer.Option(metavar="FEATURE[:EDGES]", help="Balanced by; often.")] = None,
-    target: Annotated[list[str] | None, typer.Option(metavar="FEATURE=LABEL:SHARE", help="Not equal; often.")] = None,
+    by: By = None,
+    target: Target = None,
     like: Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")] = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Choose rows of what jobs have described so far, and keep the choice under a name.
+    """Choose rows of jobs and keep them under a name.
 
     A data set is all that was described with one profile: named by the profile, or by its fingerprint.
     """
-    snapshots = Snapshots(open_store(store))
+    from strata.store.parts import PartsOf
+
+    snapshots = _snapshots(store)
     given: dict[str, Any] = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique}
-    if method == "balanced":
-        given["axes"] = axes_of(by or (), target or ())
-    elif by or target:
-        raise StrataExit("--by and --target are for --select balanced", USAGE)
+    given |= _axes(method, by or (), target or ())
     if like is None:
         selection = _selection({"method": method, **given})
     elif method != "random" or any(given.values()):
-        raise StrataExit("--like takes the whole selection of a snapshot; leave the other choices out", USAGE)
+        raise InvalidInput("--like takes the whole selection of a snapshot; leave the other choices out")
     else:
         selection = snapshots.open(like).manifest.selection
     parts = PartsOf(snapshots.store).sources(sources)
     _show(_created(snapshots, name, parts, selection, sources), as_json)
 
 
+def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:
+    """The axes that the options give a balanced selection; other methods have none. Raises InvalidInput."""
+    from strata.snapshots.axes import axes_of
+
+    if method == "balanced":
+        return {"axes": axes_of(by, target)}
+    if by or target:
+        raise InvalidInput("--by and --target are for --select balanced")
+    return {}
+
+
+def _snapshots(store: str | None) -> Snapshots:
+    from strata.snapshots.snapshots import Snapshots
+
+    return Snapshots(open_store(store))
+
+
 def _selection(values: dict[str, Any]) -> Selection:
+    from pydantic import ValidationError
+
+    from strata.snapshots.selection import Selection
+
     try:
         return Selection.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = f"--{first['loc'][0]}: " if first["loc"] else ""
-        raise StrataExit(f"{place}{first['msg'].removeprefix('Value error, ')}", USAGE) from error
+        raise InvalidInput(f"{place}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _created(
@@ -89,7 +118,9 @@ def _created(
 @app.command("list")
 def list_snapshots(as_json: AsJson = False, store: StoreUri = None) -> None:
     """List snapshots, the oldest first."""
-    snapshots = Snapshots(open_store(store)).all()
+    from strata.cli.snapshot_render import snapshot_table
+
+    snapshots = _snapshots(store).all()
     if as_json:
         print(json.dumps([_as_json(snapshot, {"composition", "provenance", "parts"}) for snapshot in snapshots]))
     else:
@@ -104,8 +135,10 @@ def show(
     store: StoreUri = None,
 ) -> None:
     """Show a snapshot: its selection, its composition before and after, and what made it."""
-    snapshot = Snapshots(open_store(store)).open(name)
+    snapshot = _snapshots(store).open(name)
     if plot:
+        from strata.snapshots.composition import plot_composition
+
         selected = f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows"
         plot_composition(snapshot.manifest.composition, selected, plot)
         print(f"plot: {plot}", file=sys.stderr)
@@ -116,6 +149,8 @@ def _show(snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_json(snapshot)))
     else:
+        from strata.cli.snapshot_render import snapshot_details
+
         output().print(snapshot_details(snapshot))
 
 
@@ -125,8 +160,11 @@ def _as_json(snapshot: Snapshot, without: set[str] | None = None) -> dict[str, A
 
 @app.command()
 def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = None) -> None:
-    """Tell what differs between two snapshots: rows, parts, selection, provenance."""
-    snapshots = Snapshots(open_store(store))
+    """Show what differs between two snapshots: rows, parts, selection, provenance."""
+    from strata.cli.snapshot_render import difference_details
+    from strata.snapshots.differences import difference
+
+    snapshots = _snapshots(store)
     old, new = snapshots.open(first), snapshots.open(second)
     found = difference(old, new)
     if as_json:
@@ -138,16 +176,20 @@ def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = N
 @app.command()
 def features() -> None:
     """List the features of rows that --where and --by understand."""
+    from strata.cli.snapshot_render import feature_table
+
     output().print(feature_table())
 
 
 def clean(
-    forget: Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; often.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only tell.")] = False,
+    forget: Forget = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Remove parts that no job and no snapshot names. Without --yes it only tells which."""
+    """Remove parts that nothing names. They belong to no job and no snapshot. Without --yes they are only listed."""
+    from strata.snapshots.cleaning import Cleaning
+
     cleaning = Cleaning(open_store(store), forget or ())
     files = cleaning.unnamed()
     gone = cleaning.remove(list(files)) if yes else list(files)

@@ -1,4 +1,4 @@
-"""What people at a terminal see of snapshots: a list, one with its composition and provenance, two side by side."""
+"""Snapshots as text for a terminal: a list, one in detail, the difference of two."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def snapshot_table(snapshots: Iterable[Snapshot]) -> Table:
 
 
 def feature_table() -> Table:
-    """The features, and the labels of those that have some by themselves."""
+    """All features; with labels for those that have default labels."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("feature", "kind", "meaning", "labels"):
         table.add_column(name)
@@ -128,7 +128,7 @@ def _pairs(values: dict[str, Any]) -> str:
 
 
 def difference_details(first: Snapshot, second: Snapshot, found: Difference) -> Text:
-    """What the second snapshot has that the first has not, and the other way round."""
+    """What the second snapshot added to the first, and what it removed."""
     lines = [f"{first.name} {first.id[:SHORT_ID]} → {second.name} {second.id[:SHORT_ID]}"]
     if first.id == second.id:
         lines.append("the same parts, selection and rows")

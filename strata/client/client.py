@@ -1,4 +1,4 @@
-"""The HTTP client of the REST service: what the CLI uses, and what a program would."""
+"""The HTTP client of the REST service, for the command line and for programs."""
 
 from __future__ import annotations
 
@@ -13,37 +13,51 @@ from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+from httpx_sse import ServerSentEvent, SSEError, connect_sse
 from pydantic import BaseModel, ValidationError
 
-from strata.client.proxies import proxied
-from strata.client.sse import ServerSentEvent, parse_events
+from strata.core.errors import RequestRefused, ServiceUnavailable
 from strata.core.records import Record
 from strata.core.schemas import Budget, FailureRow, JobPage, JobView, Priority, Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class ApiError(Exception):
-    """The service's refusal, as one line. `problem` holds it whole."""
+class ApiError(RequestRefused):
+    """An error response of the service, as one line. `problem` holds all of it."""
 
     def __init__(self, problem: Problem) -> None:
         detail = " ".join(problem.detail.split())
         super().__init__(f"{problem.title}: {detail}" if detail else f"{problem.title} ({problem.status})")
         self.problem = problem
 
+    @classmethod
+    def of(cls, problem: Problem) -> ApiError:
+        """The error for a problem; an ApiUnavailable where the service reports a failure of its own (5xx)."""
+        return (ApiUnavailable if problem.status >= 500 else cls)(problem)
+
+
+class ApiUnavailable(ServiceUnavailable, ApiError):
+    """The service answered that it cannot serve the request now."""
+
 
 def parse_answer(model: type[Model], response: httpx.Response, text: str | None = None) -> Model:
-    """The answer (or one line of it) as a model. Raises ApiError where it is something else."""
+    """Parse a response's body, or one line of it, as a model. Raises ApiError if it is not one."""
     try:
         return model.model_validate_json(response.content if text is None else text)
     except ValidationError as error:
-        detail = f"{response.url} did not give a {model.__name__}; is this Strata's address, and its version?"
-        title, status = "Unexpected answer", response.status_code
-        raise ApiError(Problem(type="about:blank", title=title, status=status, detail=detail)) from error
+        raise _unexpected(response, f"a {model.__name__}") from error
+
+
+def _unexpected(response: httpx.Response, wanted: str) -> ApiError:
+    """The error for a response of another kind, such as a page of another server at this address."""
+    detail = f"{response.url} did not give {wanted}; is this Strata's address, and its version?"
+    title, status = "Unexpected answer", response.status_code
+    return ApiError.of(Problem(type="about:blank", title=title, status=status, detail=detail))
 
 
 def pause_of(response: httpx.Response) -> float | None:
-    """Seconds the service asks to wait before another try, or None."""
+    """The seconds of a 429 or 503 response's Retry-After, or None."""
     value = response.headers.get("Retry-After")
     if response.status_code not in (429, 503) or value is None:
         return None
@@ -59,7 +73,7 @@ def _until(moment: datetime) -> float:
 
 
 def problem_of(response: httpx.Response) -> Problem:
-    """The problem of an answer, or one made for an answer that carries none, such as a proxy's page."""
+    """Parse the problem of an error response; make one for a response without it, such as a proxy's page."""
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
@@ -68,14 +82,14 @@ def problem_of(response: httpx.Response) -> Problem:
         return Problem(type="about:blank", title=title, status=response.status_code, detail=text)
 
 
-RETRIES = 4  # answers of 429 and 503 that name a time are asked again this often
-LONGEST_PAUSE = 30.0  # seconds; a longer Retry-After is for the caller to wait out
-PATIENCE = 5  # lost connections in a row while a job is watched
+RETRIES = 4  # after responses of 429 and 503 with a Retry-After
+LONGEST_PAUSE = 30.0  # seconds; a response with a longer Retry-After is raised as an error
+MAX_LOST = 5  # lost connections in a row while a job is watched
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """An answer to one image: its record if done in time, else its job; the job's id if it was told."""
+    """The response for one image: its record if it was finished in time, else its job; and the job's id, if known."""
 
     record: Record | None
     job: JobView | None
@@ -83,9 +97,9 @@ class Captioned:
 
 
 class Client:
-    """Calls the service at `base_url`. timeout: seconds without an answer. Use it in `with`, or close it.
+    """Calls the service at `base_url`. timeout: seconds to wait for a response. Use it in `with`, or close it.
 
-    Every method raises ApiError when the service refuses, and httpx.TransportError when it cannot be reached.
+    Every method raises ApiError for an error response, and httpx.TransportError if the service cannot be reached.
     """
 
     def __init__(
@@ -115,7 +129,7 @@ class Client:
         self._http.close()
 
     def ready(self) -> bool:
-        """Whether the service answers, and Redis, store and workers are there."""
+        """Whether the service responds and reports Redis, store and workers as reachable."""
         try:
             return self._http.get("/readyz").is_success
         except httpx.TransportError:
@@ -130,7 +144,7 @@ class Client:
         profile: str | None = None,
         wait: float = 10.0,
     ) -> Record | JobView:
-        """Caption one image: its record if done within `wait` seconds, else the job to watch."""
+        """Caption one image. Returns its record if it is finished within `wait` seconds, else the job."""
         answer = self.captioned(image, alt_text, profile, wait)
         if answer.record is not None:
             return answer.record
@@ -144,7 +158,7 @@ class Client:
         profile: str | None = None,
         wait: float = 10.0,
     ) -> Captioned:
-        """As `caption`, with the job's id beside the record."""
+        """Do as `caption` does, and return the job's id beside the record."""
         name, data = ("image", image) if isinstance(image, bytes) else (image.name, image.read_bytes())
         fields = {"alt_text": alt_text, "profile": profile}
         response = self._send(
@@ -162,11 +176,11 @@ class Client:
         return Captioned(parse_answer(Record, response), None, job_id)
 
     def record(self, job: str, key: str) -> Record:
-        """One record of a job."""
+        """Fetch one record of a job."""
         return parse_answer(Record, self._send("GET", f"/v1/records/{_quote(job)}/{_quote(key)}"))
 
     def overlay(self, job: str, key: str) -> bytes:
-        """A picture (PNG) of a record's image with its layers drawn on it."""
+        """Fetch a PNG of a record's image with its layers drawn on it."""
         return self._send("GET", f"/v1/records/{_quote(job)}/{_quote(key)}/overlay.png").content
 
     # jobs
@@ -180,7 +194,7 @@ class Client:
         idempotency_key: str | None = None,
         budget: Budget | None = None,
     ) -> JobView:
-        """Ask for shards to be described. Without an idempotency key of yours, each call is a new job."""
+        """Submit shards as a job. Without an `idempotency_key`, every call makes a new job."""
         body: dict[str, object] = {
             "input": {"shards": list(shards)},
             "priority": priority,
@@ -194,25 +208,28 @@ class Client:
         return parse_answer(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))
 
     def job(self, job_id: str) -> JobView:
-        """Where a job stands."""
+        """Fetch a job."""
         return parse_answer(JobView, self._send("GET", f"/v1/jobs/{_quote(job_id)}"))
 
     def jobs(self, limit: int | None = None, cursor: str | None = None) -> JobPage:
-        """A page of jobs, newest first."""
+        """Fetch a page of jobs, newest first."""
         params = {"limit": limit, "cursor": cursor}
         given = {name: value for name, value in params.items() if value is not None}
         return parse_answer(JobPage, self._send("GET", "/v1/jobs", params=given))
 
     def cancel(self, job_id: str) -> JobView:
-        """Cancel a job; work in hand still ends."""
+        """Cancel a job. Chunks that are being computed are still finished."""
         return parse_answer(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/cancel"))
 
     def retry(self, job_id: str) -> JobView:
-        """Try a finished job's failed images again."""
+        """Retry the failed images of a finished job."""
         return parse_answer(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/retry"))
 
     def watch(self, job_id: str, poll: float = 1.0) -> Iterator[JobView]:
-        """The job every `poll` seconds until its status is final. Rides out a few lost connections."""
+        """Yield the job every `poll` seconds until its status is final.
+
+        Up to MAX_LOST lost connections in a row are retried once the job has been seen.
+        """
         lost = 0
         seen = False
         while True:
@@ -220,7 +237,7 @@ class Client:
                 view = self.job(job_id)
             except httpx.TransportError:
                 lost += 1
-                if not seen or lost > PATIENCE:
+                if not seen or lost > MAX_LOST:
                     raise
             else:
                 lost, seen = 0, True
@@ -230,22 +247,22 @@ class Client:
             self._sleep(poll * (lost + 1))
 
     def wait(self, job_id: str, poll: float = 1.0) -> JobView:
-        """The job once its status is final."""
+        """Wait until a job's status is final, and return the job."""
         return list(self.watch(job_id, poll))[-1]
 
     def events(self, job_id: str, last_event_id: str | None = None) -> Iterator[ServerSentEvent]:
-        """The job's events after `last_event_id`, until the job's end; reconnects where a stream breaks."""
+        """Yield the job's events after `last_event_id`, until the job's end. A stream that breaks is opened again."""
         seen, lost = last_event_id, 0
-        while lost <= PATIENCE:
+        while lost <= MAX_LOST:
             try:
                 for event in self._stream(f"/v1/jobs/{_quote(job_id)}/events", seen):
                     seen, lost = event.id or seen, 0
                     yield event
             except httpx.TransportError:
-                if lost == PATIENCE:
+                if lost == MAX_LOST:
                     raise
             if self.job(job_id).status.final:
-                # what came between the break and the end is still to be told
+                # fetch the events between the break and the job's end
                 yield from self._stream(f"/v1/jobs/{_quote(job_id)}/events", seen)
                 return
             lost += 1
@@ -254,17 +271,20 @@ class Client:
     # results
 
     def results(self, job_id: str) -> Iterator[Record]:
-        """The job's records so far."""
+        """Yield the job's records so far."""
         return self._lines(f"/v1/jobs/{_quote(job_id)}/results", Record)
 
     def failures(self, job_id: str, status: Literal["failed", "filtered"] = "failed") -> Iterator[FailureRow]:
-        """The job's failed images and shards so far, or the images that a rule of its profile rejected."""
+        """Yield the job's failed images and shards so far, or the images that a rule of its profile rejected."""
         return self._lines(f"/v1/jobs/{_quote(job_id)}/failures", FailureRow, {"status": status})
 
     # transport
 
     def _lines(self, path: str, model: type[Model], query: Mapping[str, str] | None = None) -> Iterator[Model]:
-        """Rows of JSON Lines pages. Of a next link only the query is used, so the key stays with its host."""
+        """Yield the rows of JSON Lines pages.
+
+        Only the query of a `next` link is used: a link to another host would otherwise be sent the API key.
+        """
         params = httpx.QueryParams(dict(query or {}))
         while True:
             response = self._send("GET", path, params=params)
@@ -277,17 +297,19 @@ class Client:
             params = httpx.URL(link).params
 
     def _stream(self, path: str, last_event_id: str | None) -> Iterator[ServerSentEvent]:
-        headers = {"Accept": "text/event-stream"}
-        if last_event_id is not None:
-            headers["Last-Event-ID"] = last_event_id
-        with self._http.stream("GET", path, headers=headers) as response:
-            if response.is_error:
-                response.read()
-                raise ApiError(problem_of(response))
-            yield from parse_events(response.iter_bytes())
+        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        with connect_sse(self._http, "GET", path, headers=headers) as source:
+            if source.response.is_error:
+                source.response.read()
+                raise ApiError.of(problem_of(source.response))
+            try:
+                # the library also yields an event for a comment that follows an id; it has no data
+                yield from (event for event in source.iter_sse() if event.data)
+            except SSEError as error:  # a TransportError, but connecting again would not help
+                raise _unexpected(source.response, "an event stream") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """One request; 429 and 503 that say when to come back are asked again, a bounded number of times."""
+        """Send one request; after a 429 or 503 with a Retry-After, wait and send it again, up to RETRIES times."""
         for attempt in range(RETRIES + 1):
             response = self._http.request(method, path, **arguments)
             pause = pause_of(response)
@@ -295,8 +317,16 @@ class Client:
                 break
             self._sleep(pause)
         if response.status_code >= 300:
-            raise ApiError(problem_of(response))
+            raise ApiError.of(problem_of(response))
         return response
+
+
+def proxied(url: str) -> bool:
+    """Whether requests to the address may use the environment's proxy (httpx's `trust_env`).
+
+    False for this machine's loopback addresses, which no proxy can reach.
+    """
+    return httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
 
 
 def _quote(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The chunk: up to N consecutive images of one shard, the unit that is queued, computed, written and retried."""
+"""The chunk: up to N consecutive images of one shard; the unit of queueing, computing, writing and retrying."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Self
 
 
 def part_name(number: int, attempt: int) -> str:
-    """The name of a chunk's part, without its extension.
+    """The file name of a chunk's part, without its extension.
 
-    Whoever reads a folder of parts with pyarrow passes over names that begin with an underscore, and so does not
-    see a chunk twice that was tried again.
+    The name of a later attempt begins with an underscore. pyarrow skips such names when it reads a folder, so that a
+    chunk which was retried is not read twice.
     """
     return f"_{number:05d}.{attempt}" if attempt else f"{number:05d}"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of one group's work: a pointer, never image bytes.
+    """One chunk of one group's work. It refers to images and holds no image bytes.
 
-    shard: URI of the tar, folder or upload. identity: hash that names the shard's content; empty for the group
-    `index`, which finds it out. number: place in the shard. images: how many it holds (0 for `index`).
-    attempt: 0, and one more for every retry of its failed images; each attempt has a part of its own.
+    shard: URI of the tar, folder or upload. identity: hash of the shard's content; empty for the group `index`, which
+    determines it. number: index among the shard's chunks. images: the number of images (0 for `index`). attempt: 0,
+    and one more for every retry of its failed images; each attempt has its own part.
     """
 
     group: str
@@ -35,35 +35,35 @@ class Chunk:
 
     @property
     def id(self) -> str:
-        """The same for whoever asks for this work."""
+        """Names this work; equal for all jobs that need it."""
         return f"{self.group}/{self.fingerprint}/{self.identity or self.shard}/{self.name}"
 
     @property
     def name(self) -> str:
-        """Its name among the parts of its group, fingerprint and shard."""
+        """The name of its part within the folder of its group, fingerprint and shard."""
         return part_name(self.number, self.attempt)
 
     @property
     def field(self) -> str:
-        """Its name among a job's finished chunks."""
+        """Its field in the hash of a job's finished chunks."""
         return f"{self.identity}/{self.number:05d}" if self.identity else self.shard
 
     def to_fields(self) -> dict[str, str]:
-        """As the fields of a stream message, its id first."""
+        """Convert to the fields of a stream message, its id first."""
         return {"id": self.id} | {name: str(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_fields(cls, fields: dict[str, str]) -> Self:
-        """The chunk of a stream message."""
+        """Parse the fields of a stream message."""
         numbers = {name: int(fields[name]) for name in ("number", "images", "attempt")}
         return cls(**{name: text for name, text in fields.items() if name != "id"} | numbers)  # type: ignore[arg-type]
 
     def of_group(self, group: str, fingerprint: str) -> Chunk:
-        """The same images in another group."""
+        """The chunk with the same images in another group."""
         return replace(self, group=group, fingerprint=fingerprint)
 
     def before(self) -> Chunk:
-        """The attempt before this one. Raises ValueError for the first."""
+        """The previous attempt at this chunk. Raises ValueError for the first."""
         if not self.attempt:
-            raise ValueError("a first attempt has none before it")
+            raise ValueError("there is no attempt before the first")
         return replace(self, attempt=self.attempt - 1)

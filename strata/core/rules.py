@@ -22,10 +22,10 @@ class Rules(BaseModel):
     at most. longest_alt_text: characters of the alt text, at most.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     smallest_side: int | None = Field(default=None, ge=1)
-    largest_aspect: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    largest_aspect: float | None = Field(default=None, ge=1)
     longest_alt_text: int | None = Field(default=None, ge=0)
 
     def applied(self, record: Record) -> Record:

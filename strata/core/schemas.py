@@ -1,4 +1,4 @@
-"""What the REST API takes and gives, shared by the service and the client."""
+"""The models of the REST API's requests and responses, shared by the service and the client."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def _encodable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair, which is no character") from None
+        raise ValueError("half of a surrogate pair, which is not a character") from None
     return text
 
 
-Text = Annotated[str, AfterValidator(_encodable)]  # JSON can hold what UTF-8, and so Redis and the store, cannot
+Text = Annotated[str, AfterValidator(_encodable)]  # JSON allows texts that cannot be encoded for Redis and the store
 
 
 class JobStatus(StrEnum):
-    """Where a job stands; the last three are final."""
+    """The state of a job; the last three are final."""
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
@@ -37,21 +37,21 @@ class JobStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will happen to the job."""
+        """Whether the job has ended: its status will not change any more, except by a retry."""
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 class BatchInput(BaseModel):
-    """Shards by URI or path; a brace range such as `{00000..00331}`, a glob or an `@FILE` stands for many."""
+    """Shards by URI or path. A brace range such as `{00000..00331}`, a glob or an `@FILE` names several."""
 
     model_config = ConfigDict(extra="forbid")
     shards: list[Text] = Field(min_length=1, max_length=100_000)
 
 
 class Budget(BaseModel):
-    """What a job may spend on stages that ask a server: tokens read and written, money in the profile's currency.
+    """The limits of what a job may spend on model servers: tokens read and written, money in the profile's currency.
 
-    What was there before the job costs it nothing.
+    Results that were computed before the job cost it nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,7 +81,7 @@ class CaptionBody(BaseModel):
 
 
 class RequestCounts(BaseModel):
-    """Images of a job by where they stand; at the end total = succeeded + filtered + failed + cancelled."""
+    """The images of a job by state; at the end total = succeeded + filtered + failed + cancelled."""
 
     total: int = 0
     queued: int = 0
@@ -93,7 +93,7 @@ class RequestCounts(BaseModel):
 
 
 class ShardCounts(BaseModel):
-    """Shards of a job; total shrinks by none: a failed shard is counted, its reason is in /failures."""
+    """The shards of a job. A failed shard stays in `total`; its reason is in /failures."""
 
     total: int = 0
     indexed: int = 0
@@ -101,7 +101,7 @@ class ShardCounts(BaseModel):
 
 
 class GroupProgress(BaseModel):
-    """Images and chunks of a job that a group has done; reused: images whose part was there already."""
+    """Images and chunks of a job that a group has finished. reused: images whose part existed before the job."""
 
     images: int = 0
     chunks: int = 0
@@ -109,9 +109,9 @@ class GroupProgress(BaseModel):
 
 
 class JobUsage(BaseModel):
-    """What a job has spent on stages that ask a server; money is null where the profile knows no prices.
+    """What a job has spent on model servers. money is null if the profile has no prices.
 
-    reserved: for chunks in hand, and for work whose end nobody saw, which may have cost as much at most.
+    reserved: the upper bound for chunks that are being computed, and for interrupted work whose cost is not known.
     """
 
     prompt_tokens: int = 0
@@ -123,7 +123,7 @@ class JobUsage(BaseModel):
 
 
 class JobView(BaseModel):
-    """The one envelope for jobs of one image and of many shards. Times are RFC 3339, in UTC."""
+    """A job, of one image or of many shards. Times are in RFC 3339, UTC."""
 
     id: str
     kind: Literal["image", "batch"]
@@ -146,14 +146,14 @@ class JobView(BaseModel):
 
 
 class JobPage(BaseModel):
-    """`GET /v1/jobs`, newest first; next is the cursor of the following page, null on the last."""
+    """`GET /v1/jobs`, newest first. next: the cursor of the following page, null on the last one."""
 
     jobs: list[JobView]
     next: str | None = None
 
 
 class FailureRow(BaseModel):
-    """One line of `/failures`: a shard (key null) or an image of it, and why it failed or which rule rejected it."""
+    """One line of `/failures`: a shard (key null) or one of its images, and why it failed or which rule rejected it."""
 
     shard: str
     key: str | None

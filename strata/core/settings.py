@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from strata.core.components import components_folder
+from strata.core.errors import InvalidInput
 
 
 class Settings(BaseSettings):
-    """Everything a process of Strata can be told."""
+    """The settings of every process of Strata, with their defaults."""
 
     model_config = SettingsConfigDict(env_prefix="STRATA_", extra="ignore", populate_by_name=True)
 
@@ -25,7 +26,9 @@ class Settings(BaseSettings):
     shard_roots: list[str] = Field(
         default_factory=lambda: [str(Path.cwd())], description="shards outside these roots are refused"
     )
-    profiles_dir: Path = Field(default=CHECKOUT / "models" / "profiles", description="folder of profile TOML files")
+    profiles_dir: Path = Field(
+        default=components_folder() / "models" / "profiles", description="folder of profile TOML files"
+    )
     profile: str = Field(default="demo", description="the profile of requests that name none")
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
@@ -33,11 +36,23 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=20 * 2**20, description="largest request body")
     max_pixels: int = Field(default=100_000_000, description="largest image, width × height")
     private_urls: bool = Field(default=False, description="let image_url reach private and loopback addresses")
-    lease_seconds: float = Field(default=15.0, gt=0, description="a chunk is taken over after this silence")
-    high_water: int = Field(default=2000, ge=1, description="chunks in a stream at which the feeder pauses")
+    lease_seconds: float = Field(
+        default=15.0, gt=0, description="seconds without a heartbeat until a chunk is reclaimed"
+    )
+    high_water: int = Field(default=2000, ge=1, description="length of a stream, in chunks, at which the feeder pauses")
     threads: int = Field(default=1, ge=1, description="CPU threads of a worker's models")
 
     @property
     def store_uri(self) -> str:
         """The store's URI, with its default filled in."""
         return self.store or str(self.data_dir.resolve() / "store")
+
+
+def load_settings() -> Settings:
+    """The settings of the environment. Raises InvalidInput that names the first variable with a bad value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidInput(f"setting {name}: {first['msg']}") from error

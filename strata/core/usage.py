@@ -1,10 +1,10 @@
-"""What asking a server costs: tokens as the server counts them, and money where a profile knows the prices."""
+"""The cost of requests to model servers: tokens as the server counts them, and money if a profile has prices."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MOST = 2**40  # tokens or requests; what claims more is no count
+MOST = 2**40  # tokens or requests; a larger number is not accepted as a count
 MILLION = 1_000_000
 
 
@@ -13,7 +13,7 @@ class _Frozen(BaseModel):
 
 
 class Usage(_Frozen):
-    """Tokens read and written, and requests sent. A request whose answer got lost counts with the most it could be."""
+    """Tokens read and written, and requests sent. A request without a response counts with its upper bound."""
 
     prompt_tokens: int = Field(default=0, ge=0, le=MOST)
     completion_tokens: int = Field(default=0, ge=0, le=MOST)
@@ -35,7 +35,7 @@ class Usage(_Frozen):
 
 
 class Cost(_Frozen):
-    """Tokens of both kinds, and money in millionths of the currency of the profile's prices (0: no price is known)."""
+    """Tokens of both kinds, and money in millionths of the currency of the profile's prices (0 if it has none)."""
 
     tokens: int = Field(default=0, ge=0)
     money: int = Field(default=0, ge=0)
@@ -44,15 +44,15 @@ class Cost(_Frozen):
         return Cost(tokens=self.tokens + other.tokens, money=self.money + other.money)
 
     def within(self, other: Cost) -> bool:
-        """Whether neither is more than the other's."""
+        """Whether both tokens and money are at most those of `other`."""
         return self.tokens <= other.tokens and self.money <= other.money
 
 
 class Bill(_Frozen):
-    """What a chunk's work cost, and which job paid. It stands in the footer of the part, and in the job's ledger.
+    """The cost of a chunk's work, and the job that paid. Stored in the footer of the part and in the job's ledger.
 
-    entry: its name in the ledger, so that telling it twice counts once. doubt: what may have been spent beyond what
-    is known, by work that nobody saw the end of.
+    entry: its name in the ledger, so that recording it twice counts once. doubt: an upper bound of what was spent
+    beyond `cost`, by work that was interrupted.
     """
 
     job: str

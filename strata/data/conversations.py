@@ -1,4 +1,4 @@
-"""Conversation files: lists of questions and answers about images, as LLaVA and as Qwen-VL and Monkey write them.
+"""Read conversation files: questions and answers about images, in the formats of LLaVA, Qwen-VL and Monkey.
 
 A file is a JSON array or JSON Lines. LLaVA: {"image": PATH, "conversations": [{"from": "human", "value":
 "<image>\\nQuestion"}, {"from": "gpt", "value": "Answer"}, …]}. Qwen-VL and Monkey: no "image", but
@@ -7,38 +7,44 @@ A file is a JSON array or JSON Lines. LLaVA: {"image": PATH, "conversations": [{
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
-ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # the first speaks at even places
+import ijson
+
+from strata.core.errors import DataError
+
+ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # parity of the turn: questions have even indexes
 IMAGE_TOKEN = "<image>"
 _IMG = re.compile(r"(?:Picture \d+: ?)?<img>(.*?)</img>\n?")
-_BETWEEN = re.compile(r"[\s,]*")
-_PIECE = 2**20  # characters read at a time
-_LONGEST = 2**26  # characters of one entry
+_PIECE = 2**16  # bytes parsed at a time
 
 
-class ConversationError(ValueError):
-    """A file or an entry of it that is no conversation about one image; the message is one line that helps."""
+class ConversationError(DataError, ValueError):
+    """A file or one of its entries is not a conversation about one image. The message is one line."""
 
 
 class Conversation(NamedTuple):
-    """What one entry says: its id, the path of its image, and questions and answers by turns."""
+    """One entry: its id, the path of its image, and its questions and answers in turn."""
 
     id: str
     image: str
     turns: list[str]
 
 
-def read_conversations(file: IO[str]) -> Iterator[Conversation]:
-    """The conversations of a file, one at a time, however long it is. Raises ConversationError."""
+def read_conversations(file: IO[bytes]) -> Iterator[Conversation]:
+    """Yield the conversations of a file one at a time, so that a file of any length can be read.
+
+    Raises ConversationError.
+    """
     number = 0
     for number, entry in enumerate(_entries(file), 1):
         try:
             yield _conversation(entry, number)
         except ConversationError as error:
+            # name the entry by its number, and by its id if it has one
             name = entry.get("id") if isinstance(entry, dict) else None
             told = f"entry {number:,}" if name is None else f"entry {number:,} (id {str(name)[:80]})"
             raise ConversationError(f"{told}: {error}") from None
@@ -47,68 +53,48 @@ def read_conversations(file: IO[str]) -> Iterator[Conversation]:
 
 
 def _conversation(entry: Any, number: int) -> Conversation:
-    said = entry.get("conversations") if isinstance(entry, dict) else None
-    if not isinstance(said, list) or not said:
+    # the turns: strings, of the right roles, ending with an answer
+    given = entry.get("conversations") if isinstance(entry, dict) else None
+    if not isinstance(given, list) or not given:
         raise ConversationError('no list "conversations"')
-    turns = [_turn(place, turn) for place, turn in enumerate(said)]
+    turns = [_turn(index, turn) for index, turn in enumerate(given)]
     if len(turns) % 2:
         raise ConversationError("the last question has no answer")
+    # the image: a field of the entry (LLaVA), or a tag in the texts (Qwen-VL, Monkey)
     images = [entry["image"]] if isinstance(entry.get("image"), str) else _IMG.findall(" ".join(turns))
     if not images or not images[0]:
         raise ConversationError('no image: neither "image" nor <img>…</img>')
     if len(images) > 1:
         raise ConversationError(f"{len(images)} images, and one is read")
+    # the reader passes images apart from texts, so the tags and tokens are removed
     bare = [_IMG.sub("", turn).replace(IMAGE_TOKEN, "").strip() for turn in turns]
     return Conversation(str(entry.get("id", number)), images[0], bare)
 
 
-def _turn(place: int, turn: Any) -> str:
+def _turn(index: int, turn: Any) -> str:
     value = turn.get("value") if isinstance(turn, dict) else None
     if not isinstance(value, str):
-        raise ConversationError(f'turn {place + 1} has no text "value"')
-    if ROLES.get(turn.get("from", "")) != place % 2:
-        wanted = ("human or user", "gpt or assistant")[place % 2]
-        raise ConversationError(f"turn {place + 1} is from {turn.get('from')!r} instead of {wanted}")
+        raise ConversationError(f'turn {index + 1} has no text "value"')
+    if ROLES.get(turn.get("from", "")) != index % 2:
+        wanted = ("human or user", "gpt or assistant")[index % 2]
+        raise ConversationError(f"turn {index + 1} is from {turn.get('from')!r} instead of {wanted}")
     return value
 
 
-def _entries(file: IO[str]) -> Iterator[Any]:
-    """The elements of a JSON array, or the lines of JSON Lines."""
-    text = file.read(_PIECE).lstrip("\ufeff \t\r\n")
-    if text.startswith("["):
-        yield from _elements(file, text[1:])
+def _entries(file: IO[bytes]) -> Iterator[Any]:
+    """Parse the elements of a JSON array, or the lines of JSON Lines, a piece of the file at a time."""
+    start = file.read(_PIECE).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not start:
         return
-    lines = _lines(file, text)
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise ConversationError(f"line {number:,} is no JSON: {error}") from None
-
-
-def _lines(file: IO[str], text: str) -> Iterator[str]:
-    *whole, rest = text.split("\n")
-    yield from whole
-    yield rest + file.readline()
-    yield from file
-
-
-def _elements(file: IO[str], text: str) -> Iterator[Any]:
-    """The elements of an array whose opening bracket has been read, each decoded once it is there whole."""
-    decoder, number, place = json.JSONDecoder(), 0, 0
-    while True:
-        place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr]
-        if text.startswith("]", place):
-            return
-        try:
-            element, place = decoder.raw_decode(text, place)
-        except ValueError as error:
-            piece = file.read(_PIECE)
-            if not piece or len(text) - place > _LONGEST:
-                line = f"what follows entry {number:,} is no JSON: {error.args[0].partition(':')[0]}"
-                raise ConversationError(line) from None
-            text, place = text[place:] + piece, 0
-            continue
-        yield element
-        number += 1
+    array = start.startswith(b"[")
+    pieces = itertools.chain([start], iter(lambda: file.read(_PIECE), b""))
+    prefix = "item" if array else ""
+    number = 0
+    try:
+        for entry in ijson.items(ijson.from_iter(pieces), prefix, multiple_values=not array, use_float=True):
+            number += 1
+            yield entry
+    except ijson.JSONError as error:
+        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
+        line = f"entry {number + 1:,} is not JSON: {reason.partition(chr(10))[0]}"
+        raise ConversationError(line) from None

@@ -1,4 +1,4 @@
-"""The forms in which samples leave Strata: what each format's own users read. Samples are written as they come."""
+"""The export formats. Samples are written one after another, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from strata.core.records import Box
 from strata.shards.tars import Keys
 
-FILE_SAMPLES = 10_000  # in a folder of images, a tar or a Parquet file: as many as in img2dataset's shards
-ROW_GROUP = 100  # images that are held before they are written
+FILE_SAMPLES = 10_000  # samples in a folder of images, a tar or a Parquet file, as in img2dataset's shards
+ROW_GROUP = 100  # samples in memory before they are written
 LLAVA_TOKENS = ("<image>",)
 QWEN_TOKENS = tuple(f"<{slash}{tag}>" for tag in ("img", "ref", "box", "quad") for slash in ("", "/"))
 QWEN_TOKENS += ("<imgpad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -39,7 +39,7 @@ TABLE_SCHEMA = pa.schema(
 )
 _STRING, _INT = {"dtype": "string", "_type": "Value"}, {"dtype": "int32", "_type": "Value"}
 _BOX = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"}
-FEATURES = {  # TABLE_SCHEMA in the words of `datasets`, which then knows that images are images
+FEATURES = {  # TABLE_SCHEMA as the `datasets` package describes it, so that it decodes the images
     "key": _STRING,
     "image": {"_type": "Image"},
     "text": _STRING,
@@ -121,7 +121,7 @@ def _turns(*said: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def without(text: str, tokens: Sequence[str]) -> str:
-    """A text without a format's own tokens: an alt text must not pass for an image."""
+    """Remove a format's special tokens from a text, so that an alt text cannot stand for an image."""
     return re.sub("|".join(map(re.escape, tokens)), "", text)
 
 
@@ -149,7 +149,7 @@ def _write_conversations(target: Target, items: Iterator[Item], entry: Callable[
 def _files(items: Iterator[Item]) -> Iterator[tuple[int, Iterator[Item]]]:
     """The samples of each file, with the file's number.
 
-    In a file each key is there once, and without dots and slashes, which would end it in a webdataset.
+    Within a file, keys are unique and have no dots or slashes, which would end a key in a webdataset.
     """
     for number in itertools.count():
         first = next(items, None)
@@ -185,7 +185,7 @@ def table_row(item: Item) -> dict[str, Any]:
 
 
 def write_parquet(target: Target, items: Iterator[Item]) -> None:
-    """Parquet files of TABLE_SCHEMA; `datasets` reads their images as images."""
+    """Parquet files of TABLE_SCHEMA, with the metadata by which `datasets` decodes the images."""
     schema = TABLE_SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": FEATURES}})})
     for number, named in _files(items):
         with pq.ParquetWriter(target.folder / f"{number:05d}.parquet", schema) as writer:
@@ -211,7 +211,7 @@ def write_dataset(target: Target, items: Iterator[Item]) -> None:
             writer_batch_size=ROW_GROUP,
         )
     except datasets.exceptions.DatasetGenerationError as error:
-        raise (error.__cause__ or error) from None  # what reading the samples raised
+        raise (error.__cause__ or error) from None  # the exception from reading the samples
     dataset.save_to_disk(str(target.folder))
     shutil.rmtree(working)
 

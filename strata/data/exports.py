@@ -1,4 +1,4 @@
-"""Write one layer of a snapshot to a folder: whole, or not at all."""
+"""A snapshot written out at one level: whole at its place, or not at all."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from strata.core import images
+from strata.core.errors import RequestRefused
 from strata.core.layers import LayerSpec, kept
 from strata.data.export_formats import FORMATS, Form, Item, PhraseBox, Target
-from strata.data.prefetch import map_ahead
+from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import ImageFiles, SampleError
 from strata.data.sample_tables import SampleRow
 from strata.data.snapshot_sources import sample_row, snapshot_rows
@@ -24,12 +25,12 @@ RUN = 16  # images of one read
 THREADS = 8
 
 
-class ExportError(ValueError):
-    """An export that cannot be made; the message is one line that helps."""
+class ExportError(RequestRefused, ValueError):
+    """An export cannot be made. The message is one line that names the problem."""
 
 
 class Items:
-    """A snapshot's rows that have text in a layer, each with its image.
+    """A snapshot's rows that have text at a level, each with its image.
 
     Iterating gives them as export_formats.Item, in the snapshot's order; it raises SampleError for a shard that has
     vanished or changed, and OSError.
@@ -38,12 +39,12 @@ class Items:
     def __init__(self, store: Store, snapshot: Snapshot, layer: LayerSpec) -> None:
         self._store, self._snapshot, self._layer = store, snapshot, layer
         self._files = ImageFiles()
-        self.count = self.without = 0  # rows so far with text in this layer, and without
+        self.count = self.without = 0  # rows so far with text at this level, and without
 
     def __iter__(self) -> Iterator[Item]:
         rows = self._rows()
         runs = iter(lambda: list(itertools.islice(rows, RUN)), [])
-        for item in itertools.chain.from_iterable(map_ahead(self._read, runs, THREADS)):
+        for item in itertools.chain.from_iterable(prefetch_map(self._read, runs, THREADS)):
             self.count += 1
             yield item
 
@@ -75,7 +76,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Request:
-    """What to write: the format (of FORMATS), the layer, and what conversations ask (None: by the layer)."""
+    """What to write: the format (of FORMATS), the level, and what conversations ask (None: by the level)."""
 
     form: Form
     layer: LayerSpec
@@ -85,13 +86,13 @@ class Request:
 def export(
     store: Store, snapshot: Snapshot, request: Request, out: Path, advance: Callable[[], object] = lambda: None
 ) -> Items:
-    """Write a snapshot to a folder that is not there yet; advance is told of each sample.
+    """Write a snapshot to a new folder. advance: called after each sample.
 
-    The folder appears when it is whole; whatever ends this before leaves none. Raises ExportError for a folder that
-    is there, for a format without its package, and where no row has text in the layer; and what Items raises.
+    The folder is renamed to `out` when it is complete, so that an interrupted export leaves nothing there. Raises
+    ExportError if `out` exists, a format's package is missing, or no row has text in the layer; and as Items does.
     """
     if out.exists():
-        raise ExportError(f"{out} is there already: an export is written whole, to a folder of its own")
+        raise ExportError(f"{out} exists already: an export is written to a new folder")
     items = Items(store, snapshot, request.layer)
     folder = out.absolute().with_name(f".{out.name}.partial")
     instruction = request.instruction or request.layer.instruction

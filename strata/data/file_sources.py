@@ -1,38 +1,38 @@
-"""Samples of what others made: conversation files, webdatasets, and Hugging Face datasets on disk."""
+"""Samples from other tools' files: conversation files, webdatasets, and Hugging Face datasets on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from strata.data.conversations import ConversationError, read_conversations
-from strata.data.prefetch import map_ahead
+from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import RawSample, SampleError, TableSource
 from strata.data.sample_tables import SampleRow, default_cache, kept_table
 from strata.shards.patterns import SourceError, expand, normalise
 from strata.shards.sources import index_shard, shard_identity
 from strata.store.filesystem import as_os_error, file_system
 
-INDEXERS = 4  # tars whose headers are read side by side
+INDEXERS = 4  # tars that are indexed at the same time
 _PIECE = 2**20  # bytes hashed at a time
 
 
 def conversation_source(uri: str, images: str, cache: Path | None = None) -> TableSource:
-    """The samples of a conversation file; images: the folder or bucket that the paths in it begin at.
+    """The samples of a conversation file. images: the folder or bucket that its image paths are relative to.
 
-    Raises SampleError for a file that is not there or holds anything but conversations about one image each.
+    Raises SampleError if the file is missing, or contains something else than conversations about one image each.
     """
     try:
+        # the file's content names the cached table, so that an edited file gets a new one
         digest = _digest(uri)
         name = f"conversations/{digest}"
         table = kept_table(cache or default_cache(), f"{name}/{images}", lambda: _conversation_rows(uri, images))
     except FileNotFoundError:
         raise SampleError(f"no such file: {uri}") from None
-    except (ConversationError, UnicodeDecodeError, ImportError) as error:
+    except (ConversationError, ImportError) as error:
         raise SampleError(f"{uri}: {error}") from None
     return TableSource(name, table)
 
@@ -50,20 +50,21 @@ def _digest(uri: str) -> str:
 def _conversation_rows(uri: str, images: str) -> Iterator[SampleRow]:
     filesystem, path = file_system(uri)
     root = normalise(images)
-    with filesystem.open(path, "rb") as binary, io.TextIOWrapper(binary, encoding="utf-8") as file:
+    with filesystem.open(path, "rb") as file:
         for said in read_conversations(file):
             image = said.image if "://" in said.image else posixpath.join(root, said.image)
             yield SampleRow(said.id, image, 0, 0, "", said.turns)
 
 
 def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:
-    """The samples of tars, named as for `strata submit`, that have an image and a text (KEY.txt, or a caption in JSON).
+    """The samples of tars that have an image and a text (KEY.txt, or a caption in KEY.json).
 
-    Raises SampleError for a tar that is not there or cannot be read to its end.
+    pattern: as for `strata submit`. Raises SampleError if a tar is missing or cannot be read to its end.
     """
     try:
+        # the identities of all tars name the cached table
         uris = [normalise(uri) for uri in expand([pattern])]
-        identities = list(map_ahead(shard_identity, uris, INDEXERS))
+        identities = list(prefetch_map(shard_identity, uris, INDEXERS))
         name = f"webdataset/{hashlib.sha256(repr(identities).encode()).hexdigest()}"
         table = kept_table(cache or default_cache(), name, lambda: _webdataset_rows(uris))
     except SourceError as error:
@@ -72,7 +73,7 @@ def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:
 
 
 def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
-    for uri, index in zip(uris, map_ahead(index_shard, uris, INDEXERS), strict=True):
+    for uri, index in zip(uris, prefetch_map(index_shard, uris, INDEXERS), strict=True):
         if index.failure:
             raise SourceError(f"{uri}: {index.failure}")
         for row in index.rows:
@@ -82,10 +83,10 @@ def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
 
 
 class DatasetSource:
-    """The rows of a Hugging Face dataset as `save_to_disk` writes it, by the package `datasets`.
+    """The rows of a Hugging Face dataset that was written by `save_to_disk`. Needs the package `datasets`.
 
-    image: the column of images, or None for the first one there is; text: the column of answers; question: that of
-    questions, or None. Raises SampleError for what is no dataset or lacks a column.
+    image: the column of images, or None for the first image column; text: the column of answers; question: the column
+    of questions, or None. The constructor raises SampleError if the path is not a dataset or a column is missing.
     """
 
     def __init__(self, path: str, image: str | None = None, text: str = "text", question: str | None = None) -> None:
@@ -103,6 +104,7 @@ class DatasetSource:
             raise SampleError(f"{self.path} is no dataset on disk: {' '.join(str(error).split())[:200]}") from None
         if isinstance(dataset, datasets.DatasetDict):
             raise SampleError(f"{self.path} has several splits; name one: {', '.join(dataset)}")
+        # choose the columns, and check that they exist
         found = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
         image = self.image or next(iter(found), "image")
         wanted = [image, self.text, *([self.question] if self.question else [])]
@@ -111,6 +113,7 @@ class DatasetSource:
                 raise SampleError(f"{self.path} has no column {name!r}; it has {', '.join(dataset.features)}")
         if image not in found:
             raise SampleError(f"{self.path}: the column {image!r} holds no images")
+        # images are decoded by the reader, so the dataset shall give their bytes
         self.identity = f"dataset/{dataset._fingerprint}/{'/'.join(wanted)}"
         self._image = image
         self._dataset = dataset.select_columns(wanted).cast_column(image, datasets.Image(decode=False))
@@ -126,7 +129,7 @@ class DatasetSource:
         return len(self._dataset)
 
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
-        """The samples of some numbers, in their order. Raises SampleError."""
+        """Read the samples with these numbers, in the order given. Raises SampleError."""
         rows = self._dataset[list(numbers)]
         spoken = [self.question, self.text] if self.question else [self.text]
         samples = []
@@ -145,9 +148,9 @@ class DatasetSource:
             raise SampleError(f"{self.path}, row {number}: {error}") from None
 
     def missing(self) -> list[str]:
-        """Nothing: the images lie in the dataset."""
+        """Return an empty list: the images are stored in the dataset itself."""
         return []
 
     def explain(self, number: int, reason: str) -> SampleError:
-        """The error of a sample whose image is none."""
+        """Make the error for a sample whose image cannot be decoded."""
         return SampleError(f"{self.path}, row {number}: {reason}")

@@ -1,8 +1,9 @@
-"""Mixture files: TOML that names the sources of a training set, how much of each, and what they are asked with."""
+"""Mixture files: TOML that names the sources of a training set, the number of samples of each, and instructions."""
 
 from __future__ import annotations
 
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,16 @@ from typing import Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.core.exits import StrataExit
-from strata.core.layers import LayerError, layer_named
+from strata.core.errors import StrataError
+from strata.core.layers import layer_named
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
-from strata.data.mixtures import QUESTION, Mixture, MixtureError, Share
-from strata.data.sample_sources import SampleError, SampleSource
+from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
+from strata.data.sample_sources import SampleSource
 from strata.data.snapshot_sources import snapshot_source
 from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
 
-KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that each alone has
+KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
     "snapshot": frozenset({"layer"}),
     "conversations": frozenset({"images"}),
     "webdataset": frozenset(),
@@ -31,12 +32,12 @@ class SourceSettings(BaseModel):
     """One source of a mixture.
 
     snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`).
-    conversations: a JSON or JSON Lines file as LLaVA, Qwen-VL and Monkey write them, and the folder of `images`
-    (default: the file's own). webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
+    conversations: a JSON or JSON Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images`
+    (default: the file's own).
+    webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
 
-    Of the samples `count` are taken, or as many as `weight` says beside the other sources' weights, or all.
-    instruction: what is asked; needed where only answers are there. Questions that come along are asked in its place,
-    or where it says "{question}".
+    `count` samples are used, or a number in proportion to `weight`, or all. instruction: the user's turn; required
+    for sources without questions. The questions of other sources are used as they are, or inserted at "{question}".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,11 +59,12 @@ class SourceSettings(BaseModel):
 
     @property
     def kind(self) -> str:
-        """Which of KINDS it is."""
+        """The source's kind, one of KINDS."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        # exactly one kind, and no settings of another
         kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
             raise ValueError(f"{self.name}: one of {', '.join(KINDS)} is needed, {' and '.join(kinds) or 'none'} given")
@@ -74,6 +76,7 @@ class SourceSettings(BaseModel):
             raise ValueError(f"{self.name}: a count or a weight, not both")
         if self.layer is not None:
             layer_named(self.layer)
+        # an instruction where answers come alone, a placeholder only where questions can fill it
         asked = kinds[0] == "conversations" or self.question is not None
         if not asked and self.instruction is None:
             raise ValueError(f"{self.name}: an instruction is needed, for its answers come without questions")
@@ -83,7 +86,7 @@ class SourceSettings(BaseModel):
 
 
 class MixtureFile(BaseModel):
-    """A mixture: sources that are trained on together."""
+    """A mixture of sources."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -98,39 +101,39 @@ class MixtureFile(BaseModel):
             raise ValueError(f"two sources are named {twice}")
         weighed = sum(source.weight is not None for source in self.sources)
         if weighed not in (0, len(names)):
-            raise ValueError("a weight is for every source or for none: beside counts it says nothing")
+            raise ValueError("either all sources have a weight or none: a weight has no meaning beside counts")
         return self
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a TOML file. Raises MixtureError, and OSError if it is not there."""
+        """Read a TOML file. Raises MixtureError, and OSError if it cannot be read."""
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise MixtureError(f"{path} is no TOML: {error}") from None
+            raise MixtureError(f"{path} is not TOML: {error}") from None
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
+            field = ".".join(map(str, first["loc"]))
             reason = first["msg"].removeprefix("Value error, ")
-            raise MixtureError(f"{path}: {place}: {reason}" if place else f"{path}: {reason}") from None
+            raise MixtureError(f"{path}: {field}: {reason}" if field else f"{path}: {reason}") from None
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a mixture's sources lie: snapshots in `store`, files under `data`; tables are kept in `cache`."""
+    """Where a mixture's sources lie: snapshots in `store`, files under `data`. Their tables are kept in `cache`."""
 
     store: Store
     data: str
     cache: Path
 
     def open(self, settings: SourceSettings) -> SampleSource:
-        """A source's samples. Raises MixtureError where something is missing or is not what it should be."""
+        """Open a source. Raises MixtureError if something is missing or not of the expected kind."""
         try:
             source = self._open(settings)
-        except (SampleError, LayerError, StrataExit, OSError) as error:
-            raise MixtureError(f"{settings.name}: {error}") from error
+        except (StrataError, OSError) as error:
+            raise IncompleteMixture(f"{settings.name}: {error}") from error
         if not len(source):
-            raise MixtureError(f"{settings.name}: no sample with a text is in there")
+            raise IncompleteMixture(f"{settings.name}: no sample with a text is in there")
         return source
 
     def _open(self, settings: SourceSettings) -> SampleSource:
@@ -151,7 +154,10 @@ class Places:
 
 
 def open_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], object] = lambda name: None) -> Mixture:
-    """The mixture of a file. Raises MixtureError where something is missing, or more is asked for than there is."""
+    """Open a file's mixture. on_source: called with each source's name before it is opened.
+
+    Raises IncompleteMixture if a source is missing, or has fewer samples than it should give.
+    """
     sources: list[SampleSource] = []
     for settings in file.sources:
         on_source(settings.name)
@@ -165,14 +171,79 @@ def _share(settings: SourceSettings, source: SampleSource, count: int) -> Share:
 
 
 def counts_of(sources: Sequence[SourceSettings], supplies: Sequence[int]) -> list[int]:
-    """How many samples of each source are taken.
+    """The number of samples of each source in the mixture. supplies: the number that each source has.
 
-    Weights are shares of the whole, which is as large as the source allows that has the least for its weight.
+    With weights, the numbers are in proportion to them, and as large as the sources allow.
     """
     if sources[0].weight is None:
         return [
             supply if source.count is None else source.count for source, supply in zip(sources, supplies, strict=True)
         ]
     weights = [source.weight or 0.0 for source in sources]
+    # the source with the fewest samples for its weight limits the whole
     unit = min(supply / weight for supply, weight in zip(supplies, weights, strict=True))
     return [min(supply, round(unit * weight)) for supply, weight in zip(supplies, weights, strict=True)]
+
+
+class SourceCheck(BaseModel):
+    """The result of checking one source.
+
+    supply: the number of its samples; count: the number in the mixture; share: that of the mixture, 0 to 1; each None
+    if not known. problem: what is missing, or None.
+    """
+
+    name: str
+    task: str
+    supply: int | None
+    count: int | None
+    share: float | None = None
+    problem: str | None
+
+
+def check_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], object]) -> list[SourceCheck]:
+    """Check every source, also after a problem. on_source: called with each source's name before it is checked."""
+    checks = []
+    for settings in file.sources:
+        on_source(settings.name)
+        checks.append(_check(settings, places))
+    # counts by weights need the supplies of all sources
+    weights = [source.weight for source in file.sources]
+    supplies = [check.supply or 0 for check in checks]
+    if all(check.supply for check in checks):
+        for check, count in zip(checks, counts_of(file.sources, supplies), strict=True):
+            check.count = count
+    _add_shares(checks, weights if weights[0] is not None else [check.count for check in checks])
+    return checks
+
+
+def _check(settings: SourceSettings, places: Places) -> SourceCheck:
+    known = SourceCheck(
+        name=settings.name, task=settings.task or settings.name, supply=None, count=settings.count, problem=None
+    )
+    try:
+        source = places.open(settings)
+        missing = source.missing()
+    except (MixtureError, OSError) as error:
+        known.problem = str(error).removeprefix(f"{settings.name}: ")
+        return known
+    known.supply = len(source)
+    if missing:
+        known.problem = missing[0] + (f" (the first of {len(missing):,})" if len(missing) > 1 else "")
+    elif settings.count is not None and settings.count > len(source):
+        known.problem = f"{settings.count:,} samples are wanted, there are {len(source):,}"
+    return known
+
+
+def _add_shares(checks: Sequence[SourceCheck], parts: Sequence[float | None]) -> None:
+    """Set the share of each source whose part of the mixture (a weight or a count) is known."""
+    whole = sum(part or 0 for part in parts)
+    for check, part in zip(checks, parts, strict=True):
+        check.share = part / whole if part is not None and whole else None
+
+
+def task_shares(checks: Sequence[SourceCheck]) -> dict[str, float]:
+    """The share of each task: the sum of its sources' known shares."""
+    shares: dict[str, float] = defaultdict(float)
+    for check in checks:
+        shares[check.task] += check.share or 0.0
+    return dict(shares)

@@ -1,4 +1,4 @@
-"""Mixtures: samples of several sources as one sequence, some of each, shuffled by a seed without an index in memory."""
+"""Mixtures: samples of several sources as one sequence, shuffled by a seed without an index in memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strata.core.errors import IncompleteData, InvalidInput
 from strata.data.permutations import Numbers, Permutation
 from strata.data.sample_sources import SampleSource
 
-QUESTION = "{question}"  # stands in an instruction for the question that a sample brings along
+QUESTION = "{question}"  # placeholder in an instruction for a sample's own question
 
 
-class MixtureError(ValueError):
-    """A mixture that cannot be made; the message is one line that helps."""
+class MixtureError(InvalidInput, ValueError):
+    """A mixture cannot be made. The message is one line that names the problem."""
+
+
+class IncompleteMixture(IncompleteData, MixtureError):
+    """A source of a mixture is missing, or is not what it should be."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """`count` samples of a source: which ones, the seed says. instruction: what they are asked with.
+    """`count` samples of a source, chosen by the seed.
 
-    Answers that come without a question need an instruction; where questions come along it may be None, or hold
-    "{question}" where the question goes.
+    instruction: the user's turn. It is required for samples without a question. For samples with a question it may be
+    None, or contain "{question}" where the question is inserted.
     """
 
     name: str
@@ -33,29 +38,30 @@ class Share:
     instruction: str | None = None
 
     def conversation(self, turns: Sequence[str]) -> list[dict[str, str]]:
-        """A sample's turns with their roles, "user" first."""
+        """The sample's turns with their roles, "user" first."""
+        # an odd number of turns: an answer without a question
         if len(turns) % 2:
             turns = [self.instruction or "", *turns]
         elif self.instruction is not None:
             asked = [self.instruction.replace(QUESTION, question) for question in turns[::2]]
             turns = [turn for pair in zip(asked, turns[1::2], strict=True) for turn in pair]
-        return [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(turns)]
+        return [{"role": ("user", "assistant")[index % 2], "content": turn} for index, turn in enumerate(turns)]
 
 
 class Mixture:
-    """The samples of all shares. Raises MixtureError if one asks for more than its source has."""
+    """The samples of all shares. The constructor raises MixtureError if a share needs more than its source has."""
 
     def __init__(self, shares: Sequence[Share]) -> None:
         for share in shares:
             if share.count > len(share.source):
                 line = f"{share.name}: {share.count:,} samples are asked for, its source has {len(share.source):,}"
-                raise MixtureError(line)
+                raise IncompleteMixture(line)
         self.shares = tuple(shares)
         self._ends = np.cumsum([share.count for share in shares], dtype=np.int64)
 
     @classmethod
     def of(cls, source: SampleSource, instruction: str, task: str = "caption") -> Mixture:
-        """All samples of one source."""
+        """The mixture of all samples of one source."""
         return cls([Share(task, task, source, len(source), instruction)])
 
     def __len__(self) -> int:
@@ -63,7 +69,7 @@ class Mixture:
 
     @property
     def identity(self) -> str:
-        """16 hex digits over all that decides which samples there are and what they say."""
+        """A hash (16 hex digits) of everything that determines the samples and their texts."""
         digest = hashlib.sha256()
         for share in self.shares:
             said = (share.name, share.task, share.source.identity, share.count, share.instruction)
@@ -71,19 +77,21 @@ class Mixture:
         return digest.hexdigest()[:16]
 
     def order(self, seed: int, epoch: int) -> Permutation:
-        """The samples' order in an epoch."""
+        """The order of the samples in an epoch."""
         return Permutation(len(self), f"order/{seed}/{epoch}")
 
     def locate(self, numbers: Numbers, seed: int) -> tuple[Numbers, Numbers]:
-        """Of each sample the number of its share, and its number in that share's source.
+        """The index of each sample's share, and the sample's number in that share's source.
 
-        A share of less than its source holds the same samples in every epoch.
+        A share that is smaller than its source has the same samples in every epoch.
         """
-        places = np.searchsorted(self._ends, numbers, side="right")
+        # the samples of all shares stand one share after another: find the share, subtract its start
+        share_indexes = np.searchsorted(self._ends, numbers, side="right")
         rows = numbers.copy()
-        for place in np.unique(places):
-            share, mine = self.shares[place], places == place
-            rows[mine] -= self._ends[place] - share.count
+        for index in np.unique(share_indexes):
+            share, mine = self.shares[index], share_indexes == index
+            rows[mine] -= self._ends[index] - share.count
+            # choose the samples of a smaller share by a permutation of its source
             if share.count < len(share.source):
                 rows[mine] = Permutation(len(share.source), f"choice/{seed}/{share.name}")(rows[mine])
-        return places, rows
+        return share_indexes, rows

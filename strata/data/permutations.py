@@ -1,4 +1,4 @@
-"""Random orders that are computed place by place instead of kept: shuffling costs no memory, whatever the length."""
+"""Permutations that are computed index by index, so that a shuffle needs no memory, however long it is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ROUNDS = 8
 
 
 class Permutation:
-    """The numbers 0..length-1 in an order that follows from a name, the same on every machine and numpy version.
+    """A pseudo-random permutation of 0..length-1 that a name determines, the same on every machine and numpy version.
 
-    A generalised Feistel cipher over pairs of digits to the base ⌈√length⌉, walked on while it leaves the range
-    (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002), with splitmix64's finaliser as its
-    round function. Grain shuffles its global index in the same way.
+    It is a generalised Feistel cipher over pairs of digits to the base ⌈√length⌉, with cycle walking for values
+    outside the range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002) and splitmix64's
+    finaliser as its round function. Google's Grain shuffles its global index in the same way.
     """
 
     def __init__(self, length: int, name: str) -> None:
@@ -27,9 +27,10 @@ class Permutation:
         digest = b"".join(hashlib.sha256(f"{part}/{name}".encode()).digest() for part in range(ROUNDS // 4))
         self._keys = np.frombuffer(digest, dtype="<u8")
 
-    def __call__(self, places: Numbers) -> Numbers:
-        """What stands at places, each within 0..length-1: int64 of the same shape."""
-        numbers = self._cipher(places.astype(np.uint64))
+    def __call__(self, indexes: Numbers) -> Numbers:
+        """The permuted numbers at some indexes, each in 0..length-1. Returns int64 of the same shape."""
+        numbers = self._cipher(indexes.astype(np.uint64))
+        # the cipher permutes 0..base²-1: apply it again to values outside the range until all are inside
         while (outside := numbers >= self.length).any():
             numbers[outside] = self._cipher(numbers[outside])
         return numbers.astype(np.int64)
@@ -42,7 +43,7 @@ class Permutation:
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's finaliser; the products wrap around."""
+    """splitmix64's finaliser (Steele et al., OOPSLA 2014); products are taken modulo 2**64."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

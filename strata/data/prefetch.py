@@ -1,4 +1,4 @@
-"""Work done ahead of whoever takes its results: in threads, in order, and never more of it than asked for."""
+"""Compute results in threads before they are needed, in order and up to a limit."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
-def map_ahead(act: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """The result of each item, in order, computed by threads; at most `threads` results wait to be taken.
+def prefetch_map(act: Callable[[Input], Output], inputs: Iterable[Input], threads: int) -> Iterator[Output]:
+    """Map `act` over inputs in threads. Yields the outputs in order; at most `threads` of them are computed ahead.
 
-    Raises what `act` raises, at its place.
+    An exception of `act` is raised when its output would be yielded.
     """
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[Output]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for item in items:
-            waiting.append(pool.submit(act, item))
+        # an input is taken only when there is room for its output
+        for value in inputs:
+            waiting.append(pool.submit(act, value))
             if len(waiting) >= threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
+        # the consumer may have stopped early: cancel what has not begun
         pool.shutdown(wait=False, cancel_futures=True)

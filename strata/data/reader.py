@@ -1,4 +1,4 @@
-"""The reader: samples of a snapshot or a mixture as image and conversation, in one global order.
+"""Read the samples of a snapshot or a mixture as images and conversations, in one global order.
 
     source = snapshot_source(store, snapshot, "description")             # strata.data.snapshot_sources
     mixture = Mixture.of(source, "Describe this image.")                 # strata.data.mixtures
@@ -6,15 +6,15 @@
     loader = StatefulDataLoader(reader, batch_size=8, num_workers=4, collate_fn=...)
     for epoch in range(3):
         reader.set_epoch(epoch)
-        for batch in loader: ...                                         # batch: what collate_fn made of 8 Samples
+        for batch in loader: ...                                         # batch: collate_fn's result for 8 Samples
 
-The order follows from mixture, seed and epoch alone. Of what is left of it, sample i goes to rank i mod ranks; a
-rank's samples are dealt to its DataLoader workers by whole batches, as the DataLoader takes them. So the samples of
-all readers together, and the batches that a DataLoader gives, are the same whatever the number of workers; give the
-reader the DataLoader's batch size for that.
+Mixture, seed and epoch determine the order. Sample i of it goes to rank i mod ranks; a rank's samples are assigned to
+its DataLoader workers by whole batches, in the order in which the DataLoader asks the workers. Therefore the samples
+of all readers together, and the batches of a DataLoader, do not depend on the number of workers, provided that the
+reader has the DataLoader's batch size.
 
-The reader is a torch IterableDataset where torch is installed, and an iterable where it is not. It keeps nothing in
-memory that grows with the samples, and can be pickled, so that workers may be spawned.
+The reader is a torch IterableDataset if torch is installed, else an iterable. Its memory does not grow with the number
+of samples, and it can be pickled, so that workers can be spawned.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from PIL import Image
 from strata.core import images
 from strata.data.mixtures import Mixture, Share
 from strata.data.permutations import Numbers
-from strata.data.prefetch import map_ahead
+from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import RawSample
 
 try:
     from torch.utils.data import IterableDataset, get_worker_info
-except ImportError:  # then there is no DataLoader either
+except ImportError:  # without torch there is no DataLoader either
     from collections.abc import Iterable as IterableDataset  # type: ignore[assignment]
 
     def get_worker_info() -> None:
-        """Nobody's worker."""
+        """Outside of a DataLoader there is no worker."""
 
 
 MAX_PIXELS = 100_000_000
-THREADS = 16  # reads side by side: a bucket answers one in some 30 ms
-DECODERS = 2  # Pillow lets other threads run while it decodes; each has a run of images ready
-RUN = 16  # samples of one read
+THREADS = 16  # concurrent reads: a bucket takes some 30 ms for one
+DECODERS = 2  # runs decoded concurrently: Pillow releases the GIL while it decodes
+RUN = 16  # samples that are read together
 WINDOW = 1024  # samples whose order is computed at a time
 
 State = dict[str, Any]
 
 
 class _Run(NamedTuple):
-    """Samples that are read together: places in the epoch, shares, and numbers in the shares' sources."""
+    """Samples that are read together: their indexes in the epoch, shares, and numbers in the shares' sources."""
 
-    places: list[int]
+    indexes: list[int]
     shares: list[int]
     numbers: list[int]
 
 
 class _Read(NamedTuple):
-    """A sample with its place in the epoch, its share, and its number in the share's source."""
+    """A sample before decoding, with its position in the epoch, its share, and its number in the share's source."""
 
-    place: int
+    position: int
     share: Share
     number: int
     raw: RawSample
@@ -72,8 +72,8 @@ class _Read(NamedTuple):
 class Sample:
     """One sample.
 
-    image: RGB, upright. conversation: turns {"role": "user" | "assistant", "content": text}, the user's first.
-    index: its place in the epoch.
+    image: RGB, EXIF-upright. conversation: turns {"role": "user" | "assistant", "content": text}, beginning with the
+    user's. index: in the epoch.
     """
 
     key: str
@@ -84,8 +84,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Dealing:
-    """How an epoch's samples from `start` on are dealt out, and which of the readers this is."""
+class Partition:
+    """One reader's part of an epoch's samples from `start` on: that of `worker` among the workers of `rank`."""
 
     start: int = 0
     rank: int = 0
@@ -94,14 +94,16 @@ class Dealing:
     workers: int = 1
     batch_size: int = 1
 
-    def places(self, numbers: Numbers) -> Numbers:
-        """Where in the epoch this reader's samples stand, by their numbers among its own."""
+    def indexes(self, numbers: Numbers) -> Numbers:
+        """The indexes in the epoch of this reader's samples, given by their numbers among its own."""
+        # number -> index among the rank's samples (batches go to the workers in turn) -> index in the epoch
         block, inside = numbers // self.batch_size, numbers % self.batch_size
         of_rank = (block * self.workers + self.worker) * self.batch_size + inside
         return self.start + self.rank + of_rank * self.ranks
 
     def count(self, end: int) -> int:
-        """How many of the samples from start to end are this reader's."""
+        """The number of this reader's samples among those from `start` to `end`."""
+        # whole batches go to the workers in turn; an incomplete one at the end goes to the next worker
         of_rank = max(0, -(-(end - self.start - self.rank) // self.ranks))
         blocks, rest = divmod(of_rank, self.batch_size)
         rounds, last = divmod(blocks, self.workers)
@@ -109,12 +111,12 @@ class Dealing:
 
 
 class SampleReader(IterableDataset[Sample]):
-    """Reads a mixture's samples, in the order of a seed and an epoch.
+    """Reads a mixture's samples in an order that a seed and an epoch determine.
 
-    rank, ranks: which of several training processes this is. batch_size: the DataLoader's. drop_last: leave out what
-    would not give every rank a whole batch at the end of an epoch.
+    rank, ranks: this training process, and their number. batch_size: that of the DataLoader. drop_last: leave out the
+    samples at the end of an epoch that do not give every rank a whole batch.
 
-    Iterating raises SampleError for a shard or file that has vanished or changed, or holds no image.
+    Iterating raises SampleError if a shard or file is missing or has changed, or an image cannot be decoded.
     """
 
     def __init__(
@@ -127,78 +129,83 @@ class SampleReader(IterableDataset[Sample]):
         drop_last: bool = False,
     ) -> None:
         self.mixture, self.seed, self.epoch = mixture, seed, 0
-        self._dealing = Dealing(rank=rank, ranks=ranks, batch_size=batch_size)
+        self._partition = Partition(rank=rank, ranks=ranks, batch_size=batch_size)
         self._end = len(mixture) - (len(mixture) % (ranks * batch_size) if drop_last else 0)
         self._taken = 0
         self._resumed = False
 
     def __len__(self) -> int:
-        """Samples of this rank in an epoch."""
-        return replace(self._dealing, start=0, worker=0, workers=1).count(self._end)
+        """The number of this rank's samples in an epoch."""
+        return replace(self._partition, start=0, worker=0, workers=1).count(self._end)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of another epoch; to set the one that it is in changes nothing."""
+        """Go to the beginning of another epoch. Has no effect if the reader is in this epoch already."""
         if epoch != self.epoch:
-            self.epoch, self._dealing = epoch, replace(self._dealing, start=0)
+            self.epoch, self._partition = epoch, replace(self._partition, start=0)
             self._taken, self._resumed = 0, False
 
     def __iter__(self) -> Iterator[Sample]:
-        """The samples from the beginning of the epoch, or once from where a loaded state stands."""
+        """Iterate from the beginning of the epoch; once after `load_state_dict`, from the loaded state."""
         if not self._resumed:
-            self._dealing, self._taken = replace(self._dealing, start=0), 0
+            self._partition, self._taken = replace(self._partition, start=0), 0
         self._resumed = False
+        # only now it is known which DataLoader worker this copy of the reader is
         worker, workers = _worker()
-        self._dealing = replace(self._dealing, worker=worker, workers=workers)
+        self._partition = replace(self._partition, worker=worker, workers=workers)
         return self._samples()
 
     def _samples(self) -> Iterator[Sample]:
-        read = map_ahead(self._read, self._runs(), THREADS)
-        for sample in chain.from_iterable(map_ahead(_decoded, read, DECODERS)):
+        # two stages of threads: reading waits for storage, decoding uses the CPU
+        read = prefetch_map(self._read, self._runs(), THREADS)
+        for sample in chain.from_iterable(prefetch_map(_decoded, read, DECODERS)):
             self._taken += 1
             yield sample
 
     def _runs(self) -> Iterator[_Run]:
-        """What this reader has still to read, in order."""
-        order, end = self.mixture.order(self.seed, self.epoch), self._dealing.count(self._end)
+        """Yield the runs that this reader has not read yet, in order."""
+        order, end = self.mixture.order(self.seed, self.epoch), self._partition.count(self._end)
         for first in range(self._taken, end, WINDOW):
-            places = self._dealing.places(np.arange(first, min(first + WINDOW, end)))
-            shares, numbers = self.mixture.locate(order(places), self.seed)
-            for start in range(0, len(places), RUN):
+            # this reader's numbers -> indexes in the epoch -> numbers in the mixture -> share and number in its source
+            indexes = self._partition.indexes(np.arange(first, min(first + WINDOW, end)))
+            shares, numbers = self.mixture.locate(order(indexes), self.seed)
+            for start in range(0, len(indexes), RUN):
                 part = slice(start, start + RUN)
-                yield _Run(places[part].tolist(), shares[part].tolist(), numbers[part].tolist())
+                yield _Run(indexes[part].tolist(), shares[part].tolist(), numbers[part].tolist())
 
     def _read(self, run: _Run) -> list[_Read]:
-        """The samples of a run."""
+        """Read the samples of a run, in order."""
         found: dict[int, RawSample] = {}
+        # one call per share, so that its source can join neighbouring reads
         for chosen in set(run.shares):
-            mine = [place for place, share in enumerate(run.shares) if share == chosen]
-            raws = self.mixture.shares[chosen].source.read([run.numbers[place] for place in mine])
+            mine = [index for index, share in enumerate(run.shares) if share == chosen]
+            raws = self.mixture.shares[chosen].source.read([run.numbers[index] for index in mine])
             found.update(zip(mine, raws, strict=True))
         shares = [self.mixture.shares[share] for share in run.shares]
-        in_order = (found[place] for place in range(len(found)))
-        return [_Read(*sample) for sample in zip(run.places, shares, run.numbers, in_order, strict=True)]
+        in_order = (found[index] for index in range(len(found)))
+        return [_Read(*sample) for sample in zip(run.indexes, shares, run.numbers, in_order, strict=True)]
 
     def state_dict(self) -> State:
-        """Where this reader stands, as plain values. Of many readers each has its own: see `merge_states`."""
-        return {**self.state_at(self._dealing.start), **asdict(self._dealing), "taken": self._taken}
+        """The reader's position as plain values. Each of several readers has its own: see `merge_states`."""
+        return {**self.state_at(self._partition.start), **asdict(self._partition), "taken": self._taken}
 
     def state_at(self, start: int) -> State:
-        """Where readers of any number and kind begin if the first `start` samples of this epoch have been taken."""
+        """A state from which any number of readers can go on after the first `start` samples of this epoch."""
         return {"mixture": self.mixture.identity, "seed": self.seed, "epoch": self.epoch, "start": start}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state: of `merge_states` or `state_at`, or of a reader with the same place among as many.
+        """Continue from a state of `merge_states` or `state_at`, or of a reader with the same rank and worker.
 
-        Raises ValueError for the state of another mixture or seed, or of a reader of another place.
+        Raises ValueError if the state is of another mixture or seed, or of a reader with another part of the samples.
         """
         for name, mine in (("mixture", self.mixture.identity), ("seed", self.seed)):
             if state[name] != mine:
                 raise ValueError(f"the state is of another {name}: {state[name]}, not {mine}")
+        # a state with "taken" counts one reader's own samples, and so is valid only for the same part
         worker, workers = _worker()
-        dealing = replace(self._dealing, start=state["start"], worker=worker, workers=workers)
-        if "taken" in state and any(state[name] != value for name, value in asdict(dealing).items()):
+        partition = replace(self._partition, start=state["start"], worker=worker, workers=workers)
+        if "taken" in state and any(state[name] != value for name, value in asdict(partition).items()):
             raise ValueError("the state is of a reader among others or of another batch size: use merge_states")
-        self.epoch, self._dealing = state["epoch"], dealing
+        self.epoch, self._partition = state["epoch"], partition
         self._taken, self._resumed = state.get("taken", 0), True
 
 
@@ -206,39 +213,41 @@ def _decoded(run: Sequence[_Read]) -> list[Sample]:
     return [_sample(*read) for read in run]
 
 
-def _sample(place: int, share: Share, number: int, raw: RawSample) -> Sample:
+def _sample(index: int, share: Share, number: int, raw: RawSample) -> Sample:
     try:
         image = images.decode(raw.data, MAX_PIXELS)
     except images.ImageError as error:
         raise share.source.explain(number, str(error)) from None
-    return Sample(raw.key, image, share.conversation(raw.turns), share.task, place)
+    return Sample(raw.key, image, share.conversation(raw.turns), share.task, index)
 
 
 def merge_states(states: Iterable[Mapping[str, Any]]) -> State:
-    """One state of the states of all readers of an epoch, to go on with readers of another number or batch size.
+    """Merge the states of all readers of an epoch into one, to continue with another number of readers or batch size.
 
-    states: of SampleReader.state_dict, or of StatefulDataLoaders, whose workers' states are found inside.
-    Raises ValueError if some are missing, or if the samples that were taken are not the first ones of the epoch.
+    states: of SampleReader.state_dict, or of StatefulDataLoaders, which contain their workers' states. Raises
+    ValueError if states are missing, or if the samples read so far are not the first ones of the epoch.
     """
     found = [state for given in states for state in _reader_states(given)]
     if not found:
-        raise ValueError("no reader's state is in there")
-    first, places = found[0], {(state["rank"], state["worker"]) for state in found}
+        raise ValueError("there is no reader's state in these states")
+    # all states must be of one epoch, and of each reader exactly once
+    first, members = found[0], {(state["rank"], state["worker"]) for state in found}
     common = {name: first[name] for name in ("mixture", "seed", "epoch", "start", "ranks", "workers", "batch_size")}
     if any(state[name] != value for state in found for name, value in common.items()):
         raise ValueError("the states are of different mixtures, epochs or numbers of readers")
-    if len(found) != len(places) or len(places) != common["ranks"] * common["workers"]:
-        raise ValueError(f"{common['ranks'] * common['workers']} readers have a state each, {len(places)} are given")
+    if len(found) != len(members) or len(members) != common["ranks"] * common["workers"]:
+        raise ValueError(f"{common['ranks'] * common['workers']} readers have a state each, {len(members)} are given")
+    # the readers together must have read exactly the first samples: each its part of them
     end = common["start"] + sum(state["taken"] for state in found)
     for state in found:
-        dealing = Dealing(**{field.name: state[field.name] for field in fields(Dealing)})
-        if dealing.count(end) != state["taken"]:
+        partition = Partition(**{field.name: state[field.name] for field in fields(Partition)})
+        if partition.count(end) != state["taken"]:
             raise ValueError("the readers stand at different batches: save their states after the same one")
     return {name: common[name] for name in ("mixture", "seed", "epoch")} | {"start": end}
 
 
 def _reader_states(value: Any) -> Iterator[State]:
-    """The states of readers, wherever in nested mappings they are."""
+    """Find the states of readers in nested mappings."""
     if isinstance(value, Mapping):
         if "taken" in value and "mixture" in value:
             yield dict(value)
@@ -248,6 +257,6 @@ def _reader_states(value: Any) -> Iterator[State]:
 
 
 def _worker() -> tuple[int, int]:
-    """This DataLoader worker's number, and how many there are."""
+    """The number of this DataLoader worker, and the number of workers; (0, 1) outside of a DataLoader."""
     info = get_worker_info()
     return (info.id, info.num_workers) if info else (0, 1)

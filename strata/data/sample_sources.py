@@ -1,4 +1,4 @@
-"""What samples are read from: a table of images lying in shards and files, however it was made."""
+"""Sources of samples: their interface, and the source that reads a table's images from shards and files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from strata.core.errors import DataError
 from strata.data.sample_tables import SampleRow, SampleTable
 from strata.shards.sources import SourceError, read_file, read_images, verify_unchanged
 from strata.store.filesystem import file_system
 
 
-class SampleError(ValueError):
-    """A sample that cannot be read; the message is one line and names the shard or file."""
+class SampleError(DataError, ValueError):
+    """A sample cannot be read. The message is one line that names the shard or file."""
 
 
 class RawSample(NamedTuple):
-    """A sample as it is read: the image's file bytes, and its turns as in SampleRow."""
+    """A sample before decoding: the bytes of its image file, and its turns as in SampleRow."""
 
     key: str
     data: bytes
@@ -25,46 +26,48 @@ class RawSample(NamedTuple):
 
 
 class SampleSource(Protocol):
-    """Samples by number. Pickled to every reading process; `read` is called from several threads."""
+    """Samples by number. It is pickled to every reading process; `read` is called from several threads."""
 
     @property
     def identity(self) -> str:
-        """Says all about what is read: sources of one identity give the same samples."""
+        """Determines the samples: sources with equal identities have equal samples."""
 
     def __len__(self) -> int: ...
 
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
-        """The samples of some numbers, in their order. Raises SampleError."""
+        """Read the samples with these numbers, in the order given. Raises SampleError."""
 
     def missing(self) -> list[str]:
-        """What is not there of all the files that samples lie in, a line each."""
+        """Check all files that samples lie in; return a line for each that is missing or has changed."""
 
     def explain(self, number: int, reason: str) -> SampleError:
-        """The error of a sample whose image is none."""
+        """Make the error for a sample whose image cannot be decoded."""
 
 
 class ImageFiles:
-    """The image files of rows; a shard is looked at before its first is read. Safe to use from several threads."""
+    """Reads the images of rows; checks a shard's identity before the first read from it. Thread-safe."""
 
     def __init__(self) -> None:
         self._verified: set[tuple[str, str]] = set()
 
     def read(self, rows: Sequence[SampleRow]) -> list[bytes]:
-        """The images of rows, in their order; neighbours in a shard are read together.
+        """The image bytes of rows, in order; images that lie close together in a shard are read together.
 
-        Raises SampleError where a shard or file has vanished or changed, or cannot be read.
+        Raises SampleError if a shard or file is missing, has changed, or cannot be read.
         """
+        # check each shard once per process
         for uri, identity in {(row.uri, row.identity) for row in rows if row.identity} - self._verified:
             _verify(uri, identity)
             self._verified.add((uri, identity))
-        order = sorted(range(len(rows)), key=lambda place: (rows[place].uri, rows[place].offset))
-        images = dict(zip(order, _read([rows[place] for place in order]), strict=True))
-        return [_bytes(row, images[place]) for place, row in enumerate(rows)]
+        # read in file order, which lets neighbours share a read, and restore the given order
+        order = sorted(range(len(rows)), key=lambda index: (rows[index].uri, rows[index].offset))
+        images = dict(zip(order, _read([rows[index] for index in order]), strict=True))
+        return [_bytes(row, images[index]) for index, row in enumerate(rows)]
 
 
 @dataclass
 class TableSource:
-    """The samples of a table, their images read by offset from tars and files."""
+    """The samples of a table, with their images read by offset from tars and files."""
 
     identity: str
     table: SampleTable
@@ -74,14 +77,15 @@ class TableSource:
         return len(self.table)
 
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
-        """The samples of some numbers, in their order. Raises SampleError as ImageFiles does."""
+        """Read the samples with these numbers, in the order given. Raises SampleError as ImageFiles does."""
         rows = self.table.rows(numbers)
         return [RawSample(row.key, data, row.turns) for row, data in zip(rows, self.files.read(rows), strict=True)]
 
     def missing(self) -> list[str]:
-        """Of all shards and files those that are not there or have changed, a line each: one listing a folder."""
+        """Check all shards and files; return a line for each that is missing or has changed."""
         lines: list[str] = []
         folders: dict[str, list[str]] = defaultdict(list)
+        # shards are checked by their identity; single image files are collected by folder
         for uri, identity in self.table.files():
             if identity:
                 try:
@@ -90,13 +94,14 @@ class TableSource:
                     lines.append(str(error))
             else:
                 folders[uri.rpartition("/")[0]].append(uri)
+        # one listing per folder is much faster than a request per image
         for folder, uris in folders.items():
             there = _names(folder)
             lines += [f"no such image: {uri}" for uri in uris if uri.rpartition("/")[2] not in there]
         return lines
 
     def explain(self, number: int, reason: str) -> SampleError:
-        """The error of a sample whose image is none."""
+        """Make the error for a sample whose image cannot be decoded."""
         return _error_of(self.table.rows([number])[0], reason)
 
 
@@ -108,7 +113,7 @@ def _verify(uri: str, identity: str) -> None:
 
 
 def _names(folder: str) -> set[str]:
-    """The names of all that lies in a folder; none if there is no such folder."""
+    """The names of a folder's entries; empty if the folder does not exist."""
     filesystem, path = file_system(folder)
     try:
         return {name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(path, detail=False)}
@@ -117,7 +122,7 @@ def _names(folder: str) -> set[str]:
 
 
 def _read(rows: Sequence[SampleRow]) -> list[bytes | Exception]:
-    """The images of rows, in order: those of known size as `read_images` does, whole files one by one."""
+    """The images of rows, in order: those of known size by `read_images`, whole files one by one."""
     images = iter(read_images([row for row in rows if row.size]))
     return [next(images) if row.size else _read_file(row.uri) for row in rows]
 
@@ -136,7 +141,7 @@ def _bytes(row: SampleRow, image: bytes | Exception) -> bytes:
 
 
 def _error_of(row: SampleRow, reason: str) -> SampleError:
-    """The error of an image that cannot be read: that its shard has vanished or changed, if it has."""
+    """Make the error for an image that cannot be read; if its shard is missing or has changed, that is the reason."""
     try:
         if row.identity:
             _verify(row.uri, row.identity)

@@ -1,6 +1,6 @@
-"""Tables of samples: where each image lies and what is said of it, in an Arrow file that is mapped, not loaded.
+"""Tables of samples: where each image lies, and its texts, in an Arrow file that is memory-mapped.
 
-A global shuffle asks for rows in no order. A table costs a process the pages that it touches, however long it is.
+A global shuffle reads rows in random order. A memory-mapped table uses only the memory of the pages that are read.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("turns", pa.list_(pa.string()), nullable=False),
     ]
 )
-VERSION = 1  # of how rows are made: a table of another version is not found
-_BATCH = 4096  # rows that are Python objects at a time
+VERSION = 1  # of the code that makes rows; tables of other versions are not used
+_BATCH = 4096  # rows converted at a time, to bound the number of Python objects
 
 
 class SampleRow(NamedTuple):
-    """One sample: an image, the identity that its shard had ("": not known), and what is said of it.
+    """One sample: bytes offset..offset+size of the file at uri, and the texts of its conversation.
 
-    size 0: the whole file, of whatever size it is.
-    turns: an answer alone, or questions and answers by turns, beginning with a question and ending with an answer.
+    size: 0 for a whole file of unknown size. identity: of the shard when it was indexed, "" if not known.
+    turns: a single answer, or questions and answers in turn, from a question to an answer.
     """
 
     key: str
@@ -46,7 +46,7 @@ class SampleRow(NamedTuple):
 
 
 class SampleTable:
-    """A table on disk; pickled as its path. Raises OSError where the file cannot be read."""
+    """A table on disk, pickled as its path. The constructor raises OSError if the file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,27 +70,30 @@ class SampleTable:
         return self._starts[-1]
 
     def rows(self, numbers: Sequence[int]) -> list[SampleRow]:
-        """The rows of some numbers, in their order."""
+        """The rows with these numbers, in the order given."""
         return [self._row(number) for number in numbers]
 
     def _row(self, number: int) -> SampleRow:
-        place = bisect.bisect_right(self._starts, number) - 1
-        row = number - self._starts[place]
-        return SampleRow(*[column[row].as_py() for column in self._batches[place]])
+        number_of_batch = bisect.bisect_right(self._starts, number) - 1
+        row = number - self._starts[number_of_batch]
+        return SampleRow(*[column[row].as_py() for column in self._batches[number_of_batch]])
 
     def files(self) -> list[tuple[str, str]]:
-        """The distinct files that the rows lie in, with their identities."""
+        """The distinct files in which the rows' images lie, each with its shard's identity."""
         names = ("uri", "identity")
-        places = [SAMPLE_SCHEMA.get_field_index(name) for name in names]
-        columns = [pa.chunked_array([batch[place] for batch in self._batches], pa.string()) for place in places]
+        positions = [SAMPLE_SCHEMA.get_field_index(name) for name in names]
+        columns = [
+            pa.chunked_array([batch[position] for batch in self._batches], pa.string()) for position in positions
+        ]
         distinct = pa.Table.from_arrays(columns, names).group_by(list(names), use_threads=False).aggregate([])
         return list(zip(*(distinct.column(name).to_pylist() for name in names), strict=True))
 
 
 def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) -> SampleTable:
-    """The table of a name that says all about its content, made on its first use and kept in a folder.
+    """Open a table from the cache, after making it if it is not there.
 
-    Whole or not there at all: processes that make it at the same time do not disturb one another. Raises OSError.
+    name: determines the content. The file is written under a temporary name and then renamed, so that it is complete
+    or absent, also if several processes make it at the same time. Raises OSError.
     """
     path = cache / f"{hashlib.sha256(f'{VERSION}/{name}'.encode()).hexdigest()[:32]}.arrow"
     if not path.is_file():
@@ -114,5 +117,5 @@ def _batches(rows: Iterable[SampleRow]) -> Iterator[pa.RecordBatch]:
 
 
 def default_cache() -> Path:
-    """Where tables are kept if nothing else is said: by the XDG base directories."""
+    """The default folder for tables, by the XDG Base Directory specification."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata" / "samples"

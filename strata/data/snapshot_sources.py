@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from strata.core.layers import LayerSpec, layer_named
-from strata.data.prefetch import map_ahead
+from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import TableSource
 from strata.data.sample_tables import SampleRow, default_cache, kept_table
 from strata.snapshots.snapshots import Snapshot
@@ -26,7 +26,7 @@ class PartRows(NamedTuple):
 
 
 def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
-    """What a snapshot holds, part by part in the order it names them. Raises OSError."""
+    """Yield a snapshot's rows part by part, in the order in which the snapshot lists the parts. Raises OSError."""
     table = snapshot.rows()
     numbers, starts = np.unique(table.column("part").to_numpy(), return_index=True)
     for number, held in zip(numbers, np.split(table.column("row").to_numpy(), starts[1:]), strict=True):
@@ -36,7 +36,7 @@ def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
 def snapshot_source(store: Store, snapshot: Snapshot, layer: str, cache: Path | None = None) -> TableSource:
     """The samples of a snapshot's rows that have text in a layer, part by part.
 
-    The parts are read once: the table of what is needed of them is kept in `cache`, by the snapshot's content.
+    The parts are read once: a table of the columns that are needed is kept in `cache`, named by the snapshot's id.
     Raises LayerError, and OSError where the store or the cache cannot be reached.
     """
     chosen = layer_named(layer)
@@ -53,19 +53,19 @@ def _sample_rows(store: Store, snapshot: Snapshot, layer: LayerSpec) -> Iterator
 
 
 def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a snapshot in its order, some columns of each, with their shard's identity. Raises OSError."""
+    """Yield the rows of a snapshot in order, with some columns, and their shard's identity. Raises OSError."""
 
     def read(held: PartRows) -> tuple[str, pa.Table]:
         return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
 
-    for part, table in map_ahead(read, part_rows(snapshot), READERS):
+    for part, table in prefetch_map(read, part_rows(snapshot), READERS):
         identity = Part.parse(part).identity
         for row in table.to_pylist():
             yield identity, row
 
 
 def sample_row(row: dict[str, Any], identity: str, text: str) -> SampleRow:
-    """The sample of a record's row: its image, and a text as the answer."""
+    """Make the sample of a record's row: its image, and a text as the answer."""
     image = row["image"]
-    known = identity if image["offset"] else ""  # of a whole file the size is checked
+    known = identity if image["offset"] else ""  # for a whole file only the size is checked
     return SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, [text])

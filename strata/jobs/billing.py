@@ -1,4 +1,4 @@
-"""Billing: when Redis has lost a job's ledger, the bills in the footers of its parts tell again what it has spent."""
+"""Billing: if Redis has lost a job's ledger, rebuild it from the bills in the footers of the job's parts."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from strata.core.chunks import Chunk
 from strata.core.requests import JobRequest, ShardSummary
 from strata.jobs.jobs import Jobs
-from strata.queue import keys
 
 log = logging.getLogger(__name__)
 
 
 class Billing:
-    """Reads bills beside the scheduler's beat: a big job has thousands."""
+    """Rebuilds ledgers in a thread, because a big job has thousands of footers and the scheduler must not wait."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, self.store, self.ledger = jobs, jobs.store, jobs.ledger
-        self._reading: dict[str, Future[None]] = {}
+        self._rebuilding: dict[str, Future[None]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="billing")
 
     def close(self) -> None:
-        """Leave what is being read."""
+        """Stop; a ledger that is not rebuilt yet stays incomplete."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def known(self, request: JobRequest) -> bool:
-        """Whether the ledger holds all that a job has spent; if not, and all its shards are indexed, have it read.
+        """Whether a job's ledger is complete. If it is not, start to rebuild it once all shards are indexed.
 
-        Raises redis.RedisError, and OSError where the bills could not be read; the next call tries again.
+        Raises QueueUnavailable, and OSError if the bills could not be read; the next call starts again.
         """
         if not request.paid or self.ledger.known(request.id):
             return True
-        reading = self._reading.get(request.id)
-        if reading is not None and reading.done():
-            self._reading.pop(request.id).result()
-        elif reading is None:
-            indexed = self.jobs.broker.redis.hlen(keys.done(request.id, "index"))
-            if indexed == len(request.shards):
-                self._reading[request.id] = self._pool.submit(self._read, request)
+        rebuilding = self._rebuilding.get(request.id)
+        if rebuilding is not None and rebuilding.done():
+            # raise the error of the thread, if there was one
+            self._rebuilding.pop(request.id).result()
+        elif rebuilding is None and self.jobs.queue.job_states.summary_count(request.id) == len(request.shards):
+            # only the summaries of all shards tell which parts there are
+            self._rebuilding[request.id] = self._pool.submit(self._rebuild, request)
         return False
 
-    def _read(self, request: JobRequest) -> None:
+    def _rebuild(self, request: JobRequest) -> None:
         count = 0
-        summaries = self.jobs.summaries(request.id).values()
-        for chunks in (list(self._parts(request, summary)) for summary in summaries):
+        for summary in self.jobs.summaries(request.id).values():
+            chunks = list(self._paid_parts(request, summary))
             for chunk, footer in zip(chunks, self.store.read_all_footers(chunks), strict=True):
+                # another job may have paid for a part that this job uses
                 if footer.bill is not None and footer.bill.job == request.id:
                     self.ledger.settle(chunk.id, footer.bill)
                     count += 1
         self.ledger.complete(request.id)
-        log.info("job %s: its ledger was lost and is made again of %d bills", request.id, count)
+        log.info("job %s: the ledger was lost and has been rebuilt from %d bills", request.id, count)
 
-    def _parts(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The parts there are of a shard in the groups that are paid, those of attempts before the last too."""
+    def _paid_parts(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
+        """The chunks of a shard in groups that ask servers, whose parts exist; also those of earlier attempts."""
         for group in request.paid:
             chunks = list(request.chunks(summary, group))
             names = self.store.part_names(chunks[0]) if chunks else set()

@@ -1,4 +1,4 @@
-"""The envelope of a job, made of its request and its working copy in Redis."""
+"""The envelope of a job: what the API shows of it, built from its request and its working copy in Redis."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from strata.core.requests import JobRequest
 from strata.core.schemas import GroupProgress, JobStatus, JobUsage, JobView, RequestCounts, ShardCounts
 
 
-def envelope(request: JobRequest, fields: Mapping[str, str], in_hand: int, usage: JobUsage | None) -> JobView:
-    """The job as it stands. fields: its hash in Redis; in_hand: its images that workers hold now."""
+def envelope(request: JobRequest, fields: Mapping[str, str], in_flight: int, usage: JobUsage | None) -> JobView:
+    """A job's envelope. fields: its hash in Redis; in_flight: the number of its images that workers hold now."""
+    # counts are the fields whose names have the form GROUP:NAME
     numbers = {name: int(value) for name, value in fields.items() if ":" in name}
     status = JobStatus(fields["status"])
-    counts = _counts(numbers, status, in_hand)
-    left = counts.queued + counts.processing
+    counts = _counts(numbers, status, in_flight)
+    remaining = counts.queued + counts.processing
     rate = float(fields["rate"]) if fields.get("rate") else None
-    own = f"/v1/jobs/{request.id}"
+    url = f"/v1/jobs/{request.id}"
     return JobView(
         id=request.id,
         kind=request.kind,
@@ -35,29 +36,30 @@ def envelope(request: JobRequest, fields: Mapping[str, str], in_hand: int, usage
         usage=usage,
         budget=request.budget,
         images_per_second=rate,
-        eta_seconds=round(left / rate, 1) if rate and left else None,
+        eta_seconds=round(remaining / rate, 1) if rate and remaining else None,
         created_at=request.created_at,
         started_at=_time(fields.get("started_at")),
         finished_at=_time(fields.get("finished_at")),
         error=fields.get("error"),
-        links={"self": own, **{name: f"{own}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
+        links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
     )
 
 
-def _counts(numbers: Mapping[str, int], status: JobStatus, in_hand: int) -> RequestCounts:
-    """Images by where they stand; what a job left undone at its end is cancelled."""
+def _counts(numbers: Mapping[str, int], status: JobStatus, in_flight: int) -> RequestCounts:
+    """The job's images by state. Images without a result at the job's end count as cancelled."""
     counts = RequestCounts(
         total=numbers.get("index:images", 0),
         succeeded=numbers.get(f"{FINAL_GROUP}:succeeded", 0),
         filtered=numbers.get(f"{FINAL_GROUP}:filtered", 0),
         failed=numbers.get(f"{FINAL_GROUP}:failed", 0),
     )
-    left = counts.total - counts.succeeded - counts.filtered - counts.failed
+    remaining = counts.total - counts.succeeded - counts.filtered - counts.failed
     if status.final:
-        counts.cancelled = left
+        counts.cancelled = remaining
     else:
-        counts.processing = min(left, in_hand)
-        counts.queued = left - counts.processing
+        # heartbeats are some seconds old, so more images may seem to be in flight than remain
+        counts.processing = min(remaining, in_flight)
+        counts.queued = remaining - counts.processing
     return counts
 
 

@@ -1,6 +1,6 @@
-"""Jobs: what somebody asked for, and the envelope that tells how far it is.
+"""Jobs: creating, cancelling and retrying them, and the envelope that shows their progress.
 
-A job's request and its end are files in the store; Redis holds the working copy, which can be made again from them.
+A job's request and its end are files in the store. Redis holds the working copy, which can be rebuilt from them.
 """
 
 from __future__ import annotations
@@ -10,48 +10,43 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Literal
 
 from strata.core.chunks import Chunk
+from strata.core.errors import Conflict, NotFound
 from strata.core.index_rows import IndexRow, index_table
 from strata.core.profiles import FINAL_GROUP, GROUPS, Profile
 from strata.core.records import Status
 from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.core.schemas import Budget, JobStatus, JobView, Priority
 from strata.jobs.envelope import envelope
-from strata.queue import keys
-from strata.queue.broker import Broker
-from strata.queue.heartbeats import Heartbeats
-from strata.queue.ledger import Ledger
+from strata.queue.queue import Queue
 from strata.store.provenance import keep_profile
 from strata.store.store import Store
 
-KEPT_SECONDS = 86_400  # Redis keeps the working copy of a job that has ended for so long
 
-
-class UnknownJob(LookupError):
+class UnknownJob(NotFound, LookupError):
     """No job has this id."""
 
 
-class NotFinished(ValueError):
-    """The job's status does not allow it."""
+class NotFinished(Conflict, ValueError):
+    """The job's status does not allow a retry."""
 
     def __init__(self, status: JobStatus) -> None:
-        super().__init__(f"the job is {status.value}; only a job that is completed or failed can be tried again")
+        super().__init__(f"the job is {status.value}; only a job that is completed or failed can be retried")
 
 
 def new_job_id() -> str:
-    """An id that sorts by time."""
+    """A new id. Ids sort by the time of their creation."""
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
 
 
 class Jobs:
-    """Create, look at and cancel jobs. Raises redis.RedisError when the broker cannot be reached."""
+    """Creates, shows, cancels and retries jobs. Every method raises QueueUnavailable and OSError."""
 
-    def __init__(self, broker: Broker, store: Store) -> None:
-        self.broker = broker
-        self.store = store
-        self.ledger = Ledger(broker.redis)
+    def __init__(self, queue: Queue, store: Store) -> None:
+        self.queue, self.store = queue, store
+        self.ledger = queue.ledger
         self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
     def create(
@@ -64,96 +59,82 @@ class Jobs:
         indexed: Iterable[ShardSummary] = (),
         budget: Budget | None = None,
     ) -> JobRequest:
-        """Keep a request and make its job active; the scheduler does the rest."""
-        request = JobRequest(
-            id=new_job_id(),
-            kind=kind,
-            shards=list(dict.fromkeys(shards)),
-            profile=profile.name,
-            fingerprints={group: profile.fingerprint(group) for group in GROUPS},
-            chunk_size=profile.chunk_size,
-            priority=priority,
-            metadata=metadata or {},
-            created_at=datetime.now(UTC),
-            indexed=list(indexed),
-            paid=[group for group in GROUPS if profile.paid(group)],
-            priced=profile.priced,
-            budget=budget,
-        )
-        self.broker.redis.ping()  # refuse before anything is kept rather than take a job that nobody schedules
+        """Write a job's request to the store and activate the job; the scheduler queues its chunks.
+
+        indexed: the summaries of shards that need no indexing.
+        """
+        request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget)
+        # fail before anything is written: a job must not be accepted if nothing can schedule it
+        self.queue.ping()
+        # keep the profile's content, once for each fingerprint, so that the parts' origin can be looked up
         if request.fingerprints[FINAL_GROUP] not in self._profiles:
             keep_profile(self.store, profile)
             self._profiles.add(request.fingerprints[FINAL_GROUP])
+        # mark the job as open first: a process that dies in between leaves a mark without a request, which is ignored
         self.store.open_job(request.id)
         self.store.write_job_file(request.id, "request", request)
+        # a new job's ledger is complete, because nothing has been spent yet
         if request.paid:
             self.ledger.begin(request.id, budget, new=True)
         self.activate(request)
         return request
 
     def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
-        """Keep an image and make it a job of its own whose first chunk is queued at once.
+        """Store an image and create a job for it alone, whose first chunk is queued at once.
 
-        The upload is a shard of one image that is indexed here, so that nothing waits for the scheduler's beat.
+        The upload is a shard of one image. It is indexed here, and its chunk is queued here, so that the request does
+        not wait for the scheduler's next tick.
         """
+        # store the bytes; the same image with the same text has the same identity, so its parts are found again
         uri, digest = self.store.put_upload(data)
         identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
+        # write the index part that the group `index` would write
         index = Chunk("index", profile.name, profile.fingerprint("index"), uri, identity)
         if not self.store.has_part(index):
             self.store.write_index(index, index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)]))
         summary = ShardSummary(shard=uri, identity=identity, images=1)
         request = self.create("image", [uri], profile, "hi", indexed=[summary])
+        # queue the first group whose part is missing; if the final part exists, there is nothing to compute
         if not self.store.has_part(next(iter(request.chunks(summary, FINAL_GROUP)))):
-            groups = GROUPS[1:]
-            chunks = [next(iter(request.chunks(summary, group))) for group in groups]
+            chunks = [next(iter(request.chunks(summary, group))) for group in GROUPS[1:]]
             first = next(chunk for chunk in chunks if not self.store.has_part(chunk))
-            self.broker.enqueue(first, request.id, request.priority)
+            self.queue.broker.enqueue(first, request.id, request.priority)
         return request
 
     def activate(self, request: JobRequest) -> None:
-        """Put an unfinished job's working copy into Redis if it is not there."""
-        fields = {
-            "request": request.model_dump_json(),
-            "status": JobStatus.VALIDATING.value,
-            "started_at": datetime.now(UTC).isoformat(),
-        }
+        """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler."""
         if request.paid:
             self.ledger.begin(request.id, request.budget)
-        with self.broker.redis.pipeline(transaction=True) as pipe:
-            for name, value in fields.items():
-                pipe.hsetnx(keys.job(request.id), name, value)
-            pipe.execute()
-        for summary in request.indexed:  # before the scheduler sees the job, which would have them indexed
+        states = self.queue.job_states
+        now = datetime.now(UTC).isoformat()
+        states.create(request, status=JobStatus.VALIDATING.value, started_at=now)
+        # record indexed shards before the scheduler sees the job, because it would queue them for indexing
+        for summary in request.indexed:
             counts = {"images": summary.images, "chunks": 1}
-            self.broker.record(request.id, request.index_chunk(summary.shard), summary.model_dump_json(), counts)
-        with self.broker.redis.pipeline(transaction=True) as pipe:
-            pipe.sadd(keys.ACTIVE, request.id)
-            pipe.execute()
+            states.record(request.id, request.index_chunk(summary.shard), counts, summary)
+        states.activate(request.id)
 
     def request(self, job_id: str) -> JobRequest:
         """A job's request. Raises UnknownJob."""
-        text = self.broker.redis.hget(keys.job(job_id), "request")
-        if text is None and job_id.isalnum():
-            text = self.store.read_job_file(job_id, "request")
+        request = self.queue.job_states.request(job_id)
+        if request is not None:
+            return request
+        # ids are alphanumeric; anything else must not become part of a path
+        text = self.store.read_job_file(job_id, "request") if job_id.isalnum() else None
         if text is None:
             raise UnknownJob(job_id)
-        return JobRequest.model_validate_json(cast(str, text))
+        return JobRequest.model_validate_json(text)
 
     def status(self, job_id: str) -> JobStatus | None:
-        """A job's status as Redis has it; None if it has none."""
-        text = cast("str | None", self.broker.redis.hget(keys.job(job_id), "status"))
-        return JobStatus(text) if text else None
+        """A job's status in Redis; None if Redis has no copy of the job."""
+        return self.queue.job_states.status(job_id)
 
     def set_status(self, job_id: str, status: JobStatus, **fields: str) -> None:
-        """Change a job's status and tell its listeners."""
-        values: Any = {"status": status.value, **fields}
-        with self.broker.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.job(job_id), mapping=values)
-            pipe.xadd(keys.events(job_id), {"event": "status", "status": status.value}, maxlen=10_000)
-            pipe.execute()
+        """Change a job's status, and other fields of its hash, and add an event for those who watch the job."""
+        self.queue.job_states.set_status(job_id, status, **fields)
 
     def cancel(self, job_id: str) -> JobView:
-        """Ask for a job's end; what is computed stays. A finished job stays as it is."""
+        """Request a job's cancellation; the parts that are computed stay. A finished job is left as it is."""
         view = self.view(job_id)
         if view.status.final:
             return view
@@ -161,96 +142,113 @@ class Jobs:
         return self.view(job_id)
 
     def retry(self, job_id: str) -> JobView:
-        """Try a finished job's failed images again, and its shards that could not be read; the rest stays.
+        """Retry a finished job's failed images, and its shards that could not be read. Results are kept.
 
         Each chunk with failed images gets one more attempt, with a part of its own. A job in which nothing failed
-        stays as it is. Raises NotFinished, and UnknownJob.
+        is left as it is. Raises NotFinished and UnknownJob.
         """
         view, request = self.view(job_id), self.request(job_id)
         if view.status not in (JobStatus.COMPLETED, JobStatus.FAILED):
             raise NotFinished(view.status)
         if view.status is JobStatus.COMPLETED and not view.request_counts.failed and not view.shards.failed:
             return view
+        # the next attempt of a chunk has a part name of its own, so that the scheduler finds it missing
         retries = dict(request.retries)
         for summary in self.summaries(job_id).values():
-            for chunk in self._failed(request, summary):
+            for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
+        # open the job again: mark, new request, no end
         self.store.open_job(job_id)
         self.store.write_job_file(job_id, "request", request)
         self.store.remove_job_file(job_id, "end")
+        # start with new counts: the parts of chunks that did not fail are found and counted again
         self.forget(job_id)
         self.activate(request)
         return self.view(job_id)
 
-    def _failed(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
+    def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
         """The chunks of a shard whose part holds failed images."""
         chunks = list(request.chunks(summary, FINAL_GROUP))
-        there = self.store.part_names(chunks[0]) if chunks else set()
-        written = [chunk for chunk in chunks if chunk.name in there]
+        names = self.store.part_names(chunks[0]) if chunks else set()
+        written = [chunk for chunk in chunks if chunk.name in names]
         for chunk, counts in zip(written, self.store.read_all_counts(written), strict=True):
             if counts[Status.FAILED]:
                 yield chunk
 
     def forget(self, job_id: str) -> None:
-        """Drop a job's working copy in Redis, but for its events; the store knows all that it was made of."""
-        self.broker.redis.delete(keys.job(job_id), *(keys.done(job_id, group) for group in GROUPS))
-
-    def let_expire(self, job_id: str) -> None:
-        """Let the working copy of a job that has ended go in time: the store keeps its end."""
-        names = [
-            keys.job(job_id),
-            keys.events(job_id),
-            keys.ledger(job_id),
-            *(keys.done(job_id, group) for group in GROUPS),
-        ]
-        with self.broker.redis.pipeline(transaction=True) as pipe:
-            for name in names:
-                pipe.expire(name, KEPT_SECONDS)
-            pipe.execute()
+        """Delete a job's working copy in Redis, except its events. It can be rebuilt from the store."""
+        self.queue.job_states.forget(job_id)
 
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
-        """The shards that are indexed so far, by URI; of a finished job that Redis lost, from the store."""
-        answer: Any = self.broker.redis.hgetall(keys.done(job_id, "index"))
-        if not answer and job_id.isalnum():
-            kept = self.store.read_job_file(job_id, "shards")
-            if kept is not None:
-                return {summary.shard: summary for summary in ShardSummaries.model_validate_json(kept).shards}
-        return {shard: ShardSummary.model_validate_json(text) for shard, text in answer.items()}
+        """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
+        found = self.queue.job_states.summaries(job_id)
+        if not found and job_id.isalnum():
+            text = self.store.read_job_file(job_id, "shards")
+            if text is not None:
+                return {summary.shard: summary for summary in ShardSummaries.model_validate_json(text).shards}
+        return found
 
     def write_shards(self, job_id: str) -> None:
-        """Keep what is known of a job's shards: whoever looks at parts may have no Redis."""
+        """Write the summaries of a job's shards to the store, for readers that have no Redis."""
         shards = list(self.summaries(job_id).values())
         self.store.write_job_file(job_id, "shards", ShardSummaries(shards=shards))
 
     def view(self, job_id: str) -> JobView:
-        """The envelope. Raises UnknownJob."""
-        fields: Any = self.broker.redis.hgetall(keys.job(job_id))
-        if not fields.get("request"):
+        """A job's envelope. Raises UnknownJob."""
+        fields = self.queue.job_states.fields(job_id)
+        if "request" not in fields:
+            # Redis has no copy: the job has ended, or Redis was emptied and the copy is rebuilt
             end = self.store.read_job_file(job_id, "end") if job_id.isalnum() else None
             if end is not None:
                 return JobView.model_validate_json(end)
-            request = self.request(job_id)
-            self.activate(request)
-            fields = self.broker.redis.hgetall(keys.job(job_id))
+            self.activate(self.request(job_id))
+            fields = self.queue.job_states.fields(job_id)
         request = JobRequest.model_validate_json(fields["request"])
         usage = self.ledger.usage(job_id, request.priced) if request.paid else None
-        return envelope(request, fields, self._in_hand(request), usage)
+        return envelope(request, fields, self._images_in_flight(request), usage)
 
     def page(self, limit: int, before: str | None = None) -> tuple[list[JobView], str | None]:
-        """Jobs, newest first, and the cursor of the next page."""
+        """At most limit jobs, the newest first, and the cursor of the next page, None on the last one."""
         ids = [job_id for job_id in reversed(self.store.job_ids()) if before is None or job_id < before]
-        views = [self.view(job_id) for job_id in ids[:limit] if self._kept(job_id)]
+        views = [self.view(job_id) for job_id in ids[:limit] if self._has_request(job_id)]
         return views, ids[limit - 1] if len(ids) > limit else None
 
-    def _kept(self, job_id: str) -> bool:
-        """Whether a job's request is there yet: its folder is made a moment before."""
+    def _has_request(self, job_id: str) -> bool:
+        """Whether a job's request has been written: another process may have created only its folder so far."""
         try:
             return bool(self.request(job_id))
         except UnknownJob:
             return False
 
-    def _in_hand(self, request: JobRequest) -> int:
-        """Images of the job in chunks that workers hold now, as their heartbeats tell."""
-        chunks = [chunk for beat in Heartbeats(self.broker.redis).all() for chunk in beat.chunks]
-        return sum(chunk.images for chunk in chunks if request.id in self.broker.waiting_jobs(chunk))
+    def _images_in_flight(self, request: JobRequest) -> int:
+        """The job's images in chunks that workers hold now, according to their heartbeats."""
+        chunks = [chunk for heartbeat in self.queue.heartbeats.live() for chunk in heartbeat.chunks]
+        return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
+
+
+def _request(
+    kind: Literal["image", "batch"],
+    shards: list[str],
+    profile: Profile,
+    priority: Priority,
+    metadata: dict[str, str],
+    indexed: list[ShardSummary],
+    budget: Budget | None,
+) -> JobRequest:
+    """A new job's request. It holds everything that decides which parts belong to the job."""
+    return JobRequest(
+        id=new_job_id(),
+        kind=kind,
+        shards=list(dict.fromkeys(shards)),
+        profile=profile.name,
+        fingerprints={group: profile.fingerprint(group) for group in GROUPS},
+        chunk_size=profile.chunk_size,
+        priority=priority,
+        metadata=metadata,
+        created_at=datetime.now(UTC),
+        indexed=indexed,
+        paid=[group for group in GROUPS if profile.paid(group)],
+        priced=profile.priced,
+        budget=budget,
+    )

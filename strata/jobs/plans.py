@@ -1,4 +1,4 @@
-"""The plan of an unfinished job: how far its chunks have been handed out, and how fast they come back."""
+"""The plan of an unfinished job: which of its chunks have been queued, and its rate."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from collections import deque
 from strata.core.chunks import Chunk
 from strata.core.requests import JobRequest, ShardSummary
 
-RATE_SECONDS = 30.0  # the stretch over which a job's rate is taken
+RATE_SECONDS = 30.0  # a job's rate is its mean over this window
 
 
 class Plan:
-    """What the scheduler knows of a job. It can be made anew at any time from the request and the store.
+    """The scheduler's state of a job. It can be rebuilt at any time from the request and the store.
 
-    unindexed: shards that `index` is to be asked for; known: shards whose summary was seen; waiting: summaries whose
-    chunks are still to be compared with the store; chunks: those of one shard that are still to be queued. So what a
-    plan holds grows with a job's shards, not with its images. kept: how many summaries the store was told of.
+    unindexed: shards to be queued for indexing; known: shards whose summaries have been read; waiting: summaries whose
+    chunks are to be compared with the store; chunks: chunks of one shard that are to be queued. So the size of a plan
+    grows with the job's shards, not with its images. summaries_written: how many summaries the store has.
     """
 
     def __init__(self, request: JobRequest) -> None:
         self.request = request
-        self.kept = len(request.indexed)
+        self.summaries_written = len(request.indexed)
         self.restart()
         self._computed: deque[tuple[float, int]] = deque()
 
     def restart(self) -> None:
-        """Compare with the store from the beginning."""
+        """Compare all chunks with the store again."""
         self.unindexed = deque(self.request.shards)
         self.known: set[str] = set()
         self.waiting: deque[ShardSummary] = deque()
         self.chunks: deque[Chunk] = deque()
 
     @property
-    def handed_out(self) -> bool:
+    def all_queued(self) -> bool:
         """Whether every chunk of the job has been queued or counted."""
         left = self.unindexed or self.waiting or self.chunks
         return not left and len(self.known) == len(self.request.shards)
 
     def rate(self, now: float, computed: int) -> float | None:
-        """Images a second over the last RATE_SECONDS; None while nothing was computed in them.
+        """Images per second over the last RATE_SECONDS; None if no image was computed in this time.
 
-        now: seconds of a monotonic clock; computed: the job's images so far, those that were there before left out.
+        now: seconds of a monotonic clock; computed: the job's images so far, without those whose parts existed before.
         """
         self._computed.append((now, computed))
+        # drop the samples before the window
         while self._computed[0][0] < now - RATE_SECONDS:
             self._computed.popleft()
-        then, before = self._computed[0]
-        return (computed - before) / (now - then) if computed > before else None
+        start, before = self._computed[0]
+        return (computed - before) / (now - start) if computed > before else None

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 
 from strata.core.chunks import Chunk
+from strata.core.errors import InvalidInput
 from strata.core.profiles import FINAL_GROUP
 from strata.core.records import FailureNote, Record, Status, table_to_records
 from strata.core.requests import JobRequest, ShardSummary
@@ -23,7 +24,7 @@ Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
 MAX_PARTS = 64  # parts looked at for one page, so that a page without rows costs a bounded time too
 
 
-class BadCursor(ValueError):
+class BadCursor(InvalidInput, ValueError):
     """A cursor that no page gave."""
 
 

@@ -1,7 +1,7 @@
-"""The scheduler: compares each unfinished job's plan with the parts in the store and queues what lacks.
+"""The scheduler: compares each unfinished job's plan with the parts in the store and queues the missing chunks.
 
-One process schedules at a time (a lock with an expiry in Redis). It keeps nothing that it cannot find again: a new
-scheduler, or an emptied Redis, starts every unfinished job's plan anew, and parts that are there are only counted.
+One process schedules at a time, by a lock with an expiry in Redis. All its state can be rebuilt: a new scheduler, or
+one whose Redis was emptied, starts every unfinished job's plan again, and parts that exist are only counted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import cast
-
-import redis
 
 from strata.core.chunks import Chunk
 from strata.core.profiles import FINAL_GROUP, GROUPS
@@ -25,96 +22,101 @@ from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.plans import Plan
-from strata.queue import keys
-from strata.queue.broker import Broker
+from strata.queue.errors import QueueUnavailable
+from strata.queue.queue import Queue
+from strata.queue.scheduler_lock import LockState
 from strata.store.store import Store, count_of
 
 log = logging.getLogger(__name__)
 
-LOCK_SECONDS = 10
-REVIEW_SECONDS = 30.0  # how often every plan is compared with the store from its start
-SWEEP_SECONDS = 3600.0  # age at which a half written file is nobody's
+REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this time
+SWEEP_SECONDS = 3600.0  # a temporary file that is older belongs to no running process
 
 
 class Scheduler:
-    """Feeds the streams and ends the jobs. Call `run` in a thread, or `tick` by hand."""
+    """Queues the chunks of jobs and ends the jobs. Call `run` in a thread, or `tick` by hand.
 
-    def __init__(self, broker: Broker, store: Store, high_water: int) -> None:
-        self.broker, self.store, self.high_water = broker, store, high_water
-        self.jobs = Jobs(broker, store)
+    high_water: how many chunks a group's streams hold at most.
+    """
+
+    def __init__(self, queue: Queue, store: Store, high_water: int) -> None:
+        self.queue, self.store, self.high_water = queue, store, high_water
+        self.jobs = Jobs(queue, store)
         self.billing = Billing(self.jobs)
+        self.finalizer = Finalizer(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
-        self.finalizer = Finalizer(self.jobs)
         self.reviewed = -REVIEW_SECONDS
-        self._scheduling = False
+        self._has_lock = False
 
     def run(self, stop: threading.Event, interval: float = 0.1) -> None:
-        """Tick until told to stop; a Redis that is away is waited for."""
+        """Call `tick` every interval seconds until stop is set. While Redis is away, wait for it."""
         while not stop.wait(interval):
             try:
                 self.tick()
-            except redis.RedisError as error:
-                log.warning("scheduler waits for Redis: %s", error)
-                self._start_over()
+            except QueueUnavailable as error:
+                log.warning("the scheduler waits for Redis: %s", error)
+                self._reset()
                 stop.wait(1.0)
             except Exception:
-                log.exception("scheduler: a beat failed, the next one tries again")
+                log.exception("scheduler: a tick failed; the next one tries again")
                 stop.wait(1.0)
         self.finalizer.close()
         self.billing.close()
-        with suppress(redis.RedisError):
-            self._unlock()
+        with suppress(QueueUnavailable):
+            self.queue.scheduler_lock.release(self.name)
 
     def tick(self) -> None:
-        """One beat: take the lock, find jobs, feed them, end those whose counts add up."""
-        if not self._lock():
-            self._start_over()
+        """Acquire the lock, find the unfinished jobs, queue their chunks, and end the jobs that are complete."""
+        # without the lock another process schedules, and this one's plans are out of date
+        if not self._acquire_lock():
+            self._reset()
             return
+        # from time to time, and after every reset, compare everything with the store
         if time.monotonic() - self.reviewed >= REVIEW_SECONDS:
-            self._recover()
+            self._review()
             self.reviewed = time.monotonic()
-        active = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
+        # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
+        active = self.queue.job_states.active()
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active or self._advance(self.plans.get(job_id) or self._plan(job_id)):
                 del self.plans[job_id]
 
-    def _start_over(self) -> None:
-        """Forget all plans: somebody else schedules, or Redis may have lost what was queued."""
+    def _acquire_lock(self) -> bool:
+        state = self.queue.scheduler_lock.acquire(self.name)
+        if state is LockState.ACQUIRED:
+            # the lock was ours and is gone: Redis may have lost everything else too
+            if self._has_lock:
+                self._reset()
+            self._has_lock = True
+        return state is not LockState.HELD_BY_ANOTHER
+
+    def _reset(self) -> None:
+        """Drop all plans: another process schedules, or Redis may have lost what was queued."""
         self.plans.clear()
         self.reviewed = -REVIEW_SECONDS
-        self._scheduling = False
+        self._has_lock = False
 
-    def _lock(self) -> bool:
-        if self.broker.redis.set(keys.SCHEDULER, self.name, nx=True, ex=LOCK_SECONDS):
-            if self._scheduling:  # the lock was ours and is gone: so may be all that Redis knew
-                self._start_over()
-            self._scheduling = True
-            return True
-        if self.broker.redis.get(keys.SCHEDULER) != self.name:
-            return False
-        return bool(self.broker.redis.expire(keys.SCHEDULER, LOCK_SECONDS))
-
-    def _unlock(self) -> None:
-        """Let another process schedule at once rather than when the lock expires."""
-        if self.broker.redis.get(keys.SCHEDULER) == self.name:
-            self.broker.redis.delete(keys.SCHEDULER)
-
-    def _recover(self) -> None:
-        """Bring back jobs that the store knows as unfinished and Redis does not know, and review all plans."""
+    def _review(self) -> None:
+        """Activate jobs that are open in the store and unknown to Redis, and restart the plans of all jobs."""
+        # remove the temporary files of processes that were killed
         self.store.sweep(SWEEP_SECONDS)
-        known = cast(set[str], self.broker.redis.smembers(keys.ACTIVE))
+        # bring back the jobs that Redis has lost
+        known = self.queue.job_states.active()
         for job_id in self.store.open_jobs():
             if job_id in known:
                 continue
-            if self.store.read_job_file(job_id, "end") is not None:  # whoever ended it died just then
+            # the process that ended this job died before it removed the mark
+            if self.store.read_job_file(job_id, "end") is not None:
                 self.store.close_job(job_id)
                 continue
-            with suppress(UnknownJob):  # it is marked a moment before its request is written
+            # a job is marked as open a moment before its request is written
+            with suppress(UnknownJob):
                 self.jobs.activate(self.jobs.request(job_id))
+        # queue again what may have been lost, and count parts that other jobs have written
         for plan in self.plans.values():
-            self._keep_shards(plan)
-            if plan.handed_out:
+            self._write_summaries(plan)
+            if plan.all_queued:
                 plan.restart()
 
     def _plan(self, job_id: str) -> Plan:
@@ -122,107 +124,121 @@ class Scheduler:
         return self.plans[job_id]
 
     def _advance(self, plan: Plan) -> bool:
-        """Take a job on by as much as can be done now; whether it has ended."""
+        """Do for a job what can be done now; True if the job has ended."""
         status = self.jobs.status(plan.request.id)
-        if status is None:  # Redis was emptied under us
+        if status is None:  # Redis was emptied since the last tick
             self.jobs.activate(plan.request)
             plan.restart()
-        elif status is JobStatus.CANCELLING:
-            return self.finalizer.withdraw(plan.request, JobStatus.CANCELLED)
-        elif status.final:
-            return self.finalizer.withdraw(plan.request, status)
-        elif self.finalizer.counts(plan.request):
+        elif status is JobStatus.CANCELLING or status.final:
+            # a worker sets the status `failed` if a chunk cannot be computed or the budget is spent
+            end = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
+            self.finalizer.end_unfinished(plan.request, end)
+            return True
+        elif self.finalizer.is_counting(plan.request):
             return self.finalizer.advance(plan)
         else:
-            self._feed(plan, status)
-            self._rate(plan)
-            if self._complete(plan):
+            self._enqueue(plan, status)
+            self._update_rate(plan)
+            if self._is_complete(plan):
                 self.finalizer.begin(plan.request)
         return False
 
-    # feeding
+    # queueing
 
-    def _feed(self, plan: Plan, status: JobStatus) -> None:
-        request = plan.request
-        self._see(plan)
+    def _enqueue(self, plan: Plan, status: JobStatus) -> None:
+        """Queue the job's next shards for indexing and its next missing chunks, as far as the streams have room."""
+        request, broker = plan.request, self.queue.broker
+        self._read_summaries(plan)
+        # the first summary ends the validation of the job's shards
         if plan.known and status is JobStatus.VALIDATING:
             self.jobs.set_status(request.id, JobStatus.IN_PROGRESS)
-        shards = [plan.unindexed.popleft() for _ in range(min(self._room("index"), len(plan.unindexed)))]
+        # queue shards that are not indexed
+        shards = [plan.unindexed.popleft() for _ in range(min(self._free_slots("index"), len(plan.unindexed)))]
         chunks = (request.index_chunk(shard) for shard in shards if shard not in plan.known)
-        self.broker.enqueue_all(chunks, request.id, request.priority)
-        # a job with a budget spends nothing more before it is known what it has spent
-        spends = request.budget is None or self.billing.known(request)
-        room = self._room(*GROUPS[1:]) if spends else 0
-        while room > 0 and (plan.chunks or plan.waiting):
+        broker.enqueue_all(chunks, request.id, request.priority)
+        # a job with a budget must not spend more until it is known what it has spent
+        may_spend = request.budget is None or self.billing.known(request)
+        free = self._free_slots(*GROUPS[1:]) if may_spend else 0
+        # queue missing chunks, shard by shard; which of a shard's parts exist is asked when its turn comes
+        while free > 0 and (plan.chunks or plan.waiting):
             if not plan.chunks:
-                plan.chunks.extend(self._lacking(request, plan.waiting.popleft()))
-            queued = [plan.chunks.popleft() for _ in range(min(room, len(plan.chunks)))]
-            self.broker.enqueue_all(queued, request.id, request.priority)
-            room -= len(queued)
+                plan.chunks.extend(self._missing_chunks(request, plan.waiting.popleft()))
+            queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
+            broker.enqueue_all(queued, request.id, request.priority)
+            free -= len(queued)
 
-    def _see(self, plan: Plan) -> None:
-        """Take up the summaries of shards that were indexed since the last beat."""
-        done = keys.done(plan.request.id, "index")
-        there = int(self.broker.redis.hlen(done))
-        if there < len(plan.known):  # Redis was emptied and the job put back by somebody who looked at it
+    def _read_summaries(self, plan: Plan) -> None:
+        """Add to the plan the summaries of shards that were indexed since the last tick."""
+        job_id, states = plan.request.id, self.queue.job_states
+        # comparing two numbers is cheap, so that a tick without news costs little
+        indexed = states.summary_count(job_id)
+        if indexed < len(plan.known):  # Redis was emptied, and a request for the job has rebuilt its working copy
             plan.restart()
-        if there == len(plan.known):
+        if indexed == len(plan.known):
             return
-        names = set(cast(list[str], self.broker.redis.hkeys(done))) - plan.known
-        new = [name for name in plan.request.shards if name in names]
-        for text in cast(list[str], self.broker.redis.hmget(done, new)):
-            plan.waiting.append(ShardSummary.model_validate_json(text))
+        # read the new summaries only, in the order of the request
+        unread = states.summarized_shards(job_id) - plan.known
+        new = [shard for shard in plan.request.shards if shard in unread]
+        plan.waiting.extend(states.summaries(job_id, new).values())
         plan.known.update(new)
         if len(plan.known) == len(plan.request.shards):
-            self._keep_shards(plan)
+            self._write_summaries(plan)
 
-    def _keep_shards(self, plan: Plan) -> None:
-        """Let the store know a job's shards before its end: whoever looks at parts may have no Redis."""
-        if len(plan.known) > plan.kept:
-            plan.kept = len(plan.known)
+    def _write_summaries(self, plan: Plan) -> None:
+        """Write new summaries to the store before the job ends, for readers of parts that have no Redis."""
+        if len(plan.known) > plan.summaries_written:
+            plan.summaries_written = len(plan.known)
             self.jobs.write_shards(plan.request.id)
 
-    def _room(self, *groups: str) -> int:
-        """How many more chunks these groups' streams may take."""
-        return max(0, self.high_water - max(self.broker.depth(group) for group in groups))
+    def _free_slots(self, *groups: str) -> int:
+        """How many more chunks the streams of these groups may hold."""
+        return max(0, self.high_water - max(self.queue.broker.depth(group) for group in groups))
 
-    def _lacking(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The chunks of a shard to compute next; those whose parts are there are counted for the job."""
+    def _missing_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
+        """The chunks of a shard to be computed next; chunks whose parts exist are counted for the job.
+
+        Each image passes through the groups in order, so a chunk is missing in the first group without its part.
+        """
         numbers: Sequence[int] = range(summary.chunks(request.chunk_size))
         for group in GROUPS[1:]:
             chunks = list(request.chunks(summary, group, numbers))
+            # one listing instead of a question for each chunk
             names = self.store.part_names(chunks[0]) if chunks else set()
-            there = [chunk for chunk in chunks if chunk.name in names]
+            existing = [chunk for chunk in chunks if chunk.name in names]
             yield from (chunk for chunk in chunks if chunk.name not in names)
-            self._count(request, there)
-            numbers = [chunk.number for chunk in there]
+            self._count(request, existing)
+            # go on to the next group with the chunks whose parts exist in this one
+            numbers = [chunk.number for chunk in existing]
 
     def _count(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
-        """Count chunks whose parts are there, but for those that the job has counted before: a footer costs a read."""
+        """Count a group's chunks, whose parts exist, for a job, except those that the job has counted before."""
         if not chunks:
             return
-        group = chunks[0].group
-        counted = self.broker.recorded(request.id, group, [chunk.field for chunk in chunks])
+        group, states = chunks[0].group, self.queue.job_states
+        # ask Redis first, because reading a footer is a round trip to the store
+        counted = states.recorded(request.id, group, [chunk.field for chunk in chunks])
         new = [chunk for chunk in chunks if chunk.field not in counted]
-        statuses = self.store.read_all_counts(new) if group == FINAL_GROUP else [Counter[str]() for _ in new]
+        # only the final group's parts hold the images' final status
+        final = group == FINAL_GROUP
+        statuses = self.store.read_all_counts(new) if final else [Counter[str]() for _ in new]
         for chunk, status in zip(new, statuses, strict=True):
             counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-            self.broker.record(request.id, chunk, "", counts | (count_of(status) if group == FINAL_GROUP else {}))
+            states.record(request.id, chunk, counts | (count_of(status) if final else {}))
 
-    def _rate(self, plan: Plan) -> None:
-        """Images a second that this job computed lately; images that were there before do not count."""
-        job = keys.job(plan.request.id)
-        images, reused = self._numbers(job, f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused")
+    # ending
+
+    def _update_rate(self, plan: Plan) -> None:
+        """Set the job's rate: images per second that were computed lately, without those whose parts existed."""
+        states, job_id = self.queue.job_states, plan.request.id
+        images, reused = states.counts(job_id, f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused")
         rate = plan.rate(time.monotonic(), images - reused)
         if rate is not None:
-            self.broker.redis.hset(job, "rate", f"{rate:.3f}")
+            states.set_rate(job_id, rate)
 
-    def _numbers(self, name: str, *fields: str) -> list[int]:
-        return [int(value or 0) for value in cast("list[str | None]", self.broker.redis.hmget(name, fields))]
-
-    def _complete(self, plan: Plan) -> bool:
-        if not plan.handed_out:
+    def _is_complete(self, plan: Plan) -> bool:
+        """Whether every shard is indexed, every image has a result, and the job's spending is known."""
+        if not plan.all_queued:
             return False
-        fields = ("index:images", f"{FINAL_GROUP}:images", "index:chunks")
-        total, done, shards = self._numbers(keys.job(plan.request.id), *fields)
+        names = ("index:images", f"{FINAL_GROUP}:images", "index:chunks")
+        total, done, shards = self.queue.job_states.counts(plan.request.id, *names)
         return shards == len(plan.request.shards) and done == total and self.billing.known(plan.request)

@@ -1,1 +1,1 @@
-"""The queue on Redis Streams. Every Redis command of Strata is issued in this package."""
+"""The queue on Redis Streams. Only this package issues Redis commands and knows the names of keys."""

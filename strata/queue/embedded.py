@@ -1,7 +1,7 @@
-"""The embedded server: a Valkey of our own in the data directory, for machines without Redis.
+"""The embedded server: a Valkey in the data directory, for machines without Redis.
 
-Same protocol and same code path as with REDIS_URL. The server is a child that dies with its parent, even when the
-parent is killed; what it knew comes back from its append-only file.
+Strata talks to it as to the Redis of REDIS_URL. The server is a child process that ends with its parent, even if the
+parent is killed; its data are restored from its append-only file.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from typing import IO
 
 import redis
 
-from strata.core.exits import DATA_DIR_IN_USE, REDIS_UNREACHABLE, StrataExit
+from strata.core.errors import DataDirectoryError, RedisUnavailable
 from strata.queue.server_process import (
     STOP_SECONDS,
     check_version,
     client,
-    end_left_over,
+    end_orphan,
     find_server,
     shut_down,
     spawn,
 )
 
 MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 to 108
-START_SECONDS = 30.0  # without any answer; a server that is loading its file may take longer
+START_SECONDS = 30.0  # to wait for an answer; a server that answers that it is loading its file may take longer
 
 
 class EmbeddedServer:
-    """A Valkey server in a data directory; use as a context manager, or call start and stop.
+    """A Valkey server in a data directory. Use as a context manager, or call start and stop.
 
-    One instance a data directory. `url` is known once started.
+    There is one instance for each data directory. `url` is empty until it is started.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -59,30 +59,31 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """The server's process, None when it does not run."""
+        """The id of the server's process; None if it does not run."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Lock the data directory, end a left-over server, start ours, and wait until it answers.
+        """Lock the data directory, end a server without a parent, start a new one, and wait until it answers.
 
-        Raises StrataExit: DATA_DIR_IN_USE, or REDIS_UNREACHABLE when no server can be started.
+        Raises DataDirectoryError if the directory cannot be used, and RedisUnavailable if no server can be started.
         """
         with self._guard:
             self._binary = find_server()
             check_version(self._binary)
-            self._lock = _take_lock(self.data_dir)
+            # the lock comes first: whoever holds it may end a server that still listens there
+            self._lock = _lock(self.data_dir)
             try:
                 (self.data_dir / "redis").mkdir(mode=0o700, exist_ok=True)
-                end_left_over(_socket_path(self.data_dir))
+                end_orphan(_socket_path(self.data_dir))
                 self._launch()
             except BaseException:
                 self.stop()
                 raise
 
     def ensure_running(self) -> bool:
-        """Start the server again if it is gone; whether it was. To be called on a beat, after start and before stop.
+        """Start the server again if it has ended; True if it had. Call it regularly between start and stop.
 
-        Raises StrataExit if it cannot be started.
+        Raises RedisUnavailable if it cannot be started.
         """
         with self._guard:
             if self._lock is None or self.pid is not None:
@@ -91,7 +92,7 @@ class EmbeddedServer:
             return True
 
     def stop(self) -> None:
-        """Ask the server to shut down, wait, kill it at last; give the lock back. Harmless when not running."""
+        """Shut the server down, kill it if that takes too long, and unlock the directory. Harmless if not started."""
         with self._guard:
             process, self._process = self._process, None
             if process is not None:
@@ -102,12 +103,12 @@ class EmbeddedServer:
                     process.kill()
                     process.wait()
             if self._lock is not None:
-                _forget_socket(self.data_dir)
+                _remove_socket(self.data_dir)
                 self._lock.close()
                 self._lock = None
 
     def _launch(self) -> None:
-        _forget_socket(self.data_dir)
+        _remove_socket(self.data_dir)
         path = _make_socket_path(self.data_dir)
         self.url = f"unix://{path}"
         self._process = spawn([str(self._binary), *_options(self.data_dir / "redis", path)])
@@ -115,25 +116,25 @@ class EmbeddedServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         connection = client(self.url)
-        patience = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         try:
-            while process.poll() is None and time.monotonic() < patience:
+            while process.poll() is None and time.monotonic() < deadline:
                 try:
                     connection.ping()
                     return
-                except redis.BusyLoadingError:
-                    patience = time.monotonic() + START_SECONDS
-                except redis.RedisError:
+                except redis.BusyLoadingError:  # it reads its append-only file
+                    deadline = time.monotonic() + START_SECONDS
+                except redis.RedisError:  # it does not listen yet
                     pass
                 time.sleep(0.02)
         finally:
             connection.close()
         self.stop_child(process)
-        raise StrataExit(f"the embedded server did not start: {_last_line(self.data_dir)}", REDIS_UNREACHABLE)
+        raise RedisUnavailable(f"the embedded server did not start: {_last_line(self.data_dir)}")
 
     @staticmethod
     def stop_child(process: subprocess.Popen[bytes]) -> None:
-        """Kill a child that does not answer."""
+        """Kill a child that does not end by itself."""
         if process.poll() is None:
             process.kill()
             process.wait()
@@ -155,22 +156,23 @@ def _options(folder: Path, socket_path: str) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name}", value)]
 
 
-def _take_lock(data_dir: Path) -> IO[str]:
+def _lock(data_dir: Path) -> IO[str]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("a+", encoding="utf-8")
     except OSError as error:
-        raise StrataExit(f"cannot use the data directory {data_dir}: {error}", DATA_DIR_IN_USE) from None
+        raise DataDirectoryError(data_dir, f"cannot use the data directory {data_dir}: {error}") from None
+    # the system releases the lock when the process ends, however it ends
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise StrataExit(
-            f"the data directory {data_dir} is in use by process {holder}; stop it or set STRATA_DATA_DIR",
-            DATA_DIR_IN_USE,
+        raise DataDirectoryError(
+            data_dir, f"the data directory {data_dir} is in use by process {holder}; stop it or set STRATA_DATA_DIR"
         ) from None
+    # write the process id for the error message that another process gets
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")
     lock.flush()
@@ -178,7 +180,8 @@ def _take_lock(data_dir: Path) -> IO[str]:
 
 
 def _make_socket_path(data_dir: Path) -> str:
-    """Where the server shall listen: data_dir/redis.sock, or behind that link if the path is too long."""
+    """The path of the server's socket: data_dir/redis.sock, or if that is too long, a short path to which it links."""
+    # the length of a Unix socket's path is limited
     direct = data_dir / "redis.sock"
     if len(os.fsencode(direct)) <= MAX_SOCKET_PATH:
         return str(direct)
@@ -192,11 +195,12 @@ def _socket_path(data_dir: Path) -> str:
     return str(direct.readlink() if direct.is_symlink() else direct)
 
 
-def _forget_socket(data_dir: Path) -> None:
+def _remove_socket(data_dir: Path) -> None:
     direct = data_dir / "redis.sock"
     if direct.is_symlink():
         target = direct.readlink()
         target.unlink(missing_ok=True)
+        # remove the folder that `_make_socket_path` created, and no other
         if target.parent.name.startswith("strata-") and target.parent.is_dir():
             with contextlib.suppress(OSError):
                 target.parent.rmdir()
@@ -206,4 +210,4 @@ def _forget_socket(data_dir: Path) -> None:
 def _last_line(data_dir: Path) -> str:
     log = data_dir / "redis" / "server.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return lines[-1] if lines else "it left no log"
+    return lines[-1] if lines else "it has written no log"

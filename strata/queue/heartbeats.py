@@ -1,4 +1,4 @@
-"""Heartbeats: what each worker says of itself every few seconds, and who has been heard of lately."""
+"""Heartbeats: what each worker reports every few seconds, and which workers have reported lately."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pydantic import BaseModel
 
 from strata.core.chunks import Chunk
 from strata.queue import keys
+from strata.queue.connection import translate_errors
 
 
 class Heartbeat(BaseModel):
-    """One worker: ready when its models are loaded; chunks: what it holds."""
+    """The state of one worker. ready: its models are loaded; chunks: the chunks whose leases it holds."""
 
     name: str
     pid: int
@@ -21,25 +22,28 @@ class Heartbeat(BaseModel):
     chunks: list[Chunk]
 
 
+@translate_errors
 class Heartbeats:
-    """The workers of one Redis. All methods raise redis.RedisError when it cannot be reached."""
+    """The heartbeats of all workers. Every method raises QueueUnavailable."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        self.redis = connection
+        self._redis = connection
 
-    def tell(self, beat: Heartbeat, seconds: float) -> None:
-        """Be heard of for so many seconds."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.worker(beat.name), beat.model_dump_json(), px=round(seconds * 1000))
-            pipe.sadd(keys.WORKERS, beat.name)
+    def publish(self, heartbeat: Heartbeat, seconds: float) -> None:
+        """Publish a heartbeat that expires after so many seconds."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(keys.worker(heartbeat.name), heartbeat.model_dump_json(), px=round(seconds * 1000))
+            pipe.sadd(keys.WORKERS, heartbeat.name)
             pipe.execute()
 
-    def all(self) -> list[Heartbeat]:
-        """The workers that are heard of; the names of others are forgotten."""
-        members: Any = self.redis.smembers(keys.WORKERS)
+    def live(self) -> list[Heartbeat]:
+        """The heartbeats that have not expired, by the workers' names. Removes the names of the other workers."""
+        # read the heartbeats of all known names in one command: SCAN for their keys would walk the whole database
+        members: Any = self._redis.smembers(keys.WORKERS)
         names = sorted(members)
-        texts: Any = self.redis.mget([keys.worker(name) for name in names]) if names else []
-        silent = [name for name, text in zip(names, texts, strict=True) if text is None]
-        if silent:
-            self.redis.srem(keys.WORKERS, *silent)
+        texts: Any = self._redis.mget([keys.worker(name) for name in names]) if names else []
+        # a name without a heartbeat belongs to a worker that has ended
+        expired = [name for name, text in zip(names, texts, strict=True) if text is None]
+        if expired:
+            self._redis.srem(keys.WORKERS, *expired)
         return [Heartbeat.model_validate_json(text) for text in texts if text is not None]

@@ -1,17 +1,19 @@
-"""Every name that Strata uses in Redis."""
+"""The name of every key in Redis. Only `strata.queue` uses them."""
 
 from __future__ import annotations
 
 CONSUMER_GROUP = "strata"
-QUEUED = "strata:queued"  # hash: chunk id -> message id; there while the chunk is queued or in hand
+QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are queued or in flight
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 WORKERS = "strata:workers"  # set of the names of workers
-SCHEDULER = "strata:scheduler"  # who schedules now, with an expiry
-PRIORITIES = ("hi", "lo")
+SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
+EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
+
+# Chunks, by group and by chunk id
 
 
 def stream(group: str, priority: str) -> str:
-    """The stream of a group and priority."""
+    """Stream: the chunks of a group and priority."""
     return f"strata:stream:{group}:{priority}"
 
 
@@ -20,9 +22,12 @@ def waiters(chunk_id: str) -> str:
     return f"strata:waiters:{chunk_id}"
 
 
-def in_hand(chunk_id: str) -> str:
-    """Hash: `now`: the row in hand alone, or `chunk`; ROW and `chunk`: how many workers died with that in hand."""
-    return f"strata:in_hand:{chunk_id}"
+def in_flight(chunk_id: str) -> str:
+    """Hash: the isolation notes of a chunk, see `IsolationNotes`."""
+    return f"strata:in_flight:{chunk_id}"
+
+
+# Jobs, by job id
 
 
 def job(job_id: str) -> str:
@@ -31,18 +36,21 @@ def job(job_id: str) -> str:
 
 
 def done(job_id: str, group: str) -> str:
-    """Hash: what a group has done for a job. index: shard -> summary; others: IDENTITY/CHUNK -> counts."""
-    return f"strata:job:{job_id}:{group}"
+    """Hash: the chunks of a group that a job has counted. `index`: shard -> summary; others: IDENTITY/CHUNK -> ""."""
+    return f"{job(job_id)}:{group}"
 
 
 def events(job_id: str) -> str:
-    """Stream: a job's events, trimmed (they are told, not owed)."""
-    return f"strata:job:{job_id}:events"
+    """Stream: a job's events. It is trimmed, so old events may be missing."""
+    return job(job_id) + EVENTS_SUFFIX
 
 
 def ledger(job_id: str) -> str:
-    """Hash: a job's budget, what it has spent and reserved, and the entries that this is the sum of."""
+    """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
     return f"strata:ledger:{job_id}"
+
+
+# Workers, by name; requests, by a hash of their idempotency key
 
 
 def worker(name: str) -> str:
@@ -51,5 +59,5 @@ def worker(name: str) -> str:
 
 
 def idempotency(key: str) -> str:
-    """String with an expiry: the answer that an idempotency key got."""
+    """String with an expiry: the state or the answer of the request with an idempotency key."""
     return f"strata:idempotency:{key}"

@@ -1,9 +1,9 @@
-"""The ledger: what each job has spent on servers and what is reserved for chunks in hand, kept within its budget.
+"""The ledger: what each job has spent on model servers and has reserved for chunks in flight, kept within its budget.
 
-A chunk's worst case is reserved before it is computed and settled with what was used. Work that dies in hand keeps
-its reservation: the money may have gone. Each reservation is an entry with a name of its own, so that telling one
-twice counts once, and a worker that was only paused settles its own. The bills in the footers of parts tell again
-what was settled when Redis has lost it.
+A chunk's worst-case cost is reserved before the chunk is computed, and settled with the actual cost afterwards. If a
+worker dies, its reservation stays, because the servers may have charged for its requests. Each reservation is an entry
+with a name of its own: a repeated call replaces the entry's numbers, and a worker that was only paused settles its own
+entry. If Redis loses a ledger, it is rebuilt from the bills in the footers of the job's parts.
 """
 
 from __future__ import annotations
@@ -15,115 +15,91 @@ import redis
 from strata.core.schemas import Budget, JobUsage
 from strata.core.usage import MILLION, Bill, Cost
 from strata.queue import keys
+from strata.queue.connection import translate_errors
+from strata.queue.scripts import load_script
 
-Answer = Literal["yes", "later", "no"]
-_KNOWN = "known"  # there while nothing that the job has spent was forgotten
+Reservation = Literal["granted", "later", "refused"]
+_KNOWN = "known"  # a field that exists while the ledger holds everything that the job has spent
 _COUNTS = ("tokens", "money", "prompt_tokens", "completion_tokens", "requests", "paid")
 _LIMITS = ("limit:tokens", "limit:money")
 
-# KEYS: ledger; ARGV: "reserve" or "settle", chunk id, entry, then a number for each of _COUNTS
-# tokens and money are what the entry takes of the budget, the others what is known of it
-_CHARGE = """
-local ledger, holds, entry = KEYS[1], 'holds:' .. ARGV[2], 'entry:' .. ARGV[3]
-local function number(name) return tonumber(redis.call('HGET', ledger, name) or '0') end
-local names, before, place = {@NAMES@}, {0, 0, 0, 0, 0, 0}, 0
-for word in string.gmatch(redis.call('HGET', ledger, entry) or '', '%d+') do
-  place = place + 1
-  before[place] = tonumber(word)
-end
-local holder, others = redis.call('HGET', ledger, holds), number('open')
-if holder then others = others - 1 end
-if ARGV[1] == 'settle' then
-  if redis.call('EXISTS', ledger) == 0 then return 'no' end
-else
-  local tokens, money = redis.call('HGET', ledger, 'limit:tokens'), redis.call('HGET', ledger, 'limit:money')
-  if not tokens or not money then return 'later' end
-  if tokens ~= '' or money ~= '' then
-    if redis.call('HEXISTS', ledger, 'known') == 0 then return 'later' end
-    local over = tokens ~= '' and number('tokens') - before[1] + tonumber(ARGV[4]) > tonumber(tokens)
-    over = over or (money ~= '' and number('money') - before[2] + tonumber(ARGV[5]) > tonumber(money))
-    if over and others > 0 then return 'later' end
-    if over then return 'no' end
-  end
-  redis.call('HSET', ledger, holds, ARGV[3])
-  if not holder then redis.call('HINCRBY', ledger, 'open', 1) end
-end
-for i, name in ipairs(names) do
-  redis.call('HINCRBY', ledger, name, string.format('%.0f', tonumber(ARGV[3 + i]) - before[i]))
-end
-redis.call('HSET', ledger, entry, table.concat(ARGV, ' ', 4))
-if ARGV[1] == 'settle' and holder == ARGV[3] then
-  redis.call('HDEL', ledger, holds)
-  redis.call('HINCRBY', ledger, 'open', -1)
-end
-return 'yes'
-""".replace("@NAMES@", ", ".join(f"'{name}'" for name in _COUNTS))
 
-
+@translate_errors
 class Ledger:
-    """The ledgers of all jobs. Every method raises redis.RedisError when Redis cannot be reached."""
+    """The ledgers of all jobs. Every method raises QueueUnavailable.
+
+    Money is counted in millionths of the currency of the profile's prices.
+    """
 
     def __init__(self, connection: redis.Redis) -> None:
-        self.redis = connection
-        self._charge = connection.register_script(_CHARGE)
+        self._redis = connection
+        # the script gets the names of the sums as Lua strings
+        counts = ", ".join(f"'{name}'" for name in _COUNTS)
+        self._charge = connection.register_script(load_script("charge", COUNTS=counts))
 
     def begin(self, job_id: str, budget: Budget | None, new: bool = False) -> None:
-        """Open a job's ledger if there is none. new: nothing can have been spent yet."""
+        """Open a job's ledger with its budget's limits if it has none. new: the job cannot have spent anything yet."""
         tokens, money = (budget.tokens, budget.money) if budget else (None, None)
         limits = (tokens, None if money is None else int(money * MILLION))
-        with self.redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
+            # an empty limit means that there is none
             for name, limit in zip(_LIMITS, limits, strict=True):
                 pipe.hsetnx(keys.ledger(job_id), name, "" if limit is None else str(limit))
             if new:
                 pipe.hset(keys.ledger(job_id), _KNOWN, "1")
+            # the ledger of a job that is retried must not expire any more
             pipe.persist(keys.ledger(job_id))
             pipe.execute()
 
     def known(self, job_id: str) -> bool:
-        """Whether the ledger holds all that the job has spent; not after Redis was emptied."""
-        return bool(self.redis.hexists(keys.ledger(job_id), _KNOWN))
+        """Whether the ledger holds everything that the job has spent. False after Redis was emptied."""
+        return bool(self._redis.hexists(keys.ledger(job_id), _KNOWN))
 
     def complete(self, job_id: str) -> None:
-        """All bills of the job's parts have been settled: its ledger can be relied on again."""
-        self.redis.hset(keys.ledger(job_id), _KNOWN, "1")
+        """Mark a ledger as complete: the bills of all parts of the job have been settled."""
+        self._redis.hset(keys.ledger(job_id), _KNOWN, "1")
 
-    def reserve(self, job_id: str, chunk_id: str, entry: str, cost: Cost) -> Answer:
-        """Take a chunk's worst case out of the job's budget; of an entry that is there, the cost is its new whole.
+    def reserve(self, job_id: str, chunk_id: str, entry: str, cost: Cost) -> Reservation:
+        """Reserve a chunk's worst-case cost in a job's ledger; for an entry that exists, cost is its new total.
 
-        "later": it does not fit now, but others hold reservations that may come back, or it is not known yet what
-        was spent; "no": it does not fit. Whoever else held the chunk is dead or will settle for itself.
+        "later": the cost does not fit now, but chunks in flight may return budget, or it is not known yet what the
+        job has spent. "refused": it does not fit. A reservation of the same chunk by another entry is not waited for:
+        that worker has lost the chunk.
         """
-        return cast(Answer, self._run("reserve", job_id, chunk_id, entry, (cost.tokens, cost.money, 0, 0, 0, 0)))
+        reply = self._run("reserve", job_id, chunk_id, entry, (cost.tokens, cost.money, 0, 0, 0, 0))
+        return cast(Reservation, reply)
 
     def settle(self, chunk_id: str, bill: Bill) -> None:
-        """Put what was spent in the place of a reservation; nothing if the job's ledger is gone."""
-        taken, used = bill.cost + bill.doubt, bill.usage
-        told = (used.prompt_tokens, used.completion_tokens, used.requests, bill.cost.money)
-        self._run("settle", bill.job, chunk_id, bill.entry, (taken.tokens, taken.money, *told))
+        """Replace a reservation by what was spent. Does nothing if the job's ledger is gone."""
+        # usage that is not known exactly is taken from the budget, but not reported as usage
+        total, usage = bill.cost + bill.doubt, bill.usage
+        known = (usage.prompt_tokens, usage.completion_tokens, usage.requests, bill.cost.money)
+        self._run("settle", bill.job, chunk_id, bill.entry, (total.tokens, total.money, *known))
 
     def _run(self, mode: str, job_id: str, chunk_id: str, entry: str, numbers: tuple[int, ...]) -> Any:
         return self._charge(keys=[keys.ledger(job_id)], args=[mode, chunk_id, entry, *numbers])
 
-    def left(self, job_id: str) -> str:
-        """What is left of a job's budget, in words."""
-        found: Any = self.redis.hmget(keys.ledger(job_id), [*_LIMITS, "tokens", "money"])
-        limits, taken = found[:2], [int(number or 0) for number in found[2:]]
-        said = []
+    def remaining(self, job_id: str) -> str:
+        """What remains of a job's budget, as text for people."""
+        found: Any = self._redis.hmget(keys.ledger(job_id), [*_LIMITS, "tokens", "money"])
+        limits, spent = found[:2], [int(number or 0) for number in found[2:]]
+        texts = []
         if limits[0]:
-            said.append(f"{int(limits[0]) - taken[0]:,} of {int(limits[0]):,} tokens")
+            texts.append(f"{int(limits[0]) - spent[0]:,} of {int(limits[0]):,} tokens")
         if limits[1]:
-            said.append(f"{(int(limits[1]) - taken[1]) / MILLION:.6g} of {int(limits[1]) / MILLION:.6g} in money")
-        return " and ".join(said)
+            texts.append(f"{(int(limits[1]) - spent[1]) / MILLION:.6g} of {int(limits[1]) / MILLION:.6g} in money")
+        return " and ".join(texts)
 
     def usage(self, job_id: str, priced: bool) -> JobUsage:
-        """What a job has spent. priced: whether its profile knows the prices."""
-        found: Any = self.redis.hmget(keys.ledger(job_id), _COUNTS)
-        tokens, money, read, written, requests, paid = (int(number or 0) for number in found)
+        """What a job has spent and reserved. priced: whether its profile has prices; without them money is None."""
+        found: Any = self._redis.hmget(keys.ledger(job_id), _COUNTS)
+        # what is taken from the budget beyond the known usage is reserved
+        tokens, money, prompt_tokens, completion_tokens, requests, paid = (int(number or 0) for number in found)
         return JobUsage(
-            prompt_tokens=read,
-            completion_tokens=written,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
             requests=requests,
             money=paid / MILLION if priced else None,
-            reserved_tokens=tokens - read - written,
+            reserved_tokens=tokens - prompt_tokens - completion_tokens,
             reserved_money=(money - paid) / MILLION if priced else None,
         )

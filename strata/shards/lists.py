@@ -1,7 +1,8 @@
-"""Lists of images: a Parquet or JSON Lines file with a path, and perhaps a caption and a key, in each row.
+"""Read lists of images: Parquet or JSON Lines files with a path, and optionally a caption and a key, in each row.
 
-Fields: the path is `image`, `path`, `url`, `image_path` or `file_name`; the caption `caption`, `text` or `alt_text`;
-the key `key` or `id`, else the file's name. Paths are absolute, URIs, or relative to the list's folder.
+The path's field is `image`, `path`, `url`, `image_path` or `file_name`; the caption's `caption`, `text` or
+`alt_text`; the key's `key` or `id` (default: the file's name). A path is absolute, a URI, or relative to the list's
+folder.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ CAPTION_FIELDS = ("caption", "text", "alt_text")
 KEY_FIELDS = ("key", "id")
 MAX_LINE = 2**20  # bytes of a JSON line
 _PIECE = 2**20  # bytes read at a time
-_BATCH = 1000  # rows held at a time
-_THREADS = 16  # questions at a time to a remote storage
+_BATCH = 1000  # rows in memory at a time
+_THREADS = 16  # concurrent requests to a remote storage
 
 
 class Entry(NamedTuple):
-    """One row of a list as it stands there: values of any type, each None if it has none; place: "line 7"."""
+    """One row of a list, unchecked: values of any type, each None if it is missing. position: such as "line 7"."""
 
-    place: str
+    position: str
     path: Any = None
     caption: Any = None
     key: Any = None
@@ -44,7 +45,10 @@ class Entry(NamedTuple):
 
 
 class ListReader:
-    """Reads a list once, forward, whatever its length. After `rows` has ended, failure says why it ended early."""
+    """Reads a list of any length once, forward.
+
+    After `rows` has ended, `failure` says why it ended early, or is None.
+    """
 
     def __init__(self, uri: str, file: IO[bytes], roots: Roots) -> None:
         self._uri, self._file, self._roots = uri, file, roots
@@ -52,13 +56,14 @@ class ListReader:
         self.failure: str | None = None
 
     def rows(self) -> Iterator[IndexRow]:
-        """A row for each entry, in order; those that name no image that can be read carry an error."""
+        """Yield a row for each entry, in order; the row of an entry without a readable image has an error."""
         parquet = self._uri.partition("?")[0].lower().endswith(".parquet")
         entries = _parquet_entries(self._file) if parquet else _json_entries(self._file)
         keys, count = Keys(), 0
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
                 while batch := list(itertools.islice(entries, _BATCH)):
+                    # for remote images each look-up is a request, so they run in threads
                     remote = "://" in self._uri or any("://" in str(entry.path) for entry in batch)
                     for row in (pool.map if remote else map)(self._row, batch):
                         yield row._replace(key=keys.distinct(row.key))
@@ -70,100 +75,103 @@ class ListReader:
             self.failure = "a list without rows"
 
     def _row(self, entry: Entry) -> IndexRow:
-        """The entry's row; its key may have been there before."""
+        """The row of an entry; its key is not yet unique."""
         own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
         caption = AltText.from_text(entry.caption) if isinstance(entry.caption, str) else None
-        bad = IndexRow(own or entry.place.replace(" ", "-"), self._uri, 0, 0, caption)
+        bad = IndexRow(own or entry.position.replace(" ", "-"), self._uri, 0, 0, caption)
         if entry.error or not isinstance(entry.path, str) or not entry.path:
-            return bad._replace(error=f"{entry.place}: {entry.error or 'no path of an image'}")
+            return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
         try:
             uri, size = self._image(entry.path)
         except FileNotFoundError:
-            return bad._replace(error=f"{entry.place}: no such image: {short(entry.path)}")
-        except Exception as error:  # each storage has its own; the rows' neighbours must not suffer
+            return bad._replace(error=f"{entry.position}: no such image: {short(entry.path)}")
+        except Exception as error:  # each storage library has its own exceptions; other rows must still be read
             line = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
-            return bad._replace(error=f"{entry.place}: {' '.join(line.split())[:200]}")
+            return bad._replace(error=f"{entry.position}: {' '.join(line.split())[:200]}")
         key = own or Keys.clean(uri.rpartition("/")[2].partition("?")[0].partition(".")[0]) or bad.key
         return IndexRow(key, uri, 0, size, caption, None if size else "an empty file")
 
     def _image(self, path: str) -> tuple[str, int]:
-        """URI and size in bytes of an image. Raises SourceError, and what the storage raises."""
+        """The URI and size in bytes of an image. Raises SourceError and the exceptions of its storage."""
         if "://" not in path and not path.startswith("/"):
             path = f"{self._folder}/{path}" if self._folder else path
         if "://" not in path:
             return self._local_image(path)
         uri = self._roots.check(path)
-        filesystem, place = file_system(uri)
-        info = filesystem.info(place)
+        filesystem, remote_path = file_system(uri)
+        info = filesystem.info(remote_path)
         if info["type"] != "file" or info["size"] is None:
-            raise SourceError(f"{short(path)} is no file, or its server does not tell the size")
+            raise SourceError(f"{short(path)} is not a file, or its server does not report the size")
         return uri, int(info["size"])
 
     def _local_image(self, path: str) -> tuple[str, int]:
         folder, _, name = path.rpartition("/")
         if name in ("", ".", "..") or not name.isprintable():
-            raise SourceError(f"{short(ascii(path))} is no path of an image")
+            raise SourceError(f"{short(ascii(path))} is not the path of an image")
         uri = f"{_real_folder(folder or '/').rstrip('/')}/{name}"
         if not self._roots.hold(uri):
             self._roots.check(path)  # raises
+        # a link's target must lie under the roots, too
         info = os.lstat(uri)
         if stat.S_ISLNK(info.st_mode):
             uri = self._roots.check(uri)
             info = os.lstat(uri)
         if not stat.S_ISREG(info.st_mode):
-            raise SourceError(f"{short(path)} is no file")
+            raise SourceError(f"{short(path)} is not a file")
         return uri, info.st_size
 
 
 @functools.lru_cache(maxsize=1024)
 def _real_folder(folder: str) -> str:
-    """A folder without links: the costly part of a path's normal form, and the same for many images."""
+    """The normalised path of a folder. Cached: resolving links is slow, and many images share a folder."""
     return normalise(folder)
 
 
 def _json_entries(file: IO[bytes]) -> Iterator[Entry]:
     for number, line in enumerate(_lines(file), 1):
-        place = f"line {number}"
+        position = f"line {number}"
         if len(line) > MAX_LINE:
-            yield Entry(place, error=f"longer than {MAX_LINE:,} bytes")
+            yield Entry(position, error=f"longer than {MAX_LINE:,} bytes")
         elif line.strip():
-            yield _json_entry(place, line)
+            yield _json_entry(position, line)
 
 
-def _json_entry(place: str, line: bytes) -> Entry:
+def _json_entry(position: str, line: bytes) -> Entry:
     try:
         fields = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        return Entry(place, error=f"no JSON: {error}")
+        return Entry(position, error=f"not JSON: {error}")
     if not isinstance(fields, dict):
-        return Entry(place, error="no JSON object")
+        return Entry(position, error="not a JSON object")
     names = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
     values = (next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in names)
-    return Entry(place, *values)
+    return Entry(position, *values)
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their ends; of one that is too long MAX_LINE bytes and some."""
+    """Yield lines without their ends; of a line that is longer than MAX_LINE only its beginning, so that it is seen."""
     rest = b""
     while piece := file.read(_PIECE):
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
-        rest = rest[: MAX_LINE + 1]
+        rest = rest[: MAX_LINE + 1]  # bounds the memory that one endless line can take
     if rest:
         yield rest
 
 
 def _parquet_entries(file: IO[bytes]) -> Iterator[Entry]:
-    """Raises SourceError and pyarrow's exceptions."""
+    """Yield the rows of a Parquet file. Raises SourceError and pyarrow's exceptions."""
     try:
         parquet = pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"not a Parquet file: {error}") from None
+    # choose the columns by name and type
     schema = parquet.schema_arrow
     path, caption, key = (_text_column(schema, choice) for choice in (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS))
     if path is None:
-        raise SourceError(f"no column of texts is named {', '.join(PATH_FIELDS)}")
+        raise SourceError(f"no text column is named {', '.join(PATH_FIELDS)}")
     wanted = [name for name in (path, caption, key) if name is not None]
+    # read only these columns, a batch at a time
     numbers = itertools.count(1)
     for batch in parquet.iter_batches(_BATCH, columns=wanted, use_threads=False):
         columns = {name: _values(batch.column(name)) for name in wanted}
@@ -173,7 +181,7 @@ def _parquet_entries(file: IO[bytes]) -> Iterator[Entry]:
 
 
 def _text_column(schema: pa.Schema, names: tuple[str, ...]) -> str | None:
-    """The first of the names that is a column of texts (a key may be a number), or None."""
+    """The first of the names that is a text column (for keys, also an integer column), or None."""
     for name in names:
         if name not in schema.names:
             continue
@@ -186,11 +194,12 @@ def _text_column(schema: pa.Schema, names: tuple[str, ...]) -> str | None:
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values; texts that are no UTF-8 are None, and their neighbours whole."""
+    """A column's values. A text that is not valid UTF-8 becomes None, without an effect on the others."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_integer(column.type):
         return list(column.to_pylist())
+    # decode one by one: pyarrow would refuse the whole column for one invalid text
     values: list[Any] = []
     for data in column.cast(pa.large_binary()).to_pylist():
         try:

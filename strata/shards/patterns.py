@@ -1,4 +1,4 @@
-"""Shard patterns of a request: ranges, globs and @lists, expanded to URIs under the allowed roots."""
+"""Expand the shard patterns of a request (ranges, globs and @lists) to URIs under the allowed roots."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from strata.core.errors import InvalidInput
 from strata.store.filesystem import file_system
 
 MAX_SHARDS = 100_000
@@ -18,8 +19,8 @@ _RANGE = re.compile(r"(\d{1,15})\.\.(\d{1,15})")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-class SourceError(ValueError):
-    """Input that cannot be a source; the message is one line that helps."""
+class SourceError(InvalidInput, ValueError):
+    """Input that cannot be read as a source. The message is one line that names the problem."""
 
 
 class OutsideRoots(SourceError):
@@ -31,13 +32,14 @@ class ShardMissing(SourceError):
 
 
 def expand(patterns: Sequence[str]) -> list[str]:
-    """All names of the patterns, in order, each once: `{00000..00331}` is a range, `{a,b}` a list.
+    """Expand braces: `{00000..00331}` is a range, `{a,b}` a list. Returns all names in order, each once.
 
-    Zero padding is kept, several braces multiply. Raises SourceError on braces that are no range and no list,
-    and beyond MAX_SHARDS names: a typo must not become a name that nobody finds.
+    Zero padding is kept; several braces in a pattern give their product. Raises SourceError for braces that are
+    neither a range nor a list (a typo would otherwise become a name of a missing file), and beyond MAX_SHARDS names.
     """
     names: dict[str, None] = {}
     for pattern in patterns:
+        # count the product before building it
         pieces = _pieces(pattern)
         if len(names) + math.prod(len(piece) for piece in pieces) > MAX_SHARDS:
             raise SourceError(f"{short(pattern)}: more than {MAX_SHARDS:,} shards in one request")
@@ -49,7 +51,7 @@ def expand(patterns: Sequence[str]) -> list[str]:
 
 
 def _pieces(pattern: str) -> list[Sequence[str]]:
-    """The pattern as a product: each piece is a list of texts that may stand there."""
+    """Split a pattern into pieces, each a list of alternative texts; its names are the product of the pieces."""
     if not pattern.strip():
         raise SourceError("the name of a shard is empty")
     if len(pattern) > _MAX_PATTERN:
@@ -80,17 +82,17 @@ def _alternatives(brace: str, pattern: str) -> list[str]:
     parts = brace.split(",")
     if len(parts) < 2 or not all(parts) or ".." in brace:
         hint = "write a range as {00000..00331}, a list as {a,b}"
-        raise SourceError(f"{short(pattern)}: {{{short(brace)}}} is no range and no list; {hint}")
+        raise SourceError(f"{short(pattern)}: {{{short(brace)}}} is neither a range nor a list; {hint}")
     return parts
 
 
 def short(text: str) -> str:
-    """A text as an error may quote it."""
+    """Shorten a text to be quoted in an error."""
     return text if len(text) <= 120 else text[:100] + "…"
 
 
 class Roots:
-    """The folders and buckets that may be read. Raises SourceError if one cannot be read as a URI."""
+    """The folders and buckets that may be read. The constructor raises SourceError if one is not a valid URI."""
 
     def __init__(self, roots: Sequence[str]) -> None:
         self._tops = tuple(normalise(root) for root in roots)
@@ -103,7 +105,7 @@ class Roots:
     def check(self, uri: str) -> str:
         """The normalised URI: an absolute path without links or `..`, or scheme://host/path.
 
-        Raises OutsideRoots if it lies under none of the roots, SourceError if it cannot be read as a URI.
+        Raises OutsideRoots if it lies under none of the roots, SourceError if it is not a valid URI.
         """
         normal = normalise(uri)
         if not self.hold(normal):
@@ -112,15 +114,18 @@ class Roots:
 
 
 def check_roots(uri: str, roots: Sequence[str]) -> str:
-    """`Roots.check` of one URI."""
+    """Call `Roots.check` for one URI."""
     return Roots(roots).check(uri)
 
 
 def normalise(uri: str) -> str:
-    """A URI with one spelling. Local paths are resolved against the working folder."""
+    """Convert a URI to its one normal form. Local paths are made absolute and their links resolved.
+
+    Raises SourceError.
+    """
     if not uri or "::" in uri or any(ord(character) < 32 for character in uri):
-        # fsspec reads "a::b" as one file system inside another, which would step around the roots
-        raise SourceError(f"{short(ascii(uri))} is no path or URI of a shard")
+        # fsspec reads "a::b" as one file system inside another, which would evade the check of the roots
+        raise SourceError(f"{short(ascii(uri))} is not a path or URI of a shard")
     if uri.lower().startswith("file://"):
         uri = unquote(uri[len("file://") :])
         if not uri.startswith("/"):
@@ -141,11 +146,13 @@ def _normal_remote(uri: str) -> str:
         raise SourceError(f"{short(uri)}: {error}") from None
     if not parts.netloc or "@" in parts.netloc:
         raise SourceError(f"{short(uri)}: a URI needs a host or bucket, and no user name in it")
+    # look for .. in every decoding of the path: the server may decode it more than once
     path = parts.path
     while (decoded := unquote(path)) != path:  # %2e%2e, and %252e%252e
         path = decoded
     if ".." in re.split(r"[/\\]", path):
         raise SourceError(f"{short(uri)}: .. is not allowed in a URI")
+    # only web addresses ignore the case of the host and have a query
     web = parts.scheme in ("http", "https")
     host = parts.netloc.lower() if web else parts.netloc
     kept = "/".join(segment for segment in parts.path.split("/") if segment not in ("", "."))
@@ -160,14 +167,14 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def find_shards(patterns: Sequence[str], roots: Sequence[str]) -> list[str]:
-    """The normalised URIs of all shards that the patterns name, in order, each once; a glob's are sorted.
+    """The normalised URIs of all shards that the patterns name, in order, each once; the matches of a glob are sorted.
 
-    A pattern may hold ranges (`expand`) and globs: `*`, `?` and `[ab]` in local paths, `*` in buckets.
-    `@/folder/list.txt` names a text file of patterns, one a line; empty lines and those that begin with # are passed
-    over, and paths are relative to the file's folder. Nothing outside the roots is listed or read.
+    A pattern may contain ranges (`expand`) and globs: `*`, `?` and `[ab]` in local paths, `*` in buckets.
+    `@/folder/list.txt` names a text file of patterns, one per line; empty lines and lines that begin with # are
+    skipped, and paths are relative to the file's folder. Nothing outside the roots is listed or read.
 
-    Raises OutsideRoots, ShardMissing for a glob that matches nothing and for a list that is not there, and
-    SourceError for what cannot be understood or listed.
+    Raises OutsideRoots; ShardMissing for a glob without matches and for a missing list; and SourceError for a
+    pattern that is not valid or cannot be listed.
     """
     allowed = Roots(roots)
     found: dict[str, None] = {}
@@ -179,7 +186,7 @@ def find_shards(patterns: Sequence[str], roots: Sequence[str]) -> list[str]:
 
 
 def _listed(pattern: str, allowed: Roots) -> Iterator[str]:
-    """The pattern itself, or what the list holds that it names."""
+    """Yield the pattern itself, or the patterns of the list that it names."""
     if not pattern.startswith("@"):
         yield pattern
         return
@@ -197,24 +204,25 @@ def _text(uri: str) -> str:
     try:
         filesystem, path = file_system(uri)
         if filesystem.info(path)["type"] != "file":
-            raise SourceError(f"@{short(uri)} is no file")
+            raise SourceError(f"@{short(uri)} is not a file")
         data: bytes = filesystem.cat_file(path, start=0, end=MAX_LIST + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise ShardMissing(f"no such list: {short(uri)}") from None
     except SourceError:
         raise
-    except Exception as error:  # each storage has its own
+    except Exception as error:  # each storage library has its own exceptions
         raise _unreadable(uri, "read", error) from error
     if len(data) > MAX_LIST:
         raise SourceError(f"@{short(uri)}: a list of more than {MAX_LIST:,} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise SourceError(f"@{short(uri)} is no text in UTF-8") from None
+        raise SourceError(f"@{short(uri)} is not text in UTF-8") from None
 
 
 def _matches(name: str, allowed: Roots) -> list[str]:
-    """The name itself if it is no glob, else what it matches under the roots."""
+    """The name itself if it is not a glob, else its matches under the roots."""
+    # find the first special character; only local paths know ? and [
     scheme = _SCHEME.match(name)
     local = scheme is None or scheme[1].lower() == "file"
     if scheme and local:
@@ -222,15 +230,17 @@ def _matches(name: str, allowed: Roots) -> list[str]:
     magic = re.search(r"[*?[]" if local else r"\*", name)
     if magic is None or (local and os.path.lexists(allowed.check(name))):  # a file may be named a[1].tar
         return [allowed.check(name)]
+    # a web server has no listing
     if scheme and scheme[1].lower() in ("http", "https"):
-        if "?" in name[: magic.start()]:  # the star is the query's
+        if "?" in name[: magic.start()]:  # the star belongs to the query
             return [allowed.check(name)]
         raise SourceError(f"{short(name)}: a web server cannot be listed; write a range as {{00000..00331}}")
     return _glob(name, magic.start(), allowed)
 
 
 def _glob(name: str, magic: int, allowed: Roots) -> list[str]:
-    """magic: where in the name the first special character stands."""
+    """The files under the roots that a glob matches, sorted. magic: index of the first special character in `name`."""
+    # the folder before the first special character must lie under the roots; only the rest is a pattern
     cut = name.rfind("/", 0, magic) + 1
     rest = name[cut:]
     if "**" in rest or ".." in rest.split("/"):
@@ -241,10 +251,10 @@ def _glob(name: str, magic: int, allowed: Roots) -> list[str]:
         found: list[Any] = filesystem.glob(f"{path.rstrip('/')}/{rest}")
     except FileNotFoundError:
         found = []
-    except Exception as error:  # each storage has its own
+    except Exception as error:  # each storage library has its own exceptions
         raise _unreadable(name, "listed", error) from error
-    normal = (normalise(top + place[len(path.rstrip("/")) :]) for place in sorted(found))
-    inside = [uri for uri in normal if allowed.hold(uri)]  # a link may lead out
+    normal = (normalise(top + match[len(path.rstrip("/")) :]) for match in sorted(found))
+    inside = [uri for uri in normal if allowed.hold(uri)]  # a link may lead out of the roots
     if not inside:
         raise ShardMissing(f"{short(name)} matches nothing")
     return inside

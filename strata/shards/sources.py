@@ -1,6 +1,6 @@
-"""Shards: a tar, a folder of images or a list of images, indexed in one pass; and images read by their offsets.
+"""Index a shard (a tar, a folder or a list of images) in one pass, and read its images by their offsets.
 
-Nothing is ever unpacked: a row says where an image lies, and member names are used as keys only.
+Nothing is unpacked: a row of the index says where an image lies, and member names are used as keys only.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from strata.store.filesystem import LIBRARIES, file_system
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
 __all__ += ["expand", "index_shard", "read_file", "read_images", "shard_identity", "verify_unchanged"]
 
-MAX_GAP = 256 * 2**10  # bytes read for nothing between two images rather than asking twice
-MAX_SPAN = 64 * 2**20  # bytes held by one ranged read
+MAX_GAP = 256 * 2**10  # bytes between two images that are read and thrown away rather than making a second request
+MAX_SPAN = 64 * 2**20  # bytes of one ranged read
+# how the storages name a file's version in its info; the first that is present is used
 _VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 
 
 class ShardChanged(SourceError):
-    """A shard whose file is not the one that was indexed."""
+    """A shard's file has changed since it was indexed."""
 
 
 class Located(Protocol):
-    """Anything that says where an image lies."""
+    """Where an image lies: bytes offset..offset+size of the file at uri."""
 
     @property
     def uri(self) -> str: ...
@@ -42,10 +43,10 @@ class Located(Protocol):
 
 
 def shard_identity(uri: str) -> str:
-    """16 hex digits that change with the file: over URI, size, and mtime or ETag; of a folder, its files'.
+    """A hash (16 hex digits) of a shard's URI, size, and mtime or ETag; for a folder, of those of its files.
 
-    Raises ShardMissing, SourceError for what is no shard or may not be read (credentials lack), and OSError if the
-    storage cannot be reached.
+    Raises ShardMissing, SourceError if it is not a shard or may not be read (missing credentials), and OSError if
+    the storage cannot be reached.
     """
     with _storage_errors(uri):
         filesystem, path, info = _locate(uri)
@@ -53,38 +54,41 @@ def shard_identity(uri: str) -> str:
 
 
 def verify_unchanged(uri: str, identity: str) -> None:
-    """Raise ShardChanged if `shard_identity(uri)` is no longer `identity`; for a tar or a list: one look at its file.
+    """Raise ShardChanged if `shard_identity(uri)` is no longer `identity`. Makes one request.
 
-    Of a folder only the existence is checked, since its listing may be long, and the images that a list names are
-    not looked at: there `read_images` compares each file's size. Not for uploads, whose identity is their content's.
-    Raises else as shard_identity does.
+    For a folder only the existence is checked, since its listing may be long, and for a list only the list's own
+    file: `read_images` compares the size of each image's file. Do not call it for uploads, whose identity is the
+    hash of their content. Otherwise raises as shard_identity does.
     """
     with _storage_errors(uri):
         _, _, info = _locate(uri)
         if info["type"] != "directory" and _identity(uri, [info]) != identity:
-            raise ShardChanged(f"{uri} has changed since it was indexed: submit it anew")
+            raise ShardChanged(f"{uri} has changed since it was indexed: submit it again")
 
 
 def index_shard(uri: str, roots: Sequence[str] = ()) -> ShardIndex:
-    """Read a shard's index in one pass.
+    """Build a shard's index in one pass over it.
 
-    A shard is a tar by webdataset's convention, a folder of images with NAME.txt beside, or a list
-    (`strata.shards.lists`) of images, each of which must lie under `roots`. What cannot be read becomes a row's
-    error or the shard's failure. Raises as shard_identity does.
+    A shard is a tar by webdataset's convention, a folder of images with a NAME.txt beside each, or a list
+    (`strata.shards.lists`) of images, each of which must lie under `roots`. An image that cannot be read becomes a
+    row with an error; a shard that cannot be read to its end has a `failure`. Raises as shard_identity does.
     """
     with _storage_errors(uri):
         filesystem, path, info = _locate(uri)
+        # a folder: its identity covers the files that are listed
         if info["type"] == "directory":
             return _index_folder(uri, filesystem, path)
         identity = _identity(uri, [info])
         if info["type"] != "file":
             return ShardIndex(identity, index_table([]), "neither a file nor a folder")
         with filesystem.open(path, "rb") as file:
+            # a list: each entry's image is looked up, to know its size
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
                 return ShardIndex(identity, index_table(listed.rows()), listed.failure)
+            # a tar: images are read by offsets later, which needs a server that supports ranged reads
             if info["size"] is None:
-                raise SourceError(f"{uri}: its server does not tell the size, and so cannot give parts of it")
+                raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
             reader, keys = TarReader(file, int(info["size"])), Keys()
             table = index_table(_tar_row(uri, sample, keys, reader) for sample in reader.samples())
         return ShardIndex(identity, table, reader.failure(table.column("error").null_count))
@@ -99,12 +103,13 @@ def _tar_row(uri: str, sample: Sample, keys: Keys, reader: TarReader) -> IndexRo
 
 @contextmanager
 def _storage_errors(uri: str) -> Iterator[None]:
-    """Storages' own exceptions as OSError where waiting may help, else as SourceError: one bad shard, not a crash."""
+    """Convert the exceptions of storage libraries: to OSError if a later attempt may succeed, else to SourceError."""
     try:
         yield
     except SourceError:
         raise
     except Exception as error:
+        # missing or wrong credentials do not go away by waiting
         kind, library = type(error).__name__, type(error).__module__.partition(".")[0]
         refused = isinstance(error, PermissionError) or "Credential" in kind
         if isinstance(error, OSError) and not refused:
@@ -114,7 +119,7 @@ def _storage_errors(uri: str) -> Iterator[None]:
 
 
 def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
-    """File system, path and info of a URI."""
+    """The file system, path and info of a URI. Raises ShardMissing and SourceError."""
     if "::" in uri:
         raise SourceError("chained URIs are not read")
     try:
@@ -141,7 +146,7 @@ def _listing(filesystem: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
-    """Loose images, sorted by name; links are not followed, they could lead out of the allowed roots."""
+    """Index a folder's images, sorted by name. Links are not followed: they could lead out of the allowed roots."""
     files = _listing(filesystem, path)
     by_name = {posixpath.basename(info["name"]): info for info in files}
     keys, rows = Keys(), []
@@ -172,14 +177,15 @@ def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str)
 
 
 def read_images(rows: Sequence[Located]) -> list[bytes | Exception]:
-    """The bytes of each row's image, in order; neighbours in a file are fetched with one ranged read.
+    """The bytes of each row's image, in order; images that lie close together are fetched with one ranged read.
 
-    A row that cannot be read has its exception in its place: SourceError if the file ends before it, ShardChanged
-    if a whole file (offset 0) has another size than its row says.
+    A row that cannot be read gives an exception instead: SourceError if the file ends before the image does,
+    ShardChanged if a whole file (offset 0) has another size than its row says.
     """
     results: list[bytes | Exception] = []
     start = 0
     while start < len(rows):
+        # extend the span while the next row lies shortly after the last one in the same file
         end = start + 1
         while end < len(rows) and _joins(rows[start], rows[end - 1], rows[end]):
             end += 1
@@ -189,25 +195,27 @@ def read_images(rows: Sequence[Located]) -> list[bytes | Exception]:
 
 
 def _joins(first: Located, before: Located, row: Located) -> bool:
-    """Whether a row is read along with the one before it."""
+    """Whether a row is fetched by the same read as the row before it."""
     gap = row.offset - (before.offset + before.size)
     near = 0 <= gap <= MAX_GAP and row.offset + row.size - first.offset <= MAX_SPAN
     return near and row.uri == first.uri and before.size > 0 and row.size > 0
 
 
 def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
-    """Rows of one file, by offset."""
+    """Fetch rows of one file, sorted by offset, with one read."""
     first, last = rows[0], rows[-1]
     if first.size <= 0:
         return [SourceError("the row has no image")]
+    # of a whole file one byte more is requested, which shows if it has grown
     whole = first.offset == 0 and len(rows) == 1
-    end = last.offset + last.size + whole  # one byte more tells that a file has grown
+    end = last.offset + last.size + whole
     try:
         data = _read_bytes(first.uri, first.offset, end)
-    except Exception as error:  # each storage has its own exceptions; the rows' neighbours must not suffer
+    except Exception as error:  # each storage library has its own exceptions; other rows must still be read
         return [error for _ in rows]
     if whole and len(data) != first.size:
-        return [ShardChanged(f"the file is not of {first.size:,} bytes as when it was indexed")]
+        return [ShardChanged(f"the file no longer has the {first.size:,} bytes that it had when it was indexed")]
+    # cut the span into images
     results: list[bytes | Exception] = []
     for row in rows:
         image = data[row.offset - first.offset : row.offset - first.offset + row.size]
@@ -217,15 +225,16 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
 
 
 def read_file(uri: str) -> bytes:
-    """A whole file. Raises what its storage raises."""
+    """Read a whole file. Raises the exceptions of its storage."""
     filesystem, path = file_system(uri)
     data: bytes = filesystem.cat_file(path)
     return data
 
 
 def _read_bytes(uri: str, start: int, end: int) -> bytes:
-    """Bytes start..end of a file, fewer if it is shorter."""
-    if uri.startswith("/"):  # as fsspec would, in a tenth of the time: training reads some thousand a second
+    """Read bytes start..end of a file, fewer if it is shorter."""
+    # the same result as by fsspec in a tenth of the time: training reads some thousand images a second
+    if uri.startswith("/"):
         file = os.open(uri, os.O_RDONLY)
         try:
             return os.pread(file, end - start, start)

@@ -1,4 +1,4 @@
-"""Samples of a webdataset tar, found in one pass over its headers."""
+"""Group the members of a webdataset tar into samples, in one pass over its headers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif",
 class Sample:
     """Consecutive members whose names are equal up to the first dot; `key` is that part, without folders.
 
-    members: by extension (lower case, all after the first dot). txt, json: what those members hold. cut: the last
-    member lacks bytes, as the next header was found inside of it.
+    members: by extension (lower case, everything after the first dot). txt, json: the content of those members.
+    cut: the last member's content is incomplete, because the next header was found inside its range.
     """
 
     prefix: str
@@ -28,7 +28,7 @@ class Sample:
     cut: bool = False
 
     def image(self) -> Header | None:
-        """KEY.jpg before KEY.anything.jpg, which is often a mask or a thumbnail."""
+        """The image member: KEY.jpg rather than KEY.anything.jpg, which is often a mask or a thumbnail."""
         inner = None
         for extension, header in self.members.items():
             if extension in IMAGE_EXTENSIONS:
@@ -38,7 +38,7 @@ class Sample:
         return inner
 
     def alt_text(self) -> str | None:
-        """The .txt, or else the caption in the .json."""
+        """The text of the .txt member, else the caption in the .json member."""
         text = AltText.from_txt(self.txt)
         return AltText.from_json(self.json) if text is None and self.json else text
 
@@ -51,12 +51,12 @@ class AltText:
 
     @classmethod
     def from_txt(cls, data: bytes) -> str | None:
-        """The text, or None if there is none."""
+        """Decode and trim a text; None if it is empty."""
         return data[: 4 * cls.MAX_CHARACTERS].decode("utf-8", "replace").strip()[: cls.MAX_CHARACTERS] or None
 
     @classmethod
     def from_json(cls, data: bytes) -> str | None:
-        """The value of "caption", or None."""
+        """The value of "caption" in a JSON object, or None."""
         try:
             caption = json.loads(data).get("caption")
         except (ValueError, AttributeError, RecursionError):
@@ -65,12 +65,12 @@ class AltText:
 
     @classmethod
     def from_text(cls, text: str) -> str | None:
-        """The text as one that can be written: a lone surrogate (\\ud800) is legal JSON, but no character."""
+        """Make a text encodable: a lone surrogate (\\ud800) is legal in JSON but cannot be encoded as UTF-8."""
         return cls.from_txt(text.encode("utf-8", "replace"))
 
 
 class Keys:
-    """Hands out each key once: a second "a" becomes "a-2"."""
+    """Makes keys unique: a second "a" becomes "a-2"."""
 
     MAX_CHARACTERS: ClassVar[int] = 200
 
@@ -79,7 +79,7 @@ class Keys:
         self._next: dict[str, int] = {}
 
     def distinct(self, key: str) -> str:
-        """The key, with a number behind it if it was there before."""
+        """The key, with a number after it if it was used before."""
         name = key
         if key in self._used:
             number = self._next.get(key, 2)
@@ -91,7 +91,7 @@ class Keys:
 
     @classmethod
     def clean(cls, name: str) -> str:
-        """A name as a key: printable, valid Unicode, not too long."""
+        """Turn a name into a key: printable, valid Unicode, at most MAX_CHARACTERS long."""
         if not (name.isascii() and name.isprintable()):
             valid = name.encode("utf-8", "replace").decode()
             name = "".join(c if c.isprintable() else "_" for c in valid)
@@ -99,7 +99,7 @@ class Keys:
 
 
 class TarReader:
-    """Walks a tar of `size` bytes once, forward."""
+    """Reads a tar of `size` bytes once, forward."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._size = size
@@ -107,17 +107,20 @@ class TarReader:
         self._headers = Headers(self._window, size)
 
     def samples(self) -> Iterator[Sample]:
-        """Samples in the order they lie. Members without a key (.hidden) or an extension are passed over."""
+        """Yield samples in file order. Members without a key (.hidden) or an extension are skipped."""
         sample: Sample | None = None
-        end = 0  # of the sample's last member
+        end = 0  # of the content of the sample's last member
         for header in self._headers:
+            # split the name into folder, key and extension
             name, offset, size, plain = header
             folder, _, base = name.replace("\\", "/").rpartition("/")
             key, _, extension = base.partition(".")
+            # a header inside the last member's content means that this content is incomplete
             if sample is not None and offset - BLOCK < end:
                 sample.cut = True
             if not key or not extension:
                 continue
+            # another key, or an extension that the sample has already, begins the next sample
             prefix, extension = f"{folder}/{key}" if folder else key, extension.lower()
             if sample is None or sample.prefix != prefix or extension in sample.members:
                 if sample is not None:
@@ -125,37 +128,41 @@ class TarReader:
                 sample = Sample(prefix, Keys.clean(key))
             sample.members[extension] = header
             end = offset + size if plain else 0
+            # read texts now, while they are in the window
             if extension == "txt":
                 sample.txt = self._text(header)
-            elif extension == "json" and not sample.txt:  # a text that came before is enough
+            elif extension == "json" and not sample.txt:  # not needed beside a text
                 sample.json = self._text(header)
         if sample is not None:
             yield sample
 
     def _text(self, header: Header) -> bytes:
-        """A text's bytes; it lies in the window as long as the next header has not been asked for."""
+        """The content of a text member; call it before the next header is read, while the window holds it."""
         _, offset, size, plain = header
         if not plain or offset + size > self._size:
             return b""
         return self._window.read(offset, size if size < AltText.MAX_BYTES else AltText.MAX_BYTES)
 
     def defect(self, sample: Sample, image: Header) -> str | None:
-        """Why the image of a sample cannot be used, or None."""
+        """The reason why a sample's image cannot be used, or None."""
         if not image.plain:
             return "the image is a link, not a file"
         if image.offset + image.size > self._size:
-            return "the tar ends inside of this image"
+            return "the tar ends inside this image"
         if sample.cut and image is next(reversed(sample.members.values())):
-            return "the tar is damaged inside of this image"
+            return "the tar is damaged inside this image"
         return None if image.size else "an empty file"
 
     def failure(self, images: int) -> str | None:
-        """Why the tar could not be read, or not all of it, once `samples` has ended; images: how many were good."""
-        headers, told = self._headers, []
+        """The reason why the tar was not read completely, or None. Call it after `samples` has ended.
+
+        images: the number of good images, for the message.
+        """
+        headers, reasons = self._headers, []
         if headers.gaps:
-            first, behind = headers.gaps[0]
-            told.append(f"damaged at byte {first:,}, {behind - first:,} bytes passed over")
-            told[0] += f" (the first of {len(headers.gaps):,} places)" if len(headers.gaps) > 1 else ""
+            first, end = headers.gaps[0]
+            reasons.append(f"damaged at byte {first:,}, {end - first:,} bytes skipped")
+            reasons[0] += f" (the first of {len(headers.gaps):,} places)" if len(headers.gaps) > 1 else ""
         if headers.ending:
-            told.append(f"{headers.ending} after {images:,} images" if headers.begun else headers.ending)
-        return "; ".join(told) or None
+            reasons.append(f"{headers.ending} after {images:,} images" if headers.begun else headers.ending)
+        return "; ".join(reasons) or None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 from strata.snapshots.features import FEATURES
 
 OTHER = "other"
@@ -27,11 +27,8 @@ EDGES = {  # of the numbers that people ask for most
 }
 
 
-class AxisError(StrataExit):
+class AxisError(InvalidInput):
     """An axis or a target share that cannot be read; one line says why."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, USAGE)
 
 
 class Axis(BaseModel):

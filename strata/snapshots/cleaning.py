@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from strata.core.exits import REQUEST_REFUSED, StrataExit
+from strata.core.errors import Conflict
 from strata.core.profiles import GROUPS
 from strata.core.requests import JobRequest
 from strata.snapshots.snapshots import Snapshots
@@ -31,7 +31,7 @@ class _Named:
 class Cleaning:
     """What can go from a store. forget: finished jobs that are to go too, and to name nothing any more.
 
-    Uploads, profiles and the files of other jobs stay. Raises UnknownSource, StrataExit for a job that has not ended,
+    Uploads, profiles and the files of other jobs stay. Raises UnknownSource, Conflict for a job that has not ended,
     and OSError where the store cannot be reached.
     """
 
@@ -43,7 +43,7 @@ class Cleaning:
             if self._parts_of.request(job_id) is None:
                 raise UnknownSource(job_id, "there is no such job in the store")
             if self._unfinished(job_id):
-                raise StrataExit(f"job {job_id} has not ended; cancel it first", REQUEST_REFUSED)
+                raise Conflict(f"job {job_id} has not ended; cancel it first")
 
     def unnamed(self) -> dict[str, int]:
         """The bytes of what can go, by path from the root: parts, files of forgotten jobs, rows without a name."""

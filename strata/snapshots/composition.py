@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 from strata.snapshots.axes import Axis
 from strata.snapshots.features import FEATURES
 
@@ -44,14 +44,14 @@ FORMATS = (".png", ".svg", ".pdf")
 def plot_composition(composition: Composition, title: str, path: Path) -> None:
     """Save the shares before and after, a panel an axis, as PNG, SVG or PDF by the path's suffix.
 
-    Raises StrataExit for another suffix or where matplotlib lacks, and OSError.
+    Raises InvalidInput for another suffix or where matplotlib lacks, and OSError.
     """
     if path.suffix.lower() not in FORMATS:
-        raise StrataExit(f"{path}: a plot is saved as {', '.join(FORMATS)}", USAGE)
+        raise InvalidInput(f"{path}: a plot is saved as {', '.join(FORMATS)}")
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise StrataExit("plots need matplotlib: pip install 'strata[training]'", USAGE) from None
+        raise InvalidInput("plots need matplotlib: pip install 'strata[training]'") from None
     most = max(len(labels) for labels in composition.values())
     figure = Figure(figsize=(4 * len(composition), 1.2 + 0.3 * most), layout="constrained")
     panels = figure.subplots(1, len(composition), squeeze=False)[0]

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 from strata.snapshots.features import FEATURES, Kind
 
 MAX_LENGTH, SHOWN = 10_000, 80  # characters
@@ -31,12 +31,13 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
-class FilterError(StrataExit):
+class FilterError(InvalidInput):
     """An expression that is no filter; one line says why."""
 
     def __init__(self, text: str, reason: str) -> None:
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        super().__init__(f"the filter {shown!r} cannot be read: {reason}", USAGE)
+        super().__init__(f"the filter {shown!r} cannot be read: {reason}")
+        self.reason = reason
 
 
 class _Refused(ValueError):

@@ -19,18 +19,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from strata.core.exits import USAGE, StrataExit
+from strata.core.errors import InvalidInput
 from strata.snapshots.axes import DEFAULT_AXES, Axis
 from strata.snapshots.filters import Filter
 
 Ints = npt.NDArray[np.int64]
 
 
-class SelectionError(StrataExit):
+class SelectionError(InvalidInput):
     """A selection that cannot be made; one line says why."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, USAGE)
 
 
 class Selection(BaseModel):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from strata.core.chunks import Chunk
-from strata.core.exits import REQUEST_REFUSED, USAGE, StrataExit
+from strata.core.errors import Conflict, InvalidInput, NotFound
 from strata.core.profiles import FINAL_GROUP
 from strata.snapshots.axes import DEFAULT_AXES
 from strata.snapshots.composition import Composition, composition_of
@@ -35,20 +35,20 @@ ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class SnapshotExists(StrataExit):
+class SnapshotExists(Conflict):
     """The name is taken."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"there is a snapshot {name!r}; a snapshot never changes, so take another name", REQUEST_REFUSED
-        )
+        super().__init__(f"there is a snapshot {name!r}; a snapshot never changes, so take another name")
+        self.name = name
 
 
-class UnknownSnapshot(StrataExit):
+class UnknownSnapshot(NotFound):
     """No snapshot of the store has this name or id."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"no snapshot {name!r}; there are: {', '.join(known[-20:]) or 'none'}", REQUEST_REFUSED)
+        super().__init__(f"no snapshot {name!r}; there are: {', '.join(known[-20:]) or 'none'}")
+        self.name, self.known = name, list(known)
 
 
 class Counts(BaseModel):
@@ -139,10 +139,10 @@ class Snapshots:
         return self._keep(name, manifest, taken)
 
     def _check(self, name: str) -> None:
-        """Whether a name can be taken. Raises SnapshotExists, and StrataExit for what is no name."""
+        """Whether a name can be taken. Raises SnapshotExists, and InvalidInput for what is no name."""
         if not _NAME.fullmatch(name):
             line = f"{name!r} is no snapshot's name: letters, digits, and . _ - behind the first, at most 100"
-            raise StrataExit(line, USAGE)
+            raise InvalidInput(line)
         if self.store.exists(self._path(name)):
             raise SnapshotExists(name)
 

@@ -1,6 +1,6 @@
-"""Files in a folder or a bucket through fsspec, each written whole or not at all.
+"""Files in a folder or a bucket through fsspec. A file is written completely or not at all.
 
-No listing is cached, and every error of a storage library is raised as OSError.
+Listings are not cached, and every error of a storage library is raised as OSError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import fsspec
 
-# these raise exceptions of their own: no credentials, an endpoint that is away, a connection that breaks
+# these raise their own exceptions: for missing credentials, an endpoint that is away, a broken connection
 LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"})
 
 P = ParamSpec("P")
@@ -24,54 +24,58 @@ Result = TypeVar("Result")
 
 
 def file_system(uri: str) -> tuple[Any, str]:
-    """The file system of a URI and the path in it. Raises ImportError or ValueError where there is none for it.
+    """The file system of a URI and the path in it. Raises ImportError or ValueError if none is known for the URI.
 
-    Other processes write what is read here: a listing that was kept would deny files that are there by now.
+    Listings are not cached, because other processes write files: a cached listing would not have them.
     """
     return cast("tuple[Any, str]", fsspec.url_to_fs(uri, use_listings_cache=False))
 
 
 def as_os_error(act: Callable[P, Result]) -> Callable[P, Result]:
-    """A function that raises OSError where a storage's library raised something else."""
+    """Decorator: raise OSError where a storage library raises its own exception."""
 
     @functools.wraps(act)
-    def told(*args: P.args, **kwargs: P.kwargs) -> Result:
+    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
         try:
             return act(*args, **kwargs)
         except Exception as error:
+            # the package that defines the exception's class; all others are errors of ours and stay as they are
             library = type(error).__module__.partition(".")[0]
             if isinstance(error, OSError) or library not in LIBRARIES:
                 raise
             raise OSError(f"{type(error).__name__}: {error}") from error
 
-    return told
+    return call
 
 
 class Files:
     """Files by their paths. Safe to use from several threads and machines.
 
-    Every method raises OSError where the storage cannot be reached.
+    Every method raises OSError if the storage cannot be reached.
     """
 
     def __init__(self, uri: str) -> None:
         self.fs, self.root = file_system(uri)
         self.uri = uri
+        # a file system may have several names, as "file" and "local"
         self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
     def path(self, *names: str) -> str:
-        """A path in the store."""
+        """The path of a file below the root."""
         return "/".join((self.root.rstrip("/"), *names))
 
     def relative(self, path: str) -> str:
-        """A path in the store as one that begins at its root."""
+        """A file's path relative to the root."""
         return path.removeprefix(self.path("")).lstrip("/")
 
     @as_os_error
     def put(self, path: str, data: bytes) -> None:
-        """Write a file so that it is there whole or not at all, also after a power cut. Raises OSError."""
+        """Write a file completely or not at all, also if the power fails. Raises OSError."""
+        # a bucket shows an object only when its upload is complete
         if not self.local:
             self.fs.pipe_file(path, data)
             return
+        # write a temporary file, flush it to the disk, then rename it: a rename is atomic
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
         try:
             with _with_folder(temporary, lambda: temporary.open("wb")) as file:
@@ -85,14 +89,15 @@ class Files:
 
     @as_os_error
     def put_new(self, path: str, data: bytes) -> None:
-        """Write a file as `put` does, but only where none is. Raises FileExistsError, and OSError.
+        """Write a file as `put` does, but only if it does not exist. Raises FileExistsError and OSError.
 
-        Of two that write at once one wins: by a hard link in a folder, by a conditional write in S3 and GCS. Other
-        remote storages look before they write, so that there the later of two in the same moment wins.
+        Of two writers at the same time one succeeds: by a hard link in a folder, by a conditional write in S3 and
+        GCS. Other remote storages check and then write, so that there the later of two simultaneous writes wins.
         """
         if not self.local:
             self._put_new_object(path, data)
             return
+        # write a temporary file, then link it to its name: unlike a rename, that fails if the name exists
         temporary = self.path("tmp", uuid.uuid4().hex)
         self.put(temporary, data)
         try:
@@ -104,37 +109,40 @@ class Files:
     def _put_new_object(self, path: str, data: bytes) -> None:
         try:
             self.fs.pipe_file(path, data, mode="create")
-        except OSError as error:  # servers word a refusal differently, and may refuse a write of ours sent twice
+        except OSError as error:  # each server reports an existing file in its own way
             if not self.fs.exists(path):
                 raise
+            # the library may have sent our own write twice: then the file has our content
             if self.fs.cat_file(path) != data:
                 raise FileExistsError(path) from error
 
     def sweep(self, age: float) -> int:
-        """Remove what killed writers left half written more than age seconds ago; returns how many files."""
+        """Remove temporary files that are older than age seconds, whose writers were killed; returns their number."""
+        # only folders have temporary files
         if not self.local:
             return 0
-        swept = 0
+        removed = 0
         for path in Path(self.path("tmp")).glob("*"):
+            # another process may remove or rename the file at the same time
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - age:
                     path.unlink()
-                    swept += 1
-        return swept
+                    removed += 1
+        return removed
 
     @as_os_error
     def get(self, path: str) -> bytes:
-        """A file's bytes. Raises FileNotFoundError."""
+        """The content of a file. Raises FileNotFoundError."""
         return cast(bytes, self.fs.cat_file(path))
 
     @as_os_error
     def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Whether a file exists."""
         return bool(self.fs.exists(path))
 
     @as_os_error
     def names(self, folder: str) -> list[str]:
-        """The names of what lies in a folder at the store's root, sorted: one listing."""
+        """The names of the files in a folder directly below the root, sorted. It takes one listing."""
         try:
             return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
         except FileNotFoundError:
@@ -142,24 +150,25 @@ class Files:
 
     @as_os_error
     def find(self, *names: str) -> dict[str, int]:
-        """The bytes of all files under a folder, by their paths from the store's root, sorted."""
+        """The sizes in bytes of all files below a folder, by their paths relative to the root, sorted."""
         found = self.fs.find(self.path(*names), detail=True)
         return {self.relative(path): int(found[path]["size"]) for path in sorted(found)}
 
     @as_os_error
     def age(self, path: str) -> float:
-        """Seconds since a file was written. Raises FileNotFoundError."""
+        """The seconds since a file was written. Raises FileNotFoundError."""
         return time.time() - float(self.fs.modified(path).timestamp())
 
     @as_os_error
     def remove(self, path: str) -> None:
-        """Remove a file; harmless if there is none."""
+        """Remove a file. Harmless if it does not exist."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(path)
 
 
 def _with_folder(path: Path, act: Callable[[], Result]) -> Result:
-    """What act answers, which writes to path; its folder is made if it is the first there."""
+    """The result of act, which writes a file; if the file's folder is missing, create it and call act again."""
+    # trying first saves a system call for each file but the first in a folder
     try:
         return act()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Provenance: what the models, revisions, prompts and thresholds behind a fingerprint were, kept in the store."""
+"""Provenance: the models, revisions, prompts and thresholds that belong to a fingerprint, kept in the store."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from strata.store.store import Store
 class Provenance(BaseModel):
     """The content of a profile, by the fingerprint of its `llm` parts.
 
-    fingerprints: of all groups; settings: the profile as it was; prompts: the prompts' text by name. All three are
-    empty where the store was filled before it kept them.
+    fingerprints: those of all groups; settings: the content of the profile; prompts: the prompts' texts by name. All
+    three are empty if the parts were written before the store kept profiles.
     """
 
     fingerprint: str
@@ -29,9 +29,10 @@ class Provenance(BaseModel):
 
 
 def keep_profile(store: Store, profile: Profile) -> None:
-    """Keep what a profile says, once for each fingerprint. Raises OSError."""
+    """Write the content of a profile to the store, once for each fingerprint. Raises OSError."""
     fingerprints = {group: profile.fingerprint(group) for group in GROUPS}
     path = _path(store, fingerprints[FINAL_GROUP])
+    # the content of a profile with this fingerprint cannot have changed
     if store.exists(path):
         return
     content = Provenance(
@@ -47,7 +48,7 @@ def keep_profile(store: Store, profile: Profile) -> None:
 
 
 def provenance_of(store: Store, fingerprint: str) -> Provenance:
-    """What the store knows of a fingerprint of `llm`."""
+    """The provenance of `llm` parts with a fingerprint, almost empty if the store has none."""
     try:
         return Provenance.model_validate_json(store.get(_path(store, fingerprint)))
     except FileNotFoundError:
@@ -55,7 +56,7 @@ def provenance_of(store: Store, fingerprint: str) -> Provenance:
 
 
 def fingerprints_of(store: Store, name: str) -> list[str]:
-    """The fingerprints of `llm` that the store knows of a profile, or the one that the name is; sorted."""
+    """The fingerprints of `llm` that the store knows for a profile's name; for a fingerprint, itself. Sorted."""
     paths = store.find("profiles")
     known = (provenance_of(store, path.rpartition("/")[2].removesuffix(".json")) for path in paths)
     return [content.fingerprint for content in known if name in (content.profile, content.fingerprint)]

@@ -1,7 +1,7 @@
 """The store: immutable parts, uploads and job files in a directory or bucket.
 
-Parts are the truth. A part's path is a function of (group, fingerprint, shard identity, chunk), so writing one twice
-is harmless and finding it means that the work is done.
+Parts are the source of truth. A part's path is a function of group, fingerprint, shard identity, chunk and attempt, so
+writing a part twice is harmless, and a part that exists means that the work is done.
 """
 
 from __future__ import annotations
@@ -24,62 +24,63 @@ from strata.core.records import RECORD_SCHEMA, SCHEMA_VERSION, Record, Status, r
 from strata.core.usage import Bill
 from strata.store.filesystem import Files, as_os_error
 
-READERS = 16  # footers of a bucket read side by side: each is two round trips
+READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
 _COUNTS = b"strata.counts"
 _BILL = b"strata.bill"
 _FAILURE = b"strata.shard_failure"
 
 
 class Footer(NamedTuple):
-    """What a part's footer tells: its images by status, and what they cost if a server was asked."""
+    """The content of a part's footer: the number of images by status, and their bill if a model server was asked."""
 
     counts: Counter[str]
     bill: Bill | None
 
 
 class Store(Files):
-    """Reads and writes everything that must outlive Redis. Safe to use from several threads and machines.
+    """Reads and writes everything that must survive. Safe to use from several threads and machines.
 
-    Every method raises OSError where the storage cannot be reached.
+    Every method raises OSError if the storage cannot be reached.
     """
 
     def part_path(self, chunk: Chunk) -> str:
-        """Where a chunk's part lies or will lie."""
+        """The path of a chunk's part, which may not exist yet."""
         return self.path("parts", chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.name}.parquet")
 
     def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
-        """Write a part; returns its counts by status, which also stand in its footer, as does the bill."""
+        """Write a part with its counts and its bill in the footer; returns the number of images by status."""
         return self.write_rows(chunk, records_to_table(records), bill)
 
     def write_rows(self, chunk: Chunk, table: pa.Table, bill: Bill | None = None) -> Counter[str]:
-        """Write a part that is a table of RECORD_SCHEMA already; returns its counts by status."""
+        """Write a part from a table of RECORD_SCHEMA; returns the number of images by status."""
         counts = Counter[str](table.column("status").to_pylist())
         metadata = {_COUNTS: json.dumps(counts).encode()}
         if bill is not None:
             metadata[_BILL] = bill.model_dump_json().encode()
-        # of forty small columns zstd takes half as long again as all else, and saves a twentieth
+        # for forty small columns zstd adds half to the time of writing, and saves a twentieth of the size
         self._write_table(chunk, table, metadata, "snappy")
         return counts
 
     def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
-        """Write a shard's index part, a table of INDEX_SCHEMA; failure: why not all of the shard could be read."""
+        """Write a shard's index part from a table of INDEX_SCHEMA. failure: why not all of the shard was read."""
         self._write_table(chunk, table, {_FAILURE: (failure or "").encode()}, "zstd")
 
     def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes], codec: str) -> None:
+        # the version tells readers how to read the columns
         metadata = {b"strata.schema_version": str(SCHEMA_VERSION).encode(), **metadata}
         buffer = pa.BufferOutputStream()
-        # a part is small: dictionaries save nothing and cost, for each of forty columns
+        # a part is small: dictionaries of forty columns would cost time and save no space
         options = {"compression": codec, "write_statistics": False, "use_dictionary": False}
         pq.write_table(table.replace_schema_metadata(metadata), buffer, **options)
         self.put(self.part_path(chunk), buffer.getvalue().to_pybytes())
 
     def has_part(self, chunk: Chunk) -> bool:
-        """Whether the chunk's work is done."""
+        """Whether the chunk's part exists, which means that its work is done."""
         return self.exists(self.part_path(chunk))
 
     @as_os_error
     def part_names(self, chunk: Chunk) -> set[str]:
-        """The names of the parts there are of the chunk's group, fingerprint and shard: one listing."""
+        """The names of the existing parts of the chunk's group, fingerprint and shard. It takes one listing."""
         try:
             names = self.fs.ls(self.part_path(chunk).rpartition("/")[0], detail=False, refresh=True)
         except FileNotFoundError:
@@ -116,7 +117,8 @@ class Store(Files):
 
     @as_os_error
     def read_footer(self, chunk: Chunk) -> Footer:
-        """What a part's footer tells. Raises FileNotFoundError."""
+        """A part's footer. Raises FileNotFoundError."""
+        # reading the metadata takes the last bytes of the file only
         path = self.part_path(chunk)
         with pa.OSFile(path) if self.local else self.fs.open(path, "rb") as file:
             metadata = pq.read_metadata(file).metadata
@@ -124,11 +126,12 @@ class Store(Files):
         return Footer(Counter(json.loads(metadata[_COUNTS])), bill)
 
     def read_counts(self, chunk: Chunk) -> Counter[str]:
-        """A part's images by status, from its footer. Raises FileNotFoundError."""
+        """The number of a part's images by status, from its footer. Raises FileNotFoundError."""
         return self.read_footer(chunk).counts
 
     def read_all_footers(self, chunks: Sequence[Chunk]) -> list[Footer]:
-        """The footers of many parts, in order, read side by side. Raises FileNotFoundError."""
+        """The footers of many parts, in order; those of a bucket are read in parallel. Raises FileNotFoundError."""
+        # a local read takes less time than handing it to a thread
         if self.local or len(chunks) < 2:
             return [self.read_footer(chunk) for chunk in chunks]
         with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
@@ -139,7 +142,7 @@ class Store(Files):
         return [footer.counts for footer in self.read_all_footers(chunks)]
 
     def read_index(self, chunk: Chunk) -> tuple[pa.Table, str | None]:
-        """A shard's index, and why it is not whole if it is not. Raises FileNotFoundError."""
+        """A shard's index, and why it is incomplete, None if it is complete. Raises FileNotFoundError."""
         table = self.read_table(chunk)
         return table, (table.schema.metadata or {}).get(_FAILURE, b"").decode() or None
 
@@ -147,7 +150,8 @@ class Store(Files):
 
     @as_os_error
     def put_upload(self, data: bytes) -> tuple[str, str]:
-        """Keep an uploaded image; returns its URI and its SHA-256."""
+        """Write an uploaded image; returns its URI and its SHA-256."""
+        # uploads are named by their content, so that the same image is stored once
         digest = hashlib.sha256(data).hexdigest()
         path = self.path("uploads", digest[:2], digest)
         if not self.fs.exists(path):
@@ -155,51 +159,51 @@ class Store(Files):
         return self.fs.unstrip_protocol(path), digest
 
     def is_upload(self, uri: str) -> bool:
-        """Whether a shard is an upload: named by its content, it cannot change."""
+        """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
         return uri.startswith(str(self.fs.unstrip_protocol(self.path("uploads"))))
 
     # jobs
 
     def write_job_file(self, job_id: str, name: str, content: BaseModel) -> None:
-        """Keep a file of a job, such as its request or its end."""
+        """Write a file of a job, such as `request`, `shards` or `end`."""
         self.put(self.path("jobs", job_id, f"{name}.json"), content.model_dump_json().encode())
 
     def read_job_file(self, job_id: str, name: str) -> bytes | None:
-        """A job's file as JSON, or None."""
+        """A job's file as JSON; None if it does not exist."""
         try:
             return self.get(self.path("jobs", job_id, f"{name}.json"))
         except FileNotFoundError:
             return None
 
     def remove_job_file(self, job_id: str, name: str) -> None:
-        """Forget a file of a job; harmless if there is none."""
+        """Remove a file of a job. Harmless if it does not exist."""
         self.remove(self.path("jobs", job_id, f"{name}.json"))
 
     @as_os_error
     def remove_job(self, job_id: str) -> None:
-        """Forget a job and all its files."""
+        """Remove a job with all its files."""
         with suppress(FileNotFoundError):
             self.fs.rm(self.path("jobs", job_id), recursive=True)
 
     def open_job(self, job_id: str) -> None:
-        """Mark a job as unfinished, so that it is found without a look at every job there has been."""
+        """Mark a job as unfinished, so that unfinished jobs are found without reading the files of all jobs."""
         self.put(self.path("open", job_id), b"")
 
     def close_job(self, job_id: str) -> None:
-        """Take the mark away."""
+        """Remove the mark of an unfinished job."""
         self.remove(self.path("open", job_id))
 
     def open_jobs(self) -> list[str]:
-        """The jobs that are marked as unfinished, sorted: one listing."""
+        """The ids of the jobs that are marked as unfinished, sorted. It takes one listing."""
         return self.names("open")
 
     def job_ids(self) -> list[str]:
-        """All jobs there have been, sorted (ids sort by time)."""
+        """The ids of all jobs, sorted by the time of their creation."""
         return self.names("jobs")
 
 
 def count_of(counts: Counter[str]) -> dict[str, int]:
-    """Counts with every status named."""
+    """Counts by status, with 0 for each status that does not occur."""
     return {status.value: counts.get(status.value, 0) for status in Status}
 
 

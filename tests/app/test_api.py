@@ -6,11 +6,14 @@ import hashlib
 import json
 from pathlib import Path
 
+import httpx
+import httpx_sse
+
 from app.prefer import wait_of
-from strata.client.sse import parse_events
 from strata.core.records import Record
 from strata.core.schemas import JobPage, JobStatus, JobView
 from tests.fakes import jpeg, wait_for_end, write_shard
+from tests.raw_redis import raw_redis
 from tests.service import Answer, Service, problem
 
 
@@ -59,10 +62,10 @@ def test_an_equal_image_is_not_computed_again(service: Service) -> None:
 def test_a_job_of_one_image_survives_an_emptied_redis(service: Service) -> None:
     done = service.caption(jpeg()).headers["Location"]
     wait_for_end(service.jobs, done.rpartition("/")[2])
-    service.jobs.broker.redis.flushall()
+    raw_redis(service.jobs.queue).flushall()
     assert len(lines(service.client.get(f"{done}/results"))) == 1
     waiting = service.caption(jpeg(40), wait=None).json()["id"]
-    service.jobs.broker.redis.flushall()
+    raw_redis(service.jobs.queue).flushall()
     service.jobs.activate(service.jobs.request(waiting))
     wait_for_end(service.jobs, waiting)
     assert service.jobs.view(waiting).request_counts.succeeded == 1
@@ -117,20 +120,26 @@ def test_jobs_are_listed_newest_first(service: Service) -> None:
     assert [job.id for job in second.jobs] == ids[1::-1] and second.next is None
 
 
+def events_of(answer: Answer) -> list[httpx_sse.ServerSentEvent]:
+    """The events of a response. httpx-sse takes a response of httpx; the test client's may be of another package."""
+    response = httpx.Response(200, headers={"content-type": answer.headers["content-type"]}, content=answer.content)
+    return list(httpx_sse.EventSource(response).iter_sse())
+
+
 def test_events_tell_of_a_job_to_its_end_and_resume(service: Service) -> None:
     shards = Path(service.settings.shard_roots[0])
     write_shard(shards / "a.tar", [jpeg(width) for width in range(20, 30)])
     job = service.submit(f"{shards}/a.tar").json()["id"]
     answer = service.client.get(f"/v1/jobs/{job}/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    events = list(parse_events([answer.content]))
+    events = events_of(answer)
     assert events[0].event == "job" and JobView.model_validate_json(events[0].data).id == job
     assert all(event.id for event in events)
     last = JobView.model_validate_json(events[-1].data)
     assert last.status is JobStatus.COMPLETED and last.request_counts.succeeded == 10
     for given in (events[0].id, "nonsense", "99999999999999999999999-0"):
         resumed = service.client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": str(given)})
-        (event,) = parse_events([resumed.content])
+        (event,) = events_of(resumed)
         assert event.event == "job" and JobView.model_validate_json(event.data).status.final
 
 

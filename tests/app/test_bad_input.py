@@ -131,6 +131,23 @@ def test_an_unknown_profile(idle_service: Service) -> None:
     )
 
 
+def test_a_profile_with_faults(idle_service: Service) -> None:
+    path = Path(idle_service.settings.profiles_dir) / "faulty.toml"
+    text = (path.parent / "fake.toml").read_text()
+    path.write_text(f"{text}\n[stages.orc]\n[evidence]\ntxet = 0.5\n")
+    for answer in (idle_service.caption(jpeg(), profile="faulty"), idle_service.submit("a.tar", profile="faulty")):
+        told = problem(answer, 422, "invalid-profile")
+        assert told["errors"][-1] == {
+            "type": "unknown_stage",
+            "location": ["stages", "orc"],
+            "message": "unknown stage; did you mean 'ocr'?",
+        }
+        assert ["evidence", "txet"] in [error["location"] for error in told["errors"]]
+        assert "faulty.toml: evidence.txet: unknown key; did you mean 'text'?" in told["detail"]
+        assert str(path.parent) not in told["detail"]
+    assert idle_service.client.get("/v1/jobs").json()["jobs"] == []
+
+
 @pytest.mark.parametrize("job", ["none", "%2e%2e", "a%00b", "%ff", "a" * 64, "ü", "*"])
 @pytest.mark.parametrize("path", ["", "/results", "/failures", "/events"])
 def test_an_unknown_job(idle_service: Service, job: str, path: str) -> None:

@@ -23,10 +23,11 @@ from filelock import FileLock
 from pydantic import AliasChoices
 
 from models.weights.cache import cache_folder
+from strata.cli import exits
 from strata.client.client import Client
-from strata.core import exits
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.queue.server_process import client, find_server
+from tests.checkout import CHECKOUT
 from tests.containers import (
     FILE,
     KEY,
@@ -136,9 +137,9 @@ def test_each_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
             assert cache_folder() == Path("/var/lib/strata/models")
             assert name == "fetch" or Settings().redis_url == "redis://redis:6379/0"
             assert name != "api" or Settings().shard_roots == ["/shards"]
-    manual = (CHECKOUT / "docs" / "deploy.md").read_text()
+    manual = (CHECKOUT / "docs" / "how-to" / "deploy.md").read_text()
     for name, *_ in VARIABLE.findall(FILE.read_text()):
-        assert f"`{name}`" in manual, f"docs/deploy.md says nothing of {name}"
+        assert f"`{name}`" in manual, f"docs/how-to/deploy.md says nothing of {name}"
 
 
 def test_redis_keeps_what_it_is_told(machine: Machine) -> None:

@@ -17,8 +17,7 @@ from samples.service import running_service
 from strata.client.client import Client
 from strata.core.records import Record
 from strata.core.schemas import JobStatus
-from strata.queue.broker import Broker
-from strata.queue.heartbeats import Heartbeats
+from strata.queue.queue import Queue
 
 SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"
 
@@ -33,7 +32,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, 
 
 def worker_pid(data: Path, group: str) -> int:
     """The process that computes a group, as its heartbeat tells."""
-    beats = Heartbeats(Broker(f"unix://{data / 'redis.sock'}").redis).all()
+    beats = Queue(f"unix://{data / 'redis.sock'}").heartbeats.live()
     return next(beat.pid for beat in beats if group in beat.groups)
 
 

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from app.overlay import draw_overlay
 from strata.cli import main as cli
-from strata.cli import render
+from strata.cli import jobs, render
 from strata.client.client import Client
 from strata.core.chunks import Chunk
 from strata.core.images import decode
 from strata.core.profiles import ProfileError
 from strata.core.records import ImageReference, Record, Status
 from strata.core.rules import Rules
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.shards.sources import index_shard
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshots
@@ -44,9 +44,9 @@ REASONS = {
 
 
 @pytest.fixture
-def ruled(broker: Broker, tmp_path: Path) -> Iterator[Service]:
+def ruled(queue: Queue, tmp_path: Path) -> Iterator[Service]:
     """The service with a profile that has rules."""
-    with running_service(broker, tmp_path, profile=PROFILE) as service:
+    with running_service(queue, tmp_path, profile=PROFILE) as service:
         yield service
 
 
@@ -143,7 +143,7 @@ def test_the_command_tells_filtered_rows(
     job = finished(ruled, tmp_path)
     client = Client("http://testserver", transport=passing(ruled))
     assert [row.key for row in client.failures(job["id"], "filtered")] == list(REASONS)
-    monkeypatch.setattr(cli, "Client", lambda *_: client)
+    monkeypatch.setattr(jobs, "open_client", lambda *_: client)
     with pytest.raises(SystemExit) as ended:
         cli.main(["failures", job["id"], "--status", "filtered"])
     assert not ended.value.code

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
@@ -51,24 +56,87 @@ def colours_in(image: Image.Image) -> set[object]:
     return {colour for _, colour in image.getcolors(image.width * image.height) or ()}
 
 
-@pytest.mark.parametrize("place", range(6))
-def test_masks_are_decoded_as_coco_encodes_them(place: int) -> None:
-    rng = np.random.default_rng(place)
+@pytest.mark.parametrize("index", range(6))
+def test_masks_are_decoded_as_coco_encodes_them(index: int) -> None:
+    rng = np.random.default_rng(index)
     shape = tuple(rng.integers(1, 60, 2))
-    pixels = rng.random(shape) < (0.0, 1.0, 0.5, 0.02, 0.98, 0.3)[place]
-    decoded = np.asarray(mask_image(encode(pixels))) > 0
-    assert decoded.shape == pixels.shape
-    assert (decoded == pixels).all()
+    pixels = rng.random(shape) < (0.0, 1.0, 0.5, 0.02, 0.98, 0.3)[index]
+    decoded = mask_image(encode(pixels))
+    assert decoded is not None and decoded.mode == "L"
+    assert (np.asarray(decoded) == pixels * np.uint8(255)).all()
 
 
 def test_scene_masks_are_decoded_as_coco_encodes_them() -> None:
     for thing in make_scene(HELD_OUT_SEED, SceneOptions(min_objects=3)).objects:
-        assert (np.asarray(mask_image(encode(thing.mask))) > 0).tolist() == thing.mask.tolist()
+        decoded = mask_image(encode(thing.mask))
+        assert decoded is not None and (np.asarray(decoded) > 0).tolist() == thing.mask.tolist()
 
 
-def test_broken_masks_do_no_harm() -> None:
-    for counts in ("", "~~~~", "o" * 500, "P", "PPP"):
-        assert mask_image(Mask(size=(5, 7), counts=counts)).size == (7, 5)
+def test_long_runs_are_decoded() -> None:
+    pixels = np.zeros((3000, 2000), np.bool_)
+    pixels[:, 1900:] = True
+    decoded = mask_image(encode(pixels))
+    assert decoded is not None and (np.asarray(decoded) > 0).tolist() == pixels.tolist()
+
+
+@pytest.mark.parametrize("size", [(0, 7), (5, -7), (2**31, 2**31), (2**15, 2**15)])
+def test_masks_of_impossible_sizes_are_not_decoded(size: tuple[int, int]) -> None:
+    assert mask_image(Mask(size=size, counts="")) is None
+
+
+HOSTILE = """
+import sys
+from app.masks import mask_image
+from strata.core.records import Mask
+for line in sys.stdin:
+    height, width, *counts = line.rstrip("\\n").split(" ", 2)
+    decoded = mask_image(Mask(size=(int(height), int(width)), counts="".join(counts)))
+    assert decoded is None or decoded.size == (int(width), int(height)), line
+    assert decoded is None or set(decoded.tobytes()) <= {0, 255}, line
+    print(decoded is None)
+"""
+
+
+def test_damaged_masks_do_no_harm() -> None:
+    """In a process of its own, whose allocator fills and checks memory: the library's C code reads and writes there."""
+    rng = random.Random(0)
+    cases = [
+        "5 7 ",
+        "5 7 ~~~~",
+        "5 7 " + "o" * 500,
+        "5 7 P",
+        "5 7 PPP",
+        "5 7 " + "o" * 40 + "0",
+        "5 7 \u00e9",
+        "5 7 1\0",
+    ]
+    whole = encode(np.random.default_rng(0).random((50, 70)) < 0.3).counts
+    cases += [f"50 70 {whole[: rng.randrange(len(whole))]}" for _ in range(200)]
+    cases += ["50 70 " + "".join(chr(rng.randint(40, 120)) for _ in range(rng.randint(1, 50))) for _ in range(200)]
+    cases += ["50 70 " + "".join(chr(rng.randint(48, 111)) for _ in range(rng.randint(1, 50))) for _ in range(500)]
+    environment = {**os.environ, "MALLOC_PERTURB_": "165", "MALLOC_CHECK_": "3"}
+    command = [sys.executable, "-c", HOSTILE]
+    told = subprocess.run(
+        command, input="\n".join(cases), env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert len(told.stdout.split()) == len(cases)
+    assert told.stdout.split()[:8] == ["True"] * 8
+
+
+def test_a_last_run_that_is_cut_off_is_not_read_on() -> None:
+    """Unchecked, the C code reads this one across the end of the text, finds a run of none, and calls it good."""
+    pixels = np.zeros((1, 1124), np.bool_)
+    pixels[:, 100:612] = True
+    whole = encode(pixels)
+    assert mask_image(whole) is not None
+    assert mask_image(Mask(size=whole.size, counts=whole.counts + "P")) is None
+
+
+def test_an_object_whose_mask_is_damaged_is_drawn_without_it() -> None:
+    thing = ObjectMask(box=(9, 9, 50, 50), mask=Mask(size=(64, 64), counts="P"), area=9, phrase="a box", score=1)
+    record = Record(key="k", image=ImageReference(uri="u", size=1), width=64, height=64, objects=[thing])
+    assert draw_overlay(Image.new("RGB", (64, 64)), record).mode == "RGB"
 
 
 def test_a_small_picture_is_scaled_up_and_gets_a_strip() -> None:

@@ -11,9 +11,9 @@ from app.fetching import is_public
 from app.problem_types import PROBLEMS, document
 from strata.core.profiles import GROUPS
 from strata.jobs.jobs import Jobs
-from strata.queue.broker import Broker
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.heartbeats import Heartbeat, Heartbeats
+from strata.queue.heartbeats import Heartbeat
+from strata.queue.queue import Queue
 from tests.fakes import jpeg
 from tests.service import Service, problem, running_service
 
@@ -44,8 +44,8 @@ def test_an_unexpected_error_tells_nothing(idle_service: Service, monkeypatch: p
     assert "secret" not in json.dumps(problem(idle_service.client.get("/v1/jobs"), 500, "internal-error"))
 
 
-def test_the_api_key(broker: Broker, tmp_path: Path) -> None:
-    with running_service(broker, tmp_path, workers=False, api_key="sésame") as service:
+def test_the_api_key(queue: Queue, tmp_path: Path) -> None:
+    with running_service(queue, tmp_path, workers=False, api_key="sésame") as service:
         for path in ("/healthz", "/docs", "/openapi.json", "/", "/problems"):
             assert service.client.get(path).status_code == 200
         assert service.client.get("/readyz").status_code == 503
@@ -70,7 +70,7 @@ def test_the_api_key(broker: Broker, tmp_path: Path) -> None:
 def test_redis_goes_and_comes_back(tmp_path: Path) -> None:
     with (
         EmbeddedServer(tmp_path / "valkey") as server,
-        running_service(Broker(server.url), tmp_path, workers=False) as service,
+        running_service(Queue(server.url), tmp_path, workers=False) as service,
     ):
         job = service.caption(jpeg(), wait=None).headers["Location"]
         server.stop_child(server._process)  # type: ignore[arg-type]
@@ -137,8 +137,8 @@ def test_readiness(idle_service: Service) -> None:
     missing = problem(idle_service.client.get("/readyz"), 503, "not-ready")
     assert [error["location"] for error in missing["errors"]] == [[f"workers/{group}"] for group in GROUPS]
     for ready, status in ((False, 503), (True, 200)):
-        beat = Heartbeat(name="w", pid=1, groups=list(GROUPS), ready=ready, chunks=[])
-        Heartbeats(idle_service.jobs.broker.redis).tell(beat, 5)
+        heartbeat = Heartbeat(name="w", pid=1, groups=list(GROUPS), ready=ready, chunks=[])
+        idle_service.jobs.queue.heartbeats.publish(heartbeat, 5)
         assert idle_service.client.get("/readyz").status_code == status
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,13 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from app import supervisor
-from app.__main__ import main
+from app import server, supervisor
 from app.supervisor import Child, Supervisor
+from bench.processes import PYTHONPATH
+from strata.cli import exits
 from strata.client.client import Client
-from strata.core import exits
-from strata.core.settings import CHECKOUT
 from strata.queue.embedded import EmbeddedServer
+from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.service import write_profile
 
@@ -37,7 +37,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "STRATA_DATA_DIR": str(folder / "data"),
         "STRATA_PROFILES_DIR": str(folder),
         "STRATA_PROFILE": "fake",
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": PYTHONPATH,
     }
     return {**kept, **ours, **changes}
 
@@ -54,17 +54,18 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
-        code = main(arguments)
-        return code, capfd.readouterr().err
+        return code_of("serve", *arguments), capfd.readouterr().err
 
     return run
 
 
 @contextmanager
-def served(folder: Path, *arguments: str, **changes: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running service and its URL."""
+def served(
+    folder: Path, *arguments: str, program: Sequence[str] = ("-m", "strata"), **changes: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running service and its URL; program: what Python runs as `strata`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", "0", *arguments],
+        [sys.executable, *program, "serve", "--port", "0", *arguments],
         env=environment(folder, **changes),
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -104,6 +105,18 @@ def test_a_data_directory_in_use_is_told(refused: Refused, tmp_path: Path) -> No
     assert code == exits.DATA_DIR_IN_USE and len(told.splitlines()) == 1
 
 
+def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('line = 1\n[stages.orc]\nbackend = "rapidocr"\nmodel = "m"\nrevision = ""\n')
+    code, told = refused("--port", "0", "--profile", "mine")
+    assert code == exits.PROFILE_INVALID
+    assert told.splitlines() == [
+        f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, evidence, "
+        "micro_batch, stages",
+        f"{tmp_path}/mine.toml: stages.orc: unknown stage; did you mean 'ocr'?",
+    ]
+    assert not (tmp_path / "data").exists()
+
+
 def test_other_reasons_not_to_start(refused: Refused) -> None:
     code, told = refused("--port", "0", "--profile", "none")
     assert code == exits.USAGE and "fake" in told
@@ -133,17 +146,25 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
     assert children and not any(child.is_running() for child in children)
 
 
-def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, tmp_path: Path) -> None:
-    fake_workers(tmp_path, f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})")
-    code, told = refused("--port", "0", PYTHONPATH=f"{tmp_path}{os.pathsep}{CHECKOUT}", PYTHONSAFEPATH="1")
+def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})"
+    monkeypatch.setattr(server, "workers", lambda: fake_workers(dying))
+    code, told = refused("--port", "0")
     assert code == exits.WEIGHTS_MISSING, told
     assert "no weights" in told
 
 
 def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
-    fake_workers(tmp_path, "import time; time.sleep(60)")
-    path = f"{tmp_path}{os.pathsep}{CHECKOUT}"
-    with served(tmp_path, PYTHONPATH=path, PYTHONSAFEPATH="1") as (process, _):
+    code = "; ".join(
+        [
+            "from app import server",
+            "from strata.cli.main import main",
+            "from tests.app.test_serve import fake_workers",
+            "server.workers = lambda: fake_workers('import time; time.sleep(60)')",
+            "main()",
+        ]
+    )
+    with served(tmp_path, program=["-c", code]) as (process, _):
         deadline = time.monotonic() + 20
         children: list[psutil.Process] = []
         while len(children) < 3 and time.monotonic() < deadline:
@@ -155,26 +176,26 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
     assert len(gone) == 3 and not alive
 
 
-def fake_workers(folder: Path, code: str) -> None:
-    """A package `workers` that comes before ours on the path."""
-    (folder / "workers").mkdir()
-    (folder / "workers" / "__init__.py").write_text("")
-    (folder / "workers" / "__main__.py").write_text(code)
+def fake_workers(code: str) -> list[Child]:
+    """Two children, as many as the real ones, that run this code."""
+    return [Child(name, [sys.executable, "-I", "-S", "-c", code]) for name in supervisor.GROUPS]
 
 
 def test_a_worker_that_dies_starts_again_after_a_growing_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(supervisor, "BEAT", 0.02)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     file = tmp_path / "starts"
     code = f"open({str(file)!r}, 'a').write('x'); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    child = Child("mortal", [sys.executable, "-I", "-S", "-c", code], pause=0.1)
+    child = Child("mortal", [sys.executable, "-I", "-S", "-c", code])
     with Supervisor([child], dict(os.environ), lambda: None, lambda: None):
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and not (file.exists() and len(file.read_text()) >= 3):
             time.sleep(0.05)
-    assert len(file.read_text()) >= 3 and child.pause >= 0.4
-    assert f"ended by signal {signal.SIGKILL:d}" in caplog.text
+    assert len(file.read_text()) >= 3 and child.failures >= 2
+    assert f"ended by signal {signal.SIGKILL:d}; it starts again in 0.1 s" in caplog.text
+    assert f"ended by signal {signal.SIGKILL:d}; it starts again in 0.2 s" in caplog.text
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,21 +12,39 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import redis
+import typer
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from strata.cli import checkout
+import strata
+from strata.cli import exits, export, group, jobs
+from strata.cli import main as cli
 from strata.cli.arguments import shards_of
 from strata.cli.main import main
-from strata.core import exits
+from strata.core import components
+from strata.core.errors import InvalidInput
+from strata.core.profiles import ProfileError
 from strata.core.records import Caption, FailureNote, ImageReference, Record
-from strata.core.schemas import Budget, FailureRow, JobPage, JobStatus, JobView, Problem, RequestCounts, ShardCounts
-from strata.core.settings import CHECKOUT
+from strata.core.schemas import (
+    Budget,
+    FailureRow,
+    JobPage,
+    JobStatus,
+    JobView,
+    Priority,
+    Problem,
+    RequestCounts,
+    ShardCounts,
+)
+from strata.data.export_formats import Form
+from tests.checkout import CHECKOUT
 
 KEY = "k"
 
@@ -235,25 +253,126 @@ def test_lists_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert given == [f"{tmp_path}/{{00..02}}.tar", "no/such/folder/a.tar", "s3://b/x.tar", "/a/b.tar"]
 
 
-def test_commands_of_the_checkout_get_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(os, "execve", lambda path, arguments, environment: calls.append((arguments, environment)))
-    for command, module in (
-        ("serve", "app"),
-        ("worker", "workers"),
-        ("models", "models"),
-        ("samples", "samples"),
-    ):
-        assert code_of(command, "--port", "8080", "fetch", "--help") == 0
-        arguments, environment = calls.pop()
-        assert arguments == [sys.executable, "-m", module, "--port", "8080", "fetch", "--help"]
-        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(CHECKOUT)
+def commands() -> list[list[str]]:
+    """Every command, those of groups with the group's name."""
+    every = typer.main.get_command(cli.app)
+    found: list[list[str]] = []
+    for name, command in every.commands.items():  # type: ignore[attr-defined]
+        found += [[name, sub] for sub in command.commands] if hasattr(command, "commands") else [[name]]
+    return found
 
 
-def test_a_wheel_alone_says_so(tmp_path: Path) -> None:
-    with pytest.raises(exits.StrataExit, match="checkout") as caught:
-        checkout.run_module("app", [], tmp_path)
-    assert caught.value.code == exits.USAGE
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of(*command, "--help") == 0
+    out = capsys.readouterr().out
+    assert out.strip().startswith(f"Usage: strata {' '.join(command)}") and "--help" in out
+
+
+def test_help_and_completion_load_nothing_heavy() -> None:
+    """A person waits for them; the packages that make the commands work take more than a second to import."""
+    code = "; ".join(
+        [
+            "import sys",
+            "from strata.cli.main import main",
+            "sys.argv = ['strata', *{arguments}]",
+            "exec('try:\\n main()\\nexcept SystemExit as end:\\n assert not end.code, end.code')",
+            "loaded = [name for name in {heavy} if name in sys.modules]",
+            "assert not loaded, loaded",
+        ]
+    )
+    heavy = ["pyarrow", "numpy", "httpx", "torch", "fastapi", "pydantic", "redis", "PIL", "fsspec", "app", "models"]
+    for line in ("status --help", "--help", "--version", "train --help", "snapshot create --help"):
+        arguments = line.split()
+        command = [sys.executable, "-c", code.format(arguments=arguments, heavy=heavy)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_names_that_help_repeats_are_those_of_the_library() -> None:
+    assert get_args(jobs.Stream) == get_args(Priority)
+    assert get_args(export.FormName) == get_args(Form)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("--version") == 0
+    assert capsys.readouterr().out == f"strata {strata.__version__}\n"
+
+
+def test_shell_completion() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "strata"],
+        env={**os.environ, "_STRATA_COMPLETE": "complete_bash", "COMP_WORDS": "strata sta", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["status"], done.stderr
+
+
+def test_a_fault_is_one_line_and_its_traceback_is_for_debug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(url: str, api_key: str | None) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(jobs, "open_client", broken)
+    assert code_of("status", "any") == exits.FAILURE
+    line = "strata: ZeroDivisionError: two; run with --debug for the traceback\n"
+    assert capsys.readouterr().err == line
+    assert code_of("--debug", "status", "any") == exits.FAILURE
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback") and "in broken" in err and err.endswith(line)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (redis.ConnectionError("refused"), exits.REDIS_UNREACHABLE, "Redis cannot be used: refused"),
+        (ProfileError("no profile"), exits.USAGE, "no profile"),
+        (KeyError("a"), exits.FAILURE, "KeyError: 'a'; run with --debug for the traceback"),
+    ],
+)
+def test_what_is_told_of_an_error(error: Exception, code: int, line: str) -> None:
+    assert group.told(error) == ([line], code)
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra() -> None:
+    with pytest.raises(InvalidInput, match=r"strata_test_none is not installed: pip install 'strata\[training\]'"):
+        components.load("strata_test_none", "training")
+    with pytest.raises(ModuleNotFoundError):  # a module of ours that is missing is a fault
+        components.load("app.none", "all")
+
+
+def test_a_bad_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("STRATA_PORT", "many")
+    assert code_of("snapshot", "list") == exits.USAGE
+    err = capsys.readouterr().err
+    assert err.startswith("strata: setting PORT: ") and err.count("\n") == 1
+
+
+def test_children_run_this_very_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder `strata` or `app` where the service was started must not take the place of ours."""
+    for name in ("strata", "app"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('another')")
+    monkeypatch.chdir(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    command = components.strata_command("--version")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == f"strata {strata.__version__}\n", done.stderr
+    monkeypatch.chdir(CHECKOUT)
+    assert components.strata_command() == [sys.executable, "-m", "strata"]
+
+
+def test_components_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> None:
+    package = tmp_path / "strata"
+    package.mkdir()
+    assert components.components_folder(package) == tmp_path
+    (package / "_service").mkdir()
+    assert components.components_folder(package) == package / "_service"
+    assert components.components_folder() == CHECKOUT
 
 
 def test_python_m_strata() -> None:

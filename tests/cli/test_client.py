@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -10,8 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from strata.client.client import PATIENCE, RETRIES, ApiError, Client
-from strata.client.sse import parse_events
+from strata.client.client import MAX_LOST, RETRIES, ApiError, Client
 from strata.core.records import FailureNote, ImageReference, Record
 from strata.core.schemas import (
     FailureRow,
@@ -210,7 +209,7 @@ def test_wait_rides_out_lost_connections() -> None:
     with pytest.raises(httpx.ConnectError):
         Service(lost).client.wait("j1")
     with pytest.raises(httpx.ConnectError):
-        Service(answer(job()), *[lost] * (PATIENCE + 1)).client.wait("j1")
+        Service(answer(job()), *[lost] * (MAX_LOST + 1)).client.wait("j1")
 
 
 def test_ready() -> None:
@@ -230,14 +229,18 @@ class BrokenStream(httpx.SyncByteStream):
         raise httpx.ReadError("broken")
 
 
+def stream(content: bytes | Iterable[bytes]) -> httpx.Response:
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=content)
+
+
 def test_events_go_on_after_the_last_id() -> None:
     broken = BrokenStream(b"id: 1\nevent: progress\ndata: {\n", b"data: }\n\nid: 2\ndata: half")
     service = Service(
-        httpx.Response(200, stream=broken),
+        stream(broken),
         answer(job()),
-        httpx.Response(200, content=b": ping\n\nid: 2\r\nevent: status\r\ndata: done\r\n\r\n"),
+        stream(b": ping\n\nid: 2\r\nevent: status\r\ndata: done\r\n\r\n: ping\n\n"),
         answer(job(JobStatus.COMPLETED)),
-        httpx.Response(200, content=b""),
+        stream(b""),
     )
     events = list(service.client.events("j1", last_event_id="0"))
     assert [(event.id, event.event, event.data) for event in events] == [
@@ -255,5 +258,13 @@ def test_events_of_an_unknown_job() -> None:
 
 def test_event_lines_break_at_line_feeds_only() -> None:
     text = 'data: {"a": "\u2028\u0085"}\n\n'.encode()
-    pieces = [text[place : place + 1] for place in range(len(text))]
-    assert [event.data for event in parse_events(pieces)] == ['{"a": "\u2028\u0085"}']
+    pieces = [text[index : index + 1] for index in range(len(text))]
+    service = Service(stream(pieces), answer(job(JobStatus.COMPLETED)), stream(b""))
+    assert [event.data for event in service.client.events("j1")] == ['{"a": "\u2028\u0085"}']
+
+
+def test_a_page_instead_of_events_is_an_error_at_once() -> None:
+    service = Service(httpx.Response(200, html="<p>Welcome"))
+    with pytest.raises(ApiError, match="did not give an event stream"):
+        list(service.client.events("j1"))
+    assert len(service.requests) == 1 and not service.pauses

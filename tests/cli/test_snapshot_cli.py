@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from strata.core import exits
+from strata.cli import exits
 from strata.core.profiles import load_profile
 from strata.core.settings import Settings
 from strata.snapshots.features import FEATURES

@@ -19,8 +19,8 @@ import pytest
 import webdataset
 from PIL import Image
 
+from strata.cli import exits
 from strata.cli import main as cli
-from strata.core import exits
 from strata.core.images import as_jpeg, decode
 from strata.core.index_rows import IndexRow
 from strata.core.layers import LAYERS, LayerSpec
@@ -280,7 +280,7 @@ def test_a_vanished_shard_leaves_nothing(store: Store, snapshot: Snapshot, tmp_p
 
 def test_what_is_there_is_not_touched(store: Store, snapshot: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ExportError, match=r"out is there already"):
+    with pytest.raises(ExportError, match=r"out exists already"):
         export(store, snapshot, Request("llava", LAYERS["caption"]), tmp_path / "out")
     with pytest.raises(ExportError, match=r"^no row of pinned has text in the layer objects$"):
         export(store, snapshot, Request("llava", LAYERS["objects"]), tmp_path / "other")
@@ -322,7 +322,7 @@ def test_the_command(store: Store, snapshot: Snapshot, tmp_path: Path, capsys: p
     (entry, *_) = json.loads((out / "train.json").read_text())
     assert entry["conversations"][0]["value"] == "<image>\nDescribe this image in one sentence."
     for arguments, code, line in (
-        (["pinned", "--format", "hf", *common], exits.REQUEST_REFUSED, "out is there already"),
+        (["pinned", "--format", "hf", *common], exits.REQUEST_REFUSED, "out exists already"),
         (["nobody", "--format", "hf", *common], exits.REQUEST_REFUSED, "no snapshot 'nobody'; there are: pinned"),
         (["pinned", "--format", "hf", "--layer", "poem", *common], exits.USAGE, "no layer 'poem'; there are alt_text"),
     ):

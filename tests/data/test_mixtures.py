@@ -16,14 +16,13 @@ import datasets
 import pytest
 from PIL import Image
 
+from strata.cli import exits
 from strata.cli import main as cli
-from strata.core import exits
 from strata.core.layers import LAYERS
 from strata.data import conversations
 from strata.data.conversations import ConversationError, read_conversations
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
-from strata.data.mixture_checks import check_mixture, task_shares
-from strata.data.mixture_files import MixtureFile, Places, open_mixture
+from strata.data.mixture_files import MixtureFile, Places, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture, MixtureError, Share
 from strata.data.reader import SampleReader
 from strata.data.sample_sources import SampleError
@@ -165,9 +164,9 @@ def test_a_layer_may_be_called_by_its_old_name(places: Places) -> None:
 @pytest.mark.parametrize(
     ("sources", "reason"),
     [
-        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are asked for, its source has 12$"),
+        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are wanted, its source has 12$"),
         ([{**SNAPSHOT, "snapshot": "no"}], r"^ours: no snapshot 'no'; there are: pinned$"),
-        ([{**SNAPSHOT, "layer": "objects"}], r"^ours: no sample with a text is in there$"),
+        ([{**SNAPSHOT, "layer": "objects"}], r"^ours: the source has no sample with a text$"),
         ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
         ([{**TARS, "webdataset": "tars/{0..1}.tar"}], r"^tars: no such shard: .*/data/tars/0.tar$"),
         ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* the range {1..0} runs backwards$"),
@@ -185,7 +184,7 @@ def test_what_is_not_there_is_one_line(places: Places, sources: list[dict[str, A
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("name =", "is no TOML"),
+        ("name =", "is not TOML"),
         ("name = 'x'\nsources = []", "sources: List should have at least 1 item"),
         ("name = 'x'\n[[sources]]\nname = 'a'", "sources.0: a: one of snapshot, .* is needed, none given"),
         ("[[sources]]\nname = 'a'\nsnapshot = 's'\ndataset = 'd'", "snapshot and dataset given"),
@@ -202,7 +201,7 @@ def test_what_is_not_there_is_one_line(places: Places, sources: list[dict[str, A
         ("[[sources]]\nname = 'a'\nconversations = 's'\n" * 2, "two sources are named a"),
         (
             "[[sources]]\nname = 'a'\nconversations = 's'\nweight = 1\n[[sources]]\nname = 'b'\nconversations = 's'",
-            "a weight is for every source or for none",
+            "either all sources have a weight or none",
         ),
     ],
 )
@@ -223,15 +222,28 @@ def test_long_files_are_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> 
     forms = [json.dumps(entries), json.dumps(entries, indent=4), " \ufeff" + json.dumps(entries) + "\n\n"]
     forms += ["\n".join(map(json.dumps, entries)), "\n\n".join(map(json.dumps, entries)) + "\n"]
     for text in forms:
-        found = list(read_conversations(io.StringIO(text)))
+        found = list(read_conversations(io.BytesIO(text.encode())))
         assert [said.id for said in found] == [f"l{number}" for number in range(20)]
         assert found[3].image == "images/3.jpg" and found[3].turns == ["q3", "a3", "more?", "no"]
+
+
+def test_a_deeply_nested_entry_is_one_line() -> None:
+    """The standard library's parser raises RecursionError here."""
+    deep = b"[" + b"[" * 20_000 + b"]" * 20_000 + b"]"
+    with pytest.raises(ConversationError, match='entry 1: no list "conversations"'):
+        list(read_conversations(io.BytesIO(deep)))
+
+
+def test_half_of_a_surrogate_pair_can_be_stored(tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text(json.dumps([llava(0, conversations=turns("q", "\ud83d"))]))
+    source = conversation_source(str(tmp_path / "file.json"), str(tmp_path), tmp_path / "cache")
+    assert len(source) == 1
 
 
 def test_grounded_answers_keep_their_boxes() -> None:
     answer = "<ref>the sky</ref><box>(0,0),(999,500)</box>"
     entry = {"conversations": [{"from": "user", "value": "<img>a b.jpg</img>Where?"}, {"from": "gpt", "value": answer}]}
-    (said,) = read_conversations(io.StringIO(json.dumps(entry)))
+    (said,) = read_conversations(io.BytesIO(json.dumps(entry).encode()))
     assert said == ("1", "a b.jpg", ["Where?", answer])
 
 
@@ -246,10 +258,13 @@ def turns(*said: str) -> list[dict[str, str]]:
         ("", "no conversation is in there"),
         ("[]", "no conversation is in there"),
         ("[1]", r'entry 1: no list "conversations"'),
-        ("nonsense", "line 1 is no JSON"),
+        ("nonsense", "entry 1 is not JSON"),
+        (json.dumps(llava(0)) + "\n{", "entry 2 is not JSON: parse error: premature EOF"),
         ('[{"a": 1}', r'entry 1: no list "conversations"'),
-        (json.dumps([llava(0)])[:-1], "what follows entry 1 is no JSON"),
-        (json.dumps([llava(0)])[:-1] + ", oops]", "what follows entry 1 is no JSON: Expecting value"),
+        (json.dumps([llava(0)])[:-1], "entry 2 is not JSON: parse error: premature EOF"),
+        (json.dumps([llava(0)])[:-1] + ", oops]", "entry 2 is not JSON: lexical error"),
+        (json.dumps([llava(0)]) + " more", "entry 2 is not JSON: parse error: trailing garbage"),
+        (json.dumps([llava(0, score=float("nan"))]), "entry 1 is not JSON: lexical error"),
         (
             json.dumps([llava(0), {**llava(1), "image": None}]),
             r'entry 2 \(id l1\): no image: neither "image" nor <img>',
@@ -264,7 +279,7 @@ def turns(*said: str) -> list[dict[str, str]]:
 )
 def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ConversationError, match=reason):
-        list(read_conversations(io.StringIO(text)))
+        list(read_conversations(io.BytesIO(text.encode())))
     path = tmp_path / "file.json"
     path.write_text(text)
     with pytest.raises(SampleError, match=rf"^{path}: .*{reason}") as error:
@@ -275,7 +290,7 @@ def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_bytes(jpeg())
-    with pytest.raises(SampleError, match=f"^{path}: 'utf-8' codec can't decode"):
+    with pytest.raises(SampleError, match=f"^{path}: entry 1 is not JSON: lexical error"):
         conversation_source(str(path), str(tmp_path), tmp_path / "cache")
 
 
@@ -420,7 +435,7 @@ def test_check_tells_all_that_is_missing(check: Callable[..., tuple[int, str, st
     sources = ({**SNAPSHOT, "count": 13}, {**SNAPSHOT, "name": "other", "snapshot": "no"}, LLAVA, wrong, TABLE)
     code, out, err = check(*sources)
     assert code == exits.MIXTURE_INCOMPLETE and err == "4 of 5 sources are not as the mixture needs them\n"
-    assert "13 samples are asked for, there are 12" in out
+    assert "13 samples are wanted, there are 12" in out
     assert "no snapshot 'no'; there are: pinned" in out
     assert f"no such image: {places.data}/images/1.jpg" in out
     assert "entry 1 (id l0): no image" in out
@@ -450,7 +465,7 @@ def test_shares_without_all_supplies_are_those_that_were_wanted(places: Places) 
 
 def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
     source = places.open(mixture_file(SNAPSHOT).sources[0])
-    with pytest.raises(MixtureError, match=r"^a: 13 samples are asked for, its source has 12$"):
+    with pytest.raises(MixtureError, match=r"^a: 13 samples are wanted, its source has 12$"):
         Mixture([Share("a", "t", source, 13, "?")])
     assert len(Mixture([])) == 0 and list(SampleReader(Mixture([]))) == []
 
@@ -463,7 +478,7 @@ def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
     [
         ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
         ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
-        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are asked for, there are 12"),
+        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are wanted, there are 12"),
         ({**SNAPSHOT, "layer": "poem"}, exits.USAGE, "no layer 'poem'; there are alt_text, caption, regions, "),
         (
             {**LLAVA, "conversations": "bare.json"},

@@ -21,8 +21,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from strata.core.layers import LAYERS, LayerError, layer_named
 from strata.data.mixtures import Mixture
 from strata.data.permutations import Permutation
-from strata.data.prefetch import map_ahead
-from strata.data.reader import Dealing, Sample, SampleReader, merge_states
+from strata.data.prefetch import prefetch_map
+from strata.data.reader import Partition, Sample, SampleReader, merge_states
 from strata.data.sample_sources import SampleError, TableSource
 from strata.data.sample_tables import SampleRow, kept_table
 from strata.data.snapshot_sources import snapshot_source
@@ -112,8 +112,8 @@ def dealt(start: int, end: int, ranks: int, workers: int, batch_size: int) -> li
     """The places that each rank sees: its workers' batches in turn, as a DataLoader takes them."""
     sequences = []
     for rank in range(ranks):
-        dealings = [Dealing(start, rank, ranks, worker, workers, batch_size) for worker in range(workers)]
-        own = [dealing.places(np.arange(dealing.count(end))).tolist() for dealing in dealings]
+        dealings = [Partition(start, rank, ranks, worker, workers, batch_size) for worker in range(workers)]
+        own = [partition.indexes(np.arange(partition.count(end))).tolist() for partition in dealings]
         batches = [[mine[i : i + batch_size] for i in range(0, len(mine), batch_size)] for mine in own]
         turns = itertools.zip_longest(*batches, fillvalue=[])
         sequences.append([place for turn in turns for batch in turn for place in batch])
@@ -212,7 +212,7 @@ def test_readers_go_on_from_any_point_as_any_number(mixture: Mixture, before: in
     whole = rest(SampleReader(mixture, 1))
     for end in range(ALL + 1):
         readers = [SampleReader(mixture, 1, rank, before) for rank in range(before)]
-        counts = [Dealing(rank=rank, ranks=before).count(end) for rank in range(before)]
+        counts = [Partition(rank=rank, ranks=before).count(end) for rank in range(before)]
         begun = [seen(list(itertools.islice(reader, count))) for reader, count in zip(readers, counts, strict=True)]
         state = merge_states(reader.state_dict() for reader in readers)
         for after in (1, 2, 4):
@@ -234,9 +234,9 @@ def test_merged_states_of_any_layout(count: int, layout: tuple[int, int, int], b
     common = {"mixture": "m", "seed": 0, "epoch": 2, "start": 0}
     states: list[dict[str, Any]] = []
     for rank, worker in itertools.product(range(ranks), range(workers)):
-        dealing = Dealing(0, rank, ranks, worker, workers, batch_size)
+        partition = Partition(0, rank, ranks, worker, workers, batch_size)
         place = {"rank": rank, "ranks": ranks, "worker": worker, "workers": workers, "batch_size": batch_size}
-        states.append({**common, **place, "taken": dealing.count(taken)})
+        states.append({**common, **place, "taken": partition.count(taken)})
     assert merge_states(states) == {**common, "start": taken}
     if len(states) > 1:
         with pytest.raises(ValueError, match="readers have a state each"):
@@ -396,11 +396,11 @@ def test_work_ahead_is_in_order_and_bounded() -> None:
             yield number
 
     double: Callable[[int], int] = lambda number: 2 * number  # noqa: E731
-    results = map_ahead(double, numbers(), 4)
+    results = prefetch_map(double, numbers(), 4)
     assert next(results) == 0 and len(asked) == 4
     assert list(results) == list(range(2, 200, 2))
     with pytest.raises(ZeroDivisionError):
-        list(map_ahead(lambda number: 1 // number, [1, 0], 2))
+        list(prefetch_map(lambda number: 1 // number, [1, 0], 2))
 
 
 def test_without_torch_the_reader_is_an_iterable(mixture: Mixture, tmp_path: Path) -> None:

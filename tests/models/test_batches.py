@@ -18,12 +18,12 @@ import torch
 from PIL import Image
 
 from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
-from models.building import BACKENDS
+from models.building import build_stage
 from models.crops import crop_segment
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings, load_profile
-from strata.core.settings import CHECKOUT
 from tests import tiny_models
+from tests.checkout import CHECKOUT
 from tests.tiny_models import make
 
 Kind = tuple[str, str, Callable[..., None], dict[str, Any]]  # stage, back end, maker, parameters
@@ -52,7 +52,7 @@ TINY: dict[str, Kind] = {
 
 
 def _loaded(stage: str, settings: StageSettings) -> Stage[Any, Any]:
-    loaded: Stage[Any, Any] = BACKENDS[stage][settings.backend](settings)
+    loaded: Stage[Any, Any] = build_stage(stage, settings)
     loaded.load()
     return loaded
 
@@ -142,7 +142,7 @@ def test_tiny_checkpoints_say_the_same_in_any_batch(name: str, checkpoints: dict
 def test_half_precision_runs_through_every_stage(
     name: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("devices", "matcher"):
+    for module in ("devices", "stages.matcher"):
         monkeypatch.setattr(f"models.{module}.best_precision", lambda: torch.bfloat16)
     stage: Any = _tiny(name, checkpoints)
     items = _items(stage.name, _pictures(5), ("a red car", "a dog"))

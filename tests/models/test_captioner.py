@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from transformers import AutoProcessor
 
 from models.base import CaptionerStage, CaptionRequest, Failure, WeightsMissing
-from models.stages.captioner import BACKENDS
+from models.building import build_stage
 from strata.core.profiles import StageSettings
 from tests.tiny_models import blip2_captioner, florence, make
 
@@ -33,7 +33,7 @@ def _stage(backend: str, folder: Path, *, batch_size: int = 4, **parameters: obj
         batch_size=batch_size,
         parameters=limits | parameters,
     )
-    stage = BACKENDS[backend](settings)
+    stage = build_stage("captioner", settings)
     stage.load()
     return stage
 

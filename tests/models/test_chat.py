@@ -31,7 +31,7 @@ GOOD = good(" A dog\nis here. ")
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of our own are short; those that a server asks for are kept."""
-    monkeypatch.setattr(chat_client, "_backoff", lambda attempt: 0.01)
+    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.01)
 
 
 def request(name: str, image: Image.Image | None = None) -> ComposeRequest:

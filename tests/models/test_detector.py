@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from models.base import Detection, DetectorStage, Failure, WeightsMissing
-from models.stages.detector import BACKENDS, DENSE_CAPTIONS, FlorenceDetector
+from models.building import build_stage
+from models.stages.detector import DENSE_CAPTIONS, FlorenceDetector
 from strata.core.profiles import StageSettings
 from tests.tiny_models import florence, make
 
@@ -70,7 +71,7 @@ def _stage(backend: str, folder: Path, *, batch_size: int = 4, **parameters: obj
         batch_size=batch_size,
         parameters=PARAMETERS[backend] | parameters,
     )
-    stage = BACKENDS[backend](settings)
+    stage = build_stage("detector", settings)
     stage.load()
     return stage
 
@@ -191,6 +192,6 @@ def test_florence_generates_for_a_batch(beams: int, checkpoints: dict[str, Path]
 def test_settings_that_cannot_be_met(backend: str, tmp_path: Path) -> None:
     settings = StageSettings(backend=backend, model=f"local:{tmp_path / 'absent'}", revision="")
     with pytest.raises(WeightsMissing, match="absent"):
-        BACKENDS[backend](settings).load()
+        build_stage("detector", settings).load()
     with pytest.raises(ValidationError):
-        BACKENDS[backend](settings.model_copy(update={"parameters": {"treshold": 0.5}}))
+        build_stage("detector", settings.model_copy(update={"parameters": {"treshold": 0.5}}))

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from models import __main__ as command
 from models.weights.cache import place
 from models.weights.hub import needed
 from strata.core.profiles import StageSettings
-from strata.core.settings import CHECKOUT
+from tests.checkout import CHECKOUT
+from tests.cli.test_cli import code_of
 from tests.hub_server import HubServer, commit_of, running_hub
 
 NAME = "owner/model"
@@ -60,13 +60,23 @@ class Command:
 
     def profile(self, revision: str = commit_of(NAME), name: str = NAME) -> None:
         """Write the profile; two stages share the weights."""
-        lines = [f'backend = "tiny"\nmodel = "hub:{name}"\nrevision = "{revision}"\n']
+        lines = [f'backend = "florence2"\nmodel = "hub:{name}"\nrevision = "{revision}"\n']
         tables = "".join(f"[stages.{stage}]\n{lines[0]}" for stage in ("captioner", "detector"))
         (self.folder / "tiny.toml").write_text(tables)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command begun."""
-        what = [sys.executable, "-m", "models", arguments[0], "tiny", "--profiles", str(self.folder), *arguments[1:]]
+        what = [
+            sys.executable,
+            "-m",
+            "strata",
+            "models",
+            arguments[0],
+            "tiny",
+            "--profiles",
+            str(self.folder),
+            *arguments[1:],
+        ]
         return subprocess.Popen(
             what, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT
         )
@@ -209,7 +219,7 @@ def test_too_small_a_disk_is_told_before_the_first_byte(
     monkeypatch.setenv("STRATA_MODELS", str(models.folder / "models"))
     usage = shutil.disk_usage(models.folder)._replace(free=24_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert command.main(["fetch", "tiny", "--profiles", str(models.folder)]) == 3
+    assert code_of("models", "fetch", "tiny", "--profiles", str(models.folder)) == 3
     assert "1.0 MB too little room" in capsys.readouterr().err
     assert hub.downloads() == []
 

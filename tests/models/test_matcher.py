@@ -23,8 +23,9 @@ from transformers import (
 )
 
 from models.base import Failure, MatcherStage, Pair, WeightsMissing
+from models.building import build_stage
 from models.devices import pixels
-from models.stages.matcher import BACKENDS, on_tensors, probabilities
+from models.stages.matcher import on_tensors, probabilities
 from models.weights.cache import BUNDLED
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings
@@ -73,7 +74,7 @@ def _blip2(folder: Path) -> None:
 
 def _stage(backend: str, folder: Path, **parameters: Any) -> MatcherStage:
     settings = StageSettings(backend=backend, model=f"local:{folder}", revision="", batch_size=4, parameters=parameters)
-    return BACKENDS[backend](settings)
+    return build_stage("matcher", settings)
 
 
 @pytest.mark.parametrize("backend", ["open_clip", "blip2"])
@@ -144,7 +145,7 @@ def test_not_a_number_is_an_error() -> None:
 
 @pytest.mark.skipif(not (BUNDLED / "matcher").is_dir(), reason="the demo's matcher is not in this checkout")
 def test_the_bundled_matcher_knows_a_true_phrase_from_a_false_one() -> None:
-    stage = BACKENDS["open_clip"](StageSettings(backend="open_clip", model="bundled:matcher", revision=""))
+    stage = build_stage("matcher", StageSettings(backend="open_clip", model="bundled:matcher", revision=""))
     stage.load()
     true, false = [], []
     for seed in range(HELD_OUT_SEED + 500, HELD_OUT_SEED + 512):

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
 from models.base import OcrStage, WeightsMissing
-from models.stages.ocr import BACKENDS, LINE_HEIGHT, RapidOcr, enclosing_box, working_size
+from models.building import build_stage
+from models.stages.ocr import LINE_HEIGHT, RapidOcr, enclosing_box, working_size
 from samples.scenes import HELD_OUT_SEED, make_scene
 from strata.core.profiles import StageSettings
 
@@ -24,7 +25,7 @@ def _settings(model: str = "builtin:rapidocr", **parameters: object) -> StageSet
 @pytest.fixture(scope="module")
 def stage() -> OcrStage:
     """A loaded OCR."""
-    stage = BACKENDS["rapidocr"](_settings())
+    stage = build_stage("ocr", _settings())
     stage.load()
     return stage
 
@@ -126,7 +127,7 @@ def test_a_line_that_stands_on_its_head_needs_the_angle_classifier(stage: OcrSta
     (without,) = stage.run([turned])
     assert isinstance(without, list)
     assert "MUSEUM" not in [line.text for line in without]
-    classifying = BACKENDS["rapidocr"](_settings(angle_classifier="ch_ppocr_mobile_v2.0_cls_mobile.onnx"))
+    classifying = build_stage("ocr", _settings(angle_classifier="ch_ppocr_mobile_v2.0_cls_mobile.onnx"))
     classifying.load()
     (lines,) = classifying.run([turned])
     assert isinstance(lines, list)
@@ -136,13 +137,13 @@ def test_a_line_that_stands_on_its_head_needs_the_angle_classifier(stage: OcrSta
 def test_another_version_than_pinned_is_refused() -> None:
     settings = StageSettings(backend="rapidocr", model="builtin:rapidocr", revision="0.1")
     with pytest.raises(WeightsMissing, match=r"is installed, the profile says 0\.1"):
-        BACKENDS["rapidocr"](settings).load()
+        build_stage("ocr", settings).load()
 
 
 def test_missing_models_and_unknown_parameters_say_so() -> None:
     with pytest.raises(WeightsMissing, match="no_such"):
-        BACKENDS["rapidocr"](_settings(detector="no_such.onnx")).load()
+        build_stage("ocr", _settings(detector="no_such.onnx")).load()
     with pytest.raises(WeightsMissing):
-        BACKENDS["rapidocr"](_settings("local:/no/such/folder")).load()
+        build_stage("ocr", _settings("local:/no/such/folder")).load()
     with pytest.raises(ValidationError):
-        BACKENDS["rapidocr"](_settings(speed="fast"))
+        build_stage("ocr", _settings(speed="fast"))

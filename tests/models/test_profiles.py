@@ -26,19 +26,19 @@ from transformers import Blip2ForConditionalGeneration, Qwen3VLForConditionalGen
 
 from bench.processes import Fleet
 from bench.tiny_shards import write_shard
-from models.__main__ import PROFILES
 from models.base import SegmenterStage
-from models.building import BACKENDS, build_stages
+from models.building import build_stage, build_stages
+from models.inventory import PROFILES
 from models.pipeline import VisionPipeline
 from models.prompts import load_prompt
-from models.weights.cache import COMMIT
+from strata.cli.exits import WEIGHTS_MISSING
 from strata.client.client import Client
-from strata.core.exits import WEIGHTS_MISSING
+from strata.core.profile_checks import COMMIT
 from strata.core.profiles import load_profile
 from strata.core.records import RECORD_SCHEMA, ImageReference, ObjectMask, Record, Region, table_to_records
 from strata.core.schemas import JobStatus
-from strata.core.settings import CHECKOUT
 from tests import tiny_models
+from tests.checkout import CHECKOUT
 from tests.hub_server import running_hub
 from tests.tiny_models import make
 
@@ -198,7 +198,7 @@ def test_every_layer_is_in_the_part(made: Made) -> None:
 def test_the_largest_twenty_masks_become_objects(made: Made) -> None:
     settings = load_profile(made.name, made.profiles).stages["segmenter"]
     more = settings.model_copy(update={"parameters": settings.parameters | {"max_masks": 1000}})
-    segmenter: SegmenterStage = BACKENDS["segmenter"][settings.backend](more)
+    segmenter: SegmenterStage = build_stage("segmenter", more)
     segmenter.load()
     (everything,) = segmenter.run(pictures()[:1])
     assert isinstance(everything, list) and len(everything) > 20
@@ -263,9 +263,10 @@ def test_masks_that_sam_doubts_are_none(
     found = []
     for sure in (below, above):
         folder = make(maker, tmp_path / str(sure), sure=sure)
-        segmenter = BACKENDS["segmenter"]["sam"](settings.model_copy(update={"model": f"local:{folder}"}))
+        segmenter: SegmenterStage = build_stage("segmenter", settings.model_copy(update={"model": f"local:{folder}"}))
         segmenter.load()
         (segments,) = segmenter.run(pictures()[1:])
+        assert isinstance(segments, list)
         found.append(len(segments))
     assert found == [0, 20]
 
@@ -309,7 +310,7 @@ def test_a_worker_without_weights_says_which_and_how(valkey_url: str, tmp_path: 
         "STRATA_STORE": str(tmp_path / "store"),
         "PYTHONPATH": str(CHECKOUT),
     }
-    command = [sys.executable, "-m", "workers", "--groups", "vision", "--profile", "paper"]
+    command = [sys.executable, "-m", "strata", "worker", "--groups", "vision", "--profile", "paper"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == WEIGHTS_MISSING, done.stderr
     assert re.search(

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from models.base import CaptionRequest, Failure, WeightsMissing
-from models.stages.captioner import BACKENDS
+from models.building import build_stage
 from models.stages.qwen_vl import QwenVLCaptioner
 from strata.core.profiles import StageSettings
 from tests.tiny_models import make, qwen3_vl
@@ -30,7 +30,7 @@ def _stage(folder: Path, *, batch_size: int = 4, **parameters: object) -> QwenVL
         batch_size=batch_size,
         parameters=asked | {"max_pixels": 65_536} | parameters,
     )
-    stage = BACKENDS["qwen3_vl"](settings)
+    stage = build_stage("captioner", settings)
     assert isinstance(stage, QwenVLCaptioner)
     stage.load()
     return stage

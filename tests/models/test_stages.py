@@ -31,7 +31,7 @@ from models.evidence_filter import before_matching, objects_matched, regions_mat
 from models.pipeline import LlmPipeline, VisionPipeline, models_wait
 from strata.core.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.core.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
-from strata.core.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 from tests.fakes import FAKE_PROFILE
 
 SETTINGS = StageSettings(backend="fake", model="builtin:fake", revision="1", batch_size=4)

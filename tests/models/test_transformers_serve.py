@@ -22,8 +22,8 @@ from models.prompts import FOLDER, load_prompt
 from models.weights.cache import locate, sha256_of
 from strata.core.profiles import StageSettings, load_profile
 from strata.core.records import Caption, ImageReference, Record
-from strata.core.settings import CHECKOUT
 from tests.chat_model import save_sighted_model
+from tests.checkout import CHECKOUT
 
 COLOURS = ("red", "blue", "white")
 SERVE = "from transformers.cli.transformers import main; main()"

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from models import __main__ as command
 from models.base import WeightsMissing
 from models.weights import cache as weights
 from models.weights import wheels
@@ -17,6 +16,7 @@ from models.weights.cache import Found, check, locate, sha256_of
 from models.weights.downloads import deliver, order
 from models.weights.hub import Hub
 from strata.core.profiles import StageSettings
+from tests.cli.test_cli import code_of
 
 
 def make_settings(model: str, revision: str = "") -> StageSettings:
@@ -97,11 +97,11 @@ def test_no_such_wheel(wheel: StageSettings) -> None:
 
 
 def run(*arguments: str) -> int:
-    return command.main(list(arguments))
+    return code_of("models", *arguments)
 
 
 def test_command(wheel: StageSettings, tmp_path: Path, capsys: Any) -> None:
-    table = f'[stages.composer]\nbackend = "transformers"\nmodel = "{wheel.model}"\nrevision = "{wheel.revision}"\n'
+    table = f'[stages.captioner]\nbackend = "florence2"\nmodel = "{wheel.model}"\nrevision = "{wheel.revision}"\n'
     (tmp_path / "tiny.toml").write_text(table)
     folder = ("--profiles", str(tmp_path), "--json")
     assert run("check", "tiny", *folder) == 3
@@ -115,11 +115,11 @@ def test_command(wheel: StageSettings, tmp_path: Path, capsys: Any) -> None:
 
 def test_entry_point_tells_its_usage() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "models", "burn"],
+        [sys.executable, "-m", "strata", "models", "burn"],
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(weights.__file__).parent.parent,
+        cwd=Path(weights.__file__).parents[2],
     )
     assert done.returncode == 2
-    assert "usage" in done.stderr
+    assert "Usage: strata models" in done.stderr

@@ -1,42 +1,53 @@
-"""The broker on a real server: once each, hi first, leases, fencing."""
+"""The broker on a real server: each chunk once, hi first, leases, fencing."""
 
 from __future__ import annotations
 
 import time
 
+import pytest
+
 from strata.core.chunks import Chunk
-from strata.queue import keys
 from strata.queue.broker import Broker
+from strata.queue.queue import Queue
+from tests.queue.requests import chunk, job_request
+from tests.raw_redis import raw_redis
 
 
-def chunk(number: int = 0, group: str = "vision") -> Chunk:
-    return Chunk(group, "fake", "f" * 16, "a.tar", "i" * 16, number, 4)
+@pytest.fixture
+def broker(queue: Queue) -> Broker:
+    """The broker of an empty queue whose consumer groups of `vision` exist."""
+    assert queue.broker.claim("vision", "w", 1) == []  # the first call creates the consumer groups
+    return queue.broker
 
 
-def active_job(broker: Broker, job: str) -> None:
-    broker.redis.hset(keys.job(job), "status", "in_progress")
+def active_job(queue: Queue, job_id: str) -> None:
+    queue.job_states.create(job_request(job_id), status="in_progress")
 
 
-def test_a_chunk_is_queued_once_and_every_job_is_counted(broker: Broker) -> None:
-    active_job(broker, "one")
-    active_job(broker, "two")
+def test_a_chunk_is_queued_once_and_every_job_is_counted(queue: Queue, broker: Broker) -> None:
+    active_job(queue, "one")
+    active_job(queue, "two")
     assert broker.enqueue(chunk(), "one", "lo")
     assert not broker.enqueue(chunk(), "two", "hi")
     assert broker.depth("vision") == 1
-    assert broker.claim("vision", "w", 2) == []  # the first call makes the consumer groups
     (claim,) = broker.claim("vision", "w", 2)
-    assert claim.chunk == chunk()
+    assert (claim.chunk, claim.priority, claim.deliveries) == (chunk(), "lo", 1)
     assert broker.waiting_jobs(chunk()) == {"one", "two"}
     assert broker.finish(claim, "w", "{}", {"images": 4}, chunk(group="llm"))
-    assert broker.redis.hget(keys.job("one"), "vision:images") == "4"
-    assert broker.redis.hget(keys.job("two"), "vision:images") == "4"
+    for job_id in ("one", "two"):
+        assert queue.job_states.counts(job_id, "vision:images") == [4]
     assert broker.depth("vision") == 0
     assert broker.depth("llm") == 1
+    assert broker.waiting_jobs(chunk(group="llm")) == {"one", "two"}
     assert broker.enqueue(chunk(), "one", "lo")  # finished: it may be asked for again
 
 
+def test_many_chunks_are_queued_in_order(broker: Broker) -> None:
+    broker.enqueue_all((chunk(number) for number in range(3)), "one", "lo")
+    assert [claim.chunk.number for claim in broker.claim("vision", "w", 5)] == [0, 1, 2]
+
+
 def test_hi_comes_first(broker: Broker) -> None:
-    broker.claim("vision", "w", 1)
     broker.enqueue(chunk(0), "one", "lo")
     broker.enqueue(chunk(1), "one", "lo")
     broker.enqueue(chunk(2), "two", "hi")
@@ -44,7 +55,6 @@ def test_hi_comes_first(broker: Broker) -> None:
 
 
 def test_blocking_claim_wakes_up(broker: Broker) -> None:
-    broker.claim("vision", "w", 1)
     started = time.monotonic()
     assert broker.claim("vision", "w", 1, block=0.2) == []
     assert time.monotonic() - started >= 0.15
@@ -52,51 +62,70 @@ def test_blocking_claim_wakes_up(broker: Broker) -> None:
     assert len(broker.claim("vision", "w", 1, block=5.0)) == 1
 
 
-def test_a_silent_holder_loses_its_chunk_and_cannot_finish_it(broker: Broker) -> None:
-    active_job(broker, "one")
-    broker.claim("vision", "w", 1)
+def test_a_silent_holder_loses_its_chunk_and_cannot_finish_it(queue: Queue, broker: Broker) -> None:
+    active_job(queue, "one")
     broker.enqueue(chunk(), "one", "lo")
     (claim,) = broker.claim("vision", "paused", 1)
     time.sleep(0.1)
-    assert broker.take_over("vision", "other", idle=5.0) == []
-    (taken,) = broker.take_over("vision", "other", idle=0.05)
-    assert taken.deliveries == 2
+    assert broker.reclaim("vision", "other", idle=5.0) == []
+    (reclaimed,) = broker.reclaim("vision", "other", idle=0.05)
+    assert reclaimed.deliveries == 2
     assert not broker.renew(claim, "paused")
     assert not broker.finish(claim, "paused", "{}", {"images": 4})
-    assert broker.renew(taken, "other")
-    assert broker.finish(taken, "other", "{}", {"images": 4})
-    assert broker.redis.hget(keys.job("one"), "vision:images") == "4"
+    assert broker.renew(reclaimed, "other")
+    assert broker.finish(reclaimed, "other", "{}", {"images": 4})
+    assert queue.job_states.counts("one", "vision:images") == [4]
 
 
 def test_renewing_keeps_a_chunk(broker: Broker) -> None:
-    broker.claim("vision", "w", 1)
     broker.enqueue(chunk(), "one", "lo")
     (claim,) = broker.claim("vision", "w", 1)
     for _ in range(3):
         time.sleep(0.1)
         assert broker.renew(claim, "w")
-    assert broker.take_over("vision", "other", idle=0.15) == []
+    assert broker.reclaim("vision", "other", idle=0.15) == []
 
 
-def test_what_is_given_back_is_taken_at_once(broker: Broker) -> None:
-    broker.claim("vision", "w", 1)
+def test_a_released_chunk_is_reclaimed_at_once_and_its_delivery_is_not_counted(broker: Broker) -> None:
     broker.enqueue(chunk(), "one", "lo")
     (claim,) = broker.claim("vision", "w", 1)
-    broker.give_back(claim, "w")
-    assert len(broker.take_over("vision", "other", idle=60.0)) == 1
+    broker.release(claim, "w")
+    (reclaimed,) = broker.reclaim("vision", "other", idle=60.0)
+    assert reclaimed.deliveries == 1
+    broker.release(claim, "w")  # it is no longer the holder
+    assert broker.reclaim("vision", "third", idle=60.0) == []
 
 
-def test_a_chunk_is_counted_once_for_a_job(broker: Broker) -> None:
-    assert broker.record("one", chunk(), "{}", {"images": 4})
-    assert not broker.record("one", chunk(), "{}", {"images": 4})
-    assert broker.redis.hget(keys.job("one"), "vision:images") == "4"
+def test_a_chunk_of_withdrawn_jobs_alone_is_never_claimed(queue: Queue, broker: Broker) -> None:
+    for number, job_ids in enumerate((["one"], ["one", "two"], ["one"])):
+        for job_id in job_ids:
+            broker.enqueue(chunk(number), job_id, "lo")
+    (first,) = broker.claim("vision", "dead", 1)
+    assert first.chunk.number == 0
+    time.sleep(0.05)
+    broker.withdraw("one")
+    assert broker.waiting_jobs(chunk(1)) == {"two"}
+    assert broker.reclaim("vision", "w", idle=0.02) == []
+    assert [claim.chunk.number for claim in broker.claim("vision", "w", 3)] == [1]
+    assert broker.depth("vision") == 1  # the other two are removed
 
 
-def test_an_emptied_server_is_no_error(broker: Broker) -> None:
-    broker.claim("vision", "w", 1)
+def test_a_dropped_chunk_is_counted_for_nobody(queue: Queue, broker: Broker) -> None:
+    active_job(queue, "one")
     broker.enqueue(chunk(), "one", "lo")
     (claim,) = broker.claim("vision", "w", 1)
-    broker.redis.flushall()
+    assert broker.drop(claim, "w")
+    assert not broker.drop(claim, "w")
+    assert (queue.job_states.counts("one", "vision:images"), broker.depth("vision")) == ([0], 0)
+
+
+def test_an_emptied_server_is_no_error(queue: Queue, broker: Broker) -> None:
+    broker.enqueue(chunk(), "one", "lo")
+    (claim,) = broker.claim("vision", "w", 1)
+    raw_redis(queue).flushall()
     assert not broker.finish(claim, "w", "{}", {})
     assert not broker.renew(claim, "w")
+    assert broker.reclaim("vision", "w", idle=0.0) == []
     assert broker.claim("vision", "w", 1) == []
+    assert broker.enqueue(chunk(), "one", "lo")
+    assert [found.chunk for found in broker.claim("vision", "w", 1)] == [Chunk.from_fields(chunk().to_fields())]

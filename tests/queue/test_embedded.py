@@ -15,7 +15,7 @@ import pytest
 import redis
 
 import strata.queue.embedded
-from strata.core.exits import DATA_DIR_IN_USE, REDIS_UNREACHABLE, StrataExit
+from strata.core.errors import DataDirectoryError, RedisUnavailable
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.server_process import check_version, find_server
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _CHILD = """
 import sys, time
 from pathlib import Path
-from strata.embedded import EmbeddedServer
+from strata.queue.embedded import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]))
 server.start()
 print(server.pid, server.url, flush=True)
@@ -97,13 +97,13 @@ def test_killed_server_comes_back_with_its_data(tmp_path: Path) -> None:
 
 def test_second_instance_is_refused(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path) as server:
-        with pytest.raises(StrataExit, match=f"in use by process {os.getpid()}") as caught:
+        with pytest.raises(DataDirectoryError, match=f"in use by process {os.getpid()}") as caught:
             EmbeddedServer(tmp_path).start()
-        assert caught.value.code == DATA_DIR_IN_USE
+        assert caught.value.folder == tmp_path
         assert connect(server).ping()
     process, _, _ = start_child(tmp_path)
     try:
-        with pytest.raises(StrataExit, match=f"in use by process {process.pid};"):
+        with pytest.raises(DataDirectoryError, match=f"in use by process {process.pid};"):
             EmbeddedServer(tmp_path).start()
     finally:
         process.kill()
@@ -194,11 +194,10 @@ def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, words in [("Redis server v=6.2.14 sha=0", "too old"), ("hello", "too old")]:
         fake.write_text(f"#!/bin/sh\necho '{text}'\n")
         fake.chmod(0o755)
-        with pytest.raises(StrataExit, match=words) as caught:
+        with pytest.raises(RedisUnavailable, match=words):
             check_version(fake)
-        assert caught.value.code == REDIS_UNREACHABLE
     fake.chmod(0o644)
-    with pytest.raises(StrataExit, match="does not run"):
+    with pytest.raises(RedisUnavailable, match="does not run"):
         check_version(fake)
     fake.write_text("#!/bin/sh\necho 'Redis server v=7.0.15 sha=0'\n")
     fake.chmod(0o755)
@@ -207,7 +206,7 @@ def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_server() == fake
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(StrataExit, match="no Redis"):
+    with pytest.raises(RedisUnavailable, match="no Redis"):
         find_server()
 
 
@@ -216,19 +215,18 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
         connect(server).set("a", "b")
     files = list((tmp_path / "redis" / "appendonlydir").glob("*.incr.aof"))
     files[0].write_bytes(b"*3\r\n$3\r\nSET\r\nthis is no append-only file\r\n" * 50)
-    with pytest.raises(StrataExit, match="did not start") as caught:
+    with pytest.raises(RedisUnavailable, match="did not start"):
         EmbeddedServer(tmp_path).start()
-    assert caught.value.code == REDIS_UNREACHABLE
     fake = tmp_path / "mute"
     fake.write_text("#!/bin/sh\n[ $1 = --version ] && echo v=8.0 || exec sleep 30\n")
     fake.chmod(0o755)
     monkeypatch.setattr(strata.queue.embedded, "find_server", lambda: fake)
     monkeypatch.setattr(strata.queue.embedded, "START_SECONDS", 0.5)
-    with pytest.raises(StrataExit, match="did not start"):
+    with pytest.raises(RedisUnavailable, match="did not start"):
         EmbeddedServer(tmp_path).start()
     monkeypatch.undo()
     for file in files:
         file.unlink()
     (tmp_path / "file").touch()
-    with pytest.raises(StrataExit, match="cannot use the data directory"):
+    with pytest.raises(DataDirectoryError, match="cannot use the data directory"):
         EmbeddedServer(tmp_path / "file").start()

@@ -17,8 +17,10 @@ from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue import keys
 from strata.queue.ledger import Ledger
+from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard
+from tests.raw_redis import raw_redis
 from tests.service import Service, problem
 from workers.accounts import Account, Meter, NotAffordable
 
@@ -40,57 +42,57 @@ def ledger(jobs: Jobs) -> Ledger:
 
 
 def test_what_is_reserved_and_not_used_comes_back(ledger: Ledger) -> None:
-    assert ledger.reserve("j", "a", "a#1", Cost(tokens=60)) == "yes"
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=60)) == "granted"
     assert ledger.reserve("j", "b", "b#1", Cost(tokens=60)) == "later"
     ledger.settle("a", bill("j", "a#1", 10, 10))
-    assert ledger.reserve("j", "b", "b#1", Cost(tokens=80)) == "yes"
-    assert ledger.reserve("j", "b", "b#1", Cost(tokens=81)) == "no"  # the same entry, nobody else to wait for
+    assert ledger.reserve("j", "b", "b#1", Cost(tokens=80)) == "granted"
+    assert ledger.reserve("j", "b", "b#1", Cost(tokens=81)) == "refused"  # the same entry, nobody else to wait for
     ledger.settle("b", bill("j", "b#1", 30, doubt=5))
     ledger.settle("b", bill("j", "b#1", 30, doubt=5))  # told twice, counted once
     usage = ledger.usage("j", priced=False)
     assert (usage.prompt_tokens, usage.completion_tokens, usage.reserved_tokens, usage.requests) == (40, 10, 5, 2)
-    assert (usage.money, ledger.left("j")) == (None, "45 of 100 tokens")
-    assert ledger.reserve("j", "c", "c#1", Cost(tokens=46)) == "no"
+    assert (usage.money, ledger.remaining("j")) == (None, "45 of 100 tokens")
+    assert ledger.reserve("j", "c", "c#1", Cost(tokens=46)) == "refused"
 
 
 def test_a_chunk_that_died_in_hand_keeps_its_reservation(ledger: Ledger) -> None:
-    assert ledger.reserve("j", "a", "a#dead", Cost(tokens=40)) == "yes"
-    assert ledger.reserve("j", "a", "a#heir", Cost(tokens=61)) == "no"  # nothing will come back of the dead
-    assert ledger.reserve("j", "a", "a#heir", Cost(tokens=60)) == "yes"
+    assert ledger.reserve("j", "a", "a#dead", Cost(tokens=40)) == "granted"
+    assert ledger.reserve("j", "a", "a#heir", Cost(tokens=61)) == "refused"  # nothing will come back of the dead
+    assert ledger.reserve("j", "a", "a#heir", Cost(tokens=60)) == "granted"
     ledger.settle("a", bill("j", "a#heir", 20))
-    assert ledger.left("j") == "40 of 100 tokens"
+    assert ledger.remaining("j") == "40 of 100 tokens"
     ledger.settle("a", bill("j", "a#dead", 30))  # it was only paused
-    assert ledger.left("j") == "50 of 100 tokens"
-    assert ledger.reserve("j", "b", "b#1", Cost(tokens=51)) == "no"  # nothing is in hand any more
+    assert ledger.remaining("j") == "50 of 100 tokens"
+    assert ledger.reserve("j", "b", "b#1", Cost(tokens=51)) == "refused"  # nothing is in hand any more
 
 
 def test_money_is_kept_too(jobs: Jobs) -> None:
     ledger = jobs.ledger
     ledger.begin("m", Budget(tokens=1000, money=0.000_5), new=True)  # 500 millionths
     assert PAID.cost({"composer": Usage(prompt_tokens=7, completion_tokens=3)}) == Cost(tokens=10, money=44)
-    assert ledger.reserve("m", "a", "a#1", Cost(tokens=10, money=501)) == "no"
-    assert ledger.reserve("m", "a", "a#1", Cost(tokens=10, money=500)) == "yes"
+    assert ledger.reserve("m", "a", "a#1", Cost(tokens=10, money=501)) == "refused"
+    assert ledger.reserve("m", "a", "a#1", Cost(tokens=10, money=500)) == "granted"
     ledger.settle("a", bill("m", "a#1", 100, 10))
     usage = ledger.usage("m", priced=True)
     assert (usage.money, usage.reserved_money) == (0.0003, 0.0)
-    assert ledger.left("m") == "890 of 1,000 tokens and 0.0002 of 0.0005 in money"
+    assert ledger.remaining("m") == "890 of 1,000 tokens and 0.0002 of 0.0005 in money"
 
 
 def test_without_a_budget_all_is_counted_and_nothing_refused(jobs: Jobs) -> None:
     assert jobs.ledger.reserve("free", "a", "a#1", Cost(tokens=1)) == "later"  # nobody has said what it may spend
     jobs.ledger.begin("free", None)
-    assert jobs.ledger.reserve("free", "a", "a#1", Cost(tokens=10**9)) == "yes"
+    assert jobs.ledger.reserve("free", "a", "a#1", Cost(tokens=10**9)) == "granted"
     assert jobs.ledger.usage("free", priced=False).reserved_tokens == 10**9
 
 
-def test_an_emptied_ledger_is_not_relied_on(ledger: Ledger) -> None:
-    ledger.redis.flushall()
+def test_an_emptied_ledger_is_not_relied_on(queue: Queue, ledger: Ledger) -> None:
+    raw_redis(queue).flushall()
     ledger.settle("a", bill("j", "a#1", 10))
-    assert not ledger.redis.exists(keys.ledger("j"))  # the part tells it again
+    assert not raw_redis(queue).exists(keys.ledger("j"))  # the part tells it again
     ledger.begin("j", Budget(tokens=100))
     assert ledger.reserve("j", "a", "a#1", Cost(tokens=1)) == "later"
     ledger.complete("j")
-    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1)) == "yes"
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1)) == "granted"
 
 
 # accounts: 3 tries of at most 4 tokens, 2 rows a micro-batch
@@ -112,54 +114,56 @@ def account(ledger: Ledger, rows: int = 5) -> Account:
 
 def test_an_account_reserves_each_row_once_and_repeats_of_the_next_micro_batch(ledger: Ledger) -> None:
     one = account(ledger)
-    one.ahead(lambda: ["j"])
-    assert ledger.left("j") == "64 of 100 tokens"  # 3 × 4, and 2 × 12
+    one.reserve_next(lambda: ["j"])
+    assert ledger.remaining("j") == "64 of 100 tokens"  # 3 × 4, and 2 × 12
     one.computed([record(2), record(2)])
-    one.ahead(lambda: ["j"])
-    assert ledger.left("j") == "64 of 100 tokens"
+    one.reserve_next(lambda: ["j"])
+    assert ledger.remaining("j") == "64 of 100 tokens"
     one.computed([record(12), record(12)])
-    one.ahead(lambda: ["j"])
-    assert ledger.left("j") == "60 of 100 tokens"  # 28 spent; the last row has its repeats too
-    one.rest([record(2)] * 4 + [record(1), record(50)])  # the last was settled before: an earlier attempt paid for it
+    one.reserve_next(lambda: ["j"])
+    assert ledger.remaining("j") == "60 of 100 tokens"  # 28 spent; the last row has its repeats too
+    one.complete(
+        [record(2)] * 4 + [record(1), record(50)]
+    )  # the last was settled before: an earlier attempt paid for it
     one.settle()
-    assert ledger.left("j") == "71 of 100 tokens"
+    assert ledger.remaining("j") == "71 of 100 tokens"
     assert one.bill is not None and one.bill.usage == Usage(prompt_tokens=29, requests=5)
 
 
 def test_what_is_in_hand_at_the_end_counts_with_its_worst_case(ledger: Ledger) -> None:
     one = account(ledger)
-    one.ahead(lambda: ["j"])
+    one.reserve_next(lambda: ["j"])
     one.computed([record(2), record(2)])
-    one.ahead(lambda: ["j"])
+    one.reserve_next(lambda: ["j"])
     one.settle()  # left while the second micro-batch was in hand
-    assert ledger.left("j") == "72 of 100 tokens"  # 4 and 2 × 12
+    assert ledger.remaining("j") == "72 of 100 tokens"  # 4 and 2 × 12
     assert ledger.usage("j", False).reserved_tokens == 24
     other = account(ledger)
-    other.ahead(lambda: ["j"])
+    other.reserve_next(lambda: ["j"])
     other.lost()  # by a fault of ours
     other.computed([record(), record()])
     other.settle()
-    assert ledger.left("j") == "48 of 100 tokens"
+    assert ledger.remaining("j") == "48 of 100 tokens"
 
 
 def test_the_oldest_job_that_can_afford_it_pays(ledger: Ledger) -> None:
     ledger.begin("a-poor", Budget(tokens=35), new=True)
     one = account(ledger)
     with pytest.raises(NotAffordable) as refusal:
-        one.ahead(lambda: ["a-poor"])
+        one.reserve_next(lambda: ["a-poor"])
     assert refusal.value.spent == {
         "a-poor": "budget spent: the next chunk may cost up to 36 tokens or 0.000144 in money, left: 35 of 35 tokens"
     }
-    one.ahead(lambda: ["j", "a-poor"])
+    one.reserve_next(lambda: ["j", "a-poor"])
     assert one.payer == "j"
 
 
 def test_without_servers_nothing_is_reserved(ledger: Ledger) -> None:
     free = Account(ledger, Chunk("llm", "fake", "f", "a.tar", "i"), None, [record()], 2)
-    free.ahead(lambda: ["j"])
-    free.rest([record()])
+    free.reserve_next(lambda: ["j"])
+    free.complete([record()])
     free.settle()
-    assert (free.bill, ledger.left("j")) == (None, "100 of 100 tokens")
+    assert (free.bill, ledger.remaining("j")) == (None, "100 of 100 tokens")
 
 
 # what parts tell
@@ -171,15 +175,15 @@ def test_bills_of_parts_are_counted_again_before_more_is_spent(jobs: Jobs) -> No
     first, second, _ = job.chunks(summary, "llm")
     jobs.store.write_records(first, [record()] * 4, bill(job.id, "mine", 30))
     jobs.store.write_records(second, [record()] * 4, bill("another", "theirs", 40))
-    jobs.broker.redis.flushall()
-    scheduler = Scheduler(jobs.broker, jobs.store, high_water=10)
+    raw_redis(jobs.queue).flushall()
+    scheduler = Scheduler(jobs.queue, jobs.store, high_water=10)
     until = time.monotonic() + 10
-    while not jobs.broker.depth("vision") and time.monotonic() < until:
+    while not jobs.queue.broker.depth("vision") and time.monotonic() < until:
         scheduler.tick()
-        assert jobs.ledger.known(job.id) or not jobs.broker.depth("vision")  # nothing is handed out before
+        assert jobs.ledger.known(job.id) or not jobs.queue.broker.depth("vision")  # nothing is handed out before
     scheduler.billing.close()
-    assert jobs.broker.depth("vision") == 3
-    assert jobs.ledger.left(job.id) == "70 of 100 tokens"
+    assert jobs.queue.broker.depth("vision") == 3
+    assert jobs.ledger.remaining(job.id) == "70 of 100 tokens"
     usage = jobs.view(job.id).usage
     assert usage is not None and (usage.prompt_tokens, usage.money) == (30, 0.00006)
 

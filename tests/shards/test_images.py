@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from strata.core.images import ImageError, decode
+from strata.core.images import ImageError, as_jpeg, decode
 
 LIMIT = 100_000_000
 
@@ -181,3 +181,21 @@ def test_fuzz() -> None:
             del data[rng.randrange(len(data)) :]
         with contextlib.suppress(ImageError):
             assert decode(bytes(data), 1_000_000).mode == "RGB"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_exif_does_no_harm() -> None:
+    """The pixels come out, turned or not, and `as_jpeg` finds the same size without decoding them."""
+    rng = random.Random(0)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x8769] = 6, "x" * 30, {0x9003: "2020"}
+    whole, sizes = exif.tobytes(), set()
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(0, 6)):
+            damaged[rng.randrange(6, len(damaged))] = rng.randrange(256)
+        data = encode(picture(), "JPEG", exif=bytes(damaged))
+        size = decode(data, LIMIT).size
+        assert as_jpeg(data, LIMIT)[1] == size
+        sizes.add(size)
+    assert sizes == {(40, 30), (30, 40)}

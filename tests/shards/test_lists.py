@@ -74,7 +74,7 @@ def test_lists(images: Path, tmp_path: Path, kind: str) -> None:
     assert errors[5] == f"{place} 6: no such image: none.jpg" and rows[5].alt_text == "the text stays"
     assert all("outside the folders" in errors[i] for i in (6, 7, 8, 9))
     assert errors[10] == f"{place} 11: no path of an image" and rows[10].key == f"{place}-11"
-    assert "no file" in errors[11] and errors[12] == "an empty file" and errors[13] and errors[14]
+    assert "not a file" in errors[11] and errors[12] == "an empty file" and errors[13] and errors[14]
     assert not any(errors[i] for i in (0, 1, 2, 3, 4, 15))
     verify_unchanged(f"{images}/list.{kind}", index.identity)
 
@@ -94,8 +94,8 @@ def test_lines_that_are_no_json(images: Path) -> None:
     assert index.failure is None
     assert [row.error is None for row in index.rows] == [True, *[False] * 7, True]
     errors = [row.error or "" for row in index.rows]
-    assert errors[1].startswith("line 2: no JSON") and errors[2] == "line 4: no JSON object"
-    assert "longer than" in errors[6] and errors[7].startswith("line 9: no JSON")
+    assert errors[1].startswith("line 2: not JSON") and errors[2] == "line 4: not a JSON object"
+    assert "longer than" in errors[6] and errors[7].startswith("line 9: not JSON")
     assert index.rows[-1].key == "a-2"
     for row in index.rows:
         f"{row.key}{row.error}{row.alt_text}".encode()
@@ -108,7 +108,7 @@ def test_parquet_that_is_none(images: Path) -> None:
         index = index_shard(str(path), [str(images)])
         assert index.rows == [] and index.failure and "not a Parquet file" in index.failure
     pq.write_table(pa.table({"image": [1, 2]}), path)
-    assert "no column of texts" in (index_shard(str(path), [str(images)]).failure or "")
+    assert "no text column" in (index_shard(str(path), [str(images)]).failure or "")
     pq.write_table(pa.table({"image": pa.array([], pa.string())}), path)
     assert index_shard(str(path), [str(images)]).failure == "a list without rows"
     table = pa.table({"url": [f"{i}.jpg" for i in range(5000)], "text": ["x"] * 5000})

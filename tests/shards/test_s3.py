@@ -25,7 +25,7 @@ from strata.data.mixtures import Mixture
 from strata.data.reader import Sample, SampleReader
 from strata.data.sample_sources import SampleError, TableSource
 from strata.data.snapshot_sources import snapshot_source
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SnapshotExists, Snapshots
@@ -97,10 +97,10 @@ def rows(service: Service, path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in service.client.get(path).text.splitlines()]
 
 
-def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, broker: Broker, tmp_path: Path) -> None:
+def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, queue: Queue, tmp_path: Path) -> None:
     bucket.put(str(SHARD), f"{BUCKET}/shards/00000.tar")
     places: dict[str, Any] = {"store": f"s3://{BUCKET}/store", "shard_roots": [f"s3://{BUCKET}/shards"]}
-    with running_service(broker, tmp_path, **places) as service:
+    with running_service(queue, tmp_path, **places) as service:
         first = finished(service, f"s3://{BUCKET}/shards/00000.tar")
         assert first["status"] == "completed"
         assert first["request_counts"]["total"] == first["request_counts"]["succeeded"] == 64
@@ -194,29 +194,29 @@ def test_a_mixture_of_files_in_a_bucket(bucket: S3FileSystem, tmp_path: Path) ->
 
 
 def test_a_shard_without_credentials_is_a_failure_with_its_reason(
-    settings: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+    settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # where machines of a cloud ask for credentials
         settings.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        fails_beside_a_good_shard(broker, tmp_path, "credentials")
+        fails_beside_a_good_shard(queue, tmp_path, "credentials")
 
 
 def test_a_refused_shard_is_a_failure_with_its_reason(
-    server: str, bucket: S3FileSystem, broker: Broker, tmp_path: Path
+    server: str, bucket: S3FileSystem, queue: Queue, tmp_path: Path
 ) -> None:
     bucket.pipe_file(f"{BUCKET}/00000.tar", b"")
     requests.post(f"{server}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
     try:
-        fails_beside_a_good_shard(broker, tmp_path, "Forbidden")
+        fails_beside_a_good_shard(queue, tmp_path, "Forbidden")
     finally:
         requests.post(f"{server}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
 
 
 def test_a_shard_whose_server_is_away_is_a_failure_with_its_reason(
-    settings: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+    settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path
 ) -> None:
     away(settings)
-    fails_beside_a_good_shard(broker, tmp_path, "Could not connect")
+    fails_beside_a_good_shard(queue, tmp_path, "Could not connect")
 
 
 def test_a_store_whose_server_is_away_raises_os_errors(settings: pytest.MonkeyPatch) -> None:
@@ -241,10 +241,10 @@ def away(settings: pytest.MonkeyPatch) -> None:
     settings.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-def fails_beside_a_good_shard(broker: Broker, folder: Path, reason: str) -> None:
+def fails_beside_a_good_shard(queue: Queue, folder: Path, reason: str) -> None:
     """A job of a good local shard and one in a bucket: it completes, soon, and tells the reason."""
     roots = [str(folder / "shards"), "s3://somebody-elses", f"s3://{BUCKET}"]
-    with running_service(broker, folder, shard_roots=roots) as service:
+    with running_service(queue, folder, shard_roots=roots) as service:
         good = write_shard(folder / "shards" / "good.tar", [jpeg()] * 3)
         started = time.monotonic()
         end = finished(service, good, MISSING)

@@ -308,7 +308,7 @@ def test_truncated(tmp_path: Path) -> None:
     Path(uri).write_bytes(data[:cut])
     index = index_shard(uri)
     assert index.failure == "truncated after 3 images"
-    assert [row.error for row in index.rows] == [None] * 3 + ["the tar ends inside of this image"]
+    assert [row.error for row in index.rows] == [None] * 3 + ["the tar ends inside this image"]
     assert [row.alt_text for row in index.rows[:3]] == ["text 0", "text 1", "text 2"]
     for cut in (whole.rows[4].offset - 512, whole.rows[4].offset - 100, whole.rows[4].offset):
         Path(uri).write_bytes(data[:cut])  # between members, inside of a header, right after it
@@ -318,7 +318,7 @@ def test_truncated(tmp_path: Path) -> None:
     broken[whole.rows[2].offset - 512 : whole.rows[2].offset] = b"x" * 512
     Path(uri).write_bytes(broken)
     index = index_shard(uri)
-    assert index.failure == "damaged at byte 7,168, 1,536 bytes passed over"
+    assert index.failure == "damaged at byte 7,168, 1,536 bytes skipped"
     assert [row.error for row in index.rows] == [None, None, "sample without image", None, None, None]
     assert index.rows[3:] == whole.rows[3:]
 
@@ -379,7 +379,7 @@ def test_an_image_that_was_cut_short_is_told(tmp_path: Path) -> None:
     data = Path(uri).read_bytes()
     Path(uri).write_bytes(data[:1000] + data[headers_of(data)[1] :])
     index = index_shard(uri)
-    assert [row.error for row in index.rows] == ["the tar is damaged inside of this image", None]
+    assert [row.error for row in index.rows] == ["the tar is damaged inside this image", None]
     assert read_images(index.rows)[1] == b"b" * 2000
 
 
@@ -418,7 +418,7 @@ def test_members_across_the_pieces_of_a_file(tmp_path: Path, monkeypatch: pytest
     """A file is read in pieces; what lies across two, or fills many, is as good as any other."""
     uri = write_tar(tmp_path / "0.tar", [*samples(40), ("big.jpg", b"b" * 200_000), *samples(3)])
     whole = index_shard(uri)
-    monkeypatch.setattr(Window, "HINDSIGHT", 3000)
+    monkeypatch.setattr(Window, "LOOKBACK", 3000)
     for piece in (512, 1000, 5000, 65_536):
         monkeypatch.setattr(Window, "PIECE", piece)
         index = index_shard(uri)

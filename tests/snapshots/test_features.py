@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strata.core.exits import StrataExit
+from strata.core.errors import StrataError
 from strata.core.layers import LAYERS
 from strata.core.phrases import head_of
 from strata.core.records import (
@@ -189,7 +189,7 @@ def test_filters_mean_what_they_mean_in_python(text: str) -> None:
     ],
 )
 def test_what_is_no_filter_is_one_line(text: str, reason: str) -> None:
-    with pytest.raises(StrataExit, match=reason) as caught:
+    with pytest.raises(StrataError, match=reason) as caught:
         Filter(text)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
@@ -199,5 +199,5 @@ def test_what_is_no_filter_is_one_line(text: str, reason: str) -> None:
 def test_any_text_is_a_filter_or_an_answer(text: str) -> None:
     try:
         Filter(text).rows(pa.Table.from_pylist([dict.fromkeys(FEATURES)]))
-    except StrataExit as error:
+    except StrataError as error:
         assert "\n" not in str(error)

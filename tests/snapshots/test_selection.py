@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from strata.core.exits import StrataExit
+from strata.core.errors import StrataError
 from strata.snapshots.axes import DEFAULT_AXES, Axis, AxisError, axes_of
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
 
@@ -242,4 +242,4 @@ def test_values_get_their_labels() -> None:
 def test_bad_axes_are_one_line(by: str, target: str, line: str) -> None:
     with pytest.raises(AxisError, match=line) as caught:
         axes_of(by.split(), target.split())
-    assert isinstance(caught.value, StrataExit) and "\n" not in str(caught.value)
+    assert isinstance(caught.value, StrataError) and "\n" not in str(caught.value)

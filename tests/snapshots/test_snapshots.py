@@ -14,12 +14,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from strata.core.exits import StrataExit
-from strata.core.profiles import load_profile
+from strata.core.errors import StrataError
+from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
-from strata.core.settings import CHECKOUT, Settings
+from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
-from strata.queue import keys
 from strata.snapshots.axes import axes_of
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.differences import difference
@@ -28,6 +27,7 @@ from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, Unkn
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
 
@@ -112,14 +112,14 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> Non
     parts, snapshots = some_parts(store), Snapshots(store)
     snapshots.create("taken", parts, Selection())
     before = sorted(store.find())
-    wrong: list[tuple[type[StrataExit], str, Callable[[], object]]] = [
+    wrong: list[tuple[type[StrataError], str, Callable[[], object]]] = [
         (
             SnapshotExists,
             "'taken'; a snapshot never",
             lambda: snapshots.create("taken", parts, Selection(count=1)),
         ),
-        (StrataExit, "no snapshot's name", lambda: snapshots.create("a/b", parts, Selection())),
-        (StrataExit, "no snapshot's name", lambda: snapshots.create("", parts, Selection())),
+        (StrataError, "no snapshot's name", lambda: snapshots.create("a/b", parts, Selection())),
+        (StrataError, "no snapshot's name", lambda: snapshots.create("", parts, Selection())),
         (
             SelectionError,
             "25 rows are asked for",
@@ -272,21 +272,24 @@ def test_a_job_keeps_what_its_profile_says(jobs: Jobs, tmp_path: Path) -> None:
     assert provenance_of(jobs.store, profile.fingerprint("llm")).kept_at == when
 
 
-def test_a_prompt_that_is_not_the_one_named_is_not_kept(tmp_path: Path) -> None:
+def test_a_prompt_beside_the_profiles_is_kept_if_it_is_the_one_named(tmp_path: Path) -> None:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "prompts").mkdir()
-    stage = (
-        '[stages.composer]\nbackend = "b"\nmodel = "m"\nrevision = "1"\n[stages.composer.parameters]\nprompt = "p"\n'
+    prompt = 'system = "Describe."'
+    digest = hashlib.sha256(prompt.encode()).hexdigest()
+    (tmp_path / "profiles" / "mine.toml").write_text(
+        '[stages.captioner]\nbackend = "florence2"\nmodel = "local:/m"\nrevision = "1"\n'
+        '[stages.composer]\nbackend = "transformers"\nmodel = "local:/m"\nrevision = "1"\n'
+        f'[stages.composer.parameters]\nprompt = "p"\nprompt_sha256 = "{digest}"\ngrounded = false'
     )
-    digest = hashlib.sha256(b"text").hexdigest()
-    (tmp_path / "profiles" / "mine.toml").write_text(f'{stage}prompt_sha256 = "{digest}"')
-    before = load_profile("mine", tmp_path / "profiles")
-    (tmp_path / "prompts" / "p.toml").write_text("text")
-    after = load_profile("mine", tmp_path / "profiles")
-    assert (before.prompts, after.prompts) == ({}, {"p": "text"})
-    assert before.fingerprint("llm") == after.fingerprint("llm")
-    (tmp_path / "prompts" / "p.toml").write_text("another")
-    assert load_profile("mine", tmp_path / "profiles").prompts == {}
+    with pytest.raises(ProfileError, match="no prompt 'p'"):
+        load_profile("mine", tmp_path / "profiles")
+    (tmp_path / "prompts" / "p.toml").write_text(prompt)
+    profile = load_profile("mine", tmp_path / "profiles")
+    assert profile.prompts == {"p": prompt}
+    (tmp_path / "prompts" / "p.toml").write_text(f"{prompt} # changed")
+    with pytest.raises(ProfileError, match=r"prompt_sha256: the prompt 'p' has the sha256 [0-9a-f]{64}"):
+        load_profile("mine", tmp_path / "profiles")
 
 
 def test_a_profile_that_changed_is_named_by_its_fingerprint(jobs: Jobs, tmp_path: Path) -> None:
@@ -367,7 +370,7 @@ def test_cleaning_keeps_the_parts_of_unfinished_jobs_and_all_attempts(jobs: Jobs
     assert len([path for path in jobs.store.find("parts") if "/_" in path]) == 2
     assert not Cleaning(jobs.store).unnamed()
     later = jobs.create("batch", [str(tmp_path / "b.tar")], FAKE_PROFILE, "lo").id
-    with pytest.raises(StrataExit, match=f"job {later} has not ended"):
+    with pytest.raises(StrataError, match=f"job {later} has not ended"):
         Cleaning(jobs.store, [later])
     with pytest.raises(UnknownSource, match="no such job"):
         Cleaning(jobs.store, ["nojob"])
@@ -395,6 +398,6 @@ def test_shards_of_a_running_job_are_known_without_redis(jobs: Jobs, tmp_path: P
         while not (known := PartsOf(jobs.store).summaries(request)):
             assert time.monotonic() < until
             time.sleep(0.01)
-        assert jobs.broker.redis.exists(keys.job(request.id)) and not jobs.view(request.id).status.final
+        assert jobs.queue.job_states.request(request.id) and not jobs.view(request.id).status.final
         assert {summary.shard for summary in known} == set(shards)
         wait_for_end(jobs, request.id)

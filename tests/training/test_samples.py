@@ -126,7 +126,7 @@ def test_refused_options() -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "samples", "--count", "2", "--out", str(tmp_path), "--sprites", "unseen"]
+    command = [sys.executable, "-m", "strata", "samples", "--count", "2", "--out", str(tmp_path), "--sprites", "unseen"]
     command += ["--min-objects", "2", "--max-objects", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == "" and "2 images in 1 shard" in done.stdout

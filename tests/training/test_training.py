@@ -16,9 +16,9 @@ from transformers import AutoModelForImageTextToText
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.training.vision_tower import SIDE, tower_config
-from strata.core.exits import StrataExit
-from strata.core.settings import CHECKOUT
+from strata.core.errors import StrataError
 from strata.data.mixtures import MixtureError
+from tests.checkout import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training.ablation_report import Row, table
 from training.alignment import align
@@ -166,7 +166,7 @@ def test_what_cannot_be_trained_is_one_line(
     start: Path, tmp_path: Path, changes: dict[str, dict[str, Any]], line: str
 ) -> None:
     model = {"path": str(start), **changes.pop("model", {})}
-    with pytest.raises(StrataExit) as caught:
+    with pytest.raises(StrataError) as caught:
         train(tiny_config(tmp_path, start, model=model, **changes), tiny_mixture())
     assert line in str(caught.value) and "\n" not in str(caught.value)
 

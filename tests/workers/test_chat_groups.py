@@ -110,7 +110,7 @@ def pipeline() -> VisionPipeline:
 def test_captions_and_crops_go_back_to_their_image_and_are_paid_once(
     pipeline: VisionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_client, "_backoff", lambda attempt: 0.01)
+    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.01)
     down = {"crops": True}
     asked: list[str] = []
 

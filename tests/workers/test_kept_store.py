@@ -16,12 +16,11 @@ from strata.core.layers import layer_named
 from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.records import Status
 from strata.core.schemas import JobStatus
-from strata.core.settings import CHECKOUT
 from strata.data.exports import Request, export
 from strata.data.snapshot_sources import snapshot_source
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
-from strata.queue.broker import Broker
+from strata.queue.queue import Queue
 from strata.snapshots.axes import Axis
 from strata.snapshots.features import FEATURES
 from strata.snapshots.selection import Selection
@@ -29,6 +28,7 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.provenance import Provenance, fingerprints_of, provenance_of
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end
 from tests.keep_store import DAMAGED, IMAGES, MODIFIED, SHARD
 from tests.service import running_service
@@ -74,11 +74,11 @@ def test_a_kept_profile_has_the_fingerprints_it_had(kept: Store, fingerprint: st
 
 
 @pytest.fixture
-def scheduling(broker: Broker, kept: Store) -> Iterator[Jobs]:
+def scheduling(queue: Queue, kept: Store) -> Iterator[Jobs]:
     """A scheduler and an indexer; whatever else had to be computed would be waited for in vain."""
-    jobs, stop = Jobs(broker, kept), threading.Event()
-    with Leases(broker, "indexer", ["index"], 2.0) as leases:
-        scheduler = Scheduler(broker, kept, high_water=100)
+    jobs, stop = Jobs(queue, kept), threading.Event()
+    with Leases(queue, "indexer", ["index"], 2.0) as leases:
+        scheduler = Scheduler(queue, kept, high_water=100)
         loops = [Indexer(jobs, leases).run, lambda stop: scheduler.run(stop, interval=0.02)]
         threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
         for thread in threads:
@@ -104,8 +104,8 @@ def test_a_job_of_the_same_profile_computes_nothing(scheduling: Jobs, fingerprin
 
 
 @pytest.mark.parametrize("job", [DEMO_JOB, PAID_JOB])
-def test_the_service_shows_a_kept_job(kept: Store, broker: Broker, tmp_path: Path, job: str) -> None:
-    with running_service(broker, tmp_path, workers=False) as service:
+def test_the_service_shows_a_kept_job(kept: Store, queue: Queue, tmp_path: Path, job: str) -> None:
+    with running_service(queue, tmp_path, workers=False) as service:
         view = service.client.get(f"/v1/jobs/{job}").json()
         assert view["request_counts"]["failed"] == 1 and view["metadata"]["kept"].startswith("kept-")
         rows = [json.loads(line) for line in service.client.get(f"/v1/jobs/{job}/results").text.splitlines()]

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,10 @@ from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs, NotFinished
 from strata.queue import keys
 from strata.queue.broker import Claim
-from strata.queue.heartbeats import Heartbeats
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
 from tests.machines import fake_profile, machine, run_to_end
+from tests.raw_redis import raw_redis
 from workers.isolation import Isolation, Verdict
 
 
@@ -30,6 +31,18 @@ def records(jobs: Jobs, job_id: str) -> list[Record]:
     request = jobs.request(job_id)
     chunks = [chunk for one in jobs.summaries(job_id).values() for chunk in request.chunks(one, "llm")]
     return [record for chunk in chunks for record in jobs.store.read_records(chunk)]
+
+
+def holders_of(jobs: Jobs, group: str) -> list[int]:
+    """The processes that hold chunks of a group."""
+    heartbeats = jobs.queue.heartbeats.live()
+    return [heartbeat.pid for heartbeat in heartbeats if any(chunk.group == group for chunk in heartbeat.chunks)]
+
+
+def expiry(jobs: Jobs, job_id: str) -> int:
+    """The seconds after which a job's working copy expires; below 0 if it does not."""
+    server: Any = raw_redis(jobs.queue)
+    return int(server.ttl(keys.job(job_id)))
 
 
 def test_an_image_that_ends_workers_is_passed_over(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
@@ -42,15 +55,14 @@ def test_an_image_that_ends_workers_is_passed_over(jobs: Jobs, valkey_url: str, 
     rows = records(jobs, job.id)
     assert [row.status for row in rows] == [Status.SUCCEEDED] * 2 + [Status.FAILED] + [Status.SUCCEEDED] * 2
     assert rows[2].failure is not None and rows[2].failure.error_type == "poison"
-    assert not jobs.broker.redis.keys("strata:in_hand:*")
+    assert not raw_redis(jobs.queue).keys(keys.in_flight("*"))
 
 
 def test_a_paused_worker_that_wakes_up_does_not_count_twice(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])
     with machine(jobs, valkey_url, workers=2, seconds=0.02) as workers:
         job = jobs.create("batch", [shard], fake_profile(), "lo")
-        heartbeats = Heartbeats(jobs.broker.redis)
-        while not (holders := [beat.pid for beat in heartbeats.all() if any(c.group == "vision" for c in beat.chunks)]):
+        while not (holders := holders_of(jobs, "vision")):
             time.sleep(0.01)
         holder = next(worker for worker in workers if worker.process.pid == holders[0])
         holder.send(signal.SIGSTOP)
@@ -68,7 +80,7 @@ def test_sigterm_gives_back_within_seconds(jobs: Jobs, valkey_url: str, tmp_path
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 64)
     with machine(jobs, valkey_url, seconds=0.05, lease=60.0) as workers:
         job = jobs.create("batch", [shard], fake_profile(), "lo")
-        while not jobs.broker.depth("vision"):
+        while not jobs.queue.broker.depth("vision"):
             time.sleep(0.01)
         time.sleep(0.5)
         started = time.monotonic()
@@ -78,7 +90,7 @@ def test_sigterm_gives_back_within_seconds(jobs: Jobs, valkey_url: str, tmp_path
         workers[0].look_after()
         run_to_end(jobs, job.id, workers, seconds=30)  # at once, not when the lease of a minute lapses
     assert jobs.view(job.id).request_counts.succeeded == 64
-    assert not jobs.broker.redis.keys("strata:in_hand:*")  # nothing died
+    assert not raw_redis(jobs.queue).keys(keys.in_flight("*"))  # nothing died
 
 
 def test_an_emptied_redis_is_filled_again_at_once(jobs: Jobs, tmp_path: Path) -> None:
@@ -87,11 +99,11 @@ def test_an_emptied_redis_is_filled_again_at_once(jobs: Jobs, tmp_path: Path) ->
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
         while jobs.view(job.id).request_counts.succeeded < 8:
             time.sleep(0.01)
-        jobs.broker.redis.flushall()
+        raw_redis(jobs.queue).flushall()
         wait_for_end(jobs, job.id, seconds=20)  # less than the review of plans takes to come round
     assert jobs.view(job.id).request_counts.succeeded == 40
-    in_hand = 2 * FAKE_PROFILE.chunk_size  # one being computed, one opened ahead
-    assert running.vision.images <= 40 + in_hand and running.llm.images <= 40 + in_hand
+    in_flight = 2 * FAKE_PROFILE.chunk_size  # one being computed, one opened ahead
+    assert running.vision.images <= 40 + in_flight and running.llm.images <= 40 + in_flight
 
 
 def test_a_full_disk_is_waited_for(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +163,7 @@ def test_retry_tries_the_failed_images_only(jobs: Jobs, tmp_path: Path, monkeypa
         assert (running.vision.images, running.llm.images) == (computed[0] + 2, computed[1] + 2)
         after = {row.key: row for row in records(jobs, job.id)}
         assert all(after[key] == row for key, row in before.items() if row.status is Status.SUCCEEDED)
-        jobs.broker.redis.flushall()  # the attempts are in the store
+        raw_redis(jobs.queue).flushall()  # the attempts are in the store
         assert {row.key: row for row in records(jobs, job.id)} == after
         again = jobs.retry(job.id)
         wait_for_end(jobs, again.id)
@@ -179,7 +191,7 @@ def test_single_images_do_not_starve_a_job(jobs: Jobs, tmp_path: Path) -> None:
     def flood() -> None:
         width = 100
         while not stop.is_set():
-            if jobs.broker.depth("vision") < 30:
+            if jobs.queue.broker.depth("vision") < 30:
                 for _ in range(10):
                     width += 1
                     jobs.create_image(jpeg(width, 10), None, FAKE_PROFILE)
@@ -193,7 +205,7 @@ def test_single_images_do_not_starve_a_job(jobs: Jobs, tmp_path: Path) -> None:
             time.sleep(0.3)
             job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
             wait_for_end(jobs, job.id, seconds=30)
-            waiting = jobs.broker.redis.xlen(keys.stream("vision", "hi"))
+            waiting = raw_redis(jobs.queue).xlen(keys.stream("vision", "hi"))
         finally:
             stop.set()
             flooding.join()
@@ -210,7 +222,7 @@ def test_a_cancelled_chunk_is_left_between_two_micro_batches(jobs: Jobs, valkey_
         jobs.cancel(job.id)
         started = time.monotonic()
         run_to_end(jobs, job.id, workers)
-        wait_until(lambda: jobs.broker.depth("vision") == 0)
+        wait_until(lambda: jobs.queue.broker.depth("vision") == 0)
         assert time.monotonic() - started < 5
     counts = jobs.view(job.id).request_counts
     assert counts.total == counts.cancelled == 256
@@ -225,20 +237,20 @@ def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def test_deaths_without_an_image_in_hand_end_in_a_poisoned_chunk(jobs: Jobs) -> None:
+def test_deaths_without_a_single_image_in_flight_end_in_a_poisoned_chunk(jobs: Jobs) -> None:
     chunk = next(iter(jobs_chunks(jobs)))
-    isolation = Isolation(jobs.broker.redis, Claim(chunk, "strata:stream:vision:lo", "1-0", deliveries=2))
+    isolation = Isolation(jobs.queue.isolation_notes, Claim(chunk, "strata:stream:vision:lo", "1-0", deliveries=2))
     assert isolation.begin() == Verdict()
-    isolation.let_go()
+    isolation.clear()
     assert isolation.begin() == Verdict()  # whoever held it died over something else
     for _ in range(3):
-        assert isolation.begin() == Verdict(careful=True)
-    assert isolation.begin() == Verdict(careful=True, hopeless=True)
-    jobs.broker.redis.delete(keys.in_hand(chunk.id))
-    isolation.hold(7)
-    assert isolation.begin() == Verdict(careful=True)
-    isolation.hold(7)
-    assert isolation.begin() == Verdict(careful=True, rows=frozenset({7}))
+        assert isolation.begin() == Verdict(one_by_one=True)
+    assert isolation.begin() == Verdict(one_by_one=True, poison_chunk=True)
+    raw_redis(jobs.queue).delete(keys.in_flight(chunk.id))
+    isolation.mark(7)
+    assert isolation.begin() == Verdict(one_by_one=True)
+    isolation.mark(7)
+    assert isolation.begin() == Verdict(one_by_one=True, poison_rows=frozenset({7}))
 
 
 def jobs_chunks(jobs: Jobs) -> list:  # type: ignore[type-arg]
@@ -252,9 +264,9 @@ def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) ->
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
         until = time.monotonic() + 5
-        while jobs.broker.redis.ttl(keys.job(job.id)) < 0 and time.monotonic() < until:
+        while expiry(jobs, job.id) < 0 and time.monotonic() < until:
             time.sleep(0.02)
-    assert jobs.broker.redis.ttl(keys.job(job.id)) > 0
+    assert expiry(jobs, job.id) > 0
     view = jobs.view(job.id)
     jobs.forget(job.id)
     assert jobs.view(job.id) == view
@@ -265,7 +277,7 @@ def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> 
         write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(4)])
     job = jobs.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")
     with FakeMachine(jobs, vision=False):
-        wait_until(lambda: jobs.broker.depth("vision") == 2)
+        wait_until(lambda: jobs.queue.broker.depth("vision") == 2)
     write_shard(tmp_path / "changed.tar", [jpeg(90 + n) for n in range(4)])
     (tmp_path / "gone.tar").unlink()
     with FakeMachine(jobs) as running:

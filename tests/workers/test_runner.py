@@ -12,6 +12,7 @@ import redis
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs
 from tests.fakes import FAKE_PROFILE, FakeMachine, dead_workers_claim, jpeg, wait_for_end, write_shard
+from tests.raw_redis import raw_redis
 
 
 def rows(jobs: Jobs, job_id: str) -> Counter[str]:
@@ -92,11 +93,11 @@ def test_a_shard_that_cannot_be_read_fails_alone(jobs: Jobs, tmp_path: Path) -> 
 def test_a_dead_workers_chunk_is_taken_over(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 28)])
     with FakeMachine(jobs, lease_seconds=0.4) as machine:
-        dead_workers_claim(jobs.broker, "vision")
+        dead_workers_claim(jobs.queue.broker, "vision")
         machine.vision.seconds = 0.05
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
         deadline = time.monotonic() + 10
-        while not jobs.broker.claim("vision", "dead", 1) and time.monotonic() < deadline:
+        while not jobs.queue.broker.claim("vision", "dead", 1) and time.monotonic() < deadline:
             time.sleep(0.005)
         wait_for_end(jobs, job.id)
     assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(8)}
@@ -108,13 +109,13 @@ def test_losing_redis_loses_nothing(jobs: Jobs, tmp_path: Path) -> None:
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
         while jobs.view(job.id).groups["llm"].chunks < 2:
             time.sleep(0.01)
-        jobs.broker.redis.flushall()
+        raw_redis(jobs.queue).flushall()
         wait_for_end(jobs, job.id)
         first = machine.vision.images
     assert jobs.view(job.id).request_counts.succeeded == 30
     assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(30)}
     assert first <= 30 + 3 * FAKE_PROFILE.chunk_size  # nothing twice but what was in hand
-    jobs.broker.redis.flushall()
+    raw_redis(jobs.queue).flushall()
     assert jobs.view(job.id).status is JobStatus.COMPLETED  # its end stands in the store
 
 

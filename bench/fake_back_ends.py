@@ -1,0 +1,26 @@
+"""The back ends "fake" and "null" of bench/profiles, registered by bench/plugins as a plug-in's are.
+
+`bench.fake_worker` does without their stages, a real worker can run them. They look at no pixels.
+"""
+
+from __future__ import annotations
+
+from strata.core.parameters import Parameters, SegmenterParameters
+from strata.core.registry import KINDS, BackEnd
+
+_STAGES = {
+    "captioner": "FakeCaptioner",
+    "detector": "FakeDetector",
+    "segmenter": "FakeSegmenter",
+    "ocr": "FakeOcr",
+    "matcher": "FakeMatcher",
+    "composer": "FakeComposer",
+}
+
+BACK_ENDS = [
+    BackEnd(
+        stage, name, SegmenterParameters if stage == "segmenter" else Parameters, f"bench.fake_stages:{code}", KINDS
+    )
+    for stage, code in _STAGES.items()
+    for name in ("fake", "null")
+]

@@ -1,0 +1,63 @@
+"""The exit codes of every command, and the one table that gives each kind of error its code.
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error that has no code of its own, or a fault in Strata |
+| 2 | an argument, a setting or a file cannot be used |
+| 3 | weights are missing, damaged, or cannot be fetched |
+| 4 | the port is in use |
+| 5 | the data directory is in use, or cannot be written |
+| 6 | Redis cannot be reached or started |
+| 7 | listening beyond loopback was asked for without an API key |
+| 8 | the job ended as failed or cancelled, or the image failed |
+| 9 | the service cannot be reached, or cannot answer |
+| 10 | the request was refused |
+| 11 | a mixture's data are incomplete |
+| 12 | a profile has faults |
+"""
+
+from __future__ import annotations
+
+from strata.core import errors
+
+FAILURE = 1
+USAGE = 2
+WEIGHTS_MISSING = 3
+PORT_IN_USE = 4
+DATA_DIR_IN_USE = 5
+REDIS_UNREACHABLE = 6
+UNSAFE_BIND = 7
+JOB_FAILED = 8
+API_UNREACHABLE = 9
+REQUEST_REFUSED = 10
+MIXTURE_INCOMPLETE = 11
+PROFILE_INVALID = 12
+
+CODES: dict[type[Exception], int] = {
+    errors.StrataError: FAILURE,
+    errors.InvalidInput: USAGE,
+    errors.ProfileInvalid: PROFILE_INVALID,
+    errors.WeightsError: WEIGHTS_MISSING,
+    errors.PortInUse: PORT_IN_USE,
+    errors.DataDirectoryError: DATA_DIR_IN_USE,
+    errors.RedisUnavailable: REDIS_UNREACHABLE,
+    errors.UnsafeBind: UNSAFE_BIND,
+    errors.JobFailed: JOB_FAILED,
+    errors.ServiceUnavailable: API_UNREACHABLE,
+    errors.RequestRefused: REQUEST_REFUSED,
+    errors.IncompleteData: MIXTURE_INCOMPLETE,
+    # a file that is missing, cannot be read or written, or is not text
+    OSError: USAGE,
+    UnicodeDecodeError: USAGE,
+}
+
+
+def code_of(error: Exception) -> int | None:
+    """The exit code of an error: that of the nearest of its classes in CODES, None if there is none.
+
+    The code of a process that failed is handed on, for that process has chosen it by this table.
+    """
+    if isinstance(error, errors.ProcessFailed):
+        return error.returncode
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)

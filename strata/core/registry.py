@@ -1,0 +1,189 @@
+"""The registry: the stages of a profile, and the back ends of each with their parameters. It imports no model code.
+
+The API and the command line validate profiles with it; a worker imports the classes that it names. Other packages add
+back ends through the entry point group `strata.backends`, see docs/how-to/add-a-back-end.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from strata.core import parameters as p
+from strata.core.errors import InvalidInput
+
+ENTRY_POINTS = "strata.backends"
+KINDS = ("bundled", "local", "hub", "pypi", "builtin", "server")
+WEIGHTS = ("bundled", "local", "hub", "pypi")  # kinds of model that are weights in a folder
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class UnknownBackEnd(InvalidInput, ValueError):
+    """A stage has no usable back end of a name; the message says which there are."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: its name in a profile, and the group that runs it.
+
+    makes_layer: it fills a layer of the record by itself. needs: stages without which it has nothing to work on;
+    needs_one_of: at least one of these. parameters: the base of its back ends' parameter classes.
+    """
+
+    name: str
+    group: str
+    makes_layer: bool = False
+    needs: tuple[str, ...] = ()
+    needs_one_of: tuple[str, ...] = ()
+    parameters: type[p.Parameters] = p.Parameters
+
+
+@dataclass(frozen=True)
+class BackEnd:
+    """One way of doing a stage's work.
+
+    parameters: the class of `[stages.STAGE.parameters]`. code: "MODULE:CLASS", a `models.base.Stage` that a worker
+    imports when a profile names the back end. models: the kinds of model that it takes, of KINDS.
+    """
+
+    stage: str
+    name: str
+    parameters: type[p.Parameters]
+    code: str
+    models: tuple[str, ...] = WEIGHTS
+
+
+STAGES = (
+    StageSpec("captioner", "vision", makes_layer=True),
+    StageSpec("detector", "vision", makes_layer=True),
+    # the phrases of its masks are the captioner's
+    StageSpec("segmenter", "vision", makes_layer=True, needs=("captioner",), parameters=p.SegmenterParameters),
+    StageSpec("ocr", "vision", makes_layer=True),
+    StageSpec("matcher", "vision", needs_one_of=("captioner", "detector")),
+    StageSpec("composer", "llm"),
+)
+
+BUILT_IN = (
+    BackEnd("captioner", "florence2", p.FlorenceCaptionerParameters, "models.stages.captioner:FlorenceCaptioner"),
+    BackEnd("captioner", "blip2", p.Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner"),
+    BackEnd("captioner", "qwen3_vl", p.QwenVLParameters, "models.stages.qwen_vl:QwenVLCaptioner"),
+    BackEnd("captioner", "openai", p.ChatCaptionerParameters, "models.chat.backends:OpenAICaptioner", ("server",)),
+    BackEnd("detector", "transformers", p.LabelDetectorParameters, "models.stages.detector:LabelDetector"),
+    BackEnd("detector", "florence2", p.FlorenceDetectorParameters, "models.stages.detector:FlorenceDetector"),
+    BackEnd(
+        "segmenter",
+        "classical",
+        p.ClassicalSegmenterParameters,
+        "models.stages.segmenter:ClassicalSegmenter",
+        ("builtin",),
+    ),
+    BackEnd("segmenter", "sam", p.SamParameters, "models.stages.segmenter:SamSegmenter"),
+    BackEnd("ocr", "rapidocr", p.OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
+    BackEnd("matcher", "open_clip", p.OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
+    BackEnd("matcher", "blip2", p.Parameters, "models.stages.matcher:Blip2Matcher"),
+    BackEnd(
+        "composer", "transformers", p.TransformersComposerParameters, "models.stages.composer:TransformersComposer"
+    ),
+    BackEnd("composer", "openai", p.ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
+)
+
+
+class Registry:
+    """The built-in back ends, and those that entry points add.
+
+    refused: a line for each entry point or back end of a plug-in that cannot be used, with its distribution.
+    """
+
+    def __init__(self, plug_ins: Iterable[EntryPoint] = ()) -> None:
+        self.stages: Mapping[str, StageSpec] = {spec.name: spec for spec in STAGES}
+        self.refused: list[str] = []
+        self._back_ends = {(back_end.stage, back_end.name): back_end for back_end in BUILT_IN}
+        self._add(plug_ins)
+
+    def back_end(self, stage: str, name: str) -> BackEnd:
+        """A stage's back end by its name. Raises UnknownBackEnd."""
+        found = self._back_ends.get((stage, name))
+        if found is None:
+            known = [other for of, other in self._back_ends if of == stage]
+            also = f" (plug-ins that cannot be used: {'; '.join(self.refused)})" if self.refused else ""
+            raise UnknownBackEnd(f"{stage} has no back end {name[:60]!r}; {suggestion(name, known)}{also}")
+        return found
+
+    @property
+    def back_ends(self) -> list[BackEnd]:
+        """All back ends, in the order of the stages."""
+        order = list(self.stages)
+        return sorted(self._back_ends.values(), key=lambda back_end: order.index(back_end.stage))
+
+    def _add(self, plug_ins: Iterable[EntryPoint]) -> None:
+        """Take the back ends of plug-ins; a name that two of them claim is nobody's."""
+        claimed: dict[tuple[str, str], list[tuple[str, BackEnd]]] = {}
+        for entry in plug_ins:
+            for back_end in self._loaded(entry):
+                claimed.setdefault((back_end.stage, back_end.name), []).append((_distribution(entry), back_end))
+        for key, claims in claimed.items():
+            # a built-in back end stays what it is, whatever is installed beside it
+            owners = ["Strata itself"] if key in self._back_ends else []
+            owners += [owner for owner, _ in claims]
+            if len(owners) > 1:
+                self.refused.append(f"{key[0]} back end {key[1]!r} is registered by {' and by '.join(owners)}")
+            else:
+                self._back_ends[key] = claims[0][1]
+
+    def _loaded(self, entry: EntryPoint) -> list[BackEnd]:
+        """The usable back ends of an entry point; the reasons against the others go to `refused`."""
+        about = f"{_distribution(entry)}, entry point {entry.name!r}"
+        try:
+            found = entry.load()
+        except Exception as error:  # code of others: whatever it raises must not stop the service
+            reason = " ".join(str(error).split())[:200]
+            self.refused.append(f"{about}: {entry.value} cannot be imported: {type(error).__name__}: {reason}")
+            return []
+        usable = []
+        for back_end in found if isinstance(found, (list, tuple)) else [found]:
+            if fault := self._fault(back_end):
+                self.refused.append(f"{about}: {fault}")
+            else:
+                usable.append(back_end)
+        return usable
+
+    def _fault(self, back_end: object) -> str:
+        """What is wrong with an object that a plug-in registers; "" if nothing is."""
+        if not isinstance(back_end, BackEnd):
+            return f"expected a BackEnd or a list of them, not {type(back_end).__name__}"
+        if not all(isinstance(text, str) for text in (back_end.stage, back_end.name, back_end.code)):
+            return "stage, name and code of a BackEnd must be text"
+        spec = self.stages.get(back_end.stage)
+        if spec is None:
+            return f"there is no stage {back_end.stage!r}; {suggestion(back_end.stage, self.stages)}"
+        if not _NAME.fullmatch(back_end.name):
+            return f"{back_end.name!r} is no name for a back end: letters, digits, _ and -"
+        if not (isinstance(back_end.parameters, type) and issubclass(back_end.parameters, spec.parameters)):
+            return f"the parameters of {back_end.name!r} must extend {spec.parameters.__qualname__}"
+        if not _CODE.fullmatch(back_end.code):
+            return f"the code of {back_end.name!r} is {back_end.code!r}, expected MODULE:CLASS"
+        unknown = set(back_end.models) - set(KINDS)
+        return f"{back_end.name!r} takes unknown kinds of model: {', '.join(sorted(unknown))}" if unknown else ""
+
+
+@functools.cache
+def installed() -> Registry:
+    """The registry with the plug-ins of this installation, which are looked for at the first call."""
+    return Registry(entry_points(group=ENTRY_POINTS))
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What was probably meant by a word, or else which words there are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+
+
+def _distribution(entry: EntryPoint) -> str:
+    """The distribution of an entry point, as NAME VERSION."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else f"the distribution of {entry.value}"

@@ -1,0 +1,35 @@
+"""The events of jobs: one entry for each change of status and each chunk that was counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from strata.queue import keys
+from strata.queue.connection import translate_errors
+
+FIRST_EVENT = "0-0"  # comes before every event
+MAX_EVENTS = 10_000  # about so many events of a job are kept
+_READ_EVENTS = 1000
+
+
+@translate_errors
+class JobEvents:
+    """One stream of events for each job, by event ids that increase. Every method raises QueueUnavailable.
+
+    `JobStates.set_status`, `JobStates.record` and `Broker.finish` add events.
+    """
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self._redis = connection
+
+    def newest(self, job_id: str) -> str:
+        """The id of a job's newest event; FIRST_EVENT if there is none."""
+        entries: Any = self._redis.xrevrange(keys.events(job_id), count=1)
+        return str(entries[0][0]) if entries else FIRST_EVENT
+
+    def after(self, job_id: str, event_id: str) -> list[tuple[str, dict[str, str]]]:
+        """The ids and fields of the events after one, in order, at most 1000. Does not wait."""
+        reply: Any = self._redis.xread({keys.events(job_id): event_id}, count=_READ_EVENTS)
+        return list(reply[0][1]) if reply else []

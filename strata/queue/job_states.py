@@ -1,0 +1,131 @@
+"""The working copy of each job in Redis: request, status, counts, and which chunks it has counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
+
+import redis
+
+from strata.core.chunks import Chunk
+from strata.core.profiles import GROUPS
+from strata.core.requests import JobRequest, ShardSummary
+from strata.core.schemas import JobStatus
+from strata.queue import keys
+from strata.queue.connection import translate_errors
+from strata.queue.job_events import MAX_EVENTS
+from strata.queue.scripts import load_script
+
+ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
+
+
+@translate_errors
+class JobStates:
+    """The working copies of all jobs. Every method raises QueueUnavailable.
+
+    A copy can be rebuilt at any time from the job's files and the parts in the store.
+    """
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self._redis = connection
+        self._record = connection.register_script(load_script("record", MAX_EVENTS=str(MAX_EVENTS)))
+
+    # the set of unfinished jobs
+
+    def active(self) -> set[str]:
+        """The ids of the jobs that the scheduler works on."""
+        return cast("set[str]", self._redis.smembers(keys.ACTIVE))
+
+    def activate(self, job_id: str) -> None:
+        """Add a job to those that the scheduler works on."""
+        self._redis.sadd(keys.ACTIVE, job_id)
+
+    def deactivate(self, job_id: str) -> None:
+        """Remove a job from those that the scheduler works on."""
+        self._redis.srem(keys.ACTIVE, job_id)
+
+    # a job's hash
+
+    def create(self, request: JobRequest, **fields: str) -> None:
+        """Create a job's working copy with these fields. Fields that exist are left as they are."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            for name, value in {"request": request.model_dump_json(), **fields}.items():
+                pipe.hsetnx(keys.job(request.id), name, value)
+            pipe.execute()
+
+    def fields(self, job_id: str) -> dict[str, str]:
+        """All fields of a job: `request`, `status`, times, `error`, `rate`, and counts as `GROUP:NAME`."""
+        return cast("dict[str, str]", self._redis.hgetall(keys.job(job_id)))
+
+    def request(self, job_id: str) -> JobRequest | None:
+        """A job's request; None if Redis has no copy of the job."""
+        text = cast("str | None", self._redis.hget(keys.job(job_id), "request"))
+        return JobRequest.model_validate_json(text) if text else None
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """A job's status; None if Redis has no copy of the job."""
+        text = cast("str | None", self._redis.hget(keys.job(job_id), "status"))
+        return JobStatus(text) if text else None
+
+    def set_status(self, job_id: str, status: JobStatus, **fields: str) -> None:
+        """Change a job's status and other fields, and add an event, in one transaction."""
+        values: Any = {"status": status.value, **fields}
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.job(job_id), mapping=values)
+            pipe.xadd(keys.events(job_id), {"event": "status", "status": status.value}, maxlen=MAX_EVENTS)
+            pipe.execute()
+
+    def set_rate(self, job_id: str, rate: float) -> None:
+        """Set the images per second that a job's envelope shows."""
+        self._redis.hset(keys.job(job_id), "rate", f"{rate:.3f}")
+
+    def counts(self, job_id: str, *names: str) -> list[int]:
+        """Some of a job's counts by their names `GROUP:NAME`; 0 for a count that does not exist."""
+        values = cast("list[str | None]", self._redis.hmget(keys.job(job_id), list(names)))
+        return [int(value or 0) for value in values]
+
+    def forget(self, job_id: str) -> None:
+        """Delete a job's working copy, but keep its events for those who watch it."""
+        self._redis.delete(keys.job(job_id), *(keys.done(job_id, group) for group in GROUPS))
+
+    def expire(self, job_id: str) -> None:
+        """Let all keys of a job that has ended expire after ENDED_SECONDS."""
+        names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
+        with self._redis.pipeline(transaction=True) as pipe:
+            for name in [*names, *(keys.done(job_id, group) for group in GROUPS)]:
+                pipe.expire(name, ENDED_SECONDS)
+            pipe.execute()
+
+    # the chunks that a job has counted
+
+    def record(self, job_id: str, chunk: Chunk, counts: Mapping[str, int], summary: ShardSummary | None = None) -> bool:
+        """Count a chunk that need not be computed; False if the job has counted it before. summary: for `index`."""
+        where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
+        value = "" if summary is None else summary.model_dump_json()
+        return bool(self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group]))
+
+    def recorded(self, job_id: str, group: str, fields: Sequence[str]) -> set[str]:
+        """Those of a group's chunks, by their fields, that a job has counted."""
+        values: Any = self._redis.hmget(keys.done(job_id, group), list(fields))
+        return {field for field, value in zip(fields, values, strict=True) if value is not None}
+
+    def summary_count(self, job_id: str) -> int:
+        """How many of a job's shards are indexed."""
+        return int(self._redis.hlen(keys.done(job_id, "index")))
+
+    def summarized_shards(self, job_id: str) -> set[str]:
+        """The URIs of a job's shards that are indexed."""
+        return set(cast("list[str]", self._redis.hkeys(keys.done(job_id, "index"))))
+
+    def summaries(self, job_id: str, shards: Collection[str] | None = None) -> dict[str, ShardSummary]:
+        """The summaries of a job's indexed shards by URI; only of the given shards if any are given."""
+        key = keys.done(job_id, "index")
+        if shards is None:
+            texts = cast("dict[str, str | None]", self._redis.hgetall(key))
+        elif shards:
+            values = cast("list[str | None]", self._redis.hmget(key, list(shards)))
+            texts = dict(zip(shards, values, strict=True))
+        else:
+            texts = {}
+        return {shard: ShardSummary.model_validate_json(text) for shard, text in texts.items() if text is not None}

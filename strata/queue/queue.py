@@ -1,0 +1,52 @@
+"""The queue: all that Strata keeps in Redis, by what it is for, over one connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strata.queue.broker import Broker
+from strata.queue.connection import connect, translate_errors
+from strata.queue.heartbeats import Heartbeats
+from strata.queue.idempotency_keys import IdempotencyKeys
+from strata.queue.isolation_notes import IsolationNotes
+from strata.queue.job_events import JobEvents
+from strata.queue.job_states import JobStates
+from strata.queue.ledger import Ledger
+from strata.queue.scheduler_lock import SchedulerLock
+
+
+@translate_errors
+class Queue:
+    """Built once in each process from the server's URL. All methods, also those of its parts, raise QueueUnavailable.
+
+    Nothing in Redis has to survive: the parts and job files in the store are the truth, and the scheduler rebuilds
+    everything else from them. Works on Redis 7.0 or later and Valkey 8 or later.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._redis = connection = connect(url)
+        # chunks and jobs
+        self.broker = Broker(connection)
+        self.job_states = JobStates(connection)
+        self.job_events = JobEvents(connection)
+        self.ledger = Ledger(connection)
+        # workers and the scheduler
+        self.heartbeats = Heartbeats(connection)
+        self.isolation_notes = IsolationNotes(connection)
+        self.scheduler_lock = SchedulerLock(connection)
+        # the REST service
+        self.idempotency_keys = IdempotencyKeys(connection)
+
+    def ping(self) -> None:
+        """Check that the server answers. Raises QueueUnavailable."""
+        self._redis.ping()
+
+    def peak_memory(self) -> int:
+        """The most memory that the server has used since its start, in bytes."""
+        info: Any = self._redis.info("memory")
+        return int(info["used_memory_peak"])
+
+    def close(self) -> None:
+        """Close the connections to the server."""
+        self._redis.close()

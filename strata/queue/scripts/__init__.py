@@ -1,0 +1,22 @@
+"""Lua scripts that Redis runs atomically: either all of a script's commands take effect or none, and no other client's
+command runs in between.
+
+Each `.lua` file documents its KEYS and ARGV in its head. Where a script must build a key's name from data, such as a
+job's id, it has a placeholder such as `@JOB@` for the constant part, which `load_script` replaces.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
+
+
+def load_script(name: str, **values: str) -> str:
+    """The source of `NAME.lua` with each placeholder `@WORD@` replaced by the argument of the same name.
+
+    Raises KeyError for a placeholder without a value, and FileNotFoundError for an unknown script.
+    """
+    source = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], source)

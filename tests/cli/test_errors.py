@@ -1,0 +1,88 @@
+"""The tree of errors and the table of exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import strata
+from strata.cli import exits
+from strata.client.client import ApiError
+from strata.core import errors
+from strata.core.schemas import Problem
+from strata.data.mixtures import IncompleteMixture, MixtureError
+from strata.jobs.jobs import NotFinished, UnknownJob
+from strata.snapshots.snapshots import UnknownSnapshot
+
+
+def raised_classes() -> set[type[Exception]]:
+    """Every public exception class that a module of strata defines."""
+    found: set[type[Exception]] = set()
+    for module in pkgutil.walk_packages(strata.__path__, "strata."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_"):
+                found |= {value} if value.__module__.startswith("strata.") else set()
+    return found
+
+
+def test_every_error_of_the_library_stands_in_the_tree() -> None:
+    classes = raised_classes()
+    assert len(classes) > 20
+    assert {one for one in classes if not issubclass(one, errors.StrataError)} == set()
+
+
+def test_every_kind_of_error_has_a_code() -> None:
+    kinds = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
+    kinds -= {errors.StrataError, errors.ProcessFailed}  # the first has the general code, the second brings its own
+    assert {kind for kind in kinds if exits.code_of(kind.__new__(kind)) in (None, exits.FAILURE)} == set()
+    assert set(exits.CODES.values()) == set(range(1, 13))
+
+
+def test_every_code_stands_in_the_table_of_the_documentation() -> None:
+    documented = {int(number) for number in re.findall(r"^\| (\d+) \|", exits.__doc__ or "", re.MULTILINE)}
+    codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    assert documented == codes | {0} == {*exits.CODES.values(), 0}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UnknownJob("none"), exits.REQUEST_REFUSED),
+        (UnknownSnapshot("none", []), exits.REQUEST_REFUSED),
+        (MixtureError("no"), exits.USAGE),
+        (IncompleteMixture("no"), exits.MIXTURE_INCOMPLETE),
+        (ApiError.of(Problem(type="about:blank", title="No", status=404, detail="")), exits.REQUEST_REFUSED),
+        (ApiError.of(Problem(type="about:blank", title="No", status=503, detail="")), exits.API_UNREACHABLE),
+        (errors.ProcessFailed("ended", exits.WEIGHTS_MISSING), exits.WEIGHTS_MISSING),
+        (errors.ProcessFailed("ended", 0), exits.FAILURE),
+        (FileNotFoundError("a"), exits.USAGE),
+        (ValueError("a fault"), None),
+    ],
+)
+def test_the_nearest_class_decides(error: Exception, code: int | None) -> None:
+    assert exits.code_of(error) == code
+
+
+def test_errors_stay_what_they_are() -> None:
+    assert issubclass(UnknownJob, LookupError) and issubclass(NotFinished, ValueError)
+    assert issubclass(MixtureError, ValueError)
+
+
+def test_no_room_but_the_command_line_knows_exit_codes() -> None:
+    folder = Path(strata.__path__[0])
+    users = {path.parent.name for path in folder.rglob("*.py") if "exits" in path.read_text()}
+    assert users <= {"cli", "core"} and "cli" in users
+    assert [path.name for path in (folder / "core").glob("*.py") if "import exits" in path.read_text()] == []
+
+
+def test_importing_the_errors_loads_nothing_heavy() -> None:
+    code = "import sys, strata.cli.exits; sys.exit(any(name in sys.modules for name in ('pydantic', 'httpx', 'redis')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,200 @@
+"""README's commands and Python examples are run as they stand, in one shell session against a running service.
+
+The service is real but for its models: tests.fakes computes in their place. Blocks after a comment
+`<!-- not run: … -->` need a GPU or a download; their commands are parsed by the real command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from strata.core.profiles import Profile
+from strata.core.settings import Settings
+from strata.queue.embedded import EmbeddedServer
+from strata.queue.queue import Queue
+from tests.docs.blocks import Block, blocks_of, check_strata, words_of
+from tests.fakes import jpeg, write_shard
+from tests.service import running_service
+
+ROOT = Path(__file__).parent.parent.parent
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*/*.md"))]
+ADDRESS = "http://127.0.0.1:8080"
+SHARDS, IMAGES = 10, 3  # README submits shards/{00000..00009}.tar
+PORT_IN_USE = 4  # exit code
+
+
+@dataclass
+class Place:
+    """A folder as README assumes it, and the address of the service."""
+
+    folder: Path
+    url: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The service over HTTP, started in a folder with photo.jpg, shards/ and a command `strata` on the PATH."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photo.jpg").write_bytes(jpeg())
+    (folder / "shards").mkdir()
+    for number in range(SHARDS):
+        write_shard(folder / "shards" / f"{number:05d}.tar", [jpeg()] * IMAGES, first=number * IMAGES)
+    commands = folder / "bin"
+    commands.mkdir()
+    (commands / "strata").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m strata "$@"\n')
+    (commands / "strata").chmod(0o755)
+    data = folder / ".strata"
+    with (
+        EmbeddedServer(tmp_path_factory.mktemp("valkey")) as valkey,
+        running_service(Queue(valkey.url), folder, data_dir=data, shard_roots=[str(folder)]) as service,
+    ):
+        config = uvicorn.Config(service.client.app, port=0, log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        environment = {
+            "PATH": f"{commands}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(folder),
+            "STRATA_URL": url,
+            "STRATA_STORE": str(data / "store"),
+            "STRATA_PORT": str(port),
+        }
+        try:
+            yield Place(folder, url, environment)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_console_blocks(place: Place) -> None:
+    script: list[str] = []
+    for block in blocks_of(README, "console"):
+        for command in block.commands:
+            words = words_of(command)
+            if block.reason is not None:
+                _check_only(words)
+            elif words[0] == "make":
+                _check_make(words)
+            elif words[:2] == ["strata", "serve"]:
+                _check_serve(words, place)
+            else:
+                assert words[0] in ("strata", "curl"), f"README runs {words[0]}: teach this test how to check it"
+                if words[0] == "strata" or shutil.which("curl"):
+                    script.append(command.replace(ADDRESS, place.url))
+    assert len(script) >= 10
+    done = _run(["bash", "-euxo", "pipefail", "-c", "\n".join(script)], place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = (place.folder / "rows.jsonl").read_text().splitlines()
+    assert len(rows) == SHARDS * IMAGES
+    assert list((place.folder / "llava").iterdir())
+
+
+def _check_only(words: list[str]) -> None:
+    if words[0] == "strata":
+        check_strata(words)
+    else:
+        assert words == ["source", ".venv/bin/activate"], words
+
+
+def _check_make(words: list[str]) -> None:
+    done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _check_serve(words: list[str], place: Place) -> None:
+    """A service for which everything is right but its port, which is in use: its arguments were accepted."""
+    done = _run(words, place)
+    assert done.returncode == PORT_IN_USE, done.stderr
+
+
+def _run(command: list[str], place: Place) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_python_blocks(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.folder)
+    blocks = blocks_of(README, "python")
+    printed = [_output(block, place.url) for block in blocks]
+    assert len(printed) == 2
+    caption, counts, *records = printed[0].splitlines()
+    assert "by" in caption and f"succeeded={SHARDS * IMAGES}" in counts
+    assert len(records) == SHARDS * IMAGES
+    rows = int(printed[1].split()[0])
+    assert rows >= SHARDS * IMAGES
+
+
+def _output(block: Block, url: str) -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(block.text.replace(ADDRESS, url), "README.md", "exec"), {})
+    return printed.getvalue()
+
+
+def test_every_setting_is_in_the_table() -> None:
+    table = README.read_text().partition("## Settings")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`((?:STRATA|REDIS)_\w+)`", table))
+    known = {"REDIS_URL" if name == "redis_url" else f"STRATA_{name.upper()}" for name in Settings.model_fields}
+    assert named == known | {"STRATA_MODELS"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http://", "https://")) and not target.startswith("../reference/"):  # generated pages
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_every_page_are_accepted(page: Path) -> None:
+    for block in blocks_of(page, "console"):
+        for command in block.commands:
+            words = words_of(command)
+            if words[:1] == ["strata"]:
+                check_strata(words)
+            elif words[:1] == ["make"]:
+                _check_make(words)
+
+
+@pytest.mark.parametrize(
+    ("page", "snapshot"), [("tutorial/first-image.md", "scenes"), ("how-to/snapshot-and-train.md", "cc3m-213k")]
+)
+def test_python_blocks_of_pages(place: Place, page: str, snapshot: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They read a snapshot; the page's commands make it, here from one shard."""
+    script = "job=$(strata submit shards/00000.tar); strata status $job --follow; "
+    script += f"strata snapshot create {snapshot} --from $job"
+    assert _run(["bash", "-eux", "-c", script], place).returncode == 0
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("STRATA_STORE", place.environment["STRATA_STORE"])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place.folder / "cache"))
+    printed = "".join(_output(block, place.url) for block in blocks_of(ROOT / "docs" / page, "python"))
+    assert "'role': 'assistant', 'content': '32 by 24'" in printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_profiles_in_pages_are_valid(page: Path) -> None:
+    for block in blocks_of(page, "toml"):
+        data = tomllib.loads(block.text)
+        Profile.model_validate({"name": "example", "stages": {}, **data})

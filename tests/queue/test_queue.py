@@ -1,0 +1,242 @@
+"""The parts of the queue besides broker and ledger, on a real server; and what all of them raise without one."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strata.core.profiles import GROUPS
+from strata.core.requests import ShardSummary
+from strata.core.schemas import Budget, JobStatus
+from strata.core.usage import Bill, Cost
+from strata.queue import keys
+from strata.queue.broker import Claim
+from strata.queue.errors import QueueUnavailable
+from strata.queue.heartbeats import Heartbeat
+from strata.queue.idempotency_keys import IN_FLIGHT_SECONDS
+from strata.queue.isolation_notes import WHOLE_CHUNK
+from strata.queue.job_events import FIRST_EVENT
+from strata.queue.queue import Queue
+from strata.queue.scheduler_lock import LOCK_SECONDS, LockState
+from strata.queue.scripts import load_script
+from tests.queue.requests import chunk, job_request
+from tests.raw_redis import raw_redis
+
+HEARTBEAT = Heartbeat(name="w", pid=1, groups=["vision"], ready=True, chunks=[chunk()])
+PARTS = (
+    "broker",
+    "job_states",
+    "job_events",
+    "ledger",
+    "heartbeats",
+    "isolation_notes",
+    "scheduler_lock",
+    "idempotency_keys",
+)
+ARGUMENTS: dict[str, Any] = {
+    "bill": Bill(job="j", entry="e"),
+    "budget": Budget(tokens=1),
+    "chunk": chunk(),
+    "chunks": [chunk()],
+    "claim": Claim(chunk(), "strata:stream:vision:lo", "1-0"),
+    "cost": Cost(tokens=1),
+    "count": 1,
+    "counts": {"images": 1},
+    "fields": ["a"],
+    "heartbeat": HEARTBEAT,
+    "idle": 1.0,
+    "names": ["vision:images"],
+    "priced": False,
+    "rate": 1.0,
+    "request": job_request("j"),
+    "seconds": 1.0,
+    "status": JobStatus.COMPLETED,
+}
+
+
+def methods(queue: Queue) -> list[Any]:
+    """All public methods of the queue and its parts."""
+    owners = [queue, *(getattr(queue, part) for part in PARTS)]
+    return [
+        method for owner in owners for name, method in inspect.getmembers(owner, inspect.ismethod) if name[0] != "_"
+    ]
+
+
+def test_every_method_raises_queue_unavailable_without_a_server(tmp_path: Path) -> None:
+    found = [method for method in methods(Queue(f"unix://{tmp_path}/none.sock")) if method.__name__ != "close"]
+    assert len(found) > 40
+    for method in found:
+        parameters = inspect.signature(method).parameters.values()
+        needed = [
+            one for one in parameters if one.default is inspect.Parameter.empty and one.kind is not one.VAR_KEYWORD
+        ]
+        arguments = [ARGUMENTS.get(one.name, "text") for one in needed]
+        with pytest.raises(QueueUnavailable, match=r"none\.sock"):
+            method(*arguments)
+
+
+def test_an_error_of_the_server_is_queue_unavailable_too(queue: Queue) -> None:
+    raw_redis(queue).set(keys.ACTIVE, "not a set")
+    with pytest.raises(QueueUnavailable, match="WRONGTYPE"):
+        queue.job_states.active()
+
+
+def test_ping_and_peak_memory(queue: Queue) -> None:
+    queue.ping()
+    assert queue.peak_memory() > 100_000
+
+
+# scripts
+
+
+def test_a_script_is_loaded_with_its_values() -> None:
+    assert "'waiters:' .. chunk_id" in load_script("claim", WAITERS="waiters:")
+    with pytest.raises(KeyError):
+        load_script("claim")
+    with pytest.raises(FileNotFoundError):
+        load_script("none")
+
+
+# job states
+
+
+def test_a_working_copy_is_created_once_and_forgotten(queue: Queue) -> None:
+    states, request = queue.job_states, job_request("j")
+    assert (states.request("j"), states.status("j"), states.fields("j")) == (None, None, {})
+    states.create(request, status="validating", started_at="now")
+    states.create(request, status="completed", started_at="later")
+    assert (states.request("j"), states.status("j")) == (request, JobStatus.VALIDATING)
+    states.set_status("j", JobStatus.FAILED, error="why")
+    states.set_rate("j", 1.23456)
+    fields = states.fields("j")
+    assert (fields["status"], fields["error"], fields["rate"], fields["started_at"]) == (
+        "failed",
+        "why",
+        "1.235",
+        "now",
+    )
+    newest = queue.job_events.newest("j")
+    states.forget("j")
+    assert states.request("j") is None and queue.job_events.newest("j") == newest != FIRST_EVENT
+
+
+def test_active_jobs(queue: Queue) -> None:
+    for job_id in ("one", "two", "one"):
+        queue.job_states.activate(job_id)
+    queue.job_states.deactivate("two")
+    assert queue.job_states.active() == {"one"}
+
+
+def test_a_chunk_is_recorded_once_for_a_job(queue: Queue) -> None:
+    states = queue.job_states
+    assert states.record("one", chunk(), {"images": 4, "chunks": 1})
+    assert not states.record("one", chunk(), {"images": 4, "chunks": 1})
+    assert states.counts("one", "vision:images", "vision:chunks", "llm:images") == [4, 1, 0]
+    assert states.recorded("one", "vision", [chunk().field, chunk(1).field]) == {chunk().field}
+
+
+def test_summaries_of_indexed_shards(queue: Queue) -> None:
+    states, request = queue.job_states, job_request("j", ("a.tar", "b.tar", "c.tar"))
+    summaries = {shard: ShardSummary(shard=shard, identity="i", images=3) for shard in ("c.tar", "a.tar")}
+    for shard, summary in summaries.items():
+        states.record("j", request.index_chunk(shard), {"images": 3}, summary)
+    assert (states.summary_count("j"), states.summarized_shards("j")) == (2, {"a.tar", "c.tar"})
+    assert states.summaries("j") == summaries
+    assert list(states.summaries("j", ["a.tar", "b.tar"])) == ["a.tar"]
+    assert states.summaries("j", []) == {} == states.summaries("none")
+
+
+def test_all_keys_of_an_ended_job_expire(queue: Queue) -> None:
+    queue.job_states.create(job_request("j"), status="validating")
+    queue.job_states.set_status("j", JobStatus.COMPLETED)
+    for group in GROUPS:
+        queue.job_states.record("j", chunk(group=group), {})
+    queue.ledger.begin("j", None)
+    queue.job_states.expire("j")
+    server: Any = raw_redis(queue)
+    names = server.keys("*")
+    assert len(names) == 3 + len(GROUPS)
+    assert all(86_000 < server.ttl(name) <= 86_400 for name in names)
+
+
+# job events
+
+
+def test_events_of_a_job_in_order(queue: Queue) -> None:
+    events = queue.job_events
+    assert (events.newest("j"), events.after("j", FIRST_EVENT)) == (FIRST_EVENT, [])
+    queue.job_states.set_status("j", JobStatus.IN_PROGRESS)
+    first = events.newest("j")
+    queue.job_states.record("j", chunk(), {"images": 4})
+    ((event_id, fields),) = events.after("j", first)
+    assert (event_id, fields["event"], fields["group"]) == (events.newest("j"), "progress", "vision")
+    assert [fields["event"] for _, fields in events.after("j", FIRST_EVENT)] == ["status", "progress"]
+
+
+# heartbeats
+
+
+def test_heartbeats_expire_and_their_names_are_removed(queue: Queue) -> None:
+    queue.heartbeats.publish(HEARTBEAT, 60)
+    queue.heartbeats.publish(HEARTBEAT.model_copy(update={"name": "dead"}), 0.05)
+    assert len(queue.heartbeats.live()) == 2
+    time.sleep(0.1)
+    assert queue.heartbeats.live() == [HEARTBEAT]
+    assert raw_redis(queue).smembers(keys.WORKERS) == {"w"}
+
+
+# the scheduler's lock
+
+
+def test_one_owner_at_a_time_has_the_lock(queue: Queue) -> None:
+    lock, server = queue.scheduler_lock, raw_redis(queue)
+    assert lock.acquire("one") is LockState.ACQUIRED
+    server.expire(keys.SCHEDULER, 1)
+    assert lock.acquire("two") is LockState.HELD_BY_ANOTHER
+    assert lock.acquire("one") is LockState.RENEWED
+    assert server.ttl(keys.SCHEDULER) == LOCK_SECONDS
+    lock.release("two")
+    assert lock.acquire("two") is LockState.HELD_BY_ANOTHER
+    lock.release("one")
+    assert lock.acquire("two") is LockState.ACQUIRED
+
+
+# isolation notes
+
+
+def test_deaths_are_counted_by_what_was_in_flight(queue: Queue) -> None:
+    notes = queue.isolation_notes
+    assert notes.count_death("c") == {}
+    assert notes.count_death("c") == {WHOLE_CHUNK: 1}  # the first call has marked the chunk
+    notes.mark("c", 7)
+    assert notes.count_death("c") == {WHOLE_CHUNK: 1, "7": 1}
+    notes.clear("c")
+    assert notes.count_death("c") == {WHOLE_CHUNK: 1, "7": 1}
+    assert raw_redis(queue).ttl(keys.in_flight("c")) > 0
+
+
+def test_finishing_a_chunk_removes_its_notes(queue: Queue) -> None:
+    queue.broker.claim("vision", "w", 1)
+    queue.broker.enqueue(chunk(), "one", "lo")
+    (claim,) = queue.broker.claim("vision", "w", 1)
+    queue.isolation_notes.mark(chunk().id)
+    assert queue.broker.finish(claim, "w", "", {})
+    assert not raw_redis(queue).exists(keys.in_flight(chunk().id))
+
+
+# idempotency keys
+
+
+def test_an_idempotency_key_is_reserved_kept_and_freed(queue: Queue) -> None:
+    idempotency, server = queue.idempotency_keys, raw_redis(queue)
+    assert idempotency.begin("k", "first") is None
+    assert IN_FLIGHT_SECONDS - 60 < server.ttl(keys.idempotency("k")) <= IN_FLIGHT_SECONDS
+    assert idempotency.begin("k", "second") == "first"
+    idempotency.keep("k", "answer")
+    assert idempotency.begin("k", "third") == "answer"
+    idempotency.free("k")
+    assert idempotency.begin("k", "fourth") is None

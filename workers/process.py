@@ -1,0 +1,151 @@
+"""The body of `strata worker`: one process, a thread a group, until SIGTERM."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pyarrow as pa
+
+from strata.core.errors import InvalidInput, RedisUnavailable, StrataError
+from strata.core.profiles import GROUPS, Profile, load_profile
+from strata.core.settings import Settings
+from strata.jobs.jobs import Jobs
+from strata.queue.errors import QueueUnavailable
+from strata.queue.queue import Queue
+from strata.store.store import Store
+from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from workers.indexer import Indexer
+from workers.leases import Leases
+from workers.runner import Runner
+
+log = logging.getLogger("workers")
+
+STOP_SECONDS = 8.0  # for the micro-batch in progress at SIGTERM; container engines and `strata serve` kill after 10
+ProfileReader = Callable[[str], Profile]
+GroupMaker = Callable[[str, Store, ProfileReader, Settings], Group]
+
+
+def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
+    """Run the groups in threads of this process until SIGTERM or SIGINT. Raises StrataError.
+
+    settings.profile is loaded before the worker says that it is ready; group_of makes a group by its name.
+    """
+    # Refuse what cannot work before anything is loaded.
+    if unknown := set(groups) - set(GROUPS):
+        raise InvalidInput(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if settings.redis_url is None:
+        raise RedisUnavailable("a worker needs REDIS_URL (`strata serve` starts its own workers)")
+    load_profile(settings.profile, settings.profiles_dir)  # an invalid profile is told before anything is loaded
+    # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
+    quiet_libraries(settings.threads)
+    jobs = Jobs(Queue(settings.redis_url), Store(settings.store_uri))
+    profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    # The lease thread publishes heartbeats while the models load, which can take minutes.
+    with Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
+        loops = [_loop(group, group_of, jobs, leases, settings, profile_of) for group in groups]
+        _import_ahead()
+        with collector_spared():
+            # Everything is loaded: report ready, and run a thread for each group until a signal.
+            leases.announce_ready()
+            log.info("worker %s is ready for %s", name, ", ".join(groups))
+            threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
+            for thread in threads:
+                thread.start()
+            while not stop.is_set():
+                time.sleep(0.1)
+            _end(threads, leases)
+
+
+def _import_ahead() -> None:
+    """Import what pyarrow imports at its first array and first read, pandas among it: 0.4 s less in the first job."""
+    pa.array([""])
+    importlib.import_module("pyarrow.dataset")
+
+
+@contextmanager
+def collector_spared() -> Iterator[None]:
+    """Within the block the garbage collector skips what is loaded already, and collects new objects less often."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()  # else triton's bindings report the frozen objects as leaks when the process ends
+
+
+def _end(threads: list[threading.Thread], leases: Leases) -> None:
+    """Wait for the loops; at the deadline return the chunks that are still computed to the queue, and exit."""
+    deadline = time.monotonic() + STOP_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if not any(thread.is_alive() for thread in threads):
+        return
+    with suppress(QueueUnavailable):
+        for claim in leases.in_flight():
+            log.warning("releases chunk %s unfinished", claim.chunk.id)
+            leases.broker.release(claim, leases.name)
+    logging.shutdown()
+    os._exit(0)
+
+
+def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> None:
+    """Run a loop; an error in it ends the process, since the lease thread would keep the loop's chunks for ever."""
+    try:
+        loop(stop)
+    except BaseException:
+        log.exception("worker ends")
+        os._exit(1)
+
+
+def _loop(
+    name: str, group_of: GroupMaker, jobs: Jobs, leases: Leases, settings: Settings, profile_of: ProfileReader
+) -> Callable[[threading.Event], None]:
+    """The group's loop, its models loaded. Raises StrataError."""
+    if name == "index":
+        return Indexer(jobs, leases, settings.shard_roots).run
+    try:
+        group = group_of(name, jobs.store, profile_of, settings)
+        group.load(settings.profile)
+        micro_batch = profile_of(settings.profile).micro_batch
+    except StrataError:
+        raise
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+    fingerprint_of = functools.cache(lambda profile, of: profile_of(profile).fingerprint(of))
+    return Runner(group, jobs, leases, fingerprint_of, micro_batch).run
+
+
+def real_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
+    """The group with the models of its profiles."""
+    from models.pipeline import LlmPipeline, VisionPipeline  # slow imports
+
+    if name == "vision":
+        return VisionGroup(store, PipelineCache(VisionPipeline, profile_of), settings.max_pixels)
+    return LlmGroup(store, PipelineCache(LlmPipeline, profile_of))
+
+
+def quiet_libraries(threads: int) -> None:
+    """Set the libraries' threads; keep their progress bars and advice out of the log; keep them from asking the hub."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `strata models fetch` has fetched and checked the weights
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    logging.getLogger("httpx").setLevel(logging.WARNING)
