@@ -205,6 +205,7 @@ class Client:
             body["profile"] = profile
         if budget is not None:
             body["budget"] = budget.model_dump()
+        # a new key for each call: a request that is sent twice by a proxy makes one job
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return parse_answer(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))
 

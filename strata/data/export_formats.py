@@ -133,6 +133,7 @@ def qwen_box(box: Box, item: Item) -> str:
 
 
 def _write_conversations(target: Target, items: Iterator[Item], entry: Callable[[Item, str], dict[str, Any]]) -> None:
+    # an array is written element by element
     before = "[\n"
     with (target.folder / "train.json").open("w", encoding="utf-8") as file:
         for number, named in _files(items):

@@ -39,6 +39,7 @@ def snapshot_source(store: Store, snapshot: Snapshot, layer: str, cache: Path | 
     The parts are read once: a table of the columns that are needed is kept in `cache`, named by the snapshot's id.
     Raises LayerError, and OSError where the store or the cache cannot be reached.
     """
+    # the snapshot's id and the layer name the cached table
     chosen = layer_named(layer)
     name = f"snapshot/{snapshot.id}/{chosen.name}"
     table = kept_table(cache or default_cache(), name, lambda: _sample_rows(store, snapshot, chosen))
@@ -55,6 +56,7 @@ def _sample_rows(store: Store, snapshot: Snapshot, layer: LayerSpec) -> Iterator
 def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a snapshot in order, with some columns, and their shard's identity. Raises OSError."""
 
+    # only the columns and rows that are needed, from parts read in threads
     def read(held: PartRows) -> tuple[str, pa.Table]:
         return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
 
