@@ -133,7 +133,7 @@ class Locations:
         except (StrataError, OSError) as error:
             raise IncompleteMixture(f"{settings.name}: {error}") from error
         if not len(source):
-            raise IncompleteMixture(f"{settings.name}: no sample with a text is in there")
+            raise IncompleteMixture(f"{settings.name}: the source has no sample with a text")
         return source
 
     def _open(self, settings: SourceSettings) -> SampleSource:
