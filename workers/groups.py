@@ -27,8 +27,8 @@ from workers.accounts import Meter
 class WorkItem:
     """One image of a chunk while a group processes it: its record, and its bytes or pixels where the group needs them.
 
-    settled: the record is final for this group, so that nothing has to be computed. rules: of the profile, for an image
-    whose size is not known yet.
+    settled: the record is final for this group, so that nothing has to be computed. rules: those of the profile, which
+    are checked again when the image's size is known.
     """
 
     record: Record
