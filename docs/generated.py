@@ -73,11 +73,7 @@ def settings() -> str:
 
 _OTHER_VARIABLES = {
     "STRATA_MODELS": "folder of the fetched weights; `~/.cache/strata/models` if not set",
-<<<<<<< HEAD
     "STRATA_DEBUG": "`1`: the command line shows the traceback of an error, as with `strata --debug`",
-=======
-    "STRATA_DEBUG": "`true`: the command line shows the traceback of an error, as `--debug` does",
->>>>>>> h-docs
     "STRATA_URL": "address of the service for the command line; `http://127.0.0.1:8080` if not set",
     "HF_ENDPOINT": "a mirror of the model hub, for `strata models fetch`",
     "HF_TOKEN": "token for gated or private repositories of the hub",
