@@ -83,6 +83,7 @@ def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: in
         },
         "matcher": {},
     }
+    # parameters that are not changed stay as in the profile
     stages: dict[str, StageSettings] = dict(profile.stages)
     for name, parameters in changed.items():
         settings = stages[name]
@@ -96,6 +97,7 @@ def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: in
 def random_weights() -> Iterator[None]:
     """While the block runs, the stages' models are made instead of loaded, and the detector finds REGIONS regions."""
     with ExitStack() as patches:
+        # each of these modules loads its models by `placed`
         for module in (captioner, detector, matcher, segmenter):
             patches.enter_context(patch.object(module, "placed", made))
         patches.enter_context(patch.object(detector, "FlorenceDetector", FixedRegions))

@@ -172,6 +172,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = AutoModelForObjectDetection.from_pretrained(arguments.folder, dtype=torch.float32).eval()
     detect = detect_with(model, AutoImageProcessor.from_pretrained(arguments.folder))
+    # scenes that no training or decision used
     sets = {
         "scenes": held_out(arguments.scenes, start=FRESH),
         "crowded": held_out(arguments.scenes, SceneOptions(min_objects=5), FRESH),

@@ -24,6 +24,7 @@ LEVELS = 3
 
 def build_config() -> RTDetrV2Config:
     """The architecture, with one label per phrase of the demo world (`id2label[i] == PHRASES[i]`)."""
+    # a small ResNet whose last three stages are used
     backbone = RTDetrResNetConfig(
         embedding_size=32, hidden_sizes=[32, 64, 128, 192], depths=[1, 1, 2, 1], layer_type="basic"
     )

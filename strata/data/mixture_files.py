@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strata.core.errors import StrataError
-from strata.core.levels import Level
+from strata.core.layers import layer_named
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
 from strata.data.sample_sources import SampleSource
@@ -21,7 +21,7 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
-    "snapshot": frozenset({"level"}),
+    "snapshot": frozenset({"layer"}),
     "conversations": frozenset({"images"}),
     "webdataset": frozenset(),
     "dataset": frozenset({"image", "text", "question"}),
@@ -31,8 +31,9 @@ KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings t
 class SourceSettings(BaseModel):
     """One source of a mixture.
 
-    snapshot: a snapshot's name, and the `level` of its records that is the answer. conversations: a JSON or JSON
-    Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images` (default: the file's own).
+    snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`).
+    conversations: a JSON or JSON Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images`
+    (default: the file's own).
     webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
 
     `count` samples are used, or a number in proportion to `weight`, or all. instruction: the user's turn; required
@@ -44,7 +45,7 @@ class SourceSettings(BaseModel):
     name: str = Field(min_length=1)
     task: str | None = None
     snapshot: str | None = None
-    level: str | None = None
+    layer: str | None = Field(default=None, validation_alias=AliasChoices("layer", "level"))
     conversations: str | None = None
     images: str | None = None
     webdataset: str | None = None
@@ -73,8 +74,8 @@ class SourceSettings(BaseModel):
                 raise ValueError(f"{self.name}: {odd[0]} goes with {kind}, not with {kinds[0]}")
         if self.count is not None and self.weight is not None:
             raise ValueError(f"{self.name}: a count or a weight, not both")
-        if self.level is not None:
-            Level.named(self.level)
+        if self.layer is not None:
+            layer_named(self.layer)
         # an instruction where answers come alone, a placeholder only where questions can fill it
         asked = kinds[0] == "conversations" or self.question is not None
         if not asked and self.instruction is None:
@@ -138,7 +139,7 @@ class Locations:
     def _open(self, settings: SourceSettings) -> SampleSource:
         if settings.snapshot is not None:
             snapshot = Snapshots(self.store).open(settings.snapshot)
-            return snapshot_source(self.store, snapshot, settings.level or Level.DESCRIPTION, self.cache)
+            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache)
         if settings.conversations is not None:
             uri = self._under(settings.conversations)
             images = uri.rpartition("/")[0] if settings.images is None else self._under(settings.images)

@@ -42,6 +42,7 @@ class Share:
         # an odd number of turns: an answer without a question
         if len(turns) % 2:
             turns = [self.instruction or "", *turns]
+        # a question of the sample's own is inserted into the instruction, or replaced by it
         elif self.instruction is not None:
             asked = [self.instruction.replace(QUESTION, question) for question in turns[::2]]
             turns = [turn for pair in zip(asked, turns[1::2], strict=True) for turn in pair]

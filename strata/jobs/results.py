@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ from strata.core.schemas import FailureRow
 from strata.store.store import Store
 
 Row = Record | FailureRow
+Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
 
 MAX_PARTS = 64  # parts looked at for one page, so that a page without rows costs a bounded time too
 
@@ -71,8 +72,8 @@ class Results:
     def __init__(self, request: JobRequest, summaries: Mapping[str, ShardSummary], store: Store, final: bool) -> None:
         self.request, self.summaries, self.store, self.final = request, summaries, store, final
 
-    def page(self, cursor: str | None, limit: int, failures: bool = False) -> Page:
-        """At most limit records, or with failures the failed rows and shards. Raises BadCursor.
+    def page(self, cursor: str | None, limit: int, rejected: Rejected | None = None) -> Page:
+        """At most limit records; or the notes of failed rows and shards, or of filtered rows. Raises BadCursor.
 
         A part that is not there yet ends the page, and its cursor leads there again; of a final job it is passed
         over. So whoever follows `next` to its end has read every row once.
@@ -81,7 +82,7 @@ class Results:
         rows: list[Row] = []
         parts = 0
         try:
-            for after, row in self._walk(at, limit, failures):
+            for after, row in self._walk(at, limit, rejected):
                 at = after
                 if row is not None:
                     rows.append(row)
@@ -93,7 +94,7 @@ class Results:
             return Page(rows, at.encode())
         return Page(rows, None)
 
-    def _walk(self, start: Cursor, limit: int, failures: bool) -> Iterator[tuple[Cursor, Row | None]]:
+    def _walk(self, start: Cursor, limit: int, rejected: Rejected | None) -> Iterator[tuple[Cursor, Row | None]]:
         """Rows, each with the cursor after it, and None after each part. Raises _NotYet."""
         for place, shard in enumerate(self.request.shards[start.shard :], start.shard):
             at = start if place == start.shard else Cursor(place)
@@ -106,17 +107,17 @@ class Results:
             for number in range(at.chunk, count):
                 chunk = next(iter(self.request.chunks(summary, FINAL_GROUP, [number])))
                 first = at.row if number == at.chunk else 0
-                for index, record in self._rows(chunk, first, limit, failures):
-                    row = _failure(shard, record) if failures else record
+                for index, record in self._rows(chunk, first, limit, rejected):
+                    row = _failure(shard, record) if rejected else record
                     yield Cursor(place, number, index + 1), row
                 yield Cursor(place, number + 1), None
-            if failures and summary.failure and at.chunk <= count:
+            if rejected == Status.FAILED.value and summary.failure and at.chunk <= count:
                 yield Cursor(place + 1), FailureRow(shard=shard, key=None, failure=summary.failure)
 
-    def _rows(self, chunk: Chunk, first: int, limit: int, failures: bool) -> Iterator[tuple[int, Record]]:
+    def _rows(self, chunk: Chunk, first: int, limit: int, rejected: Rejected | None) -> Iterator[tuple[int, Record]]:
         """A part's rows from first on, at most limit, each with its place. Raises _NotYet."""
         try:
-            if failures and not self.store.read_counts(chunk)[Status.FAILED]:
+            if rejected and not self.store.read_counts(chunk)[rejected]:
                 return
             table = self.store.read_table(chunk)
         except FileNotFoundError:
@@ -124,7 +125,7 @@ class Results:
                 return
             raise _NotYet from None
         statuses = table.column("status").to_pylist()
-        wanted = [n for n, status in enumerate(statuses) if not failures or status == Status.FAILED]
+        wanted = [n for n, status in enumerate(statuses) if rejected in (None, status)]
         places = [n for n in wanted if n >= first][:limit]
         yield from zip(places, table_to_records(table.take(pa.array(places, pa.int64()))), strict=True)
 

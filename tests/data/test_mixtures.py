@@ -18,6 +18,7 @@ from PIL import Image
 
 from strata.cli import exits
 from strata.cli import main as cli
+from strata.core.layers import LAYERS
 from strata.data import conversations
 from strata.data.conversations import ConversationError, read_conversations
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
@@ -149,8 +150,15 @@ def test_identity_follows_from_what_is_said(locations: Locations) -> None:
 
     assert identity(SNAPSHOT, LLAVA) == identity(SNAPSHOT, LLAVA)
     others = [(LLAVA, SNAPSHOT), (SNAPSHOT,), ({**SNAPSHOT, "count": 3}, LLAVA)]
-    others += [({**SNAPSHOT, "instruction": "?"}, LLAVA), ({**SNAPSHOT, "level": "caption"}, LLAVA)]
+    others += [({**SNAPSHOT, "instruction": "?"}, LLAVA), ({**SNAPSHOT, "layer": "caption"}, LLAVA)]
     assert len({identity(*sources) for sources in [(SNAPSHOT, LLAVA), *others]}) == 6
+
+
+def test_a_layer_may_be_called_by_its_old_name(locations: Locations) -> None:
+    files = [mixture_file({**SNAPSHOT, key: "caption"}) for key in ("layer", "level")]
+    assert [file.sources[0].layer for file in files] == ["caption"] * 2
+    old, new = (open_mixture(file, locations).identity for file in files)
+    assert old == new
 
 
 @pytest.mark.parametrize(
@@ -158,7 +166,7 @@ def test_identity_follows_from_what_is_said(locations: Locations) -> None:
     [
         ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are wanted, its source has 12$"),
         ([{**SNAPSHOT, "snapshot": "no"}], r"^ours: no snapshot 'no'; there are: pinned$"),
-        ([{**SNAPSHOT, "level": "objects"}], r"^ours: the source has no sample with a text$"),
+        ([{**SNAPSHOT, "layer": "objects"}], r"^ours: the source has no sample with a text$"),
         ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
         ([{**TARS, "webdataset": "tars/{0..1}.tar"}], r"^tars: no such shard: .*/data/tars/0.tar$"),
         ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* the range {1..0} runs backwards$"),
@@ -183,10 +191,10 @@ def test_what_is_not_there_is_one_line(locations: Locations, sources: list[dict[
         ("[[sources]]\nname = 'a'\nsnapshot = 's'", "an instruction is needed"),
         ("[[sources]]\nname = 'a'\ndataset = 's'\ninstruction = '{question}'", "{question} is for sources that"),
         (
-            "[[sources]]\nname = 'a'\nwebdataset = 's'\nlevel = 'caption'",
-            "level goes with snapshot, not with",
+            "[[sources]]\nname = 'a'\nwebdataset = 's'\nlayer = 'caption'",
+            "layer goes with snapshot, not with",
         ),
-        ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlevel = 'poem'\ninstruction = '?'", "no level 'poem'; there are"),
+        ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlayer = 'poem'\ninstruction = '?'", "no layer 'poem'; there are"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 0", "sources.0.count: Input should be greater"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nweight = 1", "a count or a weight, not both"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\nsize = 1", "sources.0.size: Extra inputs are not permitted"),
@@ -443,12 +451,10 @@ def test_check_prints_json(check: Callable[..., tuple[int, str, str]]) -> None:
 
 
 def test_check_of_what_is_no_mixture(check: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    code, out, err = check({**SNAPSHOT, "level": "poem"})
+    code, out, err = check({**SNAPSHOT, "layer": "poem"})
     path = tmp_path / "mixture.toml"
     assert (code, out) == (exits.USAGE, "")
-    assert err == (
-        f"strata: {path}: sources.0: no level 'poem'; there are alt_text, caption, regions, objects, description\n"
-    )
+    assert err == (f"strata: {path}: sources.0: no layer 'poem'; there are {', '.join(LAYERS)}\n")
 
 
 def test_shares_without_all_supplies_are_those_that_were_wanted(locations: Locations) -> None:
@@ -475,7 +481,7 @@ def test_shares_that_overlap_are_refused_by_name(locations: Locations) -> None:
         ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
         ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
         ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are wanted, there are 12"),
-        ({**SNAPSHOT, "level": "poem"}, exits.USAGE, "no level 'poem'; there are alt_text, caption, regions, "),
+        ({**SNAPSHOT, "layer": "poem"}, exits.USAGE, "no layer 'poem'; there are alt_text, caption, regions, "),
         (
             {**LLAVA, "conversations": "bare.json"},
             exits.MIXTURE_INCOMPLETE,

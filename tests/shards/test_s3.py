@@ -17,7 +17,7 @@ from s3fs import S3FileSystem
 from torch.utils.data import DataLoader
 
 from strata.core.chunks import Chunk
-from strata.core.levels import Level
+from strata.core.layers import LAYERS
 from strata.core.records import ImageReference, Record
 from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, SourceSettings
@@ -163,7 +163,7 @@ def test_training_reads_a_snapshot_of_a_bucket(bucket: S3FileSystem, tmp_path: P
     assert sorted(first) == [f"description {number:09d}" for number in range(64)]
     loader = DataLoader(reader, 4, num_workers=2, collate_fn=keys_of, multiprocessing_context=start)
     assert [key for batch in loader for key in batch] == first
-    export(store, Snapshots(store).open("pinned"), Request("webdataset", Level.CAPTION), tmp_path / "out")
+    export(store, Snapshots(store).open("pinned"), Request("webdataset", LAYERS["caption"]), tmp_path / "out")
     assert (tmp_path / "out" / "00000.tar").stat().st_size > 64 * 5000
     assert source.missing() == []
     bucket.rm(shard)
