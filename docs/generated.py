@@ -92,6 +92,7 @@ def profile() -> str:
         "The file": profiles.Profile,
         "`[stages.NAME]`": profiles.StageSettings,
         "`[evidence]`": profiles.EvidenceSettings,
+        "`[rules]`": profiles.Rules,
     }
     for title, model in tables.items():
         lines += [f"## {title}", "", *_model_fields(model)]
