@@ -21,7 +21,7 @@ from strata.cli.terminal import (
     open_client,
     output,
 )
-from strata.core.errors import JobFailed, RequestRefused
+from strata.errors import JobFailed, RequestRefused
 
 if TYPE_CHECKING:
     from strata.client.client import Client

@@ -12,7 +12,7 @@ import typer
 from strata.cli.exits import MIXTURE_INCOMPLETE
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.core.components import load
+from strata.components import load
 
 app = typer.Typer(
     name="mixture",

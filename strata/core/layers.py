@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 Box = tuple[float, float, float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strata.core.errors import IncompleteData, InvalidInput
 from strata.data.permutations import Numbers, Permutation
 from strata.data.sample_sources import SampleSource
+from strata.errors import IncompleteData, InvalidInput
 
 QUESTION = "{question}"  # placeholder in an instruction for a sample's own question
 

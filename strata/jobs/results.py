@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 
 from strata.core.chunks import Chunk
-from strata.core.errors import InvalidInput
 from strata.core.profiles import FINAL_GROUP
 from strata.core.records import FailureNote, Record, Status, table_to_records
 from strata.core.requests import JobRequest, ShardSummary
 from strata.core.schemas import FailureRow
+from strata.errors import InvalidInput
 from strata.store.store import Store
 
 Row = Record | FailureRow
@@ -29,7 +29,7 @@ class BadCursor(InvalidInput, ValueError):
 
 
 class Cursor(NamedTuple):
-    """Where a page begins: the indexes of the shard in the request, the chunk in the shard, and the row in the chunk."""
+    """Where a page begins: the index of the shard in the request, of the chunk in the shard, of the row in the chunk."""
 
     shard: int = 0
     chunk: int = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.store.filesystem import file_system
 
 MAX_SHARDS = 100_000
