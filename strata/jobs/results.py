@@ -29,7 +29,7 @@ class BadCursor(InvalidInput, ValueError):
 
 
 class Cursor(NamedTuple):
-    """Where a page begins: the indexes of the shard in the request, the chunk in the shard, and the row in the chunk."""
+    """Where a page begins: the indexes of the shard in the request, the chunk in the shard, the row in the chunk."""
 
     shard: int = 0
     chunk: int = 0
