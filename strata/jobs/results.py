@@ -29,7 +29,7 @@ class BadCursor(InvalidInput, ValueError):
 
 
 class Cursor(NamedTuple):
-    """Where a page begins: the index of the shard in the request, of the chunk in the shard, of the row in the chunk."""
+    """Where a page begins: the indexes of the shard in the request, the chunk in the shard, the row in the chunk."""
 
     shard: int = 0
     chunk: int = 0
