@@ -13,8 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
 from strata.core.schemas import Problem
-from strata.errors import StrataError
-from strata.queue.errors import QueueUnavailable
+from strata.errors import QueueUnavailable, StrataError
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,8 @@ from app.routes.health import ready_workers
 from app.supervisor import Supervisor, worker_environment, workers
 from strata.core.profiles import GROUPS, load_profile
 from strata.core.settings import Settings
-from strata.errors import PortInUse, RedisUnavailable, StrataError, UnsafeBind
+from strata.errors import PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.errors import QueueUnavailable
 from strata.queue.queue import Queue
 from strata.store.store import Store
 

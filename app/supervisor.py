@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
 from strata.components import strata_command
-from strata.core.backoff import backoff
+from strata.core.backoff import growing_pause
 from strata.core.settings import Settings
 from strata.errors import StrataError
 
@@ -115,7 +115,7 @@ class Supervisor:
             return
         if now - child.started > STEADY:
             child.failures = 0
-        pause = backoff(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
+        pause = growing_pause(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, pause)
         child.due = now + pause

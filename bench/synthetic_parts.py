@@ -6,7 +6,6 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from strata.core.chunks import Chunk
@@ -19,7 +18,7 @@ FINGERPRINT = "5e1ec7ed00000000"
 SIDE = 512  # pixels of an image
 SENTENCES = 4
 MASK = "PRd03h?3M2N2N101N10001O0O2O0O1O1O1N3N1N2O1N101N10000O1" * 3  # of the usual length
-Ints = npt.NDArray[np.int64]
+Ints = np.typing.NDArray[np.int64]
 
 
 class SyntheticParts:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from strata.core.profiles import StageSettings
@@ -74,7 +73,7 @@ class Detection:
 class Segment:
     """One of the segmenter's results for an image: mask is bool (H, W) of the whole image, box its tight box."""
 
-    mask: NDArray[np.bool_]
+    mask: np.typing.NDArray[np.bool_]
     box: Box
     score: float
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 
 from strata.core.profiles import GROUPS
 from strata.core.schemas import JobStatus
+from strata.errors import QueueUnavailable
 from strata.jobs.jobs import Jobs
 from strata.queue.broker import PRIORITIES, Claim
-from strata.queue.errors import QueueUnavailable
 from workers.accounts import NotAffordable
 from workers.leases import Leases
 from workers.retry import Result, retry_until_done

@@ -12,9 +12,9 @@ import pyarrow as pa
 from strata.core.chunks import Chunk
 from strata.core.records import FailureNote
 from strata.core.requests import ShardSummary
+from strata.errors import QueueUnavailable
 from strata.jobs.jobs import Jobs
 from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
 from strata.shards.sources import SourceError, index_shard, shard_identity
 from workers.leases import Leases
 from workers.retry import Result, WorkInterrupted, retry_until_done

@@ -10,8 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from strata.errors import QueueUnavailable
 from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
 
 ROW_DEATHS = 2  # with a row alone in flight, after which it is poison

@@ -12,8 +12,8 @@ import os
 import threading
 from collections.abc import Iterable
 
+from strata.errors import QueueUnavailable
 from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.queue import Queue
 

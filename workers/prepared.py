@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from strata.errors import QueueUnavailable
 from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
 from strata.store.store import Store, count_of
 from workers.accounts import Account
 from workers.claims import Claims

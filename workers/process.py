@@ -19,9 +19,8 @@ import pyarrow as pa
 
 from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.settings import Settings
-from strata.errors import InvalidInput, RedisUnavailable, StrataError
+from strata.errors import InvalidInput, QueueUnavailable, RedisUnavailable, StrataError
 from strata.jobs.jobs import Jobs
-from strata.queue.errors import QueueUnavailable
 from strata.queue.queue import Queue
 from strata.store.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup

@@ -18,9 +18,9 @@ from contextlib import suppress
 from models.base import StageUnavailable, StageUnfit, WeightsMissing
 from strata.core.profiles import ProfileError
 from strata.core.records import Record
+from strata.errors import QueueUnavailable
 from strata.jobs.jobs import Jobs
 from strata.queue.broker import PRIORITIES, Claim
-from strata.queue.errors import QueueUnavailable
 from strata.store.store import Store, count_of
 from workers.accounts import NotAffordable
 from workers.claims import Claims

@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import KnownJob, ServicesDep
 from app.problems import PROBLEM_RESPONSES
 from strata.core.schemas import JobView
+from strata.errors import QueueUnavailable
 from strata.jobs.jobs import UnknownJob
-from strata.queue.errors import QueueUnavailable
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 

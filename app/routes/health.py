@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.dependencies import Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core.profiles import GROUPS
-from strata.queue.errors import QueueUnavailable
+from strata.errors import QueueUnavailable
 from strata.queue.queue import Queue
 
 router = APIRouter()

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import rapidocr
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from models.base import OcrStage, ReadLine, WeightsMissing
@@ -140,7 +139,7 @@ def working_size(size: tuple[int, int], short_side: int, long_side: int) -> tupl
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def enclosing_box(polygon: NDArray[np.floating[Any]], size: tuple[int, int]) -> Box:
+def enclosing_box(polygon: np.typing.NDArray[np.floating[Any]], size: tuple[int, int]) -> Box:
     """The upright box around a polygon of (x, y) points, cut to an image of size (width, height) in pixels."""
     left, top = np.clip(polygon.min(axis=0), 0, size).tolist()
     right, bottom = np.clip(polygon.max(axis=0), 0, size).tolist()
