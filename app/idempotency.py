@@ -19,7 +19,7 @@ from app.dependencies import services
 from app.problems import ProblemError
 from app.security import check_key
 from strata.errors import QueueUnavailable
-from strata.queue.idempotency_keys import IdempotencyKeys
+from strata.queue import IdempotencyKeys
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
-from strata.core.schemas import Problem
+from strata.core import Problem
 from strata.errors import QueueUnavailable, StrataError
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
 from strata.components import strata_command
-from strata.core.backoff import growing_pause
-from strata.core.settings import Settings
+from strata.core import Settings, growing_pause
 from strata.errors import StrataError
 
 log = logging.getLogger(__name__)

@@ -21,12 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from bench.synthetic_parts import SyntheticParts
-from strata.snapshots.differences import difference
-from strata.snapshots.features import read_rows
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshot, Snapshots
-from strata.store.parts import Part
-from strata.store.store import Store
+from strata.snapshots import Selection, Snapshot, Snapshots, difference, read_rows
+from strata.store import Part, Store
 
 ROWS, TAKEN = 427_000, 213_000  # of the paper's descriptions
 SMALL = 100  # rows: below, one row is more than a hundredth

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from strata.core.chunks import Chunk
-from strata.core.records import RECORD_SCHEMA, SCHEMA_VERSION
-from strata.store.parts import Part
-from strata.store.store import Store
+from strata.core import RECORD_SCHEMA, SCHEMA_VERSION, Chunk
+from strata.store import Part, Store
 
 SHARD_ROWS, CHUNK_ROWS = 10_000, 256
 FINGERPRINT = "5e1ec7ed00000000"

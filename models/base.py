@@ -19,9 +19,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from PIL import Image
 
-from strata.core.profiles import StageSettings
-from strata.core.records import Box, Record
-from strata.core.usage import Usage
+from strata.core import Box, Record, StageSettings, Usage
 from strata.errors import StrataError, WeightsError
 
 StageItem = TypeVar("StageItem")

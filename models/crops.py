@@ -7,7 +7,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from models.base import Segment
-from strata.core.records import Box, Mask
+from strata.core import Box, Mask
 
 
 def crop_box(image: Image.Image, box: Box) -> Image.Image:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from strata.client.client import Client
+from strata.client import Client
 from strata.components import strata_command
 from strata.errors import ProcessFailed, ServiceUnavailable
 

@@ -13,9 +13,7 @@ import threading
 from collections.abc import Iterable
 
 from strata.errors import QueueUnavailable
-from strata.queue.broker import Claim
-from strata.queue.heartbeats import Heartbeat
-from strata.queue.queue import Queue
+from strata.queue import Claim, Heartbeat, Queue
 
 log = logging.getLogger(__name__)
 

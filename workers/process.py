@@ -17,12 +17,11 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
-from strata.core.profiles import GROUPS, Profile, load_profile
-from strata.core.settings import Settings
+from strata.core import GROUPS, Profile, Settings, load_profile
 from strata.errors import InvalidInput, QueueUnavailable, RedisUnavailable, StrataError
-from strata.jobs.jobs import Jobs
-from strata.queue.queue import Queue
-from strata.store.store import Store
+from strata.jobs import Jobs
+from strata.queue import Queue
+from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases

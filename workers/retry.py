@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
-from strata.core.backoff import growing_pause
+from strata.core import growing_pause
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import KnownJob, Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core.schemas import JobPage, JobView
-from strata.jobs.jobs import NotFinished
-from strata.jobs.results import BadCursor, Rejected, Results
+from strata.core import JobPage, JobView
+from strata.jobs import BadCursor, NotFinished, Rejected, Results
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 

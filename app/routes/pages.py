@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from app.problem_types import PROBLEMS, document
 from app.problems import ProblemError
-from strata.core.layers import LAYERS
+from strata.core import LAYERS
 
 router = APIRouter(include_in_schema=False)
 

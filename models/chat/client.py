@@ -23,10 +23,8 @@ import httpx
 
 from models.base import StageUnavailable, StageUnfit
 from models.chat.questions import ChatAnswer, Question, read_answer, start_of
-from strata.client.client import pause_of, proxied
-from strata.core.backoff import growing_pause
-from strata.core.parameters import ChatParameters
-from strata.core.usage import Usage
+from strata.client import pause_of, proxied
+from strata.core import ChatParameters, Usage, growing_pause
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,7 @@ from transformers import Blip2ForImageTextRetrieval, Blip2Processor
 from models.base import MatcherStage, Pair, WeightsMissing
 from models.devices import beside, best_device, best_precision, features, pixels, placed
 from models.weights.cache import locate
-from strata.core.parameters import OpenClipParameters, Parameters
-from strata.core.profiles import StageSettings
+from strata.core import OpenClipParameters, Parameters, StageSettings
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

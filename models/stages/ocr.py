@@ -22,9 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from models.base import OcrStage, ReadLine, WeightsMissing
 from models.devices import cpu_threads
 from models.weights.cache import locate
-from strata.core.parameters import OcrParameters
-from strata.core.profiles import StageSettings
-from strata.core.records import Box
+from strata.core import Box, OcrParameters, StageSettings
 
 MOST_ENLARGED = 4.0
 LINE_HEIGHT = 48  # pixels; the height of the lines that PP-OCR's recognizer takes

@@ -21,8 +21,7 @@ from models.base import ANY_IMAGE, Segment, SegmenterStage
 from models.demo.salient import salient_masks
 from models.devices import compiled, features, placed
 from models.weights.cache import locate
-from strata.core.parameters import ClassicalSegmenterParameters, SamParameters, SegmenterParameters
-from strata.core.profiles import StageSettings
+from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterParameters, StageSettings
 
 Found = list[tuple[np.typing.NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; a smaller image has no room for a background with a thing on it

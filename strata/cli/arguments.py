@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from strata.core.schemas import Budget
+from strata.core import Budget
 from strata.errors import InvalidInput
 
 

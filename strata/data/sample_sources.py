@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 from strata.data.sample_tables import SampleRow, SampleTable
 from strata.errors import DataError
-from strata.shards.sources import SourceError, read_file, read_images, verify_unchanged
-from strata.store.filesystem import file_system
+from strata.shards import SourceError, read_file, read_images, verify_unchanged
+from strata.store import file_system
 
 
 class SampleError(DataError, ValueError):

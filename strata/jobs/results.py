@@ -10,13 +10,19 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
-from strata.core.chunks import Chunk
-from strata.core.profiles import FINAL_GROUP
-from strata.core.records import FailureNote, Record, Status, table_to_records
-from strata.core.requests import JobRequest, ShardSummary
-from strata.core.schemas import FailureRow
+from strata.core import (
+    FINAL_GROUP,
+    Chunk,
+    FailureNote,
+    FailureRow,
+    JobRequest,
+    Record,
+    ShardSummary,
+    Status,
+    table_to_records,
+)
 from strata.errors import InvalidInput
-from strata.store.store import Store
+from strata.store import Store
 
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended

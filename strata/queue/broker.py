@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import redis
 
-from strata.core.chunks import Chunk
+from strata.core import Chunk
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT

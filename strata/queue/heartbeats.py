@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from strata.core.chunks import Chunk
+from strata.core import Chunk
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 

@@ -6,10 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
-from strata.core.chunks import Chunk
-from strata.core.profiles import GROUPS
-from strata.core.requests import JobRequest, ShardSummary
-from strata.core.schemas import JobStatus
+from strata.core import GROUPS, Chunk, JobRequest, JobStatus, ShardSummary
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS

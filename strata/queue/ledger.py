@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
-from strata.core.schemas import Budget, JobUsage
-from strata.core.usage import MILLION, Bill, Cost
+from strata.core import MILLION, Bill, Budget, Cost, JobUsage
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script

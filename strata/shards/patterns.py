@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from strata.errors import InvalidInput
-from strata.store.filesystem import file_system
+from strata.store import file_system
 
 MAX_SHARDS = 100_000
 _MAX_PATTERN = 4096  # characters

@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshot
-from strata.store.parts import Part
-from strata.store.provenance import Provenance
+from strata.store import Part, Provenance
 
 
 class Change(BaseModel):

@@ -14,10 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from strata.core.layers import LAYERS, THINGS, LayerSpec
-from strata.core.phrases import head_of
-from strata.core.records import Status
-from strata.store.store import READERS, Store
+from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
+from strata.store import READERS, Store
 
 Kind = Literal["number", "flag", "name"]
 Floats = np.typing.NDArray[np.float64]

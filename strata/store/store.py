@@ -19,9 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from strata.core.chunks import Chunk
-from strata.core.records import RECORD_SCHEMA, SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
-from strata.core.usage import Bill
+from strata.core import RECORD_SCHEMA, SCHEMA_VERSION, Bill, Chunk, Record, Status, records_to_table, table_to_records
 from strata.store.filesystem import Files, as_os_error
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
