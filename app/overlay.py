@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from app.masks import mask_image
-from strata.core.records import Box, Mask, ObjectMask, Record, Region, TextLine
+from strata.core.layers import LAYERS, Box, LayerSpec, Mask
+from strata.core.records import Record, Status
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -24,7 +26,7 @@ COLOURS: tuple[Colour, ...] = (
     (0, 140, 140),
     (140, 100, 20),
 )
-READ: Colour = (255, 214, 10)  # what the OCR read
+READ: Colour = (255, 214, 10)  # text that can be read in the picture
 DROPPED: Colour = (132, 132, 132)
 STRIP: Colour = (24, 26, 30)
 MASK_OPACITY = 64  # of 255
@@ -50,36 +52,75 @@ class _Canvas:
         return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
-def draw_overlay(image: Image.Image, record: Record) -> Image.Image:
-    """The picture with masks, regions and text lines, and the description in a strip below it.
+@dataclass(frozen=True)
+class _Shape:
+    """An entry of a layer to be drawn: its layer, and a colour of its own."""
 
-    image: RGB, EXIF-upright; boxes are in the pixels of record.width and height, whatever its size.
-    The answer is RGB, at least 640 pixels on the long side of the picture.
+    layer: LayerSpec
+    entry: Any
+    colour: Colour
+
+    @property
+    def words(self) -> str:
+        """The words of its label: a quotation of what can be read, else the phrase and its probability."""
+        words, shown = self.layer.words_of(self.entry), self.entry.match
+        if self.layer.quoted:
+            return f'reads "{words}"'
+        shown = self.entry.score if shown is None else shown
+        return " ".join([words] * bool(words) + [f"{shown:.2f}"] * (shown is not None))
+
+
+def draw_overlay(image: Image.Image, record: Record) -> Image.Image:
+    """The picture with masks, boxes and lines of text, and the description in a strip below it.
+
+    How a layer's entries are drawn is said by the `drawing` of its LayerSpec. image: RGB, EXIF-upright; boxes are in
+    the pixels of record.width and height, whatever its size. The answer is RGB, at least 640 pixels on the long side
+    of the picture.
     """
     size = record.width or image.width, record.height or image.height
     canvas = _canvas(image, size)
-    regions = record.regions or []
-    objects = record.objects or []
-    colours = {place: COLOURS[place % len(COLOURS)] for place in range(len(regions))}
-    for place, thing in enumerate(objects):
-        if thing.kept:
-            _draw_mask(canvas, thing.mask, _colour_of(thing, place, regions, colours))
-    for dropped in _dropped(regions, objects):
-        _draw_dropped(canvas, dropped)
-    # every box first, so that no box runs through a label
-    for place, region in enumerate(regions):
-        if region.kept:
-            canvas.draw.rectangle(canvas.place(region.box), outline=colours[place], width=canvas.line)
-    for line in record.text or []:
-        _draw_read_box(canvas, line)
-    for place, region in enumerate(regions):
-        if region.kept:
-            _label(canvas, region.box, _with_score(region.phrase, region.match, region.score), colours[place])
-    for line in record.text or []:
-        if line.kept:
-            _label(canvas, line.box, f'reads "{line.text}"', READ, below=True)
-    _label_objects(canvas, objects, regions, colours)
+    boxes, masks, quotes = _shapes(record)
+    # masks first, then dropped entries, then every box, so that no box runs through a label
+    for mask in _kept(masks):
+        _draw_mask(canvas, mask.entry.mask, mask.colour)
+    dropped = [shape for shape in (*boxes, *masks) if not shape.entry.kept and shape.entry.reason != "duplicate"]
+    for shape in dropped:
+        _draw_dropped(canvas, shape.entry.box)
+    for box in _kept(boxes):
+        canvas.draw.rectangle(canvas.place(box.entry.box), outline=box.colour, width=canvas.line)
+    for quote in _kept(quotes):
+        _draw_quote(canvas, quote.entry.box)
+    # labels by importance: a later one gets the room that is left; masks only where no box has the same words
+    for box in _kept(boxes):
+        _label(canvas, box.entry.box, box.words, box.colour)
+    for quote in _kept(quotes):
+        _label(canvas, quote.entry.box, quote.words, READ, below=True)
+    said = {box.layer.words_of(box.entry) for box in _kept(boxes)}
+    for mask in _kept(masks):
+        if mask.layer.words_of(mask.entry) not in said and mask.words:
+            _label(canvas, mask.entry.box, mask.words, mask.colour)
+    for shape in dropped:
+        words = f"{shape.words}, {shape.entry.reason or 'dropped'}"
+        _label(canvas, shape.entry.box, words, DROPPED, optional=True)
     return _with_strip(canvas, record)
+
+
+def _shapes(record: Record) -> tuple[list[_Shape], list[_Shape], list[_Shape]]:
+    """What is drawn as a box, as a mask and as a quotation. Boxes and masks have a colour each, in order."""
+    found: dict[str, list[tuple[LayerSpec, Any]]] = {"box": [], "mask": [], "quote": []}
+    for layer in LAYERS.values():
+        if layer.drawing in found:
+            found[layer.drawing] += [(layer, entry) for entry in layer.entries(getattr(record, layer.name))]
+    boxes = [_Shape(layer, entry, COLOURS[i % len(COLOURS)]) for i, (layer, entry) in enumerate(found["box"])]
+    masks = [
+        _Shape(layer, entry, _mask_colour(entry.box, len(boxes) + i, boxes))
+        for i, (layer, entry) in enumerate(found["mask"])
+    ]
+    return boxes, masks, [_Shape(layer, entry, READ) for layer, entry in found["quote"]]
+
+
+def _kept(shapes: list[_Shape]) -> list[_Shape]:
+    return [shape for shape in shapes if shape.entry.kept]
 
 
 def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
@@ -99,11 +140,11 @@ def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
     )
 
 
-def _colour_of(thing: ObjectMask, place: int, regions: list[Region], colours: dict[int, Colour]) -> Colour:
-    """An object takes the colour of the kept region it fills, so that mask and box read as one thing."""
-    overlaps = [(_iou(thing.box, region.box), index) for index, region in enumerate(regions) if region.kept]
-    best, index = max(overlaps, default=(0.0, 0))
-    return colours[index] if best >= 0.5 else COLOURS[(len(regions) + place) % len(COLOURS)]
+def _mask_colour(box: Box, index: int, boxes: list[_Shape]) -> Colour:
+    """The colour of the kept box that a mask fills, so that mask and box read as one thing; else one by its index."""
+    overlaps = [(_iou(box, shape.entry.box), i) for i, shape in enumerate(boxes) if shape.entry.kept]
+    best, i = max(overlaps, default=(0.0, 0))
+    return boxes[i].colour if best >= 0.5 else COLOURS[index % len(COLOURS)]
 
 
 def _iou(a: Box, b: Box) -> float:
@@ -121,14 +162,8 @@ def _draw_mask(canvas: _Canvas, mask: Mask, colour: Colour) -> None:
     canvas.image.paste(Image.new("RGB", canvas.image.size, colour), (0, 0), opacity)
 
 
-def _dropped(regions: list[Region], objects: list[ObjectMask]) -> list[Region | ObjectMask]:
-    """What the composer did not see, without what only said the same again."""
-    things: list[Region | ObjectMask] = [*regions, *objects]
-    return [thing for thing in things if not thing.kept and thing.reason != "duplicate"]
-
-
-def _draw_dropped(canvas: _Canvas, thing: Region | ObjectMask) -> None:
-    x1, y1, x2, y2 = canvas.place(thing.box)
+def _draw_dropped(canvas: _Canvas, box: Box) -> None:
+    x1, y1, x2, y2 = canvas.place(box)
     for start, end in (
         ((x1, y1), (x2, y1)),
         ((x2, y1), (x2, y2)),
@@ -147,31 +182,11 @@ def _dashes(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[fl
         draw.line([(ends[0][0], ends[0][1]), (ends[1][0], ends[1][1])], fill=colour, width=2)
 
 
-def _draw_read_box(canvas: _Canvas, line: TextLine) -> None:
-    if line.kept:
-        x1, y1, x2, y2 = canvas.place(line.box)
-        # a dark rim keeps the light colour visible on light signs
-        canvas.draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=STRIP, width=canvas.line + 2)
-        canvas.draw.rectangle((x1, y1, x2, y2), outline=READ, width=canvas.line)
-
-
-def _label_objects(
-    canvas: _Canvas, objects: list[ObjectMask], regions: list[Region], colours: dict[int, Colour]
-) -> None:
-    """Objects that say what no kept region says, then what was dropped, if there is room for it."""
-    said = {region.phrase for region in regions if region.kept}
-    for place, thing in enumerate(objects):
-        if thing.kept and thing.phrase not in said:
-            words = _with_score(thing.phrase, thing.match, thing.score)
-            _label(canvas, thing.box, words, _colour_of(thing, place, regions, colours))
-    for dropped in _dropped(regions, objects):
-        words = _with_score(dropped.phrase, dropped.match, dropped.score)
-        _label(canvas, dropped.box, f"{words}, {dropped.reason or 'dropped'}", DROPPED, optional=True)
-
-
-def _with_score(phrase: str, match: float | None, score: float | None) -> str:
-    shown = match if match is not None else score
-    return phrase if shown is None else f"{phrase} {shown:.2f}"
+def _draw_quote(canvas: _Canvas, box: Box) -> None:
+    x1, y1, x2, y2 = canvas.place(box)
+    # a dark rim keeps the light colour visible on light signs
+    canvas.draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=STRIP, width=canvas.line + 2)
+    canvas.draw.rectangle((x1, y1, x2, y2), outline=READ, width=canvas.line)
 
 
 def _label(
@@ -224,13 +239,13 @@ def _wrap(words: str, font: Font, width: float) -> list[str]:
 
 
 def _with_strip(canvas: _Canvas, record: Record) -> Image.Image:
-    """The picture with a dark strip below it: what failed, or the description, or else the caption."""
+    """The picture with a dark strip below it: why there are no layers, or the last of the layers drawn as a strip."""
+    strips = (layer for layer in LAYERS.values() if layer.drawing == "strip")
+    texts = [layer.words_of(value) for layer in strips if (value := getattr(record, layer.name)) is not None]
+    words = texts[-1] if texts else ""
     if record.failure:
-        words = f"failed in {record.failure.stage}: {record.failure.detail}"
-    elif record.description:
-        words = record.description.text
-    else:
-        words = record.caption.text if record.caption else ""
+        ending = "filtered by" if record.status is Status.FILTERED else "failed in"
+        words = f"{ending} {record.failure.stage}: {record.failure.detail}"
     margin = round(canvas.line * 4)
     lines = _wrap(words, canvas.font, canvas.image.width - 2 * margin)
     if not lines:

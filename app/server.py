@@ -18,9 +18,9 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Supervisor, worker_environment, workers
-from strata.core.errors import PortInUse, RedisUnavailable, StrataError, UnsafeBind
 from strata.core.profiles import GROUPS, load_profile
 from strata.core.settings import Settings
+from strata.errors import PortInUse, RedisUnavailable, StrataError, UnsafeBind
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.errors import QueueUnavailable
 from strata.queue.queue import Queue

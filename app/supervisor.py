@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
+from strata.components import strata_command
 from strata.core.backoff import backoff
-from strata.core.components import strata_command
-from strata.core.errors import StrataError
 from strata.core.settings import Settings
+from strata.errors import StrataError
 
 log = logging.getLogger(__name__)
 

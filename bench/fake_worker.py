@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 
 from strata.cli.exits import code_of
-from strata.core.errors import StrataError
 from strata.core.profiles import GROUPS, Profile
 from strata.core.records import Caption, Description, Record, Sentence
 from strata.core.settings import Settings
+from strata.errors import StrataError
 from strata.store.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.process import ProfileReader, work

@@ -126,7 +126,7 @@ def unseen_named(cases: Sequence[Case]) -> float:
     named = total = 0
     known = set(PHRASES)
     for case in cases:
-        # an unknown object counts if a kept entry names something known at its place
+        # an unknown object counts if a kept entry names something known in its box
         entries = [entry for entry in (*(case.record.regions or ()), *(case.record.objects or ())) if entry.kept]
         for thing in case.truth["objects"]:
             total += 1

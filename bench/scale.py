@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file that gets the figures as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
+        # print every part when it ends: all of them take long
         figures: Figures = {}
         for part in parts(options, Path(folder)):
             figures |= part

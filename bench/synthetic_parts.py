@@ -119,7 +119,7 @@ class SyntheticParts:
 
 def _letters(number: int) -> str:
     """Encode a number as three letters, since nouns have no digits."""
-    return "".join(chr(ord("a") + number // 26**place % 26) for place in range(3))
+    return "".join(chr(ord("a") + number // 26**digit % 26) for digit in range(3))
 
 
 def _repeated(text: str, count: int) -> pa.Array:

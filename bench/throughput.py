@@ -102,12 +102,15 @@ def p95(seconds: Sequence[float]) -> float:
 def singles_beside_a_job(client: Client, shard: str, count: int) -> dict[str, float]:
     """Latencies of single images while a job uses both groups; and the seconds of the job's micro-batches per group."""
     job = client.submit([shard])
+    # wait until both groups are at work
     while not client.job(job.id).request_counts.succeeded:
         time.sleep(0.2)
     seconds, _ = single_images(client, count, first=SINGLES_BESIDE)
+    # the measurement is valid only if the job is still running
     still = not client.job(job.id).status.final
     records = list(itertools.islice(client.results(job.id), MICRO_BATCH))
     client.cancel(job.id)
+    # the composer's seconds are those of `llm`, the others those of `vision`
     llm = MICRO_BATCH * statistics.mean(record.seconds["composer"] for record in records)
     vision = MICRO_BATCH * statistics.mean(sum(record.seconds.values()) for record in records) - llm
     return {
@@ -123,23 +126,28 @@ def measure(singles: int) -> dict[str, float]:
     """Measure all figures of one run."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as work:
+        # a shard for the job that keeps the service busy
         bulk = Path(work) / "bulk"
         write_shards(bulk, ShardOptions(count=BULK_IMAGES, seed=FIRST_SEED + 100_000))
         roots = json.dumps([str(SHARD.parent), str(bulk)])
         started = time.perf_counter()
         with running_service(Path(work), SHARD.parent, shard_roots=roots) as client:
             figures["seconds from serve to ready"] = time.perf_counter() - started
+            # 1. latency without other load
             seconds, stages = single_images(client, singles)
             figures["one image, p50 seconds"] = statistics.median(seconds)
             figures["one image, p95 seconds"] = p95(seconds)
             figures |= {f"of it in {stage}, median seconds": share for stage, share in stages.items()}
+            # 2. the job, and the same again from its parts
             elapsed, images = job_seconds(client)
             figures["job, images"] = images
             figures["job, images/s"] = images / elapsed
             figures["the same shard again, seconds"] = job_seconds(client)[0]
+            # 3. latency during a job; it may wait for one micro-batch in each group
             beside = singles_beside_a_job(client, str(bulk / "00000.tar"), singles)
             allowed = figures["one image, p95 seconds"] + sum(v for name, v in beside.items() if "micro-batch" in name)
             figures |= beside | {"allowed beside a job: p95 and a micro-batch in each group, seconds": allowed}
+    # 4. the bare loop, after the service has ended
     for threads in (1, os.cpu_count() or 1):
         figures[f"bare loop, {threads} threads, images/s"] = bare_loop(threads)
     best = max(value for name, value in figures.items() if name.startswith("bare loop"))

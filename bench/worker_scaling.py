@@ -32,6 +32,7 @@ def _rate(folder: Path, workers: int) -> float:
     """The images/s from submission to completion; all workers are ready before."""
     shards, images = [], CHUNK * CHUNKS
     for number in range(workers):
+        # a shard for each worker, so that the work is in proportion
         path = folder / "shards" / f"{number:05d}.tar"
         write_shard(path, number * images, images)
         shards.append(str(path))

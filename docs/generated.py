@@ -65,7 +65,7 @@ def settings() -> str:
         lines.append(
             _row(f"`{variable}`", f"`{_type_name(field.annotation)}`", _default(field), field.description or "")
         )
-    lines += ["", "Read by the models and the libraries beneath:", ""]
+    lines += ["", "Not in `Settings`; read by the command line, the models and the libraries:", ""]
     lines += ["| variable | meaning |", "|---|---|"]
     lines += [_row(f"`{name}`", text) for name, text in _OTHER_VARIABLES.items()]
     return "\n".join(lines) + "\n"
@@ -84,7 +84,7 @@ _OTHER_VARIABLES = {
 
 def profile() -> str:
     """The tables of a profile file, and the parameters of each back end in the registry."""
-    from strata.core import profiles
+    from strata.core import profiles, rules
     from strata.core.registry import BUILT_IN
 
     lines = ["# Profile", "", "What may stand in a profile's TOML file.", ""]
@@ -92,6 +92,7 @@ def profile() -> str:
         "The file": profiles.Profile,
         "`[stages.NAME]`": profiles.StageSettings,
         "`[evidence]`": profiles.EvidenceSettings,
+        "`[rules]`": rules.Rules,
     }
     for title, model in tables.items():
         lines += [f"## {title}", "", *_model_fields(model)]

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from strata.core.errors import StrataError, WeightsError
 from strata.core.profiles import StageSettings
 from strata.core.records import Box, Record
 from strata.core.usage import Usage
+from strata.errors import StrataError, WeightsError
 
 StageItem = TypeVar("StageItem")
 StageResult = TypeVar("StageResult")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
 
+from strata.core.layers import LAYERS, LayerSpec
 from strata.core.phrases import head_of
-from strata.core.records import Description, ObjectMask, Record, Region, Sentence
+from strata.core.records import Description, Record, Sentence
 
 COLOURS = frozenset(
     "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()
@@ -30,7 +30,7 @@ def describe(text: str, record: Record) -> Description:
 
 
 def sentences_of(text: str) -> list[str]:
-    """The sentences of a text, white space trimmed; what stands in double quotes is never divided."""
+    """The sentences of a text, white space trimmed; text in double quotes is never divided."""
     masked = _QUOTED.sub(lambda quote: quote[0].translate({ord(mark): "\x00" for mark in ".!?"}), text)
     # a quote's own last mark may end the sentence: only marks with text of the quote behind them are hidden
     masked = re.sub(r"\x00(?=[\"”])", ".", masked)
@@ -42,26 +42,28 @@ def sentences_of(text: str) -> list[str]:
 def support(sentence: str, record: Record) -> list[str]:
     """Names of the kept entries that a sentence rests on, in the record's order; empty if nothing supports it.
 
-    A region or object does if the sentence names its head noun in a colour that does not contradict it, a text line
-    if the sentence holds it, the caption if they share a thing, and the alt text only where nothing else does.
+    An entry that names something (a region, an object) does if the sentence has its head noun in a colour that does not
+    contradict it, a line of text if the sentence quotes it, the caption if both name the same thing, and the alt text
+    only where nothing else does.
     """
-    words = _words(_QUOTED.sub(" ", sentence))
+    words, letters = _words(_QUOTED.sub(" ", sentence)), _letters(sentence)
     found: list[str] = []
-    if record.caption and record.caption.kept and _shares_thing(words, record.caption.text):
-        found.append("caption")
-    layers: dict[str, Sequence[Region | ObjectMask]] = {
-        "regions": record.regions or (),
-        "objects": record.objects or (),
-    }
-    for layer, entries in layers.items():
-        found += [f"{layer}/{i}" for i, entry in enumerate(entries) if entry.kept and _names(words, entry.phrase)]
-    said = _letters(sentence)
-    for i, line in enumerate(record.text or ()):
-        if line.kept and _letters(line.text).strip() and _letters(line.text) in said:
-            found.append(f"text/{i}")
+    for layer in LAYERS.values():
+        for i, entry in enumerate(layer.entries(getattr(record, layer.name))):
+            if entry.kept and _supports(layer, layer.words_of(entry), words, letters):
+                found.append(f"{layer.name}/{i}" if layer.many else layer.name)
     if not found and record.alt_text and _shares_thing(words, record.alt_text):
         found.append("alt_text")
     return found
+
+
+def _supports(layer: LayerSpec, said: str, words: list[str], letters: str) -> bool:
+    """Whether a sentence, by its words and its letters, says what an entry of a layer says."""
+    if layer.quoted:
+        return bool(_letters(said).strip()) and _letters(said) in letters
+    if not layer.many:  # a text of its own, such as the caption
+        return _shares_thing(words, said)
+    return bool(said) and _names(words, said)
 
 
 def _words(text: str) -> list[str]:

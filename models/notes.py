@@ -1,4 +1,4 @@
-"""What the composer tells its language model: the kept entries of a record, merged, with boxes turned to words."""
+"""The notes that the composer gives its language model: a record's kept entries, merged, with boxes turned to words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.boxes import area, inside, iou, min_overlap
+from strata.core.layers import THINGS, kept
 from strata.core.phrases import head_of
-from strata.core.records import Box, Record
+from strata.core.records import Box, Evidence, Record
 
 SAME_PLACE = 0.5  # intersection over union from which two boxes are one thing
 INSIDE = 0.6  # share of a box inside another from which it belongs to it
@@ -39,12 +40,15 @@ class _Thing:
 
 def notes_of(record: Record, limit: int = 40) -> list[Note]:
     """The record's kept regions, objects and text lines as notes, from left to right; the most trusted `limit`."""
-    seen = [entry for layer in (record.objects, record.regions) for entry in layer or () if entry.kept]
     things: list[_Thing] = []
-    for entry in sorted(seen, key=_trust, reverse=True):
-        _join(things, entry.box, entry.phrase.strip().rstrip("."))
-    for line in record.text or ():
-        if line.kept and line.text.strip():
+    # the most trusted name of a place comes first; of equals, objects before regions
+    seen = [(layer, entry) for layer in reversed(THINGS) for entry in kept(getattr(record, layer.name))]
+    for layer, entry in sorted(seen, key=lambda pair: _trust(pair[1]), reverse=True):
+        if phrase := layer.words_of(entry).strip().rstrip("."):
+            _join(things, entry.box, phrase)
+    # a line of text is joined to what it stands on
+    for line in kept(record.text):
+        if line.text.strip():
             _read(things, line.box, line.text.strip())
     things = things[:limit]
     things.sort(key=lambda thing: (thing.box[0] + thing.box[2], thing.box[1] + thing.box[3]))
@@ -60,9 +64,8 @@ def notes_of(record: Record, limit: int = 40) -> list[Note]:
     ]
 
 
-def _trust(entry: object) -> float:
-    match, score = getattr(entry, "match", None), getattr(entry, "score", None)
-    return float(match if match is not None else score if score is not None else 0.0)
+def _trust(entry: Evidence) -> float:
+    return entry.match if entry.match is not None else entry.score or 0.0
 
 
 def _join(things: list[_Thing], box: Box, phrase: str) -> None:
@@ -104,10 +107,10 @@ def size_of(box: Box, width: int, height: int) -> str:
 
 
 def settings_of(caption: str, notes: Iterable[Note]) -> list[tuple[str, str]]:
-    """Where the caption says that all this is, as (preposition, phrase): [("on", "a blue background")].
+    """The setting that a caption gives, as (preposition, phrase): [("on", "a blue background")].
 
-    A thing that the caption alone names is left out: no crop was asked about it, and a captioner's inventions would
-    pass into the description. Only where a caption names one thing and nothing else is that the setting.
+    A thing that the caption alone names is left out, because no crop was matched with it and it may be invented. Only
+    where a caption names one thing and nothing else, that thing is the setting.
     """
     noted = {head_of(phrase) for note in notes for phrase in note.phrases}
     rest: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""An image on its way through the vision group: what each stage said of it, and the record that comes of it."""
+"""An image on its way through the vision group: the answers of the stages so far, and the record made of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from models.base import Detection, Failure, Pair, ReadLine, Segment
+from models.base import Failure, Pair, Segment
 from models.crops import crop_box, crop_segment, encode_mask
-from models.evidence_filter import before_matching, text_judged
+from models.evidence_filter import text_judged
+from strata.core.layers import LayerSpec, kept
 from strata.core.profiles import EvidenceSettings
-from strata.core.records import Caption, Mask, ObjectMask, Record, Region, TextLine
+from strata.core.records import Caption, Mask, ObjectMask, Record
 from strata.core.usage import Usage
 
 
 class Asked(NamedTuple):
-    """What a stage said of one image: an answer or a Failure for each item, its share of the seconds, its usage."""
+    """A stage's answers for one image: an answer or a Failure for each item, its share of the seconds, its usage."""
 
     answers: list[Any]
     seconds: float
@@ -26,71 +27,96 @@ class Asked(NamedTuple):
 
 @dataclass
 class Observed:
-    """What each stage has said of an image so far, or its first failure. layered: the record with its layers."""
+    """The answers of the stages for one image so far, or its first failure. layered: the record with its layers."""
 
     record: Record
     image: Image.Image
-    caption: str = ""
-    detections: list[Detection] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     crops: list[Image.Image] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
-    phrases: list[str] = field(default_factory=list)
-    lines: list[ReadLine] = field(default_factory=list)
-    matches: list[float] = field(default_factory=list)
+    phrases: list[str] | None = None
+    matches: list[float] | None = None
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
-    layered: Record = field(init=False)
 
-    def put(self, name: str, attribute: str, said: Asked) -> None:
-        """Note what a stage said; the first failure of an image stays its failure."""
+    def __post_init__(self) -> None:
+        self.layered = self.record
+
+    def noted(self, name: str, said: Asked) -> list[Any] | None:
+        """Note a stage's seconds and usage. Returns its answers; None if one failed: then the image has failed.
+
+        The first failure of an image is the one that its row tells.
+        """
         self.seconds[name] = self.seconds.get(name, 0.0) + said.seconds
         if said.usage != Usage():
             self.usage[name] = self.usage.get(name, Usage()) + said.usage
         failure = next((answer for answer in said.answers if isinstance(answer, Failure)), None)
         self.failure = self.failure or failure
-        if failure is None:
-            # a stage asked once about the whole image answers for the image, else entry by entry
-            setattr(self, attribute, said.answers if attribute in ("phrases", "matches") else said.answers[0])
+        return said.answers if failure is None else None
+
+    # one method for each kind of answer
+
+    def take_layer(self, layer: LayerSpec, answers: list[Any]) -> None:
+        """The entries of a layer that its stage made of the whole image; answers has one list."""
+        (found,) = answers
+        entries = [one if isinstance(one, layer.model) else layer.model(**vars(one)) for one in found]
+        self._lay(layer.name, entries)
+
+    def take_caption(self, answers: list[Any]) -> None:
+        """The caption of the whole image; answers has one text."""
+        self._lay("caption", Caption(text=answers[0]))
+
+    def take_segments(self, answers: list[Any]) -> None:
+        """The segments of the image; answers has one list."""
+        (self.segments,) = answers
+
+    def take_phrases(self, answers: list[Any]) -> None:
+        """A phrase for each crop."""
+        self.phrases = answers
+
+    def take_matches(self, answers: list[Any]) -> None:
+        """A probability for each pair that the matcher was asked about last."""
+        self.matches = answers
+
+    def _lay(self, name: str, value: Any) -> None:
+        self.layered = self.layered.model_copy(update={name: value})
+
+    # between two stages
 
     def cut_out(self) -> None:
-        """Each segment's crop, which captioner and matcher see, and its encoded mask, which the record gets."""
+        """Cut out each segment's crop, for captioner and matcher, and encode its mask, for the record."""
         self.crops = [crop_segment(self.image, segment) for segment in self.segments]
         self.masks = [encode_mask(segment.mask) for segment in self.segments]
 
-    def lay(self, settings: EvidenceSettings) -> None:
-        """Make the record with caption, regions and objects, and drop what needs no matcher to be dropped."""
-        objects = zip(self.segments, self.masks, self.phrases, strict=True)
-        layers = {
-            "caption": Caption(text=self.caption),
-            "regions": [Region(box=found.box, phrase=found.phrase, score=found.score) for found in self.detections],
-            "objects": [
-                ObjectMask(box=found.box, mask=mask, area=int(found.mask.sum()), phrase=phrase, score=found.score)
-                for found, mask, phrase in objects
-            ],
-        }
-        self.layered = before_matching(self.record.model_copy(update=layers), settings)
+    def build_objects(self) -> None:
+        """Make the layer objects of segments, masks and phrases; without a captioner the phrases are null."""
+        phrases: Sequence[str | None] = self.phrases or [None] * len(self.segments)
+        found = zip(self.segments, self.masks, phrases, strict=True)
+        objects = [
+            ObjectMask(box=one.box, mask=mask, area=int(one.mask.sum()), phrase=phrase, score=one.score)
+            for one, mask, phrase in found
+        ]
+        self._lay("objects", objects)
 
     def caption_and_regions(self) -> list[Pair]:
-        """What the matcher is asked first: the caption, and each kept region."""
-        kept = [region for region in self.layered.regions or () if region.kept]
-        regions = [Pair(crop_box(self.image, region.box), region.phrase) for region in kept]
-        return [Pair(self.image, self.caption), *regions]
+        """The matcher's first pairs: the caption with the image, and each kept region with its crop."""
+        caption = self.layered.caption
+        regions = [Pair(crop_box(self.image, region.box), region.phrase) for region in kept(self.layered.regions)]
+        return [Pair(self.image, caption.text), *regions] if caption else regions
 
     def objects(self) -> list[Pair]:
-        """What the matcher is asked then: each kept object, on the crop that the captioner saw."""
+        """The matcher's second pairs: each kept object that has a phrase with the crop that the captioner was given."""
         objects = zip(self.crops, self.layered.objects or (), strict=True)
-        return [Pair(crop, thing.phrase) for crop, thing in objects if thing.kept]
+        return [Pair(crop, thing.phrase) for crop, thing in objects if thing.kept and thing.phrase is not None]
 
     def finished(self, settings: EvidenceSettings) -> Record:
-        """The record with its text; of a failed image a failed one without layers."""
+        """The record with all its layers; of an image that failed, a failed row without layers."""
         told = {"seconds": self.record.seconds | self.seconds, "usage": self.record.usage | self.usage}
         if self.failure is not None:
             record = self.record.model_copy(update=told)
             return record.failed(self.failure.stage, self.failure.error_type, self.failure.detail)
-        text = [TextLine(box=line.box, text=line.text, score=line.score) for line in self.lines]
-        return text_judged(self.layered.model_copy(update=told | {"text": text}), settings)
+        return text_judged(self.layered.model_copy(update=told), settings)
 
 
 def alive(seen: Sequence[Observed]) -> list[Observed]:

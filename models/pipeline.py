@@ -1,10 +1,14 @@
 """The pipelines of the groups `vision` and `llm`: stages on one micro-batch, crops of all its images flattened.
 
 The crops of every image go into one batch for the model and the answers are put back after: never a model call a
-crop. Where models leave the CPU idle, what waits for no other stage goes on in threads beside them: ocr; the cutting
-out of objects; and the detector, whose hundreds of small steps a GPU does between the segmenter's large ones, while
-alone they would keep it waiting for Python. The verifier's place is between the composer's text and the description's
-sentences.
+crop. Every stage is optional: the layer of a stage that the profile does not name stays null, and what depends on it
+is skipped. A stage that takes whole images and makes a layer of its own needs nothing here: `strata.core.layers`
+names it.
+
+Where models leave the CPU idle, what waits for no other stage goes on in threads beside them: the stages of whole
+images (ocr on the CPU, and the detector, whose hundreds of small steps a GPU does between the segmenter's large ones,
+while alone they would keep it waiting for Python), and the cutting out of objects. The verifier will stand between the
+composer's text and the description's sentences.
 """
 
 from __future__ import annotations
@@ -21,11 +25,14 @@ from models.base import ANY_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.building import build_stages
 from models.devices import beside, best_device
 from models.evidence import describe
-from models.evidence_filter import objects_matched, regions_matched
+from models.evidence_filter import before_matching, objects_matched, regions_matched
 from models.observed import Asked, Observed, alive
+from strata.core.layers import LAYERS, LayerSpec
 from strata.core.profiles import EvidenceSettings, Profile
 from strata.core.records import Record
 from strata.core.usage import Usage
+
+Looks = Mapping[str, "Future[list[Asked]]"]  # the answers about whole images, by layer
 
 
 class VisionPipeline:
@@ -48,56 +55,79 @@ class VisionPipeline:
         Images are upright RGB. Raises StageUnavailable.
         """
         seen = [Observed(record, image) for record, image in batch]
-        whole = [[item.image] for item in seen]
-        with ThreadPoolExecutor(3, thread_name_prefix="beside") as threads:
+        with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="beside") as threads:
             submit = threads.submit if self.beside else _at_once
-            reading = submit(self._ask, "ocr", whole)
-            finding = submit(self._ask_beside, "detector", whole)
-            self._each(seen, "segmenter", "segments", lambda item: [item.image])
+            # begin all stages that take the whole image and make a layer of their own
+            looks = {layer.name: submit(self._look, layer, seen) for layer in self._whole_image_layers()}
+            # find masks; their crops are cut out while the captioner is asked about the whole images
+            self._each(seen, "segmenter", lambda item: [item.image], Observed.take_segments)
             cutting = submit(_cut_out, seen)
-            self._each(seen, "captioner", "caption", lambda item: [CaptionRequest(item.image)])
-            _put(seen, "detector", "detections", finding.result())
+            self._each(seen, "captioner", lambda item: [CaptionRequest(item.image)], Observed.take_caption)
+            # from here on the layers are needed that the matcher judges
+            _put_layers(seen, looks, matched=True)
+            # ask for a phrase for each crop, and make objects of masks and phrases
             cutting.result()
-            self._each(seen, "captioner", "phrases", lambda item: [CaptionRequest(crop, "crop") for crop in item.crops])
-            for item in alive(seen):
-                item.lay(self.evidence)
-            # regions first: an object that repeats a kept one need not be asked about
+            self._each(seen, "captioner", _crops, Observed.take_phrases)
+            self._build_objects(seen)
+            # match regions first: an object that repeats a kept region need not be asked about
             self._match(seen, Observed.caption_and_regions, regions_matched)
             self._match(seen, Observed.objects, objects_matched)
-        _put(seen, "ocr", "lines", reading.result())
+            # the other layers may come last: no stage waits for them
+            _put_layers(seen, looks, matched=False)
         _release(self.stages)
         return [item.finished(self.evidence) for item in seen]
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """The most that each stage which asks a server can use for an image: with one try, and with all."""
-        captioner, segmenter = self.stages["captioner"], self.stages["segmenter"]
+        captioner, segmenter = self.stages.get("captioner"), self.stages.get("segmenter")
+        if captioner is None:
+            return {}
         scene = captioner.bound(CaptionRequest(ANY_IMAGE))
         crop = captioner.bound(CaptionRequest(ANY_IMAGE, "crop"))
-        crops: int = segmenter.parameters.max_masks  # type: ignore[attr-defined]  # every segmenter has it
+        crops: int = segmenter.parameters.max_masks if segmenter else 0  # type: ignore[attr-defined]  # all have it
         return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
 
+    def _whole_image_layers(self) -> list[LayerSpec]:
+        return [layer for layer in LAYERS.values() if layer.whole_image and layer.stage in self.stages]
+
+    def _look(self, layer: LayerSpec, seen: Sequence[Observed]) -> list[Asked]:
+        """Ask a layer's stage about all images, on a stream of its own: a GPU takes its steps between other models'."""
+        with beside(urgent=True):
+            return self._ask(str(layer.stage), [[item.image] for item in seen])
+
+    def _build_objects(self, seen: Sequence[Observed]) -> None:
+        """Make the layer objects, and drop entries that can be dropped without the matcher."""
+        for item in alive(seen):
+            if "segmenter" in self.stages:
+                item.build_objects()
+            item.layered = before_matching(item.layered, self.evidence)
+
     def _each(
-        self, seen: list[Observed], name: str, attribute: str, items_of: Callable[[Observed], Sequence[Any]]
+        self,
+        seen: Sequence[Observed],
+        name: str,
+        items_of: Callable[[Observed], Sequence[Any]],
+        take: Callable[[Observed, list[Any]], None],
     ) -> None:
-        """One stage over the items of all images that have not failed; answers go back to their image."""
+        """Ask a stage, if there is one, about the items of all images that have not failed; put its answers back."""
+        if name not in self.stages:
+            return
         asked = alive(seen)
-        _put(asked, name, attribute, self._ask(name, [items_of(item) for item in asked]))
+        for item, said in zip(asked, self._ask(name, [items_of(item) for item in asked]), strict=True):
+            answers = item.noted(name, said)
+            if answers is not None:
+                take(item, answers)
 
     def _match(
         self,
-        seen: list[Observed],
+        seen: Sequence[Observed],
         pairs_of: Callable[[Observed], Sequence[Pair]],
-        judged: Callable[[Record, Sequence[float], EvidenceSettings], Record],
+        judged: Callable[[Record, Sequence[float] | None, EvidenceSettings], Record],
     ) -> None:
-        """The matcher over some entries of all images, which are then kept or dropped."""
-        self._each(seen, "matcher", "matches", pairs_of)
+        """Ask the matcher about some entries of all images, and keep or drop them; without one their scores decide."""
+        self._each(seen, "matcher", pairs_of, Observed.take_matches)
         for item in alive(seen):
             item.layered = judged(item.layered, item.matches, self.evidence)
-
-    def _ask_beside(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
-        """`_ask` on a stream of its own: a GPU takes its steps between those of the models."""
-        with beside(urgent=True):
-            return self._ask(name, asked)
 
     def _ask(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
         """One stage over the items of several images: for each image its answers, and its share of the seconds."""
@@ -116,7 +146,7 @@ class VisionPipeline:
 
 
 class LlmPipeline:
-    """Layers to a description."""
+    """Layers to a description. Without a composer the records stay as they are."""
 
     def __init__(self, profile: Profile) -> None:
         self.stages = build_stages(profile, "llm")
@@ -131,8 +161,10 @@ class LlmPipeline:
 
         Raises StageUnavailable.
         """
-        composer = self.stages["composer"]
         requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
+        composer = self.stages.get("composer")
+        if composer is None:
+            return [request.record for request in requests]
         started = time.perf_counter()
         texts = composer.run(requests)
         share = (time.perf_counter() - started) / max(1, len(requests))
@@ -145,7 +177,7 @@ class LlmPipeline:
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """The most that each stage which asks a server can use for an image: with one try, and with all."""
-        return {"composer": self.stages["composer"].bound(ComposeRequest(record, ANY_IMAGE))}
+        return {name: stage.bound(ComposeRequest(record, ANY_IMAGE)) for name, stage in self.stages.items()}
 
     def _record(self, record: Record, text: str | Failure, seconds: float, usage: Usage | None) -> Record:
         told: dict[str, Any] = {"seconds": record.seconds | {"composer": seconds}}
@@ -160,27 +192,38 @@ class LlmPipeline:
 def models_wait(profile: Profile, group: str) -> bool:
     """Whether a group's models leave the CPU idle: they run on a GPU, or on a server.
 
-    Where they fill the cores themselves, a thread beside them only takes their turns and their caches.
+    Where they use the cores themselves, a thread beside them would only compete for cores and caches.
     """
     return best_device().type == "cuda" or bool(profile.paid(group))
 
 
 def _at_once(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """`Executor.submit`, done before it returns; what the work raises is raised here."""
+    """`Executor.submit` without a thread: the work is done before it returns, and what it raises is raised here."""
     done: Future[Any] = Future()
     done.set_result(work(*arguments))
     return done
 
 
 def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:
-    """Tell the stages that the micro-batch has gone out."""
+    """Tell the stages that the answers of the micro-batch are used."""
     for stage in stages.values():
         stage.release()
 
 
-def _put(asked: Sequence[Observed], name: str, attribute: str, said: Sequence[Asked]) -> None:
-    for item, own in zip(asked, said, strict=True):
-        item.put(name, attribute, own)
+def _put_layers(seen: Sequence[Observed], looks: Looks, matched: bool) -> None:
+    """Put the layers of whole images into the records, those that the matcher judges or the others."""
+    for name, look in looks.items():
+        layer = LAYERS[name]
+        if layer.matched is not matched:
+            continue
+        for item, said in zip(seen, look.result(), strict=True):
+            answers = item.noted(str(layer.stage), said)
+            if answers is not None:
+                item.take_layer(layer, answers)
+
+
+def _crops(item: Observed) -> list[CaptionRequest]:
+    return [CaptionRequest(crop, "crop") for crop in item.crops]
 
 
 def _cut_out(seen: Sequence[Observed]) -> None:

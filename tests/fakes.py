@@ -76,20 +76,28 @@ class FakeMachine:
     """A scheduler and one worker per group, in threads. Use it as a context manager."""
 
     def __init__(
-        self, jobs: Jobs, lease_seconds: float = 2.0, seconds: float = 0.0, name: str = "worker", vision: bool = True
+        self,
+        jobs: Jobs,
+        lease_seconds: float = 2.0,
+        seconds: float = 0.0,
+        name: str = "worker",
+        vision: bool = True,
+        profile: Profile = FAKE_PROFILE,
     ) -> None:
         self.jobs = jobs
-        self.vision, self.llm = FakeVision(FAKE_PROFILE, seconds), FakeLlm(FAKE_PROFILE)
+        self.vision, self.llm = FakeVision(profile, seconds), FakeLlm(profile)
         self.stop = threading.Event()
         self.leases = Leases(jobs.queue, name, ["index", "vision", "llm"], lease_seconds)
         groups: tuple[Group, ...] = (
-            VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: FAKE_PROFILE), 1_000_000),
-            LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: FAKE_PROFILE)),
+            VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: profile), 1_000_000),
+            LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: profile)),
         )
         self.scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         if not vision:
             groups = groups[1:]
-        loops = [Runner(group, jobs, self.leases, fake_fingerprint, 2).run for group in groups]
+        loops = [
+            Runner(group, jobs, self.leases, lambda _, group: profile.fingerprint(group), 2).run for group in groups
+        ]
         loops += [Indexer(jobs, self.leases).run, lambda stop: self.scheduler.run(stop, interval=0.02)]
         self.threads = [threading.Thread(target=loop, args=(self.stop,), daemon=True) for loop in loops]
 
@@ -104,11 +112,6 @@ class FakeMachine:
         for thread in self.threads:
             thread.join()
         self.leases.__exit__()
-
-
-def fake_fingerprint(_: str, group: str) -> str:
-    """The fingerprint of the fake profile."""
-    return FAKE_PROFILE.fingerprint(group)
 
 
 def jpeg(width: int = 32, height: int = 24, colour: str = "red") -> bytes:

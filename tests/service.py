@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.main import create_app
+from strata.core.profiles import Profile
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
 from strata.queue.queue import Queue
@@ -44,12 +45,14 @@ class Service:
 
 
 @contextmanager
-def running_service(queue: Queue, folder: Path, workers: bool = True, **changes: Any) -> Iterator[Service]:
-    """Run a service whose shards lie in folder/shards, with fake workers or none."""
+def running_service(
+    queue: Queue, folder: Path, workers: bool = True, profile: Profile = FAKE_PROFILE, **changes: Any
+) -> Iterator[Service]:
+    """Run a service whose shards lie in folder/shards, with fake workers or none. profile: its only profile."""
     profiles, shards = folder / "profiles", folder / "shards"
     for made in (profiles, shards):
         made.mkdir(exist_ok=True)
-    write_profile(profiles)
+    write_profile(profiles, profile)
     given: dict[str, Any] = {
         "data_dir": folder / "data",
         "shard_roots": [str(shards)],
@@ -61,7 +64,7 @@ def running_service(queue: Queue, folder: Path, workers: bool = True, **changes:
     settings = Settings.model_validate(given | changes)
     store = Store(settings.store_uri)
     jobs = Jobs(queue, store)
-    machine = FakeMachine(jobs) if workers else None
+    machine = FakeMachine(jobs, profile=profile) if workers else None
     with TestClient(create_app(settings, queue, store), raise_server_exceptions=False) as client:
         if machine is None:
             yield Service(client, settings, jobs, None)
@@ -70,10 +73,11 @@ def running_service(queue: Queue, folder: Path, workers: bool = True, **changes:
             yield Service(client, settings, jobs, machine)
 
 
-def write_profile(folder: Path) -> None:
+def write_profile(folder: Path, profile: Profile = FAKE_PROFILE) -> None:
     """The fake profile as TOML."""
-    lines = [f"chunk_size = {FAKE_PROFILE.chunk_size}", f"micro_batch = {FAKE_PROFILE.micro_batch}"]
-    for name, stage in FAKE_PROFILE.stages.items():
+    lines = [f"chunk_size = {profile.chunk_size}", f"micro_batch = {profile.micro_batch}"]
+    lines += ["[rules]", *(f"{name} = {limit}" for name, limit in profile.rules.deciding().items())]
+    for name, stage in profile.stages.items():
         values = stage.model_dump(exclude={"parameters"})
         lines += [f"[stages.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     (folder / "fake.toml").write_text("\n".join(lines))

@@ -111,7 +111,7 @@ def blip2_matcher(folder: Path) -> None:
 def florence(folder: Path, answer: str = "") -> None:
     """Florence-2. If an answer is given, it generates this for every image."""
     plain: Any = build_processor([*TEXTS, "What regions are in the image?"], image_size=32, image_tokens=5)
-    plain.tokenizer.add_tokens([f"<loc_{place}>" for place in range(1000)])
+    plain.tokenizer.add_tokens([f"<loc_{index}>" for index in range(1000)])
     config = Florence2Config(
         vision_config={
             "depths": [1, 1],
@@ -331,7 +331,7 @@ def _tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
 
 @torch.no_grad()
 def _blots(model: Any, sure: float) -> None:
-    """Make masks that surround the point asked about: the image's places attend to the point's token by nearness.
+    """Make masks that surround the point asked about: image tokens attend to the point's token by nearness.
 
     All that the decoder could say otherwise is nil; sure: its estimate of each mask, before any sigmoid.
     """

@@ -24,10 +24,10 @@ from samples.service import running_service
 from samples.training.vision_tower import SIDE, tower_config
 from strata.cli import exits, render
 from strata.client.client import ApiError
-from strata.core.components import strata_command
-from strata.core.errors import JobFailed, ProcessFailed, StrataError
+from strata.components import strata_command
 from strata.core.schemas import JobStatus
 from strata.data.snapshot_sources import snapshot_source
+from strata.errors import JobFailed, ProcessFailed, StrataError
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshot, Snapshots
 from strata.store.parts import PartsOf

@@ -18,10 +18,10 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from strata.cli.exits import code_of
-from strata.core.errors import StrataError
 from strata.core.settings import load_settings
-from strata.data.mixture_files import MixtureFile, Places, open_mixture
+from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import Mixture
+from strata.errors import StrataError
 from strata.store.store import Store
 from training.config import Config, ConfigError, load_config
 from training.losses import plot_losses
@@ -54,7 +54,7 @@ def mixture_of(config: Config) -> Mixture:
     except OSError as error:
         raise ConfigError(f"{config.mixture}: {error.strerror or error}") from None
     store = Store(config.store or load_settings().store_uri)
-    return open_mixture(file, Places(store, str(config.data or config.mixture.parent), config.output / "tables"))
+    return open_mixture(file, Locations(store, str(config.data or config.mixture.parent), config.output / "tables"))
 
 
 def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:

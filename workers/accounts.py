@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from strata.core.chunks import Chunk
-from strata.core.errors import StrataError
 from strata.core.profiles import Profile
 from strata.core.records import Record
 from strata.core.usage import MILLION, Bill, Cost, Usage
+from strata.errors import StrataError
 from strata.queue.ledger import Ledger
 
 BoundOf = Callable[[Record], Mapping[str, tuple[Usage, Usage]]]

@@ -6,7 +6,7 @@ A group uses the store and the sources, never the queue; the runner uses the que
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from strata.core.chunks import Chunk
 from strata.core.images import ImageError, decode
 from strata.core.profiles import Profile, ProfileError
 from strata.core.records import ImageReference, Record, Status
+from strata.core.rules import Rules
 from strata.core.usage import Usage
 from strata.shards.sources import IndexRow, SourceError, read_images, verify_unchanged
 from strata.store.store import Store
@@ -26,13 +27,15 @@ from workers.accounts import Meter
 class WorkItem:
     """One image of a chunk while a group processes it: its record, and its bytes or pixels where the group needs them.
 
-    settled: the record is final for this group, so that nothing has to be computed.
+    settled: the record is final for this group, so that nothing has to be computed. rules: those of the profile, which
+    are checked again when the image's size is known.
     """
 
     record: Record
     data: bytes | None = None
     image: Image.Image | None = None
     settled: bool = False
+    rules: Rules = field(default_factory=Rules)
 
 
 class Pipeline(Protocol):
@@ -59,18 +62,26 @@ class PipelineCache:
     def get(self, group: str, name: str, fingerprint: str | None = None) -> Pipeline:
         """The pipeline of a profile, loaded on first use.
 
-        Raises ProfileError if this machine's profile has another fingerprint than the one given, and WeightsMissing.
+        Raises ProfileError as `checked` does, and WeightsMissing.
         """
-        # machines may have different versions of a profile
-        profile = self.profile_of(name)
+        profile = self.checked(group, name, fingerprint)
         own = profile.fingerprint(group)
-        if fingerprint not in (None, own):
-            raise ProfileError(f"profile {name!r} is {own} here and {fingerprint} in the job: versions differ")
         if own not in self._loaded:
             pipeline = self._build(profile)
             pipeline.load()
             self._loaded[own] = pipeline
         return self._loaded[own]
+
+    def checked(self, group: str, name: str, fingerprint: str | None = None) -> Profile:
+        """This machine's profile of a name.
+
+        Raises ProfileError if it has another fingerprint than the one given: machines may have different versions.
+        """
+        profile = self.profile_of(name)
+        own = profile.fingerprint(group)
+        if fingerprint not in (None, own):
+            raise ProfileError(f"profile {name!r} is {own} here and {fingerprint} in the job: versions differ")
+        return profile
 
     def meter(self, group: str, name: str, fingerprint: str) -> Meter | None:
         """The meter of a profile's stages that ask servers; None if there are none. Using it raises as `get` does."""
@@ -119,6 +130,7 @@ class VisionGroup:
         self.pipelines.get(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
+        rules = self.pipelines.checked(self.name, chunk.profile, chunk.fingerprint).rules
         # a retry computes the failed rows only, and copies the others from the attempt before
         if chunk.attempt:
             before = self.store.read_records(chunk.before())
@@ -127,7 +139,7 @@ class VisionGroup:
             before, failed = [], [True] * chunk.images
         rows = self._rows(chunk)
         return [
-            _item(row) if compute else WorkItem(before[index], settled=True)
+            _item(row, rules) if compute else WorkItem(before[index], settled=True)
             for index, (row, compute) in enumerate(zip(rows, failed, strict=True))
         ]
 
@@ -200,8 +212,8 @@ class LlmGroup:
         return self.pipelines.profile_of(chunk.profile).sees_images(self.name)
 
 
-def _item(row: IndexRow) -> WorkItem:
-    """The item of an index row; a sample that cannot be used is settled as failed."""
+def _item(row: IndexRow, rules: Rules) -> WorkItem:
+    """The item of an index row; a sample that cannot be used is settled as failed, a rejected one as filtered."""
     record = Record(
         key=row.key,
         image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
@@ -209,7 +221,13 @@ def _item(row: IndexRow) -> WorkItem:
     )
     if row.error is not None:
         return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
-    return WorkItem(record)
+    return _ruled(WorkItem(record, rules=rules))
+
+
+def _ruled(item: WorkItem) -> WorkItem:
+    """The item, settled as filtered if a rule rejects what is known of its image so far."""
+    record = item.rules.applied(item.record)
+    return WorkItem(record, settled=True) if record.status is Status.FILTERED else item
 
 
 def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
@@ -235,10 +253,10 @@ def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
         return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
     # note the size, which later groups need without decoding
     record = item.record.model_copy(update={"width": image.width, "height": image.height})
-    return WorkItem(record, image=image)
+    return _ruled(WorkItem(record, image=image, rules=item.rules))
 
 
 def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
         return WorkItem(item.record.failed("read", type(data).__name__, str(data)), settled=True)
-    return WorkItem(item.record, data=data)
+    return WorkItem(item.record, data=data, rules=item.rules)

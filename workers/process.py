@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
-from strata.core.errors import InvalidInput, RedisUnavailable, StrataError
 from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.settings import Settings
+from strata.errors import InvalidInput, RedisUnavailable, StrataError
 from strata.jobs.jobs import Jobs
 from strata.queue.errors import QueueUnavailable
 from strata.queue.queue import Queue

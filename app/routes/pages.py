@@ -1,18 +1,21 @@
-"""What people look at: the page at `/`, and the text behind each problem's type."""
+"""The page at `/`, and the pages of the problem types."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from app.problem_types import PROBLEMS, document
 from app.problems import ProblemError
+from strata.core.layers import LAYERS
 
 router = APIRouter(include_in_schema=False)
 
 PAGE = Path(__file__).parent.parent / "static" / "index.html"
+_LAYERS = '<script id="layers" type="application/json">{}</script>'
 _MARKDOWN = "text/markdown; charset=utf-8"
 _POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' blob:; style-src 'unsafe-inline'; "
@@ -22,8 +25,16 @@ _POLICY = (
 
 @router.get("/")
 def index() -> Response:
-    """Jobs with their progress, and a place to drop an image."""
-    return FileResponse(PAGE, media_type="text/html", headers={"Content-Security-Policy": _POLICY})
+    """The page: jobs with their progress, and an area to drop an image. It contains the table of layers as JSON."""
+    text = PAGE.read_text(encoding="utf-8").replace(_LAYERS.format("[]"), _LAYERS.format(_layers_json()), 1)
+    return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
+
+
+def _layers_json() -> str:
+    """The fields of each layer that the page uses, in order, escaped for a script element."""
+    names = ("name", "title", "form", "words", "quoted")
+    table = [{name: getattr(layer, name) for name in names} for layer in LAYERS.values()]
+    return json.dumps(table).replace("<", "\\u003c")
 
 
 @router.get("/problems")

@@ -139,6 +139,7 @@ def write_architectures(scale: Scale, folder: Path) -> dict[str, Path]:
 
 
 def _captioner(scale: Scale, folder: Path) -> None:
+    # a small tokenizer is enough: the model's vocabulary has its full size
     trained = build_processor(FLORENCE_TEXTS, image_size=32, image_tokens=5).tokenizer
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=trained.backend_tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>"
@@ -163,6 +164,7 @@ def _captioner(scale: Scale, folder: Path) -> None:
 
 
 def _matcher(scale: Scale, folder: Path) -> None:
+    # the same tower and Q-Former as the captioner's, with text input
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     config = Blip2Config(
         vision_config={**scale.tower, "image_size": 224, "patch_size": 14, "qkv_bias": True},
@@ -183,9 +185,10 @@ def _matcher(scale: Scale, folder: Path) -> None:
 
 
 def _detector(scale: Scale, folder: Path) -> None:
+    # DaViT reduces the image by 32 per side; one more token is their mean
     tokens = (scale.florence_side // 32) ** 2 + 1
     plain: Any = build_processor(FLORENCE_TEXTS, image_size=scale.florence_side, image_tokens=tokens)
-    plain.tokenizer.add_tokens([f"<loc_{place}>" for place in range(1000)])
+    plain.tokenizer.add_tokens([f"<loc_{index}>" for index in range(1000)])
     config = Florence2Config(
         vision_config={
             **scale.davit,

@@ -51,6 +51,7 @@ def calls_of(stage: Any) -> list[tuple[Any, str]]:
         OpenClipMatcher: ("encode_image", "encode_text"),
         Blip2Matcher: ("forward",),
     }
+    # subclasses count as their base class
     kind = next(kind for kind in names if isinstance(stage, kind))
     return [(stage._model, name) for name in names[kind]]
 

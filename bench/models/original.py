@@ -198,6 +198,7 @@ def _automatic_masks(stage: Any) -> Callable[[Image.Image], list[Any]]:
     chosen = stage.parameters
     model, processor = stage._model, stage._processor
     model.register_forward_hook(_float_estimates)
+    # the same thresholds as in the stage's profile
     generator = pipeline("mask-generation", model=model, image_processor=processor, device=model.device)
 
     def masks(image: Image.Image) -> list[Any]:

@@ -25,7 +25,7 @@ from models.stages import captioner, detector, matcher, segmenter
 from strata.core.profiles import Profile, StageSettings
 
 LENGTHS = {"scene_tokens": 16, "crop_tokens": 16}  # of captions: BLIP-2's have some ten tokens, a batch the longest's
-REGION_TOKENS = 160  # ten regions of four words, each with four places
+REGION_TOKENS = 160  # ten regions of four words, each with four location tokens
 REGIONS = 10
 PASSING = 1 / 3  # of SAM's masks, by their estimated IoU
 
@@ -62,12 +62,12 @@ class FixedRegions(detector.FlorenceDetector):
     def compute(self, batch: detector.Prepared) -> list[list[Detection]]:
         sizes, _ = batch
         super().compute(batch)
-        return [[_fixed_region(place, size) for place in range(REGIONS)] for size in sizes]
+        return [[_fixed_region(index, size) for index in range(REGIONS)] for size in sizes]
 
 
-def _fixed_region(place: int, size: tuple[int, int]) -> Detection:
+def _fixed_region(index: int, size: tuple[int, int]) -> Detection:
     width, height = size
-    left, top = 0.07 * place * width, 0.05 * place * height
+    left, top = 0.07 * index * width, 0.05 * index * height
     return Detection((left, top, left + 0.3 * width, top + 0.4 * height), "a red car with the dog", 0.9)
 
 
@@ -83,6 +83,7 @@ def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: in
         },
         "matcher": {},
     }
+    # parameters that are not changed stay as in the profile
     stages: dict[str, StageSettings] = dict(profile.stages)
     for name, parameters in changed.items():
         settings = stages[name]
@@ -96,6 +97,7 @@ def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: in
 def random_weights() -> Iterator[None]:
     """While the block runs, the stages' models are made instead of loaded, and the detector finds REGIONS regions."""
     with ExitStack() as patches:
+        # each of these modules loads its models by `placed`
         for module in (captioner, detector, matcher, segmenter):
             patches.enter_context(patch.object(module, "placed", made))
         patches.enter_context(patch.object(detector, "FlorenceDetector", FixedRegions))

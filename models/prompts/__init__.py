@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from models.demo.grounding import Fact, Wording
 from models.notes import Note, notes_of, settings_of
+from strata.core.layers import LAYERS, kept
 from strata.core.records import Record
 
 FOLDER = Path(__file__).parent
@@ -57,7 +58,7 @@ def load_prompt(name: str, sha256: str, text: str | None = None) -> Prompt:
 
 
 def facts_of(record: Record, limit: int) -> list[Fact]:
-    """What a grounded description of the record tells: its notes, and the setting that the caption gives."""
+    """The facts for a grounded description of the record: its notes, and the setting that the caption gives."""
     notes = notes_of(record, limit)
     facts = [Fact(_named(note), note.place) for note in notes]
     if record.caption and record.caption.kept:
@@ -89,6 +90,10 @@ def full_notes(record: Record, limit: int) -> str:
     sections.append(("Things and their places:", [f"- {_told(note)}" for note in notes if note.phrases]))
     read = [f"- {text} ({note.place})" for note in notes for text in map(_quoted, note.texts)]
     sections.append(("Text that can be read:", read))
+    for layer in LAYERS.values():  # layers of words for the whole picture
+        if layer.many and not layer.boxed:
+            words = [layer.told(entry) for entry in kept(getattr(record, layer.name))]
+            sections.append((f"{layer.title.capitalize()} of the whole picture:", [", ".join(words)] if words else []))
     if not any(lines for _, lines in sections):
         return ""
     if record.alt_text:

@@ -126,7 +126,7 @@ def match(found: Found, truth: list[tuple[str, tuple[float, ...]]]) -> list[int 
     matches: list[int | None] = []
     for row in overlaps.tolist():
         # the true box with the largest overlap that is not taken yet
-        free = [(overlap, place) for place, overlap in enumerate(row) if overlap >= 0.5 and place not in taken]
+        free = [(overlap, index) for index, overlap in enumerate(row) if overlap >= 0.5 and index not in taken]
         owner = max(free)[1] if free else None
         matches.append(owner)
         if owner is not None:
@@ -172,6 +172,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = AutoModelForObjectDetection.from_pretrained(arguments.folder, dtype=torch.float32).eval()
     detect = detect_with(model, AutoImageProcessor.from_pretrained(arguments.folder))
+    # scenes that no training or decision used
     sets = {
         "scenes": held_out(arguments.scenes, start=FRESH),
         "crowded": held_out(arguments.scenes, SceneOptions(min_objects=5), FRESH),

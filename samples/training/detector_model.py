@@ -1,7 +1,7 @@
 """The demo detector's shape: a small RT-DETR v2 that starts from random weights, and how it is saved.
 
 `transformers` initialises the class for weights that are about to be loaded over it (batch norm gains near zero,
-linear layers at a hundredth), from which training hardly moves; `build_model` resets what lies behind the
+linear layers at a hundredth), from which training makes hardly any progress; `build_model` initialises what follows the
 backbone.
 """
 
@@ -24,6 +24,7 @@ LEVELS = 3
 
 def build_config() -> RTDetrV2Config:
     """The architecture, with one label per phrase of the demo world (`id2label[i] == PHRASES[i]`)."""
+    # a small ResNet whose last three stages are used
     backbone = RTDetrResNetConfig(
         embedding_size=32, hidden_sizes=[32, 64, 128, 192], depths=[1, 1, 2, 1], layer_type="basic"
     )

@@ -58,7 +58,7 @@ def encode_texts(model: CLIP, texts: Sequence[str]) -> Tensor:
     """Unit vectors of the texts, (N, embed_dim).
 
     The same as the model's encode_text, for a third of the time: its attention is causal and it reads the vector
-    at the end token, so the padding behind the longest text of the batch changes nothing.
+    at the end token, so the padding after the longest text of the batch changes nothing.
     """
     tokens = tokenizer()(list(texts))
     length = int((tokens != 0).sum(dim=1).max())

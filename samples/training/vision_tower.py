@@ -61,7 +61,7 @@ class CellHead(nn.Module):
     def losses(self, features: torch.Tensor, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """The losses by name, scalars, from features (N, WIDTH, GRID, GRID)."""
         # one convolution predicts all targets
-        classes, colours, boxes, words, places = self.layers(features).split(self.parts, dim=1)
+        classes, colours, boxes, words, positions = self.layers(features).split(self.parts, dim=1)
         targets = dense_targets(samples, GRID)
         weights = torch.ones(len(CLASSES))
         weights[0] = 0.3  # less for the background, which most cells show
@@ -73,7 +73,7 @@ class CellHead(nn.Module):
             "colour": 0.5 * _known_cross_entropy(colours, targets.colours),
             "box": 2 * distance.sum() / (4 * there.sum().clamp(min=1)),
             "word": _known_cross_entropy(words, word_targets(samples, GRID)),
-            "place": functional.mse_loss(places, cell_places(GRID).expand_as(places)),
+            "position": functional.mse_loss(positions, cell_positions(GRID).expand_as(positions)),
         }
 
 
@@ -82,7 +82,7 @@ def _known_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.T
     return functional.cross_entropy(logits, targets, ignore_index=UNKNOWN, reduction="sum") / known
 
 
-def cell_places(grid: int) -> torch.Tensor:
+def cell_positions(grid: int) -> torch.Tensor:
     """(2, grid, grid): each cell's row and column, from -1 to 1."""
     line = torch.linspace(-1, 1, grid)
     return torch.stack(torch.meshgrid(line, line, indexing="ij"))

@@ -21,7 +21,7 @@ from strata.cli.terminal import (
     open_client,
     output,
 )
-from strata.core.errors import JobFailed, RequestRefused
+from strata.errors import JobFailed, RequestRefused
 
 if TYPE_CHECKING:
     from strata.client.client import Client
@@ -209,10 +209,18 @@ def results(job: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
             print(record.model_dump_json())
 
 
-def failures(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Print what of a job failed, and why."""
+def failures(
+    job: JobId,
+    status: Annotated[
+        Literal["failed", "filtered"], typer.Option(help="Those that failed, or that a rule of the profile rejected.")
+    ] = "failed",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Print what of a job failed or was filtered, and why."""
     from strata.cli import render
 
     with open_client(url, api_key) as client:
-        for row in client.failures(job):
+        for row in client.failures(job, status):
             print(row.model_dump_json() if as_json else render.failure_line(row))

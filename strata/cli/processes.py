@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from strata.core.components import load
+from strata.components import load
 
 
 def serve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -12,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from strata.core.records import Box, Evidence, ObjectMask, Record, Region, TextLine
+from strata.core.layers import LAYERS, Description, Evidence, Form, LayerSpec, kept
+from strata.core.records import FailureNote, Record, Status
 from strata.core.schemas import Budget, FailureRow, JobUsage, JobView
 
 QUIET_SECONDS = 5.0  # between two lines of progress where stderr is no terminal
@@ -26,24 +28,15 @@ def clean(text: str) -> str:
 
 
 def layers_tree(record: Record, title: str | None = None) -> Tree:
-    """A record's layers, the description with its evidence, and the seconds of each stage."""
+    """A record's layers, those that were computed, and the seconds and tokens of each stage."""
     size = f"  {record.width}×{record.height}" if record.width and record.height else ""
     tree = Tree(Text.assemble((clean(title or record.key), "bold"), (size, "dim")))
     if record.failure:
-        note = record.failure
-        tree.add(Text(f"failed in {note.stage}: {note.error_type}: {clean(note.detail)}", "red"))
-    if record.alt_text is not None:
-        tree.add(_named("alt text", Text(clean(record.alt_text))))
-    if record.caption:
-        caption = tree.add(_named("caption", Text(_scores(record.caption), "cyan")))
-        caption.add(_entry(record.caption, Text(clean(record.caption.text))))
-    for name, things in (("regions", record.regions), ("objects", record.objects), ("text", record.text)):
-        _add_layer(tree, name, things)
-    if record.description:
-        description = tree.add(_named("description"))
-        for sentence in record.description.sentences:
-            evidence = f"  ← {', '.join(sentence.evidence) or 'no evidence'}"
-            description.add(Text.assemble(clean(sentence.text), (clean(evidence), "dim")))
+        tree.add(_ending(record.status, record.failure))
+    for layer in LAYERS.values():
+        value = getattr(record, layer.name)
+        if value is not None:
+            _BRANCHES[layer.form](tree, layer, value)
     if record.seconds:
         stages = " · ".join(f"{stage} {seconds:.2f}" for stage, seconds in record.seconds.items())
         tree.add(_named("seconds", Text(f"{stages} · sum {sum(record.seconds.values()):.2f}", "dim")))
@@ -53,41 +46,71 @@ def layers_tree(record: Record, title: str | None = None) -> Tree:
     return tree
 
 
+def _ending(status: Status, note: FailureNote) -> Text:
+    """Why there are no layers: what failed, or which rule rejected the image."""
+    if status is Status.FILTERED:
+        return Text(f"filtered by the rule {note.error_type}: {clean(note.detail)}", "yellow")
+    return Text(f"failed in {note.stage}: {note.error_type}: {clean(note.detail)}", "red")
+
+
 def _named(name: str, *more: Text) -> Text:
     return Text.assemble((name, "bold"), *(part for text in more for part in ("  ", text)))
 
 
-def _add_layer(
-    tree: Tree, name: str, things: Sequence[Region] | Sequence[ObjectMask] | Sequence[TextLine] | None
-) -> None:
-    if things is None:
-        return
-    kept = sum(thing.kept for thing in things)
-    counts = "none" if not things else f"{kept} kept"
-    counts += f", {len(things) - kept} dropped" if len(things) > kept else ""
-    branch = tree.add(_named(name, Text(counts, "dim")))
-    numbered: list[tuple[int, Region | ObjectMask | TextLine]] = list(enumerate(things))
-    for place, thing in sorted(numbered, key=lambda pair: not pair[1].kept):
-        said = f"“{thing.text}”" if isinstance(thing, TextLine) else thing.phrase
-        words = Text.assemble((f"{place} ", "dim"), clean(said), (f"  {_box(thing.box)}  ", "dim"))
-        words.append(_scores(thing), "cyan")
-        branch.add(_entry(thing, words))
+# a branch for each form of a layer
 
 
-def _entry(thing: Evidence, words: Text) -> Text:
+def _add_text(tree: Tree, layer: LayerSpec, text: str) -> None:
+    tree.add(_named(layer.title, Text(clean(text))))
+
+
+def _add_entry(tree: Tree, layer: LayerSpec, entry: Evidence) -> None:
+    branch = tree.add(_named(layer.title, Text(_scores(entry), "cyan")))
+    branch.add(_entry(entry, Text(clean(layer.told(entry)))))
+
+
+def _add_entries(tree: Tree, layer: LayerSpec, entries: Sequence[Evidence]) -> None:
+    count = len(kept(entries))
+    counts = "none" if not entries else f"{count} kept"
+    counts += f", {len(entries) - count} dropped" if len(entries) > count else ""
+    branch = tree.add(_named(layer.title, Text(counts, "dim")))
+    # kept entries first, each with its number in the layer, by which sentences name it
+    for index, entry in sorted(enumerate(entries), key=lambda pair: not pair[1].kept):
+        words = Text.assemble((f"{index} ", "dim"), clean(layer.told(entry)))
+        words.append(f"  {_box(entry)}" if layer.boxed else "", "dim")
+        words.append("  ").append(_scores(entry), "cyan")
+        branch.add(_entry(entry, words))
+
+
+def _add_sentences(tree: Tree, layer: LayerSpec, description: Description) -> None:
+    branch = tree.add(_named(layer.title))
+    for sentence in description.sentences:
+        evidence = f"  ← {', '.join(sentence.evidence) or 'no evidence'}"
+        branch.add(Text.assemble(clean(sentence.text), (clean(evidence), "dim")))
+
+
+_BRANCHES: dict[Form, Callable[[Tree, LayerSpec, Any], None]] = {
+    "text": _add_text,
+    "entry": _add_entry,
+    "entries": _add_entries,
+    "sentences": _add_sentences,
+}
+
+
+def _entry(entry: Evidence, words: Text) -> Text:
     """The words of a kept entry unchanged, those of a dropped one in grey with the reason."""
-    if thing.kept:
+    if entry.kept:
         return words
-    return Text(f"{words.plain}  dropped: {thing.reason or 'no reason given'}", "bright_black")
+    return Text(f"{words.plain}  dropped: {entry.reason or 'no reason given'}", "bright_black")
 
 
-def _scores(thing: Evidence) -> str:
-    shown = (("match", thing.match), ("score", thing.score))
+def _scores(entry: Evidence) -> str:
+    shown = (("match", entry.match), ("score", entry.score))
     return " ".join(f"{name} {value:.2f}" for name, value in shown if value is not None)
 
 
-def _box(box: Box) -> str:
-    return f"[{', '.join(f'{side:.0f}' for side in box)}]"
+def _box(entry: Any) -> str:
+    return f"[{', '.join(f'{side:.0f}' for side in entry.box)}]"
 
 
 def job_table(jobs: Iterable[JobView]) -> Table:
@@ -139,6 +162,8 @@ def job_line(job: JobView) -> str:
         parts.append(f"{job.images_per_second:.1f} images/s")
     if job.eta_seconds is not None:
         parts.append(f"ETA {duration(job.eta_seconds)}")
+    if job.request_counts.filtered:
+        parts.append(f"{job.request_counts.filtered} filtered")
     if job.request_counts.failed:
         parts.append(f"{job.request_counts.failed} failed")
     if job.shards.failed:
@@ -180,7 +205,7 @@ def usage_line(job: JobView) -> str:
 
 
 def failure_line(row: FailureRow) -> str:
-    """A failed image or shard in one line."""
+    """A failed or filtered image, or a failed shard, in one line."""
     note = row.failure
     where = row.shard if row.key is None else f"{row.shard} {row.key}"
     return clean(f"{where}: {note.stage}: {note.error_type}: {note.detail}")

@@ -12,7 +12,7 @@ import typer
 
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
     from strata.snapshots.selection import Selection

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
     from rich.console import Console

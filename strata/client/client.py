@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
 from pydantic import BaseModel, ValidationError
 
-from strata.core.errors import RequestRefused, ServiceUnavailable
 from strata.core.records import Record
 from strata.core.schemas import Budget, FailureRow, JobPage, JobView, Priority, Problem
+from strata.errors import RequestRefused, ServiceUnavailable
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -205,6 +205,7 @@ class Client:
             body["profile"] = profile
         if budget is not None:
             body["budget"] = budget.model_dump()
+        # a new key for each call: a request that is sent twice by a proxy makes one job
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return parse_answer(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))
 
@@ -277,18 +278,18 @@ class Client:
         """Yield the job's records so far."""
         return self._lines(f"/v1/jobs/{_quote(job_id)}/results", Record)
 
-    def failures(self, job_id: str) -> Iterator[FailureRow]:
-        """Yield the job's failed images and shards so far."""
-        return self._lines(f"/v1/jobs/{_quote(job_id)}/failures", FailureRow)
+    def failures(self, job_id: str, status: Literal["failed", "filtered"] = "failed") -> Iterator[FailureRow]:
+        """Yield the job's failed images and shards so far, or the images that a rule of its profile rejected."""
+        return self._lines(f"/v1/jobs/{_quote(job_id)}/failures", FailureRow, {"status": status})
 
     # transport
 
-    def _lines(self, path: str, model: type[Model]) -> Iterator[Model]:
+    def _lines(self, path: str, model: type[Model], query: Mapping[str, str] | None = None) -> Iterator[Model]:
         """Yield the rows of JSON Lines pages.
 
         Only the query of a `next` link is used: a link to another host would otherwise be sent the API key.
         """
-        params = httpx.QueryParams()
+        params = httpx.QueryParams(dict(query or {}))
         while True:
             response = self._send("GET", path, params=params)
             for line in response.text.split("\n"):

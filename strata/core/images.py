@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from strata.core.errors import DataError
+from strata.errors import DataError
 
 Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsupported"]
 
@@ -81,6 +81,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     Image.init()
     prefix = data[:16]
     for name in FORMATS:
+        # the plugin's own check of the first bytes
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) is not True:
             continue
@@ -92,6 +93,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
             kind: Kind = "not_an_image" if name == "BMP" else "truncated"  # "BM" may begin any text
             raise ImageError(kind, f"the {name} header is cut off or damaged: {error}") from None
         return image
+    # name the format if it is a known one that is not supported
     other = _other_format(data)
     if other:
         raise ImageError("unsupported", f"{other} is not taken; send JPEG, PNG, WebP, GIF, TIFF or BMP")
@@ -111,7 +113,7 @@ def _other_format(data: bytes) -> str | None:
 
 
 def _is_unsupported(error: Exception) -> bool:
-    """Whether Pillow lacks the decoder, rather than the file some bytes."""
+    """Whether Pillow has no decoder for the file, as opposed to a truncated file."""
     text = str(error).lower()
     return any(word in text for word in ("decoder", "unsupported", "not supported", "unknown")) and (
         "truncated" not in text and "broken data stream" not in text
@@ -138,9 +140,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """16 and 32 bit grey scaled to 8 bits: Pillow's own convert would cut everything above 255 to white."""
+    # not-a-number and infinity become 0
     values = np.asarray(image).astype(np.float32)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
+    # floats in 0..1, or integers with more than 8 bits
     if image.mode == "F" and top <= 1.0:
         values = values * np.float32(255)
     elif image.mode.startswith("I;16") or top > 255:

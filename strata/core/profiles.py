@@ -1,8 +1,8 @@
 """Profiles: a TOML file names each stage's back end, model, revision and parameters; fingerprints hash them.
 
 A fingerprint covers what decides a group's output and nothing else: stage settings (not batch sizes, which change
-the speed only, nor how a server is reached and paid), pinned revisions, the record's schema version, and the
-fingerprint of the group before it.
+the speed only, nor how a server is reached and paid), pinned revisions, the rules that are set, the version of the
+group's output, and the fingerprint of the group before it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from strata.core.components import components_folder
-from strata.core.errors import InvalidInput, ProfileInvalid
+from strata.components import components_folder
 from strata.core.parameters import PromptParameters
 from strata.core.profile_checks import Fault, Prompts, combination_faults, shape_faults, stage_faults
-from strata.core.records import SCHEMA_VERSION
 from strata.core.registry import STAGES, installed
+from strata.core.rules import Rules
 from strata.core.usage import Cost, Usage
+from strata.errors import InvalidInput, ProfileInvalid
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
 STAGES_OF = {group: tuple(spec.name for spec in STAGES if spec.group == group) for group in GROUPS}
 PROMPTS = components_folder() / "models" / "prompts"  # of the back ends that are built in
+# Hashed into fingerprints. Raise a group's number where its output for unchanged settings comes to mean something else,
+# and it is computed again by everybody; not for a new layer or column, which readers take for null where it is missing.
+# They began as the record's schema version, 2, and stay so: parts that were written then are still found.
+OUTPUT_VERSIONS = {"index": 2, "vision": 2, "llm": 2}
 _SERVER = "server:"
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
 # parameters of stages that ask a server: these change its load, the time or the bill, never the answer
@@ -129,9 +133,9 @@ class EvidenceSettings(BaseModel):
 class Profile(BaseModel):
     """A named set of stage settings.
 
-    chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. prompts:
-    the texts of the prompts that stages name; they are kept with the results and are not in any fingerprint, because
-    the stages' parameters hold their sha256.
+    chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. rules:
+    which images become filtered rows. prompts: the texts of the prompts that stages name; they are kept with the
+    results and are not in any fingerprint, because the stages' parameters hold their sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -141,6 +145,7 @@ class Profile(BaseModel):
     chunk_size: int = Field(default=500, ge=1)
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()
+    rules: Rules = Rules()
     stages: dict[str, StageSettings]
     prompts: dict[str, str] = Field(default_factory=dict)
 
@@ -150,9 +155,11 @@ class Profile(BaseModel):
         before = self.fingerprint(GROUPS[index - 1]) if index else ""
         settings = {name: self.stages[name].deciding() for name in STAGES_OF[group] if name in self.stages}
         # these keys are hashed: with another name here, no part that exists would be found again
-        decides = {"schema": SCHEMA_VERSION, "before": before, "group": group, "stages": settings}
+        decides = {"schema": OUTPUT_VERSIONS[group], "before": before, "group": group, "stages": settings}
         if group == "vision":  # the chunk size decides which images a part holds; a shard's index is one part
             decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.model_dump()}
+            if rules := self.rules.deciding():
+                decides["rules"] = rules
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

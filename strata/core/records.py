@@ -1,7 +1,6 @@
 """The one record that crosses every stage: pydantic at the edges, Arrow in parts.
 
-Boxes are absolute pixels (x1, y1, x2, y2) in the EXIF-upright image, whose width and height stand beside them.
-Scores are probabilities in 0..1. Masks are COCO run-length encodings.
+What a record says of its image, its layers, is described in `strata.core.layers`.
 """
 
 from __future__ import annotations
@@ -9,17 +8,37 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from strata.core.layers import (
+    LAYERS,
+    Box,
+    Caption,
+    Description,
+    Evidence,
+    Frozen,
+    Layers,
+    Mask,
+    ObjectMask,
+    Probability,
+    Region,
+    Sentence,
+    TextLine,
+    inner_type,
+)
 from strata.core.usage import Usage
 
-SCHEMA_VERSION = 2
+__all__ = ["RECORD_SCHEMA", "RULES_STAGE", "SCHEMA_VERSION", "FailureNote", "ImageReference", "Record", "Status"]
+__all__ += ["Box", "Caption", "Description", "Evidence", "Mask", "ObjectMask", "Probability", "Region", "Sentence"]
+__all__ += ["TextLine", "records_to_table", "table_to_records"]
 
-Box = tuple[float, float, float, float]
-Probability = Annotated[float, Field(ge=0, le=1)]
+# The version of what the columns of parts mean. A new layer does not change it: where its column is missing it is read
+# as null. It is no part of any fingerprint (see OUTPUT_VERSIONS in strata.core.profiles).
+SCHEMA_VERSION = 2
+RULES_STAGE = "rules"  # in the place of a stage in the note of a filtered row
 
 
 class Status(StrEnum):
@@ -30,11 +49,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImageReference(_Frozen):
+class ImageReference(Frozen):
     """Where an image lies: bytes offset..offset+size of the file at uri. `sha256` is known for uploads."""
 
     uri: str
@@ -43,85 +58,20 @@ class ImageReference(_Frozen):
     sha256: str | None = None
 
 
-class Evidence(_Frozen):
-    """One observation with its scores.
+class FailureNote(Frozen):
+    """Why an image failed: the stage, the error's type, and one line.
 
-    score: the stage's own confidence; match: the matcher's probability that the phrase is true of the crop (null if
-    it was not asked); kept: whether the composer sees it; reason: why it was dropped ("low_match", "low_score",
-    "contradicted", "duplicate"), null when kept.
+    Of an image that a rule of the profile rejected: stage "rules", the rule's name as the error type, and a line with
+    the image's value and the rule's limit.
     """
-
-    score: Probability | None = None
-    match: Probability | None = None
-    kept: bool = True
-    reason: str | None = None
-
-
-class Caption(Evidence):
-    """The caption of the whole image."""
-
-    text: str
-
-
-class Region(Evidence):
-    """A box and the phrase for what is in it."""
-
-    box: Box
-    phrase: str
-
-
-class Mask(_Frozen):
-    """COCO compressed run-length encoding; size is (height, width) in pixels."""
-
-    size: tuple[int, int]
-    counts: str
-
-
-class ObjectMask(Evidence):
-    """A mask, its box, and the phrase for what it covers."""
-
-    box: Box
-    mask: Mask
-    area: int
-    phrase: str
-
-
-class TextLine(Evidence):
-    """A line that the OCR read."""
-
-    box: Box
-    text: str
-
-
-class Sentence(_Frozen):
-    """A sentence of the description; evidence names entries of layers: "caption", "regions/0", "text/1"."""
-
-    text: str
-    evidence: list[str]
-
-
-class Description(_Frozen):
-    """What the composer wrote, and the same text sentence by sentence."""
-
-    text: str
-    sentences: list[Sentence]
-
-
-class FailureNote(_Frozen):
-    """Why an image failed: the stage, the error's type, and one line."""
 
     stage: str
     error_type: str
     detail: str
 
 
-class Record(BaseModel):
-    """One image with its layers. Layers are null until their group has run, empty lists if nothing was found.
-
-    seconds and usage are by stage; usage only of stages that ask a server.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+class _Row(BaseModel):
+    """What a record says before its layers."""
 
     schema_version: int = SCHEMA_VERSION
     key: str
@@ -130,80 +80,70 @@ class Record(BaseModel):
     height: int | None = None
     status: Status = Status.SUCCEEDED
     failure: FailureNote | None = None
-    alt_text: str | None = None
-    caption: Caption | None = None
-    regions: list[Region] | None = None
-    objects: list[ObjectMask] | None = None
-    text: list[TextLine] | None = None
-    description: Description | None = None
+
+
+class Record(Layers, _Row):
+    """One image with its layers. A layer is null where it was not computed, an empty list if nothing was found.
+
+    failure: why the image failed, or which rule rejected it. seconds and usage are by stage; usage only of stages that
+    ask a server.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
     seconds: dict[str, float] = Field(default_factory=dict)
     usage: dict[str, Usage] = Field(default_factory=dict)
 
     def failed(self, stage: str, error_type: str, detail: str) -> Record:
         """The same record as a failed row. `detail` is cut to one line of 300 characters."""
+        return self._ended(Status.FAILED, stage, error_type, detail)
+
+    def filtered(self, rule: str, detail: str) -> Record:
+        """The same record as a row that a rule of the profile rejected; detail as in `failed`."""
+        return self._ended(Status.FILTERED, RULES_STAGE, rule, detail)
+
+    def _ended(self, status: Status, stage: str, error_type: str, detail: str) -> Record:
         line = " ".join(detail.split())[:300]
         note = FailureNote(stage=stage, error_type=error_type, detail=line)
-        return self.model_copy(update={"status": Status.FAILED, "failure": note})
+        return self.model_copy(update={"status": status, "failure": note})
 
 
-def _evidence(*fields: pa.Field) -> pa.DataType:
-    return pa.struct(
-        [
-            *fields,
-            pa.field("score", pa.float32()),
-            pa.field("match", pa.float32()),
-            pa.field("kept", pa.bool_()),
-            pa.field("reason", pa.string()),
-        ]
-    )
+_SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float32(), bool: pa.bool_()}
 
 
-_BOX = pa.field("box", pa.list_(pa.float32(), 4))
-_MASK = pa.struct([pa.field("size", pa.list_(pa.int32(), 2)), pa.field("counts", pa.string())])
-_SENTENCE = pa.struct([pa.field("text", pa.string()), pa.field("evidence", pa.list_(pa.string()))])
-_USAGE = pa.struct([pa.field(name, pa.int64()) for name in Usage.model_fields])
-_IMAGE = pa.struct(
-    [
-        pa.field("uri", pa.string()),
-        pa.field("offset", pa.int64()),
-        pa.field("size", pa.int64()),
-        pa.field("sha256", pa.string()),
-    ]
-)
+def arrow_type(annotation: Any) -> pa.DataType:
+    """The Arrow type of a field's annotation: scalars, fixed tuples of numbers, lists, and models as structs.
+
+    Floats are float32. A tuple of whole numbers is int32 (a mask's sides), a whole number alone int64. The fields that
+    a model has of its own come before those of its bases.
+    """
+    kind = inner_type(annotation)
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    if get_origin(kind) is list:
+        return pa.list_(arrow_type(get_args(kind)[0]))
+    if get_origin(kind) is tuple:
+        sides = get_args(kind)
+        return pa.list_(pa.int32() if sides[0] is int else arrow_type(sides[0]), len(sides))
+    if not issubclass(kind, BaseModel):
+        raise TypeError(f"no Arrow type for {annotation}")
+    bases = (base for base in kind.__mro__ if issubclass(base, BaseModel) and base is not BaseModel)
+    names = dict.fromkeys(name for base in bases for name in base.__annotations__ if name in kind.model_fields)
+    return pa.struct([pa.field(name, arrow_type(kind.model_fields[name].annotation)) for name in names])
+
 
 RECORD_SCHEMA = pa.schema(
     [
         pa.field("schema_version", pa.int32(), nullable=False),
         pa.field("key", pa.string(), nullable=False),
-        pa.field("image", _IMAGE, nullable=False),
+        pa.field("image", arrow_type(ImageReference), nullable=False),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("status", pa.string(), nullable=False),
-        pa.field(
-            "failure",
-            pa.struct([pa.field(name, pa.string()) for name in ("stage", "error_type", "detail")]),
-        ),
-        pa.field("alt_text", pa.string()),
-        pa.field("caption", _evidence(pa.field("text", pa.string()))),
-        pa.field("regions", pa.list_(_evidence(_BOX, pa.field("phrase", pa.string())))),
-        pa.field(
-            "objects",
-            pa.list_(
-                _evidence(
-                    _BOX,
-                    pa.field("mask", _MASK),
-                    pa.field("area", pa.int64()),
-                    pa.field("phrase", pa.string()),
-                )
-            ),
-        ),
-        pa.field("text", pa.list_(_evidence(_BOX, pa.field("text", pa.string())))),
-        pa.field(
-            "description",
-            pa.struct([pa.field("text", pa.string()), pa.field("sentences", pa.list_(_SENTENCE))]),
-        ),
+        pa.field("failure", arrow_type(FailureNote)),
+        *(pa.field(name, arrow_type(Layers.model_fields[name].annotation)) for name in LAYERS),
         pa.field("seconds", pa.map_(pa.string(), pa.float32())),
-        pa.field("usage", pa.map_(pa.string(), _USAGE)),
+        pa.field("usage", pa.map_(pa.string(), arrow_type(Usage))),
     ]
 )
 
@@ -233,7 +173,10 @@ def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
 
 
 def table_to_records(table: pa.Table) -> list[Record]:
-    """The records of a table of RECORD_SCHEMA. Raises pydantic.ValidationError on rows of another schema."""
+    """The records of a table of RECORD_SCHEMA or of an earlier one; a layer without a column is null.
+
+    Raises pydantic.ValidationError on rows of any other schema.
+    """
     rows: list[dict[str, Any]] = table.to_pylist()
     for row in rows:
         for name in ("seconds", "usage"):  # parts of schema version 1 have no usage

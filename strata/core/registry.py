@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from strata.core import parameters as p
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 ENTRY_POINTS = "strata.backends"
 KINDS = ("bundled", "local", "hub", "pypi", "builtin", "server")

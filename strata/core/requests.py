@@ -1,4 +1,4 @@
-"""What a job keeps for good: its request, and what its shards were found to hold."""
+"""The files of a job: its request, and a summary of each of its shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strata.core.schemas import Budget, Priority
 
 
 class ShardSummary(BaseModel):
-    """What `index` found in a shard; failure: why it could not be read, wholly or from some place on."""
+    """The result of indexing a shard; failure: why it could not be read, or not to its end."""
 
     shard: str
     identity: str = ""
@@ -27,17 +27,16 @@ class ShardSummary(BaseModel):
 
 
 class ShardSummaries(BaseModel):
-    """What a finished job keeps of its shards."""
+    """The shards of a job, as the store keeps them."""
 
     shards: list[ShardSummary]
 
 
 class JobRequest(BaseModel):
-    """What was asked for, with everything that decides which parts answer it.
+    """A job's request, with everything that decides which parts are its results.
 
-    Only a retry changes it. paid: the groups that ask a server; priced: whether the profile knows what that costs.
-    retries: of chunks (by their field) whose failed images were tried again, which attempt
-    counts for this job.
+    Only a retry changes it. paid: the groups that ask a server; priced: whether the profile has that server's prices.
+    retries: for chunks (by their field) whose failed images were retried, the attempt that counts for this job.
     """
 
     id: str
@@ -50,7 +49,7 @@ class JobRequest(BaseModel):
     metadata: dict[str, str]
     created_at: datetime
     schema_version: int = SCHEMA_VERSION
-    indexed: list[ShardSummary] = []  # shards that need no indexing: an upload
+    indexed: list[ShardSummary] = []  # shards that are indexed by the API itself: uploads
     retries: dict[str, int] = {}
     paid: list[str] = []
     priced: bool = False

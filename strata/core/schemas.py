@@ -153,7 +153,7 @@ class JobPage(BaseModel):
 
 
 class FailureRow(BaseModel):
-    """One line of `/failures`: a shard (key null) or one of its images, and the reason."""
+    """One line of `/failures`: a shard (key null) or one of its images, and why it failed or which rule rejected it."""
 
     shard: str
     key: str | None

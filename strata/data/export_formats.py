@@ -57,7 +57,7 @@ class PhraseBox(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One sample: an upright JPEG, its size in pixels, its text, and at a level of boxes these."""
+    """One sample: an upright JPEG, its size in pixels, its text, and the boxes of a layer that has them."""
 
     key: str
     jpeg: bytes
@@ -71,7 +71,7 @@ class Item(NamedTuple):
 class Target:
     """Where an export goes: it is written in `folder`, and will be found at `final`.
 
-    instruction: what conversations ask. fingerprint: of snapshot and level.
+    instruction: what conversations ask. fingerprint: of snapshot and layer.
     """
 
     folder: Path
@@ -133,6 +133,7 @@ def qwen_box(box: Box, item: Item) -> str:
 
 
 def _write_conversations(target: Target, items: Iterator[Item], entry: Callable[[Item, str], dict[str, Any]]) -> None:
+    # an array is written element by element
     before = "[\n"
     with (target.folder / "train.json").open("w", encoding="utf-8") as file:
         for number, named in _files(items):

@@ -1,4 +1,4 @@
-"""A snapshot written out at one level: whole at its place, or not at all."""
+"""Export a snapshot at one level to a folder, which appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -10,26 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from strata.core import images
-from strata.core.errors import RequestRefused
-from strata.core.levels import Level, Row, kept, text_of
+from strata.core.layers import LayerSpec, kept
 from strata.data.export_formats import FORMATS, Form, Item, PhraseBox, Target
 from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import ImageFiles, SampleError
 from strata.data.sample_tables import SampleRow
 from strata.data.snapshot_sources import sample_row, snapshot_rows
+from strata.errors import RequestRefused
 from strata.snapshots.snapshots import Snapshot
 from strata.store.store import Store
 
 MAX_PIXELS = 100_000_000
 RUN = 16  # images of one read
 THREADS = 8
-INSTRUCTIONS = {
-    Level.ALT_TEXT: "Write an alt text for this image.",
-    Level.CAPTION: "Describe this image in one sentence.",
-    Level.REGIONS: "Name what is in this image, and where.",
-    Level.OBJECTS: "Name the objects in this image, and where they are.",
-    Level.DESCRIPTION: "Describe this image in detail.",
-}
 
 
 class ExportError(RequestRefused, ValueError):
@@ -43,8 +36,8 @@ class Items:
     vanished or changed, and OSError.
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot, level: Level) -> None:
-        self._store, self._snapshot, self._level = store, snapshot, level
+    def __init__(self, store: Store, snapshot: Snapshot, layer: LayerSpec) -> None:
+        self._store, self._snapshot, self._layer = store, snapshot, layer
         self._files = ImageFiles()
         self.count = self.without = 0  # rows so far with text at this level, and without
 
@@ -57,8 +50,8 @@ class Items:
             yield item
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], SampleRow]]:
-        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._level]):
-            text = text_of(row, self._level)
+        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._layer.name]):
+            text = self._layer.text_of(row)
             if text is None:
                 self.without += 1
             else:
@@ -73,11 +66,13 @@ class Items:
             jpeg, (width, height) = images.as_jpeg(data, MAX_PIXELS)
         except images.ImageError as error:
             raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
-        boxes = [PhraseBox(entry["phrase"], tuple(entry["box"])) for entry in self._entries(row)]
+        boxes = [PhraseBox(self._layer.words_of(entry), tuple(entry["box"])) for entry in self._entries(row)]
         return Item(sample.key, jpeg, width, height, sample.turns[0], boxes)
 
-    def _entries(self, row: Row) -> list[Row]:
-        return kept(row[self._level]) if self._level in (Level.REGIONS, Level.OBJECTS) else []
+    def _entries(self, row: dict[str, Any]) -> list[Any]:
+        """The kept entries that have words, of a layer with boxes."""
+        entries = kept(self._layer.entries(row[self._layer.name])) if self._layer.boxed else []
+        return [entry for entry in entries if self._layer.words_of(entry)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Request:
     """What to write: the format (of FORMATS), the level, and what conversations ask (None: by the level)."""
 
     form: Form
-    level: Level
+    layer: LayerSpec
     instruction: str | None = None
 
 
@@ -95,22 +90,22 @@ def export(
     """Write a snapshot to a new folder. advance: called after each sample.
 
     The folder is renamed to `out` when it is complete, so that an interrupted export leaves nothing there. Raises
-    ExportError if `out` exists, a format's package is missing, or no row has text at the level; and as Items does.
+    ExportError if `out` exists, a format's package is missing, or no row has text in the layer; and as Items does.
     """
     if out.exists():
         raise ExportError(f"{out} exists already: an export is written to a new folder")
     # write to a hidden folder beside the target; what an interrupted export left is removed
-    items = Items(store, snapshot, request.level)
+    items = Items(store, snapshot, request.layer)
     folder = out.absolute().with_name(f".{out.name}.partial")
-    instruction = request.instruction or INSTRUCTIONS[request.level]
+    instruction = request.instruction or request.layer.instruction
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         # the format pulls the samples, so that only a few are in memory
-        target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.level}")
+        target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.layer.name}")
         FORMATS[request.form](target, _told(items, advance))
         if not items.count:
-            raise ExportError(f"no row of {snapshot.name} has text at the level {request.level}")
+            raise ExportError(f"no row of {snapshot.name} has text in the layer {request.layer.name}")
         # everything is written: make it visible at once
         folder.rename(out)
     except ImportError as error:

@@ -51,6 +51,7 @@ def _conversation_rows(uri: str, images: str) -> Iterator[SampleRow]:
     filesystem, path = file_system(uri)
     root = normalise(images)
     with filesystem.open(path, "rb") as file:
+        # size 0: a whole file, whose size is not known without a request for each image
         for said in read_conversations(file):
             image = said.image if "://" in said.image else posixpath.join(root, said.image)
             yield SampleRow(said.id, image, 0, 0, "", said.turns)
@@ -76,6 +77,7 @@ def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
     for uri, index in zip(uris, prefetch_map(index_shard, uris, INDEXERS), strict=True):
         if index.failure:
             raise SourceError(f"{uri}: {index.failure}")
+        # samples without an image or a text are left out
         for row in index.rows:
             if not row.error and row.alt_text and row.alt_text.strip():
                 identity = index.identity if row.offset else ""
@@ -130,6 +132,7 @@ class DatasetSource:
 
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
         """Read the samples with these numbers, in the order given. Raises SampleError."""
+        # one call of the library for all rows
         rows = self._dataset[list(numbers)]
         spoken = [self.question, self.text] if self.question else [self.text]
         samples = []

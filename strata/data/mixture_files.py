@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.core.errors import StrataError
-from strata.core.levels import Level
+from strata.core.layers import layer_named
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
 from strata.data.sample_sources import SampleSource
 from strata.data.snapshot_sources import snapshot_source
+from strata.errors import StrataError
 from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
-    "snapshot": frozenset({"level"}),
+    "snapshot": frozenset({"layer"}),
     "conversations": frozenset({"images"}),
     "webdataset": frozenset(),
     "dataset": frozenset({"image", "text", "question"}),
@@ -31,8 +31,9 @@ KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings t
 class SourceSettings(BaseModel):
     """One source of a mixture.
 
-    snapshot: a snapshot's name, and the `level` of its records that is the answer. conversations: a JSON or JSON
-    Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images` (default: the file's own).
+    snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`).
+    conversations: a JSON or JSON Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images`
+    (default: the file's own).
     webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
 
     `count` samples are used, or a number in proportion to `weight`, or all. instruction: the user's turn; required
@@ -44,7 +45,7 @@ class SourceSettings(BaseModel):
     name: str = Field(min_length=1)
     task: str | None = None
     snapshot: str | None = None
-    level: str | None = None
+    layer: str | None = Field(default=None, validation_alias=AliasChoices("layer", "level"))
     conversations: str | None = None
     images: str | None = None
     webdataset: str | None = None
@@ -73,8 +74,8 @@ class SourceSettings(BaseModel):
                 raise ValueError(f"{self.name}: {odd[0]} goes with {kind}, not with {kinds[0]}")
         if self.count is not None and self.weight is not None:
             raise ValueError(f"{self.name}: a count or a weight, not both")
-        if self.level is not None:
-            Level.named(self.level)
+        if self.layer is not None:
+            layer_named(self.layer)
         # an instruction where answers come alone, a placeholder only where questions can fill it
         asked = kinds[0] == "conversations" or self.question is not None
         if not asked and self.instruction is None:
@@ -118,7 +119,7 @@ class MixtureFile(BaseModel):
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """Where a mixture's sources lie: snapshots in `store`, files under `data`. Their tables are kept in `cache`."""
 
     store: Store
@@ -132,13 +133,13 @@ class Places:
         except (StrataError, OSError) as error:
             raise IncompleteMixture(f"{settings.name}: {error}") from error
         if not len(source):
-            raise IncompleteMixture(f"{settings.name}: no sample with a text is in there")
+            raise IncompleteMixture(f"{settings.name}: the source has no sample with a text")
         return source
 
     def _open(self, settings: SourceSettings) -> SampleSource:
         if settings.snapshot is not None:
             snapshot = Snapshots(self.store).open(settings.snapshot)
-            return snapshot_source(self.store, snapshot, settings.level or Level.DESCRIPTION, self.cache)
+            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache)
         if settings.conversations is not None:
             uri = self._under(settings.conversations)
             images = uri.rpartition("/")[0] if settings.images is None else self._under(settings.images)
@@ -152,7 +153,9 @@ class Places:
         return path if path.startswith("/") or "://" in path else f"{self.data.rstrip('/')}/{path}"
 
 
-def open_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], object] = lambda name: None) -> Mixture:
+def open_mixture(
+    file: MixtureFile, locations: Locations, on_source: Callable[[str], object] = lambda name: None
+) -> Mixture:
     """Open a file's mixture. on_source: called with each source's name before it is opened.
 
     Raises IncompleteMixture if a source is missing, or has fewer samples than it should give.
@@ -160,7 +163,7 @@ def open_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], o
     sources: list[SampleSource] = []
     for settings in file.sources:
         on_source(settings.name)
-        sources.append(places.open(settings))
+        sources.append(locations.open(settings))
     counts = counts_of(file.sources, [len(source) for source in sources])
     return Mixture([_share(*of) for of in zip(file.sources, sources, counts, strict=True)])
 
@@ -199,12 +202,12 @@ class SourceCheck(BaseModel):
     problem: str | None
 
 
-def check_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], object]) -> list[SourceCheck]:
+def check_mixture(file: MixtureFile, locations: Locations, on_source: Callable[[str], object]) -> list[SourceCheck]:
     """Check every source, also after a problem. on_source: called with each source's name before it is checked."""
     checks = []
     for settings in file.sources:
         on_source(settings.name)
-        checks.append(_check(settings, places))
+        checks.append(_check(settings, locations))
     # counts by weights need the supplies of all sources
     weights = [source.weight for source in file.sources]
     supplies = [check.supply or 0 for check in checks]
@@ -215,12 +218,12 @@ def check_mixture(file: MixtureFile, places: Places, on_source: Callable[[str], 
     return checks
 
 
-def _check(settings: SourceSettings, places: Places) -> SourceCheck:
+def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
     known = SourceCheck(
         name=settings.name, task=settings.task or settings.name, supply=None, count=settings.count, problem=None
     )
     try:
-        source = places.open(settings)
+        source = locations.open(settings)
         missing = source.missing()
     except (MixtureError, OSError) as error:
         known.problem = str(error).removeprefix(f"{settings.name}: ")

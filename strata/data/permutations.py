@@ -24,6 +24,7 @@ class Permutation:
     def __init__(self, length: int, name: str) -> None:
         self.length = length
         self._base = np.uint64(math.isqrt(max(length - 1, 0)) + 1)
+        # one key of 64 bits for each round, from the name
         digest = b"".join(hashlib.sha256(f"{part}/{name}".encode()).digest() for part in range(ROUNDS // 4))
         self._keys = np.frombuffer(digest, dtype="<u8")
 
@@ -36,6 +37,7 @@ class Permutation:
         return numbers.astype(np.int64)
 
     def _cipher(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        # the two digits; in each round one is added to a hash of the other
         left, right = numbers // self._base, numbers % self._base
         for key in self._keys:
             left, right = right, (left + _mixed(right ^ key) % self._base) % self._base

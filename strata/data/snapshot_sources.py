@@ -1,4 +1,4 @@
-"""A snapshot's rows as samples: one level of each, with the image that it is of."""
+"""A snapshot's rows as samples: the text of one layer of each, with its image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from strata.core.levels import Level, text_of
+from strata.core.layers import LayerSpec, layer_named
 from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import TableSource
 from strata.data.sample_tables import SampleRow, default_cache, kept_table
@@ -33,21 +33,22 @@ def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
         yield PartRows(snapshot.parts[number], held.tolist())
 
 
-def snapshot_source(store: Store, snapshot: Snapshot, level: str, cache: Path | None = None) -> TableSource:
-    """The samples of a snapshot's rows that have text at a level, part by part.
+def snapshot_source(store: Store, snapshot: Snapshot, layer: str, cache: Path | None = None) -> TableSource:
+    """The samples of a snapshot's rows that have text in a layer, part by part.
 
     The parts are read once: a table of the columns that are needed is kept in `cache`, named by the snapshot's id.
-    Raises LevelError, and OSError where the store or the cache cannot be reached.
+    Raises LayerError, and OSError where the store or the cache cannot be reached.
     """
-    chosen = Level.named(level)
-    name = f"snapshot/{snapshot.id}/{chosen}"
+    # the snapshot's id and the layer name the cached table
+    chosen = layer_named(layer)
+    name = f"snapshot/{snapshot.id}/{chosen.name}"
     table = kept_table(cache or default_cache(), name, lambda: _sample_rows(store, snapshot, chosen))
     return TableSource(name, table)
 
 
-def _sample_rows(store: Store, snapshot: Snapshot, level: Level) -> Iterator[SampleRow]:
-    for identity, row in snapshot_rows(store, snapshot, ["key", "image", level]):
-        text = text_of(row, level)
+def _sample_rows(store: Store, snapshot: Snapshot, layer: LayerSpec) -> Iterator[SampleRow]:
+    for identity, row in snapshot_rows(store, snapshot, ["key", "image", layer.name]):
+        text = layer.text_of(row)
         if text is not None:
             yield sample_row(row, identity, text)
 
@@ -55,6 +56,7 @@ def _sample_rows(store: Store, snapshot: Snapshot, level: Level) -> Iterator[Sam
 def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a snapshot in order, with some columns, and their shard's identity. Raises OSError."""
 
+    # only the columns and rows that are needed, from parts read in threads
     def read(held: PartRows) -> tuple[str, pa.Table]:
         return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strata.core.errors import RedisUnavailable
+from strata.errors import RedisUnavailable
 
 
 class QueueUnavailable(RedisUnavailable):

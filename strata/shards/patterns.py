@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.store.filesystem import file_system
 
 MAX_SHARDS = 100_000
@@ -205,6 +205,7 @@ def _text(uri: str) -> str:
         filesystem, path = file_system(uri)
         if filesystem.info(path)["type"] != "file":
             raise SourceError(f"@{short(uri)} is not a file")
+        # one byte more than allowed shows that the list is too long
         data: bytes = filesystem.cat_file(path, start=0, end=MAX_LIST + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise ShardMissing(f"no such list: {short(uri)}") from None

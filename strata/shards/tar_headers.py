@@ -205,6 +205,7 @@ class Headers:
         end = min(offset + MAX_SCAN, self._size)
         while offset + BLOCK <= end and self._tries <= MAX_TRIES:
             index = self._window.reach(offset, BLOCK)
+            # the next magic text in the buffer
             magic = self._window.data.find(b"ustar", index + _MAGIC)
             if magic >= 0:
                 self._tries += 1
@@ -213,6 +214,7 @@ class Headers:
                     return candidate
                 offset = candidate + 1
                 continue
+            # not in this buffer: go on with the next piece, which may hold a text across both
             searched = self._window.start + len(self._window.data) - _MAGIC - len(b"usta")
             if searched <= offset:  # the file is shorter than its stated size
                 return None

@@ -162,7 +162,7 @@ class TarReader:
         if headers.gaps:
             first, end = headers.gaps[0]
             reasons.append(f"damaged at byte {first:,}, {end - first:,} bytes skipped")
-            reasons[0] += f" (the first of {len(headers.gaps):,} places)" if len(headers.gaps) > 1 else ""
+            reasons[0] += f" (the first of {len(headers.gaps):,} ranges)" if len(headers.gaps) > 1 else ""
         if headers.ending:
             reasons.append(f"{headers.ending} after {images:,} images" if headers.begun else headers.ending)
         return "; ".join(reasons) or None

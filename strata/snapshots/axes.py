@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES
 
 OTHER = "other"

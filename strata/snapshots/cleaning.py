@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from strata.core.errors import Conflict
 from strata.core.profiles import GROUPS
 from strata.core.requests import JobRequest
+from strata.errors import Conflict
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import Part, PartsOf, UnknownSource
 from strata.store.store import READERS, Store

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.snapshots.axes import Axis
 from strata.snapshots.features import FEATURES
 

@@ -15,15 +15,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from strata.core.layers import LAYERS, THINGS, LayerSpec
 from strata.core.phrases import head_of
 from strata.core.records import Status
 from strata.store.store import READERS, Store
 
 Kind = Literal["number", "flag", "name"]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 PARTS_AT_ONCE = 64  # whose columns are computed together
-NOTHING = "none"  # the thing in a picture where nothing is kept
+NOTHING = "none"  # the name in a row where nothing is kept
 _ALWAYS = ("key", "status")
 
 
@@ -37,28 +39,48 @@ class Feature:
     compute: Callable[[pa.Table], Any]
 
 
-def _entries(table: pa.Table, layer: str) -> tuple[pa.StructArray, npt.NDArray[np.int64]]:
+def _entries(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
     """The entries of a layer, all rows' in order, and the row of each."""
-    lists = table.column(layer).combine_chunks()
-    return pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy().astype(np.int64)
+    column = table.column(layer.name).combine_chunks()
+    if not layer.many:
+        return column, np.arange(table.num_rows)
+    return pc.list_flatten(column), pc.list_parent_indices(column).to_numpy().astype(np.int64)
 
 
 def _kept(entries: pa.StructArray) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(pc.struct_field(entries, "kept"), False), bool)
 
 
-def _count(*layers: str) -> Callable[[pa.Table], npt.NDArray[np.int64]]:
+def _count(*layers: LayerSpec) -> Callable[[pa.Table], Ints]:
     """How many kept entries each row has in some layers."""
 
-    def count(table: pa.Table) -> npt.NDArray[np.int64]:
+    def count(table: pa.Table) -> Ints:
         found = [rows[_kept(entries)] for entries, rows in (_entries(table, layer) for layer in layers)]
         return np.bincount(np.concatenate(found), minlength=table.num_rows)
 
     return count
 
 
+def _best(layer: LayerSpec) -> Callable[[pa.Table], pa.Array]:
+    """The words of each row's kept entry with the highest score, the first of equals."""
+
+    def best(table: pa.Table) -> pa.Array:
+        entries, rows = _entries(table, layer)
+        score = pc.cast(pc.struct_field(entries, "score"), pa.float64()).to_numpy(zero_copy_only=False)
+        score = np.where(_kept(entries), np.nan_to_num(score), -1.0)
+        order = np.lexsort((np.arange(len(rows)), -score, rows))
+        _, first = np.unique(rows[order], return_index=True)
+        chosen = order[first][score[order[first]] >= 0]
+        names = np.full(table.num_rows, NOTHING, object)
+        words = pc.struct_field(entries, layer.words).take(pa.array(chosen))
+        names[rows[chosen]] = words.to_numpy(zero_copy_only=False)
+        return pa.array(names, pa.string())
+
+    return best
+
+
 def _has_text(table: pa.Table) -> npt.NDArray[np.bool_]:
-    return _count("text")(table) > 0
+    return _count(LAYERS["text"])(table) > 0
 
 
 def _words(table: pa.Table) -> Any:
@@ -76,10 +98,8 @@ def _evidence(table: pa.Table) -> Floats:
 
 def _match(table: pa.Table) -> Floats:
     """The mean of the matcher's probabilities of all kept entries that it was asked about; 0 without any."""
-    captions = table.column("caption").combine_chunks()
-    layers = [(captions, np.arange(table.num_rows)), _entries(table, "regions"), _entries(table, "objects")]
     rows, scores = [], []
-    for entries, places in layers:
+    for entries, places in (_entries(table, layer) for layer in _MATCHED):
         score = pc.cast(pc.struct_field(entries, "match"), pa.float64()).to_numpy(zero_copy_only=False)
         asked = _kept(entries) & ~np.isnan(score)
         rows.append(places[asked])
@@ -96,13 +116,13 @@ def _means(rows: npt.NDArray[Any], values: Floats, count: int) -> Floats:
 def _thing(table: pa.Table) -> pa.Array:
     """What the kept region or mask with the largest box is called, by its head noun."""
     rows, areas, phrases = [], [], []
-    for layer in _THINGS:
+    for layer in THINGS:
         entries, places = _entries(table, layer)
-        kept = _kept(entries)
+        kept = _kept(entries) & pc.is_valid(pc.struct_field(entries, layer.words)).to_numpy(zero_copy_only=False)
         boxes = pc.list_flatten(pc.struct_field(entries, "box")).to_numpy().reshape(-1, 4)[kept]
         rows.append(places[kept])
         areas.append((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-        phrases.append(pc.struct_field(entries, "phrase").filter(pa.array(kept)))
+        phrases.append(pc.struct_field(entries, layer.words).filter(pa.array(kept)))
     row, area = np.concatenate(rows), np.concatenate(areas)
     order = np.lexsort((-area, row))
     found, first = np.unique(row[order], return_index=True)
@@ -127,24 +147,35 @@ def _column(*path: str) -> Callable[[pa.Table], Any]:
     return lambda table: functools.reduce(pc.struct_field, path[1:], table.column(path[0]))
 
 
-def _of(layer: str, *fields: str) -> tuple[str, ...]:
-    return tuple(f"{layer}.list.element.{field}" for field in fields)
+def _of(layer: LayerSpec, *fields: str) -> tuple[str, ...]:
+    """The columns of parts that hold some fields of a layer's entries."""
+    inside = f"{layer.name}.list.element" if layer.many else layer.name
+    return tuple(f"{inside}.{field}" for field in fields)
 
 
-_THINGS = ("regions", "objects")  # the layers that name what is in the picture
-_KEPT = tuple(column for layer in _THINGS for column in _of(layer, "kept"))
-_BOXES = tuple(column for layer in _THINGS for column in _of(layer, "kept", "phrase", "box.list.element"))
-_MATCHES = ("caption.kept", "caption.match", *(column for layer in _THINGS for column in _of(layer, "kept", "match")))
+def _of_layer(layer: LayerSpec) -> dict[str, Feature]:
+    """The features of a layer: how many entries are kept, and of words for the whole image the best ones."""
+    counted = Feature("number", f"kept entries of the layer {layer.name}", _of(layer, "kept"), _count(layer))
+    features = {layer.feature: counted}
+    if not layer.boxed:
+        columns = _of(layer, "kept", "score", layer.words)
+        features[layer.entry] = Feature("name", f"the kept {layer.entry} with the highest score", columns, _best(layer))
+    return features
+
+
+_MATCHED = [layer for layer in LAYERS.values() if layer.matched]
+_KEPT = tuple(column for layer in THINGS for column in _of(layer, "kept"))
+_BOXES = tuple(column for layer in THINGS for column in _of(layer, "kept", layer.words, "box.list.element"))
+_MATCHES = tuple(column for layer in _MATCHED for column in _of(layer, "kept", "match"))
 _SENTENCES = "description.sentences.list.element.evidence.list.element"
 FEATURES: dict[str, Feature] = {
-    "objects": Feature("number", "things that are kept: regions and masks together", _KEPT, _count(*_THINGS)),
-    "regions": Feature("number", "kept entries of the layer regions", _of("regions", "kept"), _count("regions")),
-    "masks": Feature("number", "kept entries of the layer objects", _of("objects", "kept"), _count("objects")),
-    "text": Feature("flag", "whether a line of text is kept", _of("text", "kept"), _has_text),
+    "objects": Feature("number", "things that are kept: regions and masks together", _KEPT, _count(*THINGS)),
+    **{name: feature for layer in LAYERS.values() if layer.many for name, feature in _of_layer(layer).items()},
+    "text": Feature("flag", "whether a line of text is kept", _of(LAYERS["text"], "kept"), _has_text),
     "words": Feature("number", "words of the description", ("description.text",), _words),
-    "thing": Feature("name", "what the largest kept region or mask is called, its noun alone", _BOXES, _thing),
+    "thing": Feature("name", "the noun of the largest kept region or mask that has a phrase", _BOXES, _thing),
     "evidence": Feature("number", "share of sentences that rest on a layer, 0 to 1", (_SENTENCES,), _evidence),
-    "match": Feature("number", "mean probability that the matcher gave what is kept, 0 to 1", _MATCHES, _match),
+    "match": Feature("number", "mean of the matcher's probabilities of kept entries, 0 to 1", _MATCHES, _match),
     "width": Feature("number", "pixels", ("width",), _column("width")),
     "height": Feature("number", "pixels", ("height",), _column("height")),
     "key": Feature("name", "the image's key", ("key",), _column("key")),

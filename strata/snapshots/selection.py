@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.snapshots.axes import DEFAULT_AXES, Axis
 from strata.snapshots.filters import Filter
 

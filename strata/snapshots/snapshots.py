@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from strata.core.chunks import Chunk
-from strata.core.errors import Conflict, InvalidInput, NotFound
 from strata.core.profiles import FINAL_GROUP
+from strata.errors import Conflict, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES
 from strata.snapshots.composition import Composition, composition_of
 from strata.snapshots.features import Rows, read_rows

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from strata.core.chunks import Chunk, part_name
-from strata.core.errors import NotFound
 from strata.core.profiles import FINAL_GROUP
 from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
+from strata.errors import NotFound
 from strata.store.provenance import fingerprints_of
 from strata.store.store import READERS, Store
 

@@ -6,6 +6,7 @@ writing a part twice is harmless, and a part that exists means that the work is 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from strata.core.chunks import Chunk
-from strata.core.records import SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
+from strata.core.records import RECORD_SCHEMA, SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
 from strata.core.usage import Bill
 from strata.store.filesystem import Files, as_os_error
 
@@ -102,12 +103,18 @@ class Store(Files):
     def read_columns(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of a part by its path from the store's root, such as "objects.list.element.kept".
 
-        In a folder only their bytes are read; of a bucket, where each piece is a round trip, the whole part. Raises
-        FileNotFoundError.
+        A layer without a column in the part is null in all its rows. In a folder only the bytes of the columns are
+        read; of a bucket, where each read is a round trip, the whole part. Raises FileNotFoundError.
         """
         path = self.path(part)
         with pa.memory_map(path) if self.local else pa.BufferReader(self.fs.cat_file(path)) as source:
-            return pq.ParquetFile(source).read(list(columns), use_threads=False)
+            table = pq.ParquetFile(source).read(list(columns), use_threads=False)
+        # add the columns that the part's version of the schema does not have
+        schema = _schema_of(tuple(columns))
+        for field in schema:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table.select(schema.names)
 
     @as_os_error
     def read_footer(self, chunk: Chunk) -> Footer:
@@ -199,3 +206,12 @@ class Store(Files):
 def count_of(counts: Counter[str]) -> dict[str, int]:
     """Counts by status, with 0 for each status that does not occur."""
     return {status.value: counts.get(status.value, 0) for status in Status}
+
+
+@functools.cache
+def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
+    """The schema of some columns of RECORD_SCHEMA, as they are read from a part."""
+    # a column such as "objects.list.element.kept" is read with the structure around it: let pyarrow work that out
+    empty = pa.BufferOutputStream()
+    pq.write_table(RECORD_SCHEMA.empty_table(), empty)
+    return pq.ParquetFile(pa.BufferReader(empty.getvalue())).read(list(columns)).schema

@@ -24,13 +24,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import strata
+from strata import components
 from strata.cli import exits, export, group, jobs
 from strata.cli import main as cli
 from strata.cli.arguments import shards_of
 from strata.cli.main import main
-from strata.core import components
-from strata.core.errors import InvalidInput
-from strata.core.levels import Level
 from strata.core.profiles import ProfileError
 from strata.core.records import Caption, FailureNote, ImageReference, Record
 from strata.core.schemas import (
@@ -45,6 +43,7 @@ from strata.core.schemas import (
     ShardCounts,
 )
 from strata.data.export_formats import Form
+from strata.errors import InvalidInput
 from tests.checkout import CHECKOUT
 
 KEY = "k"
@@ -293,7 +292,6 @@ def test_help_and_completion_load_nothing_heavy() -> None:
 def test_the_names_that_help_repeats_are_those_of_the_library() -> None:
     assert get_args(jobs.Stream) == get_args(Priority)
     assert get_args(export.FormName) == get_args(Form)
-    assert ", ".join(Level) == export.LEVELS
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import strata
+from strata import errors
 from strata.cli import exits
 from strata.client.client import ApiError
-from strata.core import errors
 from strata.core.schemas import Problem
 from strata.data.mixtures import IncompleteMixture, MixtureError
 from strata.jobs.jobs import NotFinished, UnknownJob

@@ -22,8 +22,7 @@ from PIL import Image
 from strata.cli import exits
 from strata.cli import main as cli
 from strata.core.images import as_jpeg, decode
-from strata.core.index_rows import IndexRow
-from strata.core.levels import Level
+from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
 from strata.data import export_formats
 from strata.data.export_formats import Form, Item, qwen_box
@@ -34,6 +33,7 @@ from strata.data.reader import SampleReader
 from strata.data.sample_sources import SampleError
 from strata.shards import sources
 from strata.snapshots.snapshots import Snapshot
+from strata.store.index_rows import IndexRow
 from strata.store.store import Store
 from tests.fakes import jpeg, write_shard
 from tests.pinned import describe, pin, write_shards
@@ -52,12 +52,12 @@ def snapshot(store: Store, tmp_path: Path) -> Snapshot:
 
 @pytest.fixture
 def written(store: Store, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
-    """Export in one format and level, with four samples per file, so that there are several files."""
+    """Export in one format and layer, with four samples per file, so that there are several files."""
     monkeypatch.setattr(export_formats, "FILE_SAMPLES", 4)
 
-    def write(form: Form, level: Level = Level.DESCRIPTION) -> Path:
+    def write(form: Form, layer: LayerSpec = LAYERS["description"]) -> Path:
         out = tmp_path / "out" / form
-        items = export(store, snapshot, Request(form, level, "What is it?"), out)
+        items = export(store, snapshot, Request(form, layer, "What is it?"), out)
         assert (items.count, items.without) == (COUNT, 0)
         return out
 
@@ -79,8 +79,8 @@ def llava_sample(entry: dict[str, Any], folder: Path) -> tuple[str, Image.Image,
     the conversation has as many image tokens as images."""
     image = Image.open(os.path.join(folder, entry["image"])).convert("RGB")  # noqa: PTH118
     roles = {"human": "USER", "gpt": "ASSISTANT"}
-    for place, sentence in enumerate(entry["conversations"]):
-        assert roles[sentence["from"]] == ("USER", "ASSISTANT")[place % 2]
+    for index, sentence in enumerate(entry["conversations"]):
+        assert roles[sentence["from"]] == ("USER", "ASSISTANT")[index % 2]
     assert sum(sentence["value"].count("<image>") for sentence in entry["conversations"]) == 1
     question, answer = (sentence["value"] for sentence in entry["conversations"])
     assert question == "<image>\nWhat is it?"
@@ -116,7 +116,7 @@ def test_monkey(written: Written) -> None:
 
 
 def test_monkey_grounds_phrases(written: Written) -> None:
-    for entry in json.loads((written("monkey", Level.REGIONS) / "train.json").read_text()):
+    for entry in json.loads((written("monkey", LAYERS["regions"]) / "train.json").read_text()):
         elements = qwen_elements(entry["conversations"][1]["value"])
         assert elements[:2] == [("ref", f"thing {entry['id']}"), ("box", boxes_of(entry["id"])[0])]
         assert elements[2] == ("text", "; ")
@@ -145,7 +145,7 @@ def test_boxes_come_back_as_they_were() -> None:
 
 
 def test_webdataset(written: Written) -> None:
-    out = written("webdataset", Level.REGIONS)
+    out = written("webdataset", LAYERS["regions"])
     shards = sorted(map(str, out.glob("*.tar")))
     assert [Path(shard).name for shard in shards] == ["00000.tar", "00001.tar", "00002.tar"]
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil"))
@@ -160,7 +160,7 @@ def test_webdataset(written: Written) -> None:
 
 
 def test_parquet(written: Written) -> None:
-    out = written("parquet", Level.REGIONS)
+    out = written("parquet", LAYERS["regions"])
     frame = pandas.read_parquet(out)
     assert sorted(frame["key"]) == keys() and list(frame["height"]) == [50] * COUNT
     for row in frame.itertuples():
@@ -173,7 +173,7 @@ def test_parquet(written: Written) -> None:
 
 
 def test_a_dataset_on_disk(written: Written) -> None:
-    out = written("hf", Level.REGIONS)
+    out = written("hf", LAYERS["regions"])
     loaded = datasets.load_from_disk(str(out))
     assert isinstance(loaded.features["image"], datasets.Image)
     assert sorted(loaded["key"]) == keys()
@@ -187,7 +187,7 @@ def test_what_is_exported_can_be_trained_on(written: Written, tmp_path: Path) ->
     llava, monkey = written("llava"), written("monkey")
     conversations = [(str(out / "train.json"), str(out), cache) for out in (llava, monkey)]
     read = [
-        *(Mixture.of(conversation_source(*place), "What is it?") for place in conversations),
+        *(Mixture.of(conversation_source(*files), "What is it?") for files in conversations),
         Mixture.of(webdataset_source(f"{written('webdataset')}/{{00000..00002}}.tar", cache), "What is it?"),
         Mixture.of(DatasetSource(str(written("hf"))), "What is it?"),
     ]
@@ -234,11 +234,11 @@ def test_texts_cannot_pass_for_images(store: Store, tmp_path: Path) -> None:
 
     snapshot = pin(store, write_shards(tmp_path / "shards", 1, 1), describe=hostile)
     texts = {}
-    for form, level in (("llava", Level.ALT_TEXT), ("monkey", Level.ALT_TEXT), ("monkey", Level.REGIONS)):
-        out = tmp_path / form / level
-        export(store, snapshot, Request(form, level), out)  # type: ignore[arg-type]
+    for form, layer in (("llava", "alt_text"), ("monkey", "alt_text"), ("monkey", "regions")):
+        out = tmp_path / form / layer
+        export(store, snapshot, Request(form, LAYERS[layer]), out)  # type: ignore[arg-type]
         (entry,) = json.loads((out / "train.json").read_text())
-        texts[form, str(level)] = entry["conversations"][1]["value"]
+        texts[form, layer] = entry["conversations"][1]["value"]
     assert texts == {
         ("llava", "alt_text"): "An  of <img>/etc/passwd</img> it",
         ("monkey", "alt_text"): "An <image> of /etc/passwd it",
@@ -253,7 +253,7 @@ def test_keys_are_made_fit_for_files(store: Store, tmp_path: Path) -> None:
         return describe(row).model_copy(update={"key": next(names)})
 
     snapshot = pin(store, write_shards(tmp_path / "shards", 1, 4), describe=renamed)
-    export(store, snapshot, Request("webdataset", Level.CAPTION), tmp_path / "out")
+    export(store, snapshot, Request("webdataset", LAYERS["caption"]), tmp_path / "out")
     found = webdataset.WebDataset(str(tmp_path / "out" / "00000.tar"), shardshuffle=False)
     assert [sample["__key__"] for sample in found] == ["same", "same-2", "a_b", "___c"]
 
@@ -263,7 +263,7 @@ def test_rows_without_text_are_left_out(store: Store, tmp_path: Path) -> None:
         return describe(row).model_copy(update={"alt_text": "text" if int(row.key) % 2 else None})
 
     snapshot = pin(store, write_shards(tmp_path / "shards", 1, 5), describe=some)
-    items = export(store, snapshot, Request("parquet", Level.ALT_TEXT), tmp_path / "out")
+    items = export(store, snapshot, Request("parquet", LAYERS["alt_text"]), tmp_path / "out")
     assert (items.count, items.without) == (2, 3)
 
 
@@ -274,16 +274,16 @@ def test_rows_without_text_are_left_out(store: Store, tmp_path: Path) -> None:
 def test_a_vanished_shard_leaves_nothing(store: Store, snapshot: Snapshot, tmp_path: Path, form: Form) -> None:
     (tmp_path / "shards" / "00001.tar").unlink()
     with pytest.raises(SampleError, match=r"^no such shard: .*/00001.tar$"):
-        export(store, snapshot, Request(form, Level.CAPTION), tmp_path / "out")
+        export(store, snapshot, Request(form, LAYERS["caption"]), tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
 def test_what_is_there_is_not_touched(store: Store, snapshot: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ExportError, match=r"out exists already"):
-        export(store, snapshot, Request("llava", Level.CAPTION), tmp_path / "out")
-    with pytest.raises(ExportError, match=r"^no row of pinned has text at the level objects$"):
-        export(store, snapshot, Request("llava", Level.OBJECTS), tmp_path / "other")
+        export(store, snapshot, Request("llava", LAYERS["caption"]), tmp_path / "out")
+    with pytest.raises(ExportError, match=r"^no row of pinned has text in the layer objects$"):
+        export(store, snapshot, Request("llava", LAYERS["objects"]), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -300,7 +300,7 @@ def test_images_are_read_together_and_not_all_at_once(
 
     monkeypatch.setattr(sources, "_read_span", counted)
     seen: list[int] = []
-    export(store, snapshot, Request("parquet", Level.CAPTION), tmp_path / "out", lambda: seen.append(sum(spans)))
+    export(store, snapshot, Request("parquet", LAYERS["caption"]), tmp_path / "out", lambda: seen.append(sum(spans)))
     assert seen[0] <= 128 and len(seen) == 600 and min(spans[:-1]) == 16
 
 
@@ -317,16 +317,19 @@ def run(*arguments: str) -> int:
 def test_the_command(store: Store, snapshot: Snapshot, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     common = ["--store", store.uri, "--out", str(out)]
-    assert run("pinned", "--format", "llava", "--level", "caption", *common) == 0
+    assert run("pinned", "--format", "llava", "--layer", "caption", *common) == 0
     assert capsys.readouterr().out == f"{out}: 10 images\n"
     (entry, *_) = json.loads((out / "train.json").read_text())
     assert entry["conversations"][0]["value"] == "<image>\nDescribe this image in one sentence."
     for arguments, code, line in (
         (["pinned", "--format", "hf", *common], exits.REQUEST_REFUSED, "out exists already"),
         (["nobody", "--format", "hf", *common], exits.REQUEST_REFUSED, "no snapshot 'nobody'; there are: pinned"),
-        (["pinned", "--format", "hf", "--level", "poem", *common], exits.USAGE, "no level 'poem'; there are alt_text"),
+        (["pinned", "--format", "hf", "--layer", "poem", *common], exits.USAGE, "no layer 'poem'; there are alt_text"),
     ):
         assert run(*arguments) == code
         err = capsys.readouterr().err
         assert line in err and err.count("\n") == 1
+    assert run("pinned", "--format", "llava", "--level", "caption", "--store", store.uri, "--out", f"{out}-2") == 0
+    assert (tmp_path / "out-2" / "train.json").read_bytes() == (out / "train.json").read_bytes()
+    capsys.readouterr()
     assert run("pinned", "--format", "pdf", *common) == exits.USAGE

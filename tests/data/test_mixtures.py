@@ -18,10 +18,11 @@ from PIL import Image
 
 from strata.cli import exits
 from strata.cli import main as cli
+from strata.core.layers import LAYERS
 from strata.data import conversations
 from strata.data.conversations import ConversationError, read_conversations
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
-from strata.data.mixture_files import MixtureFile, Places, check_mixture, open_mixture, task_shares
+from strata.data.mixture_files import Locations, MixtureFile, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture, MixtureError, Share
 from strata.data.reader import SampleReader
 from strata.data.sample_sources import SampleError
@@ -34,7 +35,7 @@ MIXTURES = Path(__file__).resolve().parents[2] / "training" / "mixtures"
 
 
 @pytest.fixture
-def places(store: Store, tmp_path: Path) -> Places:
+def locations(store: Store, tmp_path: Path) -> Locations:
     """A store with the snapshot `pinned` of 12 images, and a folder of files of every other kind, 5 samples each."""
     data = tmp_path / "data"
     pin(store, write_shards(tmp_path / "shards", 2, 6))
@@ -45,7 +46,7 @@ def places(store: Store, tmp_path: Path) -> Places:
     write_json(data / "llava.json", [llava(number) for number in range(5)])
     (data / "monkey.jsonl").write_text("".join(json.dumps(monkey(number)) + "\n" for number in range(5)))
     dataset(data / "table", 5)
-    return Places(store, str(data), tmp_path / "cache")
+    return Locations(store, str(data), tmp_path / "cache")
 
 
 def write_json(path: Path, value: Any) -> str:
@@ -104,8 +105,8 @@ def said_by(mixture: Mixture) -> dict[str, list[str]]:
     return found
 
 
-def test_sources_of_every_kind(places: Places) -> None:
-    mixture = open_mixture(mixture_file(*EVERY), places)
+def test_sources_of_every_kind(locations: Locations) -> None:
+    mixture = open_mixture(mixture_file(*EVERY), locations)
     (first,) = mixture.shares[0].source.read([0])
     assert said_by(mixture) == {
         "ours": ["Describe it.", f"description {first.key}"],
@@ -121,13 +122,13 @@ def test_sources_of_every_kind(places: Places) -> None:
     assert all(sample.conversation[0]["role"] == "user" for sample in samples)
 
 
-def test_an_instruction_without_a_place_for_the_question_stands_for_it(places: Places) -> None:
-    mixture = open_mixture(mixture_file({**MONKEY, "instruction": "Say something."}), places)
+def test_an_instruction_without_a_place_for_the_question_stands_for_it(locations: Locations) -> None:
+    mixture = open_mixture(mixture_file({**MONKEY, "instruction": "Say something."}), locations)
     assert said_by(mixture) == {"monkey": ["Say something.", "a0"]}
 
 
-def test_counts(places: Places) -> None:
-    mixture = open_mixture(mixture_file({**SNAPSHOT, "count": 7}, {**LLAVA, "count": 2}, TARS), places)
+def test_counts(locations: Locations) -> None:
+    mixture = open_mixture(mixture_file({**SNAPSHOT, "count": 7}, {**LLAVA, "count": 2}, TARS), locations)
     reader = SampleReader(mixture, 1)
     first = [sample.key for sample in reader if sample.task == "ours"]
     assert len(mixture) == 7 + 2 + 5 and len(set(first)) == 7
@@ -136,21 +137,28 @@ def test_counts(places: Places) -> None:
     assert {sample.key for sample in SampleReader(mixture, 2) if sample.task == "ours"} != set(first)
 
 
-def test_weights(places: Places) -> None:
-    mixture = open_mixture(mixture_file({**SNAPSHOT, "weight": 2}, {**LLAVA, "weight": 1}), places)
+def test_weights(locations: Locations) -> None:
+    mixture = open_mixture(mixture_file({**SNAPSHOT, "weight": 2}, {**LLAVA, "weight": 1}), locations)
     assert [share.count for share in mixture.shares] == [10, 5]
-    mixture = open_mixture(mixture_file({**SNAPSHOT, "weight": 0.9}, {**LLAVA, "weight": 0.1}), places)
+    mixture = open_mixture(mixture_file({**SNAPSHOT, "weight": 0.9}, {**LLAVA, "weight": 0.1}), locations)
     assert [share.count for share in mixture.shares] == [12, 1]
 
 
-def test_identity_follows_from_what_is_said(places: Places) -> None:
+def test_identity_follows_from_what_is_said(locations: Locations) -> None:
     def identity(*sources: dict[str, Any]) -> str:
-        return open_mixture(mixture_file(*sources), places).identity
+        return open_mixture(mixture_file(*sources), locations).identity
 
     assert identity(SNAPSHOT, LLAVA) == identity(SNAPSHOT, LLAVA)
     others = [(LLAVA, SNAPSHOT), (SNAPSHOT,), ({**SNAPSHOT, "count": 3}, LLAVA)]
-    others += [({**SNAPSHOT, "instruction": "?"}, LLAVA), ({**SNAPSHOT, "level": "caption"}, LLAVA)]
+    others += [({**SNAPSHOT, "instruction": "?"}, LLAVA), ({**SNAPSHOT, "layer": "caption"}, LLAVA)]
     assert len({identity(*sources) for sources in [(SNAPSHOT, LLAVA), *others]}) == 6
+
+
+def test_a_layer_may_be_called_by_its_old_name(locations: Locations) -> None:
+    files = [mixture_file({**SNAPSHOT, key: "caption"}) for key in ("layer", "level")]
+    assert [file.sources[0].layer for file in files] == ["caption"] * 2
+    old, new = (open_mixture(file, locations).identity for file in files)
+    assert old == new
 
 
 @pytest.mark.parametrize(
@@ -158,7 +166,7 @@ def test_identity_follows_from_what_is_said(places: Places) -> None:
     [
         ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are wanted, its source has 12$"),
         ([{**SNAPSHOT, "snapshot": "no"}], r"^ours: no snapshot 'no'; there are: pinned$"),
-        ([{**SNAPSHOT, "level": "objects"}], r"^ours: the source has no sample with a text$"),
+        ([{**SNAPSHOT, "layer": "objects"}], r"^ours: the source has no sample with a text$"),
         ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
         ([{**TARS, "webdataset": "tars/{0..1}.tar"}], r"^tars: no such shard: .*/data/tars/0.tar$"),
         ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* the range {1..0} runs backwards$"),
@@ -167,9 +175,9 @@ def test_identity_follows_from_what_is_said(places: Places) -> None:
         ([{**TABLE, "image": "text"}], r"^table: .*/table: the column 'text' holds no images$"),
     ],
 )
-def test_what_is_not_there_is_one_line(places: Places, sources: list[dict[str, Any]], reason: str) -> None:
+def test_what_is_not_there_is_one_line(locations: Locations, sources: list[dict[str, Any]], reason: str) -> None:
     with pytest.raises(MixtureError, match=reason) as error:
-        open_mixture(mixture_file(*sources), places)
+        open_mixture(mixture_file(*sources), locations)
     assert "\n" not in str(error.value)
 
 
@@ -183,10 +191,10 @@ def test_what_is_not_there_is_one_line(places: Places, sources: list[dict[str, A
         ("[[sources]]\nname = 'a'\nsnapshot = 's'", "an instruction is needed"),
         ("[[sources]]\nname = 'a'\ndataset = 's'\ninstruction = '{question}'", "{question} is for sources that"),
         (
-            "[[sources]]\nname = 'a'\nwebdataset = 's'\nlevel = 'caption'",
-            "level goes with snapshot, not with",
+            "[[sources]]\nname = 'a'\nwebdataset = 's'\nlayer = 'caption'",
+            "layer goes with snapshot, not with",
         ),
-        ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlevel = 'poem'\ninstruction = '?'", "no level 'poem'; there are"),
+        ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlayer = 'poem'\ninstruction = '?'", "no layer 'poem'; there are"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 0", "sources.0.count: Input should be greater"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nweight = 1", "a count or a weight, not both"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\nsize = 1", "sources.0.size: Extra inputs are not permitted"),
@@ -241,7 +249,7 @@ def test_grounded_answers_keep_their_boxes() -> None:
 
 def turns(*said: str) -> list[dict[str, str]]:
     """Turns by human and gpt."""
-    return [{"from": ("human", "gpt")[place % 2], "value": value} for place, value in enumerate(said)]
+    return [{"from": ("human", "gpt")[turn % 2], "value": value} for turn, value in enumerate(said)]
 
 
 @pytest.mark.parametrize(
@@ -286,50 +294,50 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
         conversation_source(str(path), str(tmp_path), tmp_path / "cache")
 
 
-def test_images_that_are_not_there(places: Places) -> None:
+def test_images_that_are_not_there(locations: Locations) -> None:
     for number in (1, 3):
-        (Path(places.data) / "images" / f"{number}.jpg").unlink()
-    mixture = open_mixture(mixture_file(LLAVA), places)
+        (Path(locations.data) / "images" / f"{number}.jpg").unlink()
+    mixture = open_mixture(mixture_file(LLAVA), locations)
     assert mixture.shares[0].source.missing() == [
-        f"no such image: {places.data}/images/{number}.jpg" for number in (1, 3)
+        f"no such image: {locations.data}/images/{number}.jpg" for number in (1, 3)
     ]
-    with pytest.raises(SampleError, match=rf"^{places.data}/images/[13].jpg, image l[13]: no such file$"):
+    with pytest.raises(SampleError, match=rf"^{locations.data}/images/[13].jpg, image l[13]: no such file$"):
         list(SampleReader(mixture))
 
 
-def test_an_image_that_is_none(places: Places) -> None:
-    (Path(places.data) / "images" / "2.jpg").write_text("<html>")
-    with pytest.raises(SampleError, match=rf"^{places.data}/images/2.jpg, image l2: not_an_image"):
-        list(SampleReader(open_mixture(mixture_file(LLAVA), places)))
+def test_an_image_that_is_none(locations: Locations) -> None:
+    (Path(locations.data) / "images" / "2.jpg").write_text("<html>")
+    with pytest.raises(SampleError, match=rf"^{locations.data}/images/2.jpg, image l2: not_an_image"):
+        list(SampleReader(open_mixture(mixture_file(LLAVA), locations)))
 
 
-def test_a_changed_file_is_read_anew(places: Places) -> None:
-    assert len(open_mixture(mixture_file(LLAVA), places)) == 5
-    write_json(Path(places.data) / "llava.json", [llava(number) for number in range(3)])
-    assert len(open_mixture(mixture_file(LLAVA), places)) == 3
+def test_a_changed_file_is_read_anew(locations: Locations) -> None:
+    assert len(open_mixture(mixture_file(LLAVA), locations)) == 5
+    write_json(Path(locations.data) / "llava.json", [llava(number) for number in range(3)])
+    assert len(open_mixture(mixture_file(LLAVA), locations)) == 3
 
 
 # webdatasets and datasets
 
 
-def test_a_damaged_tar_is_named(places: Places, tmp_path: Path) -> None:
-    tar = Path(places.data) / "tars" / "00000.tar"
+def test_a_damaged_tar_is_named(locations: Locations, tmp_path: Path) -> None:
+    tar = Path(locations.data) / "tars" / "00000.tar"
     tar.write_bytes(tar.read_bytes()[:1500])
     with pytest.raises(SampleError, match=rf"^{tar}: truncated after 1 images$"):
         webdataset_source(str(tar), tmp_path / "cache")
 
 
-def test_a_dataset_with_splits_asks_for_one(places: Places) -> None:
-    table = datasets.load_from_disk(f"{places.data}/table")
-    datasets.DatasetDict({"train": table, "test": table}).save_to_disk(f"{places.data}/splits")
+def test_a_dataset_with_splits_asks_for_one(locations: Locations) -> None:
+    table = datasets.load_from_disk(f"{locations.data}/table")
+    datasets.DatasetDict({"train": table, "test": table}).save_to_disk(f"{locations.data}/splits")
     with pytest.raises(SampleError, match=r"splits has several splits; name one: train, test$"):
-        DatasetSource(f"{places.data}/splits")
-    assert len(DatasetSource(f"{places.data}/splits/test")) == 5
+        DatasetSource(f"{locations.data}/splits")
+    assert len(DatasetSource(f"{locations.data}/splits/test")) == 5
 
 
-def test_a_column_that_is_no_text(places: Places) -> None:
+def test_a_column_that_is_no_text(locations: Locations) -> None:
     with pytest.raises(SampleError, match=r"table, row 0: number is no text$"):
-        list(SampleReader(Mixture.of(DatasetSource(f"{places.data}/table", text="number"), "?")))
+        list(SampleReader(Mixture.of(DatasetSource(f"{locations.data}/table", text="number"), "?")))
 
 
 # the paper's mixtures
@@ -372,7 +380,7 @@ def test_the_papers_mixture_in_small(
     thousands = {"image caption": rows + 191, "general VQA": 306, "scene text VQA": 308, "document VQA": 423}
     assert told["tasks"] == pytest.approx({task: count / whole for task, count in thousands.items()})
     assert [source["problem"] for source in told["sources"]] == [None] * 19
-    mixture = open_mixture(MixtureFile.load(path), Places(store, str(tmp_path / "data"), tmp_path / "cache"))
+    mixture = open_mixture(MixtureFile.load(path), Locations(store, str(tmp_path / "data"), tmp_path / "cache"))
     assert Counter(sample.task for sample in SampleReader(mixture)) == thousands
 
 
@@ -392,7 +400,9 @@ def test_the_papers_mixture_where_nothing_is(store: Store, tmp_path: Path, capsy
 
 
 @pytest.fixture
-def check(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def check(
+    locations: Locations, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
     """Run `strata mixture check` on a mixture of these sources; return its exit code and output."""
 
     def run(*sources: dict[str, Any], options: tuple[str, ...] = ()) -> tuple[int, str, str]:
@@ -401,7 +411,7 @@ def check(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         tomllib.loads(text)
         path = tmp_path / "mixture.toml"
         path.write_text(text)
-        where = ["--store", places.store.uri, "--data", places.data, "--cache", str(places.cache)]
+        where = ["--store", locations.store.uri, "--data", locations.data, "--cache", str(locations.cache)]
         with pytest.raises(SystemExit) as ended:
             cli.main(["mixture", "check", str(path), *where, *options])
         printed = capsys.readouterr()
@@ -420,16 +430,16 @@ def test_check_tells_shares(check: Callable[..., tuple[int, str, str]]) -> None:
     assert ["all", "22", "12"] in lines
 
 
-def test_check_tells_all_that_is_missing(check: Callable[..., tuple[int, str, str]], places: Places) -> None:
-    (Path(places.data) / "images" / "1.jpg").unlink()
+def test_check_tells_all_that_is_missing(check: Callable[..., tuple[int, str, str]], locations: Locations) -> None:
+    (Path(locations.data) / "images" / "1.jpg").unlink()
     wrong = {"name": "wrong", "conversations": "wrong.json"}
-    write_json(Path(places.data) / "wrong.json", [llava(0, image=None)])
+    write_json(Path(locations.data) / "wrong.json", [llava(0, image=None)])
     sources = ({**SNAPSHOT, "count": 13}, {**SNAPSHOT, "name": "other", "snapshot": "no"}, LLAVA, wrong, TABLE)
     code, out, err = check(*sources)
     assert code == exits.MIXTURE_INCOMPLETE and err == "4 of 5 sources are not as the mixture needs them\n"
     assert "13 samples are wanted, there are 12" in out
     assert "no snapshot 'no'; there are: pinned" in out
-    assert f"no such image: {places.data}/images/1.jpg" in out
+    assert f"no such image: {locations.data}/images/1.jpg" in out
     assert "entry 1 (id l0): no image" in out
 
 
@@ -441,24 +451,22 @@ def test_check_prints_json(check: Callable[..., tuple[int, str, str]]) -> None:
 
 
 def test_check_of_what_is_no_mixture(check: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    code, out, err = check({**SNAPSHOT, "level": "poem"})
+    code, out, err = check({**SNAPSHOT, "layer": "poem"})
     path = tmp_path / "mixture.toml"
     assert (code, out) == (exits.USAGE, "")
-    assert err == (
-        f"strata: {path}: sources.0: no level 'poem'; there are alt_text, caption, regions, objects, description\n"
-    )
+    assert err == (f"strata: {path}: sources.0: no layer 'poem'; there are {', '.join(LAYERS)}\n")
 
 
-def test_shares_without_all_supplies_are_those_that_were_wanted(places: Places) -> None:
+def test_shares_without_all_supplies_are_those_that_were_wanted(locations: Locations) -> None:
     missing = {**LLAVA, "name": "missing", "task": "missing", "conversations": "no.json"}
-    found = check_mixture(mixture_file({**SNAPSHOT, "count": 3}, {**missing, "count": 1}), places, lambda name: None)
+    found = check_mixture(mixture_file({**SNAPSHOT, "count": 3}, {**missing, "count": 1}), locations, lambda name: None)
     assert task_shares(found) == {"ours": 0.75, "missing": 0.25}
-    found = check_mixture(mixture_file(SNAPSHOT, missing), places, lambda name: None)
+    found = check_mixture(mixture_file(SNAPSHOT, missing), locations, lambda name: None)
     assert [check.share for check in found] == [None, None]
 
 
-def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
-    source = places.open(mixture_file(SNAPSHOT).sources[0])
+def test_shares_that_overlap_are_refused_by_name(locations: Locations) -> None:
+    source = locations.open(mixture_file(SNAPSHOT).sources[0])
     with pytest.raises(MixtureError, match=r"^a: 13 samples are wanted, its source has 12$"):
         Mixture([Share("a", "t", source, 13, "?")])
     assert len(Mixture([])) == 0 and list(SampleReader(Mixture([]))) == []
@@ -473,7 +481,7 @@ def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
         ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
         ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
         ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are wanted, there are 12"),
-        ({**SNAPSHOT, "level": "poem"}, exits.USAGE, "no level 'poem'; there are alt_text, caption, regions, "),
+        ({**SNAPSHOT, "layer": "poem"}, exits.USAGE, "no layer 'poem'; there are alt_text, caption, regions, "),
         (
             {**LLAVA, "conversations": "bare.json"},
             exits.MIXTURE_INCOMPLETE,
@@ -481,21 +489,23 @@ def test_shares_that_overlap_are_refused_by_name(places: Places) -> None:
         ),
     ],
 )
-def test_bad_input_is_one_line(places: Places, tmp_path: Path, source: dict[str, Any], code: int, line: str) -> None:
-    write_json(Path(places.data) / "bare.json", [llava(0), llava(1, image=None)])
+def test_bad_input_is_one_line(
+    locations: Locations, tmp_path: Path, source: dict[str, Any], code: int, line: str
+) -> None:
+    write_json(Path(locations.data) / "bare.json", [llava(0), llava(1, image=None)])
     path = tmp_path / "mixture.toml"
     path.write_text("name = 'test'\n[[sources]]\n" + "\n".join(f"{key} = {json.dumps(source[key])}" for key in source))
-    where = ["--store", places.store.uri, "--data", places.data, "--cache", str(places.cache)]
+    where = ["--store", locations.store.uri, "--data", locations.data, "--cache", str(locations.cache)]
     ended, printed = called("mixture", "check", str(path), *where)
     assert ended == code
-    (told,) = [said for said in printed if line.format(data=places.data) in said]
+    (told,) = [said for said in printed if line.format(data=locations.data) in said]
     assert source["name"] in told or told.startswith(f"strata: {path}: sources.0: ")
 
 
-def test_no_file_and_a_taken_name_are_one_line(places: Places, tmp_path: Path) -> None:
-    ended, printed = called("mixture", "check", str(tmp_path / "no.toml"), "--store", places.store.uri)
+def test_no_file_and_a_taken_name_are_one_line(locations: Locations, tmp_path: Path) -> None:
+    ended, printed = called("mixture", "check", str(tmp_path / "no.toml"), "--store", locations.store.uri)
     assert ended == exits.USAGE and printed == [f"strata: [Errno 2] No such file or directory: '{tmp_path}/no.toml'"]
-    ended, printed = called("snapshot", "create", "pinned", "--from", "f" * 16, "--store", places.store.uri)
+    ended, printed = called("snapshot", "create", "pinned", "--from", "f" * 16, "--store", locations.store.uri)
     assert ended == exits.REQUEST_REFUSED and len(printed) == 1
     assert printed[0].startswith("strata: there is a snapshot 'pinned'")
 

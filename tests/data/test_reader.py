@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from strata.core.levels import Level, LevelError, text_of
+from strata.core.layers import LAYERS, LayerError, layer_named
 from strata.data.mixtures import Mixture
 from strata.data.permutations import Permutation
 from strata.data.prefetch import prefetch_map
@@ -116,14 +116,14 @@ def dealt(start: int, end: int, ranks: int, workers: int, batch_size: int) -> li
         own = [partition.indexes(np.arange(partition.count(end))).tolist() for partition in dealings]
         batches = [[mine[i : i + batch_size] for i in range(0, len(mine), batch_size)] for mine in own]
         turns = itertools.zip_longest(*batches, fillvalue=[])
-        sequences.append([place for turn in turns for batch in turn for place in batch])
+        sequences.append([index for turn in turns for batch in turn for index in batch])
     return sequences
 
 
 @given(st.integers(0, 120), st.integers(0, 20), LAYOUTS)
 def test_all_readers_together_see_the_one_sequence(count: int, start: int, layout: tuple[int, int, int]) -> None:
     ranks = dealt(start, start + count, *layout)
-    merged = [place for turn in itertools.zip_longest(*ranks) for place in turn if place is not None]
+    merged = [index for turn in itertools.zip_longest(*ranks) for index in turn if index is not None]
     assert merged == list(range(start, start + count))
 
 
@@ -235,8 +235,8 @@ def test_merged_states_of_any_layout(count: int, layout: tuple[int, int, int], b
     states: list[dict[str, Any]] = []
     for rank, worker in itertools.product(range(ranks), range(workers)):
         partition = Partition(0, rank, ranks, worker, workers, batch_size)
-        place = {"rank": rank, "ranks": ranks, "worker": worker, "workers": workers, "batch_size": batch_size}
-        states.append({**common, **place, "taken": partition.count(taken)})
+        reader = {"rank": rank, "ranks": ranks, "worker": worker, "workers": workers, "batch_size": batch_size}
+        states.append({**common, **reader, "taken": partition.count(taken)})
     assert merge_states(states) == {**common, "start": taken}
     if len(states) > 1:
         with pytest.raises(ValueError, match="readers have a state each"):
@@ -324,11 +324,11 @@ def test_an_image_that_is_none_is_named(store: Store, tmp_path: Path, shards: li
         rest(SampleReader(mixture))
 
 
-# levels and tables
+# layers and tables
 
 
 @pytest.mark.parametrize(
-    ("level", "text"),
+    ("layer", "text"),
     [
         ("alt_text", "alt 0"),
         ("caption", "caption 000000000"),
@@ -336,21 +336,23 @@ def test_an_image_that_is_none_is_named(store: Store, tmp_path: Path, shards: li
         ("description", "description 000000000"),
     ],
 )
-def test_levels(store: Store, shards: list[str], tmp_path: Path, level: str, text: str) -> None:
-    source = snapshot_source(store, pin(store, shards[:1]), level, tmp_path / "cache")
+def test_the_text_of_a_layer(store: Store, shards: list[str], tmp_path: Path, layer: str, text: str) -> None:
+    source = snapshot_source(store, pin(store, shards[:1]), layer, tmp_path / "cache")
     assert source.read([0])[0].turns == [text]
 
 
-def test_what_a_level_leaves_out() -> None:
+def test_what_the_text_of_a_layer_leaves_out() -> None:
     entry = {"phrase": "a dog", "kept": False, "text": "A dog."}
-    for level in Level:
-        assert text_of({level: None}, level) is None
-    assert text_of({"alt_text": "  "}, Level.ALT_TEXT) is None
-    assert text_of({"caption": entry}, Level.CAPTION) is None
-    assert text_of({"objects": [entry]}, Level.OBJECTS) is None
-    assert text_of({"objects": [entry, {**entry, "kept": True}]}, Level.OBJECTS) == "a dog"
-    with pytest.raises(LevelError, match=r"no level 'poem'; there are alt_text, caption"):
-        Level.named("poem")
+    kept, nameless = {**entry, "kept": True}, {**entry, "kept": True, "phrase": None}
+    for name, layer in LAYERS.items():
+        assert layer.text_of({name: None}) is None
+    assert LAYERS["alt_text"].text_of({"alt_text": "  "}) is None
+    assert LAYERS["caption"].text_of({"caption": entry}) is None
+    assert LAYERS["objects"].text_of({"objects": [entry, nameless]}) is None
+    assert LAYERS["objects"].text_of({"objects": [entry, kept, nameless, kept]}) == "a dog; a dog"
+    assert LAYERS["text"].text_of({"text": [kept, entry, kept]}) == "A dog.\nA dog."
+    with pytest.raises(LayerError, match=r"no layer 'poem'; there are alt_text, caption"):
+        layer_named("poem")
 
 
 def test_rows_without_text_are_no_samples(store: Store, shards: list[str], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ from models.base import (
 from models.boxes import iou
 from models.crops import crop_segment, encode_mask
 from models.evidence_filter import before_matching, objects_matched, regions_matched, text_judged
-from models.pipeline import VisionPipeline, models_wait
+from models.pipeline import LlmPipeline, VisionPipeline, models_wait
 from strata.core.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.core.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
 from tests.checkout import CHECKOUT
@@ -303,6 +303,70 @@ def test_an_image_that_fails_a_stage_is_a_failed_row(pipeline: VisionPipeline) -
     assert answers[2].regions is not None and len(answers[2].regions) == 4
 
 
+def without(pipeline: VisionPipeline, *names: str) -> VisionPipeline:
+    """The pipeline without some stages."""
+    pipeline.stages = {name: stage for name, stage in pipeline.stages.items() if name not in names}
+    return pipeline
+
+
+MADE_BY = {"captioner": "caption", "detector": "regions", "segmenter": "objects", "ocr": "text"}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("number", range(32))
+def test_every_stage_is_optional(pipeline: VisionPipeline, number: int, beside: bool) -> None:
+    missing = [name for bit, name in enumerate(pipeline.stages) if number & 1 << bit]
+    pipeline.beside = beside
+    image, colours = striped(3)
+    (answer,) = without(pipeline, *missing).run([(record("3"), image)])
+    assert answer.status is Status.SUCCEEDED
+    assert set(answer.seconds) == set(pipeline.stages)
+    made = {name for name, layer in MADE_BY.items() if getattr(answer, layer) is not None}
+    assert made == set(MADE_BY) - set(missing)
+    phrases = {thing.phrase for thing in answer.objects or ()}
+    assert phrases == (
+        set() if "segmenter" in missing else {None} if "captioner" in missing else {*map(crop_of, colours)}
+    )
+    asked = [answer.caption, *(answer.regions or ()), *(thing for thing in answer.objects or () if thing.phrase)]
+    assert all(entry.kept and (entry.match is None) == ("matcher" in missing) for entry in asked if entry)
+    if "segmenter" in missing:
+        assert pipeline.bound(answer).keys() == {"captioner"} - set(missing)
+
+
+def crop_of(colour: Colour) -> str:
+    return f"crop {colour}"
+
+
+def test_without_a_matcher_scores_decide(pipeline: VisionPipeline) -> None:
+    class SureDetector(FakeDetector):
+        def compute(self, batch: Sequence[Image.Image]) -> list[list[Detection]]:
+            found = [("a dog", 0.4), ("A dog", 0.8), ("a cat", 0.1)]
+            return [[Detection((0, 0, 10, 10), phrase, score) for phrase, score in found] for _ in batch]
+
+    pipeline.stages["detector"] = SureDetector(SETTINGS)
+    pipeline.evidence = EvidenceSettings(region_score=0.3)
+    (answer,) = without(pipeline, "matcher").run([(record("0"), Image.new("RGB", (10, 20), RED))])
+    assert [region.reason for region in answer.regions or ()] == ["duplicate", None, "low_score"]
+
+
+def test_a_stage_of_whole_images_may_answer_the_entries_of_its_layer(pipeline: VisionPipeline) -> None:
+    class EntryOcr(FakeOcr):
+        def compute(self, batch: Sequence[Image.Image]) -> list[Any]:
+            return [[TextLine(box=(0, 0, 5, 5), text="OPEN", score=0.9)] for _ in batch]
+
+    pipeline.stages["ocr"] = EntryOcr(SETTINGS)
+    (answer,) = pipeline.run([(record("0"), Image.new("RGB", (10, 20), RED))])
+    assert answer.text == [TextLine(box=(0, 0, 5, 5), text="OPEN", score=0.9)]
+
+
+def test_without_a_composer_the_records_pass_unchanged() -> None:
+    stages = {name: stage for name, stage in FAKE_PROFILE.stages.items() if name != "composer"}
+    pipeline = LlmPipeline(FAKE_PROFILE.model_copy(update={"stages": stages}))
+    pipeline.load()
+    records = [record("a"), record("b")]
+    assert pipeline.run(records) == records and pipeline.bound(records[0]) == {}
+
+
 def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipeline) -> None:
     pipeline.beside = True
     matched = threading.Event()
@@ -444,9 +508,12 @@ def test_what_the_matcher_is_not_asked_about_would_not_have_been_kept(
     settings = EvidenceSettings(region_score=0.5, contradiction_iou=contradiction)
     left = keep(record("a").model_copy(update={"regions": regions, "objects": objects}), settings)
 
+    def said(entry: Region | ObjectMask) -> str:
+        return (entry.phrase or "").lower()
+
     def stands(entry: Region | ObjectMask, others: Sequence[Region | ObjectMask], threshold: float) -> bool:
         disputed = contradiction is not None and any(
-            iou(entry.box, o.box) >= contradiction and entry.phrase.lower() != o.phrase.lower() for o in others
+            iou(entry.box, o.box) >= contradiction and said(entry) != said(o) for o in others
         )
         return (entry.score is None or entry.score >= 0.5) and (entry.match or 0) >= threshold and not disputed
 
@@ -456,7 +523,7 @@ def test_what_the_matcher_is_not_asked_about_would_not_have_been_kept(
     standing += sorted((o for o in objects if stands(o, regions, 0.5)), key=lambda o: -(o.match or 0))
     kept: list[Region | ObjectMask] = []
     for entry in standing:
-        if not any(o.phrase.lower() == entry.phrase.lower() and iou(o.box, entry.box) >= 0.6 for o in kept):
+        if not any(said(o) == said(entry) and iou(o.box, entry.box) >= 0.6 for o in kept):
             kept.append(entry)
     now = [*(left.regions or ()), *(left.objects or ())]
     expected = [any(entry is one for one in kept) for entry in (*regions, *objects)]

@@ -54,8 +54,8 @@ def shard(style: str) -> tuple[bytes, list[Good]]:
     """A tar of SAMPLES samples, some of whose names are hostile, and where each sample lies."""
     rng, buffer, contents = random.Random(style), io.BytesIO(), []
     names = [f"{i:09d}" for i in range(SAMPLES)]
-    for place, name in zip(rng.sample(range(SAMPLES), 5), rng.sample(HOSTILE, 5), strict=True):
-        names[place] = name if style != "ustar" or (name.isascii() and len(name) < 100) else names[place]
+    for index, name in zip(rng.sample(range(SAMPLES), 5), rng.sample(HOSTILE, 5), strict=True):
+        names[index] = name if style != "ustar" or (name.isascii() and len(name) < 100) else names[index]
     with tarfile.open(fileobj=buffer, mode="w", format=STYLES[style]) as tar:
         for number, name in enumerate(names):
             image, text = picture(rng), f"text {number}"
@@ -67,12 +67,12 @@ def shard(style: str) -> tuple[bytes, list[Good]]:
     with tarfile.open(fileobj=io.BytesIO(buffer.getvalue())) as tar:
         starts = [member.offset for member in tar.getmembers()][::3]
         ends = [*starts[1:], tar.offset]
-    return buffer.getvalue(), [Good(*place) for place in zip(starts, ends, *zip(*contents, strict=True), strict=True)]
+    return buffer.getvalue(), [Good(*index) for index in zip(starts, ends, *zip(*contents, strict=True), strict=True)]
 
 
-def untouched(good: list[Good], first: int, behind: int) -> list[Good]:
-    """The samples that end before byte `first` or begin at or after byte `behind`."""
-    return [sample for sample in good if sample.end <= first or sample.start >= behind]
+def untouched(good: list[Good], first: int, end: int) -> list[Good]:
+    """The samples that end before byte `first` or begin at or after byte `end`."""
+    return [sample for sample in good if sample.end <= first or sample.start >= end]
 
 
 def truncated(data: bytes, good: list[Good], rng: random.Random) -> Broken:
@@ -93,9 +93,9 @@ def flipped(data: bytes, good: list[Good], rng: random.Random) -> Broken:
 def overwritten(data: bytes, good: list[Good], rng: random.Random) -> Broken:
     """Overwrite a range with zeros, ones or noise; it may include headers."""
     first = rng.randrange(good[-1].end)
-    behind = min(first + rng.randrange(1, 5000), len(data))
+    end = min(first + rng.randrange(1, 5000), len(data))
     kind = rng.choice((bytes, lambda size: b"\xff" * size, rng.randbytes))
-    return Broken(data[:first] + kind(behind - first) + data[behind:], untouched(good, first, behind))
+    return Broken(data[:first] + kind(end - first) + data[end:], untouched(good, first, end))
 
 
 def destroyed_header(data: bytes, good: list[Good], rng: random.Random) -> Broken:
@@ -107,27 +107,27 @@ def destroyed_header(data: bytes, good: list[Good], rng: random.Random) -> Broke
 def removed(data: bytes, good: list[Good], rng: random.Random) -> Broken:
     """Remove a range, often of whole blocks."""
     first = rng.randrange(good[-1].end)
-    behind = first + rng.choice((512 * rng.randrange(1, 6), rng.randrange(1, 3000)))
-    whole = untouched(good, first, behind)
-    return Broken(data[:first] + data[behind:], whole if (behind - first) % 512 else but_the_next(whole, first))
+    end = first + rng.choice((512 * rng.randrange(1, 6), rng.randrange(1, 3000)))
+    whole = untouched(good, first, end)
+    return Broken(data[:first] + data[end:], whole if (end - first) % 512 else but_the_next(whole, first))
 
 
-def but_the_next(whole: list[Good], place: int) -> list[Good]:
+def but_the_next(whole: list[Good], index: int) -> list[Good]:
     """Leave out the sample after a position where blocks were removed or added: by chance the member there may
     seem to end where another header stands, which no reader can detect."""
-    behind = [sample for sample in whole if sample.start >= place]
-    return [sample for sample in whole if sample not in behind[:1]]
+    later = [sample for sample in whole if sample.start >= index]
+    return [sample for sample in whole if sample not in later[:1]]
 
 
 def inserted(data: bytes, good: list[Good], rng: random.Random) -> Broken:
     """Insert noise, zeros or blocks of the shard itself."""
-    place = rng.choice((rng.choice(good).start, rng.randrange(good[-1].end)))
+    index = rng.choice((rng.choice(good).start, rng.randrange(good[-1].end)))
     first = rng.randrange(len(data))
     size = rng.randrange(1, 4000)
     blocks = data[first - first % 512 :][: 512 * rng.randrange(1, 9)]
     extra = rng.choice((rng.randbytes(size), bytes(size), blocks))
-    whole = untouched(good, place, place)
-    return Broken(data[:place] + extra + data[place:], but_the_next(whole, place) if extra is blocks else whole)
+    whole = untouched(good, index, index)
+    return Broken(data[:index] + extra + data[index:], but_the_next(whole, index) if extra is blocks else whole)
 
 
 def swapped(data: bytes, good: list[Good], rng: random.Random) -> Broken:

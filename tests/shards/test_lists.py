@@ -65,15 +65,15 @@ def test_lists(images: Path, tmp_path: Path, kind: str) -> None:
         kind,
     )
     assert index.failure is None and index.identity == shard_identity(f"{images}/list.{kind}")
-    rows, place = index.rows, "row" if kind == "parquet" else "line"
+    rows, unit = index.rows, "row" if kind == "parquet" else "line"
     good = [rows[i] for i in (0, 1, 2, 3, 4, 15)]
     assert [row.key for row in good] == ["7", "a", "7-2", "a-2", "a-3", "a-4"]
     assert [row.alt_text for row in good] == ["an a", None, "b", "x" * 4096, "a link that stays", "last"]
     assert read_images(good) == [b"a.jpg", b"sub/a.jpg", b"b.c.png", b"a.jpg", b"a.jpg", b"sub/a.jpg"]
     errors = [row.error or "" for row in rows]
-    assert errors[5] == f"{place} 6: no such image: none.jpg" and rows[5].alt_text == "the text stays"
+    assert errors[5] == f"{unit} 6: no such image: none.jpg" and rows[5].alt_text == "the text stays"
     assert all("outside the folders" in errors[i] for i in (6, 7, 8, 9))
-    assert errors[10] == f"{place} 11: no path of an image" and rows[10].key == f"{place}-11"
+    assert errors[10] == f"{unit} 11: no path of an image" and rows[10].key == f"{unit}-11"
     assert "not a file" in errors[11] and errors[12] == "an empty file" and errors[13] and errors[14]
     assert not any(errors[i] for i in (0, 1, 2, 3, 4, 15))
     verify_unchanged(f"{images}/list.{kind}", index.identity)

@@ -17,10 +17,10 @@ from s3fs import S3FileSystem
 from torch.utils.data import DataLoader
 
 from strata.core.chunks import Chunk
-from strata.core.levels import Level
+from strata.core.layers import LAYERS
 from strata.core.records import ImageReference, Record
 from strata.data.exports import Request, export
-from strata.data.mixture_files import Places, SourceSettings
+from strata.data.mixture_files import Locations, SourceSettings
 from strata.data.mixtures import Mixture
 from strata.data.reader import Sample, SampleReader
 from strata.data.sample_sources import SampleError, TableSource
@@ -99,8 +99,8 @@ def rows(service: Service, path: str) -> list[dict[str, Any]]:
 
 def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, queue: Queue, tmp_path: Path) -> None:
     bucket.put(str(SHARD), f"{BUCKET}/shards/00000.tar")
-    places: dict[str, Any] = {"store": f"s3://{BUCKET}/store", "shard_roots": [f"s3://{BUCKET}/shards"]}
-    with running_service(queue, tmp_path, **places) as service:
+    locations: dict[str, Any] = {"store": f"s3://{BUCKET}/store", "shard_roots": [f"s3://{BUCKET}/shards"]}
+    with running_service(queue, tmp_path, **locations) as service:
         first = finished(service, f"s3://{BUCKET}/shards/00000.tar")
         assert first["status"] == "completed"
         assert first["request_counts"]["total"] == first["request_counts"]["succeeded"] == 64
@@ -163,7 +163,7 @@ def test_training_reads_a_snapshot_of_a_bucket(bucket: S3FileSystem, tmp_path: P
     assert sorted(first) == [f"description {number:09d}" for number in range(64)]
     loader = DataLoader(reader, 4, num_workers=2, collate_fn=keys_of, multiprocessing_context=start)
     assert [key for batch in loader for key in batch] == first
-    export(store, Snapshots(store).open("pinned"), Request("webdataset", Level.CAPTION), tmp_path / "out")
+    export(store, Snapshots(store).open("pinned"), Request("webdataset", LAYERS["caption"]), tmp_path / "out")
     assert (tmp_path / "out" / "00000.tar").stat().st_size > 64 * 5000
     assert source.missing() == []
     bucket.rm(shard)
@@ -183,10 +183,10 @@ def test_a_mixture_of_files_in_a_bucket(bucket: S3FileSystem, tmp_path: Path) ->
     turns = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}]
     entries = [{"image": f"images/{name}.jpg", "conversations": turns} for name in "ab"]
     bucket.pipe_file(f"{BUCKET}/data/train.json", json.dumps(entries).encode())
-    places = Places(Store(f"s3://{BUCKET}/store"), f"s3://{BUCKET}/data", tmp_path)
+    locations = Locations(Store(f"s3://{BUCKET}/store"), f"s3://{BUCKET}/data", tmp_path)
     tars = SourceSettings(name="tars", webdataset="{00000..00000}.tar", instruction="?")
-    assert len(list(SampleReader(Mixture.of(places.open(tars), "?")))) == 64
-    said = places.open(SourceSettings(name="said", conversations="train.json"))
+    assert len(list(SampleReader(Mixture.of(locations.open(tars), "?")))) == 64
+    said = locations.open(SourceSettings(name="said", conversations="train.json"))
     assert said.missing() == [f"no such image: s3://{BUCKET}/data/images/b.jpg"]
     assert said.read([0])[0].turns == ["q", "a"]
     with pytest.raises(SampleError, match=f"^s3://{BUCKET}/data/images/b.jpg, image 2: no such file$"):

@@ -140,7 +140,7 @@ def test_lists_of_patterns(tmp_path: Path) -> None:
     listed, roots = tmp_path / "list.txt", [str(tmp_path)]
     listed.write_text(f"\ufeff# shards\n\n {{0..1}}.tar \n{tmp_path}/x*.tar\r\n0.tar")
     assert find_shards([f"@{listed}"], roots) == [f"{tmp_path}/{name}.tar" for name in ("0", "1", "x1")]
-    for text, words in ((b"@list.txt", "another list"), (b"\xff", "no text"), (b"{0..", "braces")):
+    for text, words in ((b"@list.txt", "another list"), (b"\xff", "is not text"), (b"{0..", "braces")):
         listed.write_bytes(text)
         with pytest.raises(SourceError, match=words):
             find_shards([f"@{listed}"], roots)
@@ -149,7 +149,7 @@ def test_lists_of_patterns(tmp_path: Path) -> None:
     with pytest.raises(ShardMissing, match="no such list"):
         find_shards([f"@{listed}.none"], roots)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(SourceError, match="no file"):
+    with pytest.raises(SourceError, match="is not a file"):
         find_shards([f"@{tmp_path}/fifo"], roots)
 
 

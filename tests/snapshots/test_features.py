@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strata.core.errors import StrataError
+from strata.core.layers import LAYERS
 from strata.core.phrases import head_of
 from strata.core.records import (
     Caption,
@@ -25,6 +25,7 @@ from strata.core.records import (
     TextLine,
     records_to_table,
 )
+from strata.errors import StrataError
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.filters import Filter
 from strata.store.store import Store
@@ -62,19 +63,30 @@ def area(box: Sequence[float]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
+def layer_features(record: Record) -> dict[str, Any]:
+    """For every layer of entries the number of kept ones, and of words without boxes the best of them."""
+    found: dict[str, Any] = {}
+    for layer in LAYERS.values():
+        if layer.many:
+            kept = [entry for entry in getattr(record, layer.name) or () if entry.kept]
+            found[layer.feature] = len(kept)
+            if not layer.boxed:
+                best = max(kept, key=lambda entry: entry.score or 0, default=None)
+                found[layer.entry] = layer.words_of(best) if best else "none"
+    return found
+
+
 def features_of(record: Record) -> dict[str, Any]:
     """The features of a record, said in plain Python."""
     kept = [entry for layer in (record.regions, record.objects) for entry in layer or () if entry.kept]
     asked = [entry.match for entry in (record.caption, *kept) if entry and entry.kept and entry.match is not None]
     sentences = record.description.sentences if record.description else []
     image = record.image
-    return {
+    return layer_features(record) | {
         "objects": len(kept),
-        "regions": sum(entry.kept for entry in record.regions or ()),
-        "masks": sum(entry.kept for entry in record.objects or ()),
         "text": any(entry.kept for entry in record.text or ()),
         "words": len(record.description.text.split()) if record.description else 0,
-        "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase) if kept else "none",
+        "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase or "") if kept else "none",
         "evidence": sum(bool(one.evidence) for one in sentences) / len(sentences) if sentences else 0,
         "match": sum(asked) / len(asked) if asked else 0,
         "width": record.width,

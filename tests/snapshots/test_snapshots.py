@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from strata.core.errors import StrataError
 from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
 from strata.core.settings import Settings
+from strata.errors import StrataError
 from strata.jobs.jobs import Jobs
 from strata.snapshots.axes import axes_of
 from strata.snapshots.cleaning import Cleaning

@@ -17,8 +17,8 @@ from transformers import AutoModelForImageTextToText
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.training.vision_tower import SIDE, tower_config
 from strata.cli import exits
-from strata.core.errors import StrataError
 from strata.data.mixtures import MixtureError
+from strata.errors import StrataError
 from tests.checkout import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training import train as job
@@ -177,9 +177,9 @@ def test_a_mixture_that_cannot_be_read_is_one_line(start: Path, tmp_path: Path) 
     config = tiny_config(tmp_path / "out", start, mixture=tmp_path / "m.toml", store=str(tmp_path / "store"))
     with pytest.raises(ConfigError, match=r"m\.toml: No such file"):
         mixture_of(config)
-    source = '[[sources]]\nname = "a"\nsnapshot = "no-such"\ninstruction = "Say."\nlevel = "{}"\n'
-    for level, line in (("captions", "no level 'captions'"), ("caption", "no snapshot 'no-such'")):
-        config.mixture.write_text('name = "m"\n' + source.format(level))
+    source = '[[sources]]\nname = "a"\nsnapshot = "no-such"\ninstruction = "Say."\nlayer = "{}"\n'
+    for layer, line in (("captions", "no layer 'captions'"), ("caption", "no snapshot 'no-such'")):
+        config.mixture.write_text('name = "m"\n' + source.format(layer))
         with pytest.raises(MixtureError, match=line) as caught:
             mixture_of(config)
         assert "\n" not in str(caught.value)

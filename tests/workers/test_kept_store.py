@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from strata.core.levels import Level
+from strata.core.layers import layer_named
 from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.records import Status
 from strata.core.schemas import JobStatus
@@ -135,7 +135,7 @@ def test_a_kept_bill_is_read(kept: Store) -> None:
 def test_a_kept_snapshot_opens_and_is_exported(kept: Store, tmp_path: Path) -> None:
     snapshot = Snapshots(kept).open("kept")
     assert snapshot.rows().num_rows == 3 and snapshot.manifest.selection.method == "balanced"
-    items = export(kept, snapshot, Request("webdataset", Level.DESCRIPTION), tmp_path / "out")
+    items = export(kept, snapshot, Request("webdataset", layer_named("description")), tmp_path / "out")
     assert items.count == 3
     with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
         assert sum(name.endswith(".txt") for name in tar.getnames()) == 3

@@ -55,6 +55,7 @@ class ShardIndex:
 
 def index_table(rows: Iterable[IndexRow]) -> pa.Table:
     """Convert rows to a table of INDEX_SCHEMA."""
+    # a batch at a time, since rows as Python objects need much more memory than columns
     iterator, batches = iter(rows), []
     while batch := list(itertools.islice(iterator, _BATCH)):
         # transposing by zip is ten times as fast as Table.from_pylist

@@ -1,0 +1,303 @@
+"""Layers: what a record says of an image. Each layer is described once, by a field of `Layers` and its LayerSpec.
+
+The Arrow schema of parts, the tree that `strata caption` prints, overlays, features, exports and the web page iterate
+over the table LAYERS, so a new layer needs a model for its entries and a field here; the stage that makes it stands in
+`models/stages` and in the registry.
+
+Boxes are absolute pixels (x1, y1, x2, y2) in the EXIF-upright image. Scores are probabilities in 0..1. Masks are COCO
+run-length encodings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from strata.errors import InvalidInput
+
+Box = tuple[float, float, float, float]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """Base of what a record holds: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evidence(Frozen):
+    """One observation with its scores.
+
+    score: the stage's own confidence; match: the matcher's probability that the phrase is true of the crop (null if
+    it was not asked); kept: whether the composer sees it; reason: why it was dropped ("low_match", "low_score",
+    "contradicted", "duplicate"), null when kept.
+    """
+
+    score: Probability | None = None
+    match: Probability | None = None
+    kept: bool = True
+    reason: str | None = None
+
+
+class Caption(Evidence):
+    """The caption of the whole image."""
+
+    text: str
+
+
+class Region(Evidence):
+    """A box and the phrase for what is in it."""
+
+    box: Box
+    phrase: str
+
+
+class Mask(Frozen):
+    """COCO compressed run-length encoding; size is (height, width) in pixels."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+class ObjectMask(Evidence):
+    """A mask, its box, its area in pixels, and the phrase for what it covers; null where no captioner was asked."""
+
+    box: Box
+    mask: Mask
+    area: int
+    phrase: str | None = None
+
+
+class TextLine(Evidence):
+    """A line that the OCR read."""
+
+    box: Box
+    text: str
+
+
+class Sentence(Frozen):
+    """A sentence of the description; evidence names entries of layers: "caption", "regions/0", "text/1"."""
+
+    text: str
+    evidence: list[str]
+
+
+class Description(Frozen):
+    """What the composer wrote, and the same text sentence by sentence."""
+
+    text: str
+    sentences: list[Sentence]
+
+
+class LayerError(InvalidInput, ValueError):
+    """The name of no layer; the message is one line and lists the layers."""
+
+
+Form = Literal["text", "entry", "entries", "sentences"]
+Drawing = Literal["none", "box", "mask", "quote", "strip"]
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """How a layer is made, told, drawn and exported.
+
+    title: its heading. entry: what one entry is called. words: the field of an entry that holds its words; "" for a
+    layer that is a text itself. quoted: whether the words can be read in the picture, so that they are told in quotes.
+    separator: what stands between the entries' words where they become one text. instruction: what a conversation
+    asks to get that text. stage: the stage that makes the layer; None: it comes with the image. whole_image:
+    whether that stage takes the whole image and answers a list of the layer's entries, or of objects with the fields
+    of an entry; `models.pipeline` then needs to know no more of it. matched: whether the
+    matcher is asked about its entries. drawing: "box" and "mask" with the words as a label, "quote" for a line of text
+    at its place, "strip" for a text below the picture. feature: the name of the feature that counts the kept entries;
+    "": the layer's own name.
+
+    name, model (of an entry, or str) and many (whether it is a list) follow from the field of `Layers`.
+    """
+
+    title: str
+    entry: str
+    instruction: str
+    words: str = ""
+    stage: str | None = None
+    quoted: bool = False
+    separator: str = "; "
+    whole_image: bool = False
+    matched: bool = False
+    drawing: Drawing = "none"
+    feature: str = ""
+    name: str = ""
+    model: type[Any] = str
+    many: bool = False
+
+    @property
+    def form(self) -> Form:
+        """A text, one entry with scores, a list of such entries, or a text with its sentences."""
+        if not self.scored:
+            return "sentences" if self.words else "text"
+        return "entries" if self.many else "entry"
+
+    @property
+    def scored(self) -> bool:
+        """Whether its entries have the fields of Evidence."""
+        return issubclass(self.model, Evidence)
+
+    @property
+    def boxed(self) -> bool:
+        """Whether its entries have a box."""
+        return self.scored and "box" in self.model.model_fields
+
+    @property
+    def names_things(self) -> bool:
+        """Whether its entries say what something at a place in the picture is."""
+        return self.boxed and not self.quoted
+
+    def entries(self, value: Any) -> list[Any]:
+        """The entries of the layer's value in a record or a row; none of a layer that is null or has no entries."""
+        if value is None or not self.scored:
+            return []
+        return list(value) if self.many else [value]
+
+    def words_of(self, entry: Any) -> str:
+        """The words of an entry: a model, or a row as `to_pylist` gives it; "" where it has none."""
+        words = entry[self.words] if isinstance(entry, Mapping) else getattr(entry, self.words)
+        return str(words or "")
+
+    def told(self, entry: Any) -> str:
+        """The words of an entry as people are shown them."""
+        words = self.words_of(entry)
+        return f"“{words}”" if self.quoted else words
+
+    def text_of(self, row: Mapping[str, Any]) -> str | None:
+        """The layer as one text that a model learns to write, in a row of a part; None where there is none.
+
+        Of entries these are the words of the kept ones, in order, each with the separator before the next.
+        """
+        value = row[self.name]
+        if value is None:
+            return None
+        if self.form == "text":
+            text = str(value)
+        elif self.form == "sentences":
+            text = self.words_of(value)
+        else:
+            text = self.separator.join(filter(None, map(self.words_of, kept(self.entries(value)))))
+        return text.strip() or None
+
+
+class Layers(BaseModel):
+    """The layers of a record, in order: null where not computed, an empty list where nothing was found."""
+
+    alt_text: Annotated[
+        str | None,
+        LayerSpec(
+            title="alt text",
+            entry="alt text",
+            instruction="Write an alt text for this image.",
+        ),
+    ] = None
+    caption: Annotated[
+        Caption | None,
+        LayerSpec(
+            title="caption",
+            entry="caption",
+            instruction="Describe this image in one sentence.",
+            words="text",
+            stage="captioner",
+            matched=True,
+            drawing="strip",
+        ),
+    ] = None
+    regions: Annotated[
+        list[Region] | None,
+        LayerSpec(
+            title="regions",
+            entry="region",
+            instruction="Name what is in this image, and where.",
+            words="phrase",
+            stage="detector",
+            whole_image=True,
+            matched=True,
+            drawing="box",
+        ),
+    ] = None
+    objects: Annotated[
+        list[ObjectMask] | None,
+        LayerSpec(
+            title="objects",
+            entry="object",
+            instruction="Name the objects in this image, and where they are.",
+            words="phrase",
+            stage="segmenter",
+            matched=True,
+            drawing="mask",
+            feature="masks",
+        ),
+    ] = None
+    text: Annotated[
+        list[TextLine] | None,
+        LayerSpec(
+            title="text",
+            entry="line",
+            instruction="Write the text that can be read in this image.",
+            words="text",
+            stage="ocr",
+            whole_image=True,
+            quoted=True,
+            separator="\n",
+            drawing="quote",
+            feature="lines",
+        ),
+    ] = None
+    description: Annotated[
+        Description | None,
+        LayerSpec(
+            title="description",
+            entry="sentence",
+            instruction="Describe this image in detail.",
+            words="text",
+            stage="composer",
+            drawing="strip",
+        ),
+    ] = None
+
+
+def inner_type(annotation: Any) -> Any:
+    """The type of an annotation without `Annotated` and without None."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        (annotation,) = (kind for kind in get_args(annotation) if kind is not types.NoneType)
+        return inner_type(annotation)
+    return annotation
+
+
+def _specs(model: type[BaseModel]) -> dict[str, LayerSpec]:
+    specs: dict[str, LayerSpec] = {}
+    for name, field in model.model_fields.items():
+        (spec,) = (item for item in field.metadata if isinstance(item, LayerSpec))
+        kind = inner_type(field.annotation)
+        many = get_origin(kind) is list
+        entry = inner_type(get_args(kind)[0]) if many else kind
+        specs[name] = dataclasses.replace(spec, name=name, model=entry, many=many, feature=spec.feature or name)
+    return specs
+
+
+LAYERS: Mapping[str, LayerSpec] = types.MappingProxyType(_specs(Layers))
+THINGS = tuple(spec for spec in LAYERS.values() if spec.names_things)
+
+
+def layer_named(name: str) -> LayerSpec:
+    """The layer of a name. Raises LayerError."""
+    if name not in LAYERS:
+        raise LayerError(f"no layer {name!r}; there are {', '.join(LAYERS)}")
+    return LAYERS[name]
+
+
+def kept(entries: Iterable[Any] | None) -> list[Any]:
+    """The entries of a layer that are kept; models, or rows as `to_pylist` gives them."""
+    return [entry for entry in entries or () if (entry["kept"] if isinstance(entry, Mapping) else entry.kept)]

@@ -1,0 +1,79 @@
+"""Rules: which images a profile rejects before any model sees them. Their rows become `filtered`.
+
+A rule is a field of `Rules`, its limit in the profile's table `[rules]`, and an entry of RULES that says what is
+compared. The rules are applied twice: when an image is only listed in its shard, and when its size is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from strata.core.records import Record
+
+
+class Rules(BaseModel):
+    """The limits of a profile; null: the rule does not apply.
+
+    smallest_side: pixels that the shorter side must have at least. largest_aspect: the longer side over the shorter,
+    at most. longest_alt_text: characters of the alt text, at most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    smallest_side: int | None = Field(default=None, ge=1)
+    largest_aspect: float | None = Field(default=None, ge=1)
+    longest_alt_text: int | None = Field(default=None, ge=0)
+
+    def applied(self, record: Record) -> Record:
+        """The record, as a filtered row if a rule rejects what is known of it so far: the first in the order of RULES.
+
+        The row's note has the rule's name, and the image's value beside the limit.
+        """
+        for name, rule in RULES.items():
+            limit, value = getattr(self, name), rule.value_of(record)
+            if limit is not None and value is not None and rule.rejects(value, limit):
+                return record.filtered(name, f"{rule.what}: {value:g}, {rule.bound}: {limit:g}")
+        return record
+
+    def deciding(self) -> dict[str, Any]:
+        """The rules that are set: only these are part of a fingerprint, so that rules of later versions change none."""
+        return self.model_dump(exclude_none=True)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    value_of: what of an image is compared, None while it is not known. rejects: whether a value breaks a limit. what,
+    bound: the names of the value and of the limit.
+    """
+
+    value_of: Callable[[Record], float | None]
+    rejects: Callable[[float, float], bool]
+    what: str
+    bound: str
+
+
+def _shorter_side(record: Record) -> float | None:
+    return min(record.width, record.height) if record.width and record.height else None
+
+
+def _aspect(record: Record) -> float | None:
+    if not record.width or not record.height:
+        return None
+    return max(record.width, record.height) / min(record.width, record.height)
+
+
+def _alt_text_length(record: Record) -> float | None:
+    return None if record.alt_text is None else len(record.alt_text)
+
+
+RULES: dict[str, Rule] = {
+    "longest_alt_text": Rule(_alt_text_length, lambda n, most: n > most, "characters of the alt text", "at most"),
+    "smallest_side": Rule(_shorter_side, lambda n, least: n < least, "pixels of the shorter side", "at least"),
+    "largest_aspect": Rule(_aspect, lambda n, most: n > most, "longer side over shorter side", "at most"),
+}
