@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from strata.core.layers import LAYERS, LayerSpec
-from strata.core.phrases import head_of
+from strata.core.layers import LAYERS, LayerSpec, head_of
 from strata.core.records import Description, Record, Sentence
 
 COLOURS = frozenset(

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.boxes import area, inside, iou, min_overlap
-from strata.core.layers import THINGS, kept
-from strata.core.phrases import head_of
+from strata.core.layers import THINGS, head_of, kept
 from strata.core.records import Box, Evidence, Record
 
 SAME_PLACE = 0.5  # intersection over union from which two boxes are one thing

@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from strata.core.layers import LAYERS, THINGS, LayerSpec
-from strata.core.phrases import head_of
+from strata.core.layers import LAYERS, THINGS, LayerSpec, head_of
 from strata.core.records import Status
 from strata.store.store import READERS, Store
 
