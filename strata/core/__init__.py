@@ -18,6 +18,7 @@ from strata.core.layers import (
     ObjectMask,
     Region,
     Sentence,
+    head_of,
     kept,
     layer_named,
 )
@@ -39,7 +40,6 @@ from strata.core.parameters import (
     SegmenterParameters,
     TransformersComposerParameters,
 )
-from strata.core.phrases import head_of
 from strata.core.profile_checks import COMMIT
 from strata.core.profiles import (
     FINAL_GROUP,

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strata.core.layers import LAYERS
-from strata.core.phrases import head_of
+from strata.core.layers import LAYERS, head_of
 from strata.core.records import (
     Caption,
     Description,
