@@ -85,7 +85,7 @@ _OTHER_VARIABLES = {
 def profile() -> str:
     """The tables of a profile file, and the parameters of each back end in the registry."""
     from strata.core import profiles, rules
-    from strata.core.registry import BUILT_IN
+    from strata.core.parameters import BUILT_IN
 
     lines = ["# Profile", "", "What may stand in a profile's TOML file.", ""]
     tables: dict[str, type[BaseModel]] = {

@@ -23,6 +23,8 @@ from strata.core.layers import (
     layer_named,
 )
 from strata.core.parameters import (
+    KINDS,
+    BackEnd,
     Blip2CaptionerParameters,
     CaptionerParameters,
     ChatCaptionerParameters,
@@ -63,7 +65,7 @@ from strata.core.records import (
     records_to_table,
     table_to_records,
 )
-from strata.core.registry import KINDS, BackEnd, UnknownBackEnd, installed
+from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (

@@ -18,9 +18,6 @@ from strata.core.layers import LAYERS
 from strata.core.parameters import BUILT_IN, KINDS, BackEnd
 from strata.errors import InvalidInput
 
-__all__ = ["BUILT_IN", "KINDS", "STAGES", "BackEnd", "Registry", "StageSpec", "UnknownBackEnd", "installed"]
-__all__ += ["suggestion"]
-
 ENTRY_POINTS = "strata.backends"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

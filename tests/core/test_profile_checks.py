@@ -17,9 +17,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from strata.core.parameters import Parameters
+from strata.core.parameters import BUILT_IN, Parameters
 from strata.core.profiles import GROUPS, InvalidProfile, ProfileError, load_profile, read_profile
-from strata.core.registry import BUILT_IN, STAGES, installed
+from strata.core.registry import STAGES, installed
 from tests.checkout import CHECKOUT
 
 PROFILES = CHECKOUT / "models" / "profiles"

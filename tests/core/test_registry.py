@@ -18,8 +18,9 @@ from bench.fake_back_ends import BACK_ENDS
 from models.base import Detection, Stage
 from models.building import build_stage, build_stages, stage_class
 from models.chat.backends import OpenAIComposer
+from strata.core.parameters import BUILT_IN, BackEnd
 from strata.core.profiles import ProfileError, StageSettings, load_profile, read_profile
-from strata.core.registry import BUILT_IN, BackEnd, UnknownBackEnd, installed
+from strata.core.registry import UnknownBackEnd, installed
 from tests.checkout import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "how-to" / "add-a-back-end.md"
@@ -50,7 +51,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def module(stage: str, name: str, code: str = "models.stages.ocr:RapidOcr", parameters: str = "Parameters") -> str:
     """A module that registers one back end."""
     return (
-        "from strata.core.parameters import *\nfrom strata.core.registry import BackEnd\n"
+        "from strata.core.parameters import *\n"
         f"ONE = BackEnd({stage!r}, {name!r}, {parameters}, {code!r}, ('builtin',))\n"
     )
 
