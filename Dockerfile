@@ -36,6 +36,7 @@ USER 10001
 FROM light AS api
 COPY app app
 COPY models/profiles models/profiles
+COPY models/prompts models/prompts
 ENV STRATA_HOST=0.0.0.0
 EXPOSE 8080
 # alive, not ready: a service without workers yet must not be restarted
