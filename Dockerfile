@@ -38,6 +38,7 @@ USER 10001
 FROM light AS api
 COPY app app
 COPY models/profiles models/profiles
+COPY models/prompts models/prompts
 ENV STRATA_HOST=0.0.0.0
 EXPOSE 8080
 # The check asks whether the service is alive and not whether it is ready: a service without workers must not be

@@ -8,12 +8,10 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.problems import ProblemError
-from strata.core.profiles import InvalidProfile, Profile, ProfileError, load_profile
-from strata.core.schemas import JobView
-from strata.core.settings import Settings
-from strata.jobs.jobs import Jobs, UnknownJob
-from strata.queue.queue import Queue
-from strata.store.store import Store
+from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
+from strata.jobs import Jobs, UnknownJob
+from strata.queue import Queue
+from strata.store import Store
 
 
 @dataclass(frozen=True)

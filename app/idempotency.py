@@ -18,8 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import services
 from app.problems import ProblemError
 from app.security import check_key
-from strata.queue.errors import QueueUnavailable
-from strata.queue.idempotency_keys import IdempotencyKeys
+from strata.errors import QueueUnavailable
+from strata.queue import IdempotencyKeys
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,10 @@ from app.body_limit import BodyLimit
 from app.dependencies import Services
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
-from strata.core.settings import Settings
-from strata.jobs.jobs import Jobs
-from strata.jobs.scheduler import Scheduler
-from strata.queue.queue import Queue
-from strata.store.store import Store
+from strata.core import Settings
+from strata.jobs import Jobs, Scheduler
+from strata.queue import Queue
+from strata.store import Store
 
 STOP_SECONDS = 10.0  # for the scheduler's current tick at the end
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from strata.core.records import Mask
+from strata.core import Mask
 
 MAX_PIXELS = 2**28  # of a mask; a larger one comes from a damaged record
 # Whole runs of at most 35 bits. The library's C code reads past the end of a text whose last run is cut off.

@@ -9,8 +9,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from app.masks import mask_image
-from strata.core.layers import LAYERS, Box, LayerSpec, Mask
-from strata.core.records import Record, Status
+from strata.core import LAYERS, Box, LayerSpec, Mask, Record, Status
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

@@ -9,11 +9,8 @@ from collections.abc import Sequence
 
 from starlette.concurrency import run_in_threadpool
 
-from strata.core.profiles import FINAL_GROUP
-from strata.core.records import Record
-from strata.core.requests import JobRequest
-from strata.core.schemas import JobStatus
-from strata.jobs.jobs import Jobs
+from strata.core import FINAL_GROUP, JobRequest, JobStatus, Record
+from strata.jobs import Jobs
 
 MAX_WAIT = 120.0  # seconds
 _FIRST_INTERVAL, _LAST_INTERVAL = 0.02, 0.05  # seconds between two polls

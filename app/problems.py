@@ -12,9 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
-from strata.core.errors import StrataError
-from strata.core.schemas import Problem
-from strata.queue.errors import QueueUnavailable
+from strata.core import Problem
+from strata.errors import QueueUnavailable, StrataError
 
 log = logging.getLogger(__name__)
 

@@ -18,13 +18,10 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Supervisor, worker_environment, workers
-from strata.core.errors import PortInUse, RedisUnavailable, StrataError, UnsafeBind
-from strata.core.profiles import GROUPS, load_profile
-from strata.core.settings import Settings
-from strata.queue.embedded import EmbeddedServer
-from strata.queue.errors import QueueUnavailable
-from strata.queue.queue import Queue
-from strata.store.store import Store
+from strata.core import GROUPS, Settings, load_profile
+from strata.errors import PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
+from strata.queue import EmbeddedServer, Queue
+from strata.store import Store
 
 log = logging.getLogger("strata")
 

@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
-from strata.core.backoff import backoff
-from strata.core.components import strata_command
-from strata.core.errors import StrataError
-from strata.core.settings import Settings
+from strata.components import strata_command
+from strata.core import Settings, growing_pause
+from strata.errors import StrataError
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +114,7 @@ class Supervisor:
             return
         if now - child.started > STEADY:
             child.failures = 0
-        pause = backoff(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
+        pause = growing_pause(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, pause)
         child.due = now + pause

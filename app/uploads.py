@@ -13,8 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app.fetching import fetch
 from app.problems import ProblemError, invalid_request
-from strata.core.schemas import CaptionBody
-from strata.core.settings import Settings
+from strata.core import CaptionBody, Settings
 
 FIELDS = ("file", "alt_text", "profile")
 MAX_TEXT = 4096  # characters of alt_text, the same limit as in CaptionBody

@@ -31,12 +31,9 @@ from bench.fake_worker import DEADLY
 from bench.processes import Fleet
 from bench.s3_server import S3, s3_server
 from bench.tiny_shards import plain_image, write_shard
-from strata.client.client import ApiError, Client
-from strata.core.profiles import FINAL_GROUP
-from strata.core.records import Record
-from strata.core.requests import JobRequest, ShardSummaries
-from strata.core.schemas import JobView
-from strata.store.store import Store
+from strata.client import ApiError, Client
+from strata.core import FINAL_GROUP, JobRequest, JobView, Record, ShardSummaries
+from strata.store import Store
 
 SHARD = 1000  # images
 LEASE = 2.0  # seconds

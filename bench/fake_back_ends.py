@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from strata.core.parameters import Parameters, SegmenterParameters
-from strata.core.registry import KINDS, BackEnd
+from strata.core import KINDS, BackEnd, Parameters, SegmenterParameters
 
 _STAGES = {
     "captioner": "FakeCaptioner",

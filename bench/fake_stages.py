@@ -21,8 +21,7 @@ from models.base import (
     Segment,
     SegmenterStage,
 )
-from strata.core.parameters import SegmenterParameters
-from strata.core.profiles import StageSettings
+from strata.core import SegmenterParameters, StageSettings
 
 
 class FakeCaptioner(CaptionerStage):

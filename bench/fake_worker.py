@@ -21,11 +21,9 @@ import numpy as np
 from PIL import Image
 
 from strata.cli.exits import code_of
-from strata.core.errors import StrataError
-from strata.core.profiles import GROUPS, Profile
-from strata.core.records import Caption, Description, Record, Sentence
-from strata.core.settings import Settings
-from strata.store.store import Store
+from strata.core import GROUPS, Caption, Description, Profile, Record, Sentence, Settings
+from strata.errors import StrataError
+from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.process import ProfileReader, work
 

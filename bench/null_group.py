@@ -15,12 +15,9 @@ import sys
 from collections.abc import Sequence
 
 from strata.cli.exits import code_of
-from strata.core.chunks import Chunk
-from strata.core.errors import StrataError
-from strata.core.profiles import GROUPS
-from strata.core.records import ImageReference, Record
-from strata.core.settings import Settings
-from strata.store.store import Store
+from strata.core import GROUPS, Chunk, ImageReference, Record, Settings
+from strata.errors import StrataError
+from strata.store import Store
 from workers.groups import Group, WorkItem
 from workers.process import ProfileReader, work
 

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from strata.queue.embedded import EmbeddedServer
-from strata.queue.queue import Queue
+from strata.queue import EmbeddedServer, Queue
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent

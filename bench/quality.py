@@ -28,9 +28,7 @@ from samples.scenes import HELD_OUT_SEED, PHRASES, SceneOptions, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.truth import is_recalled, is_true, things_named
-from strata.core.profiles import load_profile
-from strata.core.records import Record
-from strata.core.settings import Settings
+from strata.core import Record, Settings, load_profile
 
 FIRST_SEED = 3_000_000  # above HELD_OUT_SEED, where write_shards counts from; no other run uses these
 

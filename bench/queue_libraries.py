@@ -24,7 +24,7 @@ import psutil  # type: ignore[import-untyped]
 import redis
 
 from bench.processes import Process
-from strata.queue.embedded import EmbeddedServer
+from strata.queue import EmbeddedServer
 
 URL = "BENCH_QUEUE_URL"
 TASK = "bench.nothing"

@@ -32,11 +32,9 @@ from torch.utils.data import DataLoader
 
 from bench.reader_images import IMAGES, describe
 from strata.core import images
-from strata.data.mixtures import Mixture
-from strata.data.reader import MAX_PIXELS, Sample, SampleReader
-from strata.data.snapshot_sources import snapshot_source
-from strata.snapshots.snapshots import Snapshots
-from strata.store.store import Store
+from strata.data import MAX_PIXELS, Mixture, Sample, SampleReader, snapshot_source
+from strata.snapshots import Snapshots
+from strata.store import Store
 
 BATCH = 32
 BUFFER = 1000  # images in datasets' shuffle buffer

@@ -12,12 +12,10 @@ from sklearn.datasets import load_sample_images
 
 from bench import tiny_shards
 from samples.shards import ShardOptions, write_shards
-from strata.core.chunks import Chunk
-from strata.core.records import Caption, Description, ImageReference, Record
-from strata.shards.sources import index_shard
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshots
-from strata.store.store import Store
+from strata.core import Caption, Chunk, Description, ImageReference, Record
+from strata.shards import index_shard
+from strata.snapshots import Selection, Snapshots
+from strata.store import Store
 
 FIRST_SEED = 7_000_000  # scenes that no other run uses
 PHOTOGRAPH = (500, 375)  # pixels

@@ -25,9 +25,9 @@ from bench.processes import Fleet
 from bench.queue_libraries import Celery, QueueRates, Taskiq, measure
 from bench.tiny_shards import write_shard
 from bench.worker_scaling import scaling
-from strata.client.client import Client
-from strata.core.schemas import JobView
-from strata.queue.queue import Queue
+from strata.client import Client
+from strata.core import JobView
+from strata.queue import Queue
 
 SHARDS, IMAGES = 332, 10_000  # of CC3M
 WORKERS = (["--groups", "index,vision,llm"],) * 3  # one more than cores, since each sometimes waits for the disk

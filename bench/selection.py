@@ -18,21 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bench.synthetic_parts import SyntheticParts
-from strata.snapshots.differences import difference
-from strata.snapshots.features import read_rows
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshot, Snapshots
-from strata.store.parts import Part
-from strata.store.store import Store
+from strata.snapshots import Selection, Snapshot, Snapshots, difference, read_rows
+from strata.store import Part, Store
 
 ROWS, TAKEN = 427_000, 213_000  # of the paper's descriptions
 SMALL = 100  # rows: below, one row is more than a hundredth
 Figures = dict[str, float]
-Ints = npt.NDArray[np.int64]
+Ints = np.typing.NDArray[np.int64]
 
 
 def timed(snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Selection) -> tuple[Snapshot, Figures]:
@@ -55,7 +50,7 @@ def whole(snapshots: Snapshots, parts: Sequence[Part], selection: Selection) -> 
     return first, figures | more
 
 
-def water_filled(supply: Ints, wanted: float) -> npt.NDArray[np.float64]:
+def water_filled(supply: Ints, wanted: float) -> np.typing.NDArray[np.float64]:
     """Equal shares of `wanted`, limited by what each has; the rest goes to the others. Computed by bisection."""
     low, high = 0.0, float(supply.max(initial=0))
     for _ in range(100):
@@ -65,7 +60,7 @@ def water_filled(supply: Ints, wanted: float) -> npt.NDArray[np.float64]:
 
 
 def deviations(
-    codes: Sequence[Ints], taken: npt.NDArray[np.bool_], wanted: float, rows: Ints
+    codes: Sequence[Ints], taken: np.typing.NDArray[np.bool_], wanted: float, rows: Ints
 ) -> Iterator[tuple[float, float]]:
     """For each stratum, axis by axis: its target by water-filling, and its selected rows."""
     if not codes or not wanted:

@@ -6,20 +6,17 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from strata.core.chunks import Chunk
-from strata.core.records import RECORD_SCHEMA, SCHEMA_VERSION
-from strata.store.parts import Part
-from strata.store.store import Store
+from strata.core import RECORD_SCHEMA, SCHEMA_VERSION, Chunk
+from strata.store import Part, Store
 
 SHARD_ROWS, CHUNK_ROWS = 10_000, 256
 FINGERPRINT = "5e1ec7ed00000000"
 SIDE = 512  # pixels of an image
 SENTENCES = 4
 MASK = "PRd03h?3M2N2N101N10001O0O2O0O1O1O1N3N1N2O1N101N10000O1" * 3  # of the usual length
-Ints = npt.NDArray[np.int64]
+Ints = np.typing.NDArray[np.int64]
 
 
 class SyntheticParts:

@@ -24,8 +24,8 @@ from pathlib import Path
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, encode_sample, write_shards
-from strata.client.client import Client
-from strata.core.records import Record
+from strata.client import Client
+from strata.core import Record
 
 SHARD = Path(__file__).resolve().parent.parent / "samples" / "shards" / "00000.tar"
 FIRST_SEED = 4_000_000
@@ -45,10 +45,7 @@ def bare_loop(threads: int) -> float:
 def run_bare_loop() -> float:
     """The process of `bare_loop`: decode, vision, llm, one micro-batch after another, without queue and parts."""
     from models.pipeline import LlmPipeline, VisionPipeline
-    from strata.core.images import decode
-    from strata.core.profiles import load_profile
-    from strata.core.records import ImageReference
-    from strata.core.settings import Settings
+    from strata.core import ImageReference, Settings, decode, load_profile
 
     settings = Settings()
     profile = load_profile("demo", settings.profiles_dir)

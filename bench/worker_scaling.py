@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.processes import Fleet
 from bench.tiny_shards import write_shard
-from strata.client.client import Client
+from strata.client import Client
 
 COUNTS = (1, 2, 16)
 SECONDS = 0.05  # an image in each group: so long that 16 processes leave 2 cores idle

@@ -84,14 +84,15 @@ _OTHER_VARIABLES = {
 
 def profile() -> str:
     """The tables of a profile file, and the parameters of each back end in the registry."""
-    from strata.core import profiles
-    from strata.core.registry import BUILT_IN
+    from strata.core import profiles, rules
+    from strata.core.parameters import BUILT_IN
 
     lines = ["# Profile", "", "What may stand in a profile's TOML file.", ""]
     tables: dict[str, type[BaseModel]] = {
         "The file": profiles.Profile,
         "`[stages.NAME]`": profiles.StageSettings,
         "`[evidence]`": profiles.EvidenceSettings,
+        "`[rules]`": rules.Rules,
     }
     for title, model in tables.items():
         lines += [f"## {title}", "", *_model_fields(model)]

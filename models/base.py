@@ -17,13 +17,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from strata.core.errors import StrataError, WeightsError
-from strata.core.profiles import StageSettings
-from strata.core.records import Box, Record
-from strata.core.usage import Usage
+from strata.core import Box, Record, StageSettings, Usage
+from strata.errors import StrataError, WeightsError
 
 StageItem = TypeVar("StageItem")
 StageResult = TypeVar("StageResult")
@@ -74,7 +71,7 @@ class Detection:
 class Segment:
     """One of the segmenter's results for an image: mask is bool (H, W) of the whole image, box its tight box."""
 
-    mask: NDArray[np.bool_]
+    mask: np.typing.NDArray[np.bool_]
     box: Box
     score: float
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strata.core.records import Box
+from strata.core import Box
 
 
 def area(box: Box) -> float:

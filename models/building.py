@@ -6,8 +6,7 @@ import importlib
 from typing import Any
 
 from models.base import Stage
-from strata.core.profiles import STAGES_OF, Profile, ProfileError, StageSettings
-from strata.core.registry import BackEnd, UnknownBackEnd, installed
+from strata.core import STAGES_OF, BackEnd, Profile, ProfileError, StageSettings, UnknownBackEnd, installed
 
 
 def build_stages(profile: Profile, group: str) -> dict[str, Stage[Any, Any]]:

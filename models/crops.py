@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from models.base import Segment
-from strata.core.records import Box, Mask
+from strata.core import Box, Mask
 
 
 def crop_box(image: Image.Image, box: Box) -> Image.Image:
@@ -29,7 +28,7 @@ def _corners(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
     return x1, y1, min(max(x1 + 1, round(box[2])), image.width), min(max(y1 + 1, round(box[3])), image.height)
 
 
-def encode_mask(mask: NDArray[np.bool_]) -> Mask:
+def encode_mask(mask: np.typing.NDArray[np.bool_]) -> Mask:
     """A bool mask (H, W) as COCO run-length encoding."""
     encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return Mask(size=mask.shape, counts=encoded["counts"].decode())

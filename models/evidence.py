@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from strata.core.layers import LAYERS, LayerSpec
-from strata.core.phrases import head_of
-from strata.core.records import Description, Record, Sentence
+from strata.core import LAYERS, Description, LayerSpec, Record, Sentence, head_of
 
 COLOURS = frozenset(
     "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()

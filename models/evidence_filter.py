@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from models.boxes import iou
-from strata.core.profiles import EvidenceSettings
-from strata.core.records import Evidence, ObjectMask, Record, Region
+from strata.core import Evidence, EvidenceSettings, ObjectMask, Record, Region
 
 Entry = TypeVar("Entry", bound=Evidence)
 

@@ -17,7 +17,7 @@ from models.weights.cache import Found, cache_folder, check
 from models.weights.downloads import Order, Source, deliver, order
 from models.weights.folders import Folder
 from models.weights.hub import Hub
-from strata.core.profiles import StageSettings, load_profile
+from strata.core import StageSettings, load_profile
 
 PROFILES = Path(__file__).parent / "profiles"
 Stages = dict[str, StageSettings]

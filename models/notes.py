@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.boxes import area, inside, iou, min_overlap
-from strata.core.layers import THINGS, kept
-from strata.core.phrases import head_of
-from strata.core.records import Box, Evidence, Record
+from strata.core import THINGS, Box, Evidence, Record, head_of, kept
 
 SAME_PLACE = 0.5  # intersection over union from which two boxes are one thing
 INSIDE = 0.6  # share of a box inside another from which it belongs to it

@@ -11,10 +11,7 @@ from PIL import Image
 from models.base import Failure, Pair, Segment
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence_filter import text_judged
-from strata.core.layers import LayerSpec, kept
-from strata.core.profiles import EvidenceSettings
-from strata.core.records import Caption, Mask, ObjectMask, Record
-from strata.core.usage import Usage
+from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
 
 class Asked(NamedTuple):

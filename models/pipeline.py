@@ -27,10 +27,7 @@ from models.devices import beside, best_device
 from models.evidence import describe
 from models.evidence_filter import before_matching, objects_matched, regions_matched
 from models.observed import Asked, Observed, alive
-from strata.core.layers import LAYERS, LayerSpec
-from strata.core.profiles import EvidenceSettings, Profile
-from strata.core.records import Record
-from strata.core.usage import Usage
+from strata.core import LAYERS, EvidenceSettings, LayerSpec, Profile, Record, Usage
 
 Looks = Mapping[str, "Future[list[Asked]]"]  # the answers about whole images, by layer
 

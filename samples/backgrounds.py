@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Array = NDArray[np.float32]
+Array = np.typing.NDArray[np.float32]
 
 BACKGROUND_COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (240, 240, 238),

@@ -22,10 +22,10 @@ from rich.text import Text
 
 from samples.service import running_service
 from strata.cli import exits, render
-from strata.client.client import ApiError, Client
-from strata.core.components import strata_command
-from strata.core.errors import JobFailed, ProcessFailed, StrataError
-from strata.core.schemas import JobStatus, JobView
+from strata.client import ApiError, Client
+from strata.components import strata_command
+from strata.core import JobStatus, JobView
+from strata.errors import JobFailed, ProcessFailed, StrataError
 
 SAMPLES = Path(__file__).resolve().parent
 IMAGES = ("one.jpg", "two.jpg")

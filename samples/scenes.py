@@ -10,7 +10,6 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from samples.backgrounds import make_background
@@ -56,7 +55,7 @@ class SceneObject:
     colour: str | None
     phrase: str
     box: Box
-    mask: NDArray[np.bool_]
+    mask: np.typing.NDArray[np.bool_]
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -112,7 +111,7 @@ def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
 
 def _compose(rng: np.random.Generator, image: Image.Image, drawings: list[Drawing]) -> list[SceneObject]:
     """Paste the drawings at random positions with little overlap; one for which no position is found is left out."""
-    placed: list[tuple[Drawing, Box, NDArray[np.bool_]]] = []
+    placed: list[tuple[Drawing, Box, np.typing.NDArray[np.bool_]]] = []
     for drawing in drawings:
         box = _find_position(rng, image.size, drawing.image.size, [other for _, other, _ in placed])
         if box is None:
@@ -128,14 +127,14 @@ def _compose(rng: np.random.Generator, image: Image.Image, drawings: list[Drawin
     return sorted(things, key=lambda thing: thing.centre)
 
 
-def _thing(drawing: Drawing, box: Box, mask: NDArray[np.bool_]) -> SceneObject:
+def _thing(drawing: Drawing, box: Box, mask: np.typing.NDArray[np.bool_]) -> SceneObject:
     phrase = phrase_of(drawing.name, drawing.colour) if drawing.name else ""
     if drawing.text:
         return SceneSign("sign", None, phrase, box, mask, drawing.text)
     return SceneObject(drawing.name, drawing.colour, phrase, box, mask)
 
 
-def _tight(mask: NDArray[np.bool_]) -> Box:
+def _tight(mask: np.typing.NDArray[np.bool_]) -> Box:
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 

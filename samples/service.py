@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from strata.client.client import Client
-from strata.core.components import strata_command
-from strata.core.errors import ProcessFailed, ServiceUnavailable
+from strata.client import Client
+from strata.components import strata_command
+from strata.errors import ProcessFailed, ServiceUnavailable
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 30.0

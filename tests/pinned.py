@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from strata.core.chunks import Chunk
-from strata.core.index_rows import IndexRow
 from strata.core.records import Caption, Description, ImageReference, Record, Region
 from strata.shards.sources import index_shard
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.store.index_rows import IndexRow
 from strata.store.store import Store
 from tests.fakes import jpeg, write_shard
 

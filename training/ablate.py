@@ -24,13 +24,10 @@ from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
-from strata.core.errors import StrataError
-from strata.data.mixtures import Mixture
-from strata.data.snapshot_sources import snapshot_source
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshot, Snapshots
-from strata.store.parts import PartsOf
-from strata.store.store import Store
+from strata.data import Mixture, snapshot_source
+from strata.errors import StrataError
+from strata.snapshots import Selection, Snapshot, Snapshots
+from strata.store import PartsOf, Store
 from training import ablation_report
 from training.ablation_report import Row
 from training.config import Config, ModelTable, OptimizerTable

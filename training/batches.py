@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from strata.data.reader import Sample, SampleReader
+from strata.data import Sample, SampleReader
 
 Batch = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 Positive = Annotated[int, Field(ge=1)]
 

@@ -23,15 +23,13 @@ from samples.demo import SHARD
 from samples.service import running_service
 from samples.training.vision_tower import SIDE, tower_config
 from strata.cli import exits, render
-from strata.client.client import ApiError
-from strata.core.components import strata_command
-from strata.core.errors import JobFailed, ProcessFailed, StrataError
-from strata.core.schemas import JobStatus
-from strata.data.snapshot_sources import snapshot_source
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshot, Snapshots
-from strata.store.parts import PartsOf
-from strata.store.store import Store
+from strata.client import ApiError
+from strata.components import strata_command
+from strata.core import JobStatus
+from strata.data import snapshot_source
+from strata.errors import JobFailed, ProcessFailed, StrataError
+from strata.snapshots import Selection, Snapshot, Snapshots
+from strata.store import PartsOf, Store
 from training.config import Config, load_config
 from training.losses import LossLog, running_means
 from training.tiny import build_processor, save_start

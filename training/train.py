@@ -18,11 +18,10 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from strata.cli.exits import code_of
-from strata.core.errors import StrataError
-from strata.core.settings import load_settings
-from strata.data.mixture_files import Locations, MixtureFile, open_mixture
-from strata.data.mixtures import Mixture
-from strata.store.store import Store
+from strata.core import load_settings
+from strata.data import Locations, Mixture, MixtureFile, open_mixture
+from strata.errors import StrataError
+from strata.store import Store
 from training.config import Config, ConfigError, load_config
 from training.losses import plot_losses
 from training.trainer import StageTrainer, last_checkpoint, step_of

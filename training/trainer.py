@@ -22,8 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
-from strata.data.mixtures import Mixture
-from strata.data.reader import Sample, SampleReader
+from strata.data import Mixture, Sample, SampleReader
 from training.batches import Batch, Batches
 from training.config import Config, ConfigError
 from training.losses import LossLog

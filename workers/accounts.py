@@ -5,12 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from strata.core.chunks import Chunk
-from strata.core.errors import StrataError
-from strata.core.profiles import Profile
-from strata.core.records import Record
-from strata.core.usage import MILLION, Bill, Cost, Usage
-from strata.queue.ledger import Ledger
+from strata.core import MILLION, Bill, Chunk, Cost, Profile, Record, Usage
+from strata.errors import StrataError
+from strata.queue import Ledger
 
 BoundOf = Callable[[Record], Mapping[str, tuple[Usage, Usage]]]
 

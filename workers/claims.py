@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from strata.core.profiles import GROUPS
-from strata.core.schemas import JobStatus
-from strata.jobs.jobs import Jobs
-from strata.queue.broker import PRIORITIES, Claim
-from strata.queue.errors import QueueUnavailable
+from strata.core import GROUPS, JobStatus
+from strata.errors import QueueUnavailable
+from strata.jobs import Jobs
+from strata.queue import PRIORITIES, Claim
 from workers.accounts import NotAffordable
 from workers.leases import Leases
 from workers.retry import Result, retry_until_done

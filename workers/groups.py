@@ -12,14 +12,10 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 from PIL import Image
 
-from strata.core.chunks import Chunk
-from strata.core.images import ImageError, decode
-from strata.core.profiles import Profile, ProfileError
-from strata.core.records import ImageReference, Record, Status
-from strata.core.rules import Rules
-from strata.core.usage import Usage
-from strata.shards.sources import IndexRow, SourceError, read_images, verify_unchanged
-from strata.store.store import Store
+from strata.core import Chunk, ImageError, ImageReference, Profile, ProfileError, Record, Rules, Status, Usage, decode
+from strata.shards import SourceError, read_images, verify_unchanged
+from strata.shards.sources import IndexRow
+from strata.store import Store
 from workers.accounts import Meter
 
 
@@ -27,8 +23,8 @@ from workers.accounts import Meter
 class WorkItem:
     """One image of a chunk while a group processes it: its record, and its bytes or pixels where the group needs them.
 
-    settled: the record is final for this group, so that nothing has to be computed. rules: of the profile, for an image
-    whose size is not known yet.
+    settled: the record is final for this group, so that nothing has to be computed. rules: those of the profile, which
+    are checked again when the image's size is known.
     """
 
     record: Record

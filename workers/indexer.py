@@ -9,13 +9,11 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from strata.core.chunks import Chunk
-from strata.core.records import FailureNote
-from strata.core.requests import ShardSummary
-from strata.jobs.jobs import Jobs
-from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
-from strata.shards.sources import SourceError, index_shard, shard_identity
+from strata.core import Chunk, FailureNote, ShardSummary
+from strata.errors import QueueUnavailable
+from strata.jobs import Jobs
+from strata.queue import Claim
+from strata.shards import SourceError, index_shard, shard_identity
 from workers.leases import Leases
 from workers.retry import Result, WorkInterrupted, retry_until_done
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
-from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
+from strata.errors import QueueUnavailable
+from strata.queue import WHOLE_CHUNK, Claim, IsolationNotes
 
 ROW_DEATHS = 2  # with a row alone in flight, after which it is poison
 CHUNK_DEATHS = 4  # with several rows in flight together, after which the whole chunk is poison

@@ -12,10 +12,8 @@ import os
 import threading
 from collections.abc import Iterable
 
-from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
-from strata.queue.heartbeats import Heartbeat
-from strata.queue.queue import Queue
+from strata.errors import QueueUnavailable
+from strata.queue import Claim, Heartbeat, Queue
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
-from strata.store.store import Store, count_of
+from strata.errors import QueueUnavailable
+from strata.queue import Claim
+from strata.store import Store, count_of
 from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group, WorkItem

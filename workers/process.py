@@ -17,13 +17,11 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
-from strata.core.errors import InvalidInput, RedisUnavailable, StrataError
-from strata.core.profiles import GROUPS, Profile, load_profile
-from strata.core.settings import Settings
-from strata.jobs.jobs import Jobs
-from strata.queue.errors import QueueUnavailable
-from strata.queue.queue import Queue
-from strata.store.store import Store
+from strata.core import GROUPS, Profile, Settings, load_profile
+from strata.errors import InvalidInput, QueueUnavailable, RedisUnavailable, StrataError
+from strata.jobs import Jobs
+from strata.queue import Queue
+from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
-from strata.core.backoff import backoff
+from strata.core import growing_pause
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def retry_until_done(
         except FileNotFoundError:
             raise
         except errors as error:
-            pause = backoff(attempt, FIRST_PAUSE, LONGEST_PAUSE)
+            pause = growing_pause(attempt, FIRST_PAUSE, LONGEST_PAUSE)
             log.warning("waiting %.1f s: %s: %s", pause, type(error).__name__, error)
             if stop.wait(pause) or not wanted():
                 raise WorkInterrupted from error

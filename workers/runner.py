@@ -16,12 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from models.base import StageUnavailable, StageUnfit, WeightsMissing
-from strata.core.profiles import ProfileError
-from strata.core.records import Record
-from strata.jobs.jobs import Jobs
-from strata.queue.broker import PRIORITIES, Claim
-from strata.queue.errors import QueueUnavailable
-from strata.store.store import Store, count_of
+from strata.core import ProfileError, Record
+from strata.errors import QueueUnavailable
+from strata.jobs import Jobs
+from strata.queue import PRIORITIES, Claim
+from strata.store import Store, count_of
 from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group, WorkItem

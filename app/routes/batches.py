@@ -10,8 +10,8 @@ from fastapi import APIRouter, Header, Response
 from app.dependencies import Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core.schemas import BatchRequest, JobView
-from strata.shards.patterns import OutsideRoots, ShardMissing, SourceError, find_shards
+from strata.core import BatchRequest, JobView
+from strata.shards import OutsideRoots, ShardMissing, SourceError, find_shards
 
 router = APIRouter(route_class=IdempotentRoute)
 

@@ -13,10 +13,7 @@ from app.idempotency import IdempotentRoute
 from app.prefer import record_of, wait_of
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from app.uploads import Upload, read_upload
-from strata.core.images import ImageError, decode
-from strata.core.records import Record
-from strata.core.requests import JobRequest
-from strata.core.schemas import CaptionBody, JobView
+from strata.core import CaptionBody, ImageError, JobRequest, JobView, Record, decode
 
 router = APIRouter(route_class=IdempotentRoute)
 

@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, ServicesDep
 from app.problems import PROBLEM_RESPONSES
-from strata.core.schemas import JobView
-from strata.jobs.jobs import UnknownJob
-from strata.queue.errors import QueueUnavailable
+from strata.core import JobView
+from strata.errors import QueueUnavailable
+from strata.jobs import UnknownJob
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 

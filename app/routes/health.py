@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from app.dependencies import Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core.profiles import GROUPS
-from strata.queue.errors import QueueUnavailable
-from strata.queue.queue import Queue
+from strata.core import GROUPS
+from strata.errors import QueueUnavailable
+from strata.queue import Queue
 
 router = APIRouter()
 

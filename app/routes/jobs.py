@@ -9,9 +9,8 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import KnownJob, Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core.schemas import JobPage, JobView
-from strata.jobs.jobs import NotFinished
-from strata.jobs.results import BadCursor, Rejected, Results
+from strata.core import JobPage, JobView
+from strata.jobs import BadCursor, NotFinished, Rejected, Results
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 
@@ -61,10 +60,10 @@ def retry_job(job: KnownJob, given: ServicesDep) -> JobView:
 
 @router.get("/{job_id}/results", response_class=Response, responses=_LINES)
 def list_results(job: KnownJob, given: ServicesDep, limit: LimitQuery = 500, cursor: CursorQuery = None) -> Response:
-    """The job's records as JSON Lines, in order of shard and place in it.
+    """The job's records as JSON Lines, in the order of its shards and of the images in them.
 
-    While the job runs, the last link `next` leads to where the rows so far end: the page behind it may be empty, and
-    fills later. There is no link `next` when nothing more can come.
+    While the job runs, the last link `next` leads to the end of the rows so far: its page may be empty, and gets rows
+    later. There is no link `next` if no more rows can follow.
     """
     return _lines(given, job, limit, cursor)
 
@@ -77,7 +76,7 @@ def list_failures(
     cursor: CursorQuery = None,
     status: Annotated[Rejected, Query(description="failed, or filtered: rejected by a rule of the profile")] = "failed",
 ) -> Response:
-    """The job's failed images and shards, with their reasons, paged as the results are.
+    """The job's failed images and shards with their reasons, in pages like the results.
 
     With `status=filtered`: the images that a rule of the profile rejected, with the rule's name and the image's value.
     """
@@ -85,13 +84,14 @@ def list_failures(
 
 
 def _lines(given: Services, job: JobView, limit: int, cursor: str | None, rejected: Rejected | None = None) -> Response:
-    # the status was read before the summaries and parts, so a final job's are all seen
+    # the status was read before the summaries and parts: if it is final, they are complete
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     try:
         page = Results(request, summaries, given.store, job.status.final).page(cursor, limit, rejected)
     except BadCursor as error:
         errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
         raise ProblemError("invalid-request", str(error), errors) from error
+    # one JSON object for each line, and the next page's address in the header `Link` (RFC 8288)
     text = "".join(f"{row.model_dump_json()}\n" for row in page.rows)
     path = f"/v1/jobs/{job.id}/{'failures' if rejected else 'results'}"
     also = {"status": rejected} if rejected == "filtered" else {}

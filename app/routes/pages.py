@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from app.problem_types import PROBLEMS, document
 from app.problems import ProblemError
-from strata.core.layers import LAYERS
+from strata.core import LAYERS
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,13 +25,13 @@ _POLICY = (
 
 @router.get("/")
 def index() -> Response:
-    """Jobs with their progress, and a place to drop an image. The page is given the table of layers as JSON."""
+    """The page: jobs with their progress, and an area to drop an image. It contains the table of layers as JSON."""
     text = PAGE.read_text(encoding="utf-8").replace(_LAYERS.format("[]"), _LAYERS.format(_layers_json()), 1)
     return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
 
 
 def _layers_json() -> str:
-    """What the page needs to know of each layer, in order; safe inside a script element."""
+    """The fields of each layer that the page uses, in order, escaped for a script element."""
     names = ("name", "title", "form", "words", "quoted")
     table = [{name: getattr(layer, name) for name in names} for layer in LAYERS.values()]
     return json.dumps(table).replace("<", "\\u003c")

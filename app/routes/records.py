@@ -10,11 +10,9 @@ from fastapi import APIRouter, Path, Response
 from app.dependencies import KnownJob, Services, ServicesDep
 from app.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core.images import ImageError, decode
-from strata.core.records import ImageReference, Record
-from strata.core.schemas import JobView
-from strata.jobs.results import Results
-from strata.shards.sources import read_images
+from strata.core import ImageError, ImageReference, JobView, Record, decode
+from strata.jobs import Results
+from strata.shards import read_images
 
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 

@@ -21,10 +21,7 @@ from bench.models.original import Original, Stages
 from bench.models.random_models import random_paper, random_weights
 from models.base import CaptionRequest
 from models.pipeline import VisionPipeline
-from strata.core.images import decode
-from strata.core.profiles import Profile, load_profile
-from strata.core.records import ImageReference, Record, Status
-from strata.core.settings import Settings
+from strata.core import ImageReference, Profile, Record, Settings, Status, decode, load_profile
 from workers.process import collector_spared
 from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
 

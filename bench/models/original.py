@@ -36,9 +36,7 @@ from models.boxes import iou
 from models.devices import cpu_threads
 from models.stages.ocr import RapidOcr
 from models.stages.segmenter import SamSegmenter
-from strata.core.images import decode
-from strata.core.profiles import EvidenceSettings
-from strata.core.records import Box
+from strata.core import Box, EvidenceSettings, decode
 
 CAPTIONS_A_CALL = 2
 POINTS_A_CALL = 64  # segment_anything's default, which M/amg.py does not change

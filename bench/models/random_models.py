@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForMaskGeneration
 from models.base import Detection
 from models.devices import best_device, best_precision
 from models.stages import captioner, detector, matcher, segmenter
-from strata.core.profiles import Profile, StageSettings
+from strata.core import Profile, StageSettings
 
 LENGTHS = {"scene_tokens": 16, "crop_tokens": 16}  # of captions: BLIP-2's have some ten tokens, a batch the longest's
 REGION_TOKENS = 160  # ten regions of four words, each with four location tokens

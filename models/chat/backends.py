@@ -15,10 +15,8 @@ from models.chat.client import ChatClient
 from models.chat.questions import ChatAnswer, Question, prompt_bound
 from models.evidence import sentences_of
 from models.prompts import load_prompt
-from strata.core.errors import StrataError
-from strata.core.parameters import ChatCaptionerParameters, ChatComposerParameters, ChatParameters
-from strata.core.profiles import StageSettings
-from strata.core.usage import Usage
+from strata.core import ChatCaptionerParameters, ChatComposerParameters, ChatParameters, StageSettings, Usage
+from strata.errors import StrataError
 
 ChatItem = TypeVar("ChatItem", CaptionRequest, ComposeRequest)
 JPEG_QUALITY = 90

@@ -23,10 +23,8 @@ import httpx
 
 from models.base import StageUnavailable, StageUnfit
 from models.chat.questions import ChatAnswer, Question, read_answer, start_of
-from strata.client.client import pause_of, proxied
-from strata.core.backoff import backoff
-from strata.core.parameters import ChatParameters
-from strata.core.usage import Usage
+from strata.client import pause_of, proxied
+from strata.core import ChatParameters, Usage, growing_pause
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +169,7 @@ class ChatClient:
         with self._proving:  # one plain question serves all talks that wait
             for attempt in range(self._tries):
                 if self._answered_at <= failed_at:
-                    self._pause(backoff(attempt, FIRST_PAUSE, LONGEST_WAIT))
+                    self._pause(growing_pause(attempt, FIRST_PAUSE, LONGEST_WAIT))
                 if self._answered_at > failed_at or not (reason := self._ask_plainly(talk)):
                     return
         raise self._unavailable(f"not even a plain question is answered: {reason}")
@@ -213,7 +211,7 @@ class ChatClient:
         reason = ""
         for attempt in range(self._tries):
             self._wait_for_turn()
-            self._pause(backoff(attempt, FIRST_PAUSE, LONGEST_WAIT) if attempt else 0.0)
+            self._pause(growing_pause(attempt, FIRST_PAUSE, LONGEST_WAIT) if attempt else 0.0)
             try:
                 response = self._http.post(self._url, content=body)
             except NOT_SENT as error:

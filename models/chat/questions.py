@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from strata.core.parameters import ChatParameters
-from strata.core.usage import MOST, Usage
+from strata.core import MOST, ChatParameters, Usage
 
 TEMPLATE_TOKENS = 64  # an upper bound on what a chat template adds to a message
 _THOUGHT = re.compile(r"\s*<think>.*?(</think>|\Z)", re.S)

@@ -11,10 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[Any]  # OpenCV tells no more of what it returns
-Mask = NDArray[np.bool_]
+Pixels = np.typing.NDArray[Any]  # OpenCV tells no more of what it returns
+Mask = np.typing.NDArray[np.bool_]
 
 CONTRAST = 14.0  # grey levels (of 256): what JPEG and soft shading reach by themselves
 BUSY = 64.0  # no background asks for more, or a photograph's lively rim would hide all that it shows

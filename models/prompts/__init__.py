@@ -11,8 +11,7 @@ from pydantic import TypeAdapter
 
 from models.demo.grounding import Fact, Wording
 from models.notes import Note, notes_of, settings_of
-from strata.core.layers import LAYERS, kept
-from strata.core.records import Record
+from strata.core import LAYERS, Record, kept
 
 FOLDER = Path(__file__).parent
 

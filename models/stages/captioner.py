@@ -26,8 +26,7 @@ from models.base import CaptionerStage, CaptionRequest
 from models.devices import features, placed
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
-from strata.core.parameters import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters
-from strata.core.profiles import StageSettings
+from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings
 
 Kind = Literal["scene", "crop"]
 KINDS: tuple[Kind, ...] = ("scene", "crop")

@@ -16,9 +16,7 @@ from models.base import ComposeRequest, ComposerStage
 from models.demo.grounding import Guide
 from models.prompts import Prompt, facts_of, load_prompt
 from models.weights.cache import locate
-from strata.core.parameters import TransformersComposerParameters
-from strata.core.profiles import StageSettings
-from strata.core.records import Record
+from strata.core import Record, StageSettings, TransformersComposerParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -23,8 +23,7 @@ from models.base import Detection, DetectorStage
 from models.devices import features, placed
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
-from strata.core.parameters import FlorenceDetectorParameters, LabelDetectorParameters
-from strata.core.profiles import StageSettings
+from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
 
 DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"
 SMALLEST = 1.0  # pixels; a crop of a thinner box would show nothing

@@ -17,15 +17,12 @@ import cv2
 import numpy as np
 import rapidocr
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from models.base import OcrStage, ReadLine, WeightsMissing
 from models.devices import cpu_threads
 from models.weights.cache import locate
-from strata.core.parameters import OcrParameters
-from strata.core.profiles import StageSettings
-from strata.core.records import Box
+from strata.core import Box, OcrParameters, StageSettings
 
 MOST_ENLARGED = 4.0
 LINE_HEIGHT = 48  # pixels; the height of the lines that PP-OCR's recognizer takes
@@ -140,7 +137,7 @@ def working_size(size: tuple[int, int], short_side: int, long_side: int) -> tupl
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def enclosing_box(polygon: NDArray[np.floating[Any]], size: tuple[int, int]) -> Box:
+def enclosing_box(polygon: np.typing.NDArray[np.floating[Any]], size: tuple[int, int]) -> Box:
     """The upright box around a polygon of (x, y) points, cut to an image of size (width, height) in pixels."""
     left, top = np.clip(polygon.min(axis=0), 0, size).tolist()
     right, bottom = np.clip(polygon.max(axis=0), 0, size).tolist()

@@ -12,8 +12,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from models.base import CaptionerStage, CaptionRequest, Failure
 from models.devices import features, placed
 from models.weights.cache import locate
-from strata.core.parameters import QwenVLParameters
-from strata.core.profiles import StageSettings
+from strata.core import QwenVLParameters, StageSettings
 
 MOST_STRETCHED = 100  # long side to short side; Qwen's image processor refuses more than 200
 Prepared = tuple[list[int], int, Any]  # of one kind: indices in the batch, longest answer, the input of `generate`

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.ops import masks_to_boxes, nms
@@ -22,10 +21,9 @@ from models.base import ANY_IMAGE, Segment, SegmenterStage
 from models.demo.salient import salient_masks
 from models.devices import compiled, features, placed
 from models.weights.cache import locate
-from strata.core.parameters import ClassicalSegmenterParameters, SamParameters, SegmenterParameters
-from strata.core.profiles import StageSettings
+from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterParameters, StageSettings
 
-Found = list[tuple[NDArray[np.bool_], float]]  # masks (H, W) with scores
+Found = list[tuple[np.typing.NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; a smaller image has no room for a background with a thing on it
 STABILITY_OFFSET = 1.0  # of logits; segment_anything's
 Shape = tuple[int, int]  # height, width
@@ -48,7 +46,7 @@ class ClassicalSegmenter(SegmenterStage):
         return [self._segments(image) for image in batch]
 
     def _segments(self, image: Image.Image) -> list[Segment]:
-        pixels: NDArray[Any] = np.array(image.convert("RGB"))
+        pixels: np.typing.NDArray[Any] = np.array(image.convert("RGB"))
         scale = min(1.0, self.parameters.side / max(image.size))
         small = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         if min(small) < LEAST_SIDE:
@@ -185,14 +183,14 @@ def _largest(found: Found, parameters: SegmenterParameters) -> list[Segment]:
     return [Segment(mask, _tight(mask), score) for _, mask, score in sized[: parameters.max_masks]]
 
 
-def _tight(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+def _tight(mask: np.typing.NDArray[np.bool_]) -> tuple[float, float, float, float]:
     """The box around a mask's pixels: x1, y1, x2, y2, the far edges exclusive."""
     xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
 
 
-def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def _enlarge(mask: np.typing.NDArray[np.bool_], size: tuple[int, int]) -> np.typing.NDArray[np.bool_]:
     """The mask in another size (width, height)."""
     soft = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    enlarged: NDArray[np.bool_] = soft > 0.5
+    enlarged: np.typing.NDArray[np.bool_] = soft > 0.5
     return enlarged

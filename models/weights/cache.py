@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.base import WeightsMissing
-from strata.core.profile_checks import COMMIT
-from strata.core.profiles import StageSettings
+from strata.core import COMMIT, StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
 MANIFEST = "strata.json"  # in a fetched folder: where it came from, and the sha256 and size of each file

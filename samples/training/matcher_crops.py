@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from samples.scenes import DISTRACTORS, POOLS, Scene, SceneObject, SceneOptions, make_scene
@@ -18,7 +17,7 @@ HOLD_OUT = 8  # every eighth distractor is kept out of training
 INSIDE = 0.25  # an object with less than this share of its pixels in a crop is not in the crop
 WHITE = (255, 255, 255)
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = np.typing.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
 

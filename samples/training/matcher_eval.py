@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 import open_clip
 import torch
 from open_clip.model import CLIP
@@ -33,7 +32,7 @@ from samples.training.matcher_texts import THINGS, Text, listing, phrase, truths
 CALIBRATION_SEED = HELD_OUT_SEED - 2**20  # used neither for training nor for figures
 PHRASE_TEXTS = tuple(Text(phrase(thing), (thing,)) for thing in THINGS if phrase(thing) in PHRASES)
 
-Array = npt.NDArray[np.float32]
+Array = np.typing.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def phrase_scores(model: CLIP, crops: Sequence[Crop]) -> tuple[Array, Array]:
     return predicted, truths(crops, PHRASE_TEXTS)
 
 
-def wrong_phrases(labels: Array, seed: int) -> npt.NDArray[np.intp]:
+def wrong_phrases(labels: Array, seed: int) -> np.typing.NDArray[np.intp]:
     """The number of one false phrase for each crop, drawn evenly; labels is (crops, phrases)."""
     noise = np.random.default_rng(seed).random(labels.shape)
     return np.asarray(np.where(labels == 0, noise, -1).argmax(axis=1))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from open_clip import SimpleTokenizer
 from open_clip.model import CLIP
@@ -34,7 +33,7 @@ MODEL = {
 }
 PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
 
-Array = npt.NDArray[np.float32]
+Array = np.typing.NDArray[np.float32]
 
 
 @functools.cache
@@ -48,7 +47,7 @@ def build_model() -> CLIP:
     return CLIP(**MODEL)
 
 
-def to_tensor(pixels: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+def to_tensor(pixels: Sequence[np.typing.NDArray[np.uint8]]) -> Tensor:
     """Pixels of crops, each (SIDE, SIDE, 3) uint8, as the model's input: float32 (N, 3, SIDE, SIDE) in -1..1."""
     batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     return batch.float().div_(127.5).sub_(1.0)
@@ -69,7 +68,7 @@ def encode_texts(model: CLIP, texts: Sequence[str]) -> Tensor:
     return torch.nn.functional.normalize(x @ model.text_projection, dim=-1)
 
 
-def logits(model: CLIP, pixels: Sequence[npt.NDArray[np.uint8]], texts: Sequence[str]) -> Tensor:
+def logits(model: CLIP, pixels: Sequence[np.typing.NDArray[np.uint8]], texts: Sequence[str]) -> Tensor:
     """Log odds that a text is true of a crop, (crops, texts)."""
     images = model.encode_image(to_tensor(pixels), normalize=True)
     short = [i for i, text in enumerate(texts) if len(text) < 40]
@@ -81,7 +80,7 @@ def logits(model: CLIP, pixels: Sequence[npt.NDArray[np.uint8]], texts: Sequence
 
 
 @torch.no_grad()
-def scores(model: CLIP, pixels: Sequence[npt.NDArray[np.uint8]], texts: Sequence[str]) -> Array:
+def scores(model: CLIP, pixels: Sequence[np.typing.NDArray[np.uint8]], texts: Sequence[str]) -> Array:
     """Probability that a text is true of a crop, (crops, texts), computed 64 crops at a time."""
     model.eval()
     parts = [logits(model, pixels[i : i + 64], texts).sigmoid() for i in range(0, len(pixels), 64)]

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from samples.backgrounds import BACKGROUND_COLOURS
 from samples.scenes import KNOWN
@@ -101,12 +100,12 @@ def _thing_truth(crop: Crop, thing: Thing) -> float:
     return verdict
 
 
-def truths(crops: Sequence[Crop], texts: Sequence[Text]) -> npt.NDArray[np.float32]:
+def truths(crops: Sequence[Crop], texts: Sequence[Text]) -> np.typing.NDArray[np.float32]:
     """`truth` of every pair, float32 (crops, texts)."""
     return np.array([[truth(crop, text) for text in texts] for crop in crops], np.float32)
 
 
-def same_name(crops: Sequence[Crop], texts: Sequence[Text]) -> npt.NDArray[np.bool_]:
+def same_name(crops: Sequence[Crop], texts: Sequence[Text]) -> np.typing.NDArray[np.bool_]:
     """Which pairs share a name, so that a false one differs by its colour only: bool (crops, texts)."""
     names = [{thing.name for thing in crop.things} for crop in crops]
     return np.array(

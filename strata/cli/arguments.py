@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from strata.core.errors import InvalidInput
-from strata.core.schemas import Budget
+from strata.core import Budget
+from strata.errors import InvalidInput
 
 
 def pairs_of(texts: Iterable[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@
 
 from __future__ import annotations
 
-from strata.core import errors
+from strata import errors
 
 FAILURE = 1
 USAGE = 2

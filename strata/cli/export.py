@@ -23,10 +23,10 @@ def export(
     store: StoreUri = None,
 ) -> None:
     """Write a snapshot for other tools. Its images get the text of one layer."""
-    from strata.core.layers import layer_named
-    from strata.data.exports import Request
-    from strata.data.exports import export as write_export
-    from strata.snapshots.snapshots import Snapshots
+    from strata.core import layer_named
+    from strata.data import Request
+    from strata.data import export as write_export
+    from strata.snapshots import Snapshots
 
     layer = level or layer
     opened = open_store(store)

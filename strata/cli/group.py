@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from strata.cli import exits
-from strata.core.errors import StrataError
+from strata.errors import StrataError
 
 LONG_RUNNING = ("serve", "worker")  # their lines stand among each other's in one log, so each names its command
 

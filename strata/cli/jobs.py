@@ -21,12 +21,11 @@ from strata.cli.terminal import (
     open_client,
     output,
 )
-from strata.core.errors import JobFailed, RequestRefused
+from strata.errors import JobFailed, RequestRefused
 
 if TYPE_CHECKING:
-    from strata.client.client import Client
-    from strata.core.records import Record
-    from strata.core.schemas import JobView
+    from strata.client import Client
+    from strata.core import JobView, Record
 
 Stream = Literal["hi", "lo"]  # strata.core.schemas.Priority, which would load pydantic
 
@@ -42,8 +41,8 @@ def caption(
 ) -> None:
     """Caption images and print their layers."""
     from strata.cli import render
-    from strata.client.client import ApiError
-    from strata.core.records import Status
+    from strata.client import ApiError
+    from strata.core import Status
 
     code = 0
     with open_client(url, api_key) as client:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cli.render import clean
-from strata.data.mixture_files import SourceCheck, task_shares
+from strata.data import SourceCheck, task_shares
 
 
 def source_table(checks: Sequence[SourceCheck]) -> Table:

@@ -10,7 +10,7 @@ import typer
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson
-from strata.core.components import load
+from strata.components import load
 
 app = typer.Typer(
     name="models",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from strata.core.components import load
+from strata.components import load
 
 
 def serve(
@@ -28,7 +28,7 @@ def serve(
     no_workers: Annotated[bool, typer.Option("--no-workers", help="Workers are started elsewhere.")] = False,
 ) -> None:
     """Run the service. Without REDIS_URL it starts its own Redis; its workers are child processes."""
-    from strata.core.settings import load_settings
+    from strata.core import load_settings
 
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
     settings = load_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
@@ -45,7 +45,7 @@ def worker(
     ] = None,
 ) -> None:
     """Run a worker. It is one process with a thread for each group, and ends at SIGTERM."""
-    from strata.core.settings import load_settings
+    from strata.core import load_settings
 
     settings = load_settings()
     if profile:

@@ -23,8 +23,7 @@ def check(
     profile: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")],
 ) -> None:
     """Validate a profile and print its faults, one a line; exit code 12 if there are any."""
-    from strata.core.profiles import GROUPS, InvalidProfile, load_profile, read_profile
-    from strata.core.settings import load_settings
+    from strata.core import GROUPS, InvalidProfile, load_profile, load_settings, read_profile
 
     _tell_refused()
     try:
@@ -43,7 +42,7 @@ def check(
 @app.command()
 def backends() -> None:
     """List the back ends of each stage with the names of their parameters."""
-    from strata.core.registry import installed
+    from strata.core import installed
 
     _tell_refused()
     for back_end in installed().back_ends:
@@ -52,7 +51,7 @@ def backends() -> None:
 
 
 def _tell_refused() -> None:
-    from strata.core.registry import installed
+    from strata.core import installed
 
     for line in installed().refused:
         typer.echo(f"strata: plug-in not used: {line}", err=True)

@@ -13,9 +13,21 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from strata.core.layers import LAYERS, Description, Evidence, Form, LayerSpec, kept
-from strata.core.records import FailureNote, Record, Status
-from strata.core.schemas import Budget, FailureRow, JobUsage, JobView
+from strata.core import (
+    LAYERS,
+    Budget,
+    Description,
+    Evidence,
+    FailureNote,
+    FailureRow,
+    Form,
+    JobUsage,
+    JobView,
+    LayerSpec,
+    Record,
+    Status,
+    kept,
+)
 
 QUIET_SECONDS = 5.0  # between two lines of progress where stderr is no terminal
 SHOWN_GROUPS = ("vision", "llm")

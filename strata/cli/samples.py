@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from strata.cli.terminal import progress
-from strata.core.components import load
-from strata.core.errors import InvalidInput
+from strata.components import load
+from strata.errors import InvalidInput
 
 
 def samples(

@@ -12,12 +12,11 @@ import typer
 
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from strata.snapshots.selection import Selection
-    from strata.snapshots.snapshots import Snapshot, Snapshots
-    from strata.store.parts import Part
+    from strata.snapshots import Selection, Snapshot, Snapshots
+    from strata.store import Part
 
 app = typer.Typer(
     name="snapshot",
@@ -62,7 +61,7 @@ def create(
 
     A data set is all that was described with one profile: named by the profile, or by its fingerprint.
     """
-    from strata.store.parts import PartsOf
+    from strata.store import PartsOf
 
     snapshots = _snapshots(store)
     given: dict[str, Any] = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique}
@@ -79,7 +78,7 @@ def create(
 
 def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:
     """The axes that the options give a balanced selection; other methods have none. Raises InvalidInput."""
-    from strata.snapshots.axes import axes_of
+    from strata.snapshots import axes_of
 
     if method == "balanced":
         return {"axes": axes_of(by, target)}
@@ -89,7 +88,7 @@ def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str,
 
 
 def _snapshots(store: str | None) -> Snapshots:
-    from strata.snapshots.snapshots import Snapshots
+    from strata.snapshots import Snapshots
 
     return Snapshots(open_store(store))
 
@@ -97,7 +96,7 @@ def _snapshots(store: str | None) -> Snapshots:
 def _selection(values: dict[str, Any]) -> Selection:
     from pydantic import ValidationError
 
-    from strata.snapshots.selection import Selection
+    from strata.snapshots import Selection
 
     try:
         return Selection.model_validate(values)
@@ -137,7 +136,7 @@ def show(
     """Show a snapshot: its selection, its composition before and after, and what made it."""
     snapshot = _snapshots(store).open(name)
     if plot:
-        from strata.snapshots.composition import plot_composition
+        from strata.snapshots import plot_composition
 
         selected = f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows"
         plot_composition(snapshot.manifest.composition, selected, plot)
@@ -162,7 +161,7 @@ def _as_json(snapshot: Snapshot, without: set[str] | None = None) -> dict[str, A
 def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = None) -> None:
     """Show what differs between two snapshots: rows, parts, selection, provenance."""
     from strata.cli.snapshot_render import difference_details
-    from strata.snapshots.differences import difference
+    from strata.snapshots import difference
 
     snapshots = _snapshots(store)
     old, new = snapshots.open(first), snapshots.open(second)
@@ -188,7 +187,7 @@ def clean(
     store: StoreUri = None,
 ) -> None:
     """Remove parts that nothing names. They belong to no job and no snapshot. Without --yes they are only listed."""
-    from strata.snapshots.cleaning import Cleaning
+    from strata.snapshots import Cleaning
 
     cleaning = Cleaning(open_store(store), forget or ())
     files = cleaning.unnamed()

@@ -11,13 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cli.render import clean
-from strata.snapshots.axes import EDGES, Axis
-from strata.snapshots.composition import shares_of
-from strata.snapshots.differences import Change, Difference, Overlap
-from strata.snapshots.features import FEATURES
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot
-from strata.store.provenance import Provenance
+from strata.snapshots import (
+    EDGES,
+    FEATURES,
+    SHORT_ID,
+    Axis,
+    Change,
+    Difference,
+    Manifest,
+    Overlap,
+    Selection,
+    Snapshot,
+    shares_of,
+)
+from strata.store import Provenance
 
 BAR_WIDTH = 24  # characters
 SHOWN_VALUE = 60  # characters of a setting's value

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from strata.client.client import Client
-    from strata.store.store import Store
+    from strata.client import Client
+    from strata.store import Store
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -36,15 +36,15 @@ Images = Annotated[
 
 def open_client(url: str, api_key: str | None) -> Client:
     """A client of the service at an address."""
-    from strata.client.client import Client
+    from strata.client import Client
 
     return Client(url, api_key)
 
 
 def open_store(uri: str | None) -> Store:
     """The store of an option, or of the settings. Raises InvalidInput."""
-    from strata.core.settings import load_settings
-    from strata.store.store import Store
+    from strata.core import load_settings
+    from strata.store import Store
 
     chosen = uri or load_settings().store_uri
     try:

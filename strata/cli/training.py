@@ -12,7 +12,7 @@ import typer
 from strata.cli.exits import MIXTURE_INCOMPLETE
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.core.components import load
+from strata.components import load
 
 app = typer.Typer(
     name="mixture",
@@ -40,8 +40,7 @@ def check(
 ) -> None:
     """Show what a mixture is made of, what is missing, and what share each task gets."""
     from strata.cli.mixture_render import source_table, task_table
-    from strata.data.mixture_files import Locations, MixtureFile, check_mixture, task_shares
-    from strata.data.sample_tables import default_cache
+    from strata.data import Locations, MixtureFile, check_mixture, default_cache, task_shares
 
     mixture = MixtureFile.load(file)
     places = Locations(open_store(store), data or str(file.resolve().parent), cache or default_cache())

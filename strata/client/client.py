@@ -16,9 +16,8 @@ import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
 from pydantic import BaseModel, ValidationError
 
-from strata.core.errors import RequestRefused, ServiceUnavailable
-from strata.core.records import Record
-from strata.core.schemas import Budget, FailureRow, JobPage, JobView, Priority, Problem
+from strata.core import Budget, FailureRow, JobPage, JobView, Priority, Problem, Record
+from strata.errors import RequestRefused, ServiceUnavailable
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def backoff(attempt: int, first: float, longest: float) -> float:
+def growing_pause(attempt: int, first: float, longest: float) -> float:
     """Seconds to wait after attempt number `attempt`, counted from 0: `first`, doubled each time, at most `longest`."""
     doublings = min(attempt, math.ceil(math.log2(longest / first)))  # a float holds no 2 ** 1024
     return min(first * 2.0**doublings, longest)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from strata.core.errors import DataError
+from strata.errors import DataError
 
 Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsupported"]
 

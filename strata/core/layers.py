@@ -11,6 +11,7 @@ run-length encodings.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
 Box = tuple[float, float, float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -301,3 +302,16 @@ def layer_named(name: str) -> LayerSpec:
 def kept(entries: Iterable[Any] | None) -> list[Any]:
     """The entries of a layer that are kept; models, or rows as `to_pylist` gives them."""
     return [entry for entry in entries or () if (entry["kept"] if isinstance(entry, Mapping) else entry.kept)]
+
+
+_FIRST = re.compile(r"\b(?:with|of|on|in|at|that|wearing)\b")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def head_of(phrase: str) -> str:
+    """The head noun of a phrase, in lower case: "a red car on a road" -> "car".
+
+    Takes the last word before the first preposition or relative pronoun.
+    """
+    words: list[str] = _WORD.findall(_FIRST.split(phrase, maxsplit=1)[0].lower())
+    return words[-1] if words else phrase.lower()

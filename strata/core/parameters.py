@@ -1,12 +1,13 @@
-"""The parameter classes of the built-in back ends: what may stand in `[stages.NAME.parameters]` of a profile.
+"""The built-in back ends of the stages, and their parameter classes: what `[stages.NAME.parameters]` may have.
 
-They import no model code, so that the API can validate a profile. Validators check values and combinations; what
+The classes import no model code, so that the API can validate a profile. Validators check values and combinations; what
 needs weights or a device is checked when the back end loads.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -255,3 +256,47 @@ class ChatComposerParameters(ChatParameters, PromptParameters):
     with_image: bool = False
     max_new_tokens: int = Field(default=400, ge=1)
     max_notes: int = Field(default=40, ge=1)
+
+
+# the back ends
+
+KINDS = ("bundled", "local", "hub", "pypi", "builtin", "server")
+WEIGHTS = ("bundled", "local", "hub", "pypi")  # kinds of model that are weights in a folder
+
+
+@dataclass(frozen=True)
+class BackEnd:
+    """One way of doing a stage's work.
+
+    parameters: the class of `[stages.STAGE.parameters]`. code: "MODULE:CLASS", a `models.base.Stage` that a worker
+    imports when a profile names the back end. models: the kinds of model that it takes, of KINDS.
+    """
+
+    stage: str
+    name: str
+    parameters: type[Parameters]
+    code: str
+    models: tuple[str, ...] = WEIGHTS
+
+
+BUILT_IN = (
+    BackEnd("captioner", "florence2", FlorenceCaptionerParameters, "models.stages.captioner:FlorenceCaptioner"),
+    BackEnd("captioner", "blip2", Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner"),
+    BackEnd("captioner", "qwen3_vl", QwenVLParameters, "models.stages.qwen_vl:QwenVLCaptioner"),
+    BackEnd("captioner", "openai", ChatCaptionerParameters, "models.chat.backends:OpenAICaptioner", ("server",)),
+    BackEnd("detector", "transformers", LabelDetectorParameters, "models.stages.detector:LabelDetector"),
+    BackEnd("detector", "florence2", FlorenceDetectorParameters, "models.stages.detector:FlorenceDetector"),
+    BackEnd(
+        "segmenter",
+        "classical",
+        ClassicalSegmenterParameters,
+        "models.stages.segmenter:ClassicalSegmenter",
+        ("builtin",),
+    ),
+    BackEnd("segmenter", "sam", SamParameters, "models.stages.segmenter:SamSegmenter"),
+    BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
+    BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
+    BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher"),
+    BackEnd("composer", "transformers", TransformersComposerParameters, "models.stages.composer:TransformersComposer"),
+    BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
+)

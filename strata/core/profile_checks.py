@@ -14,8 +14,8 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from strata.core.parameters import PromptParameters
-from strata.core.registry import BackEnd, Registry, UnknownBackEnd, suggestion
+from strata.core.parameters import BackEnd, PromptParameters
+from strata.core.registry import Registry, UnknownBackEnd, suggestion
 
 COMMIT = re.compile(r"[0-9a-f]{40}")  # of a hub's repository
 SHA256 = re.compile(r"[0-9a-f]{64}")

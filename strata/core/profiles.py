@@ -17,13 +17,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from strata.core.components import components_folder
-from strata.core.errors import InvalidInput, ProfileInvalid
+from strata.components import components_folder
 from strata.core.parameters import PromptParameters
 from strata.core.profile_checks import Fault, Prompts, combination_faults, shape_faults, stage_faults
 from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
 from strata.core.usage import Cost, Usage
+from strata.errors import InvalidInput, ProfileInvalid
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]

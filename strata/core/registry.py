@@ -1,4 +1,4 @@
-"""The registry: the stages of a profile, and the back ends of each with their parameters. It imports no model code.
+"""The registry: the stages of a profile and their back ends. It imports no model code.
 
 The API and the command line validate profiles with it; a worker imports the classes that it names. Other packages add
 back ends through the entry point group `strata.backends`, see docs/how-to/add-a-back-end.md.
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from strata.core import parameters as p
-from strata.core.errors import InvalidInput
+from strata.core.layers import LAYERS
+from strata.core.parameters import BUILT_IN, KINDS, BackEnd
+from strata.errors import InvalidInput
 
 ENTRY_POINTS = "strata.backends"
-KINDS = ("bundled", "local", "hub", "pypi", "builtin", "server")
-WEIGHTS = ("bundled", "local", "hub", "pypi")  # kinds of model that are weights in a folder
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -31,65 +31,37 @@ class UnknownBackEnd(InvalidInput, ValueError):
 class StageSpec:
     """One stage: its name in a profile, and the group that runs it.
 
-    makes_layer: it fills a layer of the record by itself. needs: stages without which it has nothing to work on;
-    needs_one_of: at least one of these. parameters: the base of its back ends' parameter classes.
+    needs: stages without which it has nothing to work on; needs_one_of: at least one of these. parameters: the base of
+    its back ends' parameter classes.
     """
 
     name: str
     group: str
-    makes_layer: bool = False
     needs: tuple[str, ...] = ()
     needs_one_of: tuple[str, ...] = ()
     parameters: type[p.Parameters] = p.Parameters
 
-
-@dataclass(frozen=True)
-class BackEnd:
-    """One way of doing a stage's work.
-
-    parameters: the class of `[stages.STAGE.parameters]`. code: "MODULE:CLASS", a `models.base.Stage` that a worker
-    imports when a profile names the back end. models: the kinds of model that it takes, of KINDS.
-    """
-
-    stage: str
-    name: str
-    parameters: type[p.Parameters]
-    code: str
-    models: tuple[str, ...] = WEIGHTS
+    @property
+    def makes_layer(self) -> bool:
+        """Whether it makes a layer of an image, rather than judging layers or composing them."""
+        return self.group == "vision" and any(layer.stage == self.name for layer in LAYERS.values())
 
 
-STAGES = (
-    StageSpec("captioner", "vision", makes_layer=True),
-    StageSpec("detector", "vision", makes_layer=True),
+_NAMED_STAGES = (
+    StageSpec("captioner", "vision"),
+    StageSpec("detector", "vision"),
     # the phrases of its masks are the captioner's
-    StageSpec("segmenter", "vision", makes_layer=True, needs=("captioner",), parameters=p.SegmenterParameters),
-    StageSpec("ocr", "vision", makes_layer=True),
+    StageSpec("segmenter", "vision", needs=("captioner",), parameters=p.SegmenterParameters),
+    StageSpec("ocr", "vision"),
     StageSpec("matcher", "vision", needs_one_of=("captioner", "detector")),
     StageSpec("composer", "llm"),
 )
-
-BUILT_IN = (
-    BackEnd("captioner", "florence2", p.FlorenceCaptionerParameters, "models.stages.captioner:FlorenceCaptioner"),
-    BackEnd("captioner", "blip2", p.Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner"),
-    BackEnd("captioner", "qwen3_vl", p.QwenVLParameters, "models.stages.qwen_vl:QwenVLCaptioner"),
-    BackEnd("captioner", "openai", p.ChatCaptionerParameters, "models.chat.backends:OpenAICaptioner", ("server",)),
-    BackEnd("detector", "transformers", p.LabelDetectorParameters, "models.stages.detector:LabelDetector"),
-    BackEnd("detector", "florence2", p.FlorenceDetectorParameters, "models.stages.detector:FlorenceDetector"),
-    BackEnd(
-        "segmenter",
-        "classical",
-        p.ClassicalSegmenterParameters,
-        "models.stages.segmenter:ClassicalSegmenter",
-        ("builtin",),
-    ),
-    BackEnd("segmenter", "sam", p.SamParameters, "models.stages.segmenter:SamSegmenter"),
-    BackEnd("ocr", "rapidocr", p.OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
-    BackEnd("matcher", "open_clip", p.OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
-    BackEnd("matcher", "blip2", p.Parameters, "models.stages.matcher:Blip2Matcher"),
-    BackEnd(
-        "composer", "transformers", p.TransformersComposerParameters, "models.stages.composer:TransformersComposer"
-    ),
-    BackEnd("composer", "openai", p.ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
+_NAMED = {spec.name for spec in _NAMED_STAGES}
+# a stage that only takes whole images and makes a layer is known by its layer alone
+STAGES = _NAMED_STAGES + tuple(
+    StageSpec(layer.stage, "vision")
+    for layer in LAYERS.values()
+    if layer.whole_image and layer.stage is not None and layer.stage not in _NAMED
 )
 
 

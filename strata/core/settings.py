@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from strata.core.components import components_folder
-from strata.core.errors import InvalidInput
+from strata.components import components_folder
+from strata.errors import InvalidInput
 
 
 class Settings(BaseSettings):

@@ -1,1 +1,27 @@
 """What training reads: samples of snapshots and of other data sets, mixtures, exports."""
+
+from __future__ import annotations
+
+from strata.data.exports import Request, export
+from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
+from strata.data.mixtures import Mixture
+from strata.data.reader import MAX_PIXELS, Sample, SampleReader
+from strata.data.sample_tables import default_cache
+from strata.data.snapshot_sources import snapshot_source
+
+__all__ = [
+    "MAX_PIXELS",
+    "Locations",
+    "Mixture",
+    "MixtureFile",
+    "Request",
+    "Sample",
+    "SampleReader",
+    "SourceCheck",
+    "check_mixture",
+    "default_cache",
+    "export",
+    "open_mixture",
+    "snapshot_source",
+    "task_shares",
+]

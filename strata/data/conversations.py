@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 import ijson
 
-from strata.core.errors import DataError
+from strata.errors import DataError
 
 ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # parity of the turn: questions have even indexes
 IMAGE_TOKEN = "<image>"

@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from strata.core.records import Box
-from strata.shards.tars import Keys
+from strata.core import Box
+from strata.shards import Keys
 
 FILE_SAMPLES = 10_000  # samples in a folder of images, a tar or a Parquet file, as in img2dataset's shards
 ROW_GROUP = 100  # samples in memory before they are written

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strata.core import images
-from strata.core.errors import RequestRefused
-from strata.core.layers import LayerSpec, kept
+from strata.core import LayerSpec, images, kept
 from strata.data.export_formats import FORMATS, Form, Item, PhraseBox, Target
 from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import ImageFiles, SampleError
 from strata.data.sample_tables import SampleRow
 from strata.data.snapshot_sources import sample_row, snapshot_rows
-from strata.snapshots.snapshots import Snapshot
-from strata.store.store import Store
+from strata.errors import RequestRefused
+from strata.snapshots import Snapshot
+from strata.store import Store
 
 MAX_PIXELS = 100_000_000
 RUN = 16  # images of one read

@@ -12,9 +12,8 @@ from strata.data.conversations import ConversationError, read_conversations
 from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import RawSample, SampleError, TableSource
 from strata.data.sample_tables import SampleRow, default_cache, kept_table
-from strata.shards.patterns import SourceError, expand, normalise
-from strata.shards.sources import index_shard, shard_identity
-from strata.store.filesystem import as_os_error, file_system
+from strata.shards import SourceError, expand, index_shard, normalise, shard_identity
+from strata.store import as_os_error, file_system
 
 INDEXERS = 4  # tars that are indexed at the same time
 _PIECE = 2**20  # bytes hashed at a time

@@ -11,14 +11,14 @@ from typing import Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.core.errors import StrataError
-from strata.core.layers import layer_named
+from strata.core import layer_named
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
 from strata.data.sample_sources import SampleSource
 from strata.data.snapshot_sources import snapshot_source
-from strata.snapshots.snapshots import Snapshots
-from strata.store.store import Store
+from strata.errors import StrataError
+from strata.snapshots import Snapshots
+from strata.store import Store
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
     "snapshot": frozenset({"layer"}),
@@ -133,7 +133,7 @@ class Locations:
         except (StrataError, OSError) as error:
             raise IncompleteMixture(f"{settings.name}: {error}") from error
         if not len(source):
-            raise IncompleteMixture(f"{settings.name}: no sample with a text is in there")
+            raise IncompleteMixture(f"{settings.name}: the source has no sample with a text")
         return source
 
     def _open(self, settings: SourceSettings) -> SampleSource:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strata.core.errors import IncompleteData, InvalidInput
 from strata.data.permutations import Numbers, Permutation
 from strata.data.sample_sources import SampleSource
+from strata.errors import IncompleteData, InvalidInput
 
 QUESTION = "{question}"  # placeholder in an instruction for a sample's own question
 
@@ -20,7 +20,7 @@ class MixtureError(InvalidInput, ValueError):
 
 
 class IncompleteMixture(IncompleteData, MixtureError):
-    """A source of a mixture is missing, or is not what it should be."""
+    """A source of a mixture is missing, cannot be read, or has too few samples."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Mixture:
     def __init__(self, shares: Sequence[Share]) -> None:
         for share in shares:
             if share.count > len(share.source):
-                line = f"{share.name}: {share.count:,} samples are asked for, its source has {len(share.source):,}"
+                line = f"{share.name}: {share.count:,} samples are wanted, its source has {len(share.source):,}"
                 raise IncompleteMixture(line)
         self.shares = tuple(shares)
         self._ends = np.cumsum([share.count for share in shares], dtype=np.int64)

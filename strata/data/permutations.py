@@ -6,9 +6,8 @@ import hashlib
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Numbers = NDArray[np.int64]
+Numbers = np.typing.NDArray[np.int64]
 
 ROUNDS = 8
 
@@ -36,7 +35,7 @@ class Permutation:
             numbers[outside] = self._cipher(numbers[outside])
         return numbers.astype(np.int64)
 
-    def _cipher(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    def _cipher(self, numbers: np.typing.NDArray[np.uint64]) -> np.typing.NDArray[np.uint64]:
         # the two digits; in each round one is added to a hash of the other
         left, right = numbers // self._base, numbers % self._base
         for key in self._keys:
@@ -44,7 +43,7 @@ class Permutation:
         return left * self._base + right
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mixed(values: np.typing.NDArray[np.uint64]) -> np.typing.NDArray[np.uint64]:
     """splitmix64's finaliser (Steele et al., OOPSLA 2014); products are taken modulo 2**64."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

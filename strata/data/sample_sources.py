@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from strata.core.errors import DataError
 from strata.data.sample_tables import SampleRow, SampleTable
-from strata.shards.sources import SourceError, read_file, read_images, verify_unchanged
-from strata.store.filesystem import file_system
+from strata.errors import DataError
+from strata.shards import SourceError, read_file, read_images, verify_unchanged
+from strata.store import file_system
 
 
 class SampleError(DataError, ValueError):

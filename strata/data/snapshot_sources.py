@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from strata.core.layers import LayerSpec, layer_named
+from strata.core import LayerSpec, layer_named
 from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import TableSource
 from strata.data.sample_tables import SampleRow, default_cache, kept_table
-from strata.snapshots.snapshots import Snapshot
-from strata.store.parts import Part
-from strata.store.store import READERS, Store
+from strata.snapshots import Snapshot
+from strata.store import READERS, Part, Store
 
 
 class PartRows(NamedTuple):

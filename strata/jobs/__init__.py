@@ -1,1 +1,17 @@
 """Jobs: creating, scheduling and finishing them, and reading their results."""
+
+from __future__ import annotations
+
+from strata.jobs.jobs import Jobs, NotFinished, UnknownJob
+from strata.jobs.results import BadCursor, Rejected, Results
+from strata.jobs.scheduler import Scheduler
+
+__all__ = [
+    "BadCursor",
+    "Jobs",
+    "NotFinished",
+    "Rejected",
+    "Results",
+    "Scheduler",
+    "UnknownJob",
+]

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from strata.core.chunks import Chunk
-from strata.core.requests import JobRequest, ShardSummary
+from strata.core import Chunk, JobRequest, ShardSummary
 from strata.jobs.jobs import Jobs
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from strata.core.profiles import FINAL_GROUP, GROUPS
-from strata.core.requests import JobRequest
-from strata.core.schemas import GroupProgress, JobStatus, JobUsage, JobView, RequestCounts, ShardCounts
+from strata.core import (
+    FINAL_GROUP,
+    GROUPS,
+    GroupProgress,
+    JobRequest,
+    JobStatus,
+    JobUsage,
+    JobView,
+    RequestCounts,
+    ShardCounts,
+)
 
 
 def envelope(request: JobRequest, fields: Mapping[str, str], in_flight: int, usage: JobUsage | None) -> JobView:

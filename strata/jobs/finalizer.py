@@ -7,12 +7,10 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core.profiles import FINAL_GROUP
-from strata.core.requests import JobRequest, ShardSummary
-from strata.core.schemas import JobStatus
+from strata.core import FINAL_GROUP, JobRequest, JobStatus, ShardSummary
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
-from strata.store.store import count_of
+from strata.store import count_of
 
 log = logging.getLogger(__name__)
 

@@ -12,17 +12,24 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
-from strata.core.chunks import Chunk
-from strata.core.errors import Conflict, NotFound
-from strata.core.index_rows import IndexRow, index_table
-from strata.core.profiles import FINAL_GROUP, GROUPS, Profile
-from strata.core.records import Status
-from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
-from strata.core.schemas import Budget, JobStatus, JobView, Priority
+from strata.core import (
+    FINAL_GROUP,
+    GROUPS,
+    Budget,
+    Chunk,
+    JobRequest,
+    JobStatus,
+    JobView,
+    Priority,
+    Profile,
+    ShardSummaries,
+    ShardSummary,
+    Status,
+)
+from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
-from strata.queue.queue import Queue
-from strata.store.provenance import keep_profile
-from strata.store.store import Store
+from strata.queue import Queue
+from strata.store import IndexRow, Store, index_table, keep_profile
 
 
 class UnknownJob(NotFound, LookupError):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from strata.core.chunks import Chunk
-from strata.core.requests import JobRequest, ShardSummary
+from strata.core import Chunk, JobRequest, ShardSummary
 
 RATE_SECONDS = 30.0  # a job's rate is its mean over this window
 

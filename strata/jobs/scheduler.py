@@ -14,18 +14,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from strata.core.chunks import Chunk
-from strata.core.profiles import FINAL_GROUP, GROUPS
-from strata.core.requests import JobRequest, ShardSummary
-from strata.core.schemas import JobStatus
+from strata.core import FINAL_GROUP, GROUPS, Chunk, JobRequest, JobStatus, ShardSummary
+from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.plans import Plan
-from strata.queue.errors import QueueUnavailable
-from strata.queue.queue import Queue
-from strata.queue.scheduler_lock import LockState
-from strata.store.store import Store, count_of
+from strata.queue import LockState, Queue
+from strata.store import Store, count_of
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,25 @@
 """The queue on Redis Streams. Only this package issues Redis commands and knows the names of keys."""
+
+from __future__ import annotations
+
+from strata.queue.broker import PRIORITIES, Claim
+from strata.queue.embedded import EmbeddedServer
+from strata.queue.heartbeats import Heartbeat
+from strata.queue.idempotency_keys import IdempotencyKeys
+from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
+from strata.queue.ledger import Ledger
+from strata.queue.queue import Queue
+from strata.queue.scheduler_lock import LockState
+
+__all__ = [
+    "PRIORITIES",
+    "WHOLE_CHUNK",
+    "Claim",
+    "EmbeddedServer",
+    "Heartbeat",
+    "IdempotencyKeys",
+    "IsolationNotes",
+    "Ledger",
+    "LockState",
+    "Queue",
+]

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import redis
 
-from strata.core.chunks import Chunk
+from strata.core import Chunk
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.job_events import MAX_EVENTS
 from strata.queue.scripts import load_script
@@ -43,7 +43,7 @@ class Claim:
 class Broker:
     """The streams of chunks. Every method raises QueueUnavailable."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
         finish = load_script("finish", JOB=keys.job(""), EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS))
         self._enqueue = connection.register_script(load_script("enqueue"))

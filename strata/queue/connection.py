@@ -9,14 +9,15 @@ from typing import ParamSpec, TypeVar
 
 import redis
 
-from strata.queue.errors import QueueUnavailable
+from strata.errors import QueueUnavailable
 
+Connection = redis.Redis  # what `connect` gives and every part of the queue takes
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Class = TypeVar("Class")
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str) -> Connection:
     """A client for a server's URL. It connects at the first command, and is safe to use from several threads."""
     # RESP2 replies have the same shape on all versions of the server and the client that we support
     return redis.Redis.from_url(

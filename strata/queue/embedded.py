@@ -19,7 +19,7 @@ from typing import IO
 
 import redis
 
-from strata.core.errors import DataDirectoryError, RedisUnavailable
+from strata.errors import DataDirectoryError, RedisUnavailable
 from strata.queue.server_process import (
     STOP_SECONDS,
     check_version,

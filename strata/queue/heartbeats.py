@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
 from pydantic import BaseModel
 
-from strata.core.chunks import Chunk
+from strata.core import Chunk
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 
 
 class Heartbeat(BaseModel):
@@ -26,7 +25,7 @@ class Heartbeat(BaseModel):
 class Heartbeats:
     """The heartbeats of all workers. Every method raises QueueUnavailable."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
     def publish(self, heartbeat: Heartbeat, seconds: float) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
-import redis
-
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 
 IN_FLIGHT_SECONDS = 300  # a request whose process died frees its key after this; longer than the longest `wait`
 ANSWER_SECONDS = 86_400  # an answer is replayed for this long
@@ -17,7 +15,7 @@ ANSWER_SECONDS = 86_400  # an answer is replayed for this long
 class IdempotencyKeys:
     """One text for each key, written by the caller. Every method raises QueueUnavailable."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
     def begin(self, key: str, text: str) -> str | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import redis
-
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 
 WHOLE_CHUNK = "chunk"  # in place of a row's number: several rows are in flight together
 EXPIRY_SECONDS = 7 * 86_400
@@ -18,7 +16,7 @@ CURRENT = "current"  # the hash's field for what is in flight now; each other fi
 class IsolationNotes:
     """The notes on all chunks; `Broker.finish` removes those of a chunk. Every method raises QueueUnavailable."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
     def count_death(self, chunk_id: str) -> dict[str, int]:

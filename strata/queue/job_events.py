@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
-
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 
 FIRST_EVENT = "0-0"  # comes before every event
 MAX_EVENTS = 10_000  # about so many events of a job are kept
@@ -21,7 +19,7 @@ class JobEvents:
     `JobStates.set_status`, `JobStates.record` and `Broker.finish` add events.
     """
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
     def newest(self, job_id: str) -> str:

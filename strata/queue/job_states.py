@@ -6,14 +6,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
-import redis
-
-from strata.core.chunks import Chunk
-from strata.core.profiles import GROUPS
-from strata.core.requests import JobRequest, ShardSummary
-from strata.core.schemas import JobStatus
+from strata.core import GROUPS, Chunk, JobRequest, JobStatus, ShardSummary
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
 from strata.queue.scripts import load_script
 
@@ -27,7 +22,7 @@ class JobStates:
     A copy can be rebuilt at any time from the job's files and the parts in the store.
     """
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
         self._record = connection.register_script(load_script("record", MAX_EVENTS=str(MAX_EVENTS)))
 

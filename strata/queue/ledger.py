@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
-import redis
-
-from strata.core.schemas import Budget, JobUsage
-from strata.core.usage import MILLION, Bill, Cost
+from strata.core import MILLION, Bill, Budget, Cost, JobUsage
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script
 
 Reservation = Literal["granted", "later", "refused"]
@@ -31,7 +28,7 @@ class Ledger:
     Money is counted in millionths of the currency of the profile's prices.
     """
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
         # the script gets the names of the sums as Lua strings
         counts = ", ".join(f"'{name}'" for name in _COUNTS)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-import redis
-
 from strata.queue import keys
-from strata.queue.connection import translate_errors
+from strata.queue.connection import Connection, translate_errors
 
 LOCK_SECONDS = 10
 
@@ -27,7 +25,7 @@ class SchedulerLock:
     It saves work, it does not guard correctness: two schedulers at once would queue the same chunks once each.
     """
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
     def acquire(self, owner: str) -> LockState:

@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from strata.core.errors import DataDirectoryError, RedisUnavailable
+from strata.errors import DataDirectoryError, RedisUnavailable
 
 MIN_VERSION = 7
 STOP_SECONDS = 10.0  # for a server to shut down before it is killed

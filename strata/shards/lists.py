@@ -19,10 +19,9 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from strata.core.index_rows import IndexRow
 from strata.shards.patterns import Roots, SourceError, normalise, short
 from strata.shards.tars import AltText, Keys
-from strata.store.filesystem import file_system
+from strata.store import IndexRow, file_system
 
 LIST_EXTENSIONS = (".parquet", ".jsonl")
 PATH_FIELDS = ("image", "path", "url", "image_path", "file_name")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from strata.core.errors import InvalidInput
-from strata.store.filesystem import file_system
+from strata.errors import InvalidInput
+from strata.store import file_system
 
 MAX_SHARDS = 100_000
 _MAX_PATTERN = 4096  # characters

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from strata.core.index_rows import IndexRow, ShardIndex, index_table
 from strata.shards.lists import LIST_EXTENSIONS, ListReader
 from strata.shards.patterns import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, expand
 from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
-from strata.store.filesystem import LIBRARIES, file_system
+from strata.store import LIBRARIES, IndexRow, ShardIndex, file_system, index_table
 
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
 __all__ += ["expand", "index_shard", "read_file", "read_images", "shard_identity", "verify_unchanged"]

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 class Window:
@@ -268,7 +267,7 @@ def _chain(data: bytes, index: int) -> tuple[list[int], list[int]]:
     return indexes, sizes
 
 
-def _sums_up(blocks: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _sums_up(blocks: np.typing.NDArray[np.uint8]) -> np.typing.NDArray[np.bool_]:
     """Whether each header's checksum is right: the sum of its bytes, with the checksum field as spaces.
 
     blocks: (N, 512). Returns (N,).
@@ -277,10 +276,10 @@ def _sums_up(blocks: NDArray[np.uint8]) -> NDArray[np.bool_]:
     digits = field[:, :6] - ord("0")
     octal = ((digits & ~7) == 0).all(axis=1) & np.isin(blocks[:, _SIZE_END], (0, ord(" ")))
     total = blocks.sum(axis=1, dtype=np.uint32) - field.sum(axis=1) + 8 * ord(" ")
-    return cast("NDArray[np.bool_]", octal & (digits @ _POWERS == total))
+    return cast("np.typing.NDArray[np.bool_]", octal & (digits @ _POWERS == total))
 
 
-def _names(blocks: NDArray[np.uint8]) -> list[str]:
+def _names(blocks: np.typing.NDArray[np.uint8]) -> list[str]:
     """The members' names, with the prefix field before them. blocks: (N, 512)."""
     names = _texts(blocks[:, _NAME])
     if not blocks[:, _PREFIX.start].any():
@@ -289,7 +288,7 @@ def _names(blocks: NDArray[np.uint8]) -> list[str]:
     return [f"{folder}/{name}" if folder else name for folder, name in zip(folders, names, strict=True)]
 
 
-def _texts(fields: NDArray[np.uint8]) -> list[str]:
+def _texts(fields: np.typing.NDArray[np.uint8]) -> list[str]:
     """Decode fields as UTF-8 up to their first zero byte. fields: (N, length)."""
     texts = np.ascontiguousarray(fields).view(f"S{fields.shape[1]}").ravel().tolist()
     together = b"\n".join(texts)

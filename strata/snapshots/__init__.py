@@ -1,1 +1,31 @@
 """Snapshots: immutable, named selections of rows."""
+
+from __future__ import annotations
+
+from strata.snapshots.axes import EDGES, Axis, axes_of
+from strata.snapshots.cleaning import Cleaning
+from strata.snapshots.composition import plot_composition, shares_of
+from strata.snapshots.differences import Change, Difference, Overlap, difference
+from strata.snapshots.features import FEATURES, read_rows
+from strata.snapshots.selection import Selection
+from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots
+
+__all__ = [
+    "EDGES",
+    "FEATURES",
+    "SHORT_ID",
+    "Axis",
+    "Change",
+    "Cleaning",
+    "Difference",
+    "Manifest",
+    "Overlap",
+    "Selection",
+    "Snapshot",
+    "Snapshots",
+    "axes_of",
+    "difference",
+    "plot_composition",
+    "read_rows",
+    "shares_of",
+]

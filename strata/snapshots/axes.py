@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES
 
 OTHER = "other"
@@ -99,7 +98,7 @@ class Axis(BaseModel):
             return (*(self.names or ()), OTHER)
         return tuple(_ranges(self.edges))
 
-    def codes(self, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    def codes(self, column: pa.ChunkedArray) -> np.typing.NDArray[np.int64]:
         """The place of each value's label among the labels."""
         kind = FEATURES[self.feature].kind
         if kind == "number":
@@ -112,7 +111,7 @@ class Axis(BaseModel):
             ).to_numpy()
         return np.asarray(codes, np.int64)
 
-    def weights(self) -> npt.NDArray[np.float64]:
+    def weights(self) -> np.typing.NDArray[np.float64]:
         """The share that each label is to have where there are enough rows. Raises AxisError."""
         labels = self.labels
         unknown = [label for label in self.shares if label not in labels]

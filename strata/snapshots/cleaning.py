@@ -7,12 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from strata.core.errors import Conflict
-from strata.core.profiles import GROUPS
-from strata.core.requests import JobRequest
+from strata.core import GROUPS, JobRequest
+from strata.errors import Conflict
 from strata.snapshots.snapshots import Snapshots
-from strata.store.parts import Part, PartsOf, UnknownSource
-from strata.store.store import READERS, Store
+from strata.store import READERS, Part, PartsOf, Store, UnknownSource
 
 ROWS_AGE = 3600.0  # seconds after which rows without a name are nobody's: a snapshot's name is written right behind
 

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.snapshots.axes import Axis
 from strata.snapshots.features import FEATURES
 
 Composition = dict[str, dict[str, tuple[int, int]]]  # feature -> label -> rows before, rows after
 
 
-def composition_of(table: pa.Table, places: npt.NDArray[Any], axes: Iterable[Axis]) -> Composition:
+def composition_of(table: pa.Table, places: np.typing.NDArray[Any], axes: Iterable[Axis]) -> Composition:
     """Count a table of features, and its rows at places, along axes: numbers in order, names by how common they are."""
     counted: Composition = {}
     for axis in axes:

@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel
 
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshot
-from strata.store.parts import Part
-from strata.store.provenance import Provenance
+from strata.store import Part, Provenance
 
 
 class Change(BaseModel):
@@ -56,7 +54,7 @@ def difference(first: Snapshot, second: Snapshot) -> Difference:
     )
 
 
-def _codes(snapshot: Snapshot, chunks: dict[tuple[Any, ...], int]) -> npt.NDArray[np.int64]:
+def _codes(snapshot: Snapshot, chunks: dict[tuple[Any, ...], int]) -> np.typing.NDArray[np.int64]:
     """A number for each row of a snapshot, the same in every snapshot: of its chunk and its place there."""
     names = [Part.parse(path)[:-1] for path in snapshot.parts]
     numbers = np.array([chunks.setdefault(name, len(chunks)) for name in names], np.int64)
@@ -64,7 +62,7 @@ def _codes(snapshot: Snapshot, chunks: dict[tuple[Any, ...], int]) -> npt.NDArra
     return np.asarray(numbers[rows.column("part").to_numpy()] << 32 | rows.column("row").to_numpy())
 
 
-def _overlap(set_of: list[npt.NDArray[Any]]) -> Overlap:
+def _overlap(set_of: list[np.typing.NDArray[Any]]) -> Overlap:
     first, second = set_of
     common = len(np.intersect1d(first, second, assume_unique=True))
     return Overlap(common=common, added=len(second) - common, removed=len(first) - common)

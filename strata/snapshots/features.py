@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from strata.core.layers import LAYERS, THINGS, LayerSpec
-from strata.core.phrases import head_of
-from strata.core.records import Status
-from strata.store.store import READERS, Store
+from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
+from strata.store import READERS, Store
 
 Kind = Literal["number", "flag", "name"]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+Floats = np.typing.NDArray[np.float64]
+Ints = np.typing.NDArray[np.int64]
 
 PARTS_AT_ONCE = 64  # whose columns are computed together
 NOTHING = "none"  # the name in a row where nothing is kept
@@ -47,7 +44,7 @@ def _entries(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
     return pc.list_flatten(column), pc.list_parent_indices(column).to_numpy().astype(np.int64)
 
 
-def _kept(entries: pa.StructArray) -> npt.NDArray[np.bool_]:
+def _kept(entries: pa.StructArray) -> np.typing.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(pc.struct_field(entries, "kept"), False), bool)
 
 
@@ -79,7 +76,7 @@ def _best(layer: LayerSpec) -> Callable[[pa.Table], pa.Array]:
     return best
 
 
-def _has_text(table: pa.Table) -> npt.NDArray[np.bool_]:
+def _has_text(table: pa.Table) -> np.typing.NDArray[np.bool_]:
     return _count(LAYERS["text"])(table) > 0
 
 
@@ -107,7 +104,7 @@ def _match(table: pa.Table) -> Floats:
     return _means(np.concatenate(rows), np.concatenate(scores), table.num_rows)
 
 
-def _means(rows: npt.NDArray[Any], values: Floats, count: int) -> Floats:
+def _means(rows: np.typing.NDArray[Any], values: Floats, count: int) -> Floats:
     """The mean of each row's values; 0 where it has none."""
     sums, numbers = np.bincount(rows, values, count), np.bincount(rows, minlength=count)
     return np.divide(sums, numbers, out=np.zeros(count), where=numbers > 0)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES, Kind
 
 MAX_LENGTH, SHOWN = 10_000, 80  # characters

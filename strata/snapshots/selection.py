@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 from strata.snapshots.axes import DEFAULT_AXES, Axis
 from strata.snapshots.filters import Filter
 
-Ints = npt.NDArray[np.int64]
+Ints = np.typing.NDArray[np.int64]
 
 
 class SelectionError(InvalidInput):
@@ -120,14 +119,14 @@ def _order(rows: pa.Table, identities: Sequence[str], selection: Selection) -> I
     """The places of all rows, the first to be taken first."""
     hashes = row_hashes(rows, identities, selection.seed)
     if selection.method == "best":
-        score: npt.NDArray[Any] = rows.column("evidence").to_numpy() * rows.column("match").to_numpy()
+        score: np.typing.NDArray[Any] = rows.column("evidence").to_numpy() * rows.column("match").to_numpy()
         return np.lexsort((hashes, -score))
     if selection.method == "random":
         return np.argsort(hashes, kind="stable")
     return _in_turns(rows, hashes, selection)
 
 
-def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typing.NDArray[np.uint64]:
     """Each row's own 64 bits: of the seed, its shard's identity and its key, wherever the row stands."""
     heads = [hashlib.blake2b(f"{seed}/{identity}/".encode(), digest_size=8) for identity in identities]
     digests = bytearray()
@@ -138,7 +137,7 @@ def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> npt.NDAr
     return np.frombuffer(bytes(digests), np.uint64)
 
 
-def _in_turns(rows: pa.Table, hashes: npt.NDArray[np.uint64], selection: Selection) -> Ints:
+def _in_turns(rows: pa.Table, hashes: np.typing.NDArray[np.uint64], selection: Selection) -> Ints:
     """Strata taking turns, from the last axis to the first.
 
     A row that is number k of its stratum (from 0) comes at (k + 1/2) / weight among the rows of the strata beside.
@@ -168,7 +167,7 @@ def _numbers(strata: Ints, order: Ints) -> Ints:
     return numbers
 
 
-def _ties(strata: Ints, seed: str) -> npt.NDArray[np.uint64]:
+def _ties(strata: Ints, seed: str) -> np.typing.NDArray[np.uint64]:
     """A hash of each row's stratum: which of two strata whose turn is the same comes first, the same for all time."""
     found, places = np.unique(strata, return_inverse=True)
     digests = b"".join(hashlib.blake2b(f"{seed}/{stratum}".encode(), digest_size=8).digest() for stratum in found)

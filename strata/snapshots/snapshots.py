@@ -19,16 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from strata.core.chunks import Chunk
-from strata.core.errors import Conflict, InvalidInput, NotFound
-from strata.core.profiles import FINAL_GROUP
+from strata.core import FINAL_GROUP, Chunk
+from strata.errors import Conflict, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES
 from strata.snapshots.composition import Composition, composition_of
 from strata.snapshots.features import Rows, read_rows
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
-from strata.store.parts import Part, last_attempts
-from strata.store.provenance import Provenance, provenance_of
-from strata.store.store import Store
+from strata.store import Part, Provenance, Store, last_attempts, provenance_of
 
 SHORT_ID = 12  # digits of an id that are enough to name a snapshot
 ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])

@@ -1,1 +1,28 @@
 """The store: parts, uploads and job files in a folder or a bucket."""
+
+from __future__ import annotations
+
+from strata.store.filesystem import LIBRARIES, as_os_error, file_system
+from strata.store.index_rows import IndexRow, ShardIndex, index_table
+from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
+from strata.store.provenance import Provenance, keep_profile, provenance_of
+from strata.store.store import READERS, Store, count_of
+
+__all__ = [
+    "LIBRARIES",
+    "READERS",
+    "IndexRow",
+    "Part",
+    "PartsOf",
+    "Provenance",
+    "ShardIndex",
+    "Store",
+    "UnknownSource",
+    "as_os_error",
+    "count_of",
+    "file_system",
+    "index_table",
+    "keep_profile",
+    "last_attempts",
+    "provenance_of",
+]

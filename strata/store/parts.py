@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from strata.core.chunks import Chunk, part_name
-from strata.core.errors import NotFound
-from strata.core.profiles import FINAL_GROUP
-from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
+from strata.core import FINAL_GROUP, Chunk, JobRequest, ShardSummaries, ShardSummary, part_name
+from strata.errors import NotFound
 from strata.store.provenance import fingerprints_of
 from strata.store.store import READERS, Store
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from strata.core.profiles import FINAL_GROUP, GROUPS, Profile
-from strata.core.records import SCHEMA_VERSION
+from strata.core import FINAL_GROUP, GROUPS, SCHEMA_VERSION, Profile
 from strata.store.store import Store
 
 

@@ -19,9 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from strata.core.chunks import Chunk
-from strata.core.records import RECORD_SCHEMA, SCHEMA_VERSION, Record, Status, records_to_table, table_to_records
-from strata.core.usage import Bill
+from strata.core import RECORD_SCHEMA, SCHEMA_VERSION, Bill, Chunk, Record, Status, records_to_table, table_to_records
 from strata.store.filesystem import Files, as_os_error
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
@@ -104,11 +102,12 @@ class Store(Files):
         """Some columns of a part by its path from the store's root, such as "objects.list.element.kept".
 
         A layer without a column in the part is null in all its rows. In a folder only the bytes of the columns are
-        read; of a bucket, where each piece is a round trip, the whole part. Raises FileNotFoundError.
+        read; of a bucket, where each read is a round trip, the whole part. Raises FileNotFoundError.
         """
         path = self.path(part)
         with pa.memory_map(path) if self.local else pa.BufferReader(self.fs.cat_file(path)) as source:
             table = pq.ParquetFile(source).read(list(columns), use_threads=False)
+        # add the columns that the part's version of the schema does not have
         schema = _schema_of(tuple(columns))
         for field in schema:
             if field.name not in table.column_names:
@@ -209,7 +208,8 @@ def count_of(counts: Counter[str]) -> dict[str, int]:
 
 @functools.cache
 def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
-    """The schema that some columns of a part of RECORD_SCHEMA have when they are read."""
+    """The schema of some columns of RECORD_SCHEMA, as they are read from a part."""
+    # a column such as "objects.list.element.kept" is read with the structure around it: let pyarrow work that out
     empty = pa.BufferOutputStream()
     pq.write_table(RECORD_SCHEMA.empty_table(), empty)
     return pq.ParquetFile(pa.BufferReader(empty.getvalue())).read(list(columns)).schema

@@ -24,12 +24,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import strata
+from strata import components
 from strata.cli import exits, export, group, jobs
 from strata.cli import main as cli
 from strata.cli.arguments import shards_of
 from strata.cli.main import main
-from strata.core import components
-from strata.core.errors import InvalidInput
 from strata.core.profiles import ProfileError
 from strata.core.records import Caption, FailureNote, ImageReference, Record
 from strata.core.schemas import (
@@ -44,6 +43,7 @@ from strata.core.schemas import (
     ShardCounts,
 )
 from strata.data.export_formats import Form
+from strata.errors import InvalidInput
 from tests.checkout import CHECKOUT
 
 KEY = "k"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import strata
+from strata import errors
 from strata.cli import exits
 from strata.client.client import ApiError
-from strata.core import errors
 from strata.core.schemas import Problem
 from strata.data.mixtures import IncompleteMixture, MixtureError
 from strata.jobs.jobs import NotFinished, UnknownJob
@@ -79,8 +79,8 @@ def test_errors_stay_what_they_are() -> None:
 def test_no_room_but_the_command_line_knows_exit_codes() -> None:
     folder = Path(strata.__path__[0])
     users = {path.parent.name for path in folder.rglob("*.py") if "exits" in path.read_text()}
-    assert users <= {"cli", "core"} and "cli" in users
-    assert [path.name for path in (folder / "core").glob("*.py") if "import exits" in path.read_text()] == []
+    assert users <= {"cli", "strata"} and "cli" in users
+    assert [path.name for path in folder.glob("*.py") if "import exits" in path.read_text()] == []
 
 
 def test_importing_the_errors_loads_nothing_heavy() -> None:

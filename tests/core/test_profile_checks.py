@@ -17,15 +17,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from strata.core.parameters import Parameters
+from strata.core.parameters import BUILT_IN, Parameters
 from strata.core.profiles import GROUPS, InvalidProfile, ProfileError, load_profile, read_profile
-from strata.core.registry import BUILT_IN, installed
+from strata.core.registry import STAGES, installed
 from tests.checkout import CHECKOUT
 
 PROFILES = CHECKOUT / "models" / "profiles"
 DEMO = (PROFILES / "demo.toml").read_text()
 SHIPPED = ("demo", "paper", "modern")
 # names that a typo of another name could be
+MAKERS = [spec.name for spec in STAGES if spec.makes_layer]
 _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model_fields}
 # of the version before profiles were validated by the registry: parts that were written then must be found again
 FINGERPRINTS = {
@@ -105,7 +106,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         '[stages.composer]\nbackend = "transformers"\nmodel = "local:/m"\nrevision = ""\n'
         + "[stages.composer.parameters]\n"
         + DEMO.partition("[stages.composer.parameters]\n")[2],
-        ["stages: at least one stage must make a layer: captioner, detector, segmenter, ocr"],
+        [f"stages: at least one stage must make a layer: {', '.join(MAKERS)}"],
     ),
     "no stages at all": ("chunk_size = 5\n", ["stages: is required"]),
     "segmenter without captioner": (

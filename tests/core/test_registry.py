@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from PIL import Image
 from bench.fake_back_ends import BACK_ENDS
 from models.base import Detection, Stage
 from models.building import build_stage, build_stages, stage_class
+from models.chat.backends import OpenAIComposer
+from strata.core.parameters import BUILT_IN, BackEnd
 from strata.core.profiles import ProfileError, StageSettings, load_profile, read_profile
-from strata.core.registry import BUILT_IN, BackEnd, UnknownBackEnd, installed
+from strata.core.registry import UnknownBackEnd, installed
 from tests.checkout import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "how-to" / "add-a-back-end.md"
@@ -48,7 +51,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def module(stage: str, name: str, code: str = "models.stages.ocr:RapidOcr", parameters: str = "Parameters") -> str:
     """A module that registers one back end."""
     return (
-        "from strata.core.parameters import *\nfrom strata.core.registry import BackEnd\n"
+        "from strata.core.parameters import *\n"
         f"ONE = BackEnd({stage!r}, {name!r}, {parameters}, {code!r}, ('builtin',))\n"
     )
 
@@ -190,3 +193,19 @@ def test_the_fake_profile_s_stages_run() -> None:
             stage.load()
     for back_end in BACK_ENDS:
         assert build_stage(back_end.stage, settings(back_end.name)).run([]) == []
+
+
+def test_a_composer_gets_the_prompt_that_lies_beside_its_profile(tmp_path: Path) -> None:
+    for folder in ("profiles", "prompts"):
+        (tmp_path / folder).mkdir()
+    prompt = 'system = "Tell it in verse."'
+    (tmp_path / "prompts" / "verse.toml").write_text(prompt)
+    (tmp_path / "profiles" / "mine.toml").write_text(
+        '[stages.captioner]\nbackend = "fake"\nmodel = "builtin:fake"\nrevision = "1"\n'
+        '[stages.composer]\nbackend = "openai"\nmodel = "server:http://127.0.0.1:9/v1"\nrevision = "1"\n'
+        '[stages.composer.parameters]\nserved_model = "m"\nprompt = "verse"\n'
+        f'prompt_sha256 = "{hashlib.sha256(prompt.encode()).hexdigest()}"\n'
+    )
+    composer = build_stages(load_profile("mine", tmp_path / "profiles"), "llm")["composer"]
+    assert isinstance(composer, OpenAIComposer)
+    assert composer._prompt.system == "Tell it in verse."

@@ -22,7 +22,6 @@ from PIL import Image
 from strata.cli import exits
 from strata.cli import main as cli
 from strata.core.images import as_jpeg, decode
-from strata.core.index_rows import IndexRow
 from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
 from strata.data import export_formats
@@ -34,6 +33,7 @@ from strata.data.reader import SampleReader
 from strata.data.sample_sources import SampleError
 from strata.shards import sources
 from strata.snapshots.snapshots import Snapshot
+from strata.store.index_rows import IndexRow
 from strata.store.store import Store
 from tests.fakes import jpeg, write_shard
 from tests.pinned import describe, pin, write_shards

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from strata.cli import exits
+from strata.core.parameters import BUILT_IN
 from strata.core.records import Record
-from strata.core.registry import BUILT_IN
 from strata.core.settings import Settings
 from tests.docs.blocks import command_names
 

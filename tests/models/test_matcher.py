@@ -25,7 +25,8 @@ from transformers import (
 from models.base import Failure, MatcherStage, Pair, WeightsMissing
 from models.building import build_stage
 from models.devices import pixels
-from models.stages.matcher import on_tensors, probabilities
+from models.stages.clip import on_tensors
+from models.stages.matcher import probabilities
 from models.weights.cache import BUNDLED
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings
@@ -94,10 +95,11 @@ def test_open_clip_with_a_bias_answers_the_sigmoid_of_its_logits(tmp_path: Path)
     _open_clip(tmp_path, bias=-1.5)
     stage = _stage("open_clip", tmp_path)
     stage.load()
-    model: Any = stage._model  # type: ignore[attr-defined]
+    encoders: Any = stage._encoders  # type: ignore[attr-defined]
+    model = encoders._model
     transform = image_transform_v2(PreprocessCfg(size=32), is_train=False)
     with torch.no_grad():
-        logits = model.get_logits(transform(RED)[None], stage._tokenizer(["a dog"]))[0]  # type: ignore[attr-defined]
+        logits = model.get_logits(transform(RED)[None], encoders._tokenizer(["a dog"]))[0]
     assert stage.run([Pair(RED, "a dog")]) == pytest.approx([float(logits.sigmoid())], abs=1e-5)
 
 

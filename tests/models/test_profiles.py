@@ -162,8 +162,8 @@ def made(
             "HF_ENDPOINT": hub.url,
             "HF_HOME": str(folder / "hf"),
         }
-        workers = [["--groups", "index,vision,llm"]]
-        with Fleet(folder / "fleet", str(folder / "shards"), workers, settings, worker="workers") as fleet:
+        workers = [["worker", "--groups", "index,vision,llm"]]
+        with Fleet(folder / "fleet", str(folder / "shards"), workers, settings, worker="strata") as fleet:
             fleet.wait_ready(300)
             with Client(fleet.url, timeout=300) as client:
                 end = client.wait(client.submit([str(folder / "shards" / "0.tar")]).id, poll=0.2)

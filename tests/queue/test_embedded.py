@@ -15,7 +15,7 @@ import pytest
 import redis
 
 import strata.queue.embedded
-from strata.core.errors import DataDirectoryError, RedisUnavailable
+from strata.errors import DataDirectoryError, RedisUnavailable
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.server_process import check_version, find_server
 

@@ -13,9 +13,9 @@ from strata.core.profiles import GROUPS
 from strata.core.requests import ShardSummary
 from strata.core.schemas import Budget, JobStatus
 from strata.core.usage import Bill, Cost
+from strata.errors import QueueUnavailable
 from strata.queue import keys
 from strata.queue.broker import Claim
-from strata.queue.errors import QueueUnavailable
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.idempotency_keys import IN_FLIGHT_SECONDS
 from strata.queue.isolation_notes import WHOLE_CHUNK

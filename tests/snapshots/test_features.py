@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strata.core.errors import StrataError
-from strata.core.layers import LAYERS
-from strata.core.phrases import head_of
+from strata.core.layers import LAYERS, head_of
 from strata.core.records import (
     Caption,
     Description,
@@ -26,6 +24,7 @@ from strata.core.records import (
     TextLine,
     records_to_table,
 )
+from strata.errors import StrataError
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.filters import Filter
 from strata.store.store import Store

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from strata.core.errors import StrataError
+from strata.errors import StrataError
 from strata.snapshots.axes import DEFAULT_AXES, Axis, AxisError, axes_of
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from strata.core.errors import StrataError
 from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
 from strata.core.settings import Settings
+from strata.errors import StrataError
 from strata.jobs.jobs import Jobs
 from strata.snapshots.axes import axes_of
 from strata.snapshots.cleaning import Cleaning
@@ -143,7 +143,7 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> Non
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="no part of llm"):
         snapshots.create("x", [parts[0]._replace(group="vision")], Selection())
-    with pytest.raises(ValueError, match="no part's path"):
+    with pytest.raises(ValueError, match="is not the path of a part"):
         snapshots.create("x", ["parts/llm/notes.txt"], Selection())
     with pytest.raises(FileNotFoundError):
         snapshots.create("x", [Part("llm", FINGERPRINT, B, 9, 0)], Selection())
@@ -296,7 +296,7 @@ def test_a_profile_that_changed_is_named_by_its_fingerprint(jobs: Jobs, tmp_path
     changed = FAKE_PROFILE.model_copy(update={"chunk_size": 5})
     for profile in (FAKE_PROFILE, changed):
         jobs.create("batch", [str(tmp_path / "a.tar")], profile, "lo")
-    with pytest.raises(UnknownSource, match="the profile changed") as caught:
+    with pytest.raises(UnknownSource, match="the profile has changed") as caught:
         PartsOf(jobs.store).sources(["fake"])
     assert changed.fingerprint("llm") in str(caught.value)
     assert PartsOf(jobs.store).sources([changed.fingerprint("llm")]) == []

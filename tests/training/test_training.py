@@ -17,8 +17,8 @@ from transformers import AutoModelForImageTextToText
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.training.vision_tower import SIDE, tower_config
 from strata.cli import exits
-from strata.core.errors import StrataError
 from strata.data.mixtures import MixtureError
+from strata.errors import StrataError
 from tests.checkout import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training import train as job

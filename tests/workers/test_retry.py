@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.core.backoff import backoff
+from strata.core.backoff import growing_pause
 from workers import retry
 from workers.retry import WorkInterrupted, retry_until_done
 
@@ -17,8 +17,8 @@ from workers.retry import WorkInterrupted, retry_until_done
 @given(st.integers(0, 10_000), st.floats(0.001, 10), st.floats(0, 100))
 def test_pauses_double_up_to_the_longest(attempt: int, first: float, more: float) -> None:
     longest = first + more
-    pause, next_pause = backoff(attempt, first, longest), backoff(attempt + 1, first, longest)
-    assert backoff(0, first, longest) == first
+    pause, next_pause = growing_pause(attempt, first, longest), growing_pause(attempt + 1, first, longest)
+    assert growing_pause(0, first, longest) == first
     assert first <= pause <= next_pause <= longest
     assert next_pause == min(2 * pause, longest)
 

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from strata.core.errors import InvalidInput
+from strata.errors import InvalidInput
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
 COMPONENTS = ("app", "workers", "models", "samples", "training")
 
 

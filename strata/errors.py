@@ -52,6 +52,10 @@ class RedisUnavailable(StrataError):
     """Redis cannot be reached, is too old, or cannot be started."""
 
 
+class QueueUnavailable(RedisUnavailable):
+    """Redis cannot execute commands now. Retry later; nothing in the store is lost."""
+
+
 class UnsafeBind(StrataError):
     """The service would listen beyond loopback without an API key."""
 
