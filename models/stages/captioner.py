@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from models.base import CaptionerStage, CaptionRequest
-from models.devices import features, placed
+from models.devices import features, load_model
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
 from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings
@@ -97,7 +97,7 @@ class FlorenceCaptioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = placed(Florence2ForConditionalGeneration, folder)
+        self._model = load_model(Florence2ForConditionalGeneration, folder)
         # the checkpoint's default is for beam search; in greedy decoding it would forbid a second "to the left of the"
         self._model.generation_config.no_repeat_ngram_size = None
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
@@ -118,7 +118,7 @@ class Blip2Captioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = Blip2Processor.from_pretrained(folder)
-        self._model = placed(Blip2ForConditionalGeneration, folder)
+        self._model = load_model(Blip2ForConditionalGeneration, folder)
         # processors saved before transformers 4.47 do not have it
         self._processor.num_query_tokens = self._model.config.num_query_tokens
 

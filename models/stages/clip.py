@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from torchvision.transforms import Compose, Normalize, Resize, v2
 
 from models.base import WeightsMissing
-from models.devices import beside, best_device, best_precision, pixels
+from models.devices import best_device, best_precision, pixels, side_stream
 from models.weights.cache import locate
 from strata.core.profiles import StageSettings
 
@@ -44,14 +44,14 @@ class ClipEncoders:
 
     def pixels_of(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB images, resized on the device and normalized: (images, 3, height, width)."""
-        with beside():
+        with side_stream():
             resized = torch.stack([self._resize(image) for image in pixels(images)])
             normal: Tensor = self._normalize(resized.float() / 255)
             return normal
 
     def tokens_of(self, texts: Sequence[str]) -> Tensor:
         """Token ids on the device: (texts, length)."""
-        with beside():
+        with side_stream():
             tokens: Tensor = self._tokenizer(texts).to(self._device)
             return tokens
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from models.base import Detection, DetectorStage
-from models.devices import features, placed
+from models.devices import features, load_model
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
@@ -51,7 +51,7 @@ class LabelDetector(DetectorStage):
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
         # the model computes its boxes as fractions: in bfloat16 they would be rounded to 1/256 of the image
-        self._model = placed(AutoModelForObjectDetection, folder, torch.float32)
+        self._model = load_model(AutoModelForObjectDetection, folder, torch.float32)
 
     def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
         """The images' features and sizes."""
@@ -98,7 +98,7 @@ class FlorenceDetector(DetectorStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = placed(Florence2ForConditionalGeneration, folder)
+        self._model = load_model(Florence2ForConditionalGeneration, folder)
         self._task = FlorenceTask(self._processor, self._model, DENSE_CAPTIONS)
 
     def prepare(self, batch: Sequence[Image.Image]) -> Prepared:

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from models.base import ANY_IMAGE
+from models.base import PLACEHOLDER_IMAGE
 from models.devices import features
 
 
@@ -16,7 +16,7 @@ class FlorenceTask:
 
     def __init__(self, processor: Any, model: Any, task: str) -> None:
         self._processor, self._model = processor.image_processor, model
-        made = features(processor, model, [ANY_IMAGE], text=[task])
+        made = features(processor, model, [PLACEHOLDER_IMAGE], text=[task])
         self._tokens = {name: made[name] for name in ("input_ids", "attention_mask")}
 
     def inputs(self, images: Sequence[Image.Image]) -> Any:

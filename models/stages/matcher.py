@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import Blip2ForImageTextRetrieval, Blip2Processor
 
 from models.base import MatcherStage, Pair
-from models.devices import features, placed
+from models.devices import features, load_model
 from models.stages.clip import ClipEncoders, require_file
 from models.weights.cache import locate
 from strata.core import OpenClipParameters, Parameters, StageSettings
@@ -99,7 +99,7 @@ class Blip2Matcher(MatcherStage):
         folder = locate(self.settings)
         require_file(folder, "config.json")
         require_file(folder, "*.safetensors", "*.bin")
-        self._model = placed(Blip2ForImageTextRetrieval, folder)
+        self._model = load_model(Blip2ForImageTextRetrieval, folder)
         self._processor: Any = Blip2Processor.from_pretrained(folder)
         # the model removes image tokens from the text only if its config has one; only then may the processor add them
         config = self._model.config

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from models.base import CaptionerStage, CaptionRequest, Failure
-from models.devices import features, placed
+from models.devices import features, load_model
 from models.weights.cache import locate
 from strata.core import QwenVLParameters, StageSettings
 
@@ -32,7 +32,7 @@ class QwenVLCaptioner(CaptionerStage):
         folder = locate(self.settings)
         self._processor: Any = AutoProcessor.from_pretrained(folder)
         self._processor.tokenizer.padding_side = "left"  # so that all answers begin at the same position
-        self._model = placed(Qwen3VLForConditionalGeneration, folder)
+        self._model = load_model(Qwen3VLForConditionalGeneration, folder)
 
     def run(self, batch: Sequence[CaptionRequest]) -> list[str | Failure]:
         """As `Stage.run`; requests of one kind and similar area are computed together."""

@@ -17,9 +17,9 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes, nms
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
-from models.base import ANY_IMAGE, Segment, SegmenterStage
+from models.base import PLACEHOLDER_IMAGE, Segment, SegmenterStage
 from models.demo.salient import salient_masks
-from models.devices import compiled, features, placed
+from models.devices import compile_on_gpu, features, load_model
 from models.weights.cache import locate
 from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterParameters, StageSettings
 
@@ -88,10 +88,10 @@ class SamSegmenter(SegmenterStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
-        self._model = placed(AutoModelForMaskGeneration, folder)
+        self._model = load_model(AutoModelForMaskGeneration, folder)
         # each point has its own copy of the image's features: without compiling, adding to them takes most of the time
-        if compiled(self._model.mask_decoder):
-            self.compute(self.prepare([ANY_IMAGE]))  # compile now; the shapes are the same for all images
+        if compile_on_gpu(self._model.mask_decoder):
+            self.compute(self.prepare([PLACEHOLDER_IMAGE]))  # compile now; the shapes are the same for all images
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """The images' pixels, and their shapes before and after."""
