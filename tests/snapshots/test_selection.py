@@ -227,16 +227,16 @@ def test_values_get_their_labels() -> None:
     ("by", "target", "line"),
     [
         ("colour", "", "no feature 'colour'"),
-        ("words:40,20", "", "edges that rise"),
-        ("words:many", "", "edges that rise"),
-        ("width", "", "edges that rise"),
+        ("words:40,20", "", "rising edges"),
+        ("words:many", "", "rising edges"),
+        ("width", "", "rising edges"),
         ("text:1", "", "no edges"),
         ("text", "text=maybe:0.5", "no label 'maybe'; it has: no, yes"),
         ("text", "text=yes:1.5", "0..1"),
         ("text", "text=yes:0.7 text=no:0.7", "must not exceed 1"),
-        ("text", "objects=0:0.5", "no FEATURE=LABEL:SHARE"),
-        ("text", "text=yes", "no FEATURE=LABEL:SHARE"),
-        ("text text", "", "once only"),
+        ("text", "objects=0:0.5", "not FEATURE=LABEL:SHARE"),
+        ("text", "text=yes", "not FEATURE=LABEL:SHARE"),
+        ("text text", "", "only once"),
     ],
 )
 def test_bad_axes_are_one_line(by: str, target: str, line: str) -> None:

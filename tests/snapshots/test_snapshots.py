@@ -122,7 +122,7 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> Non
         (StrataError, "not a valid snapshot name", lambda: snapshots.create("", parts, Selection())),
         (
             SelectionError,
-            "25 rows are asked for",
+            "25 rows are requested",
             lambda: snapshots.create("x", parts, Selection(count=25)),
         ),
         (SelectionError, "none of these sources is described", lambda: snapshots.create("x", [], Selection())),
