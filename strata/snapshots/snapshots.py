@@ -126,7 +126,6 @@ class Snapshots:
             raise SelectionError(f"no row to select: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
         # the manifest describes the selection completely, so that it can be repeated
         selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
-        fingerprints = sorted({part.fingerprint for part in chosen_from})
         manifest = Manifest(
             id=_id(paths, choice.selection, selected),
             created_at=datetime.now(UTC),
@@ -134,7 +133,7 @@ class Snapshots:
             selection=choice.selection,
             counts=_counts(len(paths), rows, choice),
             composition=composition_of(rows.table, choice.indices, {**axes, **choice.axes}.values()),
-            provenance=[provenance_of(self.store, fingerprint) for fingerprint in fingerprints],
+            provenance=[provenance_of(self.store, each) for each in sorted({part.fingerprint for part in chosen_from})],
             parts=paths,
         )
         return self._write(name, manifest, selected)
