@@ -1,1 +1,1 @@
-"""The stages, one file each, and the pipeline that runs them on micro-batches. No queue, no store."""
+"""The stages, one module each, and the pipelines that run them on micro-batches. They use no queue and no store."""

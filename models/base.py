@@ -1,9 +1,9 @@
-"""The contract of a stage: settings in the constructor, `load()`, then `run(batch)`: same length, same order.
+"""The interface of a stage: settings in the constructor, `load()`, then `run(batch)`, which keeps length and order.
 
-A stage knows no queue and no store, so the worker, another engine and a test call it the same way. An item that
-fails inside a batch is found by halving the batch, and the others get their results. Pixels and tokens of the next
-batch are made in a thread while the model computes the current one. A batch that does not fit in memory is halved,
-and the following batches have that size too.
+A stage uses no queue and no store, so a worker, another engine and a test call it in the same way. If one item of a
+batch fails, the batch is halved until that item is alone, and the other items get their results. A thread prepares the
+pixels and tokens of the next batch while the model computes the current one. A batch that does not fit in GPU memory
+is halved, and the following batches have the smaller size too.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from strata.errors import StrataError, WeightsError
 StageItem = TypeVar("StageItem")
 StageResult = TypeVar("StageResult")
 
-ANY_IMAGE = Image.new("RGB", (64, 64))  # for questions whose answer does not depend on the image
-GROW_AFTER = 32  # batches that fit; then twice their size is tried again: at most one batch in 33 fails by it
+PLACEHOLDER_IMAGE = Image.new("RGB", (64, 64))  # for calls whose result does not depend on the image
+# batches that fit in memory before twice their size is tried again: at most one batch in 33 fails by it
+GROW_AFTER = 32
 
 
 class WeightsMissing(WeightsError, RuntimeError):
-    """A stage's weights are not on this machine; the message says which and how to get them."""
+    """A stage's weights are not on this machine. The message names them and the command that fetches them."""
 
 
 class StageUnavailable(StrataError, RuntimeError):
-    """The stage cannot work now, for example because its server is away: no image fails by it; try again later."""
+    """The stage cannot work now, for example because its server is unreachable. No image fails; retry later."""
 
 
 class StageUnfit(StrataError, RuntimeError):
@@ -52,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class CaptionRequest:
-    """The captioner's item. An upright RGB image; "scene" asks for a whole image, "crop" for one object's phrase."""
+    """The captioner's item: an upright RGB image. kind: "scene" captions a whole image, "crop" names one object."""
 
     image: Image.Image
     kind: Literal["scene", "crop"] = "scene"
@@ -60,7 +61,7 @@ class CaptionRequest:
 
 @dataclass(frozen=True)
 class Detection:
-    """One of the detector's results for an image: box in pixels of the image."""
+    """One of the detector's results for an image. box: in pixels of the image; score: 0..1."""
 
     box: Box
     phrase: str
@@ -69,7 +70,7 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """One of the segmenter's results for an image: mask is bool (H, W) of the whole image, box its tight box."""
+    """One of the segmenter's results for an image. mask: bool (H, W) of the whole image; box: its bounding box."""
 
     mask: np.typing.NDArray[np.bool_]
     box: Box
@@ -78,7 +79,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class ReadLine:
-    """One of the OCR's results for an image: box is the upright rectangle around the line's polygon."""
+    """One of the OCR's results for an image. box: the axis-aligned rectangle around the line's polygon, in pixels."""
 
     text: str
     score: float
@@ -95,19 +96,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class ComposeRequest:
-    """The composer's item: a record with its layers, and the upright RGB image if the composer uses it."""
+    """The composer's item. record: with its layers; image: upright RGB, only if the composer uses it."""
 
     record: Record
     image: Image.Image | None = None
 
 
 class Stage(ABC, Generic[StageItem, StageResult]):
-    """One model's work on a batch.
+    """Runs one model on batches of items. Items and results by stage:
 
     Captioner: CaptionRequest -> str. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
     Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> str.
 
-    usage: the tokens and requests of each item of the last `run`; empty for a stage that asks no server.
+    usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server.
     """
 
     name: ClassVar[str]
@@ -115,44 +116,44 @@ class Stage(ABC, Generic[StageItem, StageResult]):
 
     def __init__(self, settings: StageSettings) -> None:
         self.settings = settings
-        self._size = settings.batch_size  # the largest batch that fits in memory, as far as is known
-        self._good = 0  # batches of that size that fitted since it changed
+        self._size = settings.batch_size  # the largest batch that is known or assumed to fit in memory
+        self._fitted = 0  # batches of that size that have fitted since the size changed
 
     @abstractmethod
     def load(self) -> None:
-        """Bring the weights into memory. Raises WeightsMissing."""
+        """Load the weights into memory. Raises WeightsMissing."""
 
     def prepare(self, batch: Sequence[StageItem]) -> Any:
-        """The input of `compute` for a batch: its pixels and tokens on the model's device, or the batch as it is.
+        """Make the input of `compute`: pixels and tokens on the model's device. By default it is the batch itself.
 
-        Called in a thread, while `compute` may be running on the batch before. May raise.
+        It is called in a thread, while `compute` may run on the previous batch. It may raise any error.
         """
         return batch
 
     @abstractmethod
     def compute(self, batch: Any) -> list[StageResult]:
-        """Run the model on the output of `prepare` for at most `settings.batch_size` items; results in order.
+        """Run the model on the output of `prepare`, at most `settings.batch_size` items. Returns results in order.
 
-        May raise.
+        It may raise any error.
         """
 
     def run(self, batch: Sequence[StageItem]) -> list[StageResult | Failure]:
-        """A result for each item of a batch of any length, in order; a Failure for items that cannot be processed.
+        """Process a batch of any length. Returns a result for each item in order, a Failure where an item failed.
 
-        Raises StageUnavailable or StageUnfit when the fault is the stage's own.
+        Raises StageUnavailable or StageUnfit if the stage itself has failed.
         """
         done: list[StageResult | Failure] = []
         prepared: dict[tuple[int, int], Future[Any]] = {}
         with ThreadPoolExecutor(1, thread_name_prefix=self.name) as preparing:
             while len(done) < len(batch):
-                # prepare this batch, if that has not been done, and the next one in the thread
-                here = len(done), min(len(done) + self._size, len(batch))
-                following = here[1], min(here[1] + self._size, len(batch))
-                for span in (here, following):
+                # prepare this batch (unless it was prepared in the previous turn) and the next one in the thread
+                current = len(done), min(len(done) + self._size, len(batch))
+                following = current[1], min(current[1] + self._size, len(batch))
+                for span in (current, following):
                     if span[0] < span[1] and span not in prepared:
                         prepared[span] = preparing.submit(self.prepare, batch[slice(*span)])
-                # compute; if it did not fit in memory, batches are smaller now and are prepared anew
-                results = self._attempt(batch[slice(*here)], prepared.pop(here))
+                # compute; if the batch did not fit in memory, smaller batches are prepared instead
+                results = self._attempt(batch[slice(*current)], prepared.pop(current))
                 if results is None:
                     prepared.clear()
                 else:
@@ -160,41 +161,48 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         return done
 
     def bound(self, item: StageItem) -> tuple[Usage, Usage]:
-        """An upper bound on what an item uses of a server: with one try, and with all tries that the stage makes."""
+        """Upper bounds on the server usage of an item: with one try, and with all retries of the stage."""
         return Usage(), Usage()
 
     def release(self) -> None:
-        """Forget kept answers: the micro-batch is complete. Until then a stage may keep them, so that a micro-batch
-        that StageUnavailable interrupted is not paid twice when it runs again."""
+        """Drop kept answers, because the micro-batch is complete.
+
+        Until then a stage may keep them, so that a micro-batch interrupted by StageUnavailable is not paid twice.
+        """
 
     def _attempt(self, batch: Sequence[StageItem], prepared: Future[Any]) -> list[StageResult | Failure] | None:
-        """The results of one batch, or None if it did not fit in memory; then the next ones are half as large."""
+        """The results of one batch, or None if it did not fit in memory; the next batches are then half as large."""
         try:
             results = self._isolated(batch, prepared.result)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
             results = None
-        # after the except clause, so that the error's frames no longer hold the tensors
+        # shrink outside of the except clause: inside it the error's frames still reference the tensors
         if results is None:
             self._set_size(len(batch) // 2)
             sys.modules["torch"].cuda.empty_cache()
+        # after GROW_AFTER full batches that fit, try a larger size: memory may have been short for a moment only
         elif len(batch) == self._size < self.settings.batch_size:
-            self._good += 1
-            if self._good >= GROW_AFTER:
+            self._fitted += 1
+            if self._fitted >= GROW_AFTER:
                 self._set_size(min(2 * self._size, self.settings.batch_size))
         return results
 
     def _set_size(self, size: int) -> None:
-        self._size, self._good = size, 0
+        self._size, self._fitted = size, 0
 
     def _isolated(self, batch: Sequence[StageItem], prepared: Callable[[], Any]) -> list[StageResult | Failure]:
-        """The results of one batch. Raises an out-of-memory error if half of the batch may fit."""
+        """The results of one batch, with a Failure for each item that fails alone.
+
+        Raises an out-of-memory error if half of the batch may fit.
+        """
         try:
             results = self.compute(prepared())
             if len(results) != len(batch):
-                raise RuntimeError(f"{self.name} gave {len(results)} results for {len(batch)} items")
+                raise RuntimeError(f"{self.name} returned {len(results)} results for {len(batch)} items")
             return list(results)
+        # errors of the stage itself, not of an item: halving the batch would repeat them
         except (StageUnavailable, StageUnfit):
             raise
         except Exception as error:
@@ -202,6 +210,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
                 return [Failure(self.name, type(error).__name__, str(error))]
             if _is_out_of_memory(error):
                 raise
+        # prepare and compute each half, so that only the item at fault gets a Failure
         middle = len(batch) // 2
         return [
             result
@@ -211,7 +220,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a GPU ran out of memory. torch is not imported here: workers without models import this module."""
+    """Whether a GPU ran out of memory. torch is not imported: workers without models use this module."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 

@@ -6,25 +6,26 @@ from strata.core import Box
 
 
 def area(box: Box) -> float:
-    """Pixels in a box."""
+    """The area of a box in square pixels; 0 if it is empty."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
-def _shared(a: Box, b: Box) -> float:
+def _intersection(a: Box, b: Box) -> float:
+    """The area that two boxes share, in square pixels."""
     return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
 
 
 def iou(a: Box, b: Box) -> float:
     """Intersection over union, 0..1."""
-    shared = _shared(a, b)
-    return shared / max(area(a) + area(b) - shared, 1e-9)
+    shared = _intersection(a, b)
+    return shared / max(area(a) + area(b) - shared, 1e-9)  # 1e-9: two empty boxes have the IoU 0
 
 
 def inside(a: Box, b: Box) -> float:
-    """The share of a that lies inside b, 0..1."""
-    return _shared(a, b) / max(area(a), 1e-9)
+    """The share of box a that lies inside box b, 0..1."""
+    return _intersection(a, b) / max(area(a), 1e-9)
 
 
 def min_overlap(a: Box, b: Box) -> float:
-    """Intersection over the smaller box's area, 0..1."""
+    """Intersection over the area of the smaller box, 0..1."""
     return max(inside(a, b), inside(b, a))

@@ -1,5 +1,6 @@
-"""What a stage's model runs on, and how pixels get there. None of it is in a profile: it changes the speed, not the
-work's name.
+"""The device and precision of a stage's model, and the transfer of pixels to it.
+
+None of this is set in a profile, because it changes the speed but not the fingerprint of the work.
 """
 
 from __future__ import annotations
@@ -23,82 +24,86 @@ def best_device() -> torch.device:
 
 
 def best_precision() -> torch.dtype:
-    """bfloat16 on a GPU that computes in it, float16 on an older one; a CPU is slow in both or loses by them."""
+    """bfloat16 on a GPU that supports it, float16 on an older GPU, float32 on a CPU, where both are slower."""
     if not torch.cuda.is_available():
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def cpu_threads() -> int:
-    """CPU threads of a model, as the worker was told (`STRATA_THREADS`, handed on as OMP_NUM_THREADS)."""
+    """CPU threads of a model: the worker's setting STRATA_THREADS, which reaches this process as OMP_NUM_THREADS."""
     return max(1, int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-def placed(model_class: Any, folder: Path, precision: torch.dtype | None = None) -> Any:
-    """A transformers model read from a folder, ready for inference on the best device.
+def load_model(model_class: Any, folder: Path, precision: torch.dtype | None = None) -> Any:
+    """Load a transformers model from a folder for inference on the best device.
 
-    precision: the device's best if not given, whatever the weights are stored in. transformers takes torch's fused
-    attention (SDPA) wherever a model knows it. What stays in float32 multiplies as TF32 on a GPU: 10 bits of mantissa,
-    about 1e-3 of a value.
+    precision: by default the device's best one, whatever the weights are stored in. transformers uses torch's fused
+    attention (SDPA) for every model that supports it.
     """
+    # float32 products run as TF32 on a GPU: 10 bits of mantissa, a relative error of about 1e-3
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
     return model_class.from_pretrained(folder, dtype=precision or best_precision()).to(best_device()).eval()
 
 
-def compiled(module: torch.nn.Module) -> bool:
-    """On a GPU: from now on the module runs as fused kernels, compiled at the first call with a shape.
+def compile_on_gpu(module: torch.nn.Module) -> bool:
+    """Compile a module to fused kernels if there is a GPU; the compiler runs at the first call with each shape.
 
-    It stays as it is on a CPU, and on a machine where nothing can be compiled; torch then says why, once. Whether this
-    is a GPU: then let it compile while nothing else runs, for torch promises nothing of threads beside its compiler.
+    Returns whether there is a GPU. The caller should then make the first call while no other thread runs, because
+    torch's compiler is not documented as thread-safe.
     """
     if not torch.cuda.is_available():
         return False
+    # on a machine without a compiler torch logs one warning and runs the module uncompiled
     torch._dynamo.config.suppress_errors = True
     module.compile(dynamic=False)
     return True
 
 
 def pixels(images: Sequence[Image.Image]) -> list[Tensor]:
-    """RGB images as uint8 tensors (3, height, width) on the best device; a GPU gets all of them in one pinned copy."""
+    """Images as RGB uint8 tensors (3, height, width) on the best device, with a single transfer to a GPU."""
     arrays = [np.asarray(image.convert("RGB")) for image in images]
     if not torch.cuda.is_available():
-        # a copy, since an image's own memory cannot be written
+        # copy, since Pillow's memory is read-only and torch warns about read-only arrays
         return [torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in arrays]
+    # pack all images into one block of pinned memory: only from there a transfer runs asynchronously
     sizes = [array.size for array in arrays]
     block = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True)
     for part, array in zip(block.split(sizes), arrays, strict=True):
         part.numpy()[:] = array.reshape(-1)
+    # one transfer, then views into it; the channels come first without copying
     parts = block.to(best_device(), non_blocking=True).split(sizes)
     return [part.view(array.shape).permute(2, 0, 1) for part, array in zip(parts, arrays, strict=True)]
 
 
 @contextmanager
-def beside(urgent: bool = False) -> Iterator[None]:
-    """A GPU's work of the block runs beside the models', on a stream of its own, and is done when the block ends.
+def side_stream(urgent: bool = False) -> Iterator[None]:
+    """Run the GPU work of the block on a CUDA stream of its own, in parallel to the models; wait for it at the end.
 
-    The tensors made in it may be given to a model; they must live until its answer is read back. urgent: many small
-    steps, each of which the next waits for; the GPU takes them before large ones that it has not begun.
+    Tensors made in the block may be passed to a model; the caller must keep them until the model's result is read back.
+    urgent: gives the stream a high priority, for many small kernels that depend on one another: the GPU schedules them
+    before kernels of other streams that have not started.
     """
     if not torch.cuda.is_available():
         yield
         return
-    stream = _side_stream(-1 if urgent else 0)
+    stream = _stream(-1 if urgent else 0)
     with torch.cuda.stream(stream):
         yield
     stream.synchronize()
 
 
 @functools.cache
-def _side_stream(priority: int) -> torch.cuda.Stream:
+def _stream(priority: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(priority=priority)
 
 
 def features(processor: Any, model: Any, images: Sequence[Image.Image], **arguments: Any) -> Any:
-    """What a transformers processor makes of images, resized on the model's device, floats in the model's precision.
+    """Run a transformers processor on images: they are resized on the model's device.
 
-    arguments: the processor's others. Returns a BatchFeature.
+    arguments: passed to the processor. Returns a BatchFeature with floats in the model's precision.
     """
-    with beside():
-        made = processor(images=pixels(images), input_data_format="channels_first", return_tensors="pt", **arguments)
-        return made.to(model.device, model.dtype)
+    with side_stream():
+        batch = processor(images=pixels(images), input_data_format="channels_first", return_tensors="pt", **arguments)
+        return batch.to(model.device, model.dtype)

@@ -1,10 +1,10 @@
-"""Which observations are kept: the matcher's probability, the OCR's confidence, contradictions, duplicates.
+"""The evidence filter: which layer entries are kept, by matcher probability, score, contradictions and duplicates.
 
-In steps, so that the matcher is asked only about what can still be kept: `before_matching`, `regions_matched`,
-`objects_matched`, and `text_judged` whenever the text is there. What is kept is the same as if it had been asked about
-everything. Layers that were not computed stay null; without a matcher the stages' own scores decide alone.
+It works in steps, so that the matcher runs only on entries that can still be kept: `before_matching`,
+`regions_matched`, `objects_matched`, and `text_judged` once the text is known. The result is the same as if the matcher
+had run on all entries. Layers that were not computed stay null. Without a matcher only the stages' own scores count.
 
-The thresholds 0.4 (regions), 0.85 (text), 0.5 (objects) and the IoU of 0.6 are those of Monkey's
+The default thresholds 0.4 (regions), 0.85 (text), 0.5 (objects) and the IoU of 0.6 are those of Monkey's
 `data_generation/` (arXiv 2311.06607); a profile may set others that fit its matcher. A dropped entry stays in its
 layer with the reason.
 """
@@ -21,54 +21,60 @@ Entry = TypeVar("Entry", bound=Evidence)
 
 
 def before_matching(record: Record, settings: EvidenceSettings) -> Record:
-    """The record with regions and objects dropped that their own score or another stage's phrase speaks against."""
+    """Drop regions with a low detector score, and regions and objects that contradict one another."""
+    # no matcher call for regions that the detector itself is not sure of
     regions = [_judge(region, region.score, settings.region_score, "low_score") for region in record.regions or ()]
     objects = list(record.objects or ())
     if settings.contradiction_iou is not None:
+        # both sides are compared with the lists from before, so that the order of comparison does not matter
         least = settings.contradiction_iou
         regions, objects = _undisputed(regions, objects, least), _undisputed(objects, regions, least)
     return _with_layers(record, regions=regions, objects=objects)
 
 
 def regions_matched(record: Record, matches: Sequence[float] | None, settings: EvidenceSettings) -> Record:
-    """The record with regions dropped that the matcher scores low, and duplicates among regions and objects.
+    """Drop regions that the matcher scores low, and duplicates among regions and objects.
 
     matches: probabilities of the caption, if there is one, and of each kept region, in order; None: no matcher.
     """
-    asked = None if matches is None else iter(matches)
-    caption = record.caption and _matched(record.caption, asked, settings.caption)
-    regions = [_matched(region, asked, settings.region) for region in record.regions or ()]
+    # the order of the pairs of `Observed.caption_and_regions`: the caption first
+    remaining = None if matches is None else iter(matches)
+    caption = record.caption and _matched(record.caption, remaining, settings.caption)
+    regions = [_matched(region, remaining, settings.region) for region in record.regions or ()]
+    # duplicates last: a region that the matcher drops must not suppress one that it keeps
     regions = _without_duplicates(regions, settings.duplicate_iou)
     objects = _without_repeats(record.objects or (), regions, settings.duplicate_iou)
     return _with_layers(record, caption=caption, regions=regions, objects=objects)
 
 
 def objects_matched(record: Record, matches: Sequence[float] | None, settings: EvidenceSettings) -> Record:
-    """The record with objects dropped that the matcher scores low, or that repeat one with a better match.
+    """Drop objects that the matcher scores low, or that are duplicates of one with a better match.
 
     matches: probabilities of each kept object that has a phrase, in order; None: no matcher.
     """
-    asked = None if matches is None else iter(matches)
+    # objects without a phrase (no captioner) cannot be matched and are kept
+    remaining = None if matches is None else iter(matches)
     objects = [
-        thing if thing.phrase is None else _matched(thing, asked, settings.object) for thing in record.objects or ()
+        thing if thing.phrase is None else _matched(thing, remaining, settings.object) for thing in record.objects or ()
     ]
     return _with_layers(record, objects=_without_duplicates(objects, settings.duplicate_iou))
 
 
 def text_judged(record: Record, settings: EvidenceSettings) -> Record:
-    """The record with lines dropped that the OCR scores low; the matcher is not asked about text."""
+    """Drop lines of text with a low OCR score; the matcher does not judge text."""
     text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
     return _with_layers(record, text=text)
 
 
 def _with_layers(record: Record, **layers: Any) -> Record:
-    """The record with some layers replaced; a layer that was not computed stays null."""
+    """Replace some layers of a record; a layer that was not computed stays null."""
     known = {name: value for name, value in layers.items() if getattr(record, name) is not None}
     return record.model_copy(update=known)
 
 
 def _matched(entry: Entry, matches: Iterator[float] | None, threshold: float) -> Entry:
-    """The entry with its probability, the next one, if the matcher was asked about it."""
+    """The entry with its probability, which is the next of `matches`, judged by the threshold."""
+    # dropped entries had no pair, so they take no probability
     if not entry.kept or matches is None:
         return entry
     match = next(matches)
@@ -76,6 +82,7 @@ def _matched(entry: Entry, matches: Iterator[float] | None, threshold: float) ->
 
 
 def _judge(entry: Entry, value: float | None, threshold: float, reason: str) -> Entry:
+    """Drop the entry with a reason if its value is below the threshold; without a value it stays as it is."""
     if not entry.kept or value is None or value >= threshold:
         return entry
     return entry.model_copy(update={"kept": False, "reason": reason})
@@ -85,9 +92,9 @@ Named = TypeVar("Named", Region, ObjectMask)
 
 
 def _undisputed(entries: list[Named], others: Sequence[Region | ObjectMask], least_iou: float) -> list[Named]:
-    """Drop entries that overlap one of `others` with another phrase: one of the two models must be wrong.
+    """Drop entries that overlap an entry of `others` with another phrase: one of the two models must be wrong.
 
-    Both sides are dropped, since nothing tells which is right; entries of `others` count even if they are dropped.
+    The caller drops both sides, because it is not known which is right. Dropped entries of `others` count too.
     """
     disputed = [entry.kept and any(_contradicts(entry, other, least_iou) for other in others) for entry in entries]
     return [
@@ -103,26 +110,29 @@ def _contradicts(entry: Region | ObjectMask, other: Region | ObjectMask, least_i
 
 
 def _without_duplicates(entries: Sequence[Named], threshold: float) -> list[Named]:
-    """Entries in their order; of those with one phrase at nearly the same box the best match is kept.
+    """Drop duplicates: of entries with the same phrase at nearly the same box, the one with the best match is kept.
 
-    Without a matcher it is the best score.
+    Without a matcher the best score decides. The order of the entries does not change.
     """
+    # greedy, from the most trusted entry on, as in non-maximum suppression
     best: list[Named] = []
     for entry in sorted((entry for entry in entries if entry.kept), key=lambda entry: -_trust(entry)):
         if not _repeats(entry, best, threshold):
             best.append(entry)
+    # by identity: two entries may be equal in all fields, and only one of them is kept
     kept = {id(entry) for entry in best}
     return [_duplicate(entry) if entry.kept and id(entry) not in kept else entry for entry in entries]
 
 
 def _trust(entry: Evidence) -> float:
+    """The matcher's probability, or without a matcher the stage's score."""
     return entry.match if entry.match is not None else entry.score or 0.0
 
 
 def _without_repeats(objects: Sequence[ObjectMask], regions: Sequence[Region], threshold: float) -> list[ObjectMask]:
-    """Objects in their order; those with the phrase of a kept region at nearly the same box are dropped."""
-    said = [region for region in regions if region.kept]
-    return [_duplicate(thing) if thing.kept and _repeats(thing, said, threshold) else thing for thing in objects]
+    """Drop objects that have the phrase of a kept region at nearly the same box."""
+    known = [region for region in regions if region.kept]
+    return [_duplicate(thing) if thing.kept and _repeats(thing, known, threshold) else thing for thing in objects]
 
 
 def _repeats(entry: Named, others: Sequence[Region | ObjectMask], threshold: float) -> bool:

@@ -1,4 +1,4 @@
-"""An image on its way through the vision group: the answers of the stages so far, and the record made of them."""
+"""The state of one image in the vision pipeline: the stages' results so far, and the record built from them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from models.evidence_filter import text_judged
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
 
-class Asked(NamedTuple):
-    """A stage's answers for one image: an answer or a Failure for each item, its share of the seconds, its usage."""
+class StageResults(NamedTuple):
+    """A stage's results for one image: a result or a Failure for each item, the image's seconds, and its usage."""
 
-    answers: list[Any]
+    results: list[Any]
     seconds: float
     usage: Usage
 
 
 @dataclass
 class Observed:
-    """The answers of the stages for one image so far, or its first failure. layered: the record with its layers."""
+    """The stages' results for one image so far, or its first failure.
+
+    segments, crops, masks and phrases: one entry per object, in the segmenter's order. layered: the record with the
+    layers that are complete so far.
+    """
 
     record: Record
     image: Image.Image
@@ -40,61 +44,64 @@ class Observed:
     def __post_init__(self) -> None:
         self.layered = self.record
 
-    def noted(self, name: str, said: Asked) -> list[Any] | None:
-        """Note a stage's seconds and usage. Returns its answers; None if one failed: then the image has failed.
+    def add_results(self, stage: str, results: StageResults) -> list[Any] | None:
+        """Add a stage's seconds and usage to the image's. Returns the results, or None if one is a Failure.
 
-        The first failure of an image is the one that its row tells.
+        An image with a Failure has failed; its row gives the first one.
         """
-        self.seconds[name] = self.seconds.get(name, 0.0) + said.seconds
-        if said.usage != Usage():
-            self.usage[name] = self.usage.get(name, Usage()) + said.usage
-        failure = next((answer for answer in said.answers if isinstance(answer, Failure)), None)
+        # a stage may run twice on an image: the captioner on the whole image and on its crops
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + results.seconds
+        if results.usage != Usage():
+            self.usage[stage] = self.usage.get(stage, Usage()) + results.usage
+        # one failed item fails the image: a record with some layers incomplete would be taken for complete
+        failure = next((result for result in results.results if isinstance(result, Failure)), None)
         self.failure = self.failure or failure
-        return said.answers if failure is None else None
+        return results.results if failure is None else None
 
-    # one method for each kind of answer
+    # one setter for each kind of result
 
-    def take_layer(self, layer: LayerSpec, answers: list[Any]) -> None:
-        """The entries of a layer that its stage made of the whole image; answers has one list."""
-        (found,) = answers
+    def set_entries(self, layer: LayerSpec, results: list[Any]) -> None:
+        """Set the entries of a layer that its stage found in the whole image. results: one list."""
+        (found,) = results
+        # built-in stages return dataclasses of models.base with the fields of the layer's model
         entries = [one if isinstance(one, layer.model) else layer.model(**vars(one)) for one in found]
-        self._lay(layer.name, entries)
+        self._set_layer(layer.name, entries)
 
-    def take_caption(self, answers: list[Any]) -> None:
-        """The caption of the whole image; answers has one text."""
-        self._lay("caption", Caption(text=answers[0]))
+    def set_caption(self, results: list[Any]) -> None:
+        """Set the caption of the whole image. results: one text."""
+        self._set_layer("caption", Caption(text=results[0]))
 
-    def take_segments(self, answers: list[Any]) -> None:
-        """The segments of the image; answers has one list."""
-        (self.segments,) = answers
+    def set_segments(self, results: list[Any]) -> None:
+        """Set the segments of the image. results: one list."""
+        (self.segments,) = results
 
-    def take_phrases(self, answers: list[Any]) -> None:
-        """A phrase for each crop."""
-        self.phrases = answers
+    def set_phrases(self, results: list[Any]) -> None:
+        """Set the phrases. results: one for each crop."""
+        self.phrases = results
 
-    def take_matches(self, answers: list[Any]) -> None:
-        """A probability for each pair that the matcher was asked about last."""
-        self.matches = answers
+    def set_matches(self, results: list[Any]) -> None:
+        """Set the matches. results: one probability for each pair of the matcher's last run."""
+        self.matches = results
 
-    def _lay(self, name: str, value: Any) -> None:
+    def _set_layer(self, name: str, value: Any) -> None:
         self.layered = self.layered.model_copy(update={name: value})
 
-    # between two stages
+    # steps between two stages
 
-    def cut_out(self) -> None:
-        """Cut out each segment's crop, for captioner and matcher, and encode its mask, for the record."""
+    def crop_objects(self) -> None:
+        """Crop each segment, for captioner and matcher, and encode its mask, for the record."""
         self.crops = [crop_segment(self.image, segment) for segment in self.segments]
         self.masks = [encode_mask(segment.mask) for segment in self.segments]
 
     def build_objects(self) -> None:
-        """Make the layer objects of segments, masks and phrases; without a captioner the phrases are null."""
+        """Build the layer `objects` from segments, masks and phrases; without a captioner the phrases are null."""
         phrases: Sequence[str | None] = self.phrases or [None] * len(self.segments)
         found = zip(self.segments, self.masks, phrases, strict=True)
         objects = [
             ObjectMask(box=one.box, mask=mask, area=int(one.mask.sum()), phrase=phrase, score=one.score)
             for one, mask, phrase in found
         ]
-        self._lay("objects", objects)
+        self._set_layer("objects", objects)
 
     def caption_and_regions(self) -> list[Pair]:
         """The matcher's first pairs: the caption with the image, and each kept region with its crop."""
@@ -103,19 +110,20 @@ class Observed:
         return [Pair(self.image, caption.text), *regions] if caption else regions
 
     def objects(self) -> list[Pair]:
-        """The matcher's second pairs: each kept object that has a phrase with the crop that the captioner was given."""
+        """The matcher's second pairs: each kept object that has a phrase, with the crop that was captioned."""
         objects = zip(self.crops, self.layered.objects or (), strict=True)
         return [Pair(crop, thing.phrase) for crop, thing in objects if thing.kept and thing.phrase is not None]
 
     def finished(self, settings: EvidenceSettings) -> Record:
-        """The record with all its layers; of an image that failed, a failed row without layers."""
-        told = {"seconds": self.record.seconds | self.seconds, "usage": self.record.usage | self.usage}
+        """The record with all its layers, or a failed row without layers if the image has failed."""
+        costs = {"seconds": self.record.seconds | self.seconds, "usage": self.record.usage | self.usage}
+        # a failed row keeps seconds and usage: the tokens of its requests were paid
         if self.failure is not None:
-            record = self.record.model_copy(update=told)
+            record = self.record.model_copy(update=costs)
             return record.failed(self.failure.stage, self.failure.error_type, self.failure.detail)
-        return text_judged(self.layered.model_copy(update=told), settings)
+        return text_judged(self.layered.model_copy(update=costs), settings)
 
 
-def alive(seen: Sequence[Observed]) -> list[Observed]:
-    """Those that have not failed."""
-    return [item for item in seen if item.failure is None]
+def not_failed(images: Sequence[Observed]) -> list[Observed]:
+    """The images on which no stage has failed so far."""
+    return [item for item in images if item.failure is None]

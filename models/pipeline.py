@@ -1,14 +1,13 @@
-"""The pipelines of the groups `vision` and `llm`: stages on one micro-batch, crops of all its images flattened.
+"""The pipelines of the groups `vision` and `llm`: each runs its stages on one micro-batch of images.
 
-The crops of every image go into one batch for the model and the answers are put back after: never a model call a
-crop. Every stage is optional: the layer of a stage that the profile does not name stays null, and what depends on it
-is skipped. A stage that takes whole images and makes a layer of its own needs nothing here: `strata.core.layers`
-names it.
+The crops of all images of the micro-batch form one batch for the model, and the results are then assigned to their
+images: there is never one model call per crop. Every stage is optional: the layer of a stage that the profile does not
+name stays null, and what depends on it is skipped. A stage that takes whole images and makes a layer of its own needs
+no code here: its `LayerSpec` in `strata.core.layers` names it.
 
-Where models leave the CPU idle, what waits for no other stage goes on in threads beside them: the stages of whole
-images (ocr on the CPU, and the detector, whose hundreds of small steps a GPU does between the segmenter's large ones,
-while alone they would keep it waiting for Python), and the cutting out of objects. The verifier will stand between the
-composer's text and the description's sentences.
+Where the models leave the CPU idle (on a GPU or behind a server), work that waits for no other stage runs in threads in
+parallel to them: the OCR on the CPU, the detector (a GPU runs its hundreds of small kernels between the segmenter's
+large ones; alone, they would leave the GPU waiting for Python), and the cropping of objects.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from typing import Any
 
 from PIL import Image
 
-from models.base import ANY_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair, Stage
+from models.base import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair, Stage
 from models.building import build_stages
-from models.devices import beside, best_device
+from models.devices import best_device, side_stream
 from models.evidence import describe
 from models.evidence_filter import before_matching, objects_matched, regions_matched
-from models.observed import Asked, Observed, alive
+from models.observed import Observed, StageResults, not_failed
 from strata.core import LAYERS, EvidenceSettings, LayerSpec, Profile, Record, Usage
 
-Looks = Mapping[str, "Future[list[Asked]]"]  # the answers about whole images, by layer
+PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
 
 
 class VisionPipeline:
-    """Images to layers. stages: by name, those that the profile names if not given."""
+    """Computes the layers of images. stages: by name; by default those that the profile names are built."""
 
     def __init__(self, profile: Profile, stages: dict[str, Stage[Any, Any]] | None = None) -> None:
         self.evidence = profile.evidence
         self.stages = build_stages(profile, "vision") if stages is None else stages
-        self.beside = models_wait(profile, "vision")
-        """Whether the CPU's work goes on in threads beside the models."""
+        self.parallel = cpu_is_idle(profile, "vision")
+        """Whether CPU work runs in threads in parallel to the models."""
 
     def load(self) -> None:
         """Load every stage. Raises WeightsMissing."""
@@ -47,103 +46,106 @@ class VisionPipeline:
             stage.load()
 
     def run(self, batch: Sequence[tuple[Record, Image.Image]]) -> list[Record]:
-        """Records with their layers, in order; a record whose image failed a stage is a failed one.
+        """The records with their layers, in order. A record becomes a failed row if a stage failed on its image.
 
         Images are upright RGB. Raises StageUnavailable.
         """
-        seen = [Observed(record, image) for record, image in batch]
-        with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="beside") as threads:
-            submit = threads.submit if self.beside else _at_once
-            # begin all stages that take the whole image and make a layer of their own
-            looks = {layer.name: submit(self._look, layer, seen) for layer in self._whole_image_layers()}
-            # find masks; their crops are cut out while the captioner is asked about the whole images
-            self._each(seen, "segmenter", lambda item: [item.image], Observed.take_segments)
-            cutting = submit(_cut_out, seen)
-            self._each(seen, "captioner", lambda item: [CaptionRequest(item.image)], Observed.take_caption)
-            # from here on the layers are needed that the matcher judges
-            _put_layers(seen, looks, matched=True)
-            # ask for a phrase for each crop, and make objects of masks and phrases
-            cutting.result()
-            self._each(seen, "captioner", _crops, Observed.take_phrases)
-            self._build_objects(seen)
-            # match regions first: an object that repeats a kept region need not be asked about
-            self._match(seen, Observed.caption_and_regions, regions_matched)
-            self._match(seen, Observed.objects, objects_matched)
-            # the other layers may come last: no stage waits for them
-            _put_layers(seen, looks, matched=False)
+        images = [Observed(record, image) for record, image in batch]
+        with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
+            submit = threads.submit if self.parallel else _run_now
+            # start all stages that take the whole image and make a layer of their own: they wait for no other stage
+            pending = {layer.name: submit(self._run_layer, layer, images) for layer in self._whole_image_layers()}
+            # find the masks; the objects are cropped on the CPU while the captioner runs on the whole images
+            self._run_on_each(images, "segmenter", lambda item: [item.image], Observed.set_segments)
+            cropping = submit(_crop_objects, images)
+            self._run_on_each(images, "captioner", lambda item: [CaptionRequest(item.image)], Observed.set_caption)
+            # the matcher judges regions: wait here for the layers that it needs
+            _set_layers(images, pending, matched=True)
+            # caption each crop, and build the objects from masks and phrases
+            cropping.result()
+            self._run_on_each(images, "captioner", _crop_requests, Observed.set_phrases)
+            self._build_objects(images)
+            # match regions before objects: an object that repeats a kept region is dropped without a model call
+            self._match(images, Observed.caption_and_regions, regions_matched)
+            self._match(images, Observed.objects, objects_matched)
+            # no stage needs the remaining layers (such as text), so they are waited for last
+            _set_layers(images, pending, matched=False)
         _release(self.stages)
-        return [item.finished(self.evidence) for item in seen]
+        return [item.finished(self.evidence) for item in images]
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
-        """The most that each stage which asks a server can use for an image: with one try, and with all."""
+        """Upper bounds on the usage per image of each stage that calls a server: with one try, with all retries."""
         captioner, segmenter = self.stages.get("captioner"), self.stages.get("segmenter")
         if captioner is None:
             return {}
-        scene = captioner.bound(CaptionRequest(ANY_IMAGE))
-        crop = captioner.bound(CaptionRequest(ANY_IMAGE, "crop"))
+        # one request for the whole image, and at most one for each mask that the segmenter may return
+        scene = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE))
+        crop = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE, "crop"))
         crops: int = segmenter.parameters.max_masks if segmenter else 0  # type: ignore[attr-defined]  # all have it
         return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
 
     def _whole_image_layers(self) -> list[LayerSpec]:
         return [layer for layer in LAYERS.values() if layer.whole_image and layer.stage in self.stages]
 
-    def _look(self, layer: LayerSpec, seen: Sequence[Observed]) -> list[Asked]:
-        """Ask a layer's stage about all images, on a stream of its own: a GPU takes its steps between other models'."""
-        with beside(urgent=True):
-            return self._ask(str(layer.stage), [[item.image] for item in seen])
+    def _run_layer(self, layer: LayerSpec, images: Sequence[Observed]) -> list[StageResults]:
+        """Run a layer's stage on all images, on its own CUDA stream: its kernels run between those of other models."""
+        with side_stream(urgent=True):
+            return self._run_stage(str(layer.stage), [[item.image] for item in images])
 
-    def _build_objects(self, seen: Sequence[Observed]) -> None:
-        """Make the layer objects, and drop entries that can be dropped without the matcher."""
-        for item in alive(seen):
+    def _build_objects(self, images: Sequence[Observed]) -> None:
+        """Build the layer `objects`, and drop the entries that the filter can drop without the matcher."""
+        for item in not_failed(images):
             if "segmenter" in self.stages:
                 item.build_objects()
             item.layered = before_matching(item.layered, self.evidence)
 
-    def _each(
+    def _run_on_each(
         self,
-        seen: Sequence[Observed],
+        images: Sequence[Observed],
         name: str,
         items_of: Callable[[Observed], Sequence[Any]],
-        take: Callable[[Observed, list[Any]], None],
+        set_results: Callable[[Observed, list[Any]], None],
     ) -> None:
-        """Ask a stage, if there is one, about the items of all images that have not failed; put its answers back."""
+        """Run a stage, if the profile has it, on the items of all images that have not failed; store its results."""
         if name not in self.stages:
             return
-        asked = alive(seen)
-        for item, said in zip(asked, self._ask(name, [items_of(item) for item in asked]), strict=True):
-            answers = item.noted(name, said)
-            if answers is not None:
-                take(item, answers)
+        batch = not_failed(images)
+        for item, results in zip(batch, self._run_stage(name, [items_of(item) for item in batch]), strict=True):
+            succeeded = item.add_results(name, results)
+            if succeeded is not None:
+                set_results(item, succeeded)
 
     def _match(
         self,
-        seen: Sequence[Observed],
+        images: Sequence[Observed],
         pairs_of: Callable[[Observed], Sequence[Pair]],
-        judged: Callable[[Record, Sequence[float] | None, EvidenceSettings], Record],
+        filter_matched: Callable[[Record, Sequence[float] | None, EvidenceSettings], Record],
     ) -> None:
-        """Ask the matcher about some entries of all images, and keep or drop them; without one their scores decide."""
-        self._each(seen, "matcher", pairs_of, Observed.take_matches)
-        for item in alive(seen):
-            item.layered = judged(item.layered, item.matches, self.evidence)
+        """Match some entries of all images with their crops, and filter them; without a matcher by their scores."""
+        self._run_on_each(images, "matcher", pairs_of, Observed.set_matches)
+        for item in not_failed(images):
+            item.layered = filter_matched(item.layered, item.matches, self.evidence)
 
-    def _ask(self, name: str, asked: Sequence[Sequence[Any]]) -> list[Asked]:
-        """One stage over the items of several images: for each image its answers, and its share of the seconds."""
+    def _run_stage(self, name: str, items: Sequence[Sequence[Any]]) -> list[StageResults]:
+        """Run one stage on the items of several images; for each image its results, its seconds and its usage."""
+        # one batch of all items; every item is charged the same share of the time
         started = time.perf_counter()
-        answers = iter(self.stages[name].run([entry for entries in asked for entry in entries]))
-        share = (time.perf_counter() - started) / max(1, sum(map(len, asked)))
+        results = iter(self.stages[name].run([item for of_image in items for item in of_image]))
+        seconds_per_item = (time.perf_counter() - started) / max(1, sum(map(len, items)))
+        # divide results and usage by image again; a stage without a server reports no usage
         usage = iter(self.stages[name].usage)
         return [
-            Asked(
-                [next(answers) for _ in entries],
-                share * len(entries),
-                sum(itertools.islice(usage, len(entries)), Usage()),
+            StageResults(
+                [next(results) for _ in of_image],
+                seconds_per_item * len(of_image),
+                sum(itertools.islice(usage, len(of_image)), Usage()),
             )
-            for entries in asked
+            for of_image in items
         ]
 
 
 class LlmPipeline:
-    """Layers to a description. Without a composer the records stay as they are."""
+    """Writes the descriptions of records from their layers. Without a composer it returns the records unchanged."""
 
     def __init__(self, profile: Profile) -> None:
         self.stages = build_stages(profile, "llm")
@@ -154,7 +156,7 @@ class LlmPipeline:
             stage.load()
 
     def run(self, batch: Sequence[Record | tuple[Record, Image.Image]]) -> list[Record]:
-        """Records with their descriptions, in order; each comes with its image where the composer looks at it.
+        """The records with their descriptions, in order. A record comes with its image if the composer uses images.
 
         Raises StageUnavailable.
         """
@@ -162,10 +164,12 @@ class LlmPipeline:
         composer = self.stages.get("composer")
         if composer is None:
             return [request.record for request in requests]
+        # one call for the micro-batch; every record is charged the same share of the time
         started = time.perf_counter()
         texts = composer.run(requests)
         share = (time.perf_counter() - started) / max(1, len(requests))
         _release(self.stages)
+        # a composer without a server reports no usage: its records get None
         usage = iter(composer.usage)
         return [
             self._record(request.record, text, share, next(usage, None))
@@ -173,56 +177,57 @@ class LlmPipeline:
         ]
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
-        """The most that each stage which asks a server can use for an image: with one try, and with all."""
-        return {name: stage.bound(ComposeRequest(record, ANY_IMAGE)) for name, stage in self.stages.items()}
+        """Upper bounds on the usage per image of each stage that calls a server: with one try, with all retries."""
+        return {name: stage.bound(ComposeRequest(record, PLACEHOLDER_IMAGE)) for name, stage in self.stages.items()}
 
     def _record(self, record: Record, text: str | Failure, seconds: float, usage: Usage | None) -> Record:
-        told: dict[str, Any] = {"seconds": record.seconds | {"composer": seconds}}
+        costs: dict[str, Any] = {"seconds": record.seconds | {"composer": seconds}}
         if usage is not None:
-            told["usage"] = record.usage | {"composer": usage}
-        record = record.model_copy(update=told)
+            costs["usage"] = record.usage | {"composer": usage}
+        record = record.model_copy(update=costs)
+        # a failed composer keeps the layers out of the row; else each sentence is tied to its evidence
         if isinstance(text, Failure):
             return record.failed(text.stage, text.error_type, text.detail)
         return record.model_copy(update={"description": describe(text, record)})
 
 
-def models_wait(profile: Profile, group: str) -> bool:
-    """Whether a group's models leave the CPU idle: they run on a GPU, or on a server.
+def cpu_is_idle(profile: Profile, group: str) -> bool:
+    """Whether a group's models leave the CPU idle, because they run on a GPU or on a server.
 
-    Where they use the cores themselves, a thread beside them would only compete for cores and caches.
+    Where the models run on the CPU, other threads would compete with them for cores and caches (3 to 5 % slower).
     """
     return best_device().type == "cuda" or bool(profile.paid(group))
 
 
-def _at_once(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """`Executor.submit` without a thread: the work is done before it returns, and what it raises is raised here."""
+def _run_now(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """`Executor.submit` without a thread: the work runs before the call returns, and its errors are raised here."""
     done: Future[Any] = Future()
     done.set_result(work(*arguments))
     return done
 
 
 def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:
-    """Tell the stages that the answers of the micro-batch are used."""
+    """Let the stages drop the answers that they keep for a retry of the micro-batch: it is complete."""
     for stage in stages.values():
         stage.release()
 
 
-def _put_layers(seen: Sequence[Observed], looks: Looks, matched: bool) -> None:
-    """Put the layers of whole images into the records, those that the matcher judges or the others."""
-    for name, look in looks.items():
+def _set_layers(images: Sequence[Observed], pending: PendingLayers, matched: bool) -> None:
+    """Wait for layers of whole images and store them in the records: those that the matcher judges, or the others."""
+    for name, future in pending.items():
         layer = LAYERS[name]
         if layer.matched is not matched:
             continue
-        for item, said in zip(seen, look.result(), strict=True):
-            answers = item.noted(str(layer.stage), said)
-            if answers is not None:
-                item.take_layer(layer, answers)
+        for item, results in zip(images, future.result(), strict=True):
+            succeeded = item.add_results(str(layer.stage), results)
+            if succeeded is not None:
+                item.set_entries(layer, succeeded)
 
 
-def _crops(item: Observed) -> list[CaptionRequest]:
+def _crop_requests(item: Observed) -> list[CaptionRequest]:
     return [CaptionRequest(crop, "crop") for crop in item.crops]
 
 
-def _cut_out(seen: Sequence[Observed]) -> None:
-    for item in seen:
-        item.cut_out()
+def _crop_objects(images: Sequence[Observed]) -> None:
+    for item in images:
+        item.crop_objects()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from models.chat.backends import PLAIN
+from models.chat.backends import PROBE
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def good(text: str | None, read: int | None = 5, written: int = 3, finish: str =
 
 
 def is_plain(body: Mapping[str, Any]) -> bool:
-    """Whether a request is the client's own plain question."""
-    return PLAIN in json.dumps(body["messages"][-1])
+    """Whether a request is a probe of the client."""
+    return PROBE in json.dumps(body["messages"][-1])
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -57,7 +57,7 @@ class ScriptedServer(ThreadingHTTPServer):
 
     @property
     def asked(self) -> list[dict[str, Any]]:
-        """The requests without the client's own plain questions."""
+        """The requests without the client's probes."""
         return [body for body in self.bodies if not is_plain(body)]
 
     def handle_error(self, *_: Any) -> None:

@@ -31,7 +31,7 @@ PASSING = 1 / 3  # of SAM's masks, by their estimated IoU
 
 
 def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -> Any:
-    """Replaces `models.devices.placed`: makes the model of a folder's configuration, with random weights."""
+    """Replaces `models.devices.load_model`: makes the model of a folder's configuration, with random weights."""
     torch.manual_seed(0)
     build = model_class.from_config if model_class is AutoModelForMaskGeneration else model_class._from_config
     with torch.device(best_device()):
@@ -97,8 +97,8 @@ def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: in
 def random_weights() -> Iterator[None]:
     """While the block runs, the stages' models are made instead of loaded, and the detector finds REGIONS regions."""
     with ExitStack() as patches:
-        # each of these modules loads its models by `placed`
+        # each of these modules loads its models by `load_model`
         for module in (captioner, detector, matcher, segmenter):
-            patches.enter_context(patch.object(module, "placed", made))
+            patches.enter_context(patch.object(module, "load_model", made))
         patches.enter_context(patch.object(detector, "FlorenceDetector", FixedRegions))
         yield

@@ -1,1 +1,1 @@
-"""Stages that ask an OpenAI-compatible chat server."""
+"""Stages that use an OpenAI-compatible chat server."""

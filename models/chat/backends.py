@@ -1,4 +1,4 @@
-"""The back ends for chat servers of the stages that write text: captioner and composer over `models.chat.client`."""
+"""The back ends for chat servers: captioner and composer over `models.chat.client`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from strata.core import ChatCaptionerParameters, ChatComposerParameters, ChatPar
 from strata.errors import StrataError
 
 ChatItem = TypeVar("ChatItem", CaptionRequest, ComposeRequest)
-JPEG_QUALITY = 90
-PLAIN = "ChatAnswer with the one word: yes."
+JPEG_QUALITY = 90  # of 100
+PROBE = "Answer with the one word: yes."  # the text of the question that tests the server
 
 
 class NoAnswer(StrataError, RuntimeError):
-    """The server gave no usable answer to this question, though it answers others."""
+    """The server has no usable answer to this question, although it answers others."""
 
 
 class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
-    """Base of the back ends: all questions of a batch are sent in parallel, whatever the batch size.
+    """Base class of the back ends. All questions of a batch are sent in parallel, whatever the batch size.
 
     settings.model is "server:URL", with the URL up to and including /v1.
     """
@@ -41,15 +41,16 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
         kind, _, url = settings.model.partition(":")
         if kind != "server" or not url.startswith(("http://", "https://")):
             raise ValueError(f"{settings.model!r} is no chat server: expected server:http://HOST:PORT/v1")
+        # the probe has an image if the questions have one: a server may refuse all images
         grey = Image.new("RGB", (64, 64), "grey") if with_image else None
-        self._client = ChatClient(url, parameters, self._asking([], PLAIN, grey, 1))
+        self._client = ChatClient(url, parameters, self._build_question([], PROBE, grey, 1))
 
     def load(self) -> None:
-        """Open the connection pool; nothing is sent yet."""
+        """Open the connection pool. It sends no request yet."""
         self._client.open()
 
     def compute(self, batch: Sequence[ChatItem]) -> list[str]:
-        """A text for each item. Raises NoAnswer for the first that has none."""
+        """A text for each item, in order. Raises NoAnswer for the first item without one."""
         texts = []
         for result in self.run(batch):
             if isinstance(result, Failure):
@@ -58,11 +59,11 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
         return texts
 
     def run(self, batch: Sequence[ChatItem]) -> list[str | Failure]:
-        """As `Stage.run`; each question is a request of its own, so a failing one needs no halving."""
-        # an item without a question has an empty answer
+        """As `Stage.run`. Each item is a request of its own, so the batch is not halved after a failure."""
+        # ask all questions at once; an item without a question gets an empty text
         questions = [self._question(item) for item in batch]
         answers = iter(self._client.ask([question for question in questions if question is not None]))
-        # answers with a fault become failures; their tokens count all the same
+        # an answer with a fault becomes a Failure; its tokens were paid, so they count too
         results: list[str | Failure] = []
         usage: list[Usage] = []
         for question in questions:
@@ -74,29 +75,29 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
         return results
 
     def bound(self, item: ChatItem) -> tuple[Usage, Usage]:
-        """As `Stage.bound`. The image of an item is not needed."""
+        """As `Stage.bound`. The bound does not depend on the image."""
         question = self._question(item)
-        return (question.bound, self._client.worst(question)) if question else (Usage(), Usage())
+        return (question.bound, self._client.upper_bound(question)) if question else (Usage(), Usage())
 
     def release(self) -> None:
-        """Forget the answers."""
-        self._client.forget()
+        """Drop the kept answers."""
+        self._client.clear()
 
     @abstractmethod
     def _question(self, item: ChatItem) -> Question | None:
-        """The question for an item; None if there is nothing to ask: then its text is empty."""
+        """The question for an item; None if there is nothing to ask, and the text is empty."""
 
     def _text(self, answer: ChatAnswer) -> str:
         return answer.text
 
     def _fault(self, answer: ChatAnswer) -> str | None:
-        """What is wrong with an answer that the server gave as a success; None if nothing is."""
+        """What is wrong with an answer of a successful response; None if it is usable."""
         return None
 
-    def _asking(
+    def _build_question(
         self, messages: Sequence[dict[str, Any]], text: str, image: Image.Image | None, max_tokens: int
     ) -> Question:
-        """A question: the messages, then one of the user with the image, if any, and the text."""
+        """Build a question: the messages, then a user message with the image, if any, and the text."""
         texts = [*(message["content"] for message in messages), text]
         content: Any = text
         if image is not None:
@@ -107,7 +108,7 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
 
 
 def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
-    """The image as a `data:` URL, reduced to the parameters' longest side, never enlarged."""
+    """Encode the image as a `data:` URL, reduced to the parameters' longest side; it is never enlarged."""
     scale = min(1.0, parameters.longest_side / max(image.size))
     if scale < 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -118,51 +119,54 @@ def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
 
 
 class OpenAICaptioner(_ChatStage[CaptionRequest]):
-    """Captions of whole images and crops from a server whose model takes images."""
+    """Captions of whole images and crops by a server whose model accepts images."""
 
     name: ClassVar[str] = "captioner"
 
     def __init__(self, settings: StageSettings) -> None:
-        self._asked = ChatCaptionerParameters.model_validate(settings.parameters)
-        super().__init__(settings, self._asked, with_image=True)
+        self._own_parameters = ChatCaptionerParameters.model_validate(settings.parameters)
+        super().__init__(settings, self._own_parameters, with_image=True)
 
     def _question(self, item: CaptionRequest) -> Question:
-        p = self._asked
+        p = self._own_parameters
         if item.kind == "scene":
-            return self._asking([], p.scene_prompt, item.image, p.scene_tokens)
-        return self._asking([], p.crop_prompt, item.image, p.crop_tokens)
+            return self._build_question([], p.scene_prompt, item.image, p.scene_tokens)
+        return self._build_question([], p.crop_prompt, item.image, p.crop_tokens)
 
 
 class OpenAIComposer(_ChatStage[ComposeRequest]):
-    """Descriptions from a server. One that reaches the token limit is cut after its last whole sentence."""
+    """Descriptions by a server. A description at the token limit is cut after its last complete sentence."""
 
     name: ClassVar[str] = "composer"
 
     def __init__(self, settings: StageSettings) -> None:
-        self._asked = ChatComposerParameters.model_validate(settings.parameters)
-        self._prompt = load_prompt(self._asked.prompt, self._asked.prompt_sha256, settings.prompt_text)
-        super().__init__(settings, self._asked, self._asked.with_image)
+        self._own_parameters = ChatComposerParameters.model_validate(settings.parameters)
+        self._prompt = load_prompt(
+            self._own_parameters.prompt, self._own_parameters.prompt_sha256, settings.prompt_text
+        )
+        super().__init__(settings, self._own_parameters, self._own_parameters.with_image)
 
     def _question(self, item: ComposeRequest) -> Question | None:
-        p = self._asked
+        p = self._own_parameters
         image = item.image if p.with_image else None
         notes = self._prompt.notes(item.record, p.max_notes)
         if not notes and image is None:
             return None
+        # the prompt's last message is the user's; the image, if any, goes into it
         *before, last = self._prompt.messages(notes or "There are no notes on this picture.")
-        return self._asking(before, last["content"], image, p.max_new_tokens)
+        return self._build_question(before, last["content"], image, p.max_new_tokens)
 
     def _text(self, answer: ChatAnswer) -> str:
-        return " ".join(_whole(answer.text)) if answer.cut else answer.text
+        return " ".join(_complete_sentences(answer.text)) if answer.cut else answer.text
 
     def _fault(self, answer: ChatAnswer) -> str | None:
-        if answer.cut and not _whole(answer.text):
-            return f"the description has no whole sentence within {self._asked.max_new_tokens} tokens"
+        if answer.cut and not _complete_sentences(answer.text):
+            return f"the description has no complete sentence within {self._own_parameters.max_new_tokens} tokens"
         return None
 
 
-def _whole(text: str) -> list[str]:
-    """The sentences of a text that was cut off, without a last one that is incomplete."""
+def _complete_sentences(text: str) -> list[str]:
+    """The sentences of a truncated text, without an incomplete last one."""
     sentences = sentences_of(text)
     ended = bool(sentences) and sentences[-1].rstrip("\"”')").endswith((".", "!", "?"))
     return sentences if ended else sentences[:-1]

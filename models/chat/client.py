@@ -1,11 +1,13 @@
-"""Client of a chat server (any OpenAI-compatible /chat/completions): parallel questions, and whose fault an error is.
+"""Client of a chat server (any OpenAI-compatible /chat/completions). It sends questions in parallel.
 
-- The server is away, busy or set up wrong: StageUnavailable. Answers that came before are kept, so that asking the
-  same questions again sends only the others.
-- A question has no usable answer, but the server then answers a plain question of the same form: the question's own
-  fault, which its answer states.
-- The server answers plain questions without a usable answer, and charges for them: StageUnfit, do not retry.
-- An answer that was lost on the way may have cost tokens: the upper bound of its cost is counted.
+After an error it sends a probe, a short test question of the same form, to find out whether the question or the server
+is at fault:
+
+- The server is unreachable, busy or wrongly configured: StageUnavailable. Earlier answers are kept, so a second call
+  with the same questions sends only the unanswered ones.
+- The question has no usable answer, but the probe has one: the question is at fault, and its answer states the fault.
+- The probes have no usable answer either, and the server charges for them: StageUnfit, do not retry.
+- A response that was lost in transit may have cost tokens: its upper bound is counted as usage.
 """
 
 from __future__ import annotations
@@ -29,50 +31,53 @@ from strata.core import ChatParameters, Usage, growing_pause
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5  # seconds before a second attempt
-LONGEST_WAIT = 8.0  # seconds; for a longer Retry-After StageUnavailable is raised, and the caller waits
-LONGEST_RETRY_AFTER = 3600.0  # seconds; a larger Retry-After counts as this
-CONNECT_SECONDS = 10.0
+LONGEST_WAIT = 8.0  # seconds; a longer Retry-After raises StageUnavailable, and the caller waits
+LONGEST_RETRY_AFTER = 3600.0  # seconds; the upper limit of a Retry-After
+CONNECT_SECONDS = 10.0  # timeout of a connection attempt
+# errors after which the server has certainly not received the request, so it cost nothing
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-REFUSED_ALL = (401, 402, 403, 404, 405)  # wrong key, no credit, wrong URL or model: no question's fault
+REFUSED_ALL = (401, 402, 403, 404, 405)  # wrong key, no credit, wrong URL or model: not the fault of a question
 
 
 @dataclass
-class _Talk:
-    """The state of a question. failed_at: when its last try failed, in seconds of the monotonic clock.
+class _Exchange:
+    """The state of a question. failed_at: time of its last failed try, in seconds of the monotonic clock.
 
-    plain: number of plain questions that were paid because of it and had no usable answer.
+    tries: number of failed tries; failed_probes: probes that were sent for it and had no usable answer; usage: of all
+    its tries and probes so far.
     """
 
     question: Question
     body: bytes
     usage: Usage = field(default_factory=Usage)
     tries: int = 0
-    plain: int = 0
+    failed_probes: int = 0
     failed_at: float | None = None
     fault: str = ""
     answer: ChatAnswer | None = None
 
 
 class ChatClient:
-    """The server at `url` (up to and including /v1). plain: a short question of the stage's form, to test the server.
+    """A client of the server at `url` (up to and including /v1). probe: a short question of the stage's form.
 
-    One `ask` at a time; its requests run in parallel.
+    Call `ask` from one thread at a time; its requests run in parallel.
     """
 
-    def __init__(self, url: str, parameters: ChatParameters, plain: Question) -> None:
-        self._url, self._parameters, self._plain = f"{url.rstrip('/')}/chat/completions", parameters, plain
-        self._talks: dict[bytes, _Talk] = {}
-        self._gone = threading.Event()
-        self._proving = threading.Lock()
+    def __init__(self, url: str, parameters: ChatParameters, probe: Question) -> None:
+        self._url, self._parameters, self._probe = f"{url.rstrip('/')}/chat/completions", parameters, probe
+        self._exchanges: dict[bytes, _Exchange] = {}
+        self._stopped = threading.Event()  # set when one thread finds the server unavailable, to stop the others
+        self._probe_lock = threading.Lock()
         self._tries = parameters.retries + 1
-        self._unfit = 0  # plain questions in a row that were answered badly
+        self._failed_probes = 0  # successive probes without a usable answer
+        # both in seconds of the monotonic clock: the last usable answer, and the end of the server's Retry-After
         self._answered_at = float("-inf")
         self._not_before = float("-inf")
-        self._away = ""
+        self._stop_reason = ""
         self._warned = False
 
     def open(self) -> None:
-        """Make the connection pool; nothing is sent yet."""
+        """Create the connection pool. It sends no request yet."""
         p = self._parameters
         key = os.environ.get(p.api_key_variable)
         self._http = httpx.Client(
@@ -83,174 +88,190 @@ class ChatClient:
         )
         self._pool = ThreadPoolExecutor(p.concurrency, thread_name_prefix="chat")
 
-    def worst(self, question: Question) -> Usage:
-        """Upper bound on what a question uses: every try fails, and after each one all tries of a plain question."""
-        return question.bound * self._tries + self._plain_for(question).bound * self._tries**2
+    def upper_bound(self, question: Question) -> Usage:
+        """Upper bound on the usage of a question: every try fails, and so do all probes after each try."""
+        return question.bound * self._tries + self._probe_for(question).bound * self._tries**2
 
     def ask(self, questions: Sequence[Question]) -> list[ChatAnswer]:
-        """Answers in order; equal questions are sent once, and only the first is charged.
+        """Ask questions; returns the answers in order. Equal questions are sent once, and only the first has the usage.
 
-        Until `forget` is called, answered questions are not sent again. Raises StageUnavailable and StageUnfit.
+        Until `clear` is called, answered questions are not sent again. Raises StageUnavailable and StageUnfit.
         """
-        # one talk for equal questions; one that was answered by an interrupted call is not asked again
-        self._gone.clear()
+        # one exchange for equal questions; an answer from an interrupted earlier call is used again
+        self._stopped.clear()
         bodies = [self._body(question) for question in questions]
-        asked: dict[bytes, _Talk] = {}
+        by_body: dict[bytes, _Exchange] = {}
         for question, body in zip(questions, bodies, strict=True):
-            asked[body] = self._talks.setdefault(body, _Talk(question, body))
-        # all others at once, the longest first, so that no long one is left for the end
-        open_talks = [talk for talk in asked.values() if talk.answer is None]
-        open_talks.sort(key=lambda talk: len(talk.body), reverse=True)
-        errors = [error for error in self._pool.map(self._guarded, open_talks) if error is not None]
+            by_body[body] = self._exchanges.setdefault(body, _Exchange(question, body))
+        # send all others in parallel, the longest first: a long one at the end would be waited for alone
+        unanswered = [exchange for exchange in by_body.values() if exchange.answer is None]
+        unanswered.sort(key=lambda exchange: len(exchange.body), reverse=True)
+        # all threads have ended here; an error of the program has priority over an unavailable server
+        errors = [error for error in self._pool.map(self._run_caught, unanswered) if error is not None]
         if errors:
-            raise min(errors, key=lambda error: isinstance(error, StageUnavailable))  # any other error comes first
-        # only the first of equal questions carries their usage
+            raise min(errors, key=lambda error: isinstance(error, StageUnavailable))
+        # only the first of equal questions gets their usage
         answers, charged = [], set[bytes]()
         for body in bodies:
-            answer = asked[body].answer
+            answer = by_body[body].answer
             assert answer is not None
             answers.append(replace(answer, usage=Usage()) if body in charged else answer)
             charged.add(body)
         return answers
 
-    def forget(self) -> None:
-        """Forget all answers: the questions will not be asked again."""
-        self._talks.clear()
+    def clear(self) -> None:
+        """Drop all kept answers, because the questions will not be asked again."""
+        self._exchanges.clear()
 
-    def _guarded(self, talk: _Talk) -> Exception | None:
+    def _run_caught(self, exchange: _Exchange) -> Exception | None:
+        """Run an exchange and return its error: raised in the pool, it would hide the others."""
         try:
-            self._talk(talk)
+            self._run(exchange)
         except Exception as error:
             return error
         return None
 
-    def _talk(self, talk: _Talk) -> None:
-        """Try until there is an answer or the question is at fault. Raises StageUnavailable and StageUnfit."""
-        while talk.answer is None:
-            if talk.failed_at is not None:
-                self._prove(talk, talk.failed_at)
-                if talk.tries >= self._tries:
-                    talk.answer = ChatAnswer("", talk.fault, False, talk.usage)
+    def _run(self, exchange: _Exchange) -> None:
+        """Try until there is an answer, or a fault of the question. Raises StageUnavailable and StageUnfit."""
+        while exchange.answer is None:
+            # after a failed try, check the server first: if it works, the question itself may be at fault
+            if exchange.failed_at is not None:
+                self._check_server(exchange, exchange.failed_at)
+                if exchange.tries >= self._tries:
+                    exchange.answer = ChatAnswer("", exchange.fault, False, exchange.usage)
                     return
-            self._try(talk)
+            self._try_once(exchange)
 
-    def _try(self, talk: _Talk) -> None:
+    def _try_once(self, exchange: _Exchange) -> None:
+        """Send the question once, and store its answer or its fault. Raises StageUnavailable."""
         try:
-            response = self._post(talk.body)
-        except httpx.RequestError as error:  # it was sent, and what it cost is unknown
-            self._fail(talk, f"no answer: {type(error).__name__}: {error}", talk.question.bound)
+            response = self._post(exchange.body)
+        except httpx.RequestError as error:  # it was sent, and its cost is unknown
+            self._fail(exchange, f"no answer: {type(error).__name__}: {error}", exchange.question.bound)
             return
+        # an error status costs nothing; a client error (but 408, 409, 425) would be the same in the next try
         if response.status_code >= 400:
             if response.status_code < 500 and response.status_code not in (408, 409, 425):
-                talk.tries = self._tries  # the server would refuse it again
-            self._fail(talk, f"status {response.status_code}: {start_of(response)}", Usage())
+                exchange.tries = self._tries
+            self._fail(exchange, f"status {response.status_code}: {start_of(response)}", Usage())
             return
-        answer = read_answer(response, talk.question)
-        self._check(answer.usage, talk.question)
+        # a success status, which was charged; the answer may still be unusable
+        answer = read_answer(response, exchange.question)
+        self._check_usage(answer.usage, exchange.question)
         if answer.fault is not None:
-            self._fail(talk, answer.fault, answer.usage)
+            self._fail(exchange, answer.fault, answer.usage)
             return
-        talk.answer = replace(answer, usage=talk.usage + answer.usage)
-        self._good()
+        exchange.answer = replace(answer, usage=exchange.usage + answer.usage)
+        self._note_success()
 
-    def _good(self) -> None:
-        self._answered_at, self._unfit = time.monotonic(), 0
+    def _note_success(self) -> None:
+        self._answered_at, self._failed_probes = time.monotonic(), 0
 
-    def _fail(self, talk: _Talk, fault: str, usage: Usage) -> None:
-        talk.tries += 1
-        talk.fault, talk.usage, talk.failed_at = fault, talk.usage + usage, time.monotonic()
+    def _fail(self, exchange: _Exchange, fault: str, usage: Usage) -> None:
+        exchange.tries += 1
+        exchange.fault, exchange.usage, exchange.failed_at = fault, exchange.usage + usage, time.monotonic()
 
-    def _prove(self, talk: _Talk, failed_at: float) -> None:
-        """Return once the server has answered any question after `failed_at`; send a plain one if none is answered.
+    def _check_server(self, exchange: _Exchange, failed_at: float) -> None:
+        """Return once the server has given a usable answer after `failed_at`, if necessary to a probe.
 
         Raises StageUnavailable and StageUnfit.
         """
         reason = ""
-        with self._proving:  # one plain question serves all talks that wait
+        with self._probe_lock:  # one probe serves all exchanges that wait here
             for attempt in range(self._tries):
+                # another thread's question may be answered during the pause; then no probe is needed
                 if self._answered_at <= failed_at:
                     self._pause(growing_pause(attempt, FIRST_PAUSE, LONGEST_WAIT))
-                if self._answered_at > failed_at or not (reason := self._ask_plainly(talk)):
+                if self._answered_at > failed_at or not (reason := self._send_probe(exchange)):
                     return
-        raise self._unavailable(f"not even a plain question is answered: {reason}")
+        raise self._unavailable(f"it does not answer a test question either: {reason}")
 
-    def _ask_plainly(self, talk: _Talk) -> str:
-        """What is wrong with the answer to a plain question of the talk's form; empty if nothing is."""
-        plain = self._plain_for(talk.question)
+    def _send_probe(self, exchange: _Exchange) -> str:
+        """Send a probe; returns what is wrong with its answer, or "". Raises StageUnavailable and StageUnfit."""
+        probe = self._probe_for(exchange.question)
         try:
-            response = self._post(self._body(plain))
+            response = self._post(self._body(probe))
         except httpx.RequestError as error:
-            self._charge(talk, plain.bound)
+            self._charge(exchange, probe.bound)
             return f"{type(error).__name__}: {error}"
         if response.status_code >= 400:
             return f"status {response.status_code}: {start_of(response)}"
-        answer = read_answer(response, plain)
+        # a usable answer: the server works
+        answer = read_answer(response, probe)
         if answer.fault is None:
-            talk.usage += answer.usage
-            self._good()
+            exchange.usage += answer.usage
+            self._note_success()
             return ""
-        self._charge(talk, answer.usage)
-        self._unfit += 1
-        if self._unfit >= self._tries:
-            reason = self._unavailable(f"plain questions have no good answer either: {answer.fault}")
+        # charged, but not usable: after as many in a row as a question has tries, the stage is unfit
+        self._charge(exchange, answer.usage)
+        self._failed_probes += 1
+        if self._failed_probes >= self._tries:
+            reason = self._unavailable(f"test questions have no usable answer either: {answer.fault}")
             raise StageUnfit(str(reason))
         return answer.fault
 
-    def _charge(self, talk: _Talk, usage: Usage) -> None:
-        """Count a plain question without a usable answer; no more of them than `worst` has in its bound."""
-        talk.plain += 1
-        if talk.plain <= self._tries**2:
-            talk.usage += usage
+    def _charge(self, exchange: _Exchange, usage: Usage) -> None:
+        """Count the usage of a failed probe, but of no more probes than `upper_bound` includes."""
+        exchange.failed_probes += 1
+        if exchange.failed_probes <= self._tries**2:
+            exchange.usage += usage
 
     def _post(self, body: bytes) -> httpx.Response:
-        """The server's response, whatever its status says of the question.
+        """Send a request and return the response, which may have an error status that concerns the question.
 
-        Raises StageUnavailable if the server is away, busy for long or refuses all requests, and httpx.RequestError
-        if the response was lost.
+        Raises StageUnavailable if the server is unreachable, busy for long or refuses all requests, and
+        httpx.RequestError if the response was lost.
         """
         reason = ""
         for attempt in range(self._tries):
             self._wait_for_turn()
             self._pause(growing_pause(attempt, FIRST_PAUSE, LONGEST_WAIT) if attempt else 0.0)
+            # not delivered: try again, it cost nothing
             try:
                 response = self._http.post(self._url, content=body)
             except NOT_SENT as error:
                 reason = f"{type(error).__name__}: {error}"
                 continue
-            status, asked = response.status_code, pause_of(response)
-            if status == 429 or asked is not None:
+            status, pause = response.status_code, pause_of(response)
+            # the server asks for a pause: all threads wait before their next request
+            if status == 429 or pause is not None:
                 reason = f"status {status}: {start_of(response)}"
-                self._not_before = max(self._not_before, time.monotonic() + min(asked or 0.0, LONGEST_RETRY_AFTER))
+                self._not_before = max(self._not_before, time.monotonic() + min(pause or 0.0, LONGEST_RETRY_AFTER))
                 continue
+            # these concern every request: a redirect (wrong URL), a wrong key, no credit
             if 300 <= status < 400 or status in REFUSED_ALL:
                 raise self._unavailable(f"status {status}: {start_of(response)}")
             return response
         raise self._unavailable(reason)
 
     def _wait_for_turn(self) -> None:
-        """Wait as long as the server asked. Raises StageUnavailable if that is long."""
+        """Wait for the end of the server's Retry-After. Raises StageUnavailable if it is further than LONGEST_WAIT."""
         while (left := self._not_before - time.monotonic()) > 0:
             if left > LONGEST_WAIT:
                 raise self._unavailable(f"it asks to wait for {left:.0f} s")
             self._pause(left)
 
     def _pause(self, seconds: float) -> None:
-        if self._gone.wait(seconds):  # another talk has found the server away
-            raise StageUnavailable(self._away)
+        """Sleep. Raises StageUnavailable at once when another thread finds the server unavailable."""
+        if self._stopped.wait(seconds):
+            raise StageUnavailable(self._stop_reason)
 
     def _unavailable(self, reason: str) -> StageUnavailable:
-        self._away = f"server {self._url} cannot be used: {reason}"
-        self._gone.set()
-        return StageUnavailable(self._away)
+        """Make the error, and stop all other threads."""
+        self._stop_reason = f"server {self._url} cannot be used: {reason}"
+        self._stopped.set()
+        return StageUnavailable(self._stop_reason)
 
-    def _check(self, usage: Usage, question: Question) -> None:
+    def _check_usage(self, usage: Usage, question: Question) -> None:
+        """Log a warning, once, if a question used more than its upper bound: the budget may then be exceeded."""
         if usage.prompt_tokens > question.prompt_tokens and not self._warned:
             self._warned = True
             numbers = f"{usage.prompt_tokens} tokens read, at most {question.prompt_tokens} expected"
             log.warning("%s: %s; is image_tokens of the profile too low?", self._url, numbers)
 
-    def _plain_for(self, question: Question) -> Question:
-        return Question(self._plain.messages, question.max_tokens, self._plain.prompt_tokens)
+    def _probe_for(self, question: Question) -> Question:
+        """The probe with the token limit of the question: a server may refuse the limit itself."""
+        return Question(self._probe.messages, question.max_tokens, self._probe.prompt_tokens)
 
     def _body(self, question: Question) -> bytes:
         p = self._parameters

@@ -1,4 +1,4 @@
-"""Questions to a chat server, and its answers: messages, completions, token counts."""
+"""Questions to a chat server and its answers: messages, completions, token counts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from strata.core import MOST, ChatParameters, Usage
 
-TEMPLATE_TOKENS = 64  # an upper bound on what a chat template adds to a message
+TEMPLATE_TOKENS = 64  # upper bound on the tokens that a chat template adds to a message
+# the reasoning that some models write before their answer; its end may be missing if the tokens ran out
 _THOUGHT = re.compile(r"\s*<think>.*?(</think>|\Z)", re.S)
 
 
 @dataclass(frozen=True)
 class Question:
-    """Chat messages. max_tokens: limit of the answer; prompt_tokens: upper bound on the tokens of the messages."""
+    """A chat request. max_tokens: limit of the answer; prompt_tokens: upper bound on the tokens of the messages."""
 
     messages: list[dict[str, Any]]
     max_tokens: int
@@ -26,13 +27,13 @@ class Question:
 
     @property
     def bound(self) -> Usage:
-        """Upper bound on what one try uses."""
+        """Upper bound on the usage of one try."""
         return Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.max_tokens, requests=1)
 
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """The answer's text in one line, or its fault. cut: the text ends because max_tokens was reached."""
+    """An answer's text in one line, or its fault. cut: the text was truncated at max_tokens."""
 
     text: str
     fault: str | None
@@ -65,27 +66,30 @@ class _Completion(BaseModel):
 def prompt_bound(texts: Sequence[str], images: int, parameters: ChatParameters) -> int:
     """Upper bound on the tokens of messages with these texts and this number of images.
 
-    The byte-level and byte-fallback tokenizers of chat models make at most one token of a byte.
+    The byte-level and byte-fallback tokenizers of chat models make at most one token per byte.
     """
     return sum(len(text.encode()) + TEMPLATE_TOKENS for text in texts) + images * parameters.image_tokens
 
 
 def read_answer(response: httpx.Response, question: Question) -> ChatAnswer:
-    """The answer in a response with a status of success; `fault` says what is wrong with it, if anything.
+    """Parse a response with a status of success. `fault` is set if the answer cannot be used.
 
     The usage is the server's count, or the question's upper bound if the server gives none.
     """
+    # the usage first: an answer that cannot be parsed may have been charged
     usage = _usage(response.content, question)
     try:
         choice = _Completion.model_validate_json(response.content).choices[0]
     except ValidationError:
-        return ChatAnswer("", f"the server's answer is no completion: {start_of(response)!r}", False, usage)
+        return ChatAnswer("", f"the server's answer is not a chat completion: {start_of(response)!r}", False, usage)
+    # remove the reasoning, and put the text into one line
     text = " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split())
     fault = None if text else f"the server's answer is empty (finish_reason {choice.finish_reason})"
     return ChatAnswer(text, fault, choice.finish_reason == "length", usage)
 
 
 def _usage(content: bytes, question: Question) -> Usage:
+    """The token counts in a response, or the question's upper bound if they are missing or not valid."""
     try:
         count = _Counted.model_validate_json(content).usage
     except ValidationError:

@@ -1,1 +1,1 @@
-"""What only the demo profile's small models need."""
+"""Code that only the small models of the demo profile need."""

@@ -1,9 +1,10 @@
-"""What a grounded description may say next, token by token.
+"""Grounded decoding: a state machine that allows only tokens which the notes support.
 
-A model of 135 million parameters that writes freely copies its example, forgets things and mixes up sides (measured
-on drawn scenes: recall 0.63). So at every place it is offered only what the notes support, and it chooses: which
-thing comes next, the words that link it to its place, what joins it to the next one, and where sentences end. It
-cannot name what is not noted, cannot move or colour a thing otherwise, and cannot end before all is told.
+A model of 135 million parameters that writes without constraints copies its example, omits things and confuses left and
+right (measured on drawn scenes: recall 0.63). So at every step it chooses among what the notes support: which thing
+comes next, the words that link it to its position, the words that join it to the next thing, and where sentences end.
+It cannot name a thing that is not in the notes, cannot change a position or a colour, and cannot end before it has
+named all things.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ Encode = Callable[[str], Tokens]
 
 @dataclass(frozen=True)
 class Fact:
-    """One noted thing. name: as it is to be named, article first; place: "top left", "" if it has none.
+    """One thing of the notes. name: a noun phrase with its article; place: its position ("top left"), or "".
 
-    lead: the preposition that ties a thing without a place to the things before it ("on a beach"), or "".
+    lead: the preposition that links a thing without a position to the things before it ("on a beach"), or "".
     """
 
     name: str
@@ -30,10 +31,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Wording:
-    """The words between things, from the prompt file. Each names no thing, no colour and no place.
+    """The words between things, from the prompt file. They contain no things, colours or positions.
 
-    openers: before the first thing of a sentence; links: from a thing to its place; tails: may follow a place;
-    joins: from a place to the next thing, with their punctuation. sentences: how many there may be.
+    openers: before the first thing of a sentence; links: from a thing to its position; tails: optional, after a
+    position; joins: from a position to the next thing, with punctuation. sentences: how many are allowed.
     """
 
     openers: tuple[str, ...]
@@ -44,11 +45,11 @@ class Wording:
 
 
 class _State(Enum):
-    START = auto()  # of a sentence
-    NAMED = auto()  # a thing whose place is to be told
-    PLACED = auto()
-    TAILED = auto()
-    JOINED = auto()
+    START = auto()  # at the start of a sentence
+    NAMED = auto()  # after a thing that has a position, which must follow
+    PLACED = auto()  # after a position
+    TAILED = auto()  # after a tail, or a thing without a position
+    JOINED = auto()  # after a join, which another thing must follow
 
 
 @dataclass(frozen=True)
@@ -58,53 +59,58 @@ class _Step:
 
 
 class Guide:
-    """One description's state: `allowed()` says which tokens may come, `take()` which one came."""
+    """The state of one description: `allowed()` gives the allowed next tokens, `accept()` takes the chosen one."""
 
     def __init__(self, wording: Wording, facts: Sequence[Fact], encode: Encode, end: int) -> None:
         self._wording = wording
-        self._untold = list(facts)
+        self._remaining = list(facts)
         self._encode = encode
         self._end = end
         self._state = _State.START
         self._place = ""
         self._sentences = 0
-        self._joined = False  # one join a sentence, so that things do not pile up behind commas
-        self._begun: list[tuple[Tokens, _Step]] = []  # what is left of the steps that the last tokens may belong to
+        self._has_join = False  # at most one join per sentence, so that sentences do not become lists
+        # the steps that begin with the tokens since the last complete step, with their remaining tokens
+        self._candidates: list[tuple[Tokens, _Step]] = []
         self.tokens: list[int] = []
         self.done = False
 
     def allowed(self) -> list[int]:
-        """The tokens that may come next, sorted; a single one where there is no choice."""
-        if not self._begun:
-            if not self._untold and self._state is _State.START:
+        """The allowed next tokens, sorted; a single one if there is no choice."""
+        # after a complete step: the end if all facts are named, else all steps of the state
+        if not self._candidates:
+            if not self._remaining and self._state is _State.START:
                 return [self._end]
-            self._begun = [(self._encode(text), step) for text, step in self._steps()]
-        return sorted({rest[0] for rest, _ in self._begun})
+            self._candidates = [(self._encode(text), step) for text, step in self._steps()]
+        return sorted({rest[0] for rest, _ in self._candidates})
 
-    def take(self, token: int) -> None:
-        """Move on by one of the allowed tokens."""
-        if not self._begun:
+    def accept(self, token: int) -> None:
+        """Add one of the allowed tokens to the description."""
+        # no candidates: it was the end token
+        if not self._candidates:
             self.done = True
             return
         self.tokens.append(token)
-        going = [(rest[1:], step) for rest, step in self._begun if rest[0] == token]
+        # keep the steps that continue with this token; the first complete one changes the state
+        going = [(rest[1:], step) for rest, step in self._candidates if rest[0] == token]
         complete = [step for rest, step in going if not rest]
-        self._begun = [] if complete else going
+        self._candidates = [] if complete else going
         if complete:
             self._finish(complete[0])
 
     def _finish(self, step: _Step) -> None:
+        """Change the state after a complete step."""
         if step.state is _State.START:
             self._sentences += 1
         if step.state in (_State.START, _State.JOINED):
-            self._joined = step.state is _State.JOINED
+            self._has_join = step.state is _State.JOINED
         if step.fact:
-            self._untold.remove(step.fact)
+            self._remaining.remove(step.fact)
             self._place = step.fact.place
         self._state = step.state
 
     def _steps(self) -> list[tuple[str, _Step]]:
-        """Every step that may be taken now, with its text."""
+        """All steps that are allowed in the current state, with their texts."""
         wording = self._wording
         match self._state:
             case _State.START:
@@ -116,12 +122,13 @@ class Guide:
             case _State.TAILED:
                 return self._endings()
             case _State.JOINED:
-                return [(f" {fact.name}", _Step(_State.NAMED, fact)) for fact in self._untold if fact.place]
+                return [(f" {fact.name}", _Step(_State.NAMED, fact)) for fact in self._remaining if fact.place]
 
     def _openings(self) -> list[tuple[str, _Step]]:
+        """The starts of a sentence: an opener with a thing, or a thing with a position in upper case."""
         space = " " if self.tokens else ""
         steps: list[tuple[str, _Step]] = []
-        for fact in self._untold:
+        for fact in self._remaining:
             state = _State.NAMED if fact.place else _State.TAILED
             steps += [(f"{space}{opener} {fact.name}", _Step(state, fact)) for opener in self._wording.openers]
             if fact.place:
@@ -129,14 +136,18 @@ class Guide:
         return steps
 
     def _endings(self) -> list[tuple[str, _Step]]:
-        """A full stop, a join, or a thing that needs no place. The last sentence takes all that is left."""
-        placed = [fact for fact in self._untold if fact.place]
+        """The steps after a position: a full stop, a join, or a thing without a position.
+
+        The last allowed sentence cannot end while things with a position remain.
+        """
+        placed = [fact for fact in self._remaining if fact.place]
         last = self._sentences + 1 >= self._wording.sentences
-        joins = self._wording.joins if placed and (last or not self._joined) else ()
+        joins = self._wording.joins if placed and (last or not self._has_join) else ()
         steps = [(join, _Step(_State.JOINED)) for join in joins]
         if not (placed and last):
             steps.append((".", _Step(_State.START)))
-        for fact in self._untold:
+        # settings, such as " on a beach"
+        for fact in self._remaining:
             if fact.lead and not fact.place:
                 steps.append((f" {fact.lead} {fact.name}", _Step(_State.TAILED, fact)))
         return steps

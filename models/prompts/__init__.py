@@ -1,4 +1,4 @@
-"""The composer's prompts: a TOML file each, and how a record's notes are written for them."""
+"""The composer's prompts, one TOML file each, and the text of a record's notes for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Prompt:
     wording: Wording | None
 
     def notes(self, record: Record, limit: int) -> str:
-        """A record's notes as the prompt has them: short for small models, else in sections. "" if there are none."""
+        """The text of a record's notes: one line per fact if the prompt has a wording, else in sections; may be ""."""
         return small_notes(record, limit) if self.wording else full_notes(record, limit)
 
     def messages(self, notes: str) -> list[dict[str, str]]:
@@ -37,13 +37,14 @@ class Prompt:
 
 
 def load_prompt(name: str, sha256: str, text: str | None = None) -> Prompt:
-    """The prompt of a name; text: of its file if the profile brought it, else `models/prompts/NAME.toml` is read.
+    """Load a prompt. text: the file's content from the job's profile; without it `models/prompts/NAME.toml` is read.
 
-    Raises ValueError if the file is not there or is not the one that the profile's hash names.
+    Raises ValueError if the file does not exist or has another SHA-256 than the profile says.
     """
     path = FOLDER / f"{name}.toml"
     if text is None and not path.is_file():
         raise ValueError(f"no prompt {name!r}; there are: {', '.join(sorted(p.stem for p in FOLDER.glob('*.toml')))}")
+    # the hash is part of the profile's fingerprint: another text would give other rows under the same fingerprint
     content = path.read_bytes() if text is None else text.encode()
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise ValueError(f"prompt {name!r} has changed: its sha256 is {found}, the profile says {sha256}")
@@ -57,7 +58,7 @@ def load_prompt(name: str, sha256: str, text: str | None = None) -> Prompt:
 
 
 def facts_of(record: Record, limit: int) -> list[Fact]:
-    """The facts for a grounded description of the record: its notes, and the setting that the caption gives."""
+    """The facts for a grounded description of a record: its notes, and the setting that the caption names."""
     notes = notes_of(record, limit)
     facts = [Fact(_named(note), note.place) for note in notes]
     if record.caption and record.caption.kept:
@@ -66,7 +67,7 @@ def facts_of(record: Record, limit: int) -> list[Fact]:
 
 
 def small_notes(record: Record, limit: int) -> str:
-    """The notes for a small model: a line a fact. Empty if there is none."""
+    """The notes for a small model, one line per fact; "" without facts."""
     facts = facts_of(record, limit)
     if not facts:
         return ""
@@ -81,26 +82,29 @@ def _lead(fact: Fact) -> str:
 
 
 def full_notes(record: Record, limit: int) -> str:
-    """The notes for a model that follows instructions, in sections; those without content are left out."""
+    """The notes for a model that follows instructions, in sections; sections without content are left out."""
+    # the caption, the things, the text on them
     notes = notes_of(record, limit)
     sections: list[tuple[str, list[str]]] = []
     if record.caption and record.caption.kept:
         sections.append(("Caption of the whole picture:", [record.caption.text.strip()]))
-    sections.append(("Things and their places:", [f"- {_told(note)}" for note in notes if note.phrases]))
+    sections.append(("Things and their places:", [f"- {_line_of(note)}" for note in notes if note.phrases]))
     read = [f"- {text} ({note.place})" for note in notes for text in map(_quoted, note.texts)]
     sections.append(("Text that can be read:", read))
-    for layer in LAYERS.values():  # layers of words for the whole picture
+    # layers of words for the whole image, such as tags
+    for layer in LAYERS.values():
         if layer.many and not layer.boxed:
             words = [layer.told(entry) for entry in kept(getattr(record, layer.name))]
             sections.append((f"{layer.title.capitalize()} of the whole picture:", [", ".join(words)] if words else []))
     if not any(lines for _, lines in sections):
         return ""
+    # the alt text alone is no reason for a description, since it was not checked against the image
     if record.alt_text:
         sections.append(("Words found beside the picture:", [" ".join(record.alt_text.split())]))
     return "\n\n".join("\n".join([title, *lines]) for title, lines in sections if lines)
 
 
-def _told(note: Note) -> str:
+def _line_of(note: Note) -> str:
     carries = f", carries the text {' '.join(map(_quoted, note.texts))}" if note.texts else ""
     return f"{' / '.join(note.phrases)}: {', '.join(filter(None, (note.size, note.place)))}{carries}"
 
@@ -110,6 +114,7 @@ def _named(note: Note) -> str:
     read = " ".join(map(_quoted, note.texts))
     if not note.phrases:
         return f"the {'words' if ' ' in read else 'word'} {read}"
+    # put the size between article and noun: "a large red car"
     phrase = note.phrases[0]
     article, _, noun = phrase.partition(" ")
     if note.size and noun and article.lower() in ("a", "an"):

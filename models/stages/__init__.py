@@ -1,1 +1,1 @@
-"""One stage a module, with its back ends."""
+"""The stages with their back ends, one module per stage; `clip`, `florence` and `qwen_vl` are model families."""

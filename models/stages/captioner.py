@@ -1,10 +1,10 @@
-"""Captioner: one text for a whole image, or the phrase of one object's crop. Florence-2, BLIP-2 or Qwen3-VL.
+"""Captioner: a text for a whole image, or the phrase of one object's crop, by Florence-2 or BLIP-2.
 
-The back end "openai" asks a chat server instead, see `models.chat.backends`.
+Other back ends: Qwen3-VL in `models.stages.qwen_vl`, and "openai", a chat server, in `models.chat.backends`.
 
-The text depends on the batch only through rounding: sums in another order differ in their last bits, and where two
-tokens have nearly the same probability the other one may be chosen. In float32 that is rare, and tests expect equal
-texts; in bfloat16 one text in some hundreds may differ by a word.
+A text depends on the other items of its batch only through rounding: sums in another order differ in their last bits,
+and if two tokens have nearly the same probability, the other one may be chosen. In float32 this is rare, and the tests
+expect equal texts; in bfloat16 about one text in some hundreds differs by a word.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from models.base import CaptionerStage, CaptionRequest
-from models.devices import features, placed
+from models.devices import features, load_model
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
 from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings
@@ -34,7 +34,7 @@ Prepared = tuple[Kind, list[int], Any]  # requests of one kind: their indices in
 
 
 class _Captioner(CaptionerStage):
-    """Base of the back ends: one model call for the whole images of a batch, and one for its crops."""
+    """Base class of the back ends: one model call for the whole images of a batch, and one for its crops."""
 
     name: ClassVar[str] = "captioner"
     parameters: CaptionerParameters
@@ -45,9 +45,9 @@ class _Captioner(CaptionerStage):
         self._processor: Any = None
 
     def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
-        """The model's input for the requests of each kind.
+        """Make the model's input for the requests of each kind.
 
-        The kinds are not mixed: in one call the short phrases would be decoded until the longest caption ends.
+        The kinds are not mixed, because in one call the short phrases would be decoded until the longest caption ends.
         """
         prepared: list[Prepared] = []
         for kind in KINDS:
@@ -58,13 +58,14 @@ class _Captioner(CaptionerStage):
 
     @torch.inference_mode()
     def compute(self, batch: list[Prepared]) -> list[str]:
-        """A text for each request, without surrounding space."""
+        """A text for each request, in order, without surrounding white space."""
         texts: dict[int, str] = {}
         for kind, indices, inputs in batch:
             texts |= zip(indices, self._answer(inputs, kind), strict=True)
         return [texts[i] for i in sorted(texts)]
 
     def _answer(self, inputs: Any, kind: Kind) -> list[str]:
+        # no sampling: the same image gives the same text
         p = self.parameters
         ids = self._model.generate(
             **inputs,
@@ -76,7 +77,7 @@ class _Captioner(CaptionerStage):
 
     @abstractmethod
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
-        """The input of `generate`, a BatchFeature on the model's device."""
+        """Make the input of `generate`, a BatchFeature on the model's device."""
 
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         """The generated tokens alone, (N, L)."""
@@ -87,7 +88,7 @@ class _Captioner(CaptionerStage):
 
 
 class FlorenceCaptioner(_Captioner):
-    """Florence-2 of any size; the demo's bundled model is one."""
+    """Florence-2 of any size, among them the demo's bundled model."""
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
@@ -97,8 +98,9 @@ class FlorenceCaptioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = placed(Florence2ForConditionalGeneration, folder)
-        # the checkpoint's default is for beam search; in greedy decoding it would forbid a second "to the left of the"
+        self._model = load_model(Florence2ForConditionalGeneration, folder)
+        # the checkpoint's default (no 3-gram twice) is meant for beam search; in greedy decoding it would forbid the
+        # second "to the left of the" of a caption
         self._model.generation_config.no_repeat_ngram_size = None
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
         self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
@@ -118,13 +120,13 @@ class Blip2Captioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = Blip2Processor.from_pretrained(folder)
-        self._model = placed(Blip2ForConditionalGeneration, folder)
-        # processors saved before transformers 4.47 do not have it
+        self._model = load_model(Blip2ForConditionalGeneration, folder)
+        # the processor needs it to insert the image tokens; processors saved before transformers 4.47 do not have it
         self._processor.num_query_tokens = self._model.config.num_query_tokens
 
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
         prompt = self.parameters.scene_prompt if kind == "scene" else self.parameters.crop_prompt
-        text = [prompt] * len(images) if prompt else None  # None: generate from the image alone
+        text = [prompt] * len(images) if prompt else None  # None: the text is generated from the image alone
         return features(self._processor, self._model, images, text=text)
 
     def _beams(self, kind: Kind) -> int:
@@ -132,8 +134,9 @@ class Blip2Captioner(_Captioner):
 
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         config = self._model.config
+        # an encoder-decoder model returns generated tokens only
         if config.text_config.is_encoder_decoder:
             return ids
-        # a decoder-only model repeats its input: image tokens, then the prompt or one start token
-        given = inputs["input_ids"].shape[1] if "input_ids" in inputs else config.num_query_tokens + 1
-        return ids[:, given:]
+        # a decoder-only model returns its input first: the image tokens, then the prompt or one start token
+        input_length = inputs["input_ids"].shape[1] if "input_ids" in inputs else config.num_query_tokens + 1
+        return ids[:, input_length:]

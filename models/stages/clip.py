@@ -1,4 +1,4 @@
-"""open_clip checkpoints: one model that encodes images and texts, so that their cosine says how well they agree."""
+"""open_clip checkpoints: encoders of images and texts whose cosine measures how well an image and a text agree."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from torch.nn.functional import normalize
 from torchvision.transforms import Compose, Normalize, Resize, v2
 
 from models.base import WeightsMissing
-from models.devices import beside, best_device, best_precision, pixels
+from models.devices import best_device, best_precision, pixels, side_stream
 from models.weights.cache import locate
 from strata.core import StageSettings
 
 
 class ClipEncoders:
-    """The two encoders of an open_clip checkpoint, any CLIP or SigLIP; on a GPU they compute in half precision.
+    """The two encoders of an open_clip checkpoint (CLIP or SigLIP). On a GPU they compute in half precision.
 
-    scale: the factor of cosines in the loss it was trained with. bias: added to them by SigLIP's loss, which makes the
-    sum the log odds that image and text are a pair; None for CLIP, whose loss ranks texts by a softmax.
+    scale: the factor of the cosines in the training loss. bias: SigLIP's loss adds it to the scaled cosine, and the sum
+    is the log odds that image and text match; None for CLIP, whose loss ranks texts by a softmax.
     """
 
     def __init__(self, settings: StageSettings) -> None:
         """Load the checkpoint. Raises WeightsMissing."""
         folder = locate(settings)
+        # open_clip would use random weights, without an error, if the folder has none
         require_file(folder, "open_clip_config.json")
-        require_file(folder, "*.safetensors", "*.bin", "*.pt")  # without weights open_clip would use random ones
+        require_file(folder, "*.safetensors", "*.bin", "*.pt")
         self._device = best_device()
         self.model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
         self.model.eval()
@@ -43,29 +44,30 @@ class ClipEncoders:
         self.bias = None if self.model.logit_bias is None else float(self.model.logit_bias.item())
 
     def pixels_of(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images, resized on the device and normalized: (images, 3, height, width)."""
-        with beside():
+        """Resize RGB images on the device and normalize them: float (images, 3, height, width)."""
+        with side_stream():
             resized = torch.stack([self._resize(image) for image in pixels(images)])
             normal: Tensor = self._normalize(resized.float() / 255)
             return normal
 
     def tokens_of(self, texts: Sequence[str]) -> Tensor:
-        """Token ids on the device: (texts, length)."""
-        with beside():
+        """Tokenize texts: token ids on the device (texts, length)."""
+        with side_stream():
             tokens: Tensor = self._tokenizer(texts).to(self._device)
             return tokens
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """What `pixels_of` made as unit vectors in float32: (images, width)."""
+        """Encode the output of `pixels_of` to unit vectors in float32: (images, width)."""
         return self._unit(self.model.encode_image, pixels)
 
     @torch.inference_mode()
     def encode_texts(self, tokens: Tensor) -> Tensor:
-        """What `tokens_of` made as unit vectors in float32: (texts, width)."""
+        """Encode the output of `tokens_of` to unit vectors in float32: (texts, width)."""
         return self._unit(self.model.encode_text, tokens)
 
     def _unit(self, encode: Any, batch: Tensor) -> Tensor:
+        # the encoder in half precision, the norm in float32: cosines near one another must stay apart
         precision = best_precision()
         with torch.autocast(self._device.type, precision, enabled=precision is not torch.float32):
             vectors = encode(batch)
@@ -73,10 +75,12 @@ class ClipEncoders:
 
 
 def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:
-    """open_clip's image transform in two parts: up to uint8 tensors (3, height, width) of one size, and normalising.
+    """Divide open_clip's image transform into two parts for tensors: resizing to one size, and normalization.
 
-    open_clip's own takes Pillow images; on a CPU torchvision's v2 resizes uint8 tensors with the same result.
+    open_clip's transform takes Pillow images; torchvision's v2 resizes uint8 tensors (3, height, width), on a CPU with
+    the same result.
     """
+    # the last step normalizes; it runs once for the whole batch, after the images are stacked
     *steps, last = transform.transforms
     return Compose([_on_tensors(step) for step in steps]), last
 
@@ -89,7 +93,7 @@ def _on_tensors(step: Any) -> Any:
 
 @dataclass(frozen=True)
 class _KeepRatio:
-    """open_clip's ResizeKeepRatio, which reads the size of a Pillow image, for tensors."""
+    """open_clip's ResizeKeepRatio for tensors. The original needs a Pillow image, whose attribute `size` it reads."""
 
     step: ResizeKeepRatio
 
@@ -101,6 +105,6 @@ class _KeepRatio:
 
 
 def require_file(folder: Path, *patterns: str) -> None:
-    """Raises WeightsMissing if no file of the folder has one of the names."""
+    """Raise WeightsMissing if no file of the folder matches one of the patterns."""
     if not any(any(folder.glob(pattern)) for pattern in patterns):
-        raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; get it with `strata models fetch`")
+        raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; fetch it with `strata models fetch`")

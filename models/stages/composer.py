@@ -1,8 +1,7 @@
-"""The composer: one description from a record's kept layers, written by a chat model.
+"""Composer: a chat model writes one description from a record's kept layers.
 
-Back ends: "transformers" (a model in this process) and "openai" (a chat server, see `models.chat.backends`). The notes
-give places and sizes in words, never the coordinates of a box. `models.evidence` checks the description against the
-layers.
+Back ends: "transformers" (a model in this process) and "openai" (a chat server, in `models.chat.backends`). The notes
+give positions and sizes in words, never as coordinates. `models.evidence` ties the description to the layers.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TransformersComposer(ComposerStage):
-    """A causal chat model of transformers, greedy, batched, prompts sorted by length."""
+    """A causal chat model of transformers with greedy decoding, in batches of prompts of similar length."""
 
     name = "composer"
     _model: PreTrainedModel
@@ -42,7 +41,8 @@ class TransformersComposer(ComposerStage):
             raise ValueError(f"prompt {self._parameters.prompt!r} has no [wording], which grounded decoding needs")
 
     def load(self) -> None:
-        """Bring the model into memory. Raises WeightsMissing."""
+        """Load the model into memory. Raises WeightsMissing."""
+        # torch takes seconds to import, and the check of the settings in the constructor does not need it
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -53,22 +53,25 @@ class TransformersComposer(ComposerStage):
         precise = torch.bfloat16 if self._parameters.precision == "bfloat16" else torch.float32
         self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
         self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=precise, local_files_only=True)
-        whole = self._parameters.precision == "int8"
-        self._model.eval().to("cuda" if torch.cuda.is_available() and not whole else "cpu")
-        if whole:
+        # int8 layers run on a CPU only, see `models.demo.int8`
+        quantised = self._parameters.precision == "int8"
+        self._model.eval().to("cuda" if torch.cuda.is_available() and not quantised else "cpu")
+        if quantised:
             quantise(self._model.base_model)
         if self._parameters.grounded:
+            # the tokens before the notes are the same for all prompts: the decoder computes them once
             self._start = self._encode(self._chat("@@").split("@@")[0])
             self._decoder = GuidedDecoder(self._model, self._start)
 
     def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
-        """A description for each record, "" for a record without notes. The requests' images are not used."""
-        # the notes, shortest first: prompts of like length are decoded together
+        """A description for each record, "" for a record without notes. The images of the requests are not used."""
+        # the texts of the notes, shortest first: prompts of similar length need little padding
         records = [request.record for request in batch]
         prompts = [self._prompt.notes(record, self._parameters.max_notes) for record in records]
         order = sorted((i for i, notes in enumerate(prompts) if notes), key=lambda i: len(prompts[i]))
         texts = [""] * len(batch)
         if order:
+            # write, and put the texts back into the order of the batch
             write = self._write_grounded if self._parameters.grounded else self._write_freely
             for i, text in zip(order, write([records[i] for i in order], [prompts[i] for i in order]), strict=True):
                 texts[i] = text
@@ -77,9 +80,11 @@ class TransformersComposer(ComposerStage):
     def _write_grounded(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
         wording = self._prompt.wording
         assert wording is not None  # checked in __init__
+        # one guide per description: it allows only words that the facts of the record support
         encode = functools.cache(self._encode)
         end = int(self._tokenizer.eos_token_id)
         guides = [Guide(wording, facts_of(record, self._parameters.max_notes), encode, end) for record in records]
+        # decode from the end of the shared prompt start
         skipped = len(self._start)
         tokens = [encode(self._chat(prompt))[skipped:] for prompt in prompts]
         self._decoder.write(tokens, guides, self._parameters.max_new_tokens)
@@ -89,6 +94,7 @@ class TransformersComposer(ComposerStage):
         import torch
 
         del records
+        # padding on the left, so that all texts start at the same position
         chats = [self._chat(prompt) for prompt in prompts]
         inputs = self._tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(self._model.device)

@@ -1,10 +1,10 @@
 """Matcher: the probability that a phrase describes a crop.
 
-Two back ends. `open_clip` loads any open_clip checkpoint; for SigLIP's and the demo's the probability is
-sigmoid(scale * cosine + bias), for which they were trained. `blip2` is BLIP-2's image-text matching head, as in the
-Monkey paper (arXiv 2311.06607): the softmax over its two classes, "does not match" and "matches".
+There are two back ends. `open_clip` loads any open_clip checkpoint; the probability is sigmoid(scale * cosine + bias),
+for which SigLIP and the demo's model were trained. `blip2` is BLIP-2's image-text matching head, as in the Monkey paper
+(arXiv 2311.06607): the softmax over its two classes, "does not match" and "matches".
 
-In float32 a pair's probability depends on its batch by at most 1e-4.
+In float32 the other pairs of a batch change a probability by at most 1e-4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import Blip2ForImageTextRetrieval, Blip2Processor
 
 from models.base import MatcherStage, Pair
-from models.devices import features, placed
+from models.devices import features, load_model
 from models.stages.clip import ClipEncoders, require_file
 from models.weights.cache import locate
 from strata.core import OpenClipParameters, Parameters, StageSettings
@@ -30,7 +30,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class _Encodable:
-    """A batch for an open_clip model: its distinct crops and phrases, and for each pair the row of either.
+    """A batch for an open_clip model: its distinct crops and phrases, and for each pair the row of both.
 
     crops: (crops, 3, height, width); phrases: token ids (phrases, length).
     """
@@ -42,7 +42,7 @@ class _Encodable:
 
 
 class OpenClipMatcher(MatcherStage):
-    """An open_clip model: each crop and each phrase of a batch is encoded once, however many pairs have it.
+    """An open_clip model. Each distinct crop and phrase of a batch is encoded once, even if several pairs contain it.
 
     On a GPU the two encoders compute in half precision; cosines and probabilities are computed in float32.
     """
@@ -54,12 +54,13 @@ class OpenClipMatcher(MatcherStage):
         self.parameters = OpenClipParameters.model_validate(settings.parameters)
 
     def load(self) -> None:
-        """Raises WeightsMissing, or ValueError if there is neither a bias nor a calibration, or both."""
+        """Load the weights. Raises WeightsMissing, and ValueError unless there is either a bias or a calibration."""
         self._encoders = ClipEncoders(self.settings)
         self._scale, self._bias = self._line()
 
     def _line(self) -> tuple[float, float]:
-        """Scale and bias that turn a cosine into log odds."""
+        """The scale and bias that turn a cosine into log odds."""
+        # SigLIP was trained with a bias; for CLIP the profile must give a scale and a bias
         calibration, bias = self.parameters.calibration, self._encoders.bias
         if calibration is not None:
             if bias is not None:
@@ -70,7 +71,8 @@ class OpenClipMatcher(MatcherStage):
         return self._encoders.scale, bias
 
     def prepare(self, batch: Sequence[Pair]) -> _Encodable:
-        """The distinct crops, resized on the device, and the distinct phrases."""
+        """Encode the distinct crops as pixels and the distinct phrases as tokens, on the device."""
+        # crops are compared by identity, phrases by their text
         crops, crop_rows = distinct(batch, lambda pair: id(pair.crop), lambda pair: pair.crop)
         phrases, phrase_rows = distinct(batch, lambda pair: pair.phrase, lambda pair: pair.phrase)
         encoders = self._encoders
@@ -78,7 +80,8 @@ class OpenClipMatcher(MatcherStage):
 
     @torch.inference_mode()
     def compute(self, batch: _Encodable) -> list[float]:
-        """One probability for each pair."""
+        """The probability of each pair, 0..1."""
+        # the vectors have unit length, so their dot product is the cosine
         images = self._encoders.encode_images(batch.crops)
         texts = self._encoders.encode_texts(batch.phrases)
         cosines = (images[batch.crop_rows] * texts[batch.phrase_rows]).sum(dim=1)
@@ -86,35 +89,35 @@ class OpenClipMatcher(MatcherStage):
 
 
 class Blip2Matcher(MatcherStage):
-    """BLIP-2's image-text matching head (`Blip2ForImageTextRetrieval`), which reads crop and phrase together."""
+    """BLIP-2's image-text matching head (`Blip2ForImageTextRetrieval`), which encodes crop and phrase together."""
 
     name: ClassVar[str] = "matcher"
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        Parameters.model_validate(settings.parameters)  # it has none
+        Parameters.model_validate(settings.parameters)  # it has no parameters: refuses any
 
     def load(self) -> None:
-        """Raises WeightsMissing."""
+        """Load the weights. Raises WeightsMissing."""
         folder = locate(self.settings)
         require_file(folder, "config.json")
         require_file(folder, "*.safetensors", "*.bin")
-        self._model = placed(Blip2ForImageTextRetrieval, folder)
+        self._model = load_model(Blip2ForImageTextRetrieval, folder)
         self._processor: Any = Blip2Processor.from_pretrained(folder)
-        # the model removes image tokens from the text only if its config has one; only then may the processor add them
+        # the processor may add image tokens to the text only if the model removes them: if its config names the token
         config = self._model.config
         queries = None if config.image_token_index is None else config.num_query_tokens
         self._processor.num_query_tokens = queries
 
     def prepare(self, batch: Sequence[Pair]) -> Any:
-        """The pairs' features, as a BatchFeature."""
+        """Make the processor's output for the pairs, a BatchFeature."""
         phrases = [pair.phrase for pair in batch]
         crops = [pair.crop for pair in batch]
         return features(self._processor, self._model, crops, text=phrases, padding=True, truncation=True)
 
     @torch.inference_mode()
     def compute(self, batch: Any) -> list[float]:
-        """One probability for each pair: the softmax of the head's two classes, averaged over its queries."""
+        """The probability of each pair: the softmax of the head's two logits, which are means over the queries."""
         answer = self._model(**batch, use_image_text_matching_head=True)
         return probabilities(answer.logits_per_image.float().softmax(dim=1)[:, 1])
 
@@ -122,7 +125,7 @@ class Blip2Matcher(MatcherStage):
 def distinct(
     batch: Sequence[Pair], key: Callable[[Pair], Key], value: Callable[[Pair], Value]
 ) -> tuple[list[Value], list[int]]:
-    """The distinct values of a batch in order of first occurrence, and for each pair the index of its value."""
+    """The distinct values of a batch in the order of their first occurrence, and the index of each pair's value."""
     indices: dict[Key, int] = {}
     values: list[Value] = []
     for pair in batch:
@@ -132,8 +135,8 @@ def distinct(
 
 
 def probabilities(scores: Tensor) -> list[float]:
-    """The tensor as floats. Raises ArithmeticError on NaN: half precision overflowed, or the weights are broken."""
+    """The tensor as floats. Raises ArithmeticError on NaN, if half precision overflowed or the weights are broken."""
     values: list[float] = scores.tolist()
     if any(math.isnan(value) for value in values):
-        raise ArithmeticError("the matcher's score is not a number")
+        raise ArithmeticError("the matcher's probability is not a number (NaN)")
     return values

@@ -1,7 +1,7 @@
 """OCR: lines of text with their boxes, by PP-OCR through rapidocr and onnxruntime.
 
-The small PP-OCRv6 models are in rapidocr's wheel, so nothing is downloaded. The angle classifier, which turns lines
-that are upside down, costs a third model call and runs only if a profile names it.
+The small PP-OCRv6 models are part of rapidocr's wheel, so nothing is downloaded. The angle classifier, which rotates
+lines that are upside down, costs a third model call and runs only if a profile names it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from models.devices import cpu_threads
 from models.weights.cache import locate
 from strata.core import Box, OcrParameters, StageSettings
 
-MOST_ENLARGED = 4.0
-LINE_HEIGHT = 48  # pixels; the height of the lines that PP-OCR's recognizer takes
+MOST_ENLARGED = 4.0  # factor; more would cost time and add no detail
+LINE_HEIGHT = 48  # pixels; the input height of PP-OCR's recognizer
 
 
 class RapidOcr(OcrStage):
-    """PP-OCR's detector and recognizer. All lines of an image in one recognizer call, an image on each CPU thread.
+    """PP-OCR's detector and recognizer. Each CPU thread reads one image; the recognizer takes its lines in batches.
 
-    Measured on 2 cores: two engines of one thread read 1.5 times as fast as one engine of two threads.
+    Measured on 2 cores: two engines with one thread each read 1.5 times as fast as one engine with two threads.
     """
 
     name: ClassVar[str] = "ocr"
@@ -42,13 +42,14 @@ class RapidOcr(OcrStage):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
+        # check the files here, so that the error names the remedy
         folder, chosen = self._folder(), self.parameters
         for name in filter(None, (chosen.detector, chosen.recognizer, chosen.angle_classifier)):
             if not (folder / name).is_file():
                 raise WeightsMissing(f"the OCR's model {folder / name} is missing; install rapidocr again")
         engines, threads = self._threads()
         self._pool = ThreadPoolExecutor(engines, thread_name_prefix=self.name)
-        # an engine keeps state of the image that it reads, so each thread has its own
+        # an engine is not thread-safe, since it keeps state of the current image: there is one per thread
         self._engines = list(self._pool.map(self._engine, [self._engine_parameters(folder, threads)] * engines))
         self._free: SimpleQueue[Any] = SimpleQueue()
         for engine in self._engines:
@@ -56,19 +57,19 @@ class RapidOcr(OcrStage):
 
     def _engine(self, parameters: dict[str, Any]) -> Any:
         engine: Any = rapidocr.RapidOCR(params=parameters)
-        # an engine opens its models on first use: do it now, so that an error comes from `load`
+        # an engine opens its models at the first use: do it now, so that an error is raised by `load`
         _lines(engine, self.parameters, _warm_up_image())
-        # one number for all channels: with the lists of its configuration it would convert all pixels to float64
+        # one number for all channels: the lists of its configuration would convert all pixels to float64
         (mean,), (deviation,) = set(engine.text_det.mean), set(engine.text_det.std)
         engine.text_det.mean, engine.text_det.std = np.float32(mean), np.float32(deviation)
         return engine
 
     def _threads(self) -> tuple[int, int]:
-        """How many engines, and how many threads each has."""
+        """The number of engines, and of threads per engine."""
         return cpu_threads(), 1
 
     def _folder(self) -> Path:
-        """The folder with the models: the installed wheel's, whose version is the revision, or the settings'."""
+        """The folder with the models: in the installed wheel, whose version is the revision, or the settings' own."""
         if not self.settings.model.startswith("builtin:"):
             return locate(self.settings)
         installed, pinned = version("rapidocr"), self.settings.revision
@@ -83,10 +84,10 @@ class RapidOcr(OcrStage):
             "Global.use_cls": bool(chosen.angle_classifier),
             "Cls.model_path": str(folder / chosen.angle_classifier),
             "Global.use_preprocess_img": False,
-            "Global.text_score": 0.0,  # the pipeline drops lines with low scores, and records why
+            "Global.text_score": 0.0,  # the evidence filter drops lines with low scores, and records the reason
             "Det.model_path": str(folder / chosen.detector),
             "Det.limit_type": "max",
-            "Det.limit_side_len": 2 * chosen.long_side,  # no limit: images come in their working_size
+            "Det.limit_side_len": 2 * chosen.long_side,  # never reached: see `working_size`
             "Det.box_thresh": chosen.box_score,
             "Rec.model_path": str(folder / chosen.recognizer),
             "Rec.rec_batch_num": 16,
@@ -100,6 +101,7 @@ class RapidOcr(OcrStage):
         return list(self._pool.map(self._read, batch))
 
     def _read(self, image: Image.Image) -> list[ReadLine]:
+        # there are as many engines as threads, so one is always free
         engine = self._free.get()
         try:
             return _lines(engine, self.parameters, image)
@@ -108,18 +110,18 @@ class RapidOcr(OcrStage):
 
 
 def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadLine]:
-    """What an engine reads in an image."""
-    # treat numbers below 1e-38 as zero in this thread (onnxruntime's first session turns that off): two of PP-OCRv6's
-    # convolutions meet them, they cost an Intel core 56 of 78 ms, and zeros change the answer by 1e-7
+    """Read one image with an engine."""
+    # flush denormal numbers (below 1e-38) to zero in this thread; onnxruntime's first session turns that off. Two of
+    # PP-OCRv6's convolutions meet such numbers, which take an Intel core 56 of 78 ms; zeros change results by 1e-7
     torch.set_flush_denormal(True)
-    # the image in the size at which it is read, as BGR
+    # resize to the working size, as BGR
     size = working_size(image.size, chosen.short_side, chosen.long_side)
-    bgr = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)  # rapidocr's order of channels
+    bgr = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)  # the channel order of rapidocr
     interpolation = cv2.INTER_CUBIC if max(size) > max(image.size) else cv2.INTER_AREA
     answer = engine(cv2.resize(bgr, size, interpolation=interpolation))
     if answer.boxes is None or answer.txts is None:
         return []
-    # boxes in pixels of the image as it was given
+    # scale the boxes back to pixels of the original image
     scale = np.array([image.width / size[0], image.height / size[1]])
     return [
         ReadLine(text.strip(), min(1.0, float(score)), enclosing_box(polygon * scale, image.size))
@@ -129,23 +131,23 @@ def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadL
 
 
 def working_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
-    """The width and height, in pixels, at which an image of `size` is read; its shape is kept.
+    """The width and height, in pixels, to which an image of `size` is resized for reading, with its aspect ratio.
 
-    rapidocr's own limit looks at the short side only: a strip of 3×400 pixels would become one of 320×42,667.
+    rapidocr's own limit regards only the short side: it would enlarge a strip of 3×400 pixels to 320×42,667.
     """
     scale = min(max(1.0, short_side / min(size)), MOST_ENLARGED, long_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def enclosing_box(polygon: np.typing.NDArray[np.floating[Any]], size: tuple[int, int]) -> Box:
-    """The upright box around a polygon of (x, y) points, cut to an image of size (width, height) in pixels."""
+    """The axis-aligned box around a polygon of (x, y) points, clipped to an image of size (width, height) in pixels."""
     left, top = np.clip(polygon.min(axis=0), 0, size).tolist()
     right, bottom = np.clip(polygon.max(axis=0), 0, size).tolist()
     return float(left), float(top), float(right), float(bottom)
 
 
 def _warm_up_image() -> Image.Image:
-    """A picture with two words, so that both models run, each at its usual size."""
+    """An image with two words, so that detector and recognizer both run, each at a usual input size."""
     image = Image.new("RGB", (320, 320), "white")
     ImageDraw.Draw(image).text((40, 120), "WARM UP", "black", font=ImageFont.load_default(size=48))
     return image

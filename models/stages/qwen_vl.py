@@ -1,4 +1,4 @@
-"""The captioner's back end for Qwen3-VL: one batched, greedy chat turn for whole images, and one for crops."""
+"""The captioner's back end for Qwen3-VL: one batched, greedy chat turn for the whole images, and one for the crops."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from models.base import CaptionerStage, CaptionRequest, Failure
-from models.devices import features, placed
+from models.devices import features, load_model
 from models.weights.cache import locate
 from strata.core import QwenVLParameters, StageSettings
 
-MOST_STRETCHED = 100  # long side to short side; Qwen's image processor refuses more than 200
-Prepared = tuple[list[int], int, Any]  # of one kind: indices in the batch, longest answer, the input of `generate`
+MOST_STRETCHED = 100  # ratio of long to short side; Qwen's image processor refuses more than 200
+Prepared = tuple[list[int], int, Any]  # of one kind: indices in the batch, token limit, the input of `generate`
 
 
 class QwenVLCaptioner(CaptionerStage):
-    """Qwen3-VL of any size. Images of similar size are computed together, so that there is little padding."""
+    """Qwen3-VL of any size. Images of similar size are computed together, so that they need little padding."""
 
     name: ClassVar[str] = "captioner"
 
@@ -31,36 +31,38 @@ class QwenVLCaptioner(CaptionerStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor: Any = AutoProcessor.from_pretrained(folder)
-        self._processor.tokenizer.padding_side = "left"  # so that all answers begin at the same position
-        self._model = placed(Qwen3VLForConditionalGeneration, folder)
+        self._processor.tokenizer.padding_side = "left"  # so that all generated texts start at the same position
+        self._model = load_model(Qwen3VLForConditionalGeneration, folder)
 
     def run(self, batch: Sequence[CaptionRequest]) -> list[str | Failure]:
         """As `Stage.run`; requests of one kind and similar area are computed together."""
+        # sort, run, and put the results back into the order of the batch
         order = sorted(range(len(batch)), key=lambda i: (batch[i].kind, batch[i].image.width * batch[i].image.height))
         answers = super().run([batch[i] for i in order])
         by_index = dict(zip(order, answers, strict=True))
         return [by_index[i] for i in range(len(batch))]
 
     def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
-        """The requests of each kind: they have different prompts and different longest answers."""
+        """Make the model's input for the requests of each kind: the kinds differ in prompt and token limit."""
         chosen = self.parameters
-        asked = (("scene", chosen.scene_prompt, chosen.scene_tokens), ("crop", chosen.crop_prompt, chosen.crop_tokens))
+        kinds = (("scene", chosen.scene_prompt, chosen.scene_tokens), ("crop", chosen.crop_prompt, chosen.crop_tokens))
         prepared: list[Prepared] = []
-        for kind, prompt, limit in asked:
+        for kind, prompt, limit in kinds:
             indices = [i for i, request in enumerate(batch) if request.kind == kind]
             if indices:
                 prepared.append((indices, limit, self._inputs([batch[i].image for i in indices], prompt)))
         return prepared
 
     def compute(self, batch: list[Prepared]) -> list[str]:
-        """A text for each request, white space trimmed; one call for each kind."""
+        """A text for each request, in order, without surrounding white space; one model call for each kind."""
         texts: dict[int, str] = {}
         for indices, limit, inputs in batch:
             texts |= zip(indices, self._answer(inputs, limit), strict=True)
         return [texts[i] for i in sorted(texts)]
 
     def _inputs(self, images: list[Image.Image], prompt: str) -> Any:
-        """The input of `generate`, a BatchFeature on the model's device."""
+        """Make the input of `generate`, a BatchFeature on the model's device."""
+        # the template only marks the image's position; the processor inserts as many tokens as its size needs
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         chat = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -75,6 +77,7 @@ class QwenVLCaptioner(CaptionerStage):
 
     @torch.inference_mode()
     def _answer(self, inputs: Any, limit: int) -> list[str]:
+        # greedy: the sampling settings of the checkpoint are unset, or transformers would warn about them
         ids = self._model.generate(
             **inputs,
             max_new_tokens=limit,
@@ -84,15 +87,18 @@ class QwenVLCaptioner(CaptionerStage):
             top_p=None,
             top_k=None,
         )
+        # a decoder-only model returns its input first
         new = ids[:, inputs["input_ids"].shape[1] :]
         return [" ".join(text.split()) for text in self._processor.batch_decode(new, skip_special_tokens=True)]
 
 
 def _within_reach(image: Image.Image) -> Image.Image:
-    """The image; one so narrow that the processor would refuse it is pasted on a wider white ground."""
+    """The image; if it is too narrow for the processor, it is pasted onto a wider white background."""
+    # the least short side, rounded up
     least = -(-max(image.size) // MOST_STRETCHED)
     if not 0 < min(image.size) < least:
         return image
-    ground = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
-    ground.paste(image.convert("RGB"), ((ground.width - image.width) // 2, (ground.height - image.height) // 2))
-    return ground
+    # white on both sides keeps the content unscaled
+    canvas = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
+    canvas.paste(image.convert("RGB"), ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
+    return canvas

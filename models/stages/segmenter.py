@@ -1,6 +1,6 @@
-"""Segmenter: masks of the things in an image, with or without a model. The captioner gives them phrases.
+"""Segmenter: masks of the objects in an image, with or without a model. The captioner gives the objects phrases.
 
-Masks depend on the batch only through rounding: in float32 fewer than one pixel in ten thousand differs.
+The other images of a batch change masks only by rounding: in float32 less than one pixel in ten thousand differs.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes, nms
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
-from models.base import ANY_IMAGE, Segment, SegmenterStage
+from models.base import PLACEHOLDER_IMAGE, Segment, SegmenterStage
 from models.demo.salient import salient_masks
-from models.devices import compiled, features, placed
+from models.devices import compile_on_gpu, features, load_model
 from models.weights.cache import locate
 from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterParameters, StageSettings
 
 Found = list[tuple[np.typing.NDArray[np.bool_], float]]  # masks (H, W) with scores
-LEAST_SIDE = 8  # pixels; a smaller image has no room for a background with a thing on it
-STABILITY_OFFSET = 1.0  # of logits; segment_anything's
+LEAST_SIDE = 8  # pixels; a smaller image cannot show an object in front of a background
+STABILITY_OFFSET = 1.0  # of logits; the default of segment_anything
 Shape = tuple[int, int]  # height, width
 
 
 class ClassicalSegmenter(SegmenterStage):
-    """What differs from a simple background, see `models/demo/salient.py`. Has no weights."""
+    """Masks of what differs from a simple background, by `models.demo.salient`. It has no weights."""
 
     name: ClassVar[str] = "segmenter"
 
@@ -39,14 +39,15 @@ class ClassicalSegmenter(SegmenterStage):
         self.parameters = ClassicalSegmenterParameters.model_validate(settings.parameters)
 
     def load(self) -> None:
-        """Nothing to load."""
+        """Do nothing: there are no weights."""
 
     def compute(self, batch: Sequence[Image.Image]) -> list[list[Segment]]:
-        """Segments of each image, largest first."""
+        """Segments of each image, the largest first."""
         return [self._segments(image) for image in batch]
 
     def _segments(self, image: Image.Image) -> list[Segment]:
         pixels: np.typing.NDArray[Any] = np.array(image.convert("RGB"))
+        # masks are found at a reduced size, which bounds the time, and enlarged again
         scale = min(1.0, self.parameters.side / max(image.size))
         small = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         if min(small) < LEAST_SIDE:
@@ -61,17 +62,17 @@ class ClassicalSegmenter(SegmenterStage):
 
 @dataclass(frozen=True)
 class _Pixels:
-    """A batch for SAM: (images, 3, height, width), and for each image its shape and the shape it was brought to."""
+    """A batch for SAM. values: (images, 3, height, width); shapes: of each image before and after resizing."""
 
     values: Tensor
     shapes: list[tuple[Shape, Shape]]
 
 
 class SamSegmenter(SegmenterStage):
-    """All masks that SAM or SAM 2 finds in an image. Scores are the model's own estimate of its IoU.
+    """All masks that SAM or SAM 2 finds in an image. The score of a mask is the model's own estimate of its IoU.
 
     The steps are those of segment_anything's SamAutomaticMaskGenerator (arXiv 2304.02643, appendix B) without crops:
-    a grid of points, three masks a point, thresholds on the estimated IoU and on stability, non-maximum suppression.
+    a grid of points, three masks per point, thresholds on the estimated IoU and on stability, non-maximum suppression.
     Unlike transformers' mask-generation pipeline it encodes a batch of images in one call, resizes only masks whose
     estimated IoU passes the threshold, and keeps the model's small logits until the final choice of masks.
     """
@@ -88,28 +89,30 @@ class SamSegmenter(SegmenterStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
-        self._model = placed(AutoModelForMaskGeneration, folder)
-        # each point has its own copy of the image's features: without compiling, adding to them takes most of the time
-        if compiled(self._model.mask_decoder):
-            self.compute(self.prepare([ANY_IMAGE]))  # compile now; the shapes are the same for all images
+        self._model = load_model(AutoModelForMaskGeneration, folder)
+        # the decoder copies the image's features for each point; uncompiled, adding to the copies takes most time
+        if compile_on_gpu(self._model.mask_decoder):
+            self.compute(self.prepare([PLACEHOLDER_IMAGE]))  # compile now: all images have the same shapes
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
-        """The images' pixels, and their shapes before and after."""
-        made = features(self._processor, self._model, batch)
-        shapes = made["original_sizes"].tolist()
-        # SAM keeps an image's aspect ratio and pads; SAM 2 resizes it to a square. transformers' pipeline places the
-        # points for SAM 2 as for SAM, so that one end of an oblong image gets none
-        resized = made.get("reshaped_input_sizes")
-        whole = [tuple(made["pixel_values"].shape[-2:])] * len(shapes)
+        """Make the images' pixels on the device, and their shapes before and after resizing."""
+        inputs = features(self._processor, self._model, batch)
+        shapes = inputs["original_sizes"].tolist()
+        # SAM keeps the aspect ratio and pads; SAM 2 resizes to a square. transformers' own pipeline places the points
+        # for SAM 2 as for SAM, so that one end of an oblong image has no points
+        resized = inputs.get("reshaped_input_sizes")
+        whole = [tuple(inputs["pixel_values"].shape[-2:])] * len(shapes)
         resized = whole if resized is None else resized.tolist()
-        return _Pixels(made["pixel_values"], list(zip(shapes, resized, strict=True)))
+        return _Pixels(inputs["pixel_values"], list(zip(shapes, resized, strict=True)))
 
     @torch.inference_mode()
     def compute(self, batch: _Pixels) -> list[list[Segment]]:
-        """Segments of each image, largest first."""
+        """Segments of each image, the largest first."""
+        # the image encoder runs once for the batch, the mask decoder for each image on batches of points
         maps = self._model.get_image_embeddings(batch.values)
         answers = []
         for i, (shape, resized) in enumerate(batch.shapes):
+            # SAM has one feature map per image, SAM 2 one for each of several levels
             own = maps[i : i + 1] if isinstance(maps, Tensor) else [level[i : i + 1] for level in maps]
             points = _grid(self.parameters.points_per_side, resized).to(batch.values.device)
             pieces = points.split(self.parameters.points_per_batch)
@@ -118,12 +121,12 @@ class SamSegmenter(SegmenterStage):
         return answers
 
     def _candidates(self, maps: Any, points: Tensor, shape: Shape, resized: Shape) -> tuple[Tensor, ...]:
-        """Masks of some points, (N, 2) as x and y of the resized image, that pass the thresholds.
+        """The masks of some points that pass the thresholds. points: (N, 2), x and y in pixels of the resized image.
 
-        Logits (M, h, w) as the model gives them, scores (M,), boxes (M, 4) and areas (M,) in pixels of the image.
+        Returns logits (M, h, w) in the model's size, scores (M,), boxes (M, 4) and areas (M,) in pixels of the image.
         """
         p = self.parameters
-        # three masks a point, with the model's estimate of their IoU
+        # three masks for each point, with the model's estimates of their IoU; drop those with a low estimate
         answer = self._model(
             input_points=points[None, :, None],
             input_labels=torch.ones(1, len(points), 1, dtype=torch.int64, device=points.device),
@@ -133,7 +136,7 @@ class SamSegmenter(SegmenterStage):
         if p.pred_iou_thresh > 0:
             sure = scores > p.pred_iou_thresh
             logits, scores = logits[sure], scores[sure]
-        # stable: the mask hardly changes when the threshold on its logits does
+        # a mask is stable if it hardly changes with the threshold on its logits: its IoU at 1 and -1
         whole = self._enlarged(logits, shape, resized)
         masks = whole > 0
         if p.stability_score_thresh > 0:
@@ -143,19 +146,22 @@ class SamSegmenter(SegmenterStage):
         return logits, scores, masks_to_boxes(masks), _areas(masks)
 
     def _segments(self, found: list[tuple[Tensor, ...]], shape: Shape, resized: Shape) -> list[Segment]:
-        """The largest candidates that are left after non-maximum suppression and are not too small."""
+        """The largest candidates that remain after non-maximum suppression and are not too small."""
+        # suppress duplicates (the same object from several points), drop small masks, and keep the largest
         logits, scores, boxes, areas = (torch.cat(parts) for parts in zip(*found, strict=True))
         kept = nms(boxes, scores, self.parameters.nms_iou)
         kept = kept[areas[kept] >= max(1.0, self.parameters.smallest * shape[0] * shape[1])]
         kept = kept[areas[kept].argsort(descending=True, stable=True)][: self.parameters.max_masks]
+        # only now enlarge again: the full-size masks of all candidates would take much more memory
         masks = (self._enlarged(logits[kept], shape, resized) > 0).cpu().numpy()
         return [
-            Segment(mask, _tight(mask), score)
+            Segment(mask, _bounding_box(mask), score)
             for mask, score in zip(masks, scores[kept].clamp(0, 1).tolist(), strict=True)
         ]
 
     def _enlarged(self, logits: Tensor, shape: Shape, resized: Shape) -> Tensor:
-        """Logits (N, h, w) in the image's shape."""
+        """Resize logits (N, h, w) to the image's shape: (N, H, W)."""
+        # post_process_masks removes the padding; it expects a channel axis
         (whole,) = self._processor.post_process_masks(
             [logits[:, None].float()], [shape], reshaped_input_sizes=[resized], binarize=False
         )
@@ -164,33 +170,34 @@ class SamSegmenter(SegmenterStage):
 
 
 def _grid(side: int, shape: Shape) -> Tensor:
-    """(side * side, 2): the centres of side × side equal fields, as x and y in pixels of an image of that shape."""
+    """The centres of side × side equal cells: (side * side, 2), x and y in pixels of an image of that shape."""
     middles = (torch.arange(side) + 0.5) / side
     y, x = torch.meshgrid(middles * shape[0], middles * shape[1], indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)
 
 
 def _areas(masks: Tensor) -> Tensor:
-    """Pixels of masks (N, height, width)."""
+    """The number of pixels of each mask (N, height, width)."""
     return masks.sum(dim=(1, 2))
 
 
 def _largest(found: Found, parameters: SegmenterParameters) -> list[Segment]:
-    """Segments of the largest masks, largest first, none smaller than the parameters allow."""
+    """Segments of the largest masks, the largest first, without those smaller than the parameters allow."""
     sized = [(int(mask.sum()), mask, score) for mask, score in found]
     sized = [entry for entry in sized if entry[0] > 0 and entry[0] >= parameters.smallest * entry[1].size]
     sized.sort(key=lambda entry: -entry[0])
-    return [Segment(mask, _tight(mask), score) for _, mask, score in sized[: parameters.max_masks]]
+    return [Segment(mask, _bounding_box(mask), score) for _, mask, score in sized[: parameters.max_masks]]
 
 
-def _tight(mask: np.typing.NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """The box around a mask's pixels: x1, y1, x2, y2, the far edges exclusive."""
+def _bounding_box(mask: np.typing.NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """The box around a mask's pixels: x1, y1, x2, y2, with x2 and y2 exclusive."""
     xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
 
 
 def _enlarge(mask: np.typing.NDArray[np.bool_], size: tuple[int, int]) -> np.typing.NDArray[np.bool_]:
-    """The mask in another size (width, height)."""
+    """Resize a mask to another size (width, height)."""
+    # linear interpolation and a threshold give smoother edges than copying pixels
     soft = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     enlarged: np.typing.NDArray[np.bool_] = soft > 0.5
     return enlarged

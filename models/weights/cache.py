@@ -1,7 +1,7 @@
-"""Where a stage's weights lie, and whether they are whole. Filled by `strata models fetch`, read by `load()`.
+"""The local folders of weights and their checks. `strata models fetch` fills them, a stage's `load()` reads them.
 
-A folder in the cache is complete or not there: it is prepared beside its place under a lock and renamed into it, see
-`models/downloads.py`. Nothing here asks the network.
+A folder in the cache is complete or absent: `models.weights.downloads` fills it under another name, with a lock, and
+renames it when it is complete. This module does not use the network.
 """
 
 from __future__ import annotations
@@ -17,44 +17,45 @@ from models.base import WeightsMissing
 from strata.core import COMMIT, StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
-MANIFEST = "strata.json"  # in a fetched folder: where it came from, and the sha256 and size of each file
+MANIFEST = "strata.json"  # in a fetched folder: its source, and the SHA-256 and size of each file
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a check found. state: "ready", "missing", "corrupt" or "none" (the stage has no weights here).
+class WeightsState:
+    """The result of a check. state: "ready", "missing", "corrupt" or "none" (the stage has no weights of its own here).
 
-    size: bytes on disk; lacking: bytes still to be fetched, None where nobody was asked or could tell.
+    size: bytes on disk; missing_bytes: bytes still to be fetched, None if no source was queried or it gives no size.
     """
 
     model: str
     state: str
     detail: str
     size: int = 0
-    lacking: int | None = None
+    missing_bytes: int | None = None
 
 
 def cache_folder() -> Path:
-    """Where fetched weights lie: $STRATA_MODELS, else ~/.cache/strata/models."""
+    """The folder of fetched weights: $STRATA_MODELS, by default ~/.cache/strata/models."""
     return Path(os.environ.get("STRATA_MODELS") or Path.home() / ".cache" / "strata" / "models")
 
 
 def locate(settings: StageSettings) -> Path:
-    """The local folder with a stage's weights.
+    """The existing local folder with a stage's weights.
 
-    Raises WeightsMissing, with the command that gets them, if the folder is not there, and ValueError as `place`.
+    Raises WeightsMissing, with the command that fetches them, if the folder does not exist, and ValueError for the
+    reasons of `weights_folder`.
     """
-    folder = place(settings)
+    folder = weights_folder(settings)
     if not folder.is_dir():
         raise WeightsMissing(f"weights of {settings.model} are not in {folder}; get them with `strata models fetch`")
     return folder
 
 
-def place(settings: StageSettings) -> Path:
-    """Where a stage's weights lie or shall lie.
+def weights_folder(settings: StageSettings) -> Path:
+    """The folder for a stage's weights, whether it exists or not.
 
-    Raises ValueError for a model that names none, and for one of the hub without its commit: a branch moves, and what
-    was computed with it could not be told apart from what will be.
+    Raises ValueError for a model that names no weights, and for a model of the hub whose revision is not a commit: a
+    branch moves, so the same fingerprint could stand for different weights.
     """
     kind, _, name = settings.model.partition(":")
     match kind:
@@ -64,7 +65,7 @@ def place(settings: StageSettings) -> Path:
             return Path(name).expanduser()
         case "hub" if not COMMIT.fullmatch(settings.revision):
             reason = f"revision {settings.revision!r} is no commit (40 hex digits)"
-            raise ValueError(f"{settings.model} is not pinned: {reason}; `strata models fetch` tells today's")
+            raise ValueError(f"{settings.model} is not pinned: {reason}; `strata models fetch` prints its commit")
         case "hub" | "pypi":
             return cache_folder() / f"{name.replace('/', '--').replace('==', '-')}@{settings.revision[:12]}"
         case _:
@@ -77,27 +78,29 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(settings: StageSettings, *, thorough: bool = True) -> Found:
-    """Whether a stage's weights are here and whole: every byte is read, or only sizes if not thorough.
+def check(settings: StageSettings, *, thorough: bool = True) -> WeightsState:
+    """Check a stage's weights on this machine.
 
-    Raises ValueError as `place`.
+    thorough: hash every file; else compare only the sizes. Raises ValueError for the reasons of `weights_folder`.
     """
+    # a server's model, or one inside an installed package, has no folder
     kind = settings.model.partition(":")[0]
     if kind in ("server", "builtin"):
-        return Found(settings.model, "none", "no weights of its own on this machine")
-    folder = place(settings)
+        return WeightsState(settings.model, "none", "no weights of its own on this machine")
+    folder = weights_folder(settings)
     if not folder.is_dir():
-        return Found(settings.model, "missing", f"not in {folder}")
+        return WeightsState(settings.model, "missing", f"not in {folder}")
+    # an unreadable manifest or file is a fault of the folder, not of this process
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
         fault = _bundled_fault(folder, settings) if kind == "bundled" else _fetched_fault(folder, kind, thorough)
     except (OSError, ValueError, KeyError) as error:
         fault = f"{type(error).__name__}: {error}"
-    return Found(settings.model, "corrupt" if fault else "ready", fault or _told(folder), size)
+    return WeightsState(settings.model, "corrupt" if fault else "ready", fault or _origin(folder), size)
 
 
-def _told(folder: Path) -> str:
-    """The folder, and where its files came from if that is known."""
+def _origin(folder: Path) -> str:
+    """The folder's path, and the source of its files if its manifest names one."""
     path = folder / MANIFEST
     source = read_manifest(folder).get("source") if path.is_file() else None
     return f"{folder}, from {source}" if source else str(folder)
@@ -110,6 +113,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _bundled_fault(folder: Path, settings: StageSettings) -> str:
+    """What is wrong with a bundled folder, or "". Its revision is the SHA-256 of its only safetensors file."""
     files = list(folder.glob("*.safetensors"))
     if len(files) != 1:
         return f"{folder} holds {len(files)} safetensors files, not one"
@@ -118,7 +122,7 @@ def _bundled_fault(folder: Path, settings: StageSettings) -> str:
 
 
 def _fetched_fault(folder: Path, kind: str, thorough: bool) -> str:
-    """What is wrong with a fetched folder, by its manifest; a local one has none and only has to be there."""
+    """What is wrong with a fetched folder by its manifest, or "". A local folder has none and must only exist."""
     if kind == "local":
         return ""
     for name, known in read_manifest(folder)["files"].items():

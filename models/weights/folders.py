@@ -1,4 +1,4 @@
-"""Repositories that somebody brought along in a folder: as OWNER/NAME, or as the hub's own cache keeps them."""
+"""Repositories in a local folder: as OWNER/NAME, or in the layout of the hub's own cache."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Folder:
-    """A folder with OWNER/NAME folders, or a hub cache (its `hub` or that folder's parent)."""
+    """A source of weights: a folder with OWNER/NAME folders, or a hub cache (the folder `hub` or its parent)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def told(self, settings: StageSettings) -> str:
-        """The folder that holds the repository, and whether it proves the revision."""
+    def origin(self, settings: StageSettings) -> str:
+        """The repository's folder, with a remark if its files do not prove the revision."""
         folder = self._repository(settings)
-        proof = "" if _commit(folder) else f", taken for {settings.revision[:12]} on trust: it does not tell"
+        proof = "" if _commit(folder) else f", assumed to be {settings.revision[:12]}: it names no revision"
         return f"{folder}{proof}"
 
     def commit(self, settings: StageSettings) -> str:
-        """Nothing: a folder knows no branches."""
+        """Always "": a folder has no branches."""
         return ""
 
     def files(self, settings: StageSettings) -> list[File]:
-        """The files that a stage needs. Raises WeightsMissing, also if the folder tells another revision."""
+        """The files that a stage needs. Raises WeightsMissing, also if the folder is of another revision."""
+        # without a recorded commit the folder is accepted, since copies made by hand have none
         folder = self._repository(settings)
         commit = _commit(folder)
         if commit and commit != settings.revision:
@@ -41,8 +42,8 @@ class Folder:
             raise WeightsMissing(f"{folder} has no weights as safetensors; pickles are not loaded")
         return [_file(folder / name) for name in chosen]
 
-    def bring(self, settings: StageSettings, file: File, target: Path, advance: Advance) -> None:
-        """Copy a file behind what is there of it. Raises WeightsMissing."""
+    def fetch_file(self, settings: StageSettings, file: File, target: Path, advance: Advance) -> None:
+        """Append the missing rest of a file to the target. Raises WeightsMissing."""
         try:
             with (self._repository(settings) / file.name).open("rb") as source, target.open("ab") as sink:
                 source.seek(sink.tell())
@@ -62,14 +63,15 @@ class Folder:
 
 
 def _commit(folder: Path) -> str:
-    """The commit that a folder tells: by its name in a hub cache, or in what `hf download` left there; "" if none."""
+    """The commit of a folder: its name in a hub cache, or from the metadata that `hf download` writes; else ""."""
     if folder.parent.name == "snapshots":
         return folder.name
-    left = sorted((folder / ".cache" / "huggingface" / "download").glob("*.metadata"))
-    return left[0].read_text().partition("\n")[0].strip() if left else ""
+    # the first line of each metadata file is the commit
+    metadata = sorted((folder / ".cache" / "huggingface" / "download").glob("*.metadata"))
+    return metadata[0].read_text().partition("\n")[0].strip() if metadata else ""
 
 
 def _file(path: Path) -> File:
-    """A file with its hash, which a hub cache has in the name of what a large file points to."""
+    """A file, with its SHA-256 if it is a large file of a hub cache: there it links to a file named by its hash."""
     stored = path.resolve().name
     return File(path.name, path.stat().st_size, stored if SHA256.fullmatch(stored) else "")

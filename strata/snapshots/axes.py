@@ -1,4 +1,4 @@
-"""Axes: a feature and how its values become labels; the strata of a selection are made along them."""
+"""Axes: a feature and the division of its values into labels. A balanced selection has one stratum for each label."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES
 
 OTHER = "other"
-COMMONEST = 16  # names that an axis gives a label of their own unless it is told
-EDGES = {  # of the numbers that people ask for most
+COMMONEST = 16  # default number of names with a label of their own
+EDGES = {  # default edges of common features
     "objects": (1.0, 2.0, 4.0, 7.0),
     "regions": (1.0, 2.0, 4.0, 7.0),
     "masks": (1.0, 2.0, 4.0, 7.0),
@@ -27,15 +27,15 @@ EDGES = {  # of the numbers that people ask for most
 
 
 class AxisError(InvalidInput):
-    """An axis or a target share that cannot be read; one line says why."""
+    """An axis or a target share that is not valid. The message gives the reason in one line."""
 
 
 class Axis(BaseModel):
-    """How rows are divided by one feature.
+    """The division of rows by one feature.
 
-    edges: of a number, where the next label begins. names: of a name, the values with a label of their own, all others
-    are "other"; None: the `commonest` of the rows there are. shares: the share of the rows that a label is to have;
-    labels without one divide the rest equally.
+    edges: for a number, the lower bounds of all labels but the first. names: for a name, the values with a label of
+    their own, all others are "other"; None: the `commonest` values of the table. shares: target shares of labels, 0..1;
+    the labels without one share the rest equally.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,18 +48,21 @@ class Axis(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """An axis of FEATURE, NUMBER:EDGE,EDGE…, NAME:HOW_MANY or NAME:NAME,NAME…. Raises AxisError."""
+        """Parse FEATURE, NUMBER:EDGE,EDGE…, NAME:COUNT or NAME:NAME,NAME… (the option `--by`). Raises AxisError."""
         feature, _, rest = text.partition(":")
         if feature not in FEATURES:
             raise AxisError(f"--by {text!r}: there is no feature {feature!r}; there are: {', '.join(FEATURES)}")
         kind, values = FEATURES[feature].kind, [value.strip() for value in rest.split(",") if value.strip()]
+        # a yes-or-no feature takes no values
         if kind == "flag" and not values:
             return cls(feature=feature)
+        # a name takes the number of its commonest values, or the values themselves
         if kind == "name":
             if len(values) == 1 and values[0].isdecimal():
                 return cls(feature=feature, commonest=int(values[0]))
             names = tuple(dict.fromkeys(values))
             return cls(feature=feature, names=names) if names else cls(feature=feature, commonest=COMMONEST)
+        # a number takes rising edges; common features have default ones
         try:
             edges = tuple(map(float, values)) or EDGES.get(feature, ())
         except ValueError:
@@ -69,28 +72,31 @@ class Axis(BaseModel):
         return cls(feature=feature, edges=edges)
 
     def with_shares(self, shares: Mapping[str, float]) -> Self:
-        """The axis with target shares. Raises AxisError where they cannot be."""
+        """The axis with target shares. Raises AxisError for shares that are not valid."""
         if any(not 0 <= share <= 1 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:
             raise AxisError(f"the target shares of {self.feature} must lie in 0..1, and their sum must not exceed 1")
+        # a name with a target share needs a label of its own
         names = self.names
         if FEATURES[self.feature].kind == "name" and names is not None:
             names = tuple(dict.fromkeys([*names, *(label for label in shares if label != OTHER)]))
         axis = self.model_copy(update={"names": names, "shares": dict(shares)})
+        # the labels of an axis by the commonest names are not known yet; `resolved` checks them later
         if axis.names is not None or axis.commonest is None:
             axis.weights()
         return axis
 
     def resolved(self, column: pa.ChunkedArray) -> Self:
-        """The axis with its names known: the commonest of a column, those with a target share among them."""
+        """The axis with its names set: the commonest of a column, and those with a target share."""
         if self.commonest is None or self.names is not None:
             return self
+        # of equally common names the first in the alphabet
         counts = sorted((-entry["counts"], entry["values"]) for entry in pc.value_counts(column).to_pylist())
         names = tuple(sorted(name for _, name in counts[: self.commonest]))
         return self.model_copy(update={"names": names}).with_shares(self.shares)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All labels, in order. The names must be known."""
+        """All labels, in order. The names must be set (see `resolved`)."""
         kind = FEATURES[self.feature].kind
         if kind == "flag":
             return ("no", "yes")
@@ -99,7 +105,7 @@ class Axis(BaseModel):
         return tuple(_ranges(self.edges))
 
     def codes(self, column: pa.ChunkedArray) -> np.typing.NDArray[np.int64]:
-        """The place of each value's label among the labels."""
+        """The index of each value's label in `labels`."""
         kind = FEATURES[self.feature].kind
         if kind == "number":
             codes: Any = np.searchsorted(self.edges, column.to_numpy(), side="right")
@@ -112,11 +118,12 @@ class Axis(BaseModel):
         return np.asarray(codes, np.int64)
 
     def weights(self) -> np.typing.NDArray[np.float64]:
-        """The share that each label is to have where there are enough rows. Raises AxisError."""
+        """The target share of each label, in order, which it gets if it has enough rows. Raises AxisError."""
         labels = self.labels
         unknown = [label for label in self.shares if label not in labels]
         if unknown:
             raise AxisError(f"{self.feature} has no label {unknown[0]!r}; it has: {', '.join(labels)}")
+        # the labels without a target share the rest equally
         others = len(labels) - len(self.shares)
         rest = max(0.0, 1 - sum(self.shares.values())) / others if others else 0.0
         return np.array([self.shares.get(label, rest) for label in labels])
@@ -126,11 +133,11 @@ DEFAULT_AXES = tuple(Axis.parse(name) for name in ("objects", "text", "words", "
 
 
 def axes_of(texts: Iterable[str], targets: Iterable[str]) -> tuple[Axis, ...]:
-    """The axes of `--by`, or the default ones, with the shares of `--target` FEATURE=LABEL:SHARE. Raises AxisError."""
+    """Parse the axes of `--by`, or take the default ones, and `--target` FEATURE=LABEL:SHARE. Raises AxisError."""
     axes = tuple(map(Axis.parse, texts)) or DEFAULT_AXES
     shares: dict[str, dict[str, float]] = {axis.feature: {} for axis in axes}
     if len(shares) < len(axes):
-        raise AxisError("a feature can be balanced by once only")
+        raise AxisError("a feature can be given with --by only once")
     for text in targets:
         feature, _, rest = text.partition("=")
         label, colon, share = rest.rpartition(":")
@@ -139,12 +146,14 @@ def axes_of(texts: Iterable[str], targets: Iterable[str]) -> tuple[Axis, ...]:
         except (KeyError, ValueError):
             colon = ""
         if not colon:
-            raise AxisError(f"--target {text!r} is no FEATURE=LABEL:SHARE of a feature that is balanced by")
+            raise AxisError(f"--target {text!r} is not FEATURE=LABEL:SHARE with a feature of --by")
     return tuple(axis.with_shares(shares[axis.feature]) for axis in axes)
 
 
 def _wanted(kind: str) -> str:
-    return "a yes or no has no edges" if kind == "flag" else "a number needs edges that rise, such as words:20,40,80"
+    if kind == "flag":
+        return "a yes-or-no feature has no edges"
+    return "a number needs rising edges, such as words:20,40,80"
 
 
 def _ranges(edges: tuple[float, ...]) -> Iterable[str]:

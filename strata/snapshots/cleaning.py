@@ -1,4 +1,4 @@
-"""Cleaning a store: parts that no job and no snapshot names. What a snapshot names is always kept."""
+"""Cleaning a store: find and remove parts that no job and no snapshot references."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from strata.errors import Conflict
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Part, PartsOf, Store, UnknownSource
 
-ROWS_AGE = 3600.0  # seconds after which rows without a name are nobody's: a snapshot's name is written right behind
+# seconds after which a rows file without a manifest counts as abandoned: `Snapshots.create` writes the manifest at once
+ROWS_AGE = 3600.0
 
 
 @dataclass
-class _Named:
-    """Parts that are named, and groups' fingerprints of which all parts are: those of unfinished jobs."""
+class _References:
+    """Referenced parts, and (group, fingerprint) pairs all of whose parts are referenced: those of unfinished jobs."""
 
     parts: set[Part] = field(default_factory=set)
     fingerprints: set[tuple[str, str]] = field(default_factory=set)
@@ -27,10 +28,11 @@ class _Named:
 
 
 class Cleaning:
-    """What can go from a store. forget: finished jobs that are to go too, and to name nothing any more.
+    """Finds and removes unreferenced files of a store.
 
-    Uploads, profiles and the files of other jobs stay. Raises UnknownSource, Conflict for a job that has not ended,
-    and OSError where the store cannot be reached.
+    forget: finished jobs that are removed too, so that their references no longer count. Uploads, profiles, the files
+    of other jobs and all parts of snapshots stay. Raises UnknownSource, Conflict for a job that has not ended, and
+    OSError if the store cannot be reached.
     """
 
     def __init__(self, store: Store, forget: Sequence[str] = ()) -> None:
@@ -43,16 +45,20 @@ class Cleaning:
             if self._unfinished(job_id):
                 raise Conflict(f"job {job_id} has not ended; cancel it first")
 
-    def unnamed(self) -> dict[str, int]:
-        """The bytes of what can go, by path from the root: parts, files of forgotten jobs, rows without a name."""
-        there = self.store.find("parts")  # first: what is written from now on is no candidate
-        named = self._named()
-        parts = {path: size for path, size in there.items() if (part := _part(path)) is not None and part not in named}
+    def unreferenced(self) -> dict[str, int]:
+        """Removable files, by path with their bytes: parts, files of forgotten jobs, rows files without a manifest."""
+        # list the parts before the references: a part written from now on is not in the list, and is kept
+        found = self.store.find("parts")
+        references = self._referenced()
+        parts = {
+            path: size for path, size in found.items() if (part := _part(path)) is not None and part not in references
+        }
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
         return {**parts, **dict(jobs), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
-        """Remove files of `unnamed`, but for those that a snapshot has named since; returns what was removed."""
+        """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
+        # read the snapshots again: minutes may have passed while the user confirmed
         pinned = self._pinned()
         gone = [path for path in paths if _part(path) not in pinned]
         with ThreadPoolExecutor(READERS) as pool:
@@ -61,28 +67,31 @@ class Cleaning:
             self.store.remove_job(job_id)
         return gone
 
-    def _named(self) -> _Named:
-        named = _Named(self._pinned())
+    def _referenced(self) -> _References:
+        """All references: of snapshots, and of the jobs that are not forgotten."""
+        references = _References(self._pinned())
         jobs = [job_id for job_id in self.store.job_ids() if job_id not in self.forget]
         with ThreadPoolExecutor(READERS) as pool:
-            for one in pool.map(self._named_by_job, jobs):
-                named.parts |= one.parts
-                named.fingerprints |= one.fingerprints
-        return named
+            for one in pool.map(self._referenced_by_job, jobs):
+                references.parts |= one.parts
+                references.fingerprints |= one.fingerprints
+        return references
 
     def _pinned(self) -> set[Part]:
+        """The parts of all snapshots."""
         return {Part.parse(path) for snapshot in self._snapshots.all() for path in snapshot.parts}
 
-    def _named_by_job(self, job_id: str) -> _Named:
+    def _referenced_by_job(self, job_id: str) -> _References:
         request = self._parts_of.request(job_id)
         if request is None:
-            return _Named()
-        if self._unfinished(job_id):  # what it asks for may not be known yet
-            return _Named(fingerprints=set(request.fingerprints.items()))
-        return _Named(set(self._of_job(request)))
+            return _References()
+        # the parts of an unfinished job may not be known yet: keep all with its fingerprints
+        if self._unfinished(job_id):
+            return _References(fingerprints=set(request.fingerprints.items()))
+        return _References(set(self._of_job(request)))
 
     def _of_job(self, request: JobRequest) -> Iterator[Part]:
-        """Every part of a finished job, earlier attempts among them: plain pyarrow on the folder reads the first."""
+        """Every part of a finished job. Earlier attempts are kept too, for readers that do not know of attempts."""
         for summary in self._parts_of.summaries(request):
             yield Part("index", request.fingerprints["index"], summary.identity, 0, 0)
             for group in GROUPS[1:]:
@@ -93,7 +102,8 @@ class Cleaning:
         return self.store.read_job_file(job_id, "end") is None
 
     def _rows(self) -> Iterator[tuple[str, int]]:
-        """Rows that no name points at: their creator was killed, or came second."""
+        """Rows files without a manifest: the process that wrote them was killed, or the name was already taken."""
+        # young files are kept, since their manifest may be about to be written
         ids = {snapshot.id for snapshot in self._snapshots.all()}
         for path, size in self.store.find("snapshots", "objects").items():
             with suppress(FileNotFoundError):
@@ -105,7 +115,7 @@ class Cleaning:
 
 
 def _part(path: str) -> Part | None:
-    """The part of a path; None for what is none: another's file is not touched."""
+    """The part of a path, or None if the path is not one of our parts; such files are never removed."""
     with suppress(ValueError):
         return Part.parse(path)
     return None

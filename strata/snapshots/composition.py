@@ -1,4 +1,4 @@
-"""The composition of a snapshot: rows of each label before and after the selection, as numbers and as a picture."""
+"""The composition of a snapshot: the rows of each label before and after the selection, as numbers and as a plot."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from strata.snapshots.features import FEATURES
 Composition = dict[str, dict[str, tuple[int, int]]]  # feature -> label -> rows before, rows after
 
 
-def composition_of(table: pa.Table, places: np.typing.NDArray[Any], axes: Iterable[Axis]) -> Composition:
-    """Count a table of features, and its rows at places, along axes: numbers in order, names by how common they are."""
+def composition_of(table: pa.Table, selected: np.typing.NDArray[Any], axes: Iterable[Axis]) -> Composition:
+    """Count all rows of a table of features, and the selected ones (indices), by label along each axis.
+
+    Labels of numbers keep their order, names are sorted by their count.
+    """
     counted: Composition = {}
     for axis in axes:
+        # labels as codes, which are counted in all rows and in the selected ones
         column = table.column(axis.feature)
         known = axis.resolved(column)
         codes, labels = known.codes(column), known.labels
-        before, after = (np.bincount(some, minlength=len(labels)).tolist() for some in (codes, codes[places]))
+        before, after = (np.bincount(some, minlength=len(labels)).tolist() for some in (codes, codes[selected]))
         counts = list(zip(labels, zip(before, after, strict=True), strict=True))
         if FEATURES[axis.feature].kind == "name":
             counts.sort(key=lambda label: label[1], reverse=True)
@@ -32,7 +36,7 @@ def composition_of(table: pa.Table, places: np.typing.NDArray[Any], axes: Iterab
 
 
 def shares_of(labels: Mapping[str, tuple[int, int]]) -> tuple[list[float], list[float]]:
-    """The labels' shares of all rows before and after, 0..1."""
+    """The share of each label before and after the selection, 0..1."""
     before, after = (max(1, sum(counts)) for counts in zip(*labels.values(), strict=True))
     return [count / before for count, _ in labels.values()], [count / after for _, count in labels.values()]
 
@@ -41,9 +45,9 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def plot_composition(composition: Composition, title: str, path: Path) -> None:
-    """Save the shares before and after, a panel an axis, as PNG, SVG or PDF by the path's suffix.
+    """Save a plot of the shares before and after, one panel per axis, as PNG, SVG or PDF by the path's suffix.
 
-    Raises InvalidInput for another suffix or where matplotlib lacks, and OSError.
+    Raises InvalidInput for another suffix or if matplotlib is not installed, and OSError.
     """
     if path.suffix.lower() not in FORMATS:
         raise InvalidInput(f"{path}: a plot is saved as {', '.join(FORMATS)}")
@@ -51,14 +55,16 @@ def plot_composition(composition: Composition, title: str, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise InvalidInput("plots need matplotlib: pip install 'strata[training]'") from None
+    # the height grows with the labels of the largest panel; sizes in inches
     most = max(len(labels) for labels in composition.values())
     figure = Figure(figsize=(4 * len(composition), 1.2 + 0.3 * most), layout="constrained")
     panels = figure.subplots(1, len(composition), squeeze=False)[0]
     for panel, (feature, labels) in zip(panels, composition.items(), strict=True):
-        places = range(len(labels))
+        # two bars for each label, the first label at the top
+        rows = range(len(labels))
         for offset, name, shares in zip((-0.2, 0.2), ("before", "after"), shares_of(labels), strict=True):
-            panel.barh([place + offset for place in places], [100 * share for share in shares], 0.4, label=name)
-        panel.set_yticks(places, list(labels))
+            panel.barh([row + offset for row in rows], [100 * share for share in shares], 0.4, label=name)
+        panel.set_yticks(rows, list(labels))
         panel.invert_yaxis()
         panel.set_title(feature)
         panel.set_xlabel("% of rows")

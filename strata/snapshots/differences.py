@@ -1,4 +1,4 @@
-"""What differs between two snapshots: rows, parts, selection, and what made them."""
+"""The difference of two snapshots: rows, parts, selection and provenance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from strata.store import Part, Provenance
 
 
 class Change(BaseModel):
-    """A setting and its values in either snapshot, as JSON: several where parts of several profiles are in it."""
+    """A setting and its values in both snapshots, as JSON. A snapshot with parts of several profiles has several."""
 
     setting: str
     before: list[str]
@@ -24,7 +24,7 @@ class Change(BaseModel):
 
 
 class Overlap(BaseModel):
-    """How many are in both, in the second only, in the first only."""
+    """Counts. common: in both snapshots; added: only in the second; removed: only in the first."""
 
     common: int
     added: int
@@ -32,7 +32,7 @@ class Overlap(BaseModel):
 
 
 class Difference(BaseModel):
-    """The second snapshot beside the first. An image tried again is the same row in either attempt's part."""
+    """The second snapshot compared with the first. A row is the same in the parts of all attempts of its chunk."""
 
     rows: Overlap
     parts: Overlap
@@ -41,9 +41,11 @@ class Difference(BaseModel):
 
 
 def difference(first: Snapshot, second: Snapshot) -> Difference:
-    """Compare two snapshots. Raises OSError where the store cannot be reached."""
+    """Compare two snapshots. Raises OSError if the store cannot be reached."""
+    # number the rows the same way in both snapshots, so that sets of numbers can be compared
     chunks: dict[tuple[Any, ...], int] = {}
     rows = [_codes(snapshot, chunks) for snapshot in (first, second)]
+    # selection and provenance are compared setting by setting
     chosen = [[_choices(snapshot.manifest.selection)] for snapshot in (first, second)]
     made = [[_content(one) for one in snapshot.provenance] for snapshot in (first, second)]
     return Difference(
@@ -55,10 +57,12 @@ def difference(first: Snapshot, second: Snapshot) -> Difference:
 
 
 def _codes(snapshot: Snapshot, chunks: dict[tuple[Any, ...], int]) -> np.typing.NDArray[np.int64]:
-    """A number for each row of a snapshot, the same in every snapshot: of its chunk and its place there."""
+    """A number for each row of a snapshot that is the same in every snapshot: from its chunk and its index there."""
+    # without the attempt, the last field of a part
     names = [Part.parse(path)[:-1] for path in snapshot.parts]
     numbers = np.array([chunks.setdefault(name, len(chunks)) for name in names], np.int64)
     rows = snapshot.rows()
+    # the chunk in the high 32 bits, the row's index in the low ones
     return np.asarray(numbers[rows.column("part").to_numpy()] << 32 | rows.column("row").to_numpy())
 
 
@@ -69,15 +73,18 @@ def _overlap(set_of: list[np.typing.NDArray[Any]]) -> Overlap:
 
 
 def _choices(selection: Selection) -> dict[str, Any]:
+    """The selection's settings, with axes by feature, so that their order does not count as a difference."""
     values = selection.model_dump(mode="json")
     return values | {"axes": {axis.pop("feature"): axis for axis in values["axes"]}}
 
 
 def _content(provenance: Provenance) -> dict[str, Any]:
+    """The provenance without its time, which differs between equal ones."""
     return provenance.model_dump(mode="json", exclude={"kept_at"})
 
 
 def _changes(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Iterator[Change]:
+    """The settings whose sets of values differ."""
     before, after = _values(first), _values(second)
     for setting in dict.fromkeys([*before, *after]):
         old, new = sorted(before[setting]), sorted(after[setting])
@@ -86,7 +93,7 @@ def _changes(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Itera
 
 
 def _values(contents: list[dict[str, Any]]) -> defaultdict[str, set[str]]:
-    """Every setting, by its path, with the values that it has."""
+    """The values of every setting as JSON, by its path such as "stages.ocr.model"."""
     values: defaultdict[str, set[str]] = defaultdict(set)
     for content in contents:
         for setting, value in _settings(content):
@@ -95,6 +102,7 @@ def _values(contents: list[dict[str, Any]]) -> defaultdict[str, set[str]]:
 
 
 def _settings(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """All leaves of nested settings with their paths."""
     for name, value in content.items():
         if isinstance(value, dict):
             yield from _settings(value, f"{path}{name}.")

@@ -1,4 +1,4 @@
-"""Features of rows, read from the columns of parts that they need and computed a column at a time."""
+"""Features of rows. Only the columns that they need are read from the parts, and they are computed column by column."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Kind = Literal["number", "flag", "name"]
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
 
-PARTS_AT_ONCE = 64  # whose columns are computed together
-NOTHING = "none"  # the name in a row where nothing is kept
+PARTS_AT_ONCE = 64  # parts whose columns are computed together in one thread
+NOTHING = "none"  # the value of a name in rows without a kept entry
 _ALWAYS = ("key", "status")
 
 
 @dataclass(frozen=True)
 class Feature:
-    """What a row has: its kind, its meaning for people, the columns of parts it is made of, and how."""
+    """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed."""
 
     kind: Kind
     meaning: str
@@ -37,7 +37,7 @@ class Feature:
 
 
 def _entries(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
-    """The entries of a layer, all rows' in order, and the row of each."""
+    """The entries of a layer in all rows, flattened in order, and the index of each entry's row."""
     column = table.column(layer.name).combine_chunks()
     if not layer.many:
         return column, np.arange(table.num_rows)
@@ -49,7 +49,7 @@ def _kept(entries: pa.StructArray) -> np.typing.NDArray[np.bool_]:
 
 
 def _count(*layers: LayerSpec) -> Callable[[pa.Table], Ints]:
-    """How many kept entries each row has in some layers."""
+    """A function that counts the kept entries of some layers in each row."""
 
     def count(table: pa.Table) -> Ints:
         found = [rows[_kept(entries)] for entries, rows in (_entries(table, layer) for layer in layers)]
@@ -59,15 +59,18 @@ def _count(*layers: LayerSpec) -> Callable[[pa.Table], Ints]:
 
 
 def _best(layer: LayerSpec) -> Callable[[pa.Table], pa.Array]:
-    """The words of each row's kept entry with the highest score, the first of equals."""
+    """A function that gives the words of each row's kept entry with the highest score, the first of equal ones."""
 
     def best(table: pa.Table) -> pa.Array:
+        # dropped entries get the score -1, so that they come last in their row
         entries, rows = _entries(table, layer)
         score = pc.cast(pc.struct_field(entries, "score"), pa.float64()).to_numpy(zero_copy_only=False)
         score = np.where(_kept(entries), np.nan_to_num(score), -1.0)
+        # sort by row, then by falling score; take the first entry of each row unless it is a dropped one
         order = np.lexsort((np.arange(len(rows)), -score, rows))
         _, first = np.unique(rows[order], return_index=True)
         chosen = order[first][score[order[first]] >= 0]
+        # rows without a kept entry stay NOTHING
         names = np.full(table.num_rows, NOTHING, object)
         words = pc.struct_field(entries, layer.words).take(pa.array(chosen))
         names[rows[chosen]] = words.to_numpy(zero_copy_only=False)
@@ -86,7 +89,7 @@ def _words(table: pa.Table) -> Any:
 
 
 def _evidence(table: pa.Table) -> Floats:
-    """The share of a description's sentences that rest on an entry of a layer; 0 without a sentence."""
+    """The share of a description's sentences with evidence, 0..1; 0 without a sentence."""
     lists = pc.struct_field(table.column("description").combine_chunks(), "sentences")
     rows = pc.list_parent_indices(lists).to_numpy()
     lengths = pc.fill_null(pc.list_value_length(pc.struct_field(pc.list_flatten(lists), "evidence")), 0).to_numpy()
@@ -94,13 +97,13 @@ def _evidence(table: pa.Table) -> Floats:
 
 
 def _match(table: pa.Table) -> Floats:
-    """The mean of the matcher's probabilities of all kept entries that it was asked about; 0 without any."""
+    """The mean match probability of all kept entries that have one, 0..1; 0 without any."""
     rows, scores = [], []
-    for entries, places in (_entries(table, layer) for layer in _MATCHED):
+    for entries, entry_rows in (_entries(table, layer) for layer in _MATCHED):
         score = pc.cast(pc.struct_field(entries, "match"), pa.float64()).to_numpy(zero_copy_only=False)
-        asked = _kept(entries) & ~np.isnan(score)
-        rows.append(places[asked])
-        scores.append(score[asked])
+        matched = _kept(entries) & ~np.isnan(score)  # null scores became NaN
+        rows.append(entry_rows[matched])
+        scores.append(score[matched])
     return _means(np.concatenate(rows), np.concatenate(scores), table.num_rows)
 
 
@@ -111,18 +114,21 @@ def _means(rows: np.typing.NDArray[Any], values: Floats, count: int) -> Floats:
 
 
 def _thing(table: pa.Table) -> pa.Array:
-    """What the kept region or mask with the largest box is called, by its head noun."""
+    """The head noun of the kept region or object with the largest box in each row."""
     rows, areas, phrases = [], [], []
+    # areas (square pixels) and phrases of all kept entries that have a phrase
     for layer in THINGS:
-        entries, places = _entries(table, layer)
+        entries, entry_rows = _entries(table, layer)
         kept = _kept(entries) & pc.is_valid(pc.struct_field(entries, layer.words)).to_numpy(zero_copy_only=False)
         boxes = pc.list_flatten(pc.struct_field(entries, "box")).to_numpy().reshape(-1, 4)[kept]
-        rows.append(places[kept])
+        rows.append(entry_rows[kept])
         areas.append((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
         phrases.append(pc.struct_field(entries, layer.words).filter(pa.array(kept)))
+    # sort by row, then by falling area, and take the first entry of each row
     row, area = np.concatenate(rows), np.concatenate(areas)
     order = np.lexsort((-area, row))
     found, first = np.unique(row[order], return_index=True)
+    # find the head noun once for each distinct phrase
     named = pa.concat_arrays(phrases).take(pa.array(order[first])).dictionary_encode()
     heads = pa.array([_head(phrase) for phrase in named.dictionary.to_pylist()], pa.string())
     things = np.full(table.num_rows, NOTHING, object)
@@ -131,27 +137,28 @@ def _thing(table: pa.Table) -> pa.Array:
 
 
 def _image(table: pa.Table) -> Any:
+    """The identity of each row's image: its SHA-256, or without one its file, offset and size."""
     uri, offset, size, digest = (pc.struct_field(table.column("image"), i) for i in range(4))
-    place = pc.binary_join_element_wise(uri, pc.cast(offset, pa.string()), pc.cast(size, pa.string()), " ")
-    return pc.coalesce(digest, place)
+    location = pc.binary_join_element_wise(uri, pc.cast(offset, pa.string()), pc.cast(size, pa.string()), " ")
+    return pc.coalesce(digest, location)
 
 
 _head = functools.lru_cache(100_000)(head_of)
 
 
 def _column(*path: str) -> Callable[[pa.Table], Any]:
-    """A column as it is, or a field of it."""
+    """A function that gives a column, or a field of it, unchanged."""
     return lambda table: functools.reduce(pc.struct_field, path[1:], table.column(path[0]))
 
 
 def _of(layer: LayerSpec, *fields: str) -> tuple[str, ...]:
-    """The columns of parts that hold some fields of a layer's entries."""
+    """The paths of some fields of a layer's entries in the parts' Parquet schema."""
     inside = f"{layer.name}.list.element" if layer.many else layer.name
     return tuple(f"{inside}.{field}" for field in fields)
 
 
 def _of_layer(layer: LayerSpec) -> dict[str, Feature]:
-    """The features of a layer: how many entries are kept, and of words for the whole image the best ones."""
+    """The features of a layer: the number of kept entries, and for layers without boxes the best entry's words."""
     counted = Feature("number", f"kept entries of the layer {layer.name}", _of(layer, "kept"), _count(layer))
     features = {layer.feature: counted}
     if not layer.boxed:
@@ -183,9 +190,10 @@ FEATURES: dict[str, Feature] = {
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of some parts that succeeded, and how all rows ended.
+    """The succeeded rows of some parts, and the number of all rows by status.
 
-    table: part and row (int32: place in the parts, place in the part), key, and a column a feature; in order.
+    table: part (int32, index in the list of parts), row (int32, index in the part), key, and one column per feature;
+    sorted by part and row.
     """
 
     table: pa.Table
@@ -195,23 +203,28 @@ class Rows:
 def read_rows(
     store: Store, parts: Sequence[str], features: Iterable[str], advance: Callable[[int], object] = lambda parts: None
 ) -> Rows:
-    """Read features of all rows of parts, by their paths from the store's root; advance is told of parts read.
+    """Read features of all succeeded rows of parts.
 
-    Raises FileNotFoundError for a part that is gone.
+    parts: paths from the store's root. advance: called with the number of parts read since the last call. Raises
+    FileNotFoundError for a part that does not exist.
     """
+    # the columns of all features; key and status are always needed
     names = sorted({*features, "key"})
     columns = list(dict.fromkeys((*_ALWAYS, *(column for name in names for column in FEATURES[name].columns))))
 
     def read(start: int) -> tuple[pa.Table, Counter[str], int]:
+        # the batch as one table, with the origin of each row
         batch = parts[start : start + PARTS_AT_ONCE]
-        tables = [_numbered(place, store.read_columns(path, columns)) for place, path in enumerate(batch, start)]
+        tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
         table = pa.concat_tables(tables).combine_chunks()
+        # count all rows, compute features of the succeeded ones
         statuses = Counter(table.column("status").to_pylist())
         table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
         computed = {name: FEATURES[name].compute(table) for name in names}
         return pa.table({"part": table["part"], "row": table["row"], **computed}), statuses, len(batch)
 
     found, statuses = [], Counter[str]()
+    # threads wait for a remote store, and compute on a local one; `map` keeps the order
     with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
         for table, counts, number in pool.map(read, range(0, len(parts), PARTS_AT_ONCE)):
             found.append(table)
@@ -220,7 +233,7 @@ def read_rows(
     return Rows(pa.concat_tables(found).combine_chunks(), statuses)
 
 
-def _numbered(place: int, table: pa.Table) -> pa.Table:
-    """A part's columns, with its place among the parts and each row's place in it."""
+def _with_origin(index: int, table: pa.Table) -> pa.Table:
+    """A part's columns, with the index of the part and of each row in it."""
     rows = np.arange(table.num_rows, dtype=np.int32)
-    return table.append_column("part", pa.array(np.full_like(rows, place))).append_column("row", pa.array(rows))
+    return table.append_column("part", pa.array(np.full_like(rows, index))).append_column("row", pa.array(rows))

@@ -1,4 +1,7 @@
-"""Filters: an expression over the features of a row, such as `objects >= 2 and text`, read by Python's own parser."""
+"""Filters: expressions over the features of a row, such as `objects >= 2 and text`.
+
+Python's own parser makes the syntax tree; only the nodes that are listed here are accepted, and none is executed.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 class FilterError(InvalidInput):
-    """An expression that is no filter; one line says why."""
+    """An expression that is not a valid filter. The message gives the reason in one line."""
 
     def __init__(self, text: str, reason: str) -> None:
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
@@ -41,26 +44,27 @@ class FilterError(InvalidInput):
 
 
 class _Refused(ValueError):
-    pass
+    """A part of an expression that is not allowed; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A piece of an expression and what it gives."""
+    """A part of an expression: its kind, and the pyarrow expression that computes it."""
 
     kind: Kind
     expression: Any
 
 
 class Filter:
-    """An expression: features (by name), numbers, texts, True, False; < <= == != >= >, `in`, + - * /, and, or, not.
+    """A filter of feature names, numbers, texts, True, False; < <= == != >= >, `in`, + - * /, and, or, not.
 
-    names: the features it asks for. Raises FilterError.
+    names: the features that it uses. Raises FilterError.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.names: set[str] = set()
+        # translate the syntax tree; every error becomes a FilterError of one line
         try:
             if len(text) > MAX_LENGTH:
                 raise _Refused(f"it is longer than {MAX_LENGTH} characters")
@@ -73,22 +77,24 @@ class Filter:
             raise FilterError(text, getattr(error, "msg", str(error))) from None
 
     def rows(self, table: pa.Table) -> pa.Array:
-        """Places of the rows of a table of features that pass, in order. Raises FilterError."""
-        places = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
+        """The indices of the rows of a table of features that pass, in order. Raises FilterError."""
+        # an extra column with the index of each row, whose name no feature can have
+        numbered = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
         try:
-            return places.filter(self._expression).column("").combine_chunks()
+            return numbered.filter(self._expression).column("").combine_chunks()
         except (pa.ArrowException, NotImplementedError) as error:
             raise FilterError(self.text, str(error).partition("\n")[0]) from None
 
     def _read(self, node: ast.expr, kind: Kind | None = None) -> _Value:
-        """A node's value. Raises _Refused for what is not allowed, or gives something else than it must."""
+        """Translate a node. Raises _Refused if it is not allowed, or if it is not of the kind (if given)."""
         value = self._value(node)
         if kind not in (None, value.kind):
             what = {"number": "a number", "flag": "yes or no", "name": "a text"}
-            raise _Refused(f"{ast.unparse(node)!r} is {what[value.kind]}, and {what[kind]} must stand there")
+            raise _Refused(f"{ast.unparse(node)!r} is {what[value.kind]}, but {what[kind]} is expected there")
         return value
 
     def _value(self, node: ast.expr) -> _Value:
+        """Translate a node of any allowed type. Raises _Refused."""
         match node:
             case ast.Name(name):
                 return self._feature(name)
@@ -99,6 +105,7 @@ class Filter:
             case ast.UnaryOp(ast.USub(), operand):
                 return _Value("number", pc.negate(self._read(operand, "number").expression))
             case ast.BinOp(left, operation, right) if type(operation) in _ARITHMETIC:
+                # in float64: integers would overflow, and their division would be truncated
                 sides = [self._read(side, "number").expression.cast(pa.float64()) for side in (left, right)]
                 return _Value("number", _ARITHMETIC[type(operation)](*sides))
             case ast.BoolOp(operation, values):
@@ -118,12 +125,13 @@ class Filter:
         return _Value(FEATURES[name].kind, pc.field(name))
 
     def _compare(self, sides: list[ast.expr], operations: list[ast.cmpop]) -> _Value:
-        """A comparison, or a chain of them: all must hold."""
+        """Translate a comparison, or a chain such as 1 < objects < 4, all of whose comparisons must hold."""
         whole = None
         for left, operation, right in zip(sides, operations, sides[1:], strict=False):
             if isinstance(operation, ast.In | ast.NotIn):
                 piece = self._among(left, right)
                 piece = piece if isinstance(operation, ast.In) else ~piece
+            # both sides must be of the same kind
             elif type(operation) in _COMPARE:
                 first = self._read(left)
                 piece = _COMPARE[type(operation)](first.expression, self._read(right, first.kind).expression)
@@ -133,11 +141,12 @@ class Filter:
         return _Value("flag", whole)
 
     def _among(self, left: ast.expr, right: ast.expr) -> Any:
+        """Translate `left in right`, where right is a tuple, list or set of constants of left's kind."""
         value = self._read(left)
         entries = right.elts if isinstance(right, ast.Tuple | ast.List | ast.Set) else []
         constants = [entry.value for entry in entries if isinstance(entry, ast.Constant)]
         if not constants or len(constants) < len(entries) or any(_kind(one) != value.kind for one in constants):
-            raise _Refused(f"after `in` a list of constants must stand, not {ast.unparse(right)!r}")
+            raise _Refused(f"a list of constants is expected after `in`, not {ast.unparse(right)!r}")
         return value.expression.isin(constants)
 
 

@@ -1,9 +1,9 @@
-"""Selection of rows: deterministic for a seed, and stable when rows are added.
+"""Selection of rows. It is deterministic for a seed, and stable when rows are added.
 
-All rows are brought into one order and the first n are taken. A row's place among the rows of its stratum is decided by
-its own hash (or score). Strata take turns in proportion to their target shares, as divisor methods hand out seats
-(Webster/Sainte-Laguë; M. Balinski, H. Young, "Fair Representation", 1982): rows that are added can only push others
-back, never pull one forward, so that of the old rows only as many go as new ones come. Largest remainders lack that
+All rows are sorted, and the first n are taken. Within a stratum the hash (or the score) of each row decides. The strata
+are merged in proportion to their target shares, as divisor methods apportion seats (Webster/Sainte-Laguë; M. Balinski,
+H. Young, "Fair Representation", 1982): added rows can only move others back, never forward, so a selection of the same
+size loses at most as many old rows as it gains new ones. Apportionment by largest remainders does not have this
 property (the Alabama paradox).
 """
 
@@ -26,17 +26,17 @@ Ints = np.typing.NDArray[np.int64]
 
 
 class SelectionError(InvalidInput):
-    """A selection that cannot be made; one line says why."""
+    """A selection that is not possible. The message gives the reason in one line."""
 
 
 class Selection(BaseModel):
-    """Which rows are taken of those that succeeded.
+    """Which of the succeeded rows are selected.
 
-    method: `random`; `balanced` over the strata along `axes`, the first axis divided first, each of its strata by the
-    next, and so on, so that what a small stratum lacks goes to its neighbours; `best` by the product of the features
-    `evidence` and `match`. count: rows; share: of the rows that pass; neither: all of them. where: a filter (see
-    `strata.snapshots.filters`). unique: of the rows of one image (the feature `image`) only the first; equal bytes in
-    two shards count as two images, since they are not compared.
+    method: `random`; `balanced` over strata: the first axis divides the rows, the second divides each of its strata,
+    and so on, and rows missing in a small stratum are taken from its sibling strata; `best` by the product of the
+    features `evidence` and `match`. count: number of rows; share: of the rows that pass, 0..1; without both all of
+    them. where: a filter (see `strata.snapshots.filters`). unique: only the first row of each image (feature `image`);
+    equal bytes in two shards count as two images unless their SHA-256 is known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,23 +64,23 @@ class Selection(BaseModel):
 
     @property
     def features(self) -> set[str]:
-        """The features that it needs of rows."""
+        """The features of rows that the selection needs."""
         names = {axis.feature for axis in self.axes} | (Filter(self.where).names if self.where else set())
         names |= {"evidence", "match"} if self.method == "best" else set()
         return names | ({"image"} if self.unique else set())
 
     def resolved(self, table: pa.Table) -> Self:
-        """The selection with the names of its axes known, so that it means the same of other rows."""
+        """The selection with the names of its axes set, so that it has the same meaning for other rows."""
         return self.model_copy(update={"axes": tuple(axis.resolved(table.column(axis.feature)) for axis in self.axes)})
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a selection took: how many rows passed its filter, and the places of the rows taken, in order."""
+    """The result of a selection. passed: number of rows that pass the filter; indices: selected rows, in order."""
 
     selection: Selection
     passed: int
-    places: Ints
+    indices: Ints
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -89,45 +89,51 @@ class Choice:
 
 
 def select(table: pa.Table, identities: Sequence[str], selection: Selection) -> Choice:
-    """Take rows of a table of `strata.snapshots.features` whose `part` points into identities, the shards' identities.
+    """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
-    Raises SelectionError where fewer rows pass than are asked for, and FilterError.
+    Raises SelectionError if fewer rows pass than are requested, and FilterError.
     """
-    places = np.arange(table.num_rows)
+    # the filter, then one row per image
+    indices = np.arange(table.num_rows)
     if selection.where:
-        places = Filter(selection.where).rows(table).to_numpy()
+        indices = Filter(selection.where).rows(table).to_numpy()
     if selection.unique:
-        places = places[_first_of_each(table.column("image").take(pa.array(places)))]
-    rows = table.take(pa.array(places))
+        indices = indices[_first_of_each(table.column("image").take(pa.array(indices)))]
+    # axes by the commonest names are resolved on the rows that pass
+    rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
-    passed = len(places)
+    # the number of rows: the count, a share of the rows that pass, or all
+    passed = len(indices)
     wanted = passed if selection.share is None else round(selection.share * passed)
     wanted = selection.count if selection.count is not None else wanted
     if wanted > passed:
-        what = "pass" if selection.where or selection.unique else "there are"
-        raise SelectionError(f"{wanted} rows are asked for, and only {passed} {what}")
-    taken = _order(rows, identities, selection)[:wanted]
-    return Choice(selection, passed, np.sort(places[taken]))
+        what = "pass" if selection.where or selection.unique else "exist"
+        raise SelectionError(f"{wanted} rows are requested, but only {passed} {what}")
+    # take the first rows of the order, and return them in the table's order
+    selected = _order(rows, identities, selection)[:wanted]
+    return Choice(selection, passed, np.sort(indices[selected]))
 
 
 def _first_of_each(column: pa.ChunkedArray) -> Ints:
+    """The indices of the first occurrence of each value, in order."""
     codes = column.combine_chunks().dictionary_encode().indices.to_numpy()
     return np.sort(np.unique(codes, return_index=True)[1])
 
 
 def _order(rows: pa.Table, identities: Sequence[str], selection: Selection) -> Ints:
-    """The places of all rows, the first to be taken first."""
+    """The indices of all rows in the order in which they are selected."""
     hashes = row_hashes(rows, identities, selection.seed)
     if selection.method == "best":
         score: np.typing.NDArray[Any] = rows.column("evidence").to_numpy() * rows.column("match").to_numpy()
         return np.lexsort((hashes, -score))
     if selection.method == "random":
         return np.argsort(hashes, kind="stable")
-    return _in_turns(rows, hashes, selection)
+    return _balanced_order(rows, hashes, selection)
 
 
 def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typing.NDArray[np.uint64]:
-    """Each row's own 64 bits: of the seed, its shard's identity and its key, wherever the row stands."""
+    """A 64-bit hash of each row: of the seed, its shard's identity and its key, but not of its position."""
+    # hash the common prefix once per shard
     heads = [hashlib.blake2b(f"{seed}/{identity}/".encode(), digest_size=8) for identity in identities]
     digests = bytearray()
     for part, key in zip(rows.column("part").to_pylist(), rows.column("key").to_pylist(), strict=True):
@@ -137,28 +143,33 @@ def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typin
     return np.frombuffer(bytes(digests), np.uint64)
 
 
-def _in_turns(rows: pa.Table, hashes: np.typing.NDArray[np.uint64], selection: Selection) -> Ints:
-    """Strata taking turns, from the last axis to the first.
+def _balanced_order(rows: pa.Table, hashes: np.typing.NDArray[np.uint64], selection: Selection) -> Ints:
+    """The indices of all rows, merged stratum by stratum from the last axis to the first.
 
-    A row that is number k of its stratum (from 0) comes at (k + 1/2) / weight among the rows of the strata beside.
+    Row k of its stratum (from 0) gets the rank (k + 1/2) / weight among the rows of the sibling strata (Webster's
+    divisors).
     """
+    # a row's stratum at each depth: 0 is the whole table, each axis divides the strata of the depth before
     codes = [axis.codes(rows.column(axis.feature)) for axis in selection.axes]
     strata = [np.zeros(rows.num_rows, np.int64)]
     for axis, code in zip(selection.axes, codes, strict=True):
         strata.append(strata[-1] * len(axis.labels) + code)
+    # within the smallest strata the hashes decide
     order = np.lexsort((hashes, strata[-1]))
     numbers = _numbers(strata[-1], order)
+    # merge sibling strata, from the smallest to the whole table; equal ranks are ordered by a hash of the stratum
     for depth in reversed(range(len(codes))):
-        with np.errstate(divide="ignore"):  # a target share of 0: after all others
-            turns = (numbers + 0.5) / selection.axes[depth].weights()[codes[depth]]
+        with np.errstate(divide="ignore"):  # a target share of 0 gives the rank infinity
+            ranks = (numbers + 0.5) / selection.axes[depth].weights()[codes[depth]]
         ties = _ties(strata[depth + 1], f"{selection.seed}/{depth}")
-        order = np.lexsort((numbers, ties, turns, strata[depth]))
+        order = np.lexsort((numbers, ties, ranks, strata[depth]))
         numbers = _numbers(strata[depth], order)
     return order
 
 
 def _numbers(strata: Ints, order: Ints) -> Ints:
-    """Each row's number in its stratum, counted from 0 in an order that sorts by stratum."""
+    """The number of each row in its stratum, from 0, by an order that is sorted by stratum."""
+    # the start and length of each stratum in the order
     sorted_strata = strata[order]
     starts = np.flatnonzero(np.diff(sorted_strata, prepend=-1))
     lengths = np.diff(starts, append=len(order))
@@ -168,7 +179,7 @@ def _numbers(strata: Ints, order: Ints) -> Ints:
 
 
 def _ties(strata: Ints, seed: str) -> np.typing.NDArray[np.uint64]:
-    """A hash of each row's stratum: which of two strata whose turn is the same comes first, the same for all time."""
-    found, places = np.unique(strata, return_inverse=True)
+    """A hash of each row's stratum. It decides between strata with equal ranks, in the same way in every run."""
+    found, indices = np.unique(strata, return_inverse=True)
     digests = b"".join(hashlib.blake2b(f"{seed}/{stratum}".encode(), digest_size=8).digest() for stratum in found)
-    return np.asarray(np.frombuffer(digests, np.uint64)[places])
+    return np.asarray(np.frombuffer(digests, np.uint64)[indices])

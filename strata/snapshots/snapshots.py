@@ -1,7 +1,7 @@
-"""Snapshots: a named, immutable list of parts plus a selection of rows; what training pins.
+"""Snapshots: named, immutable lists of parts with a selection of rows. Training runs pin their data with them.
 
-`snapshots/NAME.json` says everything but the rows, which are in `snapshots/objects/ID.parquet`. The id is a hash of
-parts, selection and rows: the same choice has the same id, whatever it is called.
+The manifest `snapshots/NAME.json` holds everything but the rows, which are in `snapshots/objects/ID.parquet`. The id is
+a hash of parts, selection and rows, so the same choice has the same id under every name.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from strata.snapshots.features import Rows, read_rows
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
 from strata.store import Part, Provenance, Store, last_attempts, provenance_of
 
-SHORT_ID = 12  # digits of an id that are enough to name a snapshot
+SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
 ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class SnapshotExists(Conflict):
-    """The name is taken."""
+    """There is already a snapshot of this name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is a snapshot {name!r}; a snapshot never changes, so take another name")
@@ -49,7 +49,7 @@ class UnknownSnapshot(NotFound):
 
 
 class Counts(BaseModel):
-    """Parts and their rows by how they ended; passed: succeeded and let through by the filter; selected: taken."""
+    """The numbers of parts, and of their rows by status. passed: succeeded rows that pass the filter."""
 
     parts: int
     succeeded: int
@@ -60,7 +60,7 @@ class Counts(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `snapshots/NAME.json` holds. sources: the jobs and data sets that the parts were found by."""
+    """The content of `snapshots/NAME.json`. sources: the jobs and data sets that the parts come from."""
 
     id: str
     created_at: datetime
@@ -75,8 +75,8 @@ class Manifest(BaseModel):
 class Snapshot:
     """One snapshot; it never changes.
 
-    parts: the parts it was chosen from, as paths from the store's root, in canonical order (group, fingerprint, shard
-    identity, number); the rows of some may not be taken at all.
+    parts: the parts that rows were selected from, as paths from the store's root, in canonical order (group,
+    fingerprint, shard identity, number). A part may have no selected row.
     """
 
     def __init__(self, store: Store, name: str, manifest: Manifest) -> None:
@@ -84,15 +84,15 @@ class Snapshot:
         self.id, self.parts, self.provenance = manifest.id, manifest.parts, manifest.provenance
 
     def rows(self) -> pa.Table:
-        """The rows taken, all of them succeeded: part (int32, place in `parts`) and row (int32, place in the part).
+        """The selected rows, all succeeded: part (int32, index in `parts`) and row (int32, index in the part).
 
-        In canonical order, by part and row. Raises OSError.
+        They are sorted by part and row. Raises OSError.
         """
         return pq.read_table(pa.BufferReader(self._store.get(_rows_path(self._store, self.id))))
 
 
 class Snapshots:
-    """The snapshots of one store. Every method raises OSError where the store cannot be reached."""
+    """The snapshots of one store. Every method raises OSError if the store cannot be reached."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -105,49 +105,53 @@ class Snapshots:
         sources: Sequence[str] = (),
         advance: Callable[[int], object] = lambda parts: None,
     ) -> Snapshot:
-        """Choose rows of parts of `llm` and keep the choice under a name.
+        """Select rows of parts of the group `llm`, and store the selection under a name.
 
-        parts: in any form and order; of several attempts of a chunk the last counts. advance is told of parts read.
-        Raises SnapshotExists, SelectionError, FilterError, ValueError for what is no part of `llm`, and
-        FileNotFoundError for a part that is not there.
+        parts: in any form and order; of several attempts of a chunk the last one is used. advance: called with the
+        number of parts read since the last call. Raises SnapshotExists, SelectionError, FilterError, ValueError for a
+        part of another group, and FileNotFoundError for a part that does not exist.
         """
+        # check the name before reading, which may take minutes
         self._check(name)
         chosen_from = last_attempts(map(_part, parts))
         if not chosen_from:
-            raise SelectionError("nothing of that is described yet: there is no part to take rows from")
+            raise SelectionError("none of these sources is described yet: there is no part to select rows from")
+        # read the features of the selection, and of the default axes, which the composition always shows
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
         rows = read_rows(self.store, paths, selection.features | set(axes), advance)
+        # select rows; an empty snapshot is refused
         choice = select(rows.table, [part.identity for part in chosen_from], selection)
-        if not len(choice.places):
-            raise SelectionError(f"no row to take: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
-        taken = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.places)).cast(ROW_SCHEMA)
-        fingerprints = sorted({part.fingerprint for part in chosen_from})
+        if not len(choice.indices):
+            raise SelectionError(f"no row to select: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
+        # the manifest describes the selection completely, so that it can be repeated
+        selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
         manifest = Manifest(
-            id=_id(paths, choice.selection, taken),
+            id=_id(paths, choice.selection, selected),
             created_at=datetime.now(UTC),
             sources=list(sources),
             selection=choice.selection,
             counts=_counts(len(paths), rows, choice),
-            composition=composition_of(rows.table, choice.places, {**axes, **choice.axes}.values()),
-            provenance=[provenance_of(self.store, fingerprint) for fingerprint in fingerprints],
+            composition=composition_of(rows.table, choice.indices, {**axes, **choice.axes}.values()),
+            provenance=[provenance_of(self.store, each) for each in sorted({part.fingerprint for part in chosen_from})],
             parts=paths,
         )
-        return self._keep(name, manifest, taken)
+        return self._write(name, manifest, selected)
 
     def _check(self, name: str) -> None:
-        """Whether a name can be taken. Raises SnapshotExists, and InvalidInput for what is no name."""
+        """Check that a name is valid and free. Raises SnapshotExists and InvalidInput."""
         if not _NAME.fullmatch(name):
-            line = f"{name!r} is no snapshot's name: letters, digits, and . _ - behind the first, at most 100"
-            raise InvalidInput(line)
+            rule = "letters and digits, after the first one also . _ -, at most 100 characters"
+            raise InvalidInput(f"{name!r} is not a valid snapshot name: {rule}")
         if self.store.exists(self._path(name)):
             raise SnapshotExists(name)
 
-    def _keep(self, name: str, manifest: Manifest, rows: pa.Table) -> Snapshot:
-        """Write the rows, then the name, which makes them a snapshot."""
+    def _write(self, name: str, manifest: Manifest, rows: pa.Table) -> Snapshot:
+        """Write the rows, then the manifest: only then the snapshot exists."""
         buffer = io.BytesIO()
         pq.write_table(rows, buffer, compression="zstd")
         self.store.put(_rows_path(self.store, manifest.id), buffer.getvalue())
+        # put_new fails if another process has created the name since the check
         try:
             self.store.put_new(self._path(name), manifest.model_dump_json().encode())
         except FileExistsError:
@@ -155,10 +159,11 @@ class Snapshots:
         return Snapshot(self.store, name, manifest)
 
     def open(self, name: str) -> Snapshot:
-        """The snapshot of a name, or of an id or at least 12 first digits of it. Raises UnknownSnapshot."""
+        """Open a snapshot by its name, its id, or at least the first 12 digits of the id. Raises UnknownSnapshot."""
         if _NAME.fullmatch(name):
             with suppress(FileNotFoundError):
                 return self._open(name)
+        # no such name: it may be an id, which only the manifests contain
         if len(name) >= SHORT_ID:
             for snapshot in self.all():
                 if snapshot.id.startswith(name):
@@ -173,17 +178,18 @@ class Snapshots:
         return [name.removesuffix(".json") for name in self.store.names("snapshots") if name.endswith(".json")]
 
     def all(self) -> list[Snapshot]:
-        """All snapshots, the oldest first."""
+        """All snapshots, by creation time."""
         return sorted(map(self._open, self.names()), key=lambda snapshot: snapshot.manifest.created_at)
 
     def _path(self, name: str) -> str:
         return self.store.path("snapshots", f"{name}.json")
 
 
-def _part(named: Part | Chunk | str) -> Part:
-    part = Part.of_chunk(named) if isinstance(named, Chunk) else Part.parse(named) if isinstance(named, str) else named
+def _part(form: Part | Chunk | str) -> Part:
+    """The part of any form, which must be of the group `llm`. Raises ValueError."""
+    part = Part.of_chunk(form) if isinstance(form, Chunk) else Part.parse(form) if isinstance(form, str) else form
     if part.group != FINAL_GROUP:
-        raise ValueError(f"{part.path} is no part of {FINAL_GROUP}, which alone have descriptions")
+        raise ValueError(f"{part.path} is no part of {FINAL_GROUP}, the only group with descriptions")
     return part
 
 
@@ -192,7 +198,8 @@ def _rows_path(store: Store, snapshot_id: str) -> str:
 
 
 def _id(parts: Sequence[str], selection: Selection, rows: pa.Table) -> str:
-    """SHA-256 of parts, selection and rows; selection is complete, so that other data give it no other meaning."""
+    """SHA-256 of parts, selection and rows. The selection is resolved, so it has the same meaning for other data."""
+    # canonical JSON, and little-endian integers: the id is the same on every machine
     content = {"parts": list(parts), "selection": selection.model_dump(mode="json")}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
     for name in ROW_SCHEMA.names:
@@ -202,4 +209,4 @@ def _id(parts: Sequence[str], selection: Selection, rows: pa.Table) -> str:
 
 def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:
     ended = {name: rows.statuses[name] for name in ("succeeded", "filtered", "failed")}
-    return Counts(parts=parts, **ended, passed=choice.passed, selected=len(choice.places))
+    return Counts(parts=parts, **ended, passed=choice.passed, selected=len(choice.indices))

@@ -168,7 +168,7 @@ def test_code_that_is_not_there_is_a_profile_s_error(install: Install, tmp_path:
     for name, told in (
         ("gone", "no_such_module"),
         ("none", "has no attribute 'Ocr'"),
-        ("path", "is no models.base.Stage"),
+        ("path", "is not a subclass of models.base.Stage"),
     ):
         with pytest.raises(ProfileError, match=told):
             build_stage("ocr", settings(name))

@@ -61,7 +61,7 @@ def asks_of(name: str, body: dict[str, Any]) -> bool:
 
 
 def in_turn(*replies: Reply) -> Callable[[dict[str, Any]], Reply]:
-    """One after the other, the last one for ever; plain questions are answered well."""
+    """One after the other, the last one for ever; probes are answered well."""
     left = list(replies)
     return lambda body: GOOD if is_plain(body) else left.pop(0) if len(left) > 1 else left[0]
 
@@ -170,7 +170,7 @@ def test_a_bad_answer_is_tried_again(bad: Reply) -> None:
         stage = composer(server.url)
         assert stage.run([request("one")]) == ["A dog is here."]
     assert len(server.asked) == 2
-    assert stage.usage[0].completion_tokens == (400 if bad.status == 200 else 0) + 3 + 3  # with the plain question
+    assert stage.usage[0].completion_tokens == (400 if bad.status == 200 else 0) + 3 + 3  # with the probe
 
 
 def test_a_server_that_is_away_is_no_images_fault_and_answers_before_are_kept() -> None:
@@ -184,7 +184,7 @@ def test_a_server_that_is_away_is_no_images_fault_and_answers_before_are_kept() 
     with scripted(answer) as server:
         stage = composer(server.url, concurrency=1, retries=1)
         for _ in range(2):
-            with pytest.raises(StageUnavailable, match="not even a plain question"):
+            with pytest.raises(StageUnavailable, match="does not answer a test question"):
                 stage.run([request("one"), request("two"), request("three")])
         up.add("all")
         assert stage.run([request("one"), request("two"), request("three")]) == ["A dog is here."] * 3
@@ -216,7 +216,7 @@ def test_a_wrong_key_or_address_is_no_images_fault(status: int) -> None:
 def test_who_refuses_everybody_is_at_fault_itself() -> None:
     with (
         scripted(lambda body: Reply("max_tokens is too large", 400)) as server,
-        pytest.raises(StageUnavailable, match="not even a plain question is answered: status 400: max_tokens"),
+        pytest.raises(StageUnavailable, match="it does not answer a test question either: status 400: max_tokens"),
     ):
         composer(server.url).run([request("one"), request("two")])
 
@@ -224,7 +224,7 @@ def test_who_refuses_everybody_is_at_fault_itself() -> None:
 def test_a_server_that_only_takes_money_is_not_asked_for_ever() -> None:
     with scripted(lambda body: good("", read=5, written=400)) as server, pytest.raises(StageUnfit, match="empty"):
         composer(server.url).run([request(str(n)) for n in range(20)])
-    assert len(server.bodies) <= 8 + 8 + 4  # those in flight, and the tries of a plain question
+    assert len(server.bodies) <= 8 + 8 + 4  # those in flight, and the tries of a probe
 
 
 def test_usage_never_passes_the_bound() -> None:
@@ -262,7 +262,7 @@ def test_what_is_cut_off_ends_with_a_sentence() -> None:
     with scripted(lambda body: cut if asks_of("one", body) else good("A very long", finish="length")) as server:
         first, second = composer(server.url).run([request("one"), request("two")])
     assert first == "A dog is here. It sits."
-    assert isinstance(second, Failure) and "no whole sentence within 400 tokens" in second.detail
+    assert isinstance(second, Failure) and "no complete sentence within 400 tokens" in second.detail
     assert len(server.asked) == 2
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from models.weights.cache import place
+from models.weights.cache import weights_folder
 from models.weights.hub import needed
 from strata.core.profiles import StageSettings
 from tests.checkout import CHECKOUT
@@ -104,7 +104,7 @@ def models(tmp_path: Path, hub: HubServer) -> Command:
 def test_sizes_are_told_ahead_and_only_what_is_needed_comes(models: Command, hub: HubServer) -> None:
     size = sum(len(FILES[name]) for name in NEEDED)
     code, found, told = models.run("list")
-    assert (code, found["state"], found["lacking"]) == (0, "missing", size)
+    assert (code, found["state"], found["missing_bytes"]) == (0, "missing", size)
     assert "to fetch: 25.0 MB" in told
     assert hub.downloads() == []
 
@@ -130,7 +130,7 @@ def test_what_is_here_needs_no_hub(models: Command, hub: HubServer) -> None:
     shutil.rmtree(models.weights)
     models.environment |= {"HF_HUB_OFFLINE": "1"}
     code, found, _ = models.run("fetch")
-    assert (code, found["detail"]) == (3, f"{NAME} is not here, and HF_HUB_OFFLINE is set")
+    assert (code, found["detail"]) == (3, f"{NAME} is not on this machine, and HF_HUB_OFFLINE is set")
 
 
 def test_a_killed_fetch_goes_on_where_it_stopped(models: Command, hub: HubServer) -> None:
@@ -166,7 +166,7 @@ def test_broken_bytes_are_not_kept(name: str, models: Command, hub: HubServer) -
     hub.spoilt = {name}
     code, found, _ = models.run("fetch")
     assert (code, found["state"]) == (3, "missing")
-    assert f"{name} of hub:{NAME} came broken from {hub.url}" in found["detail"]
+    assert f"{name} of hub:{NAME} from {hub.url} has another size or hash" in found["detail"]
     assert not models.weights.exists()
     hub.spoilt = set()
     assert models.run("fetch")[0] == 0
@@ -209,7 +209,7 @@ def test_a_branch_is_no_revision(models: Command, hub: HubServer) -> None:
     assert f'put revision = "{commit_of(NAME)}" into the profile' in found["detail"]
     assert hub.downloads() == []
     with pytest.raises(ValueError, match="is not pinned"):
-        place(StageSettings(backend="tiny", model=f"hub:{NAME}", revision="main"))
+        weights_folder(StageSettings(backend="tiny", model=f"hub:{NAME}", revision="main"))
 
 
 def test_too_small_a_disk_is_told_before_the_first_byte(
@@ -220,7 +220,7 @@ def test_too_small_a_disk_is_told_before_the_first_byte(
     usage = shutil.disk_usage(models.folder)._replace(free=24_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert code_of("models", "fetch", "tiny", "--profiles", str(models.folder)) == 3
-    assert "1.0 MB too little room" in capsys.readouterr().err
+    assert "1.0 MB too little disk space" in capsys.readouterr().err
     assert hub.downloads() == []
 
 
@@ -248,7 +248,7 @@ def test_a_folder_brought_along_is_taken_at_its_word_or_at_ours(models: Command)
     folder = _brought(root / NAME)
     code, found, _ = models.run("fetch", "--from", str(root))
     assert code == 0
-    assert f"taken for {commit_of(NAME)[:12]} on trust" in found["detail"]
+    assert f"assumed to be {commit_of(NAME)[:12]}" in found["detail"]
     shutil.rmtree(models.weights)
     left = folder / ".cache" / "huggingface" / "download"
     left.mkdir(parents=True)

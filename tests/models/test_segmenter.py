@@ -146,7 +146,7 @@ def test_whatever_shapes_are_compiled_are_so_once_loaded(
         module.register_forward_pre_hook(note, with_kwargs=True)
         return True
 
-    monkeypatch.setattr("models.stages.segmenter.compiled", compiled)
+    monkeypatch.setattr("models.stages.segmenter.compile_on_gpu", compiled)
     stage = _stage("sam", f"local:{make(maker, tmp_path)}", **LENIENT, points_per_batch=4)
     (loaded,) = met.copy()
     met.append(set())

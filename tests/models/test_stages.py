@@ -28,7 +28,7 @@ from models.base import (
 from models.boxes import iou
 from models.crops import crop_segment, encode_mask
 from models.evidence_filter import before_matching, objects_matched, regions_matched, text_judged
-from models.pipeline import LlmPipeline, VisionPipeline, models_wait
+from models.pipeline import LlmPipeline, VisionPipeline, cpu_is_idle
 from strata.core.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.core.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
 from tests.checkout import CHECKOUT
@@ -275,7 +275,7 @@ def striped(number: int) -> tuple[Image.Image, list[Colour]]:
 @pytest.mark.parametrize("beside", [False, True])
 def test_crops_and_phrases_never_change_places(batch_size: int, micro_batch: int, beside: bool) -> None:
     pipeline = pipeline_of(SETTINGS.model_copy(update={"batch_size": batch_size}))
-    pipeline.beside = beside
+    pipeline.parallel = beside
     numbers = list(range(23))
     random.Random(batch_size * micro_batch).shuffle(numbers)
     answers = []
@@ -316,7 +316,7 @@ MADE_BY = {"captioner": "caption", "detector": "regions", "segmenter": "objects"
 @pytest.mark.parametrize("number", range(32))
 def test_every_stage_is_optional(pipeline: VisionPipeline, number: int, beside: bool) -> None:
     missing = [name for bit, name in enumerate(pipeline.stages) if number & 1 << bit]
-    pipeline.beside = beside
+    pipeline.parallel = beside
     image, colours = striped(3)
     (answer,) = without(pipeline, *missing).run([(record("3"), image)])
     assert answer.status is Status.SUCCEEDED
@@ -368,7 +368,7 @@ def test_without_a_composer_the_records_pass_unchanged() -> None:
 
 
 def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipeline) -> None:
-    pipeline.beside = True
+    pipeline.parallel = True
     matched = threading.Event()
 
     class LastOcr(FakeOcr):
@@ -387,7 +387,7 @@ def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipelin
 
 
 def test_the_detector_goes_beside_the_segmenter_on_models_that_leave_the_cpu_idle(pipeline: VisionPipeline) -> None:
-    pipeline.beside = True
+    pipeline.parallel = True
     begun, segmented = threading.Event(), threading.Event()
 
     class SlowDetector(FakeDetector):
@@ -413,10 +413,10 @@ def test_ocr_takes_no_turns_of_models_on_the_cpu(monkeypatch: pytest.MonkeyPatch
     served = captioner.model_copy(update={"model": "server:http://127.0.0.1:1/v1#any"})
     remote = profile.model_copy(update={"stages": profile.stages | {"captioner": served}})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert not models_wait(profile, "vision")
-    assert models_wait(remote, "vision") and not models_wait(remote, "llm")
+    assert not cpu_is_idle(profile, "vision")
+    assert cpu_is_idle(remote, "vision") and not cpu_is_idle(remote, "llm")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert models_wait(profile, "vision")
+    assert cpu_is_idle(profile, "vision")
 
 
 def test_no_images_is_no_call(pipeline: VisionPipeline) -> None:

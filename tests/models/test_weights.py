@@ -12,8 +12,8 @@ import pytest
 from models.base import WeightsMissing
 from models.weights import cache as weights
 from models.weights import wheels
-from models.weights.cache import Found, check, locate, sha256_of
-from models.weights.downloads import deliver, order
+from models.weights.cache import WeightsState, check, locate, sha256_of
+from models.weights.downloads import download, plan_download
 from models.weights.hub import Hub
 from strata.core.profiles import StageSettings
 from tests.cli.test_cli import code_of
@@ -23,8 +23,8 @@ def make_settings(model: str, revision: str = "") -> StageSettings:
     return StageSettings(backend="x", model=model, revision=revision)
 
 
-def fetch(settings: StageSettings) -> Found:
-    return deliver(order(settings, Hub()), Hub())
+def fetch(settings: StageSettings) -> WeightsState:
+    return download(plan_download(settings, Hub()), Hub())
 
 
 @pytest.fixture(autouse=True)

@@ -146,7 +146,7 @@ def test_snapshots_in_a_bucket(bucket: S3FileSystem) -> None:
     assert Snapshots(store).open("one").id == made.id
     stray = write_part(other, [described("x")], identity="b" * 16).path
     cleaning = Cleaning(store)
-    assert list(cleaning.unnamed()) == [stray] == cleaning.remove([stray, parts[0].path])
+    assert list(cleaning.unreferenced()) == [stray] == cleaning.remove([stray, parts[0].path])
     assert PartsOf(other).sources([FINGERPRINT]) == parts
 
 

@@ -58,7 +58,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 def chosen(rows: Sequence[Row], selection: Selection, **changes: Any) -> list[Row]:
     choice = select(table_of(rows), ["i"], selection.model_copy(update=changes))
-    return [rows[place] for place in choice.places]
+    return [rows[place] for place in choice.indices]
 
 
 def photographs(count: int, seed: int = 0) -> list[Row]:
@@ -173,12 +173,12 @@ def test_filter_comes_first_and_unique_takes_the_first_of_an_image() -> None:
     assert [row[0] for row in chosen(rows, Selection(unique=True))] == ["aa1", "ab1", "ac1"]
     assert [row[0] for row in chosen(rows, Selection(unique=True, where="objects > 0"))] == ["ab1", "aa2", "ac1"]
     choice: Choice = select(table_of(rows), ["i"], Selection(share=0.5, where="objects > 0"))
-    assert choice.passed == 4 and len(choice.places) == 2
+    assert choice.passed == 4 and len(choice.indices) == 2
 
 
 def test_more_than_there_are_is_refused() -> None:
     rows = photographs(10)
-    with pytest.raises(SelectionError, match="11 rows are asked for, and only 10 there are"):
+    with pytest.raises(SelectionError, match="11 rows are requested, but only 10 exist"):
         chosen(rows, Selection(count=11))
     with pytest.raises(SelectionError, match="only 0 pass"):
         chosen(rows, Selection(count=1, where="objects > 100"))
@@ -227,16 +227,16 @@ def test_values_get_their_labels() -> None:
     ("by", "target", "line"),
     [
         ("colour", "", "no feature 'colour'"),
-        ("words:40,20", "", "edges that rise"),
-        ("words:many", "", "edges that rise"),
-        ("width", "", "edges that rise"),
+        ("words:40,20", "", "rising edges"),
+        ("words:many", "", "rising edges"),
+        ("width", "", "rising edges"),
         ("text:1", "", "no edges"),
         ("text", "text=maybe:0.5", "no label 'maybe'; it has: no, yes"),
         ("text", "text=yes:1.5", "0..1"),
         ("text", "text=yes:0.7 text=no:0.7", "must not exceed 1"),
-        ("text", "objects=0:0.5", "no FEATURE=LABEL:SHARE"),
-        ("text", "text=yes", "no FEATURE=LABEL:SHARE"),
-        ("text text", "", "once only"),
+        ("text", "objects=0:0.5", "not FEATURE=LABEL:SHARE"),
+        ("text", "text=yes", "not FEATURE=LABEL:SHARE"),
+        ("text text", "", "only once"),
     ],
 )
 def test_bad_axes_are_one_line(by: str, target: str, line: str) -> None:

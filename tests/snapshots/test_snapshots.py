@@ -118,14 +118,14 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> Non
             "'taken'; a snapshot never",
             lambda: snapshots.create("taken", parts, Selection(count=1)),
         ),
-        (StrataError, "no snapshot's name", lambda: snapshots.create("a/b", parts, Selection())),
-        (StrataError, "no snapshot's name", lambda: snapshots.create("", parts, Selection())),
+        (StrataError, "not a valid snapshot name", lambda: snapshots.create("a/b", parts, Selection())),
+        (StrataError, "not a valid snapshot name", lambda: snapshots.create("", parts, Selection())),
         (
             SelectionError,
-            "25 rows are asked for",
+            "25 rows are requested",
             lambda: snapshots.create("x", parts, Selection(count=25)),
         ),
-        (SelectionError, "nothing of that is described", lambda: snapshots.create("x", [], Selection())),
+        (SelectionError, "none of these sources is described", lambda: snapshots.create("x", [], Selection())),
         (SelectionError, "no row", lambda: snapshots.create("x", parts, Selection(where="objects > 99"))),
         (UnknownSnapshot, "'x'; there are: taken", lambda: snapshots.open("x")),
         (UnknownSnapshot, "'../jobs'", lambda: snapshots.open("../jobs")),
@@ -240,7 +240,7 @@ def test_snapshots_of_a_running_job_see_whole_parts_only(jobs: Jobs, tmp_path: P
 def test_a_job_of_which_nothing_is_known_yet(jobs: Jobs, tmp_path: Path) -> None:
     job = jobs.create("batch", [str(tmp_path / "a.tar")], FAKE_PROFILE, "lo").id
     assert PartsOf(jobs.store).sources([job]) == []
-    with pytest.raises(SelectionError, match="nothing of that is described yet"):
+    with pytest.raises(SelectionError, match="none of these sources is described yet"):
         Snapshots(jobs.store).create("x", PartsOf(jobs.store).sources([job]), Selection())
 
 
@@ -336,9 +336,9 @@ def test_cleaning_removes_what_nobody_names(jobs: Jobs, tmp_path: Path) -> None:
     pinned = Snapshots(store).create("kept", PartsOf(store).sources(ended[:1]), Selection(count=1))
     stray = [write_part(store, [described("x")], group=group).path for group in ("vision", "llm")]
     store.put(store.path("parts", "notes.txt"), b"somebody's own")
-    assert sorted(Cleaning(store).unnamed()) == sorted(stray)
+    assert sorted(Cleaning(store).unreferenced()) == sorted(stray)
     cleaning = Cleaning(store, ended[:2])
-    files, before = cleaning.unnamed(), store.find()
+    files, before = cleaning.unreferenced(), store.find()
     assert store.find() == before  # only told
     # of either job an index part, two of vision and its files; two of llm, which of the first job are pinned
     assert sum(path.startswith("parts/") for path in files) == 2 + 3 + 5
@@ -349,12 +349,12 @@ def test_cleaning_removes_what_nobody_names(jobs: Jobs, tmp_path: Path) -> None:
     assert store.job_ids() == ended[2:]
     assert len(keys_of(store, pinned)) == 1
     assert len(PartsOf(store).sources(ended[2:])) == 2
-    assert not Cleaning(store).unnamed()
+    assert not Cleaning(store).unreferenced()
 
 
 def test_cleaning_keeps_what_is_pinned_meanwhile(store: Store) -> None:
     parts, cleaning = some_parts(store), Cleaning(store)
-    files = cleaning.unnamed()
+    files = cleaning.unreferenced()
     assert len(files) == 4
     Snapshots(store).create("late", parts[:1], Selection())
     assert sorted(cleaning.remove(list(files))) == sorted(part.path for part in parts[1:])
@@ -368,13 +368,13 @@ def test_cleaning_keeps_the_parts_of_unfinished_jobs_and_all_attempts(jobs: Jobs
         jobs.retry(job)
         wait_for_end(jobs, job)
     assert len([path for path in jobs.store.find("parts") if "/_" in path]) == 2
-    assert not Cleaning(jobs.store).unnamed()
+    assert not Cleaning(jobs.store).unreferenced()
     later = jobs.create("batch", [str(tmp_path / "b.tar")], FAKE_PROFILE, "lo").id
     with pytest.raises(StrataError, match=f"job {later} has not ended"):
         Cleaning(jobs.store, [later])
     with pytest.raises(UnknownSource, match="no such job"):
         Cleaning(jobs.store, ["nojob"])
-    assert not Cleaning(jobs.store, [job]).unnamed().keys() & set(
+    assert not Cleaning(jobs.store, [job]).unreferenced().keys() & set(
         jobs.store.find("parts")
     )  # the later one may want them
 
@@ -383,10 +383,10 @@ def test_cleaning_removes_rows_that_have_no_name(store: Store) -> None:
     made = Snapshots(store).create("one", some_parts(store), Selection())
     lost = store.path("snapshots", "objects", f"{'0' * 64}.parquet")
     store.put(lost, b"rows")
-    assert not Cleaning(store).unnamed()  # its name may be about to come
+    assert not Cleaning(store).unreferenced()  # its name may be about to come
     for path in Path(store.path("snapshots", "objects")).iterdir():
         os.utime(path, (0, 0))
-    assert list(Cleaning(store).unnamed()) == [store.relative(lost)]
+    assert list(Cleaning(store).unreferenced()) == [store.relative(lost)]
     assert made.rows().num_rows == pq.read_table(store.path("snapshots", "objects", f"{made.id}.parquet")).num_rows
 
 

@@ -101,7 +101,7 @@ def test_an_image_that_went_is_said_so_and_without_images_none_is_read(store: St
 def pipeline() -> VisionPipeline:
     stages = (FakeDetector, FakeSegmenter, FakeOcr, FakeMatcher)
     pipeline = VisionPipeline(FAKE_PROFILE, {stage.name: stage(SETTINGS) for stage in stages})
-    pipeline.beside = True  # as beside any captioner that is a server
+    pipeline.parallel = True  # as beside any captioner that is a server
     segmenter: Any = pipeline.stages["segmenter"]
     segmenter.parameters = type("Parameters", (), {"max_masks": 1})
     return pipeline
