@@ -1,4 +1,4 @@
-"""The types of problems. Their names are part of the API: new ones may be added, but none may be changed."""
+"""The types of problems. Their names are part of the API: new ones may be added, existing ones never change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ProblemType:
-    """One type of problem: its name (the last part of its URI), status and title, and how to solve it."""
+    """One type of problem: its name (the last part of its URI), status, title, and a text with the solution."""
 
     name: str
     status: int
@@ -24,6 +24,7 @@ class ProblemType:
         return f"## {self.name}\n\n**{self.status} {self.title}.** {self.text}\n"
 
 
+# ordered by status; docs/problems.md has the same order
 _TYPES = (
     ProblemType(
         "malformed-request",

@@ -91,7 +91,7 @@ def full_notes(record: Record, limit: int) -> str:
     sections.append(("Text that can be read:", read))
     for layer in LAYERS.values():  # layers of words for the whole picture
         if layer.many and not layer.boxed:
-            words = [layer.told(entry) for entry in kept(getattr(record, layer.name))]
+            words = [layer.display_text(entry) for entry in kept(getattr(record, layer.name))]
             sections.append((f"{layer.title.capitalize()} of the whole picture:", [", ".join(words)] if words else []))
     if not any(lines for _, lines in sections):
         return ""
