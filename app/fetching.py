@@ -25,7 +25,7 @@ _HEADERS = {"User-Agent": "strata", "Accept": "image/*", "Accept-Encoding": "ide
 
 
 async def fetch(url: str, private: bool, limit: int) -> bytes:
-    """Download at most `limit` bytes from a URL. private: whether private addresses are allowed. Raises ProblemError."""
+    """Download at most `limit` bytes of a URL. private: whether private addresses are allowed. Raises ProblemError."""
     try:
         async with asyncio.timeout(TIMEOUT):
             return await _fetch(url, private, limit)

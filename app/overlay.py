@@ -195,7 +195,9 @@ def _draw_quote(canvas: _Canvas, box: Box) -> None:
 def _label(
     canvas: _Canvas, box: Box, words: str, colour: Colour, *, below: bool = False, optional: bool = False
 ) -> None:
-    """Draw a label at the position around its box with the least overlap. An optional one is not drawn if it overlaps."""
+    """Draw a label at the position around its box with the least overlap. An optional label is left out if it overlaps
+    another one.
+    """
     font = canvas.small if optional else canvas.font
     # the size of the label: the text with a margin of a few pixels
     words = _fit(" ".join(words.split()), font, canvas.image.width - 8)

@@ -42,7 +42,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Child:
-    """A command that is kept running. due: the time of its next start. failures: how often in a row it has ended early."""
+    """A command that is kept running. due: the time of its next start. failures: its early ends in a row."""
 
     name: str
     command: Sequence[str]

@@ -1,9 +1,9 @@
 """The errors that Strata raises on purpose, as one tree under StrataError.
 
 The classes here are kinds: a caller can handle a kind without importing the module that raises it. A module derives a
-class from a kind if callers have to distinguish its error (`strata.jobs.jobs.UnknownJob` is a NotFound). The message of every error is one line
-that says what is wrong and, where possible, what to do. The command line turns kinds into exit codes
-(`strata.cli.exits`), the REST service turns errors into problem documents (`app.problems`).
+class from a kind if callers have to distinguish its error (`strata.jobs.jobs.UnknownJob` is a NotFound). The message of
+every error is one line with the problem and, where possible, the solution. The command line maps kinds to exit codes
+(`strata.cli.exits`), the REST service maps errors to problem documents (`app.problems`).
 """
 
 from __future__ import annotations

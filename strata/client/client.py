@@ -97,7 +97,7 @@ class Captioned:
 
 
 class Client:
-    """Calls the service at `base_url`. timeout: seconds to wait for a response. Use it as a context manager, or close it.
+    """Calls the service at `base_url`. timeout: seconds to wait for a response. Use it in `with`, or call `close`.
 
     Every method raises ApiError for an error response, and httpx.TransportError if the service cannot be reached.
     """

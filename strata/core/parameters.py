@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-# fields of a chat request that the stage sets itself, or that would change the meaning or the cost limit of its response
+# fields of a chat request that the stage sets itself, or that would change its cost limit or its kind of response
 _SET_BY_THE_STAGE = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
 
 

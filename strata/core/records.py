@@ -35,8 +35,8 @@ __all__ = ["RECORD_SCHEMA", "RULES_STAGE", "SCHEMA_VERSION", "FailureNote", "Ima
 __all__ += ["Box", "Caption", "Description", "Evidence", "Mask", "ObjectMask", "Probability", "Region", "Sentence"]
 __all__ += ["TextLine", "records_to_table", "table_to_records"]
 
-# The version of the meaning of a part's columns. A new layer does not change it: a missing column is read as null. It is
-# not in any fingerprint (see OUTPUT_VERSIONS in strata.core.profiles).
+# The version of the meaning of a part's columns. A new layer does not change it: a missing column is read as null. No
+# fingerprint contains it (see OUTPUT_VERSIONS in strata.core.profiles).
 SCHEMA_VERSION = 2
 RULES_STAGE = "rules"  # the stage in the note of a filtered row
 

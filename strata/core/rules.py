@@ -41,7 +41,7 @@ class Rules(BaseModel):
         return record
 
     def deciding(self) -> dict[str, Any]:
-        """The rules that are set. Only these are in a fingerprint, so that a rule added later changes no fingerprint."""
+        """The rules that are set. Fingerprints have only these, so that a rule added later changes no fingerprint."""
         return self.model_dump(exclude_none=True)
 
 

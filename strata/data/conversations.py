@@ -23,7 +23,7 @@ _PIECE = 2**16  # bytes parsed at a time
 
 
 class ConversationError(DataError, ValueError):
-    """A file, or one of its entries, has another format than a conversation about one image. The message is one line."""
+    """A file or one of its entries is not a conversation about one image. The message is one line."""
 
 
 class Conversation(NamedTuple):

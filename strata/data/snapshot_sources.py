@@ -36,8 +36,8 @@ def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
 def snapshot_source(store: Store, snapshot: Snapshot, layer: str, cache: Path | None = None) -> TableSource:
     """The samples of a snapshot's rows that have text in a layer, part by part.
 
-    The parts are read once: a table of the needed columns is kept in `cache`, under the snapshot's id. Raises LayerError,
-    and OSError if the store or the cache cannot be accessed.
+    The parts are read once: a table of the needed columns is kept in `cache`, under the snapshot's id. Raises
+    LayerError, and OSError if the store or the cache cannot be accessed.
     """
     # the snapshot's id and the layer name the cached table
     chosen = layer_named(layer)

@@ -1,6 +1,7 @@
 """Index a shard (a tar, a folder or a list of images) in one pass, and read its images by their offsets.
 
-Nothing is unpacked: a row of the index has the position of an image in the shard, and member names are only used as keys.
+Nothing is unpacked: a row of the index has the position of an image in the shard, and member names are used only as
+keys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Read the headers of a tar in one forward pass.
 
 Headers of plain files are parsed here, many at once with numpy, about twenty times as fast as by the standard library's
-`tarfile`, which parses all other kinds. If the chain of headers is broken, the reader searches for the next valid header,
-so that only the damaged members are lost.
+`tarfile`, which parses all other kinds. If the chain of headers is broken, the next valid header is searched for, so
+that only the damaged members are lost.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _WindowFile:
 class Headers:
     """Iterates over the members of a tar of `size` bytes, without its folders.
 
-    After the iteration: `ending` is the reason why the tar has no proper end (None if it has one), `begun` is whether any
+    After the iteration: `ending` is the reason why the tar has no proper end (None if it has one), `begun` whether any
     header was found, and `gaps` lists the damaged ranges that were skipped, as (first byte, byte after the last).
     """
 

@@ -184,7 +184,7 @@ def fake_workers(code: str) -> list[Child]:
 def test_a_worker_that_dies_starts_again_after_a_growing_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "BEAT", 0.02)
+    monkeypatch.setattr(supervisor, "CHECK_INTERVAL", 0.02)
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     file = tmp_path / "starts"
     code = f"open({str(file)!r}, 'a').write('x'); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
