@@ -48,7 +48,7 @@ async def _fetch(url: str, private: bool, limit: int) -> bytes:
                     url = urljoin(url, response.headers["location"])
                     continue
                 if not response.is_success:
-                    raise _failed(f"the server answered with status {response.status_code}")
+                    raise _failed(f"the server responded with status {response.status_code}")
                 return await _read(response, limit)
             finally:
                 await response.aclose()

@@ -47,24 +47,24 @@ class Attempt:
         if kept["body"] != self.body:
             raise ProblemError("idempotency-key-reused", "this Idempotency-Key was used for another body")
         if kept["answer"] is None:
-            detail = "the first request with this Idempotency-Key has not been answered yet"
+            detail = "the first request with this Idempotency-Key is still being processed"
             raise ProblemError("idempotency-key-in-flight", detail, headers={"Retry-After": "1"})
-        answer = kept["answer"]
-        headers = {**answer["headers"], "Idempotency-Replayed": "true"}
-        return Response(answer["content"], answer["status"], headers, media_type=answer["media_type"])
+        stored = kept["answer"]
+        headers = {**stored["headers"], "Idempotency-Replayed": "true"}
+        return Response(stored["content"], stored["status"], headers, media_type=stored["media_type"])
 
     def keep(self, response: Response) -> None:
         """Store a successful response. Any other frees the key, because the request had no effect."""
         if not 200 <= response.status_code < 300:
             self.free()
             return
-        answer = {
+        stored = {
             "status": response.status_code,
             "content": bytes(response.body).decode(),
             "media_type": response.headers["content-type"],
             "headers": {name: response.headers[name] for name in _REPLAYED if name in response.headers},
         }
-        self.keys.keep(self.key, json.dumps({"body": self.body, "answer": answer}))
+        self.keys.keep(self.key, json.dumps({"body": self.body, "answer": stored}))
 
     def free(self) -> None:
         """Release the key, so that another request can use it."""

@@ -28,7 +28,7 @@ FATAL_CODES = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
 GROUPS = ("index,vision", "llm")
 
 # A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
-# asks Linux for SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
+# makes Linux send SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
 # and replaces itself by the worker.
 _SHIM = """
 import ctypes, os, sys

@@ -71,7 +71,7 @@ class JobFailed(StrataError):
 
 
 class ServiceUnavailable(StrataError):
-    """The REST service cannot be reached, or cannot answer now."""
+    """The REST service cannot be reached, or cannot serve the request now."""
 
 
 class RequestRefused(StrataError):

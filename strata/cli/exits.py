@@ -11,7 +11,7 @@
 | 6 | Redis cannot be reached or started |
 | 7 | `serve` would listen beyond loopback without an API key |
 | 8 | the job ended as failed or cancelled, or the image failed |
-| 9 | the service cannot be reached, or cannot answer |
+| 9 | the service cannot be reached, or cannot serve the request |
 | 10 | the request was refused |
 | 11 | a mixture's data are incomplete |
 | 12 | a profile has faults |

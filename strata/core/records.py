@@ -50,7 +50,7 @@ class Status(StrEnum):
 
 
 class ImageReference(Frozen):
-    """Where an image lies: bytes offset..offset+size of the file at uri. `sha256` is known for uploads."""
+    """The position of an image: bytes offset..offset+size of the file at uri. `sha256` is known for uploads."""
 
     uri: str
     offset: int = 0

@@ -9,9 +9,9 @@
         for batch in loader: ...                                         # batch: collate_fn's result for 8 Samples
 
 Mixture, seed and epoch determine the order. Sample i of it goes to rank i mod ranks; a rank's samples are assigned to
-its DataLoader workers by whole batches, in the order in which the DataLoader asks the workers. Therefore the samples
-of all readers together, and the batches of a DataLoader, do not depend on the number of workers, provided that the
-reader has the DataLoader's batch size.
+its DataLoader workers by whole batches, in the order in which the DataLoader reads from the workers. Therefore the
+samples of all readers together, and the batches of a DataLoader, do not depend on the number of workers, provided
+that the reader has the DataLoader's batch size.
 
 The reader is a torch IterableDataset if torch is installed, else an iterable. Its memory does not grow with the number
 of samples, and it can be pickled, so that workers can be spawned.

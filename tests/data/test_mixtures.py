@@ -274,7 +274,10 @@ def turns(*said: str) -> list[dict[str, str]]:
         (json.dumps([llava(0, conversations=turns("q", "a")[::-1])]), "turn 1 is from 'gpt' instead of human or user"),
         (json.dumps([llava(0, conversations=[{"from": "human"}, {}])]), 'turn 1 has no text "value"'),
         (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
-        (json.dumps([{"conversations": turns("<img>a</img> <img>b</img>", "a")}]), "2 images, but exactly one is supported"),
+        (
+            json.dumps([{"conversations": turns("<img>a</img> <img>b</img>", "a")}]),
+            "2 images, but exactly one is supported",
+        ),
     ],
 )
 def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
