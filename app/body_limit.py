@@ -1,4 +1,4 @@
-"""The limit of a request body: checked against its Content-Length at once, and against its bytes while they arrive."""
+"""The size limit of request bodies, applied to the Content-Length first, and to the bytes as they are received."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.problems import ProblemError
 
 
 class BodyLimit:
-    """ASGI middleware. Starlette's own is not used because it answers in plain text instead of with a problem."""
+    """ASGI middleware. Starlette's own is not used because its response is plain text instead of a problem."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app, self.limit = app, limit
@@ -19,14 +19,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # refuse a body that declares to be too large before anything of it is read
+        # a declared length over the limit: respond before any of the body is read
         detail = f"the body is larger than {self.limit} bytes"
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > self.limit:
             response = ProblemError("body-too-large", detail, headers={"Connection": "close"}).response()
             await response(scope, receive, send)
             return
-        # count the bytes of the others: a body in chunks declares no length
+        # count the bytes of all other bodies: one with chunked encoding declares no length
         received = 0
 
         async def receive_counted() -> Message:
@@ -34,7 +34,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.limit:
-                # an HTTPException, because FastAPI answers any other error while it reads a body with status 400
+                # an HTTPException, because FastAPI responds with status 400 to any other error while it reads a body
                 raise HTTPException(413, detail, headers={"Connection": "close"})
             return message
 

@@ -1,4 +1,4 @@
-"""The dependencies of routes: the services, the settings, and the job that the path names."""
+"""The dependencies of routes: the services, the settings, and the job of the path parameter `job_id`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from strata.store import Store
 
 @dataclass(frozen=True)
 class Services:
-    """The objects that the application works with, built once at its start."""
+    """The objects that routes use, built once at the start of the application."""
 
     settings: Settings
     queue: Queue
@@ -24,11 +24,12 @@ class Services:
     jobs: Jobs
 
     def profile(self, name: str | None) -> Profile:
-        """The profile of this name, or with None the default profile. Raises ProblemError."""
+        """The profile with this name; None: the default profile. Raises ProblemError."""
         # profiles are read for each request, so that a changed file takes effect without a restart
         try:
             return load_profile(name or self.settings.profile, self.settings.profiles_dir)
         except InvalidProfile as error:
+            # one entry for each fault, in the same form as a validation error
             errors = [
                 {"type": fault.kind, "location": [str(part) for part in fault.key], "message": fault.message}
                 for fault in error.faults

@@ -19,17 +19,19 @@ from app.problems import ProblemError
 TIMEOUT = 10.0  # seconds, from the first DNS query to the last byte
 MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
+# the well-known prefix of RFC 6052
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _HEADERS = {"User-Agent": "strata", "Accept": "image/*", "Accept-Encoding": "identity"}
 
 
 async def fetch(url: str, private: bool, limit: int) -> bytes:
-    """The bytes at a URL, at most limit. private: whether private addresses are allowed. Raises ProblemError."""
+    """Download at most `limit` bytes of a URL. private: whether private addresses are allowed. Raises ProblemError."""
     try:
         async with asyncio.timeout(TIMEOUT):
             return await _fetch(url, private, limit)
     except TimeoutError as error:
         raise _failed(f"no complete response within {TIMEOUT:g} seconds") from error
+    # every failure of the transfer is the caller's problem 422, never an error of this service
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise _failed(str(error) or type(error).__name__) from error
 
@@ -38,7 +40,7 @@ async def _fetch(url: str, private: bool, limit: int) -> bytes:
     # redirects are followed here, not by httpx, so that each of their hosts is checked too
     async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT) as client:
         for _ in range(MAX_REDIRECTS + 1):
-            # check the host of each redirect as that of the first URL
+            # check the host of each redirect like that of the first URL
             request = await _checked_request(client, url, private)
             response = await client.send(request, stream=True)
             try:
@@ -46,7 +48,7 @@ async def _fetch(url: str, private: bool, limit: int) -> bytes:
                     url = urljoin(url, response.headers["location"])
                     continue
                 if not response.is_success:
-                    raise _failed(f"the server answered with status {response.status_code}")
+                    raise _failed(f"the server responded with status {response.status_code}")
                 return await _read(response, limit)
             finally:
                 await response.aclose()
@@ -64,8 +66,8 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
 
 
 async def _checked_request(client: httpx.AsyncClient, text: str, private: bool) -> httpx.Request:
-    """A request to the URL's host at an address that was checked."""
-    # refuse everything but http and https with a host and without credentials
+    """Build a request that connects to a checked address of the URL's host."""
+    # accept only http and https, with a host and without credentials
     try:
         url = httpx.URL(text)
         host, port = url.raw_host.decode("ascii").strip("[]"), url.port
@@ -88,7 +90,7 @@ async def _addresses(host: str, port: int, private: bool) -> list[str]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, ValueError) as error:
         raise _failed(f"the host {host[:100]!r} cannot be found") from error
-    # one private address among public ones is enough to refuse: which of them is used must not depend on chance
+    # one private address among public ones is an error: the result must not depend on the order of a DNS response
     addresses = [str(entry[4][0]) for entry in found]
     if not addresses:
         raise _failed(f"the host {host[:100]!r} has no address")
@@ -98,7 +100,7 @@ async def _addresses(host: str, port: int, private: bool) -> list[str]:
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address is public, also if it is an IPv4 address that is embedded in an IPv6 address."""
+    """Whether an IP address is public. An IPv4 address that is embedded in an IPv6 address is checked too."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         # ::ffff:0:0/96 reaches IPv4 hosts directly

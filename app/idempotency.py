@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a request that is sent twice is executed once; the second one gets the first one's answer."""
+"""`Idempotency-Key`: a request that is sent twice is executed once; the second one gets the first response again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from strata.queue import IdempotencyKeys
 log = logging.getLogger(__name__)
 
 MAX_KEY = 255  # characters
-_REPLAYED = ("location", "content-location", "preference-applied")  # the headers that are kept with an answer
+_REPLAYED = ("location", "content-location", "preference-applied")  # the headers that are stored with a response
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -38,44 +38,44 @@ class Attempt:
     body: str
 
     def begin(self) -> Response | None:
-        """The answer to replay, or None if the request is to be executed. Raises ProblemError."""
+        """The response to replay, or None if the request is to be executed. Raises ProblemError."""
         existing = self.keys.begin(self.key, json.dumps({"body": self.body, "answer": None}))
         if existing is None:
             return None
-        # the key is in use: compare the bodies, then look whether the first request has been answered
+        # the key is in use: compare the bodies, then check whether the first response is stored
         kept = json.loads(existing)
         if kept["body"] != self.body:
             raise ProblemError("idempotency-key-reused", "this Idempotency-Key was used for another body")
         if kept["answer"] is None:
-            detail = "the first request with this Idempotency-Key has not been answered yet"
+            detail = "the first request with this Idempotency-Key is still being processed"
             raise ProblemError("idempotency-key-in-flight", detail, headers={"Retry-After": "1"})
-        answer = kept["answer"]
-        headers = {**answer["headers"], "Idempotency-Replayed": "true"}
-        return Response(answer["content"], answer["status"], headers, media_type=answer["media_type"])
+        stored = kept["answer"]
+        headers = {**stored["headers"], "Idempotency-Replayed": "true"}
+        return Response(stored["content"], stored["status"], headers, media_type=stored["media_type"])
 
     def keep(self, response: Response) -> None:
-        """Keep a successful answer; any other frees the key, because the request had no effect."""
+        """Store a successful response. Any other frees the key, because the request had no effect."""
         if not 200 <= response.status_code < 300:
             self.free()
             return
-        answer = {
+        stored = {
             "status": response.status_code,
             "content": bytes(response.body).decode(),
             "media_type": response.headers["content-type"],
             "headers": {name: response.headers[name] for name in _REPLAYED if name in response.headers},
         }
-        self.keys.keep(self.key, json.dumps({"body": self.body, "answer": answer}))
+        self.keys.keep(self.key, json.dumps({"body": self.body, "answer": stored}))
 
     def free(self) -> None:
-        """Free the key for another request."""
+        """Release the key, so that another request can use it."""
         self.keys.free(self.key)
 
 
 class IdempotentRoute(APIRoute):
-    """A route whose requests may carry an `Idempotency-Key`. Its answers must not be streamed."""
+    """A route whose requests may have an `Idempotency-Key`. Its responses must not be streamed."""
 
     def get_route_handler(self) -> Handler:
-        """The route's handler, wrapped."""
+        """The route's handler, wrapped so that a request with a key is executed once."""
         handle = super().get_route_handler()
 
         async def handle_once(request: Request) -> Response:
@@ -90,31 +90,31 @@ class IdempotentRoute(APIRoute):
 async def _handle_once(handle: Handler, request: Request, key: str) -> Response:
     if not 0 < len(key) <= MAX_KEY:
         raise ProblemError("invalid-request", f"Idempotency-Key: it must have 1 to {MAX_KEY} characters", [])
-    # check the API key here, because dependencies run later: an answer must not be replayed to a stranger
+    # check the API key here, because dependencies run later: a response must not be replayed without a valid key
     check_key(request)
-    # reserve the key, or replay the answer of the first request with it
+    # reserve the key, or replay the response to the first request with it
     hashed = hashlib.sha256(f"{request.url.path}\0{key}".encode()).hexdigest()
     attempt = Attempt(services(request).queue.idempotency_keys, hashed, await _body_hash(request))
     replay = await run_in_threadpool(attempt.begin)
     if replay is not None:
         return replay
-    # execute the request; if it fails, the caller may send it again with the same key
+    # execute the request; if it fails, release the key, so that the caller can use it again
     try:
         response = await handle(request)
     except Exception:
         with suppress(QueueUnavailable):
             await run_in_threadpool(attempt.free)
         raise
-    # keep the answer; if that fails, the request was executed all the same, and its answer is valid
+    # store the response; if that fails, the request was executed nevertheless, and its response is valid
     try:
         await run_in_threadpool(attempt.keep, response)
     except QueueUnavailable as error:
-        log.warning("an answer could not be kept for its Idempotency-Key: %s", error)
+        log.warning("a response could not be stored for its Idempotency-Key: %s", error)
     return response
 
 
 async def _body_hash(request: Request) -> str:
-    """A hash of the body; of a multipart body without its boundary, because clients draw a new one for each request."""
+    """A hash of the body. A multipart boundary is not hashed, because clients generate a new one for each request."""
     message = Message()
     message["content-type"] = request.headers.get("content-type", "")
     boundary = str(message.get_param("boundary") or "").encode("utf-8", "replace")

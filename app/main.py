@@ -19,15 +19,16 @@ from strata.jobs import Jobs, Scheduler
 from strata.queue import Queue
 from strata.store import Store
 
-STOP_SECONDS = 10.0  # for the scheduler's current tick at the end
+STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
 
 
 def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
-    """The service over a queue and a store. A scheduler runs in a thread between the application's start and end."""
+    """Build the application on a queue and a store. A scheduler thread runs while the application does."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
+        # each API process has one; a lock in Redis makes only one of them schedule
         scheduler = Scheduler(queue, store, settings.high_water)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
@@ -42,16 +43,16 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         version=strata.__version__,
         summary="Images into layered descriptions.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py serves them from here
+        docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py replaces them
         redoc_url=None,
     )
     # the services that routes and dependencies use
     app.state.services = Services(settings, queue, store, Jobs(queue, store))
-    # limit bodies before they are parsed, and answer every error with a problem
+    # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
     api_docs.install(app)
-    # only the routes below /v1 require the API key: probes and pages must work without one
+    # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
     for resource in (captions, batches, events, jobs, records):
         v1.include_router(resource.router)

@@ -1,4 +1,4 @@
-"""Decode the masks of records."""
+"""Decoding the masks of records."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _COUNTS = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 def mask_image(mask: Mask) -> Image.Image | None:
     """Decode a COCO run-length encoding to an "L" image of 0 and 255, or None if the encoding is damaged.
 
-    Parts may lie where others write, so everything that the C code does not check is checked here: the text, the
-    size, and that the runs fill the mask (the library leaves the rest as it was in memory).
+    Other programs may write parts too, so everything that the C code does not check is checked here: the text, the
+    size, and that the runs fill the mask (the library leaves the other pixels uninitialized).
     """
     height, width = mask.size
     if min(height, width) < 1 or height * width > MAX_PIXELS or not _COUNTS.fullmatch(mask.counts):
         return None
     encoded = {"size": [height, width], "counts": mask.counts}
-    with suppress(ValueError):  # the runs are longer than the mask
+    with suppress(ValueError):  # raised if the runs are longer than the mask
         pixels = coco_mask.decode(encoded)
-        # more than the runs' own pixels: there is memory behind their end that was never written
+        # a larger sum than that of the runs: the pixels after their end are uninitialized
         if pixels.sum() == coco_mask.area(encoded):
             return Image.fromarray(pixels * 255)
     return None

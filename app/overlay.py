@@ -1,4 +1,4 @@
-"""The layers of a record drawn on its picture, for the eye: Pillow only, with Pillow's own font."""
+"""Drawing a record's layers on its image, with Pillow and its built-in font."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strata.core import LAYERS, Box, LayerSpec, Mask, Record, Status
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-MIN_LONG_SIDE = 640
+MIN_LONG_SIDE = 640  # pixels; smaller images are enlarged, so that labels are readable
 COLOURS: tuple[Colour, ...] = (
     (230, 57, 70),
     (29, 120, 200),
@@ -25,7 +25,7 @@ COLOURS: tuple[Colour, ...] = (
     (0, 140, 140),
     (140, 100, 20),
 )
-READ: Colour = (255, 214, 10)  # text that can be read in the picture
+READ: Colour = (255, 214, 10)  # recognized text
 DROPPED: Colour = (132, 132, 132)
 STRIP: Colour = (24, 26, 30)
 MASK_OPACITY = 64  # of 255
@@ -33,7 +33,7 @@ MASK_OPACITY = 64  # of 255
 
 @dataclass
 class _Canvas:
-    """The picture being drawn on, its scale against the record's pixels, and where labels already lie."""
+    """The image to draw on, its scale relative to the record's pixels, and the boxes of the labels drawn so far."""
 
     image: Image.Image
     draw: ImageDraw.ImageDraw
@@ -43,8 +43,8 @@ class _Canvas:
     line: int
     labels: list[Box] = field(default_factory=list)
 
-    def place(self, box: Box) -> Box:
-        """A record's box on the canvas, inside it and at least one pixel wide and high."""
+    def to_canvas(self, box: Box) -> Box:
+        """Convert a box of the record to the canvas's pixels, and clip it to the canvas."""
         width, height = self.image.size
         x1, x2 = (min(max(x * self.scale[0], 0), width - 1) for x in (box[0], box[2]))
         y1, y2 = (min(max(y * self.scale[1], 0), height - 1) for y in (box[1], box[3]))
@@ -53,7 +53,7 @@ class _Canvas:
 
 @dataclass(frozen=True)
 class _Shape:
-    """An entry of a layer to be drawn: its layer, and a colour of its own."""
+    """An entry to draw, with its layer and its colour."""
 
     layer: LayerSpec
     entry: Any
@@ -61,7 +61,7 @@ class _Shape:
 
     @property
     def words(self) -> str:
-        """The words of its label: a quotation of what can be read, else the phrase and its probability."""
+        """The text of its label: recognized text in quotes, else the phrase with its probability."""
         words, shown = self.layer.words_of(self.entry), self.entry.match
         if self.layer.quoted:
             return f'reads "{words}"'
@@ -70,33 +70,33 @@ class _Shape:
 
 
 def draw_overlay(image: Image.Image, record: Record) -> Image.Image:
-    """The picture with masks, boxes and lines of text, and the description in a strip below it.
+    """Draw masks, boxes and lines of text on an image, and the description in a strip below it.
 
-    How a layer's entries are drawn is said by the `drawing` of its LayerSpec. image: RGB, EXIF-upright; boxes are in
-    the pixels of record.width and height, whatever its size. The answer is RGB, at least 640 pixels on the long side
-    of the picture.
+    The field `drawing` of a LayerSpec determines how the layer is drawn. image: RGB, EXIF-upright, of any size; boxes
+    are in pixels of record.width × record.height. Returns an RGB image whose picture has a long side of at least 640
+    pixels.
     """
     size = record.width or image.width, record.height or image.height
     canvas = _canvas(image, size)
     boxes, masks, quotes = _shapes(record)
-    # masks first, then dropped entries, then every box, so that no box runs through a label
+    # shapes before labels, so that no shape covers a label; masks before boxes, so that no mask covers a box
     for mask in _kept(masks):
         _draw_mask(canvas, mask.entry.mask, mask.colour)
     dropped = [shape for shape in (*boxes, *masks) if not shape.entry.kept and shape.entry.reason != "duplicate"]
     for shape in dropped:
         _draw_dropped(canvas, shape.entry.box)
     for box in _kept(boxes):
-        canvas.draw.rectangle(canvas.place(box.entry.box), outline=box.colour, width=canvas.line)
+        canvas.draw.rectangle(canvas.to_canvas(box.entry.box), outline=box.colour, width=canvas.line)
     for quote in _kept(quotes):
         _draw_quote(canvas, quote.entry.box)
-    # labels by importance: a later one gets the room that is left; masks only where no box has the same words
+    # labels by importance, because each is placed in the space that is left; masks only if no box has the same words
     for box in _kept(boxes):
         _label(canvas, box.entry.box, box.words, box.colour)
     for quote in _kept(quotes):
         _label(canvas, quote.entry.box, quote.words, READ, below=True)
-    said = {box.layer.words_of(box.entry) for box in _kept(boxes)}
+    labelled = {box.layer.words_of(box.entry) for box in _kept(boxes)}
     for mask in _kept(masks):
-        if mask.layer.words_of(mask.entry) not in said and mask.words:
+        if mask.layer.words_of(mask.entry) not in labelled and mask.words:
             _label(canvas, mask.entry.box, mask.words, mask.colour)
     for shape in dropped:
         words = f"{shape.words}, {shape.entry.reason or 'dropped'}"
@@ -105,7 +105,7 @@ def draw_overlay(image: Image.Image, record: Record) -> Image.Image:
 
 
 def _shapes(record: Record) -> tuple[list[_Shape], list[_Shape], list[_Shape]]:
-    """What is drawn as a box, as a mask and as a quotation. Boxes and masks have a colour each, in order."""
+    """The entries to draw as boxes, as masks and as quotations. Boxes and masks take the colours in turn."""
     found: dict[str, list[tuple[LayerSpec, Any]]] = {"box": [], "mask": [], "quote": []}
     for layer in LAYERS.values():
         if layer.drawing in found:
@@ -128,6 +128,7 @@ def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
     if factor > 1:
         scaled = max(1, round(image.width * factor)), max(1, round(image.height * factor))
         picture = picture.resize(scaled, Image.Resampling.BICUBIC)
+    # the font grows with the image, and lines grow with the font
     text = max(15.0, max(picture.size) / 44)
     return _Canvas(
         image=picture,
@@ -140,7 +141,9 @@ def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
 
 
 def _mask_colour(box: Box, index: int, boxes: list[_Shape]) -> Colour:
-    """The colour of the kept box that a mask fills, so that mask and box read as one thing; else one by its index."""
+    """The colour of the kept box that a mask fills (IoU of at least 0.5), so that both look like one object; else
+    the one with its index.
+    """
     overlaps = [(_iou(box, shape.entry.box), i) for i, shape in enumerate(boxes) if shape.entry.kept]
     best, i = max(overlaps, default=(0.0, 0))
     return boxes[i].colour if best >= 0.5 else COLOURS[index % len(COLOURS)]
@@ -156,13 +159,14 @@ def _draw_mask(canvas: _Canvas, mask: Mask, colour: Colour) -> None:
     decoded = mask_image(mask)
     if decoded is None:
         return
+    # paste the colour through the mask, scaled to the canvas, at a low opacity
     stencil = decoded.resize(canvas.image.size, Image.Resampling.BILINEAR)
     opacity = stencil.point(lambda value: value * MASK_OPACITY // 255)
     canvas.image.paste(Image.new("RGB", canvas.image.size, colour), (0, 0), opacity)
 
 
 def _draw_dropped(canvas: _Canvas, box: Box) -> None:
-    x1, y1, x2, y2 = canvas.place(box)
+    x1, y1, x2, y2 = canvas.to_canvas(box)
     for start, end in (
         ((x1, y1), (x2, y1)),
         ((x2, y1), (x2, y2)),
@@ -182,8 +186,8 @@ def _dashes(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[fl
 
 
 def _draw_quote(canvas: _Canvas, box: Box) -> None:
-    x1, y1, x2, y2 = canvas.place(box)
-    # a dark rim keeps the light colour visible on light signs
+    x1, y1, x2, y2 = canvas.to_canvas(box)
+    # a dark outline keeps the light colour visible on a light background
     canvas.draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=STRIP, width=canvas.line + 2)
     canvas.draw.rectangle((x1, y1, x2, y2), outline=READ, width=canvas.line)
 
@@ -191,23 +195,29 @@ def _draw_quote(canvas: _Canvas, box: Box) -> None:
 def _label(
     canvas: _Canvas, box: Box, words: str, colour: Colour, *, below: bool = False, optional: bool = False
 ) -> None:
-    """A label at the first free place around its box; one that is optional may be left out."""
+    """Draw a label at the position around its box with the least overlap. An optional label is left out if it overlaps
+    another one.
+    """
     font = canvas.small if optional else canvas.font
+    # the size of the label: the text with a margin of a few pixels
     words = _fit(" ".join(words.split()), font, canvas.image.width - 8)
     _, _, width, height = font.getbbox(words)
     width, height = math.ceil(width) + 8, math.ceil(height) + 5
-    x1, y1, x2, y2 = canvas.place(box)
+    x1, y1, x2, y2 = canvas.to_canvas(box)
+    # candidate positions: above the box, below it, inside at its top and at its bottom; clipped to the image
     tops = [y1 - height, y2 + 1, y1 + canvas.line, y2 - height - canvas.line]
     if below or optional:
         tops.insert(0, tops.pop(3 if optional else 1))
     right, bottom = max(canvas.image.width - width, 0), max(canvas.image.height - height, 0)
-    spots = [(min(max(x, 0), right), min(max(y, 0), bottom)) for x in (x1, x2 - width) for y in tops]
-    places = [(x, y, x + width, y + height) for x, y in spots]
-    best = min(places, key=lambda place: sum(_shared(place, other) for other in canvas.labels))
+    corners = [(min(max(x, 0), right), min(max(y, 0), bottom)) for x in (x1, x2 - width) for y in tops]
+    areas = [(x, y, x + width, y + height) for x, y in corners]
+    # choose the least overlap with the labels drawn before; the first candidate wins a tie
+    best = min(areas, key=lambda area: sum(_shared(area, other) for other in canvas.labels))
     if optional and any(_shared(best, other) for other in canvas.labels):
         return
     canvas.labels.append(best)
     canvas.draw.rectangle(best, fill=colour)
+    # dark text on light colours
     ink = STRIP if sum(colour) > 400 else (255, 255, 255)
     canvas.draw.text((best[0] + 4, best[1] + 1), words, fill=ink, font=font)
 
@@ -217,11 +227,12 @@ def _shared(a: Box, b: Box) -> float:
 
 
 def _fit(words: str, font: Font, width: float) -> str:
-    """The words, cut with dots where they are wider than `width` pixels."""
+    """The words; cut, with dots at the end, if they are wider than `width` pixels."""
     if font.getlength(words) <= width:
         return words
     kept = len(words)
     while kept > 1 and font.getlength(words[:kept] + "...") > width:
+        # shorten by a tenth at a time: few measurements, and little is lost
         kept = kept * 9 // 10
     return words[:kept].rstrip() + "..."
 
@@ -238,8 +249,9 @@ def _wrap(words: str, font: Font, width: float) -> list[str]:
 
 
 def _with_strip(canvas: _Canvas, record: Record) -> Image.Image:
-    """The picture with a dark strip below it: why there are no layers, or the last of the layers drawn as a strip."""
+    """Add a dark strip below the picture: the reason of a failed row, or the last layer whose drawing is a strip."""
     strips = (layer for layer in LAYERS.values() if layer.drawing == "strip")
+    # the description is the last such layer; the caption is shown if there is none
     texts = [layer.words_of(value) for layer in strips if (value := getattr(record, layer.name)) is not None]
     words = texts[-1] if texts else ""
     if record.failure:
@@ -253,9 +265,9 @@ def _with_strip(canvas: _Canvas, record: Record) -> Image.Image:
     whole = Image.new("RGB", (canvas.image.width, canvas.image.height + 2 * margin + step * len(lines)), STRIP)
     whole.paste(canvas.image)
     draw = ImageDraw.Draw(whole)
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         draw.text(
-            (margin, canvas.image.height + margin + place * step),
+            (margin, canvas.image.height + margin + index * step),
             line,
             fill=(240, 240, 240),
             font=canvas.font,

@@ -1,4 +1,4 @@
-"""`Prefer: wait=N` (RFC 7240), and the waiting itself, which occupies no thread."""
+"""`Prefer: wait=N` (RFC 7240): parsing it, and waiting for a record without occupying a thread."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ def wait_of(headers: Sequence[str]) -> float | None:
 
 
 async def record_of(jobs: Jobs, request: JobRequest, seconds: float) -> Record | None:
-    """The record of a job of one image; None after so many seconds, or if the job was cancelled or has failed."""
+    """Wait for the record of a job of one image. None after `seconds`, or if the job was cancelled or has failed."""
     (chunk,) = request.chunks(request.indexed[0], FINAL_GROUP)
     deadline = time.monotonic() + seconds
     interval = _FIRST_INTERVAL
     # the part exists already if another job has computed the same image with the same profile
     done = await run_in_threadpool(jobs.store.has_part, chunk)
-    # poll Redis until the chunk is counted, with intervals that grow a little
+    # poll Redis until the chunk is recorded as done, with slowly growing intervals
     while not done:
         if time.monotonic() + interval > deadline:
             return None
         await asyncio.sleep(interval)
         interval = min(interval * 1.1, _LAST_INTERVAL)
         done, status = await run_in_threadpool(_poll, jobs, request.id, chunk.field)
+        # such a job never gets its record
         if not done and status in (JobStatus.CANCELLED, JobStatus.FAILED):
             return None
     records = await run_in_threadpool(jobs.store.read_records, chunk)

@@ -1,4 +1,4 @@
-"""The types of problems. Their names are part of the API: new ones may be added, but none may be changed."""
+"""The types of problems. Their names are part of the API: new ones may be added, existing ones never change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ProblemType:
-    """One type of problem: its name (the last part of its URI), status and title, and how to solve it."""
+    """One type of problem: its name (the last part of its URI), status, title, and a text with the solution."""
 
     name: str
     status: int
@@ -24,6 +24,7 @@ class ProblemType:
         return f"## {self.name}\n\n**{self.status} {self.title}.** {self.text}\n"
 
 
+# ordered by status; docs/problems.md has the same order
 _TYPES = (
     ProblemType(
         "malformed-request",
@@ -62,8 +63,8 @@ _TYPES = (
         "idempotency-key-in-flight",
         409,
         "A request with this Idempotency-Key is in flight",
-        "The first request with this key has not been answered yet. Send the request again after `Retry-After` seconds "
-        "to get the answer.",
+        "The first request with this key is still being processed. Send the request again after `Retry-After` seconds "
+        "to get its response.",
     ),
     ProblemType(
         "job-not-finished",
@@ -110,7 +111,7 @@ _TYPES = (
         "image-not-fetched",
         422,
         "Image not fetched",
-        "`image_url` could not be fetched: its server did not answer successfully within 10 seconds, sent "
+        "`image_url` could not be fetched: its server sent no successful response within 10 seconds, sent "
         "more than `STRATA_MAX_BODY_BYTES`, or redirected more than 3 times.",
     ),
     ProblemType(
@@ -124,7 +125,7 @@ _TYPES = (
         422,
         "Invalid profile",
         "The profile's file has errors: it names a key, stage, back end or prompt that does not exist, has a value out "
-        "of range, or lacks a stage that another one needs. `errors` lists every error with its key and what was "
+        "of range, or has no stage that another one needs. `errors` lists every error with its key and what was "
         "probably meant. The operator of the service has to correct the file; `strata profiles check NAME` checks it.",
     ),
     ProblemType(

@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): every error answer of the service has a stable type, documented in docs/problems.md."""
+"""Problem details (RFC 9457): every error response of the service has a stable type, see docs/problems.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"  # seconds
-# the problems of errors that Starlette and FastAPI raise with a status only
+# the problem types of errors that Starlette and FastAPI raise with only a status
 _OF_STATUS = {
     400: "malformed-request",
     404: "not-found",
@@ -39,7 +39,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class ProblemError(StrataError):
-    """An error that is answered with a problem. name: a key of PROBLEMS; detail: what is wrong and how to fix it."""
+    """An error with a problem as its response. name: a key of PROBLEMS; detail: the cause, and how to fix it."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ def problem_response(
     }
     if errors is not None:
         body["errors"] = list(errors)
-    # a client of an unavailable service needs to know when to try again
+    # tell clients of an unavailable service when to retry
     given = dict(headers or {})
     if body["status"] == 503:
         given.setdefault("Retry-After", RETRY_AFTER)
@@ -88,7 +88,7 @@ def validation_errors(errors: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def invalid_request(errors: Sequence[Any]) -> ProblemError:
-    """The problem of a request that is not valid; its detail names the first of pydantic's errors."""
+    """The problem for an invalid request; its detail is the first of pydantic's errors."""
     entries = validation_errors(errors)
     first = entries[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -97,7 +97,7 @@ def invalid_request(errors: Sequence[Any]) -> ProblemError:
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers that answer every error of the application with a problem."""
+    """Register the handlers that convert every error of the application to a problem."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -110,14 +110,15 @@ def _problem(request: Request, error: Exception) -> Response:
 
 
 def _http(request: Request, error: Exception) -> Response:
+    # keep the status of the exception, but choose the problem type that describes it
     http = cast(HTTPException, error)
     kind = PROBLEMS[
         _OF_STATUS.get(http.status_code, "malformed-request" if http.status_code < 500 else "internal-error")
     ]
-    # Starlette's own texts do not say what was requested
+    # Starlette's own texts name neither the path nor the method
     details = {
-        404: f"there is nothing at {request.url.path}",
-        405: f"{request.method} is not possible at {request.url.path}",
+        404: f"nothing exists at {request.url.path}",
+        405: f"{request.url.path} does not support {request.method}",
     }
     return problem_response(
         kind, details.get(http.status_code, str(http.detail)), headers=http.headers, status=http.status_code

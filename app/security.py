@@ -20,11 +20,11 @@ def check_key(request: Request) -> None:
     wanted = services(request).settings.api_key
     if not wanted:
         return
-    # the key may be in either of two headers
+    # the key may be in either header
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", ""))
-    # Starlette decodes headers as Latin-1. Both headers are always compared, and in constant time, so that the time of
-    # the answer reveals nothing about the key
+    # Starlette decodes headers as Latin-1. Both headers are always compared, and in constant time, so that the response
+    # time reveals nothing about the key
     matches = [hmac.compare_digest(text.encode("latin-1"), wanted.encode()) for text in given]
     if not any(matches):
         detail = "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"

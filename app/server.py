@@ -1,4 +1,4 @@
-"""The body of `strata serve`: the service; with no REDIS_URL also its Redis; and its workers as child processes."""
+"""The process of `strata serve`: it runs the service, an embedded Redis without REDIS_URL, and workers as children."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ from strata.store import Store
 
 log = logging.getLogger("strata")
 
-GRACE_SECONDS = 5  # for requests that are being answered at shutdown
+GRACE_SECONDS = 5  # for requests in flight at shutdown
 
 
 def serve(settings: Settings, with_workers: bool) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code of a worker that gave up, else 0.
+    """Serve until SIGTERM or SIGINT. Returns the exit code of a worker that cannot be restarted, else 0.
 
-    Raises StrataError if the service cannot start, or loses its embedded server for good.
+    Raises StrataError if the service cannot start, or if its embedded server ended and cannot be restarted.
     """
+    # check the settings before anything is started
     _refuse_unsafe_bind(settings)
     load_profile(settings.profile, settings.profiles_dir)
     with ExitStack() as stack:
         stack.enter_context(_signals())
-        # The socket comes first: if the port is in use, nothing has been started yet.
+        # bind the socket first: if the port is in use, nothing has been started yet
         listening = stack.enter_context(_bind(settings.host, settings.port))
-        # Redis: that of REDIS_URL, else an embedded server that ends with us.
+        # Redis: that of REDIS_URL, else an embedded server that ends with this process
         embedded = None if settings.redis_url else stack.enter_context(EmbeddedServer(settings.data_dir))
         url = settings.redis_url or (embedded.url if embedded else "")
         queue = Queue(url)
         _ping(queue)
-        # The supervisor's thread starts the workers and watches them while this thread serves requests.
+        # the supervisor's thread starts and restarts the workers while this thread serves requests
         server = _http_server(create_app(settings, queue, Store(settings.store_uri)))
         watch = Watch(server, queue, embedded, _address(listening, settings.host))
         children = workers() if with_workers else []
-        with Supervisor(children, worker_environment(settings, url), watch.beat, watch.end) as supervisor:
+        with Supervisor(children, worker_environment(settings, url), watch.check, watch.end) as supervisor:
             server.run(sockets=[listening])
         if supervisor.error is not None:
             raise supervisor.error
         if supervisor.code is None and not server.started:
-            raise StrataError("the service could not start; the lines above say why")
+            raise StrataError("the service could not start; the log lines above have the reason")
         return supervisor.code or 0
 
 
@@ -66,19 +67,20 @@ def _http_server(app: FastAPI) -> uvicorn.Server:
 
 
 class Watch:
-    """Prints when the service listens and when it is ready, and keeps the embedded server running."""
+    """Prints when the service listens and when it is ready, and restarts the embedded server when it has ended."""
 
     def __init__(self, server: uvicorn.Server, queue: Queue, embedded: EmbeddedServer | None, address: str) -> None:
         self.server, self.queue, self.embedded, self.address = server, queue, embedded, address
         self.listening = self.ready = False
 
-    def beat(self) -> None:
-        """Check once, several times a second. Raises StrataError if the embedded server cannot be started again."""
+    def check(self) -> None:
+        """Check once; called several times a second. Raises StrataError if the embedded server cannot be restarted."""
         if self.embedded is not None and self.embedded.ensure_running():
-            log.warning("the embedded Redis had ended and was started again")
+            log.warning("the embedded Redis had ended and was restarted")
         if self.server.started and not self.listening:
             self.listening = True
             print(f"Strata listens on {self.address}", flush=True)
+        # ready: each group has a worker that has loaded its models
         if self.listening and not self.ready:
             try:
                 ready = ready_workers(self.queue)
@@ -99,7 +101,7 @@ def _refuse_unsafe_bind(settings: Settings) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether every address of the host is loopback; False if its addresses cannot be looked up."""
+    """Whether every address of the host is loopback; False if the host cannot be resolved."""
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
     except OSError:
@@ -128,14 +130,16 @@ def _ping(queue: Queue) -> None:
     try:
         queue.ping()
     except QueueUnavailable as error:
-        place = urlsplit(queue.url)
-        shown = f"{place.scheme}://{place.hostname or ''}{f':{place.port}' if place.port else ''}{place.path}"
-        raise RedisUnavailable(f"Redis at {shown} cannot be reached: {error}") from error
+        # the message must not contain the URL's user name and password
+        parts = urlsplit(queue.url)
+        address = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        raise RedisUnavailable(f"Redis at {address} cannot be reached: {error}") from error
 
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGINT raise SystemExit, so that every context manager stops what it has started."""
+    """Make SIGTERM and SIGINT raise SystemExit, so that every context manager runs its exit."""
+    # Python allows signal handlers only in the main thread; tests serve from another one
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The worker processes of `strata serve`: started again when they end, and ended with the service."""
+"""The worker processes of `strata serve`: they are restarted when they end, and end with the service."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from strata.errors import StrataError
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a dead worker is started again
-STEADY = 60.0  # seconds of running after which the pause before the next start is the first one again
-STOP_SECONDS = 10.0
-BEAT = 0.2  # seconds between two checks
-# exit codes that another start would only repeat
-HOPELESS = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a worker that has ended is restarted
+STEADY = 60.0  # seconds of running after which the pause is reset to FIRST_PAUSE
+STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL at shutdown
+CHECK_INTERVAL = 0.2  # seconds between two checks
+# exit codes of errors that a restart cannot fix
+FATAL_CODES = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
 GROUPS = ("index,vision", "llm")
 
 # A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
-# asks Linux for SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
+# makes Linux send SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
 # and replaces itself by the worker.
 _SHIM = """
 import ctypes, os, sys
@@ -42,7 +42,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Child:
-    """A command that is kept running. due: when it is started, if it does not run. failures: its ends in a row."""
+    """A command that is kept running. due: the time of its next start. failures: its early ends in a row."""
 
     name: str
     command: Sequence[str]
@@ -55,19 +55,19 @@ class Child:
 class Supervisor:
     """Keeps children running from a thread of its own; a context manager.
 
-    on_beat is called several times a second. on_end is called once, from that thread: when a child ended with an exit
-    code that another start would only repeat (`code` then holds it), or on_beat raised a StrataError (`error`).
+    on_check is called several times a second. on_end is called once, from that thread, if a child ended with one of
+    FATAL_CODES (`code` then has it), or if on_check raised a StrataError (`error`).
     """
 
     def __init__(
         self,
         children: Sequence[Child],
         environment: Mapping[str, str],
-        on_beat: Callable[[], None],
+        on_check: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
         self.children, self.environment = children, dict(environment)
-        self.on_beat, self.on_end = on_beat, on_end
+        self.on_check, self.on_end = on_check, on_end
         self.code: int | None = None
         self.error: StrataError | None = None
         self._stop = threading.Event()
@@ -84,19 +84,20 @@ class Supervisor:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(BEAT):
+        while not self._stop.wait(CHECK_INTERVAL):
             try:
-                self.on_beat()
+                self.on_check()
             except StrataError as error:
-                self._give_up(error=error)
+                self._end_service(error=error)
+            # a programming error in a check must not leave the workers without a supervisor
             except Exception:
-                log.exception("the supervisor's beat failed")
+                log.exception("a check of the supervisor failed")
             for child in self.children:
-                self._look_after(child)
+                self._check(child)
         self._end_all()
 
-    def _look_after(self, child: Child) -> None:
-        """Start a child that is due, and decide what follows when one has ended."""
+    def _check(self, child: Child) -> None:
+        """Start a child that is due; if it has ended, plan its next start or end the service."""
         if self.code is not None or self.error is not None:
             return  # the service is ending: start nothing
         now = time.monotonic()
@@ -107,16 +108,16 @@ class Supervisor:
         code = child.process.poll()
         if code is None:
             return
-        # It has ended: give up if another start would end in the same way, else start it again after a pause.
+        # it has ended: end the service if a restart cannot help, else restart the child after a pause
         pid, child.process = child.process.pid, None
-        if code in HOPELESS:  # the worker has printed the reason
-            self._give_up(code=code)
+        if code in FATAL_CODES:  # the worker has printed the reason
+            self._end_service(code=code)
             return
         if now - child.started > STEADY:
             child.failures = 0
         pause = growing_pause(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        log.warning("worker %s (pid %s) ended %s; it starts again in %g s", child.name, pid, how, pause)
+        log.warning("worker %s (pid %s) ended %s; it restarts in %g s", child.name, pid, how, pause)
         child.due = now + pause
         child.failures += 1
 
@@ -126,18 +127,19 @@ class Supervisor:
             command,
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C reaches only us; we end the children
+            start_new_session=True,  # Ctrl-C reaches only this process, which then ends its children
         )
         child.started = time.monotonic()
         log.info("worker %s starts (pid %d)", child.name, child.process.pid)
 
-    def _give_up(self, code: int | None = None, error: StrataError | None = None) -> None:
+    def _end_service(self, code: int | None = None, error: StrataError | None = None) -> None:
+        # only the first reason counts
         if self.code is None and self.error is None:
             self.code, self.error = code, error
             self.on_end()
 
     def _end_all(self) -> None:
-        # Ask all children to end, then wait for them together; kill those that are still there at the deadline.
+        # send SIGTERM to all children, wait for all of them together, and kill those that still run at the deadline
         running = [child.process for child in self.children if child.process is not None]
         for process in running:
             process.terminate()
@@ -151,12 +153,13 @@ class Supervisor:
 
 
 def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
-    """A worker process for each entry of groups."""
+    """One worker process for each entry of groups, which is a comma-separated list."""
     return [Child(names, strata_command("worker", "--groups", names)) for names in groups]
 
 
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
-    """Our environment with all settings as variables, so that a worker has the settings of the service."""
+    """This process's environment with all settings as variables, so that a worker has the service's settings."""
+    # Redis, the data directory and the store get absolute values below; a worker does not serve HTTP
     own = settings.model_dump(mode="json", exclude={"redis_url", "host", "port", "api_key", "data_dir", "store"})
     variables = {
         f"STRATA_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in own.items()

@@ -22,7 +22,7 @@ _HELP = "send multipart/form-data with one field `file`, or JSON with `image_url
 
 @dataclass(frozen=True)
 class Upload:
-    """An image as it was received, not decoded yet."""
+    """An image as received, before decoding."""
 
     data: bytes
     alt_text: str | None
@@ -30,7 +30,7 @@ class Upload:
 
 
 async def read_upload(request: Request, settings: Settings) -> Upload:
-    """The request's one image. Raises ProblemError."""
+    """Read the request's one image. Raises ProblemError."""
     # choose the parser by the media type, without its parameters
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -47,14 +47,14 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
 
 
 async def _from_form(request: Request) -> Upload:
-    # parse with small limits, because only three fields are allowed
+    # small limits, because only three fields are allowed
     try:
         form = await request.form(max_files=8, max_fields=8, max_part_size=2**16)
     except HTTPException:
         raise
     except Exception as error:  # python-multipart raises many classes for bodies that it cannot parse
         raise HTTPException(400, f"the multipart body cannot be parsed: {error}") from error
-    # a misspelt field is an error: ignoring it would lose what the caller meant
+    # an unknown field is an error: ignoring a misspelt one would silently drop its value
     unknown = sorted(set(form) - set(FIELDS))
     if unknown:
         raise _invalid(unknown[0], f"unknown field; the fields are {', '.join(FIELDS)}")

@@ -1,4 +1,4 @@
-"""Where the components beside this package lie: app, workers, models, samples, training and weights.
+"""Finding and importing the components beside this package: app, workers, models, samples, training and weights.
 
 In a checkout they are folders beside `strata/`. A wheel carries them in `strata/_service/`, because packages named
 `app` or `models` in site-packages would collide with those of other projects.
@@ -24,7 +24,7 @@ def components_folder(package: Path = PACKAGE) -> Path:
 
 
 def make_importable() -> None:
-    """Put the components' folder first on sys.path, so that `app` is ours and not one of the working folder."""
+    """Put the components' folder first on sys.path, so that no `app` in the working folder is imported instead."""
     folder = str(components_folder())
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
@@ -33,12 +33,13 @@ def make_importable() -> None:
 def load(module: str, extra: str) -> ModuleType:
     """Import a module of a component, such as "app.server", when a command needs it.
 
-    Raises InvalidInput if a package is not installed; extra: the extra of Strata's wheel that brings it.
+    Raises InvalidInput if a package is not installed. extra: the extra of Strata's wheel that installs it.
     """
     make_importable()
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        # a missing module of Strata itself is a programming error, not a missing extra
         missing = (error.name or "").partition(".")[0]
         if missing in (*COMPONENTS, "strata"):
             raise
@@ -48,8 +49,8 @@ def load(module: str, extra: str) -> ModuleType:
 def strata_command(*arguments: str) -> list[str]:
     """The command line that runs `strata ARGUMENTS` in a new process with this interpreter and this package.
 
-    -P keeps the child from importing another `strata` of its working folder; where this very package was imported from
-    the working folder, as in a checkout, the child finds it there as well.
+    -P prevents the child from importing another `strata` from its working folder. It is left out if this package itself
+    was imported from the working folder, as in a checkout, where the child must find it in the same way.
     """
     safe = [] if PACKAGE.parent == Path.cwd() else ["-P"]
     return [sys.executable, *safe, "-m", "strata", *arguments]

@@ -1,9 +1,9 @@
 """The errors that Strata raises on purpose, as one tree under StrataError.
 
-The classes here are kinds: a caller who handles a kind needs no module that raises it. A module that can say more
-derives its own class from a kind (`strata.jobs.jobs.UnknownJob` is a NotFound). The message of every error is one line
-that says what is wrong and, where possible, what to do. The command line turns kinds into exit codes
-(`strata.cli.exits`), the REST service turns errors into problem documents (`app.problems`).
+The classes here are kinds: a caller can handle a kind without importing the module that raises it. A module derives a
+class from a kind if callers have to distinguish its error (`strata.jobs.jobs.UnknownJob` is a NotFound). The message of
+every error is one line with the problem and, where possible, the solution. The command line maps kinds to exit codes
+(`strata.cli.exits`), the REST service maps errors to problem documents (`app.problems`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class StrataError(Exception):
 
     @property
     def lines(self) -> list[str]:
-        """What the command line prints, a line each: the message, or one line for each of several faults."""
+        """The lines that the command line prints: the message, or one line for each of several faults."""
         return [str(self)]
 
 
@@ -25,7 +25,7 @@ class InvalidInput(StrataError):
 
 
 class ProfileInvalid(InvalidInput):
-    """A profile's file has faults; `lines` tells each."""
+    """A profile's file has faults; `lines` has a line for each."""
 
 
 class WeightsError(StrataError):
@@ -61,37 +61,37 @@ class UnsafeBind(StrataError):
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"listening on {host} would let everybody in the network in: set STRATA_API_KEY, or listen on 127.0.0.1"
+            f"listening on {host} would give the whole network access: set STRATA_API_KEY, or listen on 127.0.0.1"
         )
         self.host = host
 
 
 class JobFailed(StrataError):
-    """A job, or an image of it, ended without the result that was asked for."""
+    """A job, or one of its images, ended without a result."""
 
 
 class ServiceUnavailable(StrataError):
-    """The REST service cannot be reached, or cannot answer now."""
+    """The REST service cannot be reached, or cannot serve the request now."""
 
 
 class RequestRefused(StrataError):
-    """The request was understood and is not carried out."""
+    """The request is valid but cannot be executed."""
 
 
 class NotFound(RequestRefused):
-    """Nothing has the given name or id."""
+    """No object has the given name or id."""
 
 
 class Conflict(RequestRefused):
-    """The present state does not allow the request: a name is taken, a job has not ended."""
+    """The current state does not allow the request, for example a name is in use or a job has not ended."""
 
 
 class DataError(RequestRefused):
-    """Data that were read are not what they must be: a shard, an image, a sample, a part."""
+    """A shard, an image, a sample or a part has invalid content."""
 
 
 class IncompleteData(StrataError):
-    """Data that a mixture names are missing or are fewer than it asks for."""
+    """Data of a mixture are missing, or a source has fewer samples than the mixture needs."""
 
 
 class ProcessFailed(StrataError):

@@ -1,1 +1,1 @@
-"""One resource a file."""
+"""The routes of the REST API, one module for each resource."""

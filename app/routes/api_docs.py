@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 FOLDER = Path(__file__).parent.parent / "static" / "api_docs"
 ASSETS = "static/api_docs"
-# The browser enforces what the HTML promises: Redoc, for one, would load a logo from its maker's CDN.
+# The policy makes the browser block other hosts: Redoc, for example, would load a logo from its vendor's CDN.
 POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; worker-src blob:; base-uri 'none'; form-action 'none'; "

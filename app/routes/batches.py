@@ -15,7 +15,7 @@ from strata.shards import OutsideRoots, ShardMissing, SourceError, find_shards
 
 router = APIRouter(route_class=IdempotentRoute)
 
-MAX_LISTED = 20  # missing shards that are listed in the answer
+MAX_LISTED = 20  # missing shards that the problem lists
 
 
 @router.post("/batches", status_code=202, responses=PROBLEM_RESPONSES)
@@ -25,7 +25,7 @@ def submit_shards(
     response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
-    """Describe the images of shards. The answer comes at once; the workers read the shards.
+    """Describe the images of shards. The response is immediate; the workers read the shards.
 
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
     range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server.
@@ -34,7 +34,7 @@ def submit_shards(
     profile = given.profile(body.profile)
     if body.budget and body.budget.money is not None and not profile.priced:
         _refuse_money(profile.name)
-    # expand the patterns, and refuse local shards that do not exist, before a job is created
+    # expand the patterns and check local shards before a job is created, so that a typo creates no job
     shards = _shards(body.input.shards, given)
     _refuse_missing(shards)
     job = given.jobs.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
@@ -55,7 +55,7 @@ def _shards(patterns: list[str], given: Services) -> list[str]:
 
 
 def _refuse_money(profile: str) -> NoReturn:
-    detail = f"profile {profile!r} does not know the prices of all its servers, so a budget in money cannot be kept"
+    detail = f"profile {profile!r} has no prices for some of its servers, so a budget in money cannot be applied"
     errors = [{"type": "value_error", "location": ["body", "budget", "money"], "message": detail}]
     raise ProblemError("invalid-request", detail, errors)
 

@@ -1,4 +1,4 @@
-"""`POST /v1/captions`: create a job for one image, and wait for its record if the caller prefers to."""
+"""`POST /v1/captions`: create a job for one image, and wait for its record if the header `Prefer` says so."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def caption_image(
     # read the image, and create its job; both may raise a problem
     upload = await read_upload(request, given.settings)
     job = await run_in_threadpool(_submit, given, upload)
-    # answer with the record if it is finished in time, else with the job
+    # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}
     if wait is not None:
@@ -76,7 +76,7 @@ async def caption_image(
 
 
 def _submit(given: Services, upload: Upload) -> JobRequest:
-    """Create the image's job. An image that cannot be decoded is refused before anything of it is stored."""
+    """Create the image's job. An image that cannot be decoded is rejected before it is stored."""
     profile = given.profile(upload.profile)
     try:
         decode(upload.data, given.settings.max_pixels)

@@ -40,6 +40,7 @@ async def watch_job(
         view = await run_in_threadpool(given.jobs.view, job.id)
         yield _event("job", view, seen)
         while not view.status.final:
+            # poll: one blocking read per client would need one connection to Redis per client
             await asyncio.sleep(POLL_SECONDS)
             entries = await run_in_threadpool(events.after, job.id, seen)
             if entries:
@@ -48,7 +49,7 @@ async def watch_job(
                 changed = any(fields.get("event") == "status" for _, fields in entries)
                 yield _event("status" if changed or view.status.final else "progress", view, seen)
     except (QueueUnavailable, UnknownJob):
-        # the answer has begun, so no error can be sent: the client reconnects with its Last-Event-ID and gets one then
+        # the response has begun, so no error can be sent: the client reconnects with Last-Event-ID and gets one then
         return
 
 

@@ -31,13 +31,13 @@ class Readiness(BaseModel):
 
 @router.get("/healthz")
 def healthz() -> Health:
-    """Succeeds whenever the process answers."""
+    """Succeeds whenever the process can respond."""
     return Health()
 
 
 @router.get("/readyz", responses={503: PROBLEM_RESPONSES["5XX"]})
 def readyz(given: ServicesDep) -> Readiness:
-    """Succeeds if jobs can be processed: Redis answers, the store can be written, and each group has a ready worker."""
+    """Succeeds if jobs can be processed: Redis and the store are available, and each group has a ready worker."""
     # the reason of each component that is not ready; empty for one that is
     reasons = {"store": _store_reason(given)}
     workers: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def ready_workers(queue: Queue) -> Counter[str]:
 
 
 def _store_reason(given: Services) -> str:
-    """Why the store cannot be written; empty if it can."""
+    """The reason why the store cannot be written; empty if it can."""
     try:
         given.store.put(given.store.path("health", "api"), b"ok")
     except Exception as error:  # each storage library has its own errors, and all of them mean the same here

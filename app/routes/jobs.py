@@ -20,7 +20,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
 }
 
 CursorQuery = Annotated[str | None, Query(max_length=200, description="where the page begins; from the link `next`")]
-LimitQuery = Annotated[int, Query(ge=1, le=2000, description="rows in one answer")]
+LimitQuery = Annotated[int, Query(ge=1, le=2000, description="rows in one response")]
 
 
 @router.get("")

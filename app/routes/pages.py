@@ -26,6 +26,7 @@ _POLICY = (
 @router.get("/")
 def index() -> Response:
     """The page: jobs with their progress, and an area to drop an image. It contains the table of layers as JSON."""
+    # the page is one file without a build step: the table of layers is inserted as JSON
     text = PAGE.read_text(encoding="utf-8").replace(_LAYERS.format("[]"), _LAYERS.format(_layers_json()), 1)
     return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
 
@@ -45,7 +46,7 @@ def list_problems() -> Response:
 
 @router.get("/problems/{name}")
 def show_problem(name: str) -> Response:
-    """What a type of problem means, and how to solve it."""
+    """The meaning of a type of problem, and its solution."""
     if name not in PROBLEMS:
-        raise ProblemError("not-found", f"no type of problem is called {name[:100]!r}; GET /problems lists them")
+        raise ProblemError("not-found", f"no type of problem has the name {name[:100]!r}; GET /problems lists them")
     return PlainTextResponse(PROBLEMS[name].page(), media_type=_MARKDOWN)

@@ -25,7 +25,7 @@ _MAGIC = {
     b"MM\0*": "image/tiff",
     b"BM": "image/bmp",
 }
-# uploaded bytes must be displayed by a browser, never executed
+# a browser must display uploaded bytes and never execute them
 _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
@@ -88,7 +88,7 @@ def _bytes_of(reference: ImageReference) -> bytes:
 
 
 def _media_type(data: bytes) -> str:
-    # WebP's magic number is in two places of its head
+    # WebP's magic number has two parts
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "application/octet-stream")

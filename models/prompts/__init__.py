@@ -94,7 +94,7 @@ def full_notes(record: Record, limit: int) -> str:
     # layers of words for the whole image, such as tags
     for layer in LAYERS.values():
         if layer.many and not layer.boxed:
-            words = [layer.told(entry) for entry in kept(getattr(record, layer.name))]
+            words = [layer.display_text(entry) for entry in kept(getattr(record, layer.name))]
             sections.append((f"{layer.title.capitalize()} of the whole picture:", [", ".join(words)] if words else []))
     if not any(lines for _, lines in sections):
         return ""

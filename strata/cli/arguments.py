@@ -1,4 +1,4 @@
-"""Arguments of the command line, converted to what the service accepts."""
+"""Arguments of the command line, converted to values of the REST API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pairs_of(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise InvalidInput(f"--metadata {text!r} is no KEY=VALUE")
+            raise InvalidInput(f"--metadata {text!r}: expected KEY=VALUE")
         pairs[name] = value
     return pairs
 
@@ -31,15 +31,16 @@ def budget_of(tokens: int | None, money: float | None) -> Budget | None:
     try:
         return Budget(tokens=tokens, money=money)
     except ValidationError as error:
+        # name the option instead of the model's field
         first = error.errors()[0]
         raise InvalidInput(f"--budget-{first['loc'][0]}: {first['msg']}") from error
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:
-    """Shards as the service accepts them: @FILE is read (@- is stdin), paths of this machine are made absolute.
+    """Shards as the service accepts them: the lines of an @FILE (@- is stdin), and local paths made absolute.
 
-    A list has a shard a line; empty lines and lines that begin with # are skipped. Ranges and globs stay as
-    they are. A path whose folder is not here is left as it is: it may be one of the service's machine. Raises
+    A list has one shard a line; empty lines and lines that begin with # are skipped. Ranges and globs are not
+    expanded. A path whose folder does not exist here is not changed: it may exist on the service's machine. Raises
     OSError if a list is missing.
     """
     for argument in arguments:
@@ -52,7 +53,7 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
 
 
 def _absolute(shard: str) -> str:
-    """An absolute path if the folder before the first range or glob exists here; what follows may be a pattern."""
+    """Make a path absolute if the folder before its first range or glob exists on this machine."""
     folder = re.split(r"[*?\[{]", shard, maxsplit=1)[0].rpartition("/")[0]
     known = Path(folder or ("/" if shard.startswith("/") else ".")).is_dir()
     return str(Path(shard).absolute()) if known and "://" not in shard else shard

@@ -3,15 +3,15 @@
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | an error that has no code of its own, or a fault in Strata |
+| 1 | an error without a code of its own, or a programming error in Strata |
 | 2 | an argument, a setting or a file cannot be used |
 | 3 | weights are missing, damaged, or cannot be fetched |
 | 4 | the port is in use |
 | 5 | the data directory is in use, or cannot be written |
 | 6 | Redis cannot be reached or started |
-| 7 | listening beyond loopback was asked for without an API key |
+| 7 | `serve` would listen beyond loopback without an API key |
 | 8 | the job ended as failed or cancelled, or the image failed |
-| 9 | the service cannot be reached, or cannot answer |
+| 9 | the service cannot be reached, or cannot serve the request |
 | 10 | the request was refused |
 | 11 | a mixture's data are incomplete |
 | 12 | a profile has faults |
@@ -54,9 +54,9 @@ CODES: dict[type[Exception], int] = {
 
 
 def code_of(error: Exception) -> int | None:
-    """The exit code of an error: that of the nearest of its classes in CODES, None if there is none.
+    """The exit code of an error: that of the first class in its method resolution order that CODES has, or None.
 
-    The code of a process that failed is handed on, for that process has chosen it by this table.
+    For a failed child process it is the process's own code, which comes from this table too.
     """
     if isinstance(error, errors.ProcessFailed):
         return error.returncode

@@ -1,4 +1,4 @@
-"""`strata export`: a snapshot in the form that other tools read."""
+"""`strata export`: write a snapshot in the format of another tool."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import typer
 
 from strata.cli.terminal import StoreUri, open_store, progress
 
-# strata.data.export_formats.Form, whose module loads pyarrow
+# repeats strata.data.export_formats.Form, because importing it loads pyarrow
 FormName = Literal["llava", "monkey", "webdataset", "parquet", "hf"]
 
 
 def export(
     snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="A snapshot's name, or its id.")],
-    form: Annotated[FormName, typer.Option("--format", help="What reads it.")],
+    form: Annotated[FormName, typer.Option("--format", help="The format to write.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that does not exist yet.")],
     layer: Annotated[str, typer.Option("--layer", help="The layer that becomes the text.")] = "description",
-    instruction: Annotated[str | None, typer.Option(help="What conversations ask; none: by the layer.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="The user's turn of conversations; none: the layer's.")
+    ] = None,
     level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
     store: StoreUri = None,
 ) -> None:
-    """Write a snapshot for other tools. Its images get the text of one layer."""
+    """Write a snapshot for other tools, each image with the text of one layer."""
     from strata.core import layer_named
     from strata.data import Request
     from strata.data import export as write_export
@@ -32,8 +34,9 @@ def export(
     opened = open_store(store)
     pinned = Snapshots(opened).open(snapshot)
     request = Request(form, layer_named(layer), instruction)
+    # images are read, converted and written one after another
     with progress() as bar:
         task = bar.add_task("images", total=pinned.manifest.counts.selected)
-        items = write_export(opened, pinned, request, out, lambda: bar.advance(task))
-    left_out = f"; {items.without:,} rows without {layer} were left out" if items.without else ""
-    print(f"{out}: {items.count:,} images{left_out}")
+        samples = write_export(opened, pinned, request, out, lambda: bar.advance(task))
+    skipped = f"; {samples.skipped:,} rows without {layer} were left out" if samples.skipped else ""
+    print(f"{out}: {samples.count:,} images{skipped}")

@@ -1,4 +1,4 @@
-"""The groups of commands: how the command line ends where a command raised."""
+"""The groups of commands, and how an exception of a command becomes a message and an exit code."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typer.core import TyperGroup
 from strata.cli import exits
 from strata.errors import StrataError
 
-LONG_RUNNING = ("serve", "worker")  # their lines stand among each other's in one log, so each names its command
+LONG_RUNNING = ("serve", "worker")  # their messages share one log, so each begins with the command's name
 
 
 class PlainGroup(TyperGroup):
-    """A group whose own options are read without pydantic, whose import takes longer than all the rest of --help.
+    """A group whose own options are parsed without pydantic, whose import takes longer than the rest of --help.
 
-    Typer (0.29) gives --help and its completion options no default, and converts the None with pydantic; False needs
-    no conversion.
+    In Typer 0.29 --help and the completion options have no default, and their None is converted with pydantic. A
+    default of False needs no conversion.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The group's options, those of typer with a default."""
+        """The group's options, where those that typer adds get a default."""
         params = super().get_params(ctx)
         for option in params:
             if option.name in ("help", "install_completion", "show_completion"):
@@ -33,7 +33,7 @@ class PlainGroup(TyperGroup):
 
 
 class CommandLine(PlainGroup):
-    """The group of all commands: ends a command that raised with one line on stderr and the error's exit code."""
+    """The group of all commands. It prints a command's exception as one line and exits with the error's code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Typer's own exceptions (usage errors, exit codes) pass through."""
@@ -43,19 +43,20 @@ class CommandLine(PlainGroup):
             if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
                 raise
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # the reader of our output has gone: typer ends quietly
+                raise  # the reader of stdout has closed it: typer then exits without a message
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            lines, code = told(error)
+            lines, code = describe_error(error)
+            # one line for each fault on stderr; the output of a command on stdout stays as it is
             name = f"strata {ctx.invoked_subcommand}" if ctx.invoked_subcommand in LONG_RUNNING else "strata"
             for line in lines:
                 print(f"{name}: {_printable(line)}", file=sys.stderr, flush=True)
             raise typer.Exit(code) from error
 
 
-def told(error: Exception) -> tuple[list[str], int]:
-    """The lines, one for each fault, and the exit code for an error."""
-    # classes of packages that are loaded only when a command needs them are known by the package's name
+def describe_error(error: Exception) -> tuple[list[str], int]:
+    """The message of an error, one line for each fault, and its exit code."""
+    # packages that only some commands import are recognized by name, so that this module need not import them
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     code = exits.code_of(error)
     if code is not None:
@@ -64,10 +65,11 @@ def told(error: Exception) -> tuple[list[str], int]:
         return [f"cannot reach the service: {error}; is it running, and is --url right?"], exits.API_UNREACHABLE
     if "redis" in packages:
         return [f"Redis cannot be used: {error}"], exits.REDIS_UNREACHABLE
+    # an unexpected exception: name its class, and how to see where it comes from
     first = str(error).strip().partition("\n")[0]
     return [f"{type(error).__name__}: {first}; run with --debug for the traceback"], exits.FAILURE
 
 
 def _printable(text: str) -> str:
-    """The text without control characters, which could steer a terminal."""
+    """The text without control characters, which a terminal could execute."""
     return "".join(character if character.isprintable() else " " for character in text)

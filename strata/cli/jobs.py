@@ -1,4 +1,4 @@
-"""The commands that ask the service: caption, submit, jobs, status, cancel, retry, results, failures."""
+"""The commands that call the service: caption, submit, jobs, status, cancel, retry, results, failures."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from strata.client import Client
     from strata.core import JobView, Record
 
-Stream = Literal["hi", "lo"]  # strata.core.schemas.Priority, which would load pydantic
+Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
 
 
 def caption(
     images: Images,
-    alt_text: Annotated[str | None, typer.Option("--alt-text", help="The caption that came with it.")] = None,
+    alt_text: Annotated[str | None, typer.Option("--alt-text", help="The image's alt text.")] = None,
     profile: ProfileName = None,
     overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Save pictures of the layers.")] = None,
     as_json: AsJson = False,
@@ -51,6 +51,7 @@ def caption(
             try:
                 record, job_id = _captioned(client, image, alt_text, profile)
             except ApiError as error:
+                # a failure of the service itself would repeat for every image
                 if error.problem.status >= 500:
                     raise
                 print(f"strata: {image}: {render.clean(str(error))}", file=sys.stderr)
@@ -62,6 +63,7 @@ def caption(
                 output().print(render.layers_tree(record, str(image)))
             if overlay and record.status is not Status.FAILED:
                 _save_overlay(client, job_id, record, overlay / f"{image.name}.overlay.png")
+            # the first problem determines the exit code
             code = code or (exits.JOB_FAILED if record.status is Status.FAILED else 0)
     raise typer.Exit(code)
 
@@ -75,20 +77,20 @@ def _captioned(client: Client, image: Path, alt_text: str | None, profile: str |
     captioned = client.captioned(image, alt_text, profile, wait=30)
     if captioned.record is not None:
         return captioned.record, captioned.job_id
-    # Not done within the wait: follow the job to its end, then ask for its record.
+    # not finished within the wait: follow the job to its end, then fetch its record
     assert captioned.job_id is not None
     final = render.follow(client.watch(captioned.job_id), Console(stderr=True))
     record = next(client.results(captioned.job_id), None)
     if record is None:
         reasons = [render.failure_line(row) for row in client.failures(captioned.job_id)]
-        reasons = reasons or [render.job_line(final) if final else "it ended without a record"]
+        reasons = reasons or [render.job_line(final) if final else "the job ended without a record"]
         raise JobFailed(f"{image}: {reasons[0]}")
     return record, captioned.job_id
 
 
 def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path) -> None:
     if job_id is None:
-        raise RequestRefused("the service did not say the image's job: no overlay")
+        raise RequestRefused("the service's response has no job id, which the overlay needs")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(client.overlay(job_id, record.key))
     print(f"overlay: {path}", file=sys.stderr)
@@ -97,11 +99,13 @@ def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path
 def submit(
     shards: Annotated[list[str], typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")],
     profile: ProfileName = None,
-    priority: Annotated[Stream, typer.Option(help="Which stream: hi is for single images.")] = "lo",
+    priority: Annotated[Stream, typer.Option(help="The queue's priority; hi is for single images.")] = "lo",
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="The same key and shards: the same job.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens to spend on chat servers.")] = None,
-    budget_money: Annotated[float | None, typer.Option(help="Most money to spend, at the profile's prices.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeating a request with this key returns the same job.")
+    ] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")] = None,
+    budget_money: Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")] = None,
     follow: Follow = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -113,6 +117,7 @@ def submit(
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     with open_client(url, api_key) as client:
         view = client.submit(list(shards_of(shards)), profile, priority, pairs, idempotency_key, budget)
+        # print the id before following, so that it is known if the command is interrupted
         if not as_json:
             print(view.id, flush=True)
         if follow:
@@ -135,7 +140,7 @@ def _code(view: JobView) -> int:
 
 
 def jobs(
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Continue an earlier list.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -161,7 +166,7 @@ def status(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Show a job's status and progress. With --follow the exit code says how it ended."""
+    """Show a job's status and progress. With --follow the exit code is 8 if it failed or was cancelled."""
     with open_client(url, api_key) as client:
         view = client.job(job)
         if follow:
@@ -171,7 +176,7 @@ def status(
 
 
 def cancel(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Cancel a job; what is computed stays."""
+    """Cancel a job. Computed results are kept."""
     with open_client(url, api_key) as client:
         _print_job(client.cancel(job), as_json)
 
@@ -183,7 +188,7 @@ def retry(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Try the failed images of a job again."""
+    """Retry the failed images of a job."""
     with open_client(url, api_key) as client:
         view = client.retry(job)
         if follow:
@@ -211,13 +216,13 @@ def results(job: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
 def failures(
     job: JobId,
     status: Annotated[
-        Literal["failed", "filtered"], typer.Option(help="Those that failed, or that a rule of the profile rejected.")
+        Literal["failed", "filtered"], typer.Option(help="Failed images, or those that a rule of the profile rejected.")
     ] = "failed",
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Print what of a job failed or was filtered, and why."""
+    """Print the failed or filtered images of a job, and the reasons."""
     from strata.cli import render
 
     with open_client(url, api_key) as client:

@@ -1,7 +1,7 @@
 """The command line: `strata`, or `python -m strata`.
 
-This module and the modules of the commands import only typer and the standard library; a command imports what it needs
-when it runs, so that help and completion answer at once.
+This module and the modules of the commands import only typer and the standard library. A command imports further
+packages when it runs, so that help and completion are fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Images into layered descriptions, handed to training.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: the packages of the coloured one take as long to import as all the rest
+    rich_markup_mode=None,  # plain help: importing rich for coloured help would double its time
 )
 
 
@@ -44,11 +44,11 @@ def common(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; what goes wrong is one line on stderr and a code of strata.cli.exits."""
+    """Run the command line and exit. An error is printed as one line on stderr, with a code of strata.cli.exits."""
     app(args=arguments, prog_name="strata")
 
 
-# What one works with daily comes first in the help: requests to the service, the processes, then data for training.
+# The help lists commands in this order: requests to the service, the processes, then data for training.
 for _command in (
     jobs.caption,
     jobs.submit,

@@ -12,7 +12,7 @@ from strata.data import SourceCheck, task_shares
 
 
 def source_table(checks: Sequence[SourceCheck]) -> Table:
-    """Sources, one a row."""
+    """A table of sources, one a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("source", "task"):
         table.add_column(name, no_wrap=True)
@@ -20,6 +20,7 @@ def source_table(checks: Sequence[SourceCheck]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("missing")
     for check in checks:
+        # a number that is not known, because the source is missing, stays empty
         numbers = ("" if number is None else f"{number:,}" for number in (check.supply, check.count))
         share = "" if check.share is None else f"{check.share:.1%}"
         problem = Text(clean(check.problem or ""), "red")
@@ -30,7 +31,7 @@ def source_table(checks: Sequence[SourceCheck]) -> Table:
 
 
 def task_table(checks: Sequence[SourceCheck]) -> Table:
-    """Tasks with their shares, the largest first."""
+    """A table of tasks with their shares, the largest first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("share", justify="right")

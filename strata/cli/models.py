@@ -21,7 +21,7 @@ app = typer.Typer(
 
 Profile = Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name.")]
 Profiles = Annotated[
-    Path | None, typer.Option("--profiles", metavar="DIR", help="Folder of profiles; none: those of Strata.")
+    Path | None, typer.Option("--profiles", metavar="DIR", help="Folder of profiles; none: the built-in ones.")
 ]
 From = Annotated[
     Path | None, typer.Option("--from", metavar="DIR", help="Folder with OWNER/NAME folders, or a hub cache.")
@@ -36,13 +36,13 @@ def fetch(profile: Profile, profiles: Profiles = None, folder: From = None, as_j
 
 @app.command("list")
 def list_weights(profile: Profile, profiles: Profiles = None, folder: From = None, as_json: AsJson = False) -> None:
-    """List the weights by size: those that are here, and how much there is to fetch."""
+    """List the weights by size: those that are present, and the size of those to fetch."""
     _inventory().list_weights(profile, profiles, folder, as_json)
 
 
 @app.command()
 def check(profile: Profile, profiles: Profiles = None, as_json: AsJson = False) -> None:
-    """Check the weights that are here against their checksums."""
+    """Check the weights that are present against their checksums."""
     raise typer.Exit(0 if _inventory().check_weights(profile, profiles, as_json) else WEIGHTS_MISSING)
 
 

@@ -1,4 +1,4 @@
-"""`strata serve` and `strata worker`: the processes that run until a signal."""
+"""`strata serve` and `strata worker`: processes that run until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -20,31 +20,33 @@ def serve(
         Path | None, typer.Option(help="Embedded server and store; none: STRATA_DATA_DIR, else .strata.")
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Of requests that name none; none: STRATA_PROFILE, else demo.")
+        str | None, typer.Option(help="Profile of requests without one; none: STRATA_PROFILE, else demo.")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of a worker's models; none: STRATA_THREADS, else 1.")
     ] = None,
-    no_workers: Annotated[bool, typer.Option("--no-workers", help="Workers are started elsewhere.")] = False,
+    no_workers: Annotated[bool, typer.Option("--no-workers", help="Start no workers; run them elsewhere.")] = False,
 ) -> None:
     """Run the service. Without REDIS_URL it starts its own Redis; its workers are child processes."""
     from strata.core import load_settings
 
+    # an option that is given replaces the environment variable of the same setting
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
     settings = load_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
+    # imported only now, because the service is an optional extra and slow to import
     raise typer.Exit(load("app.server", "all").serve(settings, not no_workers))
 
 
 def worker(
     groups: Annotated[str, typer.Option(help="Comma-separated: index, vision, llm.")] = "index,vision,llm",
     profile: Annotated[
-        str | None, typer.Option(help="The profile to load ahead of work; none: STRATA_PROFILE, else demo.")
+        str | None, typer.Option(help="The profile to load at the start; none: STRATA_PROFILE, else demo.")
     ] = None,
 ) -> None:
-    """Run a worker. It is one process with a thread for each group, and ends at SIGTERM."""
+    """Run a worker: one process with a thread for each group. SIGTERM ends it."""
     from strata.core import load_settings
 
     settings = load_settings()

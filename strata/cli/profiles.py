@@ -1,4 +1,4 @@
-"""`strata profiles`: commands on profile files; no service is needed."""
+"""`strata profiles`: commands on profile files. They need no running service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strata.cli.group import PlainGroup
 app = typer.Typer(
     name="profiles",
     cls=PlainGroup,
-    help="Check profile files, and list the back ends that they may name.",
+    help="Check profile files, and list the available back ends.",
     no_args_is_help=True,
 )
 
@@ -25,8 +25,9 @@ def check(
     """Validate a profile and print its faults, one a line; exit code 12 if there are any."""
     from strata.core import GROUPS, InvalidProfile, load_profile, load_settings, read_profile
 
-    _tell_refused()
+    _print_refused_plug_ins()
     try:
+        # a path is read where it is; a name is searched for in the folder of profiles
         if profile.endswith(".toml"):
             found = read_profile(Path(profile))
         else:
@@ -44,13 +45,13 @@ def backends() -> None:
     """List the back ends of each stage with the names of their parameters."""
     from strata.core import installed
 
-    _tell_refused()
+    _print_refused_plug_ins()
     for back_end in installed().back_ends:
         names = ", ".join(back_end.parameters.model_fields) or "no parameters"
         typer.echo(f"{back_end.stage:<10} {back_end.name:<13} {names}")
 
 
-def _tell_refused() -> None:
+def _print_refused_plug_ins() -> None:
     from strata.core import installed
 
     for line in installed().refused:

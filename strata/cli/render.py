@@ -29,20 +29,21 @@ from strata.core import (
     kept,
 )
 
-QUIET_SECONDS = 5.0  # between two lines of progress where stderr is no terminal
+LINE_INTERVAL = 5.0  # seconds between two lines of progress if stderr is not a terminal
 SHOWN_GROUPS = ("vision", "llm")
 STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 
 
 def clean(text: str) -> str:
-    """The text without control characters: text read from an image must not control the terminal."""
+    """The text without control characters: a text in an image must not be able to control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def layers_tree(record: Record, title: str | None = None) -> Tree:
-    """A record's layers, those that were computed, and the seconds and tokens of each stage."""
+    """A tree of a record's computed layers, and of the seconds and tokens of each stage."""
     size = f"  {record.width}×{record.height}" if record.width and record.height else ""
     tree = Tree(Text.assemble((clean(title or record.key), "bold"), (size, "dim")))
+    # the outcome, then the layers that were computed, then what each stage took
     if record.failure:
         tree.add(_ending(record.status, record.failure))
     for layer in LAYERS.values():
@@ -59,7 +60,7 @@ def layers_tree(record: Record, title: str | None = None) -> Tree:
 
 
 def _ending(status: Status, note: FailureNote) -> Text:
-    """Why there are no layers: what failed, or which rule rejected the image."""
+    """The reason why the record has no layers: the failure, or the rule that rejected the image."""
     if status is Status.FILTERED:
         return Text(f"filtered by the rule {note.error_type}: {clean(note.detail)}", "yellow")
     return Text(f"failed in {note.stage}: {note.error_type}: {clean(note.detail)}", "red")
@@ -69,7 +70,7 @@ def _named(name: str, *more: Text) -> Text:
     return Text.assemble((name, "bold"), *(part for text in more for part in ("  ", text)))
 
 
-# a branch for each form of a layer
+# one function for each form of a layer
 
 
 def _add_text(tree: Tree, layer: LayerSpec, text: str) -> None:
@@ -78,7 +79,7 @@ def _add_text(tree: Tree, layer: LayerSpec, text: str) -> None:
 
 def _add_entry(tree: Tree, layer: LayerSpec, entry: Evidence) -> None:
     branch = tree.add(_named(layer.title, Text(_scores(entry), "cyan")))
-    branch.add(_entry(entry, Text(clean(layer.told(entry)))))
+    branch.add(_entry(entry, Text(clean(layer.display_text(entry)))))
 
 
 def _add_entries(tree: Tree, layer: LayerSpec, entries: Sequence[Evidence]) -> None:
@@ -86,9 +87,9 @@ def _add_entries(tree: Tree, layer: LayerSpec, entries: Sequence[Evidence]) -> N
     counts = "none" if not entries else f"{count} kept"
     counts += f", {len(entries) - count} dropped" if len(entries) > count else ""
     branch = tree.add(_named(layer.title, Text(counts, "dim")))
-    # kept entries first, each with its number in the layer, by which sentences name it
+    # kept entries first; the number is the index in the layer, which sentences refer to
     for index, entry in sorted(enumerate(entries), key=lambda pair: not pair[1].kept):
-        words = Text.assemble((f"{index} ", "dim"), clean(layer.told(entry)))
+        words = Text.assemble((f"{index} ", "dim"), clean(layer.display_text(entry)))
         words.append(f"  {_box(entry)}" if layer.boxed else "", "dim")
         words.append("  ").append(_scores(entry), "cyan")
         branch.add(_entry(entry, words))
@@ -126,7 +127,7 @@ def _box(entry: Any) -> str:
 
 
 def job_table(jobs: Iterable[JobView]) -> Table:
-    """Jobs, one a row."""
+    """A table of jobs, one a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("job", no_wrap=True)
     table.add_column("status", no_wrap=True)
@@ -168,7 +169,7 @@ def done_images(job: JobView) -> int:
 
 
 def job_line(job: JobView) -> str:
-    """A job in one line: status, images done, rate, ETA, shards that failed, the error."""
+    """A job in one line: status, finished images, rate, ETA, failed shards, the error."""
     parts = [f"{job.status}: {done_images(job)}/{job.request_counts.total} images"]
     if job.images_per_second is not None:
         parts.append(f"{job.images_per_second:.1f} images/s")
@@ -203,7 +204,7 @@ def job_details(job: JobView) -> Text:
 
 
 def usage_line(job: JobView) -> str:
-    """What a job has spent on chat servers, and of what budget."""
+    """A job's usage of chat servers, and its budget."""
     usage, budget = job.usage or JobUsage(), job.budget or Budget()
     parts = [
         f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, {usage.requests:,} requests",
@@ -224,14 +225,15 @@ def failure_line(row: FailureRow) -> str:
 
 
 def follow(views: Iterable[JobView], console: Console, clock: Callable[[], float] = time.monotonic) -> JobView | None:
-    """Show progress until `views` end: bars on a terminal, else a line every QUIET_SECONDS. Returns the last."""
+    """Show progress until `views` end: bars on a terminal, else a line every LINE_INTERVAL. Returns the last."""
     if console.is_terminal:
         return _follow_bars(views, console)
-    last, told, shown = None, float("-inf"), ""
+    # print a line only if it differs from the last one, so that the log of a long wait stays short
+    last, printed_at, printed = None, float("-inf"), ""
     for last in views:
-        if (clock() - told >= QUIET_SECONDS or last.status.final) and job_line(last) != shown:
-            told, shown = clock(), job_line(last)
-            console.print(Text(shown), soft_wrap=True)
+        if (clock() - printed_at >= LINE_INTERVAL or last.status.final) and job_line(last) != printed:
+            printed_at, printed = clock(), job_line(last)
+            console.print(Text(printed), soft_wrap=True)
     return last
 
 
@@ -246,11 +248,13 @@ def _follow_bars(views: Iterable[JobView], console: Console) -> JobView | None:
     with Progress(*columns, console=console) as progress:
         bars = {name: progress.add_task(name, total=None, note="") for name in (*SHOWN_GROUPS, "images")}
         for last in views:
+            # 0 while no shard is indexed: the bar then shows no percentage
             total = last.request_counts.total or None
             for name in SHOWN_GROUPS:
                 group = last.groups.get(name)
-                note = f"{group.reused} there before" if group and group.reused else ""
+                note = f"{group.reused} reused" if group and group.reused else ""
                 progress.update(bars[name], total=total, completed=group.images if group else 0, note=note)
+            # the bar itself shows the count, so the note is the rest of the line
             note = job_line(last).partition(" images")[2].removeprefix(", ")
             note = f"{last.status}{', ' if note else ''}{note}"
             progress.update(bars["images"], total=total, completed=done_images(last), note=note)

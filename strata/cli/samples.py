@@ -1,4 +1,4 @@
-"""`strata samples`: shards of drawn scenes whose truth is known."""
+"""`strata samples`: shards of drawn scenes with known ground truth."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from strata.errors import InvalidInput
 
 
 def samples(
-    count: Annotated[int, typer.Option(help="Images in all.")],
+    count: Annotated[int, typer.Option(help="Total number of images.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the shards.")],
     seed: Annotated[int, typer.Option(help="Added to the first seed of evaluation (2**40).")] = 0,
     shard_size: Annotated[int, typer.Option(help="Images a shard.")] = 10_000,
     sprites: Annotated[Literal["known", "unseen"], typer.Option(help="Pool of drawings.")] = "known",
-    min_objects: Annotated[int, typer.Option(help="Least number of objects of a scene.")] = 0,
-    max_objects: Annotated[int, typer.Option(help="Largest number of objects of a scene.")] = 6,
+    min_objects: Annotated[int, typer.Option(help="Minimum number of objects of a scene.")] = 0,
+    max_objects: Annotated[int, typer.Option(help="Maximum number of objects of a scene.")] = 6,
 ) -> None:
-    """Write shards of drawn scenes. Their objects, boxes, texts and relations are known."""
+    """Write shards of drawn scenes whose objects, boxes, texts and relations are known."""
     scenes, shards = load("samples.scenes", "all"), load("samples.shards", "all")
     try:
         drawn = scenes.SceneOptions(min_objects, max_objects, sprites=sprites)

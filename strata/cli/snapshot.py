@@ -1,4 +1,4 @@
-"""`strata snapshot` and `strata clean`: commands that work on the store itself; no service is needed."""
+"""`strata snapshot` and `strata clean`: commands on the store. They need no running service."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ By = Annotated[
 ]
 Target = Annotated[
     list[str] | None,
-    typer.Option(metavar="FEATURE=LABEL:SHARE", help="A label's share, where not equal; may be repeated."),
+    typer.Option(metavar="FEATURE=LABEL:SHARE", help="The share of a label; none: equal shares; may be repeated."),
 ]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
 Method = Literal["random", "balanced", "best"]
-SHOWN = 20  # files that a dry run names
+SHOWN = 20  # maximum number of files that `strata clean` lists
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that is not taken.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A new name.")],
     sources: Sources,
-    method: Annotated[Method, typer.Option("--select", help="How rows are taken.")] = "random",
-    count: Annotated[int | None, typer.Option(min=1, help="How many rows; none: all.")] = None,
-    share: Annotated[float | None, typer.Option(help="How many rows, of those that pass: 0 to 1.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    method: Annotated[Method, typer.Option("--select", help="How rows are selected.")] = "random",
+    count: Annotated[int | None, typer.Option(min=1, help="Number of rows; none: all.")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of the rows that pass: 0 to 1.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the selection.")] = 0,
     where: Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".')] = None,
     unique: Annotated[bool, typer.Option("--unique", help="Each image once.")] = False,
     by: By = None,
@@ -57,27 +57,29 @@ def create(
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Choose rows of jobs and keep them under a name.
+    """Select rows of jobs and store the selection under a name.
 
-    A data set is all that was described with one profile: named by the profile, or by its fingerprint.
+    A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint.
     """
     from strata.store import PartsOf
 
     snapshots = _snapshots(store)
     given: dict[str, Any] = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique}
     given |= _axes(method, by or (), target or ())
+    # the selection of the options, or a copy of another snapshot's selection
     if like is None:
         selection = _selection({"method": method, **given})
     elif method != "random" or any(given.values()):
-        raise InvalidInput("--like takes the whole selection of a snapshot; leave the other choices out")
+        raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
     else:
         selection = snapshots.open(like).manifest.selection
+    # the sources are resolved to parts now: later parts of a job are not in the snapshot
     parts = PartsOf(snapshots.store).sources(sources)
     _show(_created(snapshots, name, parts, selection, sources), as_json)
 
 
 def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:
-    """The axes that the options give a balanced selection; other methods have none. Raises InvalidInput."""
+    """The axes of a balanced selection, from the options; other methods have none. Raises InvalidInput."""
     from strata.snapshots import axes_of
 
     if method == "balanced":
@@ -102,8 +104,8 @@ def _selection(values: dict[str, Any]) -> Selection:
         return Selection.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = f"--{first['loc'][0]}: " if first["loc"] else ""
-        raise InvalidInput(f"{place}{first['msg'].removeprefix('Value error, ')}") from error
+        option = f"--{first['loc'][0]}: " if first["loc"] else ""
+        raise InvalidInput(f"{option}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _created(
@@ -133,7 +135,7 @@ def show(
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Show a snapshot: its selection, its composition before and after, and what made it."""
+    """Show a snapshot: its selection, its composition before and after, and its provenance."""
     snapshot = _snapshots(store).open(name)
     if plot:
         from strata.snapshots import plot_composition
@@ -159,7 +161,7 @@ def _as_json(snapshot: Snapshot, without: set[str] | None = None) -> dict[str, A
 
 @app.command()
 def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = None) -> None:
-    """Show what differs between two snapshots: rows, parts, selection, provenance."""
+    """Show the differences of two snapshots: rows, parts, selection, provenance."""
     from strata.cli.snapshot_render import difference_details
     from strata.snapshots import difference
 
@@ -174,7 +176,7 @@ def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = N
 
 @app.command()
 def features() -> None:
-    """List the features of rows that --where and --by understand."""
+    """List the features of rows for --where and --by."""
     from strata.cli.snapshot_render import feature_table
 
     output().print(feature_table())
@@ -186,18 +188,19 @@ def clean(
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Remove parts that nothing names. They belong to no job and no snapshot. Without --yes they are only listed."""
+    """Remove parts that belong to no job and no snapshot. Without --yes they are only listed."""
     from strata.snapshots import Cleaning
 
     cleaning = Cleaning(open_store(store), forget or ())
     files = cleaning.unreferenced()
-    gone = cleaning.remove(list(files)) if yes else list(files)
-    size = sum(files[path] for path in gone)
+    # report what was removed, or would be
+    paths = cleaning.remove(list(files)) if yes else list(files)
+    size = sum(files[path] for path in paths)
     if as_json:
-        print(json.dumps({"removed": yes, "files": gone, "bytes": size}))
+        print(json.dumps({"removed": yes, "files": paths, "bytes": size}))
         return
-    for path in gone[:SHOWN]:
+    for path in paths[:SHOWN]:
         print(path)
-    if len(gone) > SHOWN:
-        print(f"… and {len(gone) - SHOWN:,} more")
-    print(f"{len(gone):,} files, {size / 1e6:,.1f} MB {'removed' if yes else 'can go: --yes removes them'}")
+    if len(paths) > SHOWN:
+        print(f"… and {len(paths) - SHOWN:,} more")
+    print(f"{len(paths):,} files, {size / 1e6:,.1f} MB {'removed' if yes else 'can be removed with --yes'}")

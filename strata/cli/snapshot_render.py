@@ -31,7 +31,7 @@ SHOWN_VALUE = 60  # characters of a setting's value
 
 
 def snapshot_table(snapshots: Iterable[Snapshot]) -> Table:
-    """Snapshots, one a row."""
+    """A table of snapshots, one a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("name", "id", "created"):
         table.add_column(name, no_wrap=True)
@@ -41,13 +41,13 @@ def snapshot_table(snapshots: Iterable[Snapshot]) -> Table:
     for snapshot in snapshots:
         counts, created = snapshot.manifest.counts, f"{snapshot.manifest.created_at:%Y-%m-%d %H:%M:%S}"
         numbers = (f"{counts.parts:,}", f"{counts.succeeded:,}", f"{counts.selected:,}")
-        said = selection_line(snapshot.manifest.selection)
-        table.add_row(snapshot.name, snapshot.id[:SHORT_ID], created, *numbers, Text(clean(said)))
+        selection = selection_line(snapshot.manifest.selection)
+        table.add_row(snapshot.name, snapshot.id[:SHORT_ID], created, *numbers, Text(clean(selection)))
     return table
 
 
 def feature_table() -> Table:
-    """All features; with labels for those that have default labels."""
+    """A table of all features, with the default labels of those that have some."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("feature", "kind", "meaning", "labels"):
         table.add_column(name)
@@ -71,7 +71,7 @@ def selection_line(selection: Selection) -> str:
 
 
 def snapshot_details(snapshot: Snapshot) -> Group:
-    """A snapshot: what it is, its composition before and after, its provenance."""
+    """A snapshot: its head, its composition before and after, its provenance."""
     manifest = snapshot.manifest
     return Group(
         Text("\n".join(_head_lines(snapshot.name, manifest))),
@@ -97,6 +97,7 @@ def _composition(manifest: Manifest) -> Iterator[RenderableType]:
         table.add_column(feature, min_width=12)
         for name in ("before", "", "%", "after", "", "%"):
             table.add_column(name, justify="right")
+        # bars of one feature share a scale, so that before and after can be compared
         before, after = shares_of(labels)
         largest = max(*before, *after)
         for (label, counts), *shares in zip(labels.items(), before, after, strict=True):
@@ -109,10 +110,11 @@ def _composition(manifest: Manifest) -> Iterator[RenderableType]:
 
 
 def _provenance_lines(provenance: Provenance) -> Iterator[RenderableType]:
-    named = f"profile {provenance.profile}" if provenance.profile else "a profile that the store did not keep"
+    named = f"profile {provenance.profile}" if provenance.profile else "a profile that is not in the store"
     version = f", schema {provenance.schema_version}" if provenance.schema_version else ""
     yield ""
     yield Text(clean(f"{named}, fingerprint {provenance.fingerprint}{version}"), "bold")
+    # the stages in detail, then the other settings, then the prompts
     settings = dict(provenance.settings)
     stages = settings.pop("stages", {})
     for name, stage in stages.items():
@@ -135,8 +137,9 @@ def _pairs(values: dict[str, Any]) -> str:
 
 
 def difference_details(first: Snapshot, second: Snapshot, found: Difference) -> Text:
-    """What the second snapshot added to the first, and what it removed."""
+    """The differences of two snapshots: rows, parts, and the settings that changed."""
     lines = [f"{first.name} {first.id[:SHORT_ID]} → {second.name} {second.id[:SHORT_ID]}"]
+    # the id is a hash of parts, selection and rows
     if first.id == second.id:
         lines.append("the same parts, selection and rows")
     lines += [f"rows: {_overlap(found.rows)}", f"parts: {_overlap(found.parts)}"]

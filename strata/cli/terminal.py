@@ -1,6 +1,6 @@
-"""What commands share: options, what they open, and where they print.
+"""Options that commands share, and functions that open the client, the store and the console.
 
-Heavy packages are imported by the function that needs them.
+Packages that are slow to import are imported by the function that needs them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Url = Annotated[str, typer.Option("--url", envvar="STRATA_URL", help="The servic
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="STRATA_API_KEY", help="The service's key.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show progress until the job's end.")]
-ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: the service's own choice.")]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: the service's default.")]
 StoreUri = Annotated[str | None, typer.Option("--store", envvar="STRATA_STORE", help="URI of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Images = Annotated[
@@ -35,14 +35,14 @@ Images = Annotated[
 
 
 def open_client(url: str, api_key: str | None) -> Client:
-    """A client of the service at an address."""
+    """A client of the service at a URL."""
     from strata.client import Client
 
     return Client(url, api_key)
 
 
 def open_store(uri: str | None) -> Store:
-    """The store of an option, or of the settings. Raises InvalidInput."""
+    """Open the store at a URI, or without one that of the settings. Raises InvalidInput."""
     from strata.core import load_settings
     from strata.store import Store
 
@@ -54,14 +54,14 @@ def open_store(uri: str | None) -> Store:
 
 
 def output() -> Console:
-    """Stdout; wide where it is no terminal, so that no line is folded that another program reads."""
+    """A console on stdout. It is 200 characters wide if stdout is not a terminal, so that lines are not wrapped."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def progress() -> Progress:
-    """A progress bar on stderr, removed at its end; silent where stderr is no terminal."""
+    """A progress bar on stderr that is removed at its end; it prints nothing if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 

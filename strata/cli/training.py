@@ -21,8 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-DataUri = Annotated[str | None, typer.Option("--data", help="Where its files lie; none: beside the TOML file.")]
-Cache = Annotated[Path | None, typer.Option("--cache", help="Where tables of samples are kept.")]
+DataUri = Annotated[str | None, typer.Option("--data", help="Folder of its files; none: that of the TOML file.")]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Folder for tables of samples.")]
 
 
 @app.callback()
@@ -38,28 +38,29 @@ def check(
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Show what a mixture is made of, what is missing, and what share each task gets."""
+    """Show the sources of a mixture, what is missing, and the share of each task."""
     from strata.cli.mixture_render import source_table, task_table
     from strata.data import Locations, MixtureFile, check_mixture, default_cache, task_shares
 
     mixture = MixtureFile.load(file)
-    places = Locations(open_store(store), data or str(file.resolve().parent), cache or default_cache())
-    # Open every source, also after one that is missing, so that one run shows all that is missing.
+    locations = Locations(open_store(store), data or str(file.resolve().parent), cache or default_cache())
+    # check every source, also after a missing one, so that one run reports all problems
     with progress() as bar:
         task = bar.add_task("", total=len(mixture.sources))
-        checks = check_mixture(mixture, places, lambda name: bar.update(task, description=name, advance=1))
+        checks = check_mixture(mixture, locations, lambda name: bar.update(task, description=name, advance=1))
     missing = sum(check.problem is not None for check in checks)
     if as_json:
         sources = [check.model_dump() for check in checks]
         print(json.dumps({"name": mixture.name, "sources": sources, "tasks": task_shares(checks)}))
     else:
         output().print(source_table(checks), task_table(checks), sep="\n\n")
-        told = f"{missing} of {len(checks)} sources are not as the mixture needs them" if missing else "all is there"
-        print(told, file=sys.stderr)
+        found = f"{missing} of {len(checks)} sources have problems" if missing else "all sources are complete"
+        print(found, file=sys.stderr)
     raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
 
 
 def train(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The training's TOML file.")]) -> None:
-    """Train a model on a mixture. A training that was killed continues from its last checkpoint."""
-    load("training.config", "training").load_config(config)  # before torch is imported, which takes seconds
+    """Train a model on a mixture. An interrupted training continues from its last checkpoint."""
+    # report an invalid file before torch is imported, which takes seconds
+    load("training.config", "training").load_config(config)
     load("training.train", "training").run(config)

@@ -1,4 +1,7 @@
-"""The HTTP client of the service."""
+"""The HTTP client of the service, for the command line and for programs. It imports only `strata.core`.
+
+Read `client.py`.
+"""
 
 from __future__ import annotations
 

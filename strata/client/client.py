@@ -23,24 +23,25 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class ApiError(RequestRefused):
-    """An error response of the service, as one line. `problem` holds all of it."""
+    """An error response of the service; the message is one line, and `problem` has all fields."""
 
     def __init__(self, problem: Problem) -> None:
+        # a proxy's page may have many lines
         detail = " ".join(problem.detail.split())
         super().__init__(f"{problem.title}: {detail}" if detail else f"{problem.title} ({problem.status})")
         self.problem = problem
 
     @classmethod
     def of(cls, problem: Problem) -> ApiError:
-        """The error for a problem; an ApiUnavailable where the service reports a failure of its own (5xx)."""
+        """The error for a problem: ApiUnavailable for a failure of the service (5xx), else ApiError."""
         return (ApiUnavailable if problem.status >= 500 else cls)(problem)
 
 
 class ApiUnavailable(ServiceUnavailable, ApiError):
-    """The service answered that it cannot serve the request now."""
+    """The service responded that it cannot serve the request now."""
 
 
-def parse_answer(model: type[Model], response: httpx.Response, text: str | None = None) -> Model:
+def parse_response(model: type[Model], response: httpx.Response, text: str | None = None) -> Model:
     """Parse a response's body, or one line of it, as a model. Raises ApiError if it is not one."""
     try:
         return model.model_validate_json(response.content if text is None else text)
@@ -49,9 +50,9 @@ def parse_answer(model: type[Model], response: httpx.Response, text: str | None 
 
 
 def _unexpected(response: httpx.Response, wanted: str) -> ApiError:
-    """The error for a response of another kind, such as a page of another server at this address."""
-    detail = f"{response.url} did not give {wanted}; is this Strata's address, and its version?"
-    title, status = "Unexpected answer", response.status_code
+    """The error for a response in another format, such as a page of another server at this address."""
+    detail = f"{response.url} did not return {wanted}; check the address, and the version of the service"
+    title, status = "Unexpected response", response.status_code
     return ApiError.of(Problem(type="about:blank", title=title, status=status, detail=detail))
 
 
@@ -72,7 +73,7 @@ def _until(moment: datetime) -> float:
 
 
 def problem_of(response: httpx.Response) -> Problem:
-    """Parse the problem of an error response; make one for a response without it, such as a proxy's page."""
+    """Parse the problem of an error response. A response without one, such as a proxy's page, is converted to one."""
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
@@ -96,7 +97,7 @@ class Captioned:
 
 
 class Client:
-    """Calls the service at `base_url`. timeout: seconds to wait for a response. Use it in `with`, or close it.
+    """Calls the service at `base_url`. timeout: seconds to wait for a response. Use it in `with`, or call `close`.
 
     Every method raises ApiError for an error response, and httpx.TransportError if the service cannot be reached.
     """
@@ -144,11 +145,11 @@ class Client:
         wait: float = 10.0,
     ) -> Record | JobView:
         """Caption one image. Returns its record if it is finished within `wait` seconds, else the job."""
-        answer = self.captioned(image, alt_text, profile, wait)
-        if answer.record is not None:
-            return answer.record
-        assert answer.job is not None
-        return answer.job
+        captioned = self.captioned(image, alt_text, profile, wait)
+        if captioned.record is not None:
+            return captioned.record
+        assert captioned.job is not None
+        return captioned.job
 
     def captioned(
         self,
@@ -157,9 +158,10 @@ class Client:
         profile: str | None = None,
         wait: float = 10.0,
     ) -> Captioned:
-        """Do as `caption` does, and return the job's id beside the record."""
+        """Caption one image like `caption`, and also return the job's id."""
         name, data = ("image", image) if isinstance(image, bytes) else (image.name, image.read_bytes())
         fields = {"alt_text": alt_text, "profile": profile}
+        # the read timeout must be longer than the time that the service may wait before it responds
         response = self._send(
             "POST",
             "/v1/captions",
@@ -168,16 +170,16 @@ class Client:
             headers={"Prefer": f"wait={wait:g}"},
             timeout=httpx.Timeout(self._timeout, read=self._timeout + wait),
         )
-        # a finished answer names its job only in the header
+        # the body of a finished record has no job id; the header has it
         job_id = response.headers.get("Location", "").rpartition("/v1/jobs/")[2].split("/")[0] or None
         if response.status_code == 202:
-            job = parse_answer(JobView, response)
+            job = parse_response(JobView, response)
             return Captioned(None, job, job.id)
-        return Captioned(parse_answer(Record, response), None, job_id)
+        return Captioned(parse_response(Record, response), None, job_id)
 
     def record(self, job: str, key: str) -> Record:
         """Fetch one record of a job."""
-        return parse_answer(Record, self._send("GET", f"/v1/records/{_quote(job)}/{_quote(key)}"))
+        return parse_response(Record, self._send("GET", f"/v1/records/{_quote(job)}/{_quote(key)}"))
 
     def overlay(self, job: str, key: str) -> bytes:
         """Fetch a PNG of a record's image with its layers drawn on it."""
@@ -206,25 +208,25 @@ class Client:
             body["budget"] = budget.model_dump()
         # a new key for each call: a request that is sent twice by a proxy makes one job
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        return parse_answer(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))
+        return parse_response(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))
 
     def job(self, job_id: str) -> JobView:
         """Fetch a job."""
-        return parse_answer(JobView, self._send("GET", f"/v1/jobs/{_quote(job_id)}"))
+        return parse_response(JobView, self._send("GET", f"/v1/jobs/{_quote(job_id)}"))
 
     def jobs(self, limit: int | None = None, cursor: str | None = None) -> JobPage:
         """Fetch a page of jobs, newest first."""
         params = {"limit": limit, "cursor": cursor}
         given = {name: value for name, value in params.items() if value is not None}
-        return parse_answer(JobPage, self._send("GET", "/v1/jobs", params=given))
+        return parse_response(JobPage, self._send("GET", "/v1/jobs", params=given))
 
     def cancel(self, job_id: str) -> JobView:
         """Cancel a job. Chunks that are being computed are still finished."""
-        return parse_answer(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/cancel"))
+        return parse_response(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/cancel"))
 
     def retry(self, job_id: str) -> JobView:
         """Retry the failed images of a finished job."""
-        return parse_answer(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/retry"))
+        return parse_response(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/retry"))
 
     def watch(self, job_id: str, poll: float = 1.0) -> Iterator[JobView]:
         """Yield the job every `poll` seconds until its status is final.
@@ -235,7 +237,7 @@ class Client:
         seen = False
         while True:
             try:
-                # before the first answer an error is raised at once: the address may be wrong
+                # before the first response an error is raised at once: the address may be wrong
                 view = self.job(job_id)
             except httpx.TransportError:
                 lost += 1
@@ -253,7 +255,7 @@ class Client:
         return list(self.watch(job_id, poll))[-1]
 
     def events(self, job_id: str, last_event_id: str | None = None) -> Iterator[ServerSentEvent]:
-        """Yield the job's events after `last_event_id`, until the job's end. A stream that breaks is opened again."""
+        """Yield the job's events after `last_event_id`, until the job's end. A broken stream is opened again."""
         seen, lost = last_event_id, 0
         while lost <= MAX_LOST:
             try:
@@ -286,14 +288,14 @@ class Client:
     def _lines(self, path: str, model: type[Model], query: Mapping[str, str] | None = None) -> Iterator[Model]:
         """Yield the rows of JSON Lines pages.
 
-        Only the query of a `next` link is used: a link to another host would otherwise be sent the API key.
+        Only the query of a `next` link is used, so that the API key is never sent to another host.
         """
         params = httpx.QueryParams(dict(query or {}))
         while True:
             response = self._send("GET", path, params=params)
             for line in response.text.split("\n"):
                 if line.strip():
-                    yield parse_answer(model, response, line)
+                    yield parse_response(model, response, line)
             # a next page with the same query would repeat this one for ever
             link = response.links.get("next", {}).get("url")
             if link is None or httpx.URL(link).params == params:
@@ -316,6 +318,7 @@ class Client:
         """Send one request; after a 429 or 503 with a Retry-After, wait and send it again, up to RETRIES times."""
         for attempt in range(RETRIES + 1):
             response = self._http.request(method, path, **arguments)
+            # a Retry-After invites a later attempt; without one the response is final
             pause = pause_of(response)
             if pause is None or pause > LONGEST_PAUSE or attempt == RETRIES:
                 break
@@ -330,6 +333,7 @@ def proxied(url: str) -> bool:
 
     False for this machine's loopback addresses, which no proxy can reach.
     """
+    # httpx does not exempt loopback addresses from HTTP_PROXY unless NO_PROXY lists them
     return httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
 
 

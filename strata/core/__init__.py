@@ -1,4 +1,8 @@
-"""Records, profiles, schemas and settings: what every other part of Strata uses."""
+"""The data models that every other room uses: records and their layers, profiles, chunks, settings, REST schemas.
+
+Of Strata it imports only `strata.errors` and `strata.components`. Read `records.py` first, then `layers.py` and
+`profiles.py`.
+"""
 
 from __future__ import annotations
 

@@ -35,17 +35,18 @@ class Chunk:
 
     @property
     def id(self) -> str:
-        """Names this work; equal for all jobs that need it."""
+        """Identifies this work; equal for all jobs that need it."""
         return f"{self.group}/{self.fingerprint}/{self.identity or self.shard}/{self.name}"
 
     @property
     def name(self) -> str:
-        """The name of its part within the folder of its group, fingerprint and shard."""
+        """The name of its part in the folder of its group, fingerprint and shard."""
         return part_name(self.number, self.attempt)
 
     @property
     def field(self) -> str:
-        """Its field in the hash of a job's finished chunks."""
+        """Its field in the Redis hash of a job's finished chunks."""
+        # a shard has only one chunk of the group `index`, which does not know the identity yet
         return f"{self.identity}/{self.number:05d}" if self.identity else self.shard
 
     def to_fields(self) -> dict[str, str]:
@@ -55,6 +56,7 @@ class Chunk:
     @classmethod
     def from_fields(cls, fields: dict[str, str]) -> Self:
         """Parse the fields of a stream message."""
+        # Redis returns texts; the id is not read, because it follows from the other fields
         numbers = {name: int(fields[name]) for name in ("number", "images", "attempt")}
         return cls(**{name: text for name, text in fields.items() if name != "id"} | numbers)  # type: ignore[arg-type]
 
@@ -65,5 +67,5 @@ class Chunk:
     def before(self) -> Chunk:
         """The previous attempt at this chunk. Raises ValueError for the first."""
         if not self.attempt:
-            raise ValueError("there is no attempt before the first")
+            raise ValueError("the first attempt has no previous attempt")
         return replace(self, attempt=self.attempt - 1)

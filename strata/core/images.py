@@ -16,15 +16,15 @@ from strata.errors import DataError
 Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsupported"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
-QUALITY = 95  # of JPEGs made of other images
-# what Pillow's plugins raise on bytes that somebody broke
+QUALITY = 95  # JPEG quality of images that are converted from another format
+# the exceptions that Pillow's plugins raise for damaged files
 _BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, AttributeError)
 _BROKEN += (LookupError, EOFError, ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class ImageError(DataError, ValueError):
-    """Bytes that give no image. `kind` is stable, `detail` is one line for people."""
+    """The bytes cannot be decoded. `kind` is part of the API and stable; `detail` is one line that may change."""
 
     def __init__(self, kind: Kind, detail: str) -> None:
         line = " ".join(detail.split())[:200]
@@ -40,20 +40,22 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     Raises ImageError.
     """
     if not data:
-        raise ImageError("empty", "no bytes at all")
+        raise ImageError("empty", "there are no bytes")
     image = _open(data)
+    # check the size in the header before decoding: a small file can contain a huge image
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError("too_many_pixels", f"{width} × {height} pixels; at most {max_pixels:,} are taken")
+        raise ImageError("too_many_pixels", f"{width} × {height} pixels; at most {max_pixels:,} are allowed")
     try:
         image.load()
-        with contextlib.suppress(*_BROKEN):  # the pixels of an image with broken EXIF are good all the same
+        # the pixels of an image with damaged EXIF are still usable
+        with contextlib.suppress(*_BROKEN):
             ImageOps.exif_transpose(image, in_place=True)
         return _rgb(image)
     except _BOMB as error:
         raise ImageError("too_many_pixels", str(error)) from None
     except MemoryError:
-        raise ImageError("too_many_pixels", f"no memory for {width} × {height} pixels") from None
+        raise ImageError("too_many_pixels", f"{width} × {height} pixels do not fit into memory") from None
     except _BROKEN as error:
         kind: Kind = "unsupported" if _is_unsupported(error) else "truncated"
         raise ImageError(kind, f"{image.format}, {width} × {height}: {error}") from None
@@ -65,6 +67,7 @@ def as_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
     A JPEG that is upright already is returned as it is; its pixels are not decoded. Raises ImageError.
     """
     image = _open(data)
+    # keep the original bytes where possible: encoding again costs time and quality
     if image.format == "JPEG" and image.mode in ("RGB", "L") and _is_upright(image):
         return data, image.size
     upright, buffer = decode(data, max_pixels), io.BytesIO()
@@ -73,10 +76,10 @@ def as_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
-    """Read the header with the plugin that knows the magic bytes.
+    """Read the header with the plugin that accepts the magic bytes.
 
-    `Image.open` is not used: its bomb check depends on a global of Pillow's and warns, `max_pixels` does
-    neither; and it tries plugins such as EPS, which start other programs.
+    `Image.open` is not used for two reasons: its check against decompression bombs depends on a global variable of
+    Pillow, and it tries plugins such as EPS, which start other programs.
     """
     Image.init()
     prefix = data[:16]
@@ -90,21 +93,22 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         except _BOMB as error:
             raise ImageError("too_many_pixels", str(error)) from None
         except _BROKEN as error:
-            kind: Kind = "not_an_image" if name == "BMP" else "truncated"  # "BM" may begin any text
+            kind: Kind = "not_an_image" if name == "BMP" else "truncated"  # text may also begin with "BM"
             raise ImageError(kind, f"the {name} header is cut off or damaged: {error}") from None
         return image
     # name the format if it is a known one that is not supported
     other = _other_format(data)
     if other:
-        raise ImageError("unsupported", f"{other} is not taken; send JPEG, PNG, WebP, GIF, TIFF or BMP")
-    raise ImageError("not_an_image", "the bytes begin like no image format")
+        raise ImageError("unsupported", f"{other} is not supported; send JPEG, PNG, WebP, GIF, TIFF or BMP")
+    raise ImageError("not_an_image", "the first bytes match no image format")
 
 
 def _other_format(data: bytes) -> str | None:
-    """The name of a format that is known but not taken."""
+    """The name of a known format that is not supported, or None."""
     head = data[:256].lstrip().lower()
     if head.startswith(b"<svg") or (head.startswith(b"<?xml") and b"<svg" in data[:1024].lower()):
         return "SVG"
+    # ISO base media files: bytes 8 to 12 are the brand, such as "heic" or "avif"
     if data[4:8] == b"ftyp":
         return f"{data[8:12].decode('ascii', 'replace').strip().upper()} (HEIF, AVIF or a video)"
     strong = {b"%!PS": "EPS", b"8BPS": "PSD", b"\x00\x00\x01\x00": "ICO", b"\x00\x00\x00\x0cjP": "JPEG 2000"}
@@ -139,7 +143,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """16 and 32 bit grey scaled to 8 bits: Pillow's own convert would cut everything above 255 to white."""
+    """16 and 32 bit grey scaled to 8 bits: Pillow's `convert` would clip all values above 255 to white."""
     # not-a-number and infinity become 0
     values = np.asarray(image).astype(np.float32)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,8 +1,8 @@
-"""Layers: what a record says of an image. Each layer is described once, by a field of `Layers` and its LayerSpec.
+"""Layers: the parts of an image's description. Each layer is declared once, by a field of `Layers` and its LayerSpec.
 
 The Arrow schema of parts, the tree that `strata caption` prints, overlays, features, exports and the web page iterate
-over the table LAYERS, so a new layer needs a model for its entries and a field here; the stage that makes it stands in
-`models/stages` and in the registry.
+over the table LAYERS. A new layer therefore needs a model for its entries and a field here; the stage that computes it
+is in `models/stages` and in the registry.
 
 Boxes are absolute pixels (x1, y1, x2, y2) in the EXIF-upright image. Scores are probabilities in 0..1. Masks are COCO
 run-length encodings.
@@ -26,7 +26,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Frozen(BaseModel):
-    """Base of what a record holds: immutable, and an unknown field is an error."""
+    """Base class of the models in a record: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +35,7 @@ class Evidence(Frozen):
     """One observation with its scores.
 
     score: the stage's own confidence; match: the matcher's probability that the phrase is true of the crop (null if
-    it was not asked); kept: whether the composer sees it; reason: why it was dropped ("low_match", "low_score",
+    no matcher scored it); kept: whether the composer gets it; reason: why it was dropped ("low_match", "low_score",
     "contradicted", "duplicate"), null when kept.
     """
 
@@ -66,7 +66,7 @@ class Mask(Frozen):
 
 
 class ObjectMask(Evidence):
-    """A mask, its box, its area in pixels, and the phrase for what it covers; null where no captioner was asked."""
+    """A mask, its box, its area in pixels, and the phrase for what it covers; null if no captioner described it."""
 
     box: Box
     mask: Mask
@@ -75,7 +75,7 @@ class ObjectMask(Evidence):
 
 
 class TextLine(Evidence):
-    """A line that the OCR read."""
+    """A line of text that the OCR recognized."""
 
     box: Box
     text: str
@@ -95,14 +95,14 @@ class Sentence(Frozen):
 
 
 class Description(Frozen):
-    """What the composer wrote, and the same text sentence by sentence."""
+    """The composer's text, whole and sentence by sentence."""
 
     text: str
     sentences: list[Sentence]
 
 
 class LayerError(InvalidInput, ValueError):
-    """The name of no layer; the message is one line and lists the layers."""
+    """No layer has this name; the message is one line and lists the layers."""
 
 
 Form = Literal["text", "entry", "entries", "sentences"]
@@ -111,17 +111,16 @@ Drawing = Literal["none", "box", "mask", "quote", "strip"]
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """How a layer is made, told, drawn and exported.
+    """How a layer is computed, displayed, drawn and exported.
 
-    title: its heading. entry: what one entry is called. words: the field of an entry that holds its words; "" for a
-    layer that is a text itself. quoted: whether the words can be read in the picture, so that they are told in quotes.
-    separator: what stands between the entries' words where they become one text. instruction: what a conversation
-    asks to get that text. stage: the stage that makes the layer; None: it comes with the image. whole_image:
-    whether that stage takes the whole image and answers a list of the layer's entries, or of objects with the fields
-    of an entry; `models.pipeline` then needs to know no more of it. matched: whether the
-    matcher is asked about its entries. drawing: "box" and "mask" with the words as a label, "quote" for a line of text
-    at its place, "strip" for a text below the picture. feature: the name of the feature that counts the kept entries;
-    "": the layer's own name.
+    title: its heading. entry: the noun for one entry. words: the field of an entry that contains its words; "" for a
+    layer that is a text itself. quoted: whether the words can be read in the picture; they are then shown in quotes.
+    separator: the text between the entries' words when they are joined. instruction: the user's turn of a conversation
+    whose answer is the joined text. stage: the stage that computes the layer; None: it comes with the image.
+    whole_image: whether that stage maps a whole image to a list of the layer's entries, or of objects with the fields
+    of an entry; `models.pipeline` then runs it without code for this layer. matched: whether the matcher scores its
+    entries. drawing: "box" and "mask" with the words as a label, "quote" for a line of text at its position, "strip"
+    for a text below the picture. feature: the name of the feature that counts the kept entries; "": the layer's name.
 
     name, model (of an entry, or str) and many (whether it is a list) follow from the field of `Layers`.
     """
@@ -160,7 +159,7 @@ class LayerSpec:
 
     @property
     def names_things(self) -> bool:
-        """Whether its entries say what something at a place in the picture is."""
+        """Whether its entries name what is inside their box; a line of OCR text does not."""
         return self.boxed and not self.quoted
 
     def entries(self, value: Any) -> list[Any]:
@@ -174,19 +173,20 @@ class LayerSpec:
         words = entry[self.words] if isinstance(entry, Mapping) else getattr(entry, self.words)
         return str(words or "")
 
-    def told(self, entry: Any) -> str:
-        """The words of an entry as people are shown them."""
+    def display_text(self, entry: Any) -> str:
+        """The words of an entry for display: in quotes if they can be read in the picture."""
         words = self.words_of(entry)
         return f"“{words}”" if self.quoted else words
 
     def text_of(self, row: Mapping[str, Any]) -> str | None:
-        """The layer as one text that a model learns to write, in a row of a part; None where there is none.
+        """The layer of a part's row as one text for training; None if it has no text.
 
-        Of entries these are the words of the kept ones, in order, each with the separator before the next.
+        For a layer with entries: the words of the kept ones, in order, joined by the separator.
         """
         value = row[self.name]
         if value is None:
             return None
+        # the text itself, the text beside its sentences, or the joined words of the entries
         if self.form == "text":
             text = str(value)
         elif self.form == "sentences":
@@ -298,7 +298,9 @@ def inner_type(annotation: Any) -> Any:
 def _specs(model: type[BaseModel]) -> dict[str, LayerSpec]:
     specs: dict[str, LayerSpec] = {}
     for name, field in model.model_fields.items():
+        # each field must have exactly one LayerSpec; otherwise the unpacking fails at import
         (spec,) = (item for item in field.metadata if isinstance(item, LayerSpec))
+        # name, model and many are derived from the field, so that they cannot contradict it
         kind = inner_type(field.annotation)
         many = get_origin(kind) is list
         entry = inner_type(get_args(kind)[0]) if many else kind
@@ -322,6 +324,7 @@ def kept(entries: Iterable[Any] | None) -> list[Any]:
     return [entry for entry in entries or () if (entry["kept"] if isinstance(entry, Mapping) else entry.kept)]
 
 
+# words that begin the modifier after a noun; the head noun is before the first of them
 _FIRST = re.compile(r"\b(?:with|of|on|in|at|that|wearing)\b")
 _WORD = re.compile(r"[^\W\d_]+")
 

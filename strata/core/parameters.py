@@ -1,7 +1,7 @@
-"""The built-in back ends of the stages, and their parameter classes: what `[stages.NAME.parameters]` may have.
+"""The built-in back ends of the stages, and their parameter classes: the keys of `[stages.NAME.parameters]`.
 
 The classes import no model code, so that the API can validate a profile. Validators check values and combinations; what
-needs weights or a device is checked when the back end loads.
+depends on weights or a device is checked when the back end loads.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+# fields of a chat request that the stage sets itself, or that would change its cost limit or its kind of response
 _SET_BY_THE_STAGE = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
 
 
 class Parameters(BaseModel):
-    """Base of a back end's parameters: unknown names, values of another type, NaN and infinity are refused."""
+    """Base of a back end's parameters: unknown names, values of another type, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class PromptParameters(Parameters):
-    """Parameters that name a prompt file, held to its sha256 so that the fingerprint covers the prompt's text."""
+    """Parameters that name a prompt file and its sha256, so that the fingerprint covers the prompt's text."""
 
     prompt: str
     prompt_sha256: str
@@ -37,9 +38,9 @@ class PromptParameters(Parameters):
 
 
 class CaptionerParameters(Parameters):
-    """The longest answers, in tokens, for whole images and for crops.
+    """The maximum output lengths, in tokens, for whole images and for crops.
 
-    30 for crops as Monkey's data was made (arXiv 2311.06607); a longer answer is no phrase.
+    30 for crops is the value of Monkey's data pipeline (arXiv 2311.06607); a longer text is not a phrase any more.
     """
 
     scene_tokens: int = Field(default=100, ge=1)
@@ -54,7 +55,7 @@ class FlorenceCaptionerParameters(CaptionerParameters):
 
 
 class Blip2CaptionerParameters(CaptionerParameters):
-    """The text that the answer continues, for whole images and for crops; empty as in BLIP-2's own captioning.
+    """The text that the model continues, for whole images and for crops; empty as in BLIP-2's own captioning.
 
     scene_beams: beams of the search for whole images; 1 is greedy. Crops are always decoded greedily.
     """
@@ -65,9 +66,9 @@ class Blip2CaptionerParameters(CaptionerParameters):
 
 
 class QwenVLParameters(Parameters):
-    """The prompts for whole images and for crops, and the longest answer to each, in tokens.
+    """The prompts for whole images and for crops, and the maximum output length of each, in tokens.
 
-    min_pixels, max_pixels: an image is resized to an area between them; a token stands for 32×32 of its pixels.
+    min_pixels, max_pixels: an image is resized to an area between them; a token represents 32×32 of its pixels.
     The prompts have no default: they belong in the profile, and so in the fingerprint.
     """
 
@@ -89,8 +90,8 @@ class QwenVLParameters(Parameters):
 
 
 class LabelDetectorParameters(Parameters):
-    """threshold: lowest score that is kept; low, because the matcher judges what is kept again. nms_iou: of boxes
-    with a larger intersection over union, whatever their labels, only the one with the best score is kept.
+    """threshold: lowest score that is kept; low, because the matcher scores the kept boxes again. nms_iou: of boxes
+    with a larger intersection over union, of any labels, only the one with the best score is kept.
     """
 
     threshold: float = Field(default=0.3, ge=0, le=1)
@@ -98,7 +99,7 @@ class LabelDetectorParameters(Parameters):
 
 
 class FlorenceDetectorParameters(Parameters):
-    """max_new_tokens: the longest answer, which holds all regions of an image. num_beams: 1 is greedy."""
+    """max_new_tokens: maximum output length; one output lists all regions of an image. num_beams: 1 is greedy."""
 
     max_new_tokens: int = Field(default=1024, ge=1)
     num_beams: int = Field(default=3, ge=1)
@@ -110,7 +111,8 @@ class FlorenceDetectorParameters(Parameters):
 class SegmenterParameters(Parameters):
     """Base of every segmenter's parameters.
 
-    max_masks: the largest masks are kept; 20 as Monkey's data was made. smallest: least share of the image's area.
+    max_masks: number of the largest masks that are kept; 20 as in Monkey's data pipeline. smallest: minimum share of
+    the image's area.
     """
 
     max_masks: int = Field(default=20, ge=1)
@@ -118,7 +120,7 @@ class SegmenterParameters(Parameters):
 
 
 class ClassicalSegmenterParameters(SegmenterParameters):
-    """side: longer images are reduced to this many pixels for the search; masks have the image's own size."""
+    """side: larger images are reduced to this long side, in pixels, for the search; masks have the image's size."""
 
     side: int = Field(default=320, ge=32)
 
@@ -144,8 +146,8 @@ class OcrParameters(Parameters):
     """PP-OCR's models and sizes.
 
     detector, recognizer, angle_classifier: file names of the ONNX models; "" means no classifier. short_side: smaller
-    images are enlarged, at most four times, until their short side has so many pixels: that finds small letters and
-    costs time. long_side: larger images are reduced to it. box_score: least mean probability of text inside a line's
+    images are enlarged, at most four times, until their short side has this many pixels: that finds small letters and
+    costs time. long_side: larger images are reduced to it. box_score: minimum mean probability of text inside a line's
     outline. line_width: the recognizer gets lines 48 pixels high, padded to this width in pixels if they and all
     other lines of the image are shorter: 320 as in PaddleOCR; less is faster where words are short.
     """
@@ -164,11 +166,11 @@ class OcrParameters(Parameters):
 
 class OpenClipParameters(Parameters):
     """calibration: (scale, bias) for CLIP models, which have no bias of their own: their cosines were trained for
-    ranking, so a probability needs a line fitted to the log odds of labelled pairs (Platt scaling). It is refused
-    for models that have their own bias.
+    ranking, so a probability needs a line fitted to the log odds of labelled pairs (Platt scaling). It is an
+    error for models that have their own bias.
     """
 
-    # a TOML array is a list, which strict mode does not take for a tuple; its numbers are checked strictly
+    # a TOML array is a list, which strict mode does not accept as a tuple; its numbers are checked strictly
     calibration: tuple[float, float] | None = Field(default=None, strict=False)
 
 
@@ -211,8 +213,8 @@ class OpenClipTaggerParameters(Parameters):
 class TransformersComposerParameters(PromptParameters):
     """grounded: decode along the notes (for small models, see `models.demo.grounding`) instead of freely.
 
-    precision: "int8" runs on the CPU, the others on the GPU if there is one. max_new_tokens: the longest description.
-    max_notes: the notes beyond this number, those with the lowest scores, are left out.
+    precision: "int8" runs on the CPU, the others on the GPU if there is one. max_new_tokens: maximum length of a
+    description. max_notes: the notes beyond this number, those with the lowest scores, are left out.
     """
 
     prompt: str = "small"
@@ -223,7 +225,7 @@ class TransformersComposerParameters(PromptParameters):
 
     @property
     def needs_wording(self) -> bool:
-        """Grounded decoding writes with the words of the prompt's table `[wording]`."""
+        """Grounded decoding takes the words between the notes from the prompt's table `[wording]`."""
         return self.grounded
 
 
@@ -231,13 +233,13 @@ class TransformersComposerParameters(PromptParameters):
 
 
 class ChatParameters(Parameters):
-    """How a stage asks its chat server.
+    """How a stage sends requests to its chat server.
 
     served_model: the model's name at the server. request: further fields of each request. timeout: seconds a request.
-    concurrency: requests in flight. retries: further tries of a question, and of a server that is busy.
-    api_key_variable: the environment variable with the key, so that no key stands in a profile. Images are sent as
-    image_format with at most longest_side pixels; image_tokens: the most tokens that the model makes of one. Prices
-    are money for a million tokens; null: not known.
+    concurrency: requests in flight. retries: how often a failed request is repeated, also if the server is busy.
+    api_key_variable: the environment variable with the key, so that a profile contains no key. Images are sent as
+    image_format with at most longest_side pixels; image_tokens: maximum number of prompt tokens of one image. Prices
+    are money per million tokens; null: not known.
     """
 
     served_model: str
@@ -258,15 +260,16 @@ class ChatParameters(Parameters):
     def _sendable(cls, request: dict[str, JsonValue]) -> dict[str, JsonValue]:
         """Refuse the fields that the stage sets itself, and values that JSON does not have."""
         if taken := _SET_BY_THE_STAGE & request.keys():
-            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: what a request may cost depends on it")
+            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: the cost limit of a request depends on it")
+        # the fields are sent as JSON, which has neither NaN nor infinity
         json.dumps(request, allow_nan=False)
         return request
 
 
 class ChatCaptionerParameters(ChatParameters):
-    """The questions about whole images and about crops, and the longest answers in tokens.
+    """The prompts for whole images and for crops, and the maximum output lengths in tokens.
 
-    30 for crops as Monkey's data was made; a longer answer is no phrase.
+    30 for crops is the value of Monkey's data pipeline; a longer text is not a phrase any more.
     """
 
     scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
@@ -281,8 +284,8 @@ class ChatCaptionerParameters(ChatParameters):
 class ChatComposerParameters(ChatParameters, PromptParameters):
     """with_image: the image is sent with the notes; an image without any notes is then described too.
 
-    max_new_tokens: the longest description. max_notes: the notes beyond this number, those with the lowest scores,
-    are left out.
+    max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
+    scores, are left out.
     """
 
     prompt: str = "full"
@@ -299,10 +302,10 @@ WEIGHTS = ("bundled", "local", "hub", "pypi")  # kinds of model that are weights
 
 @dataclass(frozen=True)
 class BackEnd:
-    """One way of doing a stage's work.
+    """One implementation of a stage.
 
     parameters: the class of `[stages.STAGE.parameters]`. code: "MODULE:CLASS", a `models.base.Stage` that a worker
-    imports when a profile names the back end. models: the kinds of model that it takes, of KINDS.
+    imports when a profile names the back end. models: the kinds of model that it accepts, of KINDS.
     """
 
     stage: str
@@ -312,6 +315,7 @@ class BackEnd:
     models: tuple[str, ...] = WEIGHTS
 
 
+# `code` is a text, so that neither torch nor a model is imported before a worker needs it
 BUILT_IN = (
     BackEnd("captioner", "florence2", FlorenceCaptionerParameters, "models.stages.captioner:FlorenceCaptioner"),
     BackEnd("captioner", "blip2", Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner"),

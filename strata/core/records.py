@@ -1,6 +1,6 @@
-"""The one record that crosses every stage: pydantic at the edges, Arrow in parts.
+"""The record of one image: a pydantic model in the API and in the stages, an Arrow row in parts.
 
-What a record says of its image, its layers, is described in `strata.core.layers`.
+Its layers are declared in `strata.core.layers`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = ["RECORD_SCHEMA", "RULES_STAGE", "SCHEMA_VERSION", "FailureNote", "Ima
 __all__ += ["Box", "Caption", "Description", "Evidence", "Mask", "ObjectMask", "Probability", "Region", "Sentence"]
 __all__ += ["TextLine", "records_to_table", "table_to_records"]
 
-# The version of what the columns of parts mean. A new layer does not change it: where its column is missing it is read
-# as null. It is no part of any fingerprint (see OUTPUT_VERSIONS in strata.core.profiles).
+# The version of the meaning of a part's columns. A new layer does not change it: a missing column is read as null. No
+# fingerprint contains it (see OUTPUT_VERSIONS in strata.core.profiles).
 SCHEMA_VERSION = 2
-RULES_STAGE = "rules"  # in the place of a stage in the note of a filtered row
+RULES_STAGE = "rules"  # the stage in the note of a filtered row
 
 
 class Status(StrEnum):
-    """How an image ended in a part."""
+    """The outcome of an image in a part."""
 
     SUCCEEDED = "succeeded"
     FILTERED = "filtered"
@@ -50,7 +50,7 @@ class Status(StrEnum):
 
 
 class ImageReference(Frozen):
-    """Where an image lies: bytes offset..offset+size of the file at uri. `sha256` is known for uploads."""
+    """The position of an image: bytes offset..offset+size of the file at uri. `sha256` is known for uploads."""
 
     uri: str
     offset: int = 0
@@ -61,7 +61,7 @@ class ImageReference(Frozen):
 class FailureNote(Frozen):
     """Why an image failed: the stage, the error's type, and one line.
 
-    Of an image that a rule of the profile rejected: stage "rules", the rule's name as the error type, and a line with
+    For an image that a rule of the profile rejected: stage "rules", the rule's name as the error type, and a line with
     the image's value and the rule's limit.
     """
 
@@ -71,7 +71,7 @@ class FailureNote(Frozen):
 
 
 class _Row(BaseModel):
-    """What a record says before its layers."""
+    """The fields of a record that come before its layers."""
 
     schema_version: int = SCHEMA_VERSION
     key: str
@@ -86,7 +86,7 @@ class Record(Layers, _Row):
     """One image with its layers. A layer is null where it was not computed, an empty list if nothing was found.
 
     failure: why the image failed, or which rule rejected it. seconds and usage are by stage; usage only of stages that
-    ask a server.
+    use a model server.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -99,7 +99,7 @@ class Record(Layers, _Row):
         return self._ended(Status.FAILED, stage, error_type, detail)
 
     def filtered(self, rule: str, detail: str) -> Record:
-        """The same record as a row that a rule of the profile rejected; detail as in `failed`."""
+        """The same record as a row that a rule of the profile rejected. `detail` is cut as in `failed`."""
         return self._ended(Status.FILTERED, RULES_STAGE, rule, detail)
 
     def _ended(self, status: Status, stage: str, error_type: str, detail: str) -> Record:
@@ -114,8 +114,8 @@ _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float32(), bool: pa.boo
 def arrow_type(annotation: Any) -> pa.DataType:
     """The Arrow type of a field's annotation: scalars, fixed tuples of numbers, lists, and models as structs.
 
-    Floats are float32. A tuple of whole numbers is int32 (a mask's sides), a whole number alone int64. The fields that
-    a model has of its own come before those of its bases.
+    Floats are float32. A tuple of integers is int32 (a mask's sides), a single integer int64. A model's own fields come
+    before those of its base classes.
     """
     kind = inner_type(annotation)
     if kind in _SCALARS:
@@ -127,6 +127,7 @@ def arrow_type(annotation: Any) -> pa.DataType:
         return pa.list_(pa.int32() if sides[0] is int else arrow_type(sides[0]), len(sides))
     if not issubclass(kind, BaseModel):
         raise TypeError(f"no Arrow type for {annotation}")
+    # existing parts have their fields in this order, which is not the order of pydantic
     bases = (base for base in kind.__mro__ if issubclass(base, BaseModel) and base is not BaseModel)
     names = dict.fromkeys(name for base in bases for name in base.__annotations__ if name in kind.model_fields)
     return pa.struct([pa.field(name, arrow_type(kind.model_fields[name].annotation)) for name in names])
@@ -156,7 +157,7 @@ def _columns() -> dict[str, TypeAdapter[Any]]:
 def records_to_table(records: Iterable[Record]) -> pa.Table:
     """Records as an Arrow table of RECORD_SCHEMA, in order."""
     rows = list(records)
-    # a column at a time: twice as fast as a row at a time
+    # convert column by column: twice as fast as row by row
     arrays = [_array(name, kind, rows) for name, kind in zip(RECORD_SCHEMA.names, RECORD_SCHEMA.types, strict=True)]
     return pa.Table.from_arrays(arrays, schema=RECORD_SCHEMA)
 
@@ -164,8 +165,10 @@ def records_to_table(records: Iterable[Record]) -> pa.Table:
 def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
     values = [row.__dict__[name] for row in rows]
     if values.count(None) == len(values):
-        return pa.nulls(len(values), kind)  # most layers of most failed or half-done records
+        # a shortcut for the layers that failed and incomplete records do not have
+        return pa.nulls(len(values), kind)
     if pa.types.is_nested(kind):
+        # dump a whole column with one call of pydantic's compiled serializer
         values = _columns()[name].dump_python(values, mode="json")
     if pa.types.is_map(kind):
         values = [list(value.items()) for value in values]
@@ -179,6 +182,7 @@ def table_to_records(table: pa.Table) -> list[Record]:
     """
     rows: list[dict[str, Any]] = table.to_pylist()
     for row in rows:
-        for name in ("seconds", "usage"):  # parts of schema version 1 have no usage
+        # pyarrow returns maps as lists of pairs; parts of schema version 1 have no usage
+        for name in ("seconds", "usage"):
             row[name] = dict(row.get(name) or ())
     return [Record.model_validate(row) for row in rows]

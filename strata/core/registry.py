@@ -24,14 +24,14 @@ _CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class UnknownBackEnd(InvalidInput, ValueError):
-    """A stage has no usable back end of a name; the message says which there are."""
+    """A stage has no usable back end of a name; the message suggests one or lists them."""
 
 
 @dataclass(frozen=True)
 class StageSpec:
     """One stage: its name in a profile, and the group that runs it.
 
-    needs: stages without which it has nothing to work on; needs_one_of: at least one of these. parameters: the base of
+    needs: stages whose output is its input; needs_one_of: at least one of these is needed. parameters: the base of
     its back ends' parameter classes.
     """
 
@@ -43,21 +43,21 @@ class StageSpec:
 
     @property
     def makes_layer(self) -> bool:
-        """Whether it makes a layer of an image, rather than judging layers or composing them."""
+        """Whether it computes a layer from an image, rather than scoring layers or composing a text from them."""
         return self.group == "vision" and any(layer.stage == self.name for layer in LAYERS.values())
 
 
 _NAMED_STAGES = (
     StageSpec("captioner", "vision"),
     StageSpec("detector", "vision"),
-    # the phrases of its masks are the captioner's
+    # the captioner describes the crops of its masks
     StageSpec("segmenter", "vision", needs=("captioner",), parameters=p.SegmenterParameters),
     StageSpec("ocr", "vision"),
     StageSpec("matcher", "vision", needs_one_of=("captioner", "detector")),
     StageSpec("composer", "llm"),
 )
 _NAMED = {spec.name for spec in _NAMED_STAGES}
-# a stage that only takes whole images and makes a layer is known by its layer alone
+# a stage that maps whole images to a layer needs no entry above: its layer declares it
 STAGES = _NAMED_STAGES + tuple(
     StageSpec(layer.stage, "vision")
     for layer in LAYERS.values()
@@ -68,7 +68,7 @@ STAGES = _NAMED_STAGES + tuple(
 class Registry:
     """The built-in back ends, and those that entry points add.
 
-    refused: a line for each entry point or back end of a plug-in that cannot be used, with its distribution.
+    refused: one line for each plug-in's entry point or back end that cannot be used, with its distribution.
     """
 
     def __init__(self, plug_ins: Iterable[EntryPoint] = ()) -> None:
@@ -93,13 +93,14 @@ class Registry:
         return sorted(self._back_ends.values(), key=lambda back_end: order.index(back_end.stage))
 
     def _add(self, plug_ins: Iterable[EntryPoint]) -> None:
-        """Take the back ends of plug-ins; a name that two of them claim is nobody's."""
+        """Add the back ends of plug-ins. A name that two of them register is added for neither."""
         claimed: dict[tuple[str, str], list[tuple[str, BackEnd]]] = {}
+        # collect all registrations first, so that the order of the plug-ins has no effect
         for entry in plug_ins:
             for back_end in self._loaded(entry):
                 claimed.setdefault((back_end.stage, back_end.name), []).append((_distribution(entry), back_end))
         for key, claims in claimed.items():
-            # a built-in back end stays what it is, whatever is installed beside it
+            # a plug-in cannot replace a built-in back end
             owners = ["Strata itself"] if key in self._back_ends else []
             owners += [owner for owner, _ in claims]
             if len(owners) > 1:
@@ -108,11 +109,11 @@ class Registry:
                 self._back_ends[key] = claims[0][1]
 
     def _loaded(self, entry: EntryPoint) -> list[BackEnd]:
-        """The usable back ends of an entry point; the reasons against the others go to `refused`."""
+        """The usable back ends of an entry point. For each of the others a reason is added to `refused`."""
         about = f"{_distribution(entry)}, entry point {entry.name!r}"
         try:
             found = entry.load()
-        except Exception as error:  # code of others: whatever it raises must not stop the service
+        except Exception as error:  # third-party code: no exception of it may stop the service
             reason = " ".join(str(error).split())[:200]
             self.refused.append(f"{about}: {entry.value} cannot be imported: {type(error).__name__}: {reason}")
             return []
@@ -125,32 +126,33 @@ class Registry:
         return usable
 
     def _fault(self, back_end: object) -> str:
-        """What is wrong with an object that a plug-in registers; "" if nothing is."""
+        """The reason why an object that a plug-in registers cannot be used; "" if it can."""
         if not isinstance(back_end, BackEnd):
             return f"expected a BackEnd or a list of them, not {type(back_end).__name__}"
         if not all(isinstance(text, str) for text in (back_end.stage, back_end.name, back_end.code)):
             return "stage, name and code of a BackEnd must be text"
+        # check stage, name, parameter class, code and kinds of model, in this order
         spec = self.stages.get(back_end.stage)
         if spec is None:
             return f"there is no stage {back_end.stage!r}; {suggestion(back_end.stage, self.stages)}"
         if not _NAME.fullmatch(back_end.name):
-            return f"{back_end.name!r} is no name for a back end: letters, digits, _ and -"
+            return f"{back_end.name!r} is not a valid name: use letters, digits, _ and -"
         if not (isinstance(back_end.parameters, type) and issubclass(back_end.parameters, spec.parameters)):
             return f"the parameters of {back_end.name!r} must extend {spec.parameters.__qualname__}"
         if not _CODE.fullmatch(back_end.code):
             return f"the code of {back_end.name!r} is {back_end.code!r}, expected MODULE:CLASS"
         unknown = set(back_end.models) - set(KINDS)
-        return f"{back_end.name!r} takes unknown kinds of model: {', '.join(sorted(unknown))}" if unknown else ""
+        return f"{back_end.name!r} accepts unknown kinds of model: {', '.join(sorted(unknown))}" if unknown else ""
 
 
 @functools.cache
 def installed() -> Registry:
-    """The registry with the plug-ins of this installation, which are looked for at the first call."""
+    """The registry with the installed plug-ins. The first call loads them; later calls return the same object."""
     return Registry(entry_points(group=ENTRY_POINTS))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """What was probably meant by a word, or else which words there are."""
+    """The known word that is most similar to a word, or else a list of all known words."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, 1)
     return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"

@@ -1,4 +1,4 @@
-"""The files of a job: its request, and a summary of each of its shards."""
+"""The files of a job in the store: its request, and a summary of each of its shards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class ShardSummary(BaseModel):
     failure: FailureNote | None = None
 
     def chunks(self, size: int) -> int:
-        """How many chunks of size images the shard has."""
+        """The number of chunks of the shard, with `size` images each (the last may have fewer)."""
+        # integer division that rounds up
         return -(-self.images // size)
 
 
@@ -33,10 +34,10 @@ class ShardSummaries(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """A job's request, with everything that decides which parts are its results.
+    """A job's request, with everything that determines which parts are its results.
 
-    Only a retry changes it. paid: the groups that ask a server; priced: whether the profile has that server's prices.
-    retries: for chunks (by their field) whose failed images were retried, the attempt that counts for this job.
+    Only a retry changes it. paid: the groups that use a model server; priced: whether the profile has its prices.
+    retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job.
     """
 
     id: str
@@ -49,7 +50,7 @@ class JobRequest(BaseModel):
     metadata: dict[str, str]
     created_at: datetime
     schema_version: int = SCHEMA_VERSION
-    indexed: list[ShardSummary] = []  # shards that are indexed by the API itself: uploads
+    indexed: list[ShardSummary] = []  # shards that the API indexes itself: uploads
     retries: dict[str, int] = {}
     paid: list[str] = []
     priced: bool = False
@@ -63,6 +64,7 @@ class JobRequest(BaseModel):
         """The chunks of an indexed shard in a group, in order."""
         fingerprint = self.fingerprints[group]
         for number in range(summary.chunks(self.chunk_size)) if numbers is None else numbers:
+            # the last chunk of a shard may be smaller
             images = min(self.chunk_size, summary.images - number * self.chunk_size)
             attempt = self.retries.get(f"{summary.identity}/{number:05d}", 0)
             yield Chunk(group, self.profile, fingerprint, summary.shard, summary.identity, number, images, attempt)

@@ -1,7 +1,7 @@
-"""Rules: which images a profile rejects before any model sees them. Their rows become `filtered`.
+"""Rules: conditions by which a profile rejects images before any model runs. Their rows become `filtered`.
 
-A rule is a field of `Rules`, its limit in the profile's table `[rules]`, and an entry of RULES that says what is
-compared. The rules are applied twice: when an image is only listed in its shard, and when its size is known.
+A rule consists of a field of `Rules`, which is the limit in the profile's table `[rules]`, and an entry of RULES with
+the comparison. The rules are applied twice: to the row of the shard's index, and again when the image's size is known.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ class Rules(BaseModel):
     longest_alt_text: int | None = Field(default=None, ge=0)
 
     def applied(self, record: Record) -> Record:
-        """The record, as a filtered row if a rule rejects what is known of it so far: the first in the order of RULES.
+        """The record; as a filtered row if a rule rejects one of the values known so far. The first rule in RULES wins.
 
-        The row's note has the rule's name, and the image's value beside the limit.
+        The row's note has the rule's name, the image's value and the limit.
         """
         for name, rule in RULES.items():
+            # None: the rule is not set, or the value is not known yet
             limit, value = getattr(self, name), rule.value_of(record)
             if limit is not None and value is not None and rule.rejects(value, limit):
                 return record.filtered(name, f"{rule.what}: {value:g}, {rule.bound}: {limit:g}")
         return record
 
     def deciding(self) -> dict[str, Any]:
-        """The rules that are set: only these are part of a fingerprint, so that rules of later versions change none."""
+        """The rules that are set. Fingerprints have only these, so that a rule added later changes no fingerprint."""
         return self.model_dump(exclude_none=True)
 
 
@@ -48,8 +49,8 @@ class Rules(BaseModel):
 class Rule:
     """One rule.
 
-    value_of: what of an image is compared, None while it is not known. rejects: whether a value breaks a limit. what,
-    bound: the names of the value and of the limit.
+    value_of: the value that is compared, None while it is not known. rejects: whether a value violates a limit. what,
+    bound: the names of the value and of the limit in messages.
     """
 
     value_of: Callable[[Record], float | None]

@@ -17,7 +17,7 @@ def _encodable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair, which is not a character") from None
+        raise ValueError("contains an unpaired surrogate, which is not a character") from None
     return text
 
 
@@ -42,7 +42,7 @@ class JobStatus(StrEnum):
 
 
 class BatchInput(BaseModel):
-    """Shards by URI or path. A brace range such as `{00000..00331}`, a glob or an `@FILE` names several."""
+    """Shards by URI or path. A brace range such as `{00000..00331}`, a glob or an `@FILE` stands for several."""
 
     model_config = ConfigDict(extra="forbid")
     shards: list[Text] = Field(min_length=1, max_length=100_000)
@@ -51,7 +51,7 @@ class BatchInput(BaseModel):
 class Budget(BaseModel):
     """The limits of what a job may spend on model servers: tokens read and written, money in the profile's currency.
 
-    Results that were computed before the job cost it nothing.
+    Results that were computed before the job cost nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Settings: environment variables `STRATA_*` (and `REDIS_URL`), read once at the entry point and handed down."""
+"""Settings: environment variables `STRATA_*` (and `REDIS_URL`), read once at the entry point and passed on."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The settings of the environment. Raises InvalidInput that names the first variable with a bad value."""
+    """Read the settings from the environment. Raises InvalidInput with the first variable whose value is invalid."""
     try:
         return Settings()
     except ValidationError as error:
+        # name only the variable and the rule: pydantic's full message quotes the value, which may be a secret
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         raise InvalidInput(f"setting {name}: {first['msg']}") from error

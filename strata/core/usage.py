@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MOST = 2**40  # tokens or requests; a larger number is not accepted as a count
+MOST = 2**40  # maximum count of tokens or requests; a larger number is an error
 MILLION = 1_000_000
 
 
@@ -44,15 +44,15 @@ class Cost(_Frozen):
         return Cost(tokens=self.tokens + other.tokens, money=self.money + other.money)
 
     def within(self, other: Cost) -> bool:
-        """Whether both tokens and money are at most those of `other`."""
+        """Whether both its tokens and its money are at most those of `other`."""
         return self.tokens <= other.tokens and self.money <= other.money
 
 
 class Bill(_Frozen):
     """The cost of a chunk's work, and the job that paid. Stored in the footer of the part and in the job's ledger.
 
-    entry: its name in the ledger, so that recording it twice counts once. doubt: an upper bound of what was spent
-    beyond `cost`, by work that was interrupted.
+    entry: its name in the ledger, so that a bill which is recorded twice counts once. doubt: an upper bound of the
+    amount beyond `cost` that interrupted work may have spent.
     """
 
     job: str

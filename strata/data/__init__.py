@@ -1,4 +1,8 @@
-"""What training reads: samples of snapshots and of other data sets, mixtures, exports."""
+"""Training data: samples of snapshots and of other data sets, mixtures of them, their reader, and exports.
+
+It imports `strata.core`, `strata.store`, `strata.shards` and `strata.snapshots`, but no queue and no jobs. Read
+`reader.py` first, whose docstring has an example.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class ConversationError(DataError, ValueError):
 
 
 class Conversation(NamedTuple):
-    """One entry: its id, the path of its image, and its questions and answers in turn."""
+    """One entry: its id, the path of its image, and alternating questions and answers."""
 
     id: str
     image: str
@@ -46,27 +46,27 @@ def read_conversations(file: IO[bytes]) -> Iterator[Conversation]:
         except ConversationError as error:
             # name the entry by its number, and by its id if it has one
             name = entry.get("id") if isinstance(entry, dict) else None
-            told = f"entry {number:,}" if name is None else f"entry {number:,} (id {str(name)[:80]})"
-            raise ConversationError(f"{told}: {error}") from None
+            where = f"entry {number:,}" if name is None else f"entry {number:,} (id {str(name)[:80]})"
+            raise ConversationError(f"{where}: {error}") from None
     if not number:
-        raise ConversationError("no conversation is in there")
+        raise ConversationError("the file contains no conversations")
 
 
 def _conversation(entry: Any, number: int) -> Conversation:
-    # the turns: strings, of the right roles, ending with an answer
+    # the turns must be texts with alternating roles, and end with an answer
     given = entry.get("conversations") if isinstance(entry, dict) else None
     if not isinstance(given, list) or not given:
         raise ConversationError('no list "conversations"')
     turns = [_turn(index, turn) for index, turn in enumerate(given)]
     if len(turns) % 2:
         raise ConversationError("the last question has no answer")
-    # the image: a field of the entry (LLaVA), or a tag in the texts (Qwen-VL, Monkey)
+    # the image is a field of the entry (LLaVA), or a tag in the texts (Qwen-VL, Monkey)
     images = [entry["image"]] if isinstance(entry.get("image"), str) else _IMG.findall(" ".join(turns))
     if not images or not images[0]:
         raise ConversationError('no image: neither "image" nor <img>…</img>')
     if len(images) > 1:
-        raise ConversationError(f"{len(images)} images, and one is read")
-    # the reader passes images apart from texts, so the tags and tokens are removed
+        raise ConversationError(f"{len(images)} images, but exactly one is supported")
+    # the reader returns image and texts separately, so the tags and tokens are removed from the texts
     bare = [_IMG.sub("", turn).replace(IMAGE_TOKEN, "").strip() for turn in turns]
     return Conversation(str(entry.get("id", number)), images[0], bare)
 
@@ -82,10 +82,11 @@ def _turn(index: int, turn: Any) -> str:
 
 
 def _entries(file: IO[bytes]) -> Iterator[Any]:
-    """Parse the elements of a JSON array, or the lines of JSON Lines, a piece of the file at a time."""
+    """Parse the elements of a JSON array, or the lines of JSON Lines, while the file is read in pieces."""
     start = file.read(_PIECE).lstrip(b"\xef\xbb\xbf \t\r\n")
     if not start:
         return
+    # the first character distinguishes the two formats
     array = start.startswith(b"[")
     pieces = itertools.chain([start], iter(lambda: file.read(_PIECE), b""))
     prefix = "item" if array else ""
@@ -95,6 +96,7 @@ def _entries(file: IO[bytes]) -> Iterator[Any]:
             number += 1
             yield entry
     except ijson.JSONError as error:
+        # some of ijson's messages are bytes, and have several lines
         reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
         line = f"entry {number + 1:,} is not JSON: {reason.partition(chr(10))[0]}"
         raise ConversationError(line) from None

@@ -1,4 +1,4 @@
-"""The export formats. Samples are written one after another, so that memory does not grow with their number."""
+"""Writers for the export formats. They write sample by sample, so that memory does not grow with the number."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class PhraseBox(NamedTuple):
     box: Box
 
 
-class Item(NamedTuple):
-    """One sample: an upright JPEG, its size in pixels, its text, and the boxes of a layer that has them."""
+class ExportSample(NamedTuple):
+    """One sample: an upright JPEG, its size in pixels, its text, and the boxes of its entries (none without boxes)."""
 
     key: str
     jpeg: bytes
@@ -69,9 +69,9 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """Where an export goes: it is written in `folder`, and will be found at `final`.
+    """The target of an export: it is written in `folder`, which is renamed to `final` at the end.
 
-    instruction: what conversations ask. fingerprint: of snapshot and layer.
+    instruction: the user's turn of conversations. fingerprint: identifies snapshot and layer.
     """
 
     folder: Path
@@ -81,123 +81,127 @@ class Target:
 
 
 Form = Literal["llava", "monkey", "webdataset", "parquet", "hf"]
-Write = Callable[[Target, Iterator[Item]], None]
+Write = Callable[[Target, Iterator[ExportSample]], None]
 
 
-def write_llava(target: Target, items: Iterator[Item]) -> None:
-    """`train.json` and `images/` as LLaVA trains on them: `--data_path DIR/train.json --image_folder DIR`.
+def write_llava(target: Target, samples: Iterator[ExportSample]) -> None:
+    """Write `train.json` and `images/` for LLaVA's training: `--data_path DIR/train.json --image_folder DIR`.
 
     The format of haotian-liu/LLaVA, docs/Finetune_Custom_Data.md.
     """
 
-    def entry(item: Item, image: str) -> dict[str, Any]:
-        question, answer = f"<image>\n{target.instruction}", without(item.text, LLAVA_TOKENS)
+    def entry(sample: ExportSample, image: str) -> dict[str, Any]:
+        question, answer = f"<image>\n{target.instruction}", without(sample.text, LLAVA_TOKENS)
         return {"image": image, "conversations": _turns(("human", question), ("gpt", answer))}
 
-    _write_conversations(target, items, entry)
+    _write_conversations(target, samples, entry)
 
 
-def write_monkey(target: Target, items: Iterator[Item]) -> None:
-    """`train.json` and `images/` as Qwen-VL and Monkey train on them; regions and objects are grounded phrases.
+def write_monkey(target: Target, samples: Iterator[ExportSample]) -> None:
+    """Write `train.json` and `images/` for Qwen-VL's and Monkey's training; regions and objects are grounded phrases.
 
-    The format of QwenLM/Qwen-VL, README, "Finetuning". Its images are opened by the paths that stand there: they are
+    The format of QwenLM/Qwen-VL, README, "Finetuning". Its loader opens images by the paths in the file, so they are
     absolute.
     """
 
-    def entry(item: Item, image: str) -> dict[str, Any]:
+    def entry(sample: ExportSample, image: str) -> dict[str, Any]:
         question = f"Picture 1: <img>{target.final / image}</img>\n{target.instruction}"
-        phrases = (f"<ref>{without(box.phrase, QWEN_TOKENS)}</ref>{qwen_box(box.box, item)}" for box in item.boxes)
-        return {"conversations": _turns(("user", question), ("assistant", "; ".join(phrases) or _plain(item)))}
+        # without boxes the text itself is the answer
+        phrases = (f"<ref>{without(box.phrase, QWEN_TOKENS)}</ref>{qwen_box(box.box, sample)}" for box in sample.boxes)
+        return {"conversations": _turns(("user", question), ("assistant", "; ".join(phrases) or _plain(sample)))}
 
-    _write_conversations(target, items, entry)
-
-
-def _plain(item: Item) -> str:
-    return without(item.text, QWEN_TOKENS)
+    _write_conversations(target, samples, entry)
 
 
-def _turns(*said: tuple[str, str]) -> list[dict[str, str]]:
-    return [{"from": role, "value": value} for role, value in said]
+def _plain(sample: ExportSample) -> str:
+    return without(sample.text, QWEN_TOKENS)
+
+
+def _turns(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"from": role, "value": value} for role, value in turns]
 
 
 def without(text: str, tokens: Sequence[str]) -> str:
-    """Remove a format's special tokens from a text, so that an alt text cannot stand for an image."""
+    """Remove a format's special tokens from a text: an alt text with an image token would count as a second image."""
     return re.sub("|".join(map(re.escape, tokens)), "", text)
 
 
-def qwen_box(box: Box, item: Item) -> str:
-    """A box as Qwen-VL writes it: corners in thousandths of the sides, 0 to 999 (arXiv 2308.12966, section 3)."""
-    sides = (item.width, item.height, item.width, item.height)
+def qwen_box(box: Box, sample: ExportSample) -> str:
+    """A box in Qwen-VL's notation: corners in thousandths of the sides, 0 to 999 (arXiv 2308.12966, section 3)."""
+    sides = (sample.width, sample.height, sample.width, sample.height)
     x1, y1, x2, y2 = (min(999, max(0, int(1000 * value / side))) for value, side in zip(box, sides, strict=True))
     return f"<box>({x1},{y1}),({x2},{y2})</box>"
 
 
-def _write_conversations(target: Target, items: Iterator[Item], entry: Callable[[Item, str], dict[str, Any]]) -> None:
-    # an array is written element by element
+def _write_conversations(
+    target: Target, samples: Iterator[ExportSample], entry: Callable[[ExportSample, str], dict[str, Any]]
+) -> None:
+    # write the array element by element, without a list of all samples in memory
     before = "[\n"
     with (target.folder / "train.json").open("w", encoding="utf-8") as file:
-        for number, named in _files(items):
+        for number, named in _files(samples):
             folder = f"images/{number:05d}"
             (target.folder / folder).mkdir(parents=True)
-            for item in named:
-                image = f"{folder}/{item.key}.jpg"
-                (target.folder / image).write_bytes(item.jpeg)
-                file.write(before + json.dumps({"id": item.key, **entry(item, image)}, ensure_ascii=False))
+            for sample in named:
+                image = f"{folder}/{sample.key}.jpg"
+                (target.folder / image).write_bytes(sample.jpeg)
+                file.write(before + json.dumps({"id": sample.key, **entry(sample, image)}, ensure_ascii=False))
                 before = ",\n"
         file.write("\n]\n")
 
 
-def _files(items: Iterator[Item]) -> Iterator[tuple[int, Iterator[Item]]]:
+def _files(samples: Iterator[ExportSample]) -> Iterator[tuple[int, Iterator[ExportSample]]]:
     """The samples of each file, with the file's number.
 
-    Within a file, keys are unique and have no dots or slashes, which would end a key in a webdataset.
+    In each file the keys are unique, and have no dots and slashes, at which a webdataset ends a key.
     """
     for number in itertools.count():
-        first = next(items, None)
+        first = next(samples, None)
         if first is None:
             return
-        yield number, _named(itertools.chain([first], itertools.islice(items, FILE_SAMPLES - 1)))
+        yield number, _named(itertools.chain([first], itertools.islice(samples, FILE_SAMPLES - 1)))
 
 
-def _named(items: Iterable[Item]) -> Iterator[Item]:
+def _named(samples: Iterable[ExportSample]) -> Iterator[ExportSample]:
     keys = Keys()
-    for item in items:
-        yield item._replace(key=keys.distinct(re.sub(r"[./\\]", "_", Keys.clean(item.key))))
+    for sample in samples:
+        yield sample._replace(key=keys.distinct(re.sub(r"[./\\]", "_", Keys.clean(sample.key))))
 
 
-def write_webdataset(target: Target, items: Iterator[Item]) -> None:
-    """Tars of KEY.jpg, KEY.txt and KEY.json, by the source's keys."""
-    for number, named in _files(items):
+def write_webdataset(target: Target, samples: Iterator[ExportSample]) -> None:
+    """Write tars of KEY.jpg, KEY.txt and KEY.json, with the keys of the source."""
+    for number, named in _files(samples):
         with tarfile.open(target.folder / f"{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-            for item in named:
-                note = json.dumps({name: value for name, value in table_row(item).items() if name != "image"})
-                for extension, data in (("jpg", item.jpeg), ("txt", item.text.encode()), ("json", note.encode())):
-                    member = tarfile.TarInfo(f"{item.key}.{extension}")
+            for sample in named:
+                note = json.dumps({name: value for name, value in table_row(sample).items() if name != "image"})
+                for extension, data in (("jpg", sample.jpeg), ("txt", sample.text.encode()), ("json", note.encode())):
+                    member = tarfile.TarInfo(f"{sample.key}.{extension}")
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
 
 
-def table_row(item: Item) -> dict[str, Any]:
+def table_row(sample: ExportSample) -> dict[str, Any]:
     """A sample as a row of TABLE_SCHEMA."""
-    image = {"bytes": item.jpeg, "path": f"{item.key}.jpg"}
-    boxes = [{"phrase": phrase, "box": list(box)} for phrase, box in item.boxes]
-    sizes = {"width": item.width, "height": item.height}
-    return {"key": item.key, "image": image, "text": item.text, **sizes, "boxes": boxes}
+    image = {"bytes": sample.jpeg, "path": f"{sample.key}.jpg"}
+    boxes = [{"phrase": phrase, "box": list(box)} for phrase, box in sample.boxes]
+    sizes = {"width": sample.width, "height": sample.height}
+    return {"key": sample.key, "image": image, "text": sample.text, **sizes, "boxes": boxes}
 
 
-def write_parquet(target: Target, items: Iterator[Item]) -> None:
-    """Parquet files of TABLE_SCHEMA, with the metadata by which `datasets` decodes the images."""
+def write_parquet(target: Target, samples: Iterator[ExportSample]) -> None:
+    """Write Parquet files of TABLE_SCHEMA, with the metadata that makes `datasets` decode the images."""
     schema = TABLE_SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": FEATURES}})})
-    for number, named in _files(items):
+    for number, named in _files(samples):
         with pq.ParquetWriter(target.folder / f"{number:05d}.parquet", schema) as writer:
-            while rows := [table_row(item) for item in itertools.islice(named, ROW_GROUP)]:
+            # write a row group at a time: images of a whole file would not fit into memory
+            while rows := [table_row(sample) for sample in itertools.islice(named, ROW_GROUP)]:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
-def write_dataset(target: Target, items: Iterator[Item]) -> None:
-    """A dataset that `datasets.load_from_disk` opens, by the package itself: each image is written twice on the way.
+def write_dataset(target: Target, samples: Iterator[ExportSample]) -> None:
+    """Write a dataset for `datasets.load_from_disk`, with the package itself, which writes each image twice.
 
-    Raises ImportError without `datasets`.
+    Raises ImportError if `datasets` is not installed.
     """
     import datasets
 
@@ -206,7 +210,7 @@ def write_dataset(target: Target, items: Iterator[Item]) -> None:
     try:
         # the package caches the samples as Arrow files, then `save_to_disk` copies them
         dataset = datasets.Dataset.from_generator(
-            lambda: map(table_row, items),
+            lambda: map(table_row, samples),
             features=datasets.Features.from_dict(FEATURES),
             cache_dir=str(working),
             fingerprint=target.fingerprint,

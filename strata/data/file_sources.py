@@ -15,14 +15,14 @@ from strata.data.sample_tables import SampleRow, default_cache, kept_table
 from strata.shards import SourceError, expand, index_shard, normalise, shard_identity
 from strata.store import as_os_error, file_system
 
-INDEXERS = 4  # tars that are indexed at the same time
+INDEXERS = 4  # tars that are indexed concurrently
 _PIECE = 2**20  # bytes hashed at a time
 
 
 def conversation_source(uri: str, images: str, cache: Path | None = None) -> TableSource:
     """The samples of a conversation file. images: the folder or bucket that its image paths are relative to.
 
-    Raises SampleError if the file is missing, or contains something else than conversations about one image each.
+    Raises SampleError if the file is missing or not a file of conversations about one image each.
     """
     try:
         # the file's content names the cached table, so that an edited file gets a new one
@@ -51,9 +51,9 @@ def _conversation_rows(uri: str, images: str) -> Iterator[SampleRow]:
     root = normalise(images)
     with filesystem.open(path, "rb") as file:
         # size 0: a whole file, whose size is not known without a request for each image
-        for said in read_conversations(file):
-            image = said.image if "://" in said.image else posixpath.join(root, said.image)
-            yield SampleRow(said.id, image, 0, 0, "", said.turns)
+        for entry in read_conversations(file):
+            image = entry.image if "://" in entry.image else posixpath.join(root, entry.image)
+            yield SampleRow(entry.id, image, 0, 0, "", entry.turns)
 
 
 def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:
@@ -102,7 +102,8 @@ class DatasetSource:
         try:
             dataset = datasets.load_from_disk(self.path)
         except (FileNotFoundError, ValueError) as error:
-            raise SampleError(f"{self.path} is no dataset on disk: {' '.join(str(error).split())[:200]}") from None
+            raise SampleError(f"{self.path} is not a dataset on disk: {' '.join(str(error).split())[:200]}") from None
+        # several splits: one of them has to be chosen by its folder
         if isinstance(dataset, datasets.DatasetDict):
             raise SampleError(f"{self.path} has several splits; name one: {', '.join(dataset)}")
         # choose the columns, and check that they exist
@@ -113,13 +114,14 @@ class DatasetSource:
             if name not in dataset.features:
                 raise SampleError(f"{self.path} has no column {name!r}; it has {', '.join(dataset.features)}")
         if image not in found:
-            raise SampleError(f"{self.path}: the column {image!r} holds no images")
-        # images are decoded by the reader, so the dataset shall give their bytes
+            raise SampleError(f"{self.path}: the column {image!r} has no images")
+        # the reader decodes images, so the dataset has to return their bytes
         self.identity = f"dataset/{dataset._fingerprint}/{'/'.join(wanted)}"
         self._image = image
         self._dataset = dataset.select_columns(wanted).cast_column(image, datasets.Image(decode=False))
 
     def __getstate__(self) -> dict[str, Any]:
+        # each process opens the dataset itself: the open one refers to memory-mapped files
         return {name: getattr(self, name) for name in ("path", "image", "text", "question")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -133,15 +135,16 @@ class DatasetSource:
         """Read the samples with these numbers, in the order given. Raises SampleError."""
         # one call of the library for all rows
         rows = self._dataset[list(numbers)]
-        spoken = [self.question, self.text] if self.question else [self.text]
+        columns = [self.question, self.text] if self.question else [self.text]
         samples = []
-        for number, image, *turns in zip(numbers, rows[self._image], *map(rows.get, spoken), strict=True):
+        for number, image, *turns in zip(numbers, rows[self._image], *map(rows.get, columns), strict=True):
             if not all(isinstance(turn, str) for turn in turns):
-                raise SampleError(f"{self.path}, row {number}: {' or '.join(spoken)} is no text")
+                raise SampleError(f"{self.path}, row {number}: {' or '.join(columns)} is not a text")
             samples.append(RawSample(str(number), self._bytes(image, number), turns))
         return samples
 
     def _bytes(self, image: dict[str, Any] | None, number: int) -> bytes:
+        # an image is stored in the dataset, or only its path is
         if image and image["bytes"]:
             return bytes(image["bytes"])
         try:

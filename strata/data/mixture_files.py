@@ -71,17 +71,17 @@ class SourceSettings(BaseModel):
         for kind, settings in KINDS.items():
             odd = [name for name in sorted(settings) if kind != kinds[0] and getattr(self, name) is not None]
             if odd:
-                raise ValueError(f"{self.name}: {odd[0]} goes with {kind}, not with {kinds[0]}")
+                raise ValueError(f"{self.name}: {odd[0]} is a setting of {kind}, not of {kinds[0]}")
         if self.count is not None and self.weight is not None:
             raise ValueError(f"{self.name}: a count or a weight, not both")
         if self.layer is not None:
             layer_named(self.layer)
-        # an instruction where answers come alone, a placeholder only where questions can fill it
-        asked = kinds[0] == "conversations" or self.question is not None
-        if not asked and self.instruction is None:
-            raise ValueError(f"{self.name}: an instruction is needed, for its answers come without questions")
-        if not asked and QUESTION in (self.instruction or ""):
-            raise ValueError(f"{self.name}: {QUESTION} is for sources that bring questions along")
+        # an instruction is required for answers without questions; the placeholder needs questions
+        has_questions = kinds[0] == "conversations" or self.question is not None
+        if not has_questions and self.instruction is None:
+            raise ValueError(f"{self.name}: an instruction is needed, because its answers have no questions")
+        if not has_questions and QUESTION in (self.instruction or ""):
+            raise ValueError(f"{self.name}: {QUESTION} is only for sources with questions")
         return self
 
 
@@ -99,6 +99,7 @@ class MixtureFile(BaseModel):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two sources are named {twice}")
+        # counts are absolute and weights relative, so that a mixture cannot have both
         weighed = sum(source.weight is not None for source in self.sources)
         if weighed not in (0, len(names)):
             raise ValueError("either all sources have a weight or none: a weight has no meaning beside counts")
@@ -120,7 +121,7 @@ class MixtureFile(BaseModel):
 
 @dataclass(frozen=True)
 class Locations:
-    """Where a mixture's sources lie: snapshots in `store`, files under `data`. Their tables are kept in `cache`."""
+    """The locations of a mixture's sources: snapshots in `store`, files under `data`; `cache` is for their tables."""
 
     store: Store
     data: str
@@ -137,6 +138,7 @@ class Locations:
         return source
 
     def _open(self, settings: SourceSettings) -> SampleSource:
+        # the kind of a source is the one setting of KINDS that it has
         if settings.snapshot is not None:
             snapshot = Snapshots(self.store).open(settings.snapshot)
             return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache)
@@ -158,7 +160,7 @@ def open_mixture(
 ) -> Mixture:
     """Open a file's mixture. on_source: called with each source's name before it is opened.
 
-    Raises IncompleteMixture if a source is missing, or has fewer samples than it should give.
+    Raises IncompleteMixture if a source is missing or has fewer samples than its count.
     """
     sources: list[SampleSource] = []
     for settings in file.sources:
@@ -175,7 +177,7 @@ def _share(settings: SourceSettings, source: SampleSource, count: int) -> Share:
 def counts_of(sources: Sequence[SourceSettings], supplies: Sequence[int]) -> list[int]:
     """The number of samples of each source in the mixture. supplies: the number that each source has.
 
-    With weights, the numbers are in proportion to them, and as large as the sources allow.
+    With weights, the numbers are proportional to them, and as large as the sources allow.
     """
     if sources[0].weight is None:
         return [
@@ -191,7 +193,7 @@ class SourceCheck(BaseModel):
     """The result of checking one source.
 
     supply: the number of its samples; count: the number in the mixture; share: that of the mixture, 0 to 1; each None
-    if not known. problem: what is missing, or None.
+    if not known. problem: the reason why the source cannot be used, or None.
     """
 
     name: str
@@ -223,6 +225,7 @@ def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
         name=settings.name, task=settings.task or settings.name, supply=None, count=settings.count, problem=None
     )
     try:
+        # opening reads the list of samples; `missing` looks for the files with the images
         source = locations.open(settings)
         missing = source.missing()
     except (MixtureError, OSError) as error:
@@ -232,7 +235,7 @@ def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
     if missing:
         known.problem = missing[0] + (f" (the first of {len(missing):,})" if len(missing) > 1 else "")
     elif settings.count is not None and settings.count > len(source):
-        known.problem = f"{settings.count:,} samples are wanted, there are {len(source):,}"
+        known.problem = f"{settings.count:,} samples are needed, but there are {len(source):,}"
     return known
 
 

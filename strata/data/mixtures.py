@@ -1,4 +1,4 @@
-"""Mixtures: samples of several sources as one sequence, shuffled by a seed without an index in memory."""
+"""Mixtures: the samples of several sources as one shuffled sequence, without an index in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUESTION = "{question}"  # placeholder in an instruction for a sample's own ques
 
 
 class MixtureError(InvalidInput, ValueError):
-    """A mixture cannot be made. The message is one line that names the problem."""
+    """A mixture is not valid. The message is one line with the reason."""
 
 
 class IncompleteMixture(IncompleteData, MixtureError):
@@ -44,8 +44,8 @@ class Share:
             turns = [self.instruction or "", *turns]
         # a question of the sample's own is inserted into the instruction, or replaced by it
         elif self.instruction is not None:
-            asked = [self.instruction.replace(QUESTION, question) for question in turns[::2]]
-            turns = [turn for pair in zip(asked, turns[1::2], strict=True) for turn in pair]
+            questions = [self.instruction.replace(QUESTION, question) for question in turns[::2]]
+            turns = [turn for pair in zip(questions, turns[1::2], strict=True) for turn in pair]
         return [{"role": ("user", "assistant")[index % 2], "content": turn} for index, turn in enumerate(turns)]
 
 
@@ -55,7 +55,7 @@ class Mixture:
     def __init__(self, shares: Sequence[Share]) -> None:
         for share in shares:
             if share.count > len(share.source):
-                line = f"{share.name}: {share.count:,} samples are wanted, its source has {len(share.source):,}"
+                line = f"{share.name}: {share.count:,} samples are needed, but its source has {len(share.source):,}"
                 raise IncompleteMixture(line)
         self.shares = tuple(shares)
         self._ends = np.cumsum([share.count for share in shares], dtype=np.int64)
@@ -73,8 +73,8 @@ class Mixture:
         """A hash (16 hex digits) of everything that determines the samples and their texts."""
         digest = hashlib.sha256()
         for share in self.shares:
-            said = (share.name, share.task, share.source.identity, share.count, share.instruction)
-            digest.update(repr(said).encode())
+            fields = (share.name, share.task, share.source.identity, share.count, share.instruction)
+            digest.update(repr(fields).encode())
         return digest.hexdigest()[:16]
 
     def order(self, seed: int, epoch: int) -> Permutation:
@@ -86,7 +86,7 @@ class Mixture:
 
         A share that is smaller than its source has the same samples in every epoch.
         """
-        # the samples of all shares stand one share after another: find the share, subtract its start
+        # the samples are numbered share after share: find the share of each number, and subtract the share's start
         share_indexes = np.searchsorted(self._ends, numbers, side="right")
         rows = numbers.copy()
         for index in np.unique(share_indexes):

@@ -1,4 +1,4 @@
-"""Permutations that are computed index by index, so that a shuffle needs no memory, however long it is."""
+"""Permutations that are computed index by index, so that a shuffle of any length needs no memory."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Permutation:
 
     def __init__(self, length: int, name: str) -> None:
         self.length = length
+        # the smallest base whose square is at least the length, so that few values are out of range
         self._base = np.uint64(math.isqrt(max(length - 1, 0)) + 1)
         # one key of 64 bits for each round, from the name
         digest = b"".join(hashlib.sha256(f"{part}/{name}".encode()).digest() for part in range(ROUNDS // 4))

@@ -19,7 +19,7 @@ def prefetch_map(act: Callable[[Input], Output], inputs: Iterable[Input], thread
     waiting: deque[Future[Output]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        # an input is taken only when there is room for its output
+        # read an input only when there is room for its output
         for value in inputs:
             waiting.append(pool.submit(act, value))
             if len(waiting) >= threads:
@@ -27,5 +27,5 @@ def prefetch_map(act: Callable[[Input], Output], inputs: Iterable[Input], thread
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # the consumer may have stopped early: cancel what has not begun
+        # the consumer may have stopped early: cancel the calls that have not begun
         pool.shutdown(wait=False, cancel_futures=True)

@@ -9,9 +9,9 @@
         for batch in loader: ...                                         # batch: collate_fn's result for 8 Samples
 
 Mixture, seed and epoch determine the order. Sample i of it goes to rank i mod ranks; a rank's samples are assigned to
-its DataLoader workers by whole batches, in the order in which the DataLoader asks the workers. Therefore the samples
-of all readers together, and the batches of a DataLoader, do not depend on the number of workers, provided that the
-reader has the DataLoader's batch size.
+its DataLoader workers by whole batches, in the order in which the DataLoader reads from the workers. Therefore the
+samples of all readers together, and the batches of a DataLoader, do not depend on the number of workers, provided
+that the reader has the DataLoader's batch size.
 
 The reader is a torch IterableDataset if torch is installed, else an iterable. Its memory does not grow with the number
 of samples, and it can be pickled, so that workers can be spawned.
@@ -35,15 +35,15 @@ from strata.data.sample_sources import RawSample
 
 try:
     from torch.utils.data import IterableDataset, get_worker_info
-except ImportError:  # without torch there is no DataLoader either
+except ImportError:  # torch is optional: without it the reader is a plain iterable
     from collections.abc import Iterable as IterableDataset  # type: ignore[assignment]
 
     def get_worker_info() -> None:
-        """Outside of a DataLoader there is no worker."""
+        """Return None: without torch there are no DataLoader workers."""
 
 
-MAX_PIXELS = 100_000_000
-THREADS = 16  # concurrent reads: a bucket takes some 30 ms for one
+MAX_PIXELS = 100_000_000  # width × height of the largest image that is decoded
+THREADS = 16  # concurrent reads; one read from a bucket takes about 30 ms
 DECODERS = 2  # runs decoded concurrently: Pillow releases the GIL while it decodes
 RUN = 16  # samples that are read together
 WINDOW = 1024  # samples whose order is computed at a time
@@ -130,6 +130,7 @@ class SampleReader(IterableDataset[Sample]):
     ) -> None:
         self.mixture, self.seed, self.epoch = mixture, seed, 0
         self._partition = Partition(rank=rank, ranks=ranks, batch_size=batch_size)
+        # drop_last removes the samples that do not fill a batch on every rank
         self._end = len(mixture) - (len(mixture) % (ranks * batch_size) if drop_last else 0)
         self._taken = 0
         self._resumed = False
@@ -140,6 +141,7 @@ class SampleReader(IterableDataset[Sample]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of another epoch. Has no effect if the reader is in this epoch already."""
+        # the same epoch: keep the position that `load_state_dict` has set
         if epoch != self.epoch:
             self.epoch, self._partition = epoch, replace(self._partition, start=0)
             self._taken, self._resumed = 0, False
@@ -149,7 +151,7 @@ class SampleReader(IterableDataset[Sample]):
         if not self._resumed:
             self._partition, self._taken = replace(self._partition, start=0), 0
         self._resumed = False
-        # only now it is known which DataLoader worker this copy of the reader is
+        # the DataLoader copies the reader to its workers, so the worker's number is known only now
         worker, workers = _worker()
         self._partition = replace(self._partition, worker=worker, workers=workers)
         return self._samples()
@@ -189,7 +191,7 @@ class SampleReader(IterableDataset[Sample]):
         return {**self.state_at(self._partition.start), **asdict(self._partition), "taken": self._taken}
 
     def state_at(self, start: int) -> State:
-        """A state from which any number of readers can go on after the first `start` samples of this epoch."""
+        """A state from which any number of readers can continue after the first `start` samples of this epoch."""
         return {"mixture": self.mixture.identity, "seed": self.seed, "epoch": self.epoch, "start": start}
 
     def load_state_dict(self, state: State) -> None:
@@ -229,7 +231,7 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> State:
     """
     found = [state for given in states for state in _reader_states(given)]
     if not found:
-        raise ValueError("there is no reader's state in these states")
+        raise ValueError("the states contain no state of a SampleReader")
     # all states must be of one epoch, and of each reader exactly once
     first, members = found[0], {(state["rank"], state["worker"]) for state in found}
     common = {name: first[name] for name in ("mixture", "seed", "epoch", "start", "ranks", "workers", "batch_size")}
@@ -237,18 +239,19 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> State:
         raise ValueError("the states are of different mixtures, epochs or numbers of readers")
     if len(found) != len(members) or len(members) != common["ranks"] * common["workers"]:
         raise ValueError(f"{common['ranks'] * common['workers']} readers have a state each, {len(members)} are given")
-    # the readers together must have read exactly the first samples: each its part of them
+    # together the readers must have read exactly the first samples, each reader its part of them
     end = common["start"] + sum(state["taken"] for state in found)
     for state in found:
         partition = Partition(**{field.name: state[field.name] for field in fields(Partition)})
         if partition.count(end) != state["taken"]:
-            raise ValueError("the readers stand at different batches: save their states after the same one")
+            raise ValueError("the readers are at different batches: save their states after the same one")
     return {name: common[name] for name in ("mixture", "seed", "epoch")} | {"start": end}
 
 
 def _reader_states(value: Any) -> Iterator[State]:
     """Find the states of readers in nested mappings."""
     if isinstance(value, Mapping):
+        # a StatefulDataLoader nests the states of its workers' readers
         if "taken" in value and "mixture" in value:
             yield dict(value)
         else:

@@ -14,7 +14,7 @@ from strata.store import file_system
 
 
 class SampleError(DataError, ValueError):
-    """A sample cannot be read. The message is one line that names the shard or file."""
+    """A sample cannot be read. The message is one line with the shard or file."""
 
 
 class RawSample(NamedTuple):
@@ -143,6 +143,7 @@ def _bytes(row: SampleRow, image: bytes | Exception) -> bytes:
 def _error_of(row: SampleRow, reason: str) -> SampleError:
     """Make the error for an image that cannot be read; if its shard is missing or has changed, that is the reason."""
     try:
+        # a missing or changed shard explains the error better than the image does
         if row.identity:
             _verify(row.uri, row.identity)
     except SampleError as error:

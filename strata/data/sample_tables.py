@@ -1,4 +1,4 @@
-"""Tables of samples: where each image lies, and its texts, in an Arrow file that is memory-mapped.
+"""Tables of samples: the position of each image, and its texts, in a memory-mapped Arrow file.
 
 A global shuffle reads rows in random order. A memory-mapped table uses only the memory of the pages that are read.
 """
@@ -26,7 +26,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("turns", pa.list_(pa.string()), nullable=False),
     ]
 )
-VERSION = 1  # of the code that makes rows; tables of other versions are not used
+VERSION = 1  # of the code that computes rows; cached tables of other versions are not used
 _BATCH = 4096  # rows converted at a time, to bound the number of Python objects
 
 
@@ -55,7 +55,7 @@ class SampleTable:
         self._open()
 
     def _open(self) -> None:
-        # the arrays refer to the mapped file; nothing is read until a row is
+        # the arrays refer to the mapped file: a page is read when a row in it is
         reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         self._batches = [reader.get_batch(number).columns for number in range(reader.num_record_batches)]
         self._starts = list(itertools.accumulate((len(columns[0]) for columns in self._batches), initial=0))
@@ -86,12 +86,13 @@ class SampleTable:
         columns = [
             pa.chunked_array([batch[position] for batch in self._batches], pa.string()) for position in positions
         ]
+        # Arrow groups without a Python object for each row
         distinct = pa.Table.from_arrays(columns, names).group_by(list(names), use_threads=False).aggregate([])
         return list(zip(*(distinct.column(name).to_pylist() for name in names), strict=True))
 
 
 def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) -> SampleTable:
-    """Open a table from the cache, after making it if it is not there.
+    """Open a table from the cache; compute and write it first if it is missing.
 
     name: determines the content. The file is written under a temporary name and then renamed, so that it is complete
     or absent, also if several processes make it at the same time. Raises OSError.
@@ -100,6 +101,7 @@ def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) 
     path = cache / f"{hashlib.sha256(f'{VERSION}/{name}'.encode()).hexdigest()[:32]}.arrow"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
+        # each process writes a file of its own; the last rename wins, with the same content
         temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
         try:
             with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SAMPLE_SCHEMA) as writer:

@@ -18,7 +18,7 @@ from strata.store import READERS, Part, Store
 
 
 class PartRows(NamedTuple):
-    """The rows of one part that a snapshot holds, ascending."""
+    """The numbers of one part's rows that are in a snapshot, ascending."""
 
     part: str
     rows: list[int]
@@ -27,6 +27,7 @@ class PartRows(NamedTuple):
 def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
     """Yield a snapshot's rows part by part, in the order in which the snapshot lists the parts. Raises OSError."""
     table = snapshot.rows()
+    # the rows are sorted by part: split them at the first row of each part
     numbers, starts = np.unique(table.column("part").to_numpy(), return_index=True)
     for number, held in zip(numbers, np.split(table.column("row").to_numpy(), starts[1:]), strict=True):
         yield PartRows(snapshot.parts[number], held.tolist())
@@ -35,8 +36,8 @@ def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
 def snapshot_source(store: Store, snapshot: Snapshot, layer: str, cache: Path | None = None) -> TableSource:
     """The samples of a snapshot's rows that have text in a layer, part by part.
 
-    The parts are read once: a table of the columns that are needed is kept in `cache`, named by the snapshot's id.
-    Raises LayerError, and OSError where the store or the cache cannot be reached.
+    The parts are read once: a table of the needed columns is kept in `cache`, under the snapshot's id. Raises
+    LayerError, and OSError if the store or the cache cannot be accessed.
     """
     # the snapshot's id and the layer name the cached table
     chosen = layer_named(layer)
@@ -66,7 +67,7 @@ def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> I
 
 
 def sample_row(row: dict[str, Any], identity: str, text: str) -> SampleRow:
-    """Make the sample of a record's row: its image, and a text as the answer."""
+    """Convert a record's row to a sample: its image, and a text as the answer."""
     image = row["image"]
     known = identity if image["offset"] else ""  # for a whole file only the size is checked
     return SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, [text])

@@ -1,4 +1,7 @@
-"""Jobs: creating, scheduling and finishing them, and reading their results."""
+"""Jobs: creating, scheduling and finishing them, and reading their results.
+
+It imports `strata.core`, `strata.store` and `strata.queue`. Read `jobs.py` first, then `scheduler.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The queue on Redis Streams. Only this package issues Redis commands and knows the names of keys."""
+"""The queue on Redis Streams. Only this package issues Redis commands and knows the names of keys.
+
+Of Strata it imports only `strata.core` and `strata.errors`. Read `queue.py` first, then `broker.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Shards: patterns, tars, folders and lists, and the index of each."""
+"""Shards: expanding their patterns, indexing tars, folders and lists, and reading images by their offsets.
+
+It imports `strata.core` and `strata.store`. Read `sources.py` first: `index_shard` and `read_images` are its interface.
+"""
 
 from __future__ import annotations
 

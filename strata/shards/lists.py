@@ -34,7 +34,7 @@ _THREADS = 16  # concurrent requests to a remote storage
 
 
 class Entry(NamedTuple):
-    """One row of a list, unchecked: values of any type, each None if it is missing. position: such as "line 7"."""
+    """One row of a list before checks: values of any type, None if missing. position: for messages, "line 7"."""
 
     position: str
     path: Any = None
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 class ListReader:
     """Reads a list of any length once, forward.
 
-    After `rows` has ended, `failure` says why it ended early, or is None.
+    After `rows` has ended, `failure` is the reason why it ended early, or None.
     """
 
     def __init__(self, uri: str, file: IO[bytes], roots: Roots) -> None:
@@ -75,12 +75,14 @@ class ListReader:
 
     def _row(self, entry: Entry) -> IndexRow:
         """The row of an entry; its key is not yet unique."""
+        # the key of the entry, else the file's name, else the position in the list
         own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
         caption = AltText.from_text(entry.caption) if isinstance(entry.caption, str) else None
         bad = IndexRow(own or entry.position.replace(" ", "-"), self._uri, 0, 0, caption)
         if entry.error or not isinstance(entry.path, str) or not entry.path:
             return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
         try:
+            # look the image up now: a missing file is reported by its row, and its size is needed to read it
             uri, size = self._image(entry.path)
         except FileNotFoundError:
             return bad._replace(error=f"{entry.position}: no such image: {short(entry.path)}")
@@ -92,6 +94,7 @@ class ListReader:
 
     def _image(self, path: str) -> tuple[str, int]:
         """The URI and size in bytes of an image. Raises SourceError and the exceptions of its storage."""
+        # a relative path is relative to the list's folder
         if "://" not in path and not path.startswith("/"):
             path = f"{self._folder}/{path}" if self._folder else path
         if "://" not in path:
@@ -105,12 +108,13 @@ class ListReader:
 
     def _local_image(self, path: str) -> tuple[str, int]:
         folder, _, name = path.rpartition("/")
+        # a control character in a name could break messages and keys
         if name in ("", ".", "..") or not name.isprintable():
             raise SourceError(f"{short(ascii(path))} is not the path of an image")
         uri = f"{_real_folder(folder or '/').rstrip('/')}/{name}"
         if not self._roots.hold(uri):
             self._roots.check(path)  # raises
-        # a link's target must lie under the roots, too
+        # the target of a symbolic link must also lie under the roots
         info = os.lstat(uri)
         if stat.S_ISLNK(info.st_mode):
             uri = self._roots.check(uri)
@@ -142,18 +146,19 @@ def _json_entry(position: str, line: bytes) -> Entry:
         return Entry(position, error=f"not JSON: {error}")
     if not isinstance(fields, dict):
         return Entry(position, error="not a JSON object")
+    # of each choice of names the first that the row has
     names = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
     values = (next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in names)
     return Entry(position, *values)
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield lines without their ends; of a line that is longer than MAX_LINE only its beginning, so that it is seen."""
+    """Yield lines without their ends. A line longer than MAX_LINE is cut, but still longer than MAX_LINE."""
     rest = b""
     while piece := file.read(_PIECE):
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
-        rest = rest[: MAX_LINE + 1]  # bounds the memory that one endless line can take
+        rest = rest[: MAX_LINE + 1]  # limits the memory for one very long line
     if rest:
         yield rest
 
@@ -193,12 +198,12 @@ def _text_column(schema: pa.Schema, names: tuple[str, ...]) -> str | None:
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values. A text that is not valid UTF-8 becomes None, without an effect on the others."""
+    """A column's values. A text that is not valid UTF-8 becomes None; the others are kept."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_integer(column.type):
         return list(column.to_pylist())
-    # decode one by one: pyarrow would refuse the whole column for one invalid text
+    # decode one by one: pyarrow would reject the whole column for one invalid text
     values: list[Any] = []
     for data in column.cast(pa.large_binary()).to_pylist():
         try:

@@ -20,7 +20,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class SourceError(InvalidInput, ValueError):
-    """Input that cannot be read as a source. The message is one line that names the problem."""
+    """The input is not a valid source. The message is one line with the reason."""
 
 
 class OutsideRoots(SourceError):
@@ -35,11 +35,12 @@ def expand(patterns: Sequence[str]) -> list[str]:
     """Expand braces: `{00000..00331}` is a range, `{a,b}` a list. Returns all names in order, each once.
 
     Zero padding is kept; several braces in a pattern give their product. Raises SourceError for braces that are
-    neither a range nor a list (a typo would otherwise become a name of a missing file), and beyond MAX_SHARDS names.
+    neither a range nor a list (a typo would otherwise become the name of a missing file), and for more than MAX_SHARDS
+    names.
     """
     names: dict[str, None] = {}
     for pattern in patterns:
-        # count the product before building it
+        # count the product before it is built: a short pattern can have billions of names
         pieces = _pieces(pattern)
         if len(names) + math.prod(len(piece) for piece in pieces) > MAX_SHARDS:
             raise SourceError(f"{short(pattern)}: more than {MAX_SHARDS:,} shards in one request")
@@ -76,9 +77,11 @@ def _alternatives(brace: str, pattern: str) -> list[str]:
             raise SourceError(f"{short(pattern)}: the range {{{brace}}} runs backwards")
         if last - first >= MAX_SHARDS:
             raise SourceError(f"{short(pattern)}: the range {{{brace}}} is longer than {MAX_SHARDS:,}")
+        # a leading zero in either bound sets the width of all numbers
         padded = (len(low) > 1 and low[0] == "0") or (len(high) > 1 and high[0] == "0")
         width = max(len(low), len(high)) if padded else 0
         return [f"{i:0{width}d}" for i in range(first, last + 1)]
+    # not a range: a list of at least two texts
     parts = brace.split(",")
     if len(parts) < 2 or not all(parts) or ".." in brace:
         hint = "write a range as {00000..00331}, a list as {a,b}"
@@ -87,7 +90,7 @@ def _alternatives(brace: str, pattern: str) -> list[str]:
 
 
 def short(text: str) -> str:
-    """Shorten a text to be quoted in an error."""
+    """Shorten a text that an error message quotes."""
     return text if len(text) <= 120 else text[:100] + "…"
 
 
@@ -96,6 +99,7 @@ class Roots:
 
     def __init__(self, roots: Sequence[str]) -> None:
         self._tops = tuple(normalise(root) for root in roots)
+        # with a slash at the end, so that /data does not allow /database
         self._folders = tuple(top.rstrip("/") + "/" for top in self._tops)
 
     def hold(self, normal: str) -> bool:
@@ -152,7 +156,7 @@ def _normal_remote(uri: str) -> str:
         path = decoded
     if ".." in re.split(r"[/\\]", path):
         raise SourceError(f"{short(uri)}: .. is not allowed in a URI")
-    # only web addresses ignore the case of the host and have a query
+    # only in web addresses the host is case-insensitive and a query is allowed
     web = parts.scheme in ("http", "https")
     host = parts.netloc.lower() if web else parts.netloc
     kept = "/".join(segment for segment in parts.path.split("/") if segment not in ("", "."))
@@ -191,6 +195,7 @@ def _listed(pattern: str, allowed: Roots) -> Iterator[str]:
         yield pattern
         return
     uri = allowed.check(pattern[1:])
+    # the paths of a list are relative to its folder, as in a list of images
     folder = uri.rpartition("/")[0]
     for line in _text(uri).splitlines():
         line = line.strip()
@@ -233,7 +238,7 @@ def _matches(name: str, allowed: Roots) -> list[str]:
         return [allowed.check(name)]
     # a web server has no listing
     if scheme and scheme[1].lower() in ("http", "https"):
-        if "?" in name[: magic.start()]:  # the star belongs to the query
+        if "?" in name[: magic.start()]:  # the star is part of the query
             return [allowed.check(name)]
         raise SourceError(f"{short(name)}: a web server cannot be listed; write a range as {{00000..00331}}")
     return _glob(name, magic.start(), allowed)
@@ -255,7 +260,7 @@ def _glob(name: str, magic: int, allowed: Roots) -> list[str]:
     except Exception as error:  # each storage library has its own exceptions
         raise _unreadable(name, "listed", error) from error
     normal = (normalise(top + match[len(path.rstrip("/")) :]) for match in sorted(found))
-    inside = [uri for uri in normal if allowed.hold(uri)]  # a link may lead out of the roots
+    inside = [uri for uri in normal if allowed.hold(uri)]  # a symbolic link may point outside the roots
     if not inside:
         raise ShardMissing(f"{short(name)} matches nothing")
     return inside

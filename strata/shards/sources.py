@@ -1,6 +1,7 @@
 """Index a shard (a tar, a folder or a list of images) in one pass, and read its images by their offsets.
 
-Nothing is unpacked: a row of the index says where an image lies, and member names are used as keys only.
+Nothing is unpacked: a row of the index has the position of an image in the shard, and member names are used only as
+keys.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from strata.store import LIBRARIES, IndexRow, ShardIndex, file_system, index_tab
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
 __all__ += ["expand", "index_shard", "read_file", "read_images", "shard_identity", "verify_unchanged"]
 
-MAX_GAP = 256 * 2**10  # bytes between two images that are read and thrown away rather than making a second request
+MAX_GAP = (
+    256 * 2**10
+)  # bytes; a smaller gap between two images is read and discarded, which is faster than a second request
 MAX_SPAN = 64 * 2**20  # bytes of one ranged read
-# how the storages name a file's version in its info; the first that is present is used
+# the fields of a storage's file info that identify the version; the first that is present is used
 _VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 
 
@@ -31,7 +34,7 @@ class ShardChanged(SourceError):
 
 
 class Located(Protocol):
-    """Where an image lies: bytes offset..offset+size of the file at uri."""
+    """The position of an image: bytes offset..offset+size of the file at uri."""
 
     @property
     def uri(self) -> str: ...
@@ -55,7 +58,7 @@ def shard_identity(uri: str) -> str:
 def verify_unchanged(uri: str, identity: str) -> None:
     """Raise ShardChanged if `shard_identity(uri)` is no longer `identity`. Makes one request.
 
-    For a folder only the existence is checked, since its listing may be long, and for a list only the list's own
+    For a folder only the existence is checked, because its listing may be long, and for a list only the list's own
     file: `read_images` compares the size of each image's file. Do not call it for uploads, whose identity is the
     hash of their content. Otherwise raises as shard_identity does.
     """
@@ -81,7 +84,7 @@ def index_shard(uri: str, roots: Sequence[str] = ()) -> ShardIndex:
         if info["type"] != "file":
             return ShardIndex(identity, index_table([]), "neither a file nor a folder")
         with filesystem.open(path, "rb") as file:
-            # a list: each entry's image is looked up, to know its size
+            # a list: the image of each entry is looked up, because its size is needed
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
                 return ShardIndex(identity, index_table(listed.rows()), listed.failure)
@@ -108,7 +111,7 @@ def _storage_errors(uri: str) -> Iterator[None]:
     except SourceError:
         raise
     except Exception as error:
-        # missing or wrong credentials do not go away by waiting
+        # waiting does not help against missing or wrong credentials
         kind, library = type(error).__name__, type(error).__module__.partition(".")[0]
         refused = isinstance(error, PermissionError) or "Credential" in kind
         if isinstance(error, OSError) and not refused:
@@ -120,7 +123,7 @@ def _storage_errors(uri: str) -> Iterator[None]:
 def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
     """The file system, path and info of a URI. Raises ShardMissing and SourceError."""
     if "::" in uri:
-        raise SourceError("chained URIs are not read")
+        raise SourceError("chained URIs are not supported")
     try:
         filesystem, path = file_system(uri)
         return filesystem, path, filesystem.info(path)
@@ -133,6 +136,7 @@ def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
 def _identity(uri: str, infos: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256(uri.encode("utf-8", "surrogateescape"))
     for info in infos:
+        # the mtime or ETag changes when a file is replaced; its content is not read
         version = next((info[field] for field in _VERSION_FIELDS if info.get(field)), "")
         name = posixpath.basename(info["name"]) if len(infos) > 1 else ""
         digest.update(f"\n{name}\t{info['size']}\t{version}".encode("utf-8", "surrogateescape"))
@@ -155,6 +159,7 @@ def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
         if not stem or extension.lower() not in IMAGE_EXTENSIONS:
             continue
         row_uri = f"{uri.rstrip('/')}/{name}"
+        # NAME.jpg and NAME.png would otherwise have the same key
         key = keys.distinct(Keys.clean(stem))
         if info.get("islink"):
             rows.append(IndexRow(key, row_uri, 0, 0, error="links are not followed"))
@@ -170,6 +175,7 @@ def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str)
         info = by_name.get(f"{stem}.{extension}")
         if info is None or info.get("islink"):
             continue
+        # the text file first, then the caption in the JSON file
         text = read(filesystem.cat_file(info["name"], start=0, end=AltText.MAX_BYTES))
         if text is not None:
             return text
@@ -206,13 +212,14 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
     first, last = rows[0], rows[-1]
     if first.size <= 0:
         return [SourceError("the row has no image")]
-    # of a whole file one byte more is requested, which shows if it has grown
+    # for a whole file one byte more is requested, which shows whether the file has grown
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole
     try:
         data = _read_bytes(first.uri, first.offset, end)
     except Exception as error:  # each storage library has its own exceptions; other rows must still be read
         return [error for _ in rows]
+    # spans of a tar need no such check, because callers compare the tar's identity (verify_unchanged)
     if whole and len(data) != first.size:
         return [ShardChanged(f"the file no longer has the {first.size:,} bytes that it had when it was indexed")]
     # cut the span into images
@@ -233,7 +240,7 @@ def read_file(uri: str) -> bytes:
 
 def _read_bytes(uri: str, start: int, end: int) -> bytes:
     """Read bytes start..end of a file, fewer if it is shorter."""
-    # the same result as by fsspec in a tenth of the time: training reads some thousand images a second
+    # local files without fsspec, in a tenth of its time: training reads thousands of images per second
     if uri.startswith("/"):
         file = os.open(uri, os.O_RDONLY)
         try:

@@ -1,8 +1,8 @@
 """Read the headers of a tar in one forward pass.
 
 Headers of plain files are parsed here, many at once with numpy, about twenty times as fast as by the standard library's
-`tarfile`, which parses all other kinds. Where the chain of headers is broken, the next valid header is searched for,
-so that only the damaged members are lost.
+`tarfile`, which parses all other kinds. If the chain of headers is broken, the next valid header is searched for, so
+that only the damaged members are lost.
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ class Window:
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_SCAN = 64 * 2**20  # bytes searched for the next header
-MAX_TRIES = 2000  # candidates for a header that are checked in one file; bounds the time that a hostile file can take
+MAX_TRIES = 2000  # candidates for a header that are checked in one file; limits the time for a malicious file
 _MAX_HEADERS = 16 * 2**10  # bytes of one member's headers
-_DIGITS = re.compile(rb"\d{256}")  # more than any name has; tarfile's time grows with their square (CVE-2024-6232)
+_DIGITS = re.compile(
+    rb"\d{256}"
+)  # longer than any digits in a valid header; the time of tarfile is quadratic in them (CVE-2024-6232)
 
 _NAME, _SIZE, _SIZE_END, _CHECKSUM = slice(0, 100), slice(124, 135), 135, slice(148, 156)
 _TYPE, _MAGIC, _PREFIX = 156, 257, slice(345, 500)
@@ -96,7 +98,7 @@ class _WindowFile:
             raise tarfile.ReadError("the headers of one member are too long")
         data = self._window.read(self._offset, size)
         if _DIGITS.search(data):
-            raise tarfile.ReadError("no header has so many digits")
+            raise tarfile.ReadError("a run of digits in the header is too long")
         self._offset += len(data)
         return data
 
@@ -104,14 +106,14 @@ class _WindowFile:
 class Headers:
     """Iterates over the members of a tar of `size` bytes, without its folders.
 
-    After the iteration: `ending` says why the tar has no proper end (None if it has one), `begun` whether any header
-    was found, and `gaps` lists the damaged ranges that were skipped, as (first byte, byte after the last).
+    After the iteration: `ending` is the reason why the tar has no proper end (None if it has one), `begun` whether any
+    header was found, and `gaps` lists the damaged ranges that were skipped, as (first byte, byte after the last).
     """
 
     def __init__(self, window: Window, size: int) -> None:
         self._window, self._size = window, size
         self._file = _WindowFile(window)
-        # an empty tar opens the library's reader; then its file is replaced by the window
+        # tarfile needs a valid file to open: open an empty tar, then replace its file by the window
         self._tar = tarfile.TarFile(fileobj=io.BytesIO(bytes(2 * BLOCK)), encoding="utf-8", errors="replace")
         self._tar.fileobj = cast(Any, self._file)
         self.ending: str | None = None
@@ -128,7 +130,7 @@ class Headers:
         while offset is not None:
             # parse a run of plain files from the buffer
             headers, following = self._plain(offset)
-            # the header at offset is of another kind: leave it to tarfile
+            # the header at offset is of another kind: tarfile parses it
             if following == offset:
                 headers, following = self._by_tarfile(offset)
             # no header at offset: search for the next one, or end
@@ -159,11 +161,13 @@ class Headers:
         """
         if offset + BLOCK > self._size:
             return [], 0
+        # tarfile reads long names, pax headers and sparse maps, which may take several blocks
         self._file.begin(offset)
         try:
             info = tarfile.TarInfo.fromtarfile(self._tar)
         except _REFUSED:
             return [], 0
+        # a damaged header may have values that lead backwards and never end
         if info.size < 0 or info.offset_data < offset:
             return [], 0
         header = Header(info.name, info.offset_data, info.size, info.isreg() and not info.issparse())
@@ -174,14 +178,14 @@ class Headers:
 
         Sets `ending` and adds to `gaps`.
         """
-        # classify what stands at `broken`: the end of the file, the end mark (zeros), or something else
+        # classify the bytes at `broken`: the end of the file, the end mark (zeros), or something else
         cut = broken + BLOCK > self._size
         block = self._window.read(broken, 2 * BLOCK) if broken < self._size else b""
         zeros = not cut and not any(block[:BLOCK])
         if not self.begun and block.startswith(_COMPRESSED):
             self.ending = "a compressed tar: unpack it to a plain .tar, images are read by their offsets"
             return None
-        # the last member's content may be incomplete, so that the next header stands inside its stated range
+        # the last member's content may be incomplete, so that the next header is inside its stated range
         found = self._search(broken if zeros else search_from, broken)
         if found is None:
             # one block of zeros is a proper end, as for tarfile
@@ -213,7 +217,7 @@ class Headers:
                     return candidate
                 offset = candidate + 1
                 continue
-            # not in this buffer: go on with the next piece, which may hold a text across both
+            # not in this buffer: continue with the next piece; the magic text may lie across both
             searched = self._window.start + len(self._window.data) - _MAGIC - len(b"usta")
             if searched <= offset:  # the file is shorter than its stated size
                 return None
@@ -258,6 +262,7 @@ def _chain(data: bytes, index: int) -> tuple[list[int], list[int]]:
             size = int(digits, 8)
         except ValueError:
             break
+        # a pax header with other fields can change the name and size of the next member
         begin = index + BLOCK
         if kind == _PAX and not _TIMES_ONLY.fullmatch(data, begin, begin + size):
             break
@@ -274,6 +279,7 @@ def _sums_up(blocks: np.typing.NDArray[np.uint8]) -> np.typing.NDArray[np.bool_]
     """
     field = blocks[:, _CHECKSUM].astype(np.int64)
     digits = field[:, :6] - ord("0")
+    # the field is six octal digits, followed by a zero byte or a space
     octal = ((digits & ~7) == 0).all(axis=1) & np.isin(blocks[:, _SIZE_END], (0, ord(" ")))
     total = blocks.sum(axis=1, dtype=np.uint32) - field.sum(axis=1) + 8 * ord(" ")
     return cast("np.typing.NDArray[np.bool_]", octal & (digits @ _POWERS == total))
@@ -293,7 +299,7 @@ def _texts(fields: np.typing.NDArray[np.uint8]) -> list[str]:
     texts = np.ascontiguousarray(fields).view(f"S{fields.shape[1]}").ravel().tolist()
     together = b"\n".join(texts)
     if together.isascii() and b"\0" not in together and together.count(b"\n") == len(texts) - 1:
-        return together.decode().split("\n")  # all at once: a third of the time
+        return together.decode().split("\n")  # one call for all: a third of the time
     return [text.partition(b"\0")[0].decode("utf-8", "replace") for text in texts]
 
 

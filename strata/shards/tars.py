@@ -28,7 +28,7 @@ class Sample:
     cut: bool = False
 
     def image(self) -> Header | None:
-        """The image member: KEY.jpg rather than KEY.anything.jpg, which is often a mask or a thumbnail."""
+        """The image member: KEY.jpg is preferred to KEY.anything.jpg, which is often a mask or a thumbnail."""
         inner = None
         for extension, header in self.members.items():
             if extension in IMAGE_EXTENSIONS:
@@ -80,6 +80,7 @@ class Keys:
 
     def distinct(self, key: str) -> str:
         """The key, with a number after it if it was used before."""
+        # remember the last number of each key: a shard with one key only would take quadratic time otherwise
         name = key
         if key in self._used:
             number = self._next.get(key, 2)
@@ -131,7 +132,7 @@ class TarReader:
             # read texts now, while they are in the window
             if extension == "txt":
                 sample.txt = self._text(header)
-            elif extension == "json" and not sample.txt:  # not needed beside a text
+            elif extension == "json" and not sample.txt:  # a text has priority
                 sample.json = self._text(header)
         if sample is not None:
             yield sample
@@ -149,6 +150,7 @@ class TarReader:
             return "the image is a link, not a file"
         if image.offset + image.size > self._size:
             return "the tar ends inside this image"
+        # `cut` concerns the last member only
         if sample.cut and image is next(reversed(sample.members.values())):
             return "the tar is damaged inside this image"
         return None if image.size else "an empty file"
@@ -159,6 +161,7 @@ class TarReader:
         images: the number of good images, for the message.
         """
         headers, reasons = self._headers, []
+        # name the first damaged range, and the number of all
         if headers.gaps:
             first, end = headers.gaps[0]
             reasons.append(f"damaged at byte {first:,}, {end - first:,} bytes skipped")

@@ -1,4 +1,7 @@
-"""Snapshots: immutable, named selections of rows, and what they are made from: features, filters and axes."""
+"""Snapshots: immutable, named selections of the rows of parts, which training reads.
+
+It imports `strata.core` and `strata.store`, and no queue. Read `snapshots.py` first, then `selection.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The store: parts, uploads and job files in a folder or a bucket."""
+"""The store: parts, uploads and job files in a folder or a bucket.
+
+Of Strata it imports only `strata.core` and `strata.errors`. Read `store.py` first, then `parts.py`.
+"""
 
 from __future__ import annotations
 

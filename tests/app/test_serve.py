@@ -184,7 +184,7 @@ def fake_workers(code: str) -> list[Child]:
 def test_a_worker_that_dies_starts_again_after_a_growing_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "BEAT", 0.02)
+    monkeypatch.setattr(supervisor, "CHECK_INTERVAL", 0.02)
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     file = tmp_path / "starts"
     code = f"open({str(file)!r}, 'a').write('x'); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -194,8 +194,8 @@ def test_a_worker_that_dies_starts_again_after_a_growing_pause(
         while time.monotonic() < deadline and not (file.exists() and len(file.read_text()) >= 3):
             time.sleep(0.05)
     assert len(file.read_text()) >= 3 and child.failures >= 2
-    assert f"ended by signal {signal.SIGKILL:d}; it starts again in 0.1 s" in caplog.text
-    assert f"ended by signal {signal.SIGKILL:d}; it starts again in 0.2 s" in caplog.text
+    assert f"ended by signal {signal.SIGKILL:d}; it restarts in 0.1 s" in caplog.text
+    assert f"ended by signal {signal.SIGKILL:d}; it restarts in 0.2 s" in caplog.text
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,7 +335,7 @@ def test_a_fault_is_one_line_and_its_traceback_is_for_debug(
     ],
 )
 def test_what_is_told_of_an_error(error: Exception, code: int, line: str) -> None:
-    assert group.told(error) == ([line], code)
+    assert group.describe_error(error) == ([line], code)
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra() -> None:

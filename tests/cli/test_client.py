@@ -146,7 +146,7 @@ def test_a_problem_is_one_line() -> None:
         (httpx.Response(302, headers={"Location": "/login"}), "HTTP 302 Found (302)"),
         (
             httpx.Response(200, text="<html>hello"),
-            "Unexpected answer: http://strata.test/v1/jobs/x did not give",
+            "Unexpected response: http://strata.test/v1/jobs/x did not return",
         ),
     ],
 )
@@ -265,6 +265,6 @@ def test_event_lines_break_at_line_feeds_only() -> None:
 
 def test_a_page_instead_of_events_is_an_error_at_once() -> None:
     service = Service(httpx.Response(200, html="<p>Welcome"))
-    with pytest.raises(ApiError, match="did not give an event stream"):
+    with pytest.raises(ApiError, match="did not return an event stream"):
         list(service.client.events("j1"))
     assert len(service.requests) == 1 and not service.pauses

@@ -140,5 +140,5 @@ def test_progress_bars_on_a_terminal() -> None:
     assert render.follow([job(1), job(3, JobStatus.COMPLETED)], console) == job(3, JobStatus.COMPLETED)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert "vision" in text and "4/4" in text and "3 there before" in text
+    assert "vision" in text and "4/4" in text and "3 reused" in text
     assert render.follow([], console) is None

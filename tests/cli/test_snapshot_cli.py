@@ -118,14 +118,14 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert code_of("clean") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{stray}\n1 files, ") and out.endswith("can go: --yes removes them\n")
+    assert out.startswith(f"{stray}\n1 files, ") and out.endswith("can be removed with --yes\n")
     assert described_store.exists(described_store.path(stray))
     assert code_of("clean", "--yes", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["removed"] and told["files"] == [stray] and told["bytes"] > 0
     assert not described_store.exists(described_store.path(stray))
     assert code_of("clean") == 0
-    assert capsys.readouterr().out == "0 files, 0.0 MB can go: --yes removes them\n"
+    assert capsys.readouterr().out == "0 files, 0.0 MB can be removed with --yes\n"
 
 
 @pytest.mark.usefixtures("described_store")
@@ -148,7 +148,7 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
         ("create x --from demo --select balanced --by colour", exits.USAGE, "strata: --by 'colour': there is no"),
         ("create x --from demo --select balanced --target text=1", exits.USAGE, "strata: --target 'text=1' is no"),
         ("create x --from demo --like none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
-        ("create x --from demo --like taken --count 1", exits.USAGE, "strata: --like takes the whole selection"),
+        ("create x --from demo --like taken --count 1", exits.USAGE, "strata: --like uses the whole selection"),
         ("show none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("diff taken none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("show taken --plot plot.txt", exits.USAGE, "strata: plot.txt: a plot is saved as .png"),

@@ -74,7 +74,7 @@ def test_columns_of_parts_of_several_versions_are_read_together(store: Store, la
 
 def test_words() -> None:
     line = TextLine(box=(0, 0, 1, 1), text="EXIT")
-    assert LAYERS["text"].told(line) == "“EXIT”" and LAYERS["text"].words_of({"text": "EXIT"}) == "EXIT"
+    assert LAYERS["text"].display_text(line) == "“EXIT”" and LAYERS["text"].words_of({"text": "EXIT"}) == "EXIT"
     thing = ObjectMask(box=(0, 0, 1, 1), mask=Mask(size=(1, 1), counts="0"), area=1)
     assert LAYERS["objects"].words_of(thing) == ""
     assert LAYERS["caption"].entries(None) == [] and LAYERS["alt_text"].entries("a") == []

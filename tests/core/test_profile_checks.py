@@ -157,34 +157,34 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     "model without its kind": (
         changed(('"bundled:captioner"', '"captioner"')),
         [
-            "stages.captioner.model: back end 'florence2' takes bundled:NAME or local:/PATH or hub:OWNER/NAME or "
+            "stages.captioner.model: back end 'florence2' accepts bundled:NAME or local:/PATH or hub:OWNER/NAME or "
             "pypi:PACKAGE==VERSION"
         ],
     ),
     "model with a misspelt kind": (
         changed(('"bundled:captioner"', '"bundle:captioner"')),
         [
-            "stages.captioner.model: back end 'florence2' takes bundled:NAME or local:/PATH or hub:OWNER/NAME or "
+            "stages.captioner.model: back end 'florence2' accepts bundled:NAME or local:/PATH or hub:OWNER/NAME or "
             "pypi:PACKAGE==VERSION; did you mean 'bundled:'?"
         ],
     ),
     "model of a kind that the back end does not take": (
         changed(('"builtin:classical"', '"hub:facebook/sam-vit-huge"')),
-        ["stages.segmenter.model: back end 'classical' takes builtin:NAME"],
+        ["stages.segmenter.model: back end 'classical' accepts builtin:NAME"],
     ),
     "hub model without an owner": (
         changed(('"bundled:captioner"', '"hub:captioner"'), ('revision = "e3b32263ac020a42cc97', 'revision = "')),
         [
             "stages.captioner.model: should be hub:OWNER/NAME",
             "stages.captioner.revision: should be a commit (40 hex digits): hub models must be pinned; "
-            "`strata models fetch` tells today's revision",
+            "`strata models fetch` prints today's revision",
         ],
     ),
     "hub model that is not pinned": (
         (PROFILES / "paper.toml").read_text().replace("59a1ef6c1e5117b3f65523d1c6066825bcf315e3", "main"),
         [
             "stages.captioner.revision: should be a commit (40 hex digits): hub models must be pinned; "
-            "`strata models fetch` tells today's revision"
+            "`strata models fetch` prints today's revision"
         ],
     ),
     "required keys that are missing": (
@@ -194,7 +194,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     "a field of a request that the stage sets": (
         (PROFILES / "paper.toml").read_text() + "request = {max_tokens = 5}\n",
         [
-            "stages.composer.parameters.request: max_tokens cannot be set: what a request may cost depends on it",
+            "stages.composer.parameters.request: max_tokens cannot be set: the cost limit of a request depends on it",
         ],
     ),
     "several faults": (

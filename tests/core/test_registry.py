@@ -146,8 +146,8 @@ def test_a_name_that_two_packages_claim_is_nobody_s(install: Install) -> None:
         (module("segmenter", "fast"), "the parameters of 'fast' must extend SegmenterParameters"),
         (module("ocr", "fast", parameters="dict"), "the parameters of 'fast' must extend Parameters"),
         (module("ocr", "fast", "nowhere"), "the code of 'fast' is 'nowhere', expected MODULE:CLASS"),
-        (module("ocr", "fast\n"), "'fast\\n' is no name for a back end: letters, digits, _ and -"),
-        (module("ocr", "fast").replace("'builtin'", "'web'"), "'fast' takes unknown kinds of model: web"),
+        (module("ocr", "fast\n"), "'fast\\n' is not a valid name: use letters, digits, _ and -"),
+        (module("ocr", "fast").replace("'builtin'", "'web'"), "'fast' accepts unknown kinds of model: web"),
     ],
 )
 def test_what_a_plug_in_registers_is_checked(text: str, told: str, install: Install) -> None:

@@ -25,7 +25,7 @@ from strata.core.images import as_jpeg, decode
 from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
 from strata.data import export_formats
-from strata.data.export_formats import Form, Item, qwen_box
+from strata.data.export_formats import ExportSample, Form, qwen_box
 from strata.data.exports import ExportError, Request, export
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixtures import Mixture
@@ -58,7 +58,7 @@ def written(store: Store, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytes
     def write(form: Form, layer: LayerSpec = LAYERS["description"]) -> Path:
         out = tmp_path / "out" / form
         items = export(store, snapshot, Request(form, layer, "What is it?"), out)
-        assert (items.count, items.without) == (COUNT, 0)
+        assert (items.count, items.skipped) == (COUNT, 0)
         return out
 
     return write
@@ -137,9 +137,9 @@ def boxes_of(key: str) -> list[str]:
 
 
 def test_boxes_come_back_as_they_were() -> None:
-    item = Item("k", b"", 640, 480, "", [])
+    sample = ExportSample("k", b"", 640, 480, "", [])
     for box in ((0.0, 0.0, 640.0, 480.0), (12.5, 100.0, 300.25, 479.0)):
-        corners = map(int, re.findall(r"\d+", qwen_box(box, item)))
+        corners = map(int, re.findall(r"\d+", qwen_box(box, sample)))
         drawn = [value / 1000 * side for value, side in zip(corners, (640, 480) * 2, strict=True)]  # draw_bbox_…
         assert np.allclose(drawn, box, atol=0.7)
 
@@ -264,7 +264,7 @@ def test_rows_without_text_are_left_out(store: Store, tmp_path: Path) -> None:
 
     snapshot = pin(store, write_shards(tmp_path / "shards", 1, 5), describe=some)
     items = export(store, snapshot, Request("parquet", LAYERS["alt_text"]), tmp_path / "out")
-    assert (items.count, items.without) == (2, 3)
+    assert (items.count, items.skipped) == (2, 3)
 
 
 # whole or not at all

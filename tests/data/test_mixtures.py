@@ -164,15 +164,15 @@ def test_a_layer_may_be_called_by_its_old_name(locations: Locations) -> None:
 @pytest.mark.parametrize(
     ("sources", "reason"),
     [
-        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are wanted, its source has 12$"),
+        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are needed, but its source has 12$"),
         ([{**SNAPSHOT, "snapshot": "no"}], r"^ours: no snapshot 'no'; there are: pinned$"),
         ([{**SNAPSHOT, "layer": "objects"}], r"^ours: the source has no sample with a text$"),
         ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
         ([{**TARS, "webdataset": "tars/{0..1}.tar"}], r"^tars: no such shard: .*/data/tars/0.tar$"),
         ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* the range {1..0} runs backwards$"),
-        ([{**TABLE, "dataset": "no"}], r"^table: .*/data/no is no dataset on disk: "),
+        ([{**TABLE, "dataset": "no"}], r"^table: .*/data/no is not a dataset on disk: "),
         ([{**TABLE, "question": "q"}], r"^table: .*/table has no column 'q'; it has picture, text, asked, number$"),
-        ([{**TABLE, "image": "text"}], r"^table: .*/table: the column 'text' holds no images$"),
+        ([{**TABLE, "image": "text"}], r"^table: .*/table: the column 'text' has no images$"),
     ],
 )
 def test_what_is_not_there_is_one_line(locations: Locations, sources: list[dict[str, Any]], reason: str) -> None:
@@ -189,10 +189,10 @@ def test_what_is_not_there_is_one_line(locations: Locations, sources: list[dict[
         ("name = 'x'\n[[sources]]\nname = 'a'", "sources.0: a: one of snapshot, .* is needed, none given"),
         ("[[sources]]\nname = 'a'\nsnapshot = 's'\ndataset = 'd'", "snapshot and dataset given"),
         ("[[sources]]\nname = 'a'\nsnapshot = 's'", "an instruction is needed"),
-        ("[[sources]]\nname = 'a'\ndataset = 's'\ninstruction = '{question}'", "{question} is for sources that"),
+        ("[[sources]]\nname = 'a'\ndataset = 's'\ninstruction = '{question}'", "{question} is only for sources with"),
         (
             "[[sources]]\nname = 'a'\nwebdataset = 's'\nlayer = 'caption'",
-            "layer goes with snapshot, not with",
+            "layer is a setting of snapshot, not of",
         ),
         ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlayer = 'poem'\ninstruction = '?'", "no layer 'poem'; there are"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 0", "sources.0.count: Input should be greater"),
@@ -255,8 +255,8 @@ def turns(*said: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no conversation is in there"),
-        ("[]", "no conversation is in there"),
+        ("", "the file contains no conversations"),
+        ("[]", "the file contains no conversations"),
         ("[1]", r'entry 1: no list "conversations"'),
         ("nonsense", "entry 1 is not JSON"),
         (json.dumps(llava(0)) + "\n{", "entry 2 is not JSON: parse error: premature EOF"),
@@ -274,7 +274,10 @@ def turns(*said: str) -> list[dict[str, str]]:
         (json.dumps([llava(0, conversations=turns("q", "a")[::-1])]), "turn 1 is from 'gpt' instead of human or user"),
         (json.dumps([llava(0, conversations=[{"from": "human"}, {}])]), 'turn 1 has no text "value"'),
         (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
-        (json.dumps([{"conversations": turns("<img>a</img> <img>b</img>", "a")}]), "2 images, and one is read"),
+        (
+            json.dumps([{"conversations": turns("<img>a</img> <img>b</img>", "a")}]),
+            "2 images, but exactly one is supported",
+        ),
     ],
 )
 def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
@@ -336,7 +339,7 @@ def test_a_dataset_with_splits_asks_for_one(locations: Locations) -> None:
 
 
 def test_a_column_that_is_no_text(locations: Locations) -> None:
-    with pytest.raises(SampleError, match=r"table, row 0: number is no text$"):
+    with pytest.raises(SampleError, match=r"table, row 0: number is not a text$"):
         list(SampleReader(Mixture.of(DatasetSource(f"{locations.data}/table", text="number"), "?")))
 
 
@@ -388,7 +391,7 @@ def test_the_papers_mixture_where_nothing_is(store: Store, tmp_path: Path, capsy
     where = ["--store", store.uri, "--data", str(tmp_path), "--cache", str(tmp_path / "cache")]
     assert code_of("mixture", "check", str(MIXTURES / "monkey.toml"), *where) == exits.MIXTURE_INCOMPLETE
     out, err = capsys.readouterr()
-    assert err == "19 of 19 sources are not as the mixture needs them\n"
+    assert err == "19 of 19 sources have problems\n"
     lines = out.splitlines()
     assert lines[1].split()[:6] == ["detailed", "caption", "image", "caption", "213,000", "14.8%"]
     assert lines[1].rstrip().endswith("no snapshot 'cc3m-balanced'; there are: none")
@@ -422,7 +425,7 @@ def check(
 
 def test_check_tells_shares(check: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = check({**SNAPSHOT, "count": 6}, LLAVA, {**MONKEY, "count": 1})
-    assert code == 0 and err == "all is there\n"
+    assert code == 0 and err == "all sources are complete\n"
     lines = [line.split() for line in out.splitlines()]
     assert ["ours", "ours", "12", "6", "50.0%"] in lines
     assert ["llava", "vqa", "5", "5", "41.7%"] in lines
@@ -436,8 +439,8 @@ def test_check_tells_all_that_is_missing(check: Callable[..., tuple[int, str, st
     write_json(Path(locations.data) / "wrong.json", [llava(0, image=None)])
     sources = ({**SNAPSHOT, "count": 13}, {**SNAPSHOT, "name": "other", "snapshot": "no"}, LLAVA, wrong, TABLE)
     code, out, err = check(*sources)
-    assert code == exits.MIXTURE_INCOMPLETE and err == "4 of 5 sources are not as the mixture needs them\n"
-    assert "13 samples are wanted, there are 12" in out
+    assert code == exits.MIXTURE_INCOMPLETE and err == "4 of 5 sources have problems\n"
+    assert "13 samples are needed, but there are 12" in out
     assert "no snapshot 'no'; there are: pinned" in out
     assert f"no such image: {locations.data}/images/1.jpg" in out
     assert "entry 1 (id l0): no image" in out
@@ -467,7 +470,7 @@ def test_shares_without_all_supplies_are_those_that_were_wanted(locations: Locat
 
 def test_shares_that_overlap_are_refused_by_name(locations: Locations) -> None:
     source = locations.open(mixture_file(SNAPSHOT).sources[0])
-    with pytest.raises(MixtureError, match=r"^a: 13 samples are wanted, its source has 12$"):
+    with pytest.raises(MixtureError, match=r"^a: 13 samples are needed, but its source has 12$"):
         Mixture([Share("a", "t", source, 13, "?")])
     assert len(Mixture([])) == 0 and list(SampleReader(Mixture([]))) == []
 
@@ -480,7 +483,7 @@ def test_shares_that_overlap_are_refused_by_name(locations: Locations) -> None:
     [
         ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
         ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
-        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are wanted, there are 12"),
+        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are needed, but there are 12"),
         ({**SNAPSHOT, "layer": "poem"}, exits.USAGE, "no layer 'poem'; there are alt_text, caption, regions, "),
         (
             {**LLAVA, "conversations": "bare.json"},

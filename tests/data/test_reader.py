@@ -259,7 +259,7 @@ def test_states_that_do_not_fit_are_refused(mixture: Mixture, tmp_path: Path, st
     later = SampleReader(mixture, 1, batch_size=BATCH)
     later.set_epoch(1)
     for states, reason in (
-        ([], "no reader's state"),
+        ([], "no state of a SampleReader"),
         ([{**state, "workers": 2}, {**later.state_dict(), "workers": 2, "worker": 1}], "different mixtures, epochs"),
     ):
         with pytest.raises(ValueError, match=reason):
