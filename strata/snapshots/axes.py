@@ -99,7 +99,7 @@ class Axis(BaseModel):
         return tuple(_ranges(self.edges))
 
     def codes(self, column: pa.ChunkedArray) -> np.typing.NDArray[np.int64]:
-        """The place of each value's label among the labels."""
+        """The index of each value's label among the labels."""
         kind = FEATURES[self.feature].kind
         if kind == "number":
             codes: Any = np.searchsorted(self.edges, column.to_numpy(), side="right")

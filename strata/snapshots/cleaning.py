@@ -1,4 +1,4 @@
-"""Cleaning a store: parts that no job and no snapshot names. What a snapshot names is always kept."""
+"""Cleaning a store: find and remove parts that no job and no snapshot refers to. Parts of snapshots are always kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS_AGE = 3600.0  # seconds after which rows without a name are nobody's: a sna
 
 @dataclass
 class _Named:
-    """Parts that are named, and groups' fingerprints of which all parts are: those of unfinished jobs."""
+    """The parts that are referred to, and the groups' fingerprints of unfinished jobs, whose parts are all kept."""
 
     parts: set[Part] = field(default_factory=set)
     fingerprints: set[tuple[str, str]] = field(default_factory=set)
@@ -27,7 +27,7 @@ class _Named:
 
 
 class Cleaning:
-    """What can go from a store. forget: finished jobs that are to go too, and to name nothing any more.
+    """The files that can be removed from a store. forget: finished jobs to remove with their parts.
 
     Uploads, profiles and the files of other jobs stay. Raises UnknownSource, Conflict for a job that has not ended,
     and OSError where the store cannot be reached.
@@ -44,7 +44,7 @@ class Cleaning:
                 raise Conflict(f"job {job_id} has not ended; cancel it first")
 
     def unnamed(self) -> dict[str, int]:
-        """The bytes of what can go, by path from the root: parts, files of forgotten jobs, rows without a name."""
+        """The sizes in bytes of the files to remove, by path from the root: parts, files of forgotten jobs, rows."""
         there = self.store.find("parts")  # first: what is written from now on is no candidate
         named = self._named()
         parts = {path: size for path, size in there.items() if (part := _part(path)) is not None and part not in named}
@@ -52,7 +52,7 @@ class Cleaning:
         return {**parts, **dict(jobs), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
-        """Remove files of `unnamed`, but for those that a snapshot has named since; returns what was removed."""
+        """Remove the files of `unnamed`, except those that a snapshot refers to by now. Returns the removed files."""
         pinned = self._pinned()
         gone = [path for path in paths if _part(path) not in pinned]
         with ThreadPoolExecutor(READERS) as pool:
@@ -93,7 +93,7 @@ class Cleaning:
         return self.store.read_job_file(job_id, "end") is None
 
     def _rows(self) -> Iterator[tuple[str, int]]:
-        """Rows that no name points at: their creator was killed, or came second."""
+        """Rows files that no manifest refers to: their creator was killed, or another took the name first."""
         ids = {snapshot.id for snapshot in self._snapshots.all()}
         for path, size in self.store.find("snapshots", "objects").items():
             with suppress(FileNotFoundError):
@@ -105,7 +105,7 @@ class Cleaning:
 
 
 def _part(path: str) -> Part | None:
-    """The part of a path; None for what is none: another's file is not touched."""
+    """The part of a path; None if the path is not one of our parts, which is then left alone."""
     with suppress(ValueError):
         return Part.parse(path)
     return None

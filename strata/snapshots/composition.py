@@ -16,14 +16,14 @@ from strata.snapshots.features import FEATURES
 Composition = dict[str, dict[str, tuple[int, int]]]  # feature -> label -> rows before, rows after
 
 
-def composition_of(table: pa.Table, places: np.typing.NDArray[Any], axes: Iterable[Axis]) -> Composition:
-    """Count a table of features, and its rows at places, along axes: numbers in order, names by how common they are."""
+def composition_of(table: pa.Table, indices: np.typing.NDArray[Any], axes: Iterable[Axis]) -> Composition:
+    """Count a table of features, and its rows at indices, along axes; labels of names by their frequency."""
     counted: Composition = {}
     for axis in axes:
         column = table.column(axis.feature)
         known = axis.resolved(column)
         codes, labels = known.codes(column), known.labels
-        before, after = (np.bincount(some, minlength=len(labels)).tolist() for some in (codes, codes[places]))
+        before, after = (np.bincount(some, minlength=len(labels)).tolist() for some in (codes, codes[indices]))
         counts = list(zip(labels, zip(before, after, strict=True), strict=True))
         if FEATURES[axis.feature].kind == "name":
             counts.sort(key=lambda label: label[1], reverse=True)
@@ -55,10 +55,10 @@ def plot_composition(composition: Composition, title: str, path: Path) -> None:
     figure = Figure(figsize=(4 * len(composition), 1.2 + 0.3 * most), layout="constrained")
     panels = figure.subplots(1, len(composition), squeeze=False)[0]
     for panel, (feature, labels) in zip(panels, composition.items(), strict=True):
-        places = range(len(labels))
+        rows = range(len(labels))
         for offset, name, shares in zip((-0.2, 0.2), ("before", "after"), shares_of(labels), strict=True):
-            panel.barh([place + offset for place in places], [100 * share for share in shares], 0.4, label=name)
-        panel.set_yticks(places, list(labels))
+            panel.barh([row + offset for row in rows], [100 * share for share in shares], 0.4, label=name)
+        panel.set_yticks(rows, list(labels))
         panel.invert_yaxis()
         panel.set_title(feature)
         panel.set_xlabel("% of rows")

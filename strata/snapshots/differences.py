@@ -1,4 +1,4 @@
-"""What differs between two snapshots: rows, parts, selection, and what made them."""
+"""The differences between two snapshots: rows, parts, selection, and the profiles that made the parts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Overlap(BaseModel):
 
 
 class Difference(BaseModel):
-    """The second snapshot beside the first. An image tried again is the same row in either attempt's part."""
+    """The second snapshot compared with the first. A retried image is the same row in both attempts' parts."""
 
     rows: Overlap
     parts: Overlap
@@ -55,7 +55,7 @@ def difference(first: Snapshot, second: Snapshot) -> Difference:
 
 
 def _codes(snapshot: Snapshot, chunks: dict[tuple[Any, ...], int]) -> np.typing.NDArray[np.int64]:
-    """A number for each row of a snapshot, the same in every snapshot: of its chunk and its place there."""
+    """A number for each row of a snapshot, the same in every snapshot: of its chunk and its index in the chunk."""
     names = [Part.parse(path)[:-1] for path in snapshot.parts]
     numbers = np.array([chunks.setdefault(name, len(chunks)) for name in names], np.int64)
     rows = snapshot.rows()

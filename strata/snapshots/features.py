@@ -28,7 +28,7 @@ _ALWAYS = ("key", "status")
 
 @dataclass(frozen=True)
 class Feature:
-    """What a row has: its kind, its meaning for people, the columns of parts it is made of, and how."""
+    """A feature of rows: its kind, its meaning, the columns of parts that it is computed from, and how."""
 
     kind: Kind
     meaning: str
@@ -96,10 +96,10 @@ def _evidence(table: pa.Table) -> Floats:
 def _match(table: pa.Table) -> Floats:
     """The mean of the matcher's probabilities of all kept entries that it was asked about; 0 without any."""
     rows, scores = [], []
-    for entries, places in (_entries(table, layer) for layer in _MATCHED):
+    for entries, parents in (_entries(table, layer) for layer in _MATCHED):
         score = pc.cast(pc.struct_field(entries, "match"), pa.float64()).to_numpy(zero_copy_only=False)
         asked = _kept(entries) & ~np.isnan(score)
-        rows.append(places[asked])
+        rows.append(parents[asked])
         scores.append(score[asked])
     return _means(np.concatenate(rows), np.concatenate(scores), table.num_rows)
 
@@ -114,10 +114,10 @@ def _thing(table: pa.Table) -> pa.Array:
     """What the kept region or mask with the largest box is called, by its head noun."""
     rows, areas, phrases = [], [], []
     for layer in THINGS:
-        entries, places = _entries(table, layer)
+        entries, parents = _entries(table, layer)
         kept = _kept(entries) & pc.is_valid(pc.struct_field(entries, layer.words)).to_numpy(zero_copy_only=False)
         boxes = pc.list_flatten(pc.struct_field(entries, "box")).to_numpy().reshape(-1, 4)[kept]
-        rows.append(places[kept])
+        rows.append(parents[kept])
         areas.append((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
         phrases.append(pc.struct_field(entries, layer.words).filter(pa.array(kept)))
     row, area = np.concatenate(rows), np.concatenate(areas)
@@ -132,8 +132,8 @@ def _thing(table: pa.Table) -> pa.Array:
 
 def _image(table: pa.Table) -> Any:
     uri, offset, size, digest = (pc.struct_field(table.column("image"), i) for i in range(4))
-    place = pc.binary_join_element_wise(uri, pc.cast(offset, pa.string()), pc.cast(size, pa.string()), " ")
-    return pc.coalesce(digest, place)
+    location = pc.binary_join_element_wise(uri, pc.cast(offset, pa.string()), pc.cast(size, pa.string()), " ")
+    return pc.coalesce(digest, location)
 
 
 _head = functools.lru_cache(100_000)(head_of)
@@ -185,7 +185,7 @@ FEATURES: dict[str, Feature] = {
 class Rows:
     """The rows of some parts that succeeded, and how all rows ended.
 
-    table: part and row (int32: place in the parts, place in the part), key, and a column a feature; in order.
+    table: part and row (int32: index of the part, index of the row in it), key, and a column for each feature.
     """
 
     table: pa.Table
@@ -195,16 +195,16 @@ class Rows:
 def read_rows(
     store: Store, parts: Sequence[str], features: Iterable[str], advance: Callable[[int], object] = lambda parts: None
 ) -> Rows:
-    """Read features of all rows of parts, by their paths from the store's root; advance is told of parts read.
+    """Read features of all rows of parts, by their paths from the store's root.
 
-    Raises FileNotFoundError for a part that is gone.
+    advance: called with the number of parts read. Raises FileNotFoundError for a part that is gone.
     """
     names = sorted({*features, "key"})
     columns = list(dict.fromkeys((*_ALWAYS, *(column for name in names for column in FEATURES[name].columns))))
 
     def read(start: int) -> tuple[pa.Table, Counter[str], int]:
         batch = parts[start : start + PARTS_AT_ONCE]
-        tables = [_numbered(place, store.read_columns(path, columns)) for place, path in enumerate(batch, start)]
+        tables = [_numbered(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
         table = pa.concat_tables(tables).combine_chunks()
         statuses = Counter(table.column("status").to_pylist())
         table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
@@ -220,7 +220,7 @@ def read_rows(
     return Rows(pa.concat_tables(found).combine_chunks(), statuses)
 
 
-def _numbered(place: int, table: pa.Table) -> pa.Table:
-    """A part's columns, with its place among the parts and each row's place in it."""
+def _numbered(index: int, table: pa.Table) -> pa.Table:
+    """A part's columns, with the part's index and the index of each row in it."""
     rows = np.arange(table.num_rows, dtype=np.int32)
-    return table.append_column("part", pa.array(np.full_like(rows, place))).append_column("row", pa.array(rows))
+    return table.append_column("part", pa.array(np.full_like(rows, index))).append_column("row", pa.array(rows))

@@ -32,7 +32,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 class FilterError(InvalidInput):
-    """An expression that is no filter; one line says why."""
+    """An expression that is not a filter; the message is one line with the reason."""
 
     def __init__(self, text: str, reason: str) -> None:
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
@@ -46,7 +46,7 @@ class _Refused(ValueError):
 
 @dataclass(frozen=True)
 class _Value:
-    """A piece of an expression and what it gives."""
+    """A part of an expression: the kind of its values, and the Arrow expression."""
 
     kind: Kind
     expression: Any
@@ -73,15 +73,15 @@ class Filter:
             raise FilterError(text, getattr(error, "msg", str(error))) from None
 
     def rows(self, table: pa.Table) -> pa.Array:
-        """Places of the rows of a table of features that pass, in order. Raises FilterError."""
-        places = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
+        """The indices of the rows of a table of features that pass, in order. Raises FilterError."""
+        indexed = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
         try:
-            return places.filter(self._expression).column("").combine_chunks()
+            return indexed.filter(self._expression).column("").combine_chunks()
         except (pa.ArrowException, NotImplementedError) as error:
             raise FilterError(self.text, str(error).partition("\n")[0]) from None
 
     def _read(self, node: ast.expr, kind: Kind | None = None) -> _Value:
-        """A node's value. Raises _Refused for what is not allowed, or gives something else than it must."""
+        """A node's value. Raises _Refused for a forbidden operation, or a value of another kind than wanted."""
         value = self._value(node)
         if kind not in (None, value.kind):
             what = {"number": "a number", "flag": "yes or no", "name": "a text"}

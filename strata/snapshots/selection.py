@@ -1,6 +1,6 @@
 """Selection of rows: deterministic for a seed, and stable when rows are added.
 
-All rows are brought into one order and the first n are taken. A row's place among the rows of its stratum is decided by
+All rows are brought into one order and the first n are taken. A row's rank among the rows of its stratum is decided by
 its own hash (or score). Strata take turns in proportion to their target shares, as divisor methods hand out seats
 (Webster/Sainte-Laguë; M. Balinski, H. Young, "Fair Representation", 1982): rows that are added can only push others
 back, never pull one forward, so that of the old rows only as many go as new ones come. Largest remainders lack that
@@ -26,7 +26,7 @@ Ints = np.typing.NDArray[np.int64]
 
 
 class SelectionError(InvalidInput):
-    """A selection that cannot be made; one line says why."""
+    """A selection that cannot be made; the message is one line with the reason."""
 
 
 class Selection(BaseModel):
@@ -76,11 +76,11 @@ class Selection(BaseModel):
 
 @dataclass(frozen=True)
 class Choice:
-    """What a selection took: how many rows passed its filter, and the places of the rows taken, in order."""
+    """What a selection took: how many rows passed its filter, and the indices of the rows taken, in order."""
 
     selection: Selection
     passed: int
-    places: Ints
+    indices: Ints
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -93,21 +93,23 @@ def select(table: pa.Table, identities: Sequence[str], selection: Selection) -> 
 
     Raises SelectionError where fewer rows pass than are asked for, and FilterError.
     """
-    places = np.arange(table.num_rows)
+    # which rows pass the filter, and which of them are the first of their image
+    indices = np.arange(table.num_rows)
     if selection.where:
-        places = Filter(selection.where).rows(table).to_numpy()
+        indices = Filter(selection.where).rows(table).to_numpy()
     if selection.unique:
-        places = places[_first_of_each(table.column("image").take(pa.array(places)))]
-    rows = table.take(pa.array(places))
+        indices = indices[_first_of_each(table.column("image").take(pa.array(indices)))]
+    rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
-    passed = len(places)
+    # how many are wanted, and the first of them in the order of the selection
+    passed = len(indices)
     wanted = passed if selection.share is None else round(selection.share * passed)
     wanted = selection.count if selection.count is not None else wanted
     if wanted > passed:
         what = "pass" if selection.where or selection.unique else "there are"
         raise SelectionError(f"{wanted} rows are asked for, and only {passed} {what}")
     taken = _order(rows, identities, selection)[:wanted]
-    return Choice(selection, passed, np.sort(places[taken]))
+    return Choice(selection, passed, np.sort(indices[taken]))
 
 
 def _first_of_each(column: pa.ChunkedArray) -> Ints:
@@ -116,7 +118,7 @@ def _first_of_each(column: pa.ChunkedArray) -> Ints:
 
 
 def _order(rows: pa.Table, identities: Sequence[str], selection: Selection) -> Ints:
-    """The places of all rows, the first to be taken first."""
+    """The indices of all rows, in the order in which they are taken."""
     hashes = row_hashes(rows, identities, selection.seed)
     if selection.method == "best":
         score: np.typing.NDArray[Any] = rows.column("evidence").to_numpy() * rows.column("match").to_numpy()
@@ -127,7 +129,7 @@ def _order(rows: pa.Table, identities: Sequence[str], selection: Selection) -> I
 
 
 def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typing.NDArray[np.uint64]:
-    """Each row's own 64 bits: of the seed, its shard's identity and its key, wherever the row stands."""
+    """A 64-bit hash of each row: of the seed, its shard's identity and its key, independent of the other rows."""
     heads = [hashlib.blake2b(f"{seed}/{identity}/".encode(), digest_size=8) for identity in identities]
     digests = bytearray()
     for part, key in zip(rows.column("part").to_pylist(), rows.column("key").to_pylist(), strict=True):
@@ -168,7 +170,7 @@ def _numbers(strata: Ints, order: Ints) -> Ints:
 
 
 def _ties(strata: Ints, seed: str) -> np.typing.NDArray[np.uint64]:
-    """A hash of each row's stratum: which of two strata whose turn is the same comes first, the same for all time."""
-    found, places = np.unique(strata, return_inverse=True)
+    """A hash of each row's stratum, which orders strata with the same turn; the same for every table."""
+    found, inverse = np.unique(strata, return_inverse=True)
     digests = b"".join(hashlib.blake2b(f"{seed}/{stratum}".encode(), digest_size=8).digest() for stratum in found)
-    return np.asarray(np.frombuffer(digests, np.uint64)[places])
+    return np.asarray(np.frombuffer(digests, np.uint64)[inverse])

@@ -33,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class SnapshotExists(Conflict):
-    """The name is taken."""
+    """A snapshot of this name exists already."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is a snapshot {name!r}; a snapshot never changes, so take another name")
@@ -49,7 +49,7 @@ class UnknownSnapshot(NotFound):
 
 
 class Counts(BaseModel):
-    """Parts and their rows by how they ended; passed: succeeded and let through by the filter; selected: taken."""
+    """Numbers of parts, and of rows by status; passed: succeeded and accepted by the filter; selected: taken."""
 
     parts: int
     succeeded: int
@@ -60,7 +60,7 @@ class Counts(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `snapshots/NAME.json` holds. sources: the jobs and data sets that the parts were found by."""
+    """The content of `snapshots/NAME.json`. sources: the jobs and data sets whose parts were taken."""
 
     id: str
     created_at: datetime
@@ -84,7 +84,7 @@ class Snapshot:
         self.id, self.parts, self.provenance = manifest.id, manifest.parts, manifest.provenance
 
     def rows(self) -> pa.Table:
-        """The rows taken, all of them succeeded: part (int32, place in `parts`) and row (int32, place in the part).
+        """The rows taken, all of them succeeded: part (int32, index in `parts`) and row (int32, index in the part).
 
         In canonical order, by part and row. Raises OSError.
         """
@@ -107,9 +107,9 @@ class Snapshots:
     ) -> Snapshot:
         """Choose rows of parts of `llm` and keep the choice under a name.
 
-        parts: in any form and order; of several attempts of a chunk the last counts. advance is told of parts read.
-        Raises SnapshotExists, SelectionError, FilterError, ValueError for what is no part of `llm`, and
-        FileNotFoundError for a part that is not there.
+        parts: in any form and order; of several attempts of a chunk the last counts. advance: called with
+        the number of parts read. Raises SnapshotExists, SelectionError, FilterError, ValueError for what is no part of
+        `llm`, and FileNotFoundError for a part that is not there.
         """
         self._check(name)
         chosen_from = last_attempts(map(_part, parts))
@@ -119,9 +119,9 @@ class Snapshots:
         paths = [part.path for part in chosen_from]
         rows = read_rows(self.store, paths, selection.features | set(axes), advance)
         choice = select(rows.table, [part.identity for part in chosen_from], selection)
-        if not len(choice.places):
+        if not len(choice.indices):
             raise SelectionError(f"no row to take: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
-        taken = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.places)).cast(ROW_SCHEMA)
+        taken = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
         fingerprints = sorted({part.fingerprint for part in chosen_from})
         manifest = Manifest(
             id=_id(paths, choice.selection, taken),
@@ -129,14 +129,14 @@ class Snapshots:
             sources=list(sources),
             selection=choice.selection,
             counts=_counts(len(paths), rows, choice),
-            composition=composition_of(rows.table, choice.places, {**axes, **choice.axes}.values()),
+            composition=composition_of(rows.table, choice.indices, {**axes, **choice.axes}.values()),
             provenance=[provenance_of(self.store, fingerprint) for fingerprint in fingerprints],
             parts=paths,
         )
         return self._keep(name, manifest, taken)
 
     def _check(self, name: str) -> None:
-        """Whether a name can be taken. Raises SnapshotExists, and InvalidInput for what is no name."""
+        """Check that a name can be used. Raises SnapshotExists, and InvalidInput for a name that is not allowed."""
         if not _NAME.fullmatch(name):
             line = f"{name!r} is no snapshot's name: letters, digits, and . _ - behind the first, at most 100"
             raise InvalidInput(line)
@@ -144,7 +144,7 @@ class Snapshots:
             raise SnapshotExists(name)
 
     def _keep(self, name: str, manifest: Manifest, rows: pa.Table) -> Snapshot:
-        """Write the rows, then the name, which makes them a snapshot."""
+        """Write the rows, then the manifest under its name: only then does the snapshot exist."""
         buffer = io.BytesIO()
         pq.write_table(rows, buffer, compression="zstd")
         self.store.put(_rows_path(self.store, manifest.id), buffer.getvalue())
@@ -192,7 +192,7 @@ def _rows_path(store: Store, snapshot_id: str) -> str:
 
 
 def _id(parts: Sequence[str], selection: Selection, rows: pa.Table) -> str:
-    """SHA-256 of parts, selection and rows; selection is complete, so that other data give it no other meaning."""
+    """SHA-256 of parts, selection and rows; the selection has all its names resolved."""
     content = {"parts": list(parts), "selection": selection.model_dump(mode="json")}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
     for name in ROW_SCHEMA.names:
@@ -202,4 +202,4 @@ def _id(parts: Sequence[str], selection: Selection, rows: pa.Table) -> str:
 
 def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:
     ended = {name: rows.statuses[name] for name in ("succeeded", "filtered", "failed")}
-    return Counts(parts=parts, **ended, passed=choice.passed, selected=len(choice.places))
+    return Counts(parts=parts, **ended, passed=choice.passed, selected=len(choice.indices))

@@ -58,7 +58,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 def chosen(rows: Sequence[Row], selection: Selection, **changes: Any) -> list[Row]:
     choice = select(table_of(rows), ["i"], selection.model_copy(update=changes))
-    return [rows[place] for place in choice.places]
+    return [rows[index] for index in choice.indices]
 
 
 def photographs(count: int, seed: int = 0) -> list[Row]:
@@ -173,7 +173,7 @@ def test_filter_comes_first_and_unique_takes_the_first_of_an_image() -> None:
     assert [row[0] for row in chosen(rows, Selection(unique=True))] == ["aa1", "ab1", "ac1"]
     assert [row[0] for row in chosen(rows, Selection(unique=True, where="objects > 0"))] == ["ab1", "aa2", "ac1"]
     choice: Choice = select(table_of(rows), ["i"], Selection(share=0.5, where="objects > 0"))
-    assert choice.passed == 4 and len(choice.places) == 2
+    assert choice.passed == 4 and len(choice.indices) == 2
 
 
 def test_more_than_there_are_is_refused() -> None:
