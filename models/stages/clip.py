@@ -35,12 +35,12 @@ class ClipEncoders:
         require_file(folder, "open_clip_config.json")
         require_file(folder, "*.safetensors", "*.bin", "*.pt")  # without weights open_clip would use random ones
         self._device = best_device()
-        self._model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
-        self._model.eval()
+        self.model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
+        self.model.eval()
         self._resize, self._normalize = on_tensors(transform)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        self.scale = float(self._model.logit_scale.exp().item())
-        self.bias = None if self._model.logit_bias is None else float(self._model.logit_bias.item())
+        self.scale = float(self.model.logit_scale.exp().item())
+        self.bias = None if self.model.logit_bias is None else float(self.model.logit_bias.item())
 
     def pixels_of(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB images, resized on the device and normalized: (images, 3, height, width)."""
@@ -58,12 +58,12 @@ class ClipEncoders:
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """What `pixels_of` made as unit vectors in float32: (images, width)."""
-        return self._unit(self._model.encode_image, pixels)
+        return self._unit(self.model.encode_image, pixels)
 
     @torch.inference_mode()
     def encode_texts(self, tokens: Tensor) -> Tensor:
         """What `tokens_of` made as unit vectors in float32: (texts, width)."""
-        return self._unit(self._model.encode_text, tokens)
+        return self._unit(self.model.encode_text, tokens)
 
     def _unit(self, encode: Any, batch: Tensor) -> Tensor:
         precision = best_precision()

@@ -142,7 +142,7 @@ def test_tiny_checkpoints_say_the_same_in_any_batch(name: str, checkpoints: dict
 def test_half_precision_runs_through_every_stage(
     name: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("devices", "stages.matcher"):
+    for module in ("devices", "stages.clip"):
         monkeypatch.setattr(f"models.{module}.best_precision", lambda: torch.bfloat16)
     stage: Any = _tiny(name, checkpoints)
     items = _items(stage.name, _pictures(5), ("a red car", "a dog"))

@@ -90,7 +90,7 @@ def test_scores_are_those_of_the_model_s_kind(tmp_path: Path, bias: float | None
     encoders = stage._encoders
     pixels = image_transform_v2(PreprocessCfg(size=32), is_train=False)(image)[None]
     with torch.no_grad():
-        logits = encoders._model.get_logits(pixels, encoders._tokenizer([f"a {word}" for word in words]))[0][0]
+        logits = encoders.model.get_logits(pixels, encoders._tokenizer([f"a {word}" for word in words]))[0][0]
     wanted = logits.softmax(dim=0) if bias is None else logits.sigmoid()
     (tags,) = stage.run([image])
     assert {tag.word: tag.score for tag in tags} == pytest.approx(
