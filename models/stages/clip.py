@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Normalize, Resize, v2
 from models.base import WeightsMissing
 from models.devices import beside, best_device, best_precision, pixels
 from models.weights.cache import locate
-from strata.core.profiles import StageSettings
+from strata.core import StageSettings
 
 
 class ClipEncoders:
