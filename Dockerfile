@@ -1,9 +1,10 @@
 # syntax=docker/dockerfile:1
-# Three images: `api` and `index` have no torch; `worker` has it, with the CUDA libraries of its wheel, some 7 GB.
+# Three images: `api` and `index` have no torch; `worker` has torch with the CUDA libraries of its wheel, about 7 GB.
 
 FROM python:3.11-slim AS base
 WORKDIR /srv/strata
-# a fixed uid: the containers of one machine share volumes. What is made here, owned by it, is what a new volume becomes
+# The uid is fixed because the containers of a machine share volumes. A new volume gets the owner of the folder that is
+# created here.
 RUN useradd --create-home --uid 10001 strata \
     && install --directory --owner strata --group strata /var/lib/strata/store /var/lib/strata/models
 ENV PATH=/opt/venv/bin:$PATH \
@@ -11,14 +12,15 @@ ENV PATH=/opt/venv/bin:$PATH \
     STRATA_DATA_DIR=/var/lib/strata \
     STRATA_MODELS=/var/lib/strata/models
 
-# Editable, as in a checkout: the package is found where the code will lie, and the layer outlives changes of the code.
+# An editable installation, as in a checkout: Python finds the package in this folder, into which the code is copied
+# later, so a change of the code does not invalidate the layer with the dependencies.
 FROM base AS install
 RUN python -m venv /opt/venv && touch README.md
 COPY pyproject.toml constraints.txt ./
 COPY strata/__init__.py strata/__init__.py
 
 FROM install AS install-light
-# the storages that shards and the store may lie in: extras of pyproject.toml
+# extras of pyproject.toml for the storages of shards and the store
 ARG STORAGES=s3,gcs,http
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/venv/bin/pip install --constraint constraints.txt --editable ".[api,${STORAGES}]"
@@ -36,9 +38,11 @@ USER 10001
 FROM light AS api
 COPY app app
 COPY models/profiles models/profiles
+COPY models/prompts models/prompts
 ENV STRATA_HOST=0.0.0.0
 EXPOSE 8080
-# alive, not ready: a service without workers yet must not be restarted
+# The check asks whether the service is alive and not whether it is ready: a service without workers must not be
+# restarted.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('STRATA_PORT', '8080') + '/healthz', timeout=4)"]
 CMD ["python", "-m", "strata", "serve", "--no-workers"]
 

@@ -31,7 +31,7 @@ class Row:
         """The text of a table cell: a figure with its interval, and the value of each seed if there are several."""
         value, (low, high) = self.value(figure), self.interval(figure)
         if value != value:
-            return "none told"
+            return "nothing counted"
         several = [figures(tallies)[figure] for tallies in self.seeds.values()]
         each = f"; seeds {', '.join(f'{one:.2f}' for one in several)}" if len(several) > 1 else ""
         return f"{value:.3f} ({low:.2f} to {high:.2f}{each})"
@@ -81,35 +81,37 @@ def document(rows: Sequence[Row], labels: Sequence[Row], facts: Mapping[str, int
     return PAGE.format(table=table(rows), labels=table(labels), **facts)
 
 
-PAGE = """# What the descriptions are worth to a model: an ablation in small
+PAGE = """# What the descriptions are worth to a model: a small ablation
 
-`python -m training.ablate` made this page, up to the first heading below. It measures the demo world and a model of
-1.5 M parameters: which text teaches such a model to say more of what is there. It says nothing on how large models
-would fare.
+`python -m training.ablate` generates this page up to the first second-level heading. It measures which text teaches a
+model of 1.5 M parameters to name more of what is in an image, on the scenes of the demo world. It does not predict how
+large models would behave.
 
-The same model from the same start trains on what Strata's `demo` profile made of the same scenes: the alt text that
-came with them, the plain caption, or the description; and on descriptions of half the scenes (the paper's 213 of 427).
-Every arm takes {steps} steps of {batch_size} samples (so half the scenes are seen twice as often), with its own text
-as the only task, in {seeds} order(s) of the data. Then each answers "Describe the image." on {scenes} held-out scenes
-whose truth is known.
+The same model is trained from the same initial weights on texts that Strata's `demo` profile gives for the same
+scenes: the alt text that came with them, the caption, or the description. A further arm uses the descriptions of half
+of the scenes (the paper uses 213 of 427 thousand). Every arm is trained for {steps} steps of {batch_size} samples, so
+half of the scenes are seen twice as often. Its own text is its only task, and it is run with {seeds} order(s) of the
+data. Then each trained model answers "Describe the image." on {scenes} held-out scenes whose content is known.
 
 {table}
 
-In brackets: 95 % intervals by the bootstrap over scenes, then each order by itself. Recalled: of the objects that are
-there, signs apart. Invented: of the objects that a text names, those that are not there. Text read: signs whose word is
-quoted. Relations right: of the statements on where a thing is ("at the top left of the picture", "is below the bee"),
-those that are true; the last column counts the true ones a scene.
+In brackets: 95 % intervals by the bootstrap over scenes, then the value of each order. Objects recalled: the share of
+the objects in the scene that the text names, without signs. Objects invented: the share of the objects named in the
+text that are not in the scene. Text read: the share of the signs whose word is quoted. Relations right: the share of
+the statements about positions ("at the top left of the picture", "is below the bee") that are true; the last column is
+the number of true ones in a scene.
 
-![the same as bars](ablation.png)
+![The table as a bar chart](ablation.png)
 
-How good the labels themselves are, counted on the training scenes in the same way:
+The quality of the labels themselves, measured in the same way on the training scenes:
 
 {labels}
 
-The start: FastVLM's class with a small ResNet, and a small Qwen2. The ResNet was pre-trained for {tower_steps} steps
-of 16 fresh scenes on what each of 8×8 cells shows (class, colour, box, sign word) and where the cell lies, and stays
-frozen: all arms see equally well. The projector was then aligned with the words, and projector and language model were
-pre-trained for {pretrain_steps} steps of 8 scenes on short questions (what there is, thing by thing; whether a thing is
-there; what a sign says; `training/pretraining.py`): the paper's model, Qwen-VL, could also name what it sees before its
-stage began. No sentence on a picture, no place and no relation was among the answers.
+The initial model (the row "the start") consists of FastVLM's class with a small ResNet, and a small Qwen2. The ResNet
+was pre-trained for {tower_steps} steps of 16 new scenes to predict for each of 8×8 cells what it shows (class, colour,
+box, sign word) and where the cell lies. It stays frozen, so all arms have the same vision features. Then the projector
+was aligned with the word embeddings, and projector and language model were pre-trained for {pretrain_steps} steps of 8
+scenes on short questions (what is in the image, one thing after another; whether a thing is in it; what a sign says;
+`training/pretraining.py`). The paper's model, Qwen-VL, could also name what it sees before its stage began. The
+answers contained no sentence about a picture, no position and no relation.
 """

@@ -53,7 +53,8 @@ def calls_of(stage: Any) -> list[tuple[Any, str]]:
     }
     # subclasses count as their base class
     kind = next(kind for kind in names if isinstance(stage, kind))
-    return [(stage._model, name) for name in names[kind]]
+    model = stage._encoders.model if isinstance(stage, OpenClipMatcher) else stage._model
+    return [(model, name) for name in names[kind]]
 
 
 def networks_of(stage: RapidOcr) -> list[Any]:

@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Normalize, Resize, v2
 from models.base import WeightsMissing
 from models.devices import best_device, best_precision, pixels, side_stream
 from models.weights.cache import locate
-from strata.core.profiles import StageSettings
+from strata.core import StageSettings
 
 
 class ClipEncoders:
@@ -36,12 +36,12 @@ class ClipEncoders:
         require_file(folder, "open_clip_config.json")
         require_file(folder, "*.safetensors", "*.bin", "*.pt")
         self._device = best_device()
-        self._model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
-        self._model.eval()
+        self.model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
+        self.model.eval()
         self._resize, self._normalize = on_tensors(transform)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        self.scale = float(self._model.logit_scale.exp().item())
-        self.bias = None if self._model.logit_bias is None else float(self._model.logit_bias.item())
+        self.scale = float(self.model.logit_scale.exp().item())
+        self.bias = None if self.model.logit_bias is None else float(self.model.logit_bias.item())
 
     def pixels_of(self, images: Sequence[Image.Image]) -> Tensor:
         """Resize RGB images on the device and normalize them: float (images, 3, height, width)."""
@@ -59,12 +59,12 @@ class ClipEncoders:
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Encode the output of `pixels_of` to unit vectors in float32: (images, width)."""
-        return self._unit(self._model.encode_image, pixels)
+        return self._unit(self.model.encode_image, pixels)
 
     @torch.inference_mode()
     def encode_texts(self, tokens: Tensor) -> Tensor:
         """Encode the output of `tokens_of` to unit vectors in float32: (texts, width)."""
-        return self._unit(self._model.encode_text, tokens)
+        return self._unit(self.model.encode_text, tokens)
 
     def _unit(self, encode: Any, batch: Tensor) -> Tensor:
         # the encoder in half precision, the norm in float32: cosines near one another must stay apart

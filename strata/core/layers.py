@@ -81,6 +81,12 @@ class TextLine(Evidence):
     text: str
 
 
+class Tag(Evidence):
+    """A word for the whole image, out of the tagger's list."""
+
+    word: str
+
+
 class Sentence(Frozen):
     """A sentence of the description; evidence names entries of layers: "caption", "regions/0", "text/1"."""
 
@@ -252,6 +258,18 @@ class Layers(BaseModel):
             separator="\n",
             drawing="quote",
             feature="lines",
+        ),
+    ] = None
+    tags: Annotated[
+        list[Tag] | None,
+        LayerSpec(
+            title="tags",
+            entry="tag",
+            instruction="List words for what is in this image.",
+            words="word",
+            stage="tagger",
+            whole_image=True,
+            separator=", ",
         ),
     ] = None
     description: Annotated[

@@ -172,6 +172,39 @@ class OpenClipParameters(Parameters):
     calibration: tuple[float, float] | None = Field(default=None, strict=False)
 
 
+# tagger
+
+
+class OpenClipTaggerParameters(Parameters):
+    """words: those that can be tags; null: those of word_list, a file in `models/stages`. template: the text that is
+    compared with the image, in which {} stands for the word; the default is CLIP's (arXiv 2103.00020, section 3.1.4).
+
+    An image gets at most max_tags words that score at least threshold. What a good threshold is depends on the model:
+    a model with a bias scores each word by itself (SigLIP often less than 0.1 even if the word is right, open_clip
+    issue 716), a model without one divides a sum of 1 among all words.
+    """
+
+    words: list[str] | None = Field(default=None, min_length=1)
+    word_list: Literal["coco-80"] = "coco-80"
+    template: str = "a photo of a {}."
+    max_tags: int = Field(default=10, ge=1)
+    threshold: float = Field(default=0.1, ge=0, le=1)
+
+    @field_validator("words")
+    @classmethod
+    def _distinct(cls, words: list[str] | None) -> list[str] | None:
+        if words is not None and (len(set(words)) < len(words) or not all(word.strip() for word in words)):
+            raise ValueError("a word is empty or stands there twice")
+        return words
+
+    @field_validator("template")
+    @classmethod
+    def _with_place(cls, template: str) -> str:
+        if template.count("{}") != 1:
+            raise ValueError("{} must stand in the template once, in the place of the word")
+        return template
+
+
 # composer
 
 
@@ -297,6 +330,7 @@ BUILT_IN = (
     BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
     BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
     BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher"),
+    BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),
     BackEnd("composer", "transformers", TransformersComposerParameters, "models.stages.composer:TransformersComposer"),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
 )

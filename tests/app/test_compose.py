@@ -53,10 +53,10 @@ READ_BY = {
     "AWS_SECRET_ACCESS_KEY": "botocore",
     "AWS_SESSION_TOKEN": "botocore",
     "HF_TOKEN": "huggingface_hub",
-    "OPENAI_API_KEY": "models/chat.py",
+    "OPENAI_API_KEY": "models/chat/client.py",
     "PATH": "the shell",
     "PYTHONUNBUFFERED": "python",
-    "STRATA_MODELS": "models/weights.py",
+    "STRATA_MODELS": "models/weights/cache.py",
 }
 
 

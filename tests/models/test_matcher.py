@@ -96,7 +96,7 @@ def test_open_clip_with_a_bias_answers_the_sigmoid_of_its_logits(tmp_path: Path)
     stage = _stage("open_clip", tmp_path)
     stage.load()
     encoders: Any = stage._encoders  # type: ignore[attr-defined]
-    model = encoders._model
+    model = encoders.model
     transform = image_transform_v2(PreprocessCfg(size=32), is_train=False)
     with torch.no_grad():
         logits = model.get_logits(transform(RED)[None], encoders._tokenizer(["a dog"]))[0]
