@@ -23,7 +23,7 @@ class Folder:
     def origin(self, settings: StageSettings) -> str:
         """The repository's folder, with a remark if its files do not prove the revision."""
         folder = self._repository(settings)
-        proof = "" if _commit(folder) else f", assumed to be {settings.revision[:12]}: it names no revision"
+        proof = "" if _commit(folder) else f", revision {settings.revision[:12]} not verified"
         return f"{folder}{proof}"
 
     def commit(self, settings: StageSettings) -> str:

@@ -248,7 +248,7 @@ def test_a_folder_brought_along_is_taken_at_its_word_or_at_ours(models: Command)
     folder = _brought(root / NAME)
     code, found, _ = models.run("fetch", "--from", str(root))
     assert code == 0
-    assert f"assumed to be {commit_of(NAME)[:12]}" in found["detail"]
+    assert f"revision {commit_of(NAME)[:12]} not verified" in found["detail"]
     shutil.rmtree(models.weights)
     left = folder / ".cache" / "huggingface" / "download"
     left.mkdir(parents=True)
