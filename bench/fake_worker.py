@@ -25,7 +25,8 @@ from strata.core import GROUPS, Caption, Description, Profile, Record, Sentence,
 from strata.errors import StrataError
 from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
-from workers.process import ProfileReader, work
+from workers.process import work
+from workers.profile_versions import ProfileVersions
 
 DEADLY = (255, 0, 255)
 
@@ -73,12 +74,12 @@ class FakeLlm:
         return record.model_copy(update={"description": told})
 
 
-def fake_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings, seconds: float) -> Group:
+def fake_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings, seconds: float) -> Group:
     """A real group with a fake pipeline."""
     if name == "vision":
-        vision = PipelineCache(functools.partial(FakeVision, seconds=seconds), profile_of)
+        vision = PipelineCache(functools.partial(FakeVision, seconds=seconds), profiles)
         return VisionGroup(store, vision, settings.max_pixels)
-    return LlmGroup(store, PipelineCache(functools.partial(FakeLlm, seconds=seconds), profile_of))
+    return LlmGroup(store, PipelineCache(functools.partial(FakeLlm, seconds=seconds), profiles))
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from strata.core import GROUPS, Chunk, ImageReference, Record, Settings
 from strata.errors import StrataError
 from strata.store import Store
 from workers.groups import Group, WorkItem
-from workers.process import ProfileReader, work
+from workers.process import work
+from workers.profile_versions import ProfileVersions
 
 
 class NullGroup:
@@ -52,7 +53,7 @@ class NullGroup:
         """None: no server is used."""
 
 
-def null_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
+def null_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
     """A `workers.process.GroupMaker`."""
     return NullGroup(name)
 

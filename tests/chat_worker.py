@@ -9,14 +9,15 @@ from bench.fake_worker import fake_group
 from strata.core.settings import Settings
 from strata.store.store import Store
 from workers.groups import Group
-from workers.process import ProfileReader, real_group, work
+from workers.process import real_group, work
+from workers.profile_versions import ProfileVersions
 
 
-def chat_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
+def chat_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
     """A `workers.process.GroupMaker`."""
     if name == "vision":
-        return fake_group(name, store, profile_of, settings, 0.0)
-    return real_group(name, store, profile_of, settings)
+        return fake_group(name, store, profiles, settings, 0.0)
+    return real_group(name, store, profiles, settings)
 
 
 def main() -> None:

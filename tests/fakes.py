@@ -19,6 +19,7 @@ from strata.queue.broker import Broker
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
+from workers.profile_versions import ProfileVersions
 from workers.runner import Runner
 
 FAKE_PROFILE = Profile(
@@ -88,16 +89,15 @@ class FakeMachine:
         self.vision, self.llm = FakeVision(profile, seconds), FakeLlm(profile)
         self.stop = threading.Event()
         self.leases = Leases(jobs.queue, name, ["index", "vision", "llm"], lease_seconds)
+        profiles = ProfileVersions(lambda _: profile)
         groups: tuple[Group, ...] = (
-            VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, lambda _: profile), 1_000_000),
-            LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, lambda _: profile)),
+            VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, profiles), 1_000_000),
+            LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, profiles)),
         )
         self.scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         if not vision:
             groups = groups[1:]
-        loops = [
-            Runner(group, jobs, self.leases, lambda _, group: profile.fingerprint(group), 2).run for group in groups
-        ]
+        loops = [Runner(group, jobs, self.leases, profiles, 2).run for group in groups]
         loops += [Indexer(jobs, self.leases).run, lambda stop: self.scheduler.run(stop, interval=0.02)]
         self.threads = [threading.Thread(target=loop, args=(self.stop,), daemon=True) for loop in loops]
 

@@ -36,6 +36,7 @@ from tests.scripted_server import good, scripted
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.process import real_group
+from workers.profile_versions import ProfileVersions
 from workers.runner import Runner
 
 SHARD, MODIFIED = "shard.tar", 1_700_000_000  # a relative URI: the identity is the same wherever the store is copied
@@ -79,11 +80,10 @@ def describe(jobs: Jobs, profiles: dict[str, Profile]) -> list[JobRequest]:
     """Run the shard through both profiles with real workers, and retry each job once."""
     settings, stop = Settings(), threading.Event()
     with Leases(jobs.queue, "keeper", ["index", "vision", "llm"], 15.0) as leases:
-        groups = [real_group(name, jobs.store, profiles.__getitem__, settings) for name in ("vision", "llm")]
+        versions = ProfileVersions(profiles.__getitem__)
+        groups = [real_group(name, jobs.store, versions, settings) for name in ("vision", "llm")]
         loops = [Indexer(jobs, leases).run, lambda stop: Scheduler(jobs.queue, jobs.store, 100).run(stop, 0.02)]
-        loops += [
-            Runner(group, jobs, leases, lambda name, of: profiles[name].fingerprint(of), CHUNK).run for group in groups
-        ]
+        loops += [Runner(group, jobs, leases, versions, CHUNK).run for group in groups]
         threads = [threading.Thread(target=loop, args=(stop,)) for loop in loops]
         for thread in threads:
             thread.start()

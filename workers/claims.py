@@ -14,6 +14,7 @@ from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
 from workers.accounts import NotAffordable
 from workers.leases import Leases
+from workers.profile_versions import ProfileVersions
 from workers.retry import Result, retry_until_done
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ class Claims:
     Every method raises QueueUnavailable, except where it says that it goes on without Redis.
     """
 
-    def __init__(self, group: str, jobs: Jobs, leases: Leases, fingerprint_of: Callable[[str, str], str]) -> None:
-        self.group, self.jobs, self.leases, self.fingerprint_of = group, jobs, leases, fingerprint_of
+    def __init__(self, group: str, jobs: Jobs, leases: Leases, profiles: ProfileVersions) -> None:
+        self.group, self.jobs, self.leases, self.profiles = group, jobs, leases, profiles
         self.broker = jobs.queue.broker
         self.stop = threading.Event()
         self._next_reclaim = 0.0
@@ -81,7 +82,8 @@ class Claims:
         next_groups = GROUPS[GROUPS.index(chunk.group) + 1 :]
         following = None
         if next_groups:
-            following = chunk.of_group(next_groups[0], self.fingerprint_of(chunk.profile, next_groups[0]))
+            profile = self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
+            following = chunk.of_group(next_groups[0], profile.fingerprint(next_groups[0]))
         self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
 
     def fail(self, claim: Claim, reason: str) -> None:

@@ -12,11 +12,12 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 from PIL import Image
 
-from strata.core import Chunk, ImageError, ImageReference, Profile, ProfileError, Record, Rules, Status, Usage, decode
+from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
 from strata.shards import SourceError, read_images, verify_unchanged
 from strata.shards.sources import IndexRow
 from strata.store import Store
 from workers.accounts import Meter
+from workers.profile_versions import ProfileVersions
 
 
 @dataclass
@@ -51,42 +52,36 @@ class PaidPipeline(Pipeline, Protocol):
 class PipelineCache:
     """The loaded pipelines of a group, one for each profile. build: makes a pipeline that is not loaded yet."""
 
-    def __init__(self, build: Callable[[Profile], Pipeline], profiles: Callable[[str], Profile]) -> None:
-        self._build, self.profile_of = build, profiles
+    def __init__(self, build: Callable[[Profile], Pipeline], profiles: ProfileVersions) -> None:
+        self._build, self.profiles = build, profiles
         self._loaded: dict[str, Pipeline] = {}
 
-    def get(self, group: str, name: str, fingerprint: str | None = None) -> Pipeline:
-        """The pipeline of a profile, loaded on first use.
+    def load(self, group: str, name: str) -> None:
+        """Load the newest version of a profile. Raises ProfileError and WeightsMissing."""
+        self._pipeline(self.profiles.newest(name), group)
 
-        Raises ProfileError as `checked` does, and WeightsMissing.
-        """
-        profile = self.checked(group, name, fingerprint)
-        own = profile.fingerprint(group)
-        if own not in self._loaded:
+    def get(self, chunk: Chunk) -> Pipeline:
+        """The pipeline of a chunk's profile, loaded on first use. Raises ProfileError and WeightsMissing."""
+        return self._pipeline(self.profile(chunk), chunk.group)
+
+    def profile(self, chunk: Chunk) -> Profile:
+        """The version of a chunk's profile that the chunk was made with. Raises ProfileError if it is unknown."""
+        return self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
+
+    def _pipeline(self, profile: Profile, group: str) -> Pipeline:
+        fingerprint = profile.fingerprint(group)
+        if fingerprint not in self._loaded:
             pipeline = self._build(profile)
             pipeline.load()
-            self._loaded[own] = pipeline
-        return self._loaded[own]
+            self._loaded[fingerprint] = pipeline
+        return self._loaded[fingerprint]
 
-    def checked(self, group: str, name: str, fingerprint: str | None = None) -> Profile:
-        """This machine's profile of a name.
-
-        Raises ProfileError if it has another fingerprint than the one given: machines may have different versions.
-        """
-        profile = self.profile_of(name)
-        own = profile.fingerprint(group)
-        if fingerprint not in (None, own):
-            raise ProfileError(f"profile {name!r} is {own} here and {fingerprint} in the job: versions differ")
-        return profile
-
-    def meter(self, group: str, name: str, fingerprint: str) -> Meter | None:
+    def meter(self, chunk: Chunk) -> Meter | None:
         """The meter of a profile's stages that ask servers; None if there are none. Using it raises as `get` does."""
-        profile = self.profile_of(name)
-        if not profile.paid(group):
+        profile = self.profile(chunk)
+        if not profile.paid(chunk.group):
             return None
-        return Meter(
-            profile, group, lambda record: cast(PaidPipeline, self.get(group, name, fingerprint)).bound(record)
-        )
+        return Meter(profile, chunk.group, lambda record: cast(PaidPipeline, self.get(chunk)).bound(record))
 
 
 class Group(Protocol):
@@ -123,10 +118,10 @@ class VisionGroup:
         self._index: tuple[Chunk, pa.Table] | None = None
 
     def load(self, profile: str) -> None:
-        self.pipelines.get(self.name, profile)
+        self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
-        rules = self.pipelines.checked(self.name, chunk.profile, chunk.fingerprint).rules
+        rules = self.pipelines.profile(chunk).rules
         # a retry computes the failed rows only, and copies the others from the attempt before
         if chunk.attempt:
             before = self.store.read_records(chunk.before())
@@ -142,7 +137,7 @@ class VisionGroup:
     def _rows(self, chunk: Chunk) -> list[IndexRow]:
         """The chunk's rows of its shard's index."""
         # the fingerprint of `index` is the same for all profiles, so a shard has one index part
-        profile = self.pipelines.profile_of(chunk.profile)
+        profile = self.pipelines.profile(chunk)
         index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
         # keep the index that was read last: consecutive chunks are mostly of one shard
         cached = self._index
@@ -158,11 +153,11 @@ class VisionGroup:
         return _decoded(item, self.max_pixels)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
-        pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
+        pipeline = self.pipelines.get(chunk)
         return pipeline.run([(item.record, item.image) for item in items])
 
     def meter(self, chunk: Chunk) -> Meter | None:
-        return self.pipelines.meter(self.name, chunk.profile, chunk.fingerprint)
+        return self.pipelines.meter(chunk)
 
 
 class LlmGroup:
@@ -174,10 +169,10 @@ class LlmGroup:
         self.store, self.pipelines = store, pipelines
 
     def load(self, profile: str) -> None:
-        self.pipelines.get(self.name, profile)
+        self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
-        vision = self.pipelines.profile_of(chunk.profile).fingerprint("vision")
+        vision = self.pipelines.profile(chunk).fingerprint("vision")
         records = self.store.read_records(chunk.of_group("vision", vision))
         # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
         if chunk.attempt:
@@ -196,16 +191,16 @@ class LlmGroup:
         return _decoded(item, size)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
-        pipeline = self.pipelines.get(self.name, chunk.profile, chunk.fingerprint)
+        pipeline = self.pipelines.get(chunk)
         if self._sees_images(chunk):
             return pipeline.run([(item.record, item.image) for item in items])
         return pipeline.run([item.record for item in items])
 
     def meter(self, chunk: Chunk) -> Meter | None:
-        return self.pipelines.meter(self.name, chunk.profile, chunk.fingerprint)
+        return self.pipelines.meter(chunk)
 
     def _sees_images(self, chunk: Chunk) -> bool:
-        return self.pipelines.profile_of(chunk.profile).sees_images(self.name)
+        return self.pipelines.profile(chunk).sees_images(self.name)
 
 
 def _item(row: IndexRow, rules: Rules) -> WorkItem:

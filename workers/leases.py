@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 
 from strata.errors import QueueUnavailable
 from strata.queue import Claim, Heartbeat, Queue
@@ -39,8 +40,14 @@ class Leases:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stop the renewals, then withdraw the heartbeat: a service that starts now must not count this worker."""
         self._stop.set()
         self._thread.join()
+        with suppress(QueueUnavailable):  # then it expires
+            self._heartbeats.withdraw(self.name)
 
     def announce_ready(self) -> None:
         """Publish at once that the models are loaded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from strata.core import ProfileError
 from strata.errors import QueueUnavailable
 from strata.queue import Claim
 from strata.store import Store, count_of
@@ -52,6 +53,8 @@ class ChunkPreparer:
             return self._read(claim)
         except WorkInterrupted:
             self.claims.release(claim)
+        except ProfileError as error:
+            self.claims.fail(claim, str(error))
         except (FileNotFoundError, ValueError) as error:
             self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {error}")
         except QueueUnavailable:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
-from strata.core import GROUPS, Profile, Settings, load_profile
+from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, QueueUnavailable, RedisUnavailable, StrataError
 from strata.jobs import Jobs
 from strata.queue import Queue
@@ -25,13 +25,13 @@ from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
+from workers.profile_versions import ProfileVersions
 from workers.runner import Runner
 
 log = logging.getLogger("workers")
 
 STOP_SECONDS = 8.0  # for the micro-batch in progress at SIGTERM; container engines and `strata serve` kill after 10
-ProfileReader = Callable[[str], Profile]
-GroupMaker = Callable[[str, Store, ProfileReader, Settings], Group]
+GroupMaker = Callable[[str, Store, ProfileVersions, Settings], Group]
 
 
 def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
@@ -48,14 +48,14 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
     quiet_libraries(settings.threads)
     jobs = Jobs(Queue(settings.redis_url), Store(settings.store_uri))
-    profile_of = functools.cache(functools.partial(load_profile, folder=settings.profiles_dir))
+    profiles = ProfileVersions(functools.partial(load_profile, folder=settings.profiles_dir))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     # The lease thread publishes heartbeats while the models load, which can take minutes.
     with Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
-        loops = [_loop(group, group_of, jobs, leases, settings, profile_of) for group in groups]
+        loops = [_loop(group, group_of, jobs, leases, settings, profiles) for group in groups]
         _import_ahead()
         with collector_spared():
             # Everything is loaded: report ready, and run a thread for each group until a signal.
@@ -100,6 +100,7 @@ def _end(threads: list[threading.Thread], leases: Leases) -> None:
         for claim in leases.in_flight():
             log.warning("releases chunk %s unfinished", claim.chunk.id)
             leases.broker.release(claim, leases.name)
+    leases.end()
     logging.shutdown()
     os._exit(0)
 
@@ -114,30 +115,29 @@ def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> 
 
 
 def _loop(
-    name: str, group_of: GroupMaker, jobs: Jobs, leases: Leases, settings: Settings, profile_of: ProfileReader
+    name: str, group_of: GroupMaker, jobs: Jobs, leases: Leases, settings: Settings, profiles: ProfileVersions
 ) -> Callable[[threading.Event], None]:
     """The group's loop, its models loaded. Raises StrataError."""
     if name == "index":
         return Indexer(jobs, leases, settings.shard_roots).run
     try:
-        group = group_of(name, jobs.store, profile_of, settings)
+        group = group_of(name, jobs.store, profiles, settings)
         group.load(settings.profile)
-        micro_batch = profile_of(settings.profile).micro_batch
+        micro_batch = profiles.newest(settings.profile).micro_batch
     except StrataError:
         raise
     except ValueError as error:
         raise InvalidInput(str(error)) from error
-    fingerprint_of = functools.cache(lambda profile, of: profile_of(profile).fingerprint(of))
-    return Runner(group, jobs, leases, fingerprint_of, micro_batch).run
+    return Runner(group, jobs, leases, profiles, micro_batch).run
 
 
-def real_group(name: str, store: Store, profile_of: ProfileReader, settings: Settings) -> Group:
+def real_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
     """The group with the models of its profiles."""
     from models.pipeline import LlmPipeline, VisionPipeline  # slow imports
 
     if name == "vision":
-        return VisionGroup(store, PipelineCache(VisionPipeline, profile_of), settings.max_pixels)
-    return LlmGroup(store, PipelineCache(LlmPipeline, profile_of))
+        return VisionGroup(store, PipelineCache(VisionPipeline, profiles), settings.max_pixels)
+    return LlmGroup(store, PipelineCache(LlmPipeline, profiles))
 
 
 def quiet_libraries(threads: int) -> None:

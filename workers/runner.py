@@ -11,7 +11,7 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -26,6 +26,7 @@ from workers.claims import Claims
 from workers.groups import Group, WorkItem
 from workers.leases import Leases
 from workers.prepared import ChunkPreparer, PreparedChunk
+from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
@@ -45,12 +46,12 @@ class Runner:
         group: Group,
         jobs: Jobs,
         leases: Leases,
-        fingerprint_of: Callable[[str, str], str],
+        profiles: ProfileVersions,
         micro_batch: int,
     ) -> None:
         self.group, self.micro_batch = group, micro_batch
         self.store: Store = jobs.store
-        self.claims = Claims(group.name, jobs, leases, fingerprint_of)
+        self.claims = Claims(group.name, jobs, leases, profiles)
         self.preparer = ChunkPreparer(group, self.claims, micro_batch)
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
         self._ahead: Future[PreparedChunk | None] | None = None

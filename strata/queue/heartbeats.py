@@ -35,6 +35,13 @@ class Heartbeats:
             pipe.sadd(keys.WORKERS, heartbeat.name)
             pipe.execute()
 
+    def withdraw(self, name: str) -> None:
+        """Remove the heartbeat of a worker that ends, so that it does not count as live until it expires."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(keys.worker(name))
+            pipe.srem(keys.WORKERS, name)
+            pipe.execute()
+
     def live(self) -> list[Heartbeat]:
         """The heartbeats that have not expired, by the workers' names. Removes the names of the other workers."""
         # read the heartbeats of all known names in one command: SCAN for their keys would walk the whole database

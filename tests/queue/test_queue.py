@@ -180,6 +180,13 @@ def test_events_of_a_job_in_order(queue: Queue) -> None:
 # heartbeats
 
 
+def test_a_withdrawn_heartbeat_is_not_live(queue: Queue) -> None:
+    queue.heartbeats.publish(HEARTBEAT, 60)
+    queue.heartbeats.publish(HEARTBEAT.model_copy(update={"name": "other"}), 60)
+    queue.heartbeats.withdraw(HEARTBEAT.name)
+    assert [heartbeat.name for heartbeat in queue.heartbeats.live()] == ["other"]
+
+
 def test_heartbeats_expire_and_their_names_are_removed(queue: Queue) -> None:
     queue.heartbeats.publish(HEARTBEAT, 60)
     queue.heartbeats.publish(HEARTBEAT.model_copy(update={"name": "dead"}), 0.05)

@@ -26,6 +26,7 @@ from tests.models.test_chat import captioner, picture_of
 from tests.models.test_stages import SETTINGS, FakeDetector, FakeMatcher, FakeOcr, FakeSegmenter
 from tests.scripted_server import Reply, good, is_plain, scripted
 from workers.groups import LlmGroup, PipelineCache
+from workers.profile_versions import ProfileVersions
 
 COLOURS = ("red", "lime", "blue", "yellow")
 
@@ -64,7 +65,7 @@ def described(store: Store, chosen: Profile, shard: str, rows: int) -> list[Reco
     ]
     chunk = Chunk("llm", "fake", chosen.fingerprint("llm"), shard, shard_identity(shard), 0, rows)
     store.write_records(chunk.of_group("vision", chosen.fingerprint("vision")), records)
-    group = LlmGroup(store, PipelineCache(LlmPipeline, lambda _: chosen))
+    group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: chosen)))
     items = [group.decode(item) for item in group.read(chunk, group.items(chunk))]
     done = iter(group.compute(chunk, [item for item in items if not item.settled]))
     return [item.record if item.settled else next(done) for item in items]
@@ -89,7 +90,7 @@ def test_an_image_that_went_is_said_so_and_without_images_none_is_read(store: St
         records = described(store, blind, shard, 2)
         assert [record.status for record in records] == [Status.SUCCEEDED] * 2
         sighted = profile(server.url, with_image=True)
-        group = LlmGroup(store, PipelineCache(LlmPipeline, lambda _: sighted))
+        group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: sighted)))
         chunk = Chunk("llm", "fake", sighted.fingerprint("llm"), shard, shard_identity(shard), 0, 2)
         Path(shard).unlink()
         items = group.read(chunk, group.items(chunk))

@@ -202,3 +202,10 @@ def test_a_redis_that_comes_back_is_gone_on_with(jobs: Jobs, tmp_path: Path, val
         wait_for_end(jobs, job.id)
     assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(20)}
     assert machine.llm.images >= 20
+
+
+def test_a_worker_that_ends_is_not_live_any_more(jobs: Jobs) -> None:
+    with FakeMachine(jobs, name="ending") as machine:
+        machine.leases.announce_ready()
+        assert [heartbeat.name for heartbeat in jobs.queue.heartbeats.live()] == ["ending"]
+    assert jobs.queue.heartbeats.live() == []
