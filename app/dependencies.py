@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
@@ -16,12 +17,16 @@ from strata.store import Store
 
 @dataclass(frozen=True)
 class Services:
-    """The objects that routes use, built once at the start of the application."""
+    """The objects that routes use, built once at the start of the application.
+
+    stopping: set when the server shuts down; requests that wait for something return then.
+    """
 
     settings: Settings
     queue: Queue
     store: Store
     jobs: Jobs
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:
         """The profile with this name; None: the default profile. Raises ProblemError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.concurrency import run_in_threadpool
 
@@ -32,8 +32,13 @@ def wait_of(headers: Sequence[str]) -> float | None:
     return None
 
 
-async def record_of(jobs: Jobs, request: JobRequest, seconds: float) -> Record | None:
-    """Wait for the record of a job of one image. None after `seconds`, or if the job was cancelled or has failed."""
+async def record_of(
+    jobs: Jobs, request: JobRequest, seconds: float, is_stopping: Callable[[], bool] = lambda: False
+) -> Record | None:
+    """Wait for the record of a job of one image.
+
+    None after `seconds`, if the job was cancelled or has failed, or if the server is stopping.
+    """
     (chunk,) = request.chunks(request.indexed[0], FINAL_GROUP)
     deadline = time.monotonic() + seconds
     interval = _FIRST_INTERVAL
@@ -41,7 +46,7 @@ async def record_of(jobs: Jobs, request: JobRequest, seconds: float) -> Record |
     done = await run_in_threadpool(jobs.store.has_part, chunk)
     # poll Redis until the chunk is recorded as done, with slowly growing intervals
     while not done:
-        if time.monotonic() + interval > deadline:
+        if is_stopping() or time.monotonic() + interval > deadline:
             return None
         await asyncio.sleep(interval)
         interval = min(interval * 1.1, _LAST_INTERVAL)

@@ -58,12 +58,24 @@ def serve(settings: Settings, with_workers: bool) -> int:
         return supervisor.code or 0
 
 
+class _Server(uvicorn.Server):
+    """A server that sets `stopping` when it shuts down, so that waiting requests return instead of being cancelled."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listening sockets, and wait for the requests in flight."""
+        self._stopping.set()
+        await super().shutdown(sockets)
+
+
 def _http_server(app: FastAPI) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
-        )
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
     )
+    return _Server(config, app.state.services.stopping)
 
 
 class Watch:

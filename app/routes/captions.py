@@ -68,7 +68,7 @@ async def caption_image(
     headers = {"Location": f"/v1/jobs/{job.id}"}
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:g}"
-        record = await record_of(given.jobs, job, wait)
+        record = await record_of(given.jobs, job, wait, given.stopping.is_set)
         if record is not None:
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)

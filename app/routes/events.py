@@ -39,7 +39,7 @@ async def watch_job(
         seen = resumed if resumed else await run_in_threadpool(events.newest, job.id)
         view = await run_in_threadpool(given.jobs.view, job.id)
         yield _event("job", view, seen)
-        while not view.status.final:
+        while not view.status.final and not given.stopping.is_set():
             # poll: one blocking read per client would need one connection to Redis per client
             await asyncio.sleep(POLL_SECONDS)
             entries = await run_in_threadpool(events.after, job.id, seen)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -144,6 +145,21 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
         process.terminate()
         assert process.wait(20) == 0
     assert children and not any(child.is_running() for child in children)
+
+
+def test_a_request_that_waits_gets_its_job_when_the_service_stops(tmp_path: Path) -> None:
+    """Not a 500 with a traceback in the log: the job stays, and its address is in the response."""
+    with served(tmp_path, "--no-workers") as (process, url), ThreadPoolExecutor(1) as threads:
+        headers = {"Prefer": "wait=100"}
+        files = {"file": jpeg()}
+        waiting = threads.submit(httpx.post, f"{url}/v1/captions", headers=headers, files=files, timeout=110)
+        # the request waits once its job is listed
+        while not httpx.get(f"{url}/v1/jobs").json()["jobs"]:
+            time.sleep(0.05)
+        process.terminate()
+        response = waiting.result(60)
+        assert response.status_code == 202 and response.headers["Location"].startswith("/v1/jobs/")
+        assert process.wait(20) == 0
 
 
 def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
