@@ -144,6 +144,10 @@ def quiet_libraries(threads: int) -> None:
     """Set the libraries' threads; keep their progress bars and advice out of the log; keep them from asking the hub."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `strata models fetch` has fetched and checked the weights
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # open_clip reports each step of loading through the root logger
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name != "root" or record.levelno >= logging.WARNING)

@@ -62,7 +62,15 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
     if code is not None:
         return error.lines if isinstance(error, StrataError) else [str(error)], code
     if "httpx" in packages:
-        return [f"cannot reach the service: {error}; is it running, and is --url right?"], exits.API_UNREACHABLE
+        # the request is not set if its URL could not be parsed
+        request = getattr(error, "_request", None)
+        at = (
+            f" at {request.url.scheme}://{request.url.netloc.decode()}"
+            if request is not None and request.url.host
+            else ""
+        )
+        line = f"cannot reach the service{at}: {error}; is it running, and is --url or STRATA_URL right?"
+        return [line], exits.API_UNREACHABLE
     if "redis" in packages:
         return [f"Redis cannot be used: {error}"], exits.REDIS_UNREACHABLE
     # an unexpected exception: name its class, and how to see where it comes from

@@ -132,7 +132,11 @@ def _follow(client: Client, view: JobView) -> JobView:
 
     from strata.cli import render
 
-    return render.follow(client.watch(view.id), Console(stderr=True)) or view
+    try:
+        return render.follow(client.watch(view.id), Console(stderr=True)) or view
+    except KeyboardInterrupt:
+        print(f"\nstrata: job {view.id} continues; see `strata status {view.id} --follow`", file=sys.stderr)
+        raise
 
 
 def _code(view: JobView) -> int:

@@ -227,7 +227,9 @@ def read_profile(path: Path, *, pinned: bool = True) -> Profile:
     meaning_faults = _meaning_faults(given, prompts, pinned)
     # report each key once: the message of the registry is the more specific one
     keys = {fault.key for fault in meaning_faults}
-    faults = [fault for fault in faults if fault.key not in keys] + meaning_faults
+    # what an unknown stage lacks is not told, because the stage is not meant
+    unknown = {fault.key for fault in meaning_faults if fault.kind == "unknown_stage"}
+    faults = [fault for fault in faults if fault.key not in keys and fault.key[:2] not in unknown] + meaning_faults
     if faults:
         raise InvalidProfile(path, faults)
     return _with_prompts(profile, prompts)

@@ -192,6 +192,18 @@ def test_submit_prints_the_job(shard: str, code: int, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("service")
+def test_interrupting_a_followed_job_says_that_it_continues(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("strata.cli.render.follow", interrupted)
+    assert code_of("submit", "good.tar", "--follow") == 130
+    assert "job completed continues; see `strata status completed --follow`" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(
     ("name", "code"),
     [("completed", 0), ("failed", exits.JOB_FAILED), ("cancelled", exits.JOB_FAILED)],
@@ -225,8 +237,12 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["status", "unknown"], exits.REQUEST_REFUSED, "strata: Unknown job: no"),
         (["status", "broken"], exits.API_UNREACHABLE, "strata: Redis is gone: later"),
-        (["jobs", "--url", "http://127.0.0.1:1"], exits.API_UNREACHABLE, "strata: cannot reach the service"),
-        (["jobs", "--url", "nonsense"], exits.API_UNREACHABLE, "strata: cannot reach the service"),
+        (
+            ["jobs", "--url", "http://127.0.0.1:1"],
+            exits.API_UNREACHABLE,
+            "strata: cannot reach the service at http://127.0.0.1:1: ",
+        ),
+        (["jobs", "--url", "nonsense"], exits.API_UNREACHABLE, "strata: cannot reach the service: "),
         (["submit", "@/no/such/list"], exits.USAGE, "strata: [Errno 2]"),
         (["submit", "a.tar", "--metadata", "ab"], exits.USAGE, "strata: --metadata 'ab'"),
         (["submit", "a.tar", "--budget-money", "nan"], exits.USAGE, "strata: --budget-money: "),

@@ -55,6 +55,10 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         changed(("[stages.ocr]", "[stages.orc]"), ("[stages.ocr.parameters]", "[stages.orc.parameters]")),
         ["stages.orc: unknown stage; did you mean 'ocr'?"],
     ),
+    "unknown stage without its settings": (
+        DEMO + "\n[stages.dtector]\n",
+        ["stages.dtector: unknown stage; did you mean 'detector'?"],
+    ),
     "unknown back end": (
         changed(('"rapidocr"', '"rapid_ocr"')),
         ["stages.ocr.backend: ocr has no back end 'rapid_ocr'; did you mean 'rapidocr'?"],
