@@ -197,7 +197,7 @@ def job_details(job: JobView) -> Text:
         f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
     ]
     for name, group in job.groups.items():
-        lines.append(f"{name}: {group.images} images, {group.chunks} chunks, {group.reused} images reused")
+        lines.append(f"{name}: images {group.images}, chunks {group.chunks}, images reused {group.reused}")
     lines += [usage_line(job)] if job.usage else []
     lines += [f"{name}: {clean(value)}" for name, value in job.metadata.items()]
     return Text("\n".join(lines))

@@ -97,7 +97,7 @@ def test_jobs_in_a_table_and_in_lines() -> None:
     assert render.job_line(job(1)) == line
     details = shown(render.job_details(job(1)))
     assert "succeeded 1, filtered 0, failed 1, cancelled 0" in details
-    assert "vision: 3 images, 1 chunks, 3 images reused" in details
+    assert "vision: images 3, chunks 1, images reused 3" in details
 
 
 def test_what_a_job_has_spent() -> None:
