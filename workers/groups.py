@@ -14,8 +14,7 @@ from PIL import Image
 
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
 from strata.shards import SourceError, read_images, verify_unchanged
-from strata.shards.sources import IndexRow
-from strata.store import Store
+from strata.store import IndexRow, Store
 from workers.accounts import Meter
 from workers.profile_versions import ProfileVersions
 
