@@ -13,6 +13,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -58,13 +59,19 @@ class Model:
 
 
 def build(model: Model, trouble: float, seed: int) -> FastAPI:
-    """Make the application. trouble: the share of requests with a fault."""
+    """Make the application. trouble: the share of requests with a fault.
+
+    At most two requests in a row with the same messages get a fault, or some image would use up its retries by chance.
+    """
     app, dice = FastAPI(), random.Random(seed)
+    faults: Counter[str] = Counter()  # in a row, by the messages
 
     @app.post("/v1/chat/completions")
     def complete(body: dict[str, Any]) -> Response:
-        kind = dice.choice([*BEFORE, *AFTER]) if dice.random() < trouble else ""
-        if CURSED in json.dumps(body["messages"]):
+        messages = json.dumps(body["messages"])
+        kind = dice.choice([*BEFORE, *AFTER]) if faults[messages] < 2 and dice.random() < trouble else ""
+        faults[messages] = faults[messages] + 1 if kind else 0
+        if CURSED in messages:
             kind = "garbage"
         if kind == "busy":
             return PlainTextResponse("slow down", 429, {"Retry-After": "0"})

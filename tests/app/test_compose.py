@@ -174,7 +174,11 @@ def test_the_present_packages_are_those_of_the_worker_image() -> None:
     assert "--constraint constraints.txt" in line and '".[workers,${STORAGES}]"' in line
     constraints = dict(re.findall(r"^(\S+)==(\S+)$", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE))
     pins = {name.lower(): pin for name, pin in constraints.items()}
-    needed = [need.split(";")[0].strip() for need in requires("strata") or [] if 'extra == "workers"' in need]
+    needed = [
+        need.split(";")[0].strip()
+        for need in requires("strata") or []
+        if re.search(r"extra == ['\"]workers['\"]", need)
+    ]
     assert "torch" in needed
     for need in needed:
         pin = next(pins[name] for name in (need.lower(), need.lower().replace("-", "_")) if name in pins)

@@ -231,5 +231,5 @@ def test_money_without_prices_is_refused(service: Service, tmp_path: Path) -> No
     shard = write_shard(tmp_path / "shards" / "a.tar", [jpeg()])
     answer = service.submit(shard, profile="unpriced", budget={"money": 1})
     told = problem(answer, 422, "invalid-request")
-    assert "does not know the prices" in told["detail"]
+    assert "has no prices for some of its servers" in told["detail"]
     assert service.submit(shard, profile="unpriced", budget={"tokens": 1}).status_code == 202

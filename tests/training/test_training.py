@@ -290,4 +290,4 @@ def test_figures_and_intervals() -> None:
     low, high = intervals(tallies * 20)["objects recalled"]
     assert 0.3 < low < 0.5 < high < 0.7
     printed = table([Row("captions", 4, {0: tallies, 1: tallies})])
-    assert "0.500" in printed and "none told" in printed
+    assert "0.500" in printed and "nothing counted" in printed
