@@ -172,6 +172,10 @@ def _parameter_faults(at: Key, parameters: Mapping[str, Any], back_end: BackEnd,
     except ValidationError as error:
         yield from shape_faults(error, back_end.parameters, at)
         return
+    except Exception as error:  # a validator of a plug-in: its exceptions are faults of this profile
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        yield Fault("unreadable", at, f"back end {back_end.name!r} cannot check these parameters: {reason}")
+        return
     if isinstance(checked, PromptParameters):
         yield from _prompt_faults(at, checked, prompts)
 

@@ -113,7 +113,7 @@ class Registry:
         about = f"{_distribution(entry)}, entry point {entry.name!r}"
         try:
             found = entry.load()
-        except Exception as error:  # third-party code: no exception of it may stop the service
+        except (Exception, SystemExit) as error:  # third-party code: no exception of it may stop the service
             reason = " ".join(str(error).split())[:200]
             self.refused.append(f"{about}: {entry.value} cannot be imported: {type(error).__name__}: {reason}")
             return []
@@ -141,6 +141,8 @@ class Registry:
             return f"the parameters of {back_end.name!r} must extend {spec.parameters.__qualname__}"
         if not _CODE.fullmatch(back_end.code):
             return f"the code of {back_end.name!r} is {back_end.code!r}, expected MODULE:CLASS"
+        if not (isinstance(back_end.models, tuple) and all(isinstance(kind, str) for kind in back_end.models)):
+            return f"the models of {back_end.name!r} must be a tuple of texts"
         unknown = set(back_end.models) - set(KINDS)
         return f"{back_end.name!r} accepts unknown kinds of model: {', '.join(sorted(unknown))}" if unknown else ""
 

@@ -19,14 +19,15 @@ class Rules(BaseModel):
     """The limits of a profile; null: the rule does not apply.
 
     smallest_side: pixels that the shorter side must have at least. largest_aspect: the longer side over the shorter,
-    at most. longest_alt_text: characters of the alt text, at most.
+    at most. longest_alt_text: characters of the alt text, at most; the index keeps 4096 of them, so a larger limit
+    would never apply.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    smallest_side: int | None = Field(default=None, ge=1)
-    largest_aspect: float | None = Field(default=None, ge=1)
-    longest_alt_text: int | None = Field(default=None, ge=0)
+    smallest_side: int | None = Field(default=None, ge=1, le=1_000_000)
+    largest_aspect: float | None = Field(default=None, ge=1, le=1_000_000)
+    longest_alt_text: int | None = Field(default=None, ge=0, le=4096)
 
     def applied(self, record: Record) -> Record:
         """The record; as a filtered row if a rule rejects one of the values known so far. The first rule in RULES wins.
@@ -37,7 +38,7 @@ class Rules(BaseModel):
             # None: the rule is not set, or the value is not known yet
             limit, value = getattr(self, name), rule.value_of(record)
             if limit is not None and value is not None and rule.rejects(value, limit):
-                return record.filtered(name, f"{rule.what}: {value:g}, {rule.bound}: {limit:g}")
+                return record.filtered(name, f"{rule.what}: {value:.10g}, {rule.bound}: {limit:.10g}")
         return record
 
     def deciding(self) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from strata.components import components_folder
 from strata.errors import InvalidInput
@@ -55,5 +56,14 @@ def load_settings() -> Settings:
     except ValidationError as error:
         # name only the variable and the rule: pydantic's full message quotes the value, which may be a secret
         first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise InvalidInput(f"setting {name}: {first['msg']}") from error
+        raise InvalidInput(f"{_variable('_'.join(str(part) for part in first['loc']))}: {first['msg']}") from error
+    except SettingsError as error:
+        # the value of a list is not JSON
+        found = re.search(r'field "(\w+)"', str(error))
+        name = _variable(found[1]) if found else "a setting"
+        raise InvalidInput(f'{name}: the value is not a JSON list such as ["/data", "s3://bucket"]') from error
+
+
+def _variable(field: str) -> str:
+    """The environment variable of a field."""
+    return "REDIS_URL" if field.upper() == "REDIS_URL" else f"STRATA_{field.upper()}"

@@ -15,7 +15,7 @@ from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import ImageFiles, SampleError
 from strata.data.sample_tables import SampleRow
 from strata.data.snapshot_sources import sample_row, snapshot_rows
-from strata.errors import RequestRefused
+from strata.errors import RequestRefused, StrataError
 from strata.snapshots import Snapshot
 from strata.store import Store
 
@@ -109,6 +109,13 @@ def export(
             raise ExportError(f"no row of {snapshot.name} has text in the layer {request.layer.name}")
         # everything is written: make it visible at once
         folder.rename(out)
+    except StrataError:
+        raise
+    except ValueError as error:
+        # datasets refuses to write no rows, with a message of its own
+        if samples.count:
+            raise
+        raise ExportError(f"no row of {snapshot.name} has text in the layer {request.layer.name}") from error
     except ImportError as error:
         raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None
     finally:

@@ -46,8 +46,15 @@ class Store(Files):
         return self.path("parts", chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.name}.parquet")
 
     def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
-        """Write a part with its counts and its bill in the footer; returns the number of images by status."""
-        return self.write_rows(chunk, records_to_table(records), bill)
+        """Write a part with its counts and its bill in the footer; returns the number of images by status.
+
+        A record whose text UTF-8 cannot hold (half of a surrogate pair) becomes a failed row.
+        """
+        try:
+            table = records_to_table(records)
+        except UnicodeEncodeError:
+            table = records_to_table([_encodable(record, chunk.group) for record in records])
+        return self.write_rows(chunk, table, bill)
 
     def write_rows(self, chunk: Chunk, table: pa.Table, bill: Bill | None = None) -> Counter[str]:
         """Write a part from a table of RECORD_SCHEMA; returns the number of images by status."""
@@ -213,3 +220,13 @@ def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
     empty = pa.BufferOutputStream()
     pq.write_table(RECORD_SCHEMA.empty_table(), empty)
     return pq.ParquetFile(pa.BufferReader(empty.getvalue())).read(list(columns)).schema
+
+
+def _encodable(record: Record, group: str) -> Record:
+    """The record, or a failed row without its layers if they hold text that cannot be encoded."""
+    try:
+        records_to_table([record])
+    except UnicodeEncodeError as error:
+        kept = record.model_dump(include={"key", "image", "width", "height", "seconds", "usage"})
+        return Record.model_validate(kept).failed(group, "bad_text", str(error))
+    return record

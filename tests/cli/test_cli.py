@@ -361,11 +361,14 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra() -> None:
         components.load("app.none", "all")
 
 
-def test_a_bad_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("STRATA_PORT", "many")
+@pytest.mark.parametrize(("name", "value"), [("PORT", "many"), ("SHARD_ROOTS", "/data"), ("SHARD_ROOTS", "")])
+def test_a_bad_setting_is_one_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"STRATA_{name}", value)
     assert code_of("snapshot", "list") == exits.USAGE
     err = capsys.readouterr().err
-    assert err.startswith("strata: setting PORT: ") and err.count("\n") == 1
+    assert err.startswith(f"strata: STRATA_{name}: ") and err.count("\n") == 1
 
 
 def test_children_run_this_very_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,29 @@ def test_a_plug_in_that_cannot_be_imported_is_named_and_harms_nobody(install: In
         registry.back_end("ocr", "fast")
 
 
+def test_a_plug_in_that_exits_at_import_stops_nothing(install: Install) -> None:
+    install("strata-exits", "one = exiting_plug_in:ONE", {"exiting_plug_in.py": "import sys; sys.exit(0)\n"})
+    (line,) = installed().refused
+    assert line.startswith("strata-exits 1.0, entry point 'one'") and "SystemExit" in line
+
+
+def test_a_validator_that_raises_is_a_fault_of_the_profile(install: Install, tmp_path: Path) -> None:
+    text = (
+        "from pydantic import field_validator\nfrom strata.core.parameters import *\n"
+        "class Own(Parameters):\n    size: int = 1\n    @field_validator('size')\n    @classmethod\n"
+        "    def check(cls, value):\n        raise KeyError('boom')\n"
+        "ONE = BackEnd('ocr', 'raising', Own, 'os:path', ('builtin',))\n"
+    )
+    install("strata-raises", "one = raising_plug_in:ONE", {"raising_plug_in.py": text})
+    (tmp_path / "own.toml").write_text(
+        '[stages.ocr]\nbackend = "raising"\nmodel = "builtin:x"\nrevision = "1"\n[stages.ocr.parameters]\nsize = 2\n'
+    )
+    with pytest.raises(
+        ProfileError, match=r"stages\.ocr\.parameters: back end 'raising' cannot check .* KeyError: 'boom'"
+    ):
+        load_profile("own", tmp_path)
+
+
 def test_a_built_in_back_end_cannot_be_replaced(install: Install) -> None:
     before = installed().back_end("ocr", "rapidocr")
     install("strata-usurper", "one = usurper_plug_in:ONE", {"usurper_plug_in.py": module("ocr", "rapidocr", "os:path")})
@@ -148,6 +171,8 @@ def test_a_name_that_two_packages_claim_is_nobody_s(install: Install) -> None:
         (module("ocr", "fast", "nowhere"), "the code of 'fast' is 'nowhere', expected MODULE:CLASS"),
         (module("ocr", "fast\n"), "'fast\\n' is not a valid name: use letters, digits, _ and -"),
         (module("ocr", "fast").replace("'builtin'", "'web'"), "'fast' accepts unknown kinds of model: web"),
+        (module("ocr", "fast").replace("('builtin',)", "None"), "the models of 'fast' must be a tuple of texts"),
+        (module("ocr", "fast").replace("('builtin',)", "(1,)"), "the models of 'fast' must be a tuple of texts"),
     ],
 )
 def test_what_a_plug_in_registers_is_checked(text: str, told: str, install: Install) -> None:

@@ -89,3 +89,9 @@ def test_rules_that_are_none_are_refused(text: str) -> None:
     settings = FAKE_PROFILE.model_dump() | {"rules": tomllib.loads(text)}
     with pytest.raises(ValidationError):
         Profile.model_validate(settings)
+
+
+@pytest.mark.parametrize("rule", [{"smallest_side": 10**400}, {"largest_aspect": 1e300}, {"longest_alt_text": 4097}])
+def test_a_limit_that_could_never_apply_is_refused(rule: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Rules.model_validate(rule)
