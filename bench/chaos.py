@@ -27,7 +27,7 @@ from typing import Any
 
 import httpx
 
-from bench.fake_worker import DEADLY
+from bench.fakes.worker import DEADLY
 from bench.processes import Fleet
 from bench.s3_server import S3, s3_server
 from bench.tiny_shards import plain_image, write_shard

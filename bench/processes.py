@@ -79,7 +79,7 @@ class Fleet:
         shards: str,
         workers: Sequence[Sequence[str]],
         settings: Mapping[str, str] | None = None,
-        worker: str = "bench.fake_worker",
+        worker: str = "bench.fakes.worker",
     ) -> None:
         self.folder, self.worker_arguments, self.worker = folder, workers, worker
         self.port = _free_port()

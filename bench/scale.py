@@ -1,7 +1,7 @@
 """`python -m bench.scale`: as many images as CC3M through a real service, compared with two task queues; scaling.
 
 1. 332 shards of 10,000 images (one real tar of tiny JPEGs and links to it) are submitted to a service whose workers'
-   groups do nothing (`bench.null_group` says what is left out): index, schedule, drain; the same again with other
+   groups do nothing (`bench.fakes.null_group` says what is left out): index, schedule, drain; the same again with other
    fingerprints, so that the index parts are there; and the index alone.
 2. Celery and taskiq with one message per image on the same kind of server (`bench.queue_libraries`).
 3. Images/s of two and of sixteen worker processes over one's, on stages that only wait (`bench.worker_scaling`).
@@ -71,7 +71,7 @@ def finished(view: JobView) -> bool:
 def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[str]]) -> Figures:
     """Run both jobs on one fleet; also return the peak memory of its processes."""
     settings = {"STRATA_PROFILE": "null-1"}
-    with Fleet(folder / "whole", str(Path(shards[0]).parent), workers, settings, "bench.null_group") as fleet:
+    with Fleet(folder / "whole", str(Path(shards[0]).parent), workers, settings, "bench.fakes.null_group") as fleet:
         fleet.wait_ready()
         queue = Queue(fleet.server.url)
         with Client(fleet.url) as client:
@@ -101,7 +101,7 @@ def whole(folder: Path, shards: list[str], images: int, workers: Sequence[list[s
 def index_alone(folder: Path, shards: list[str], images: int) -> Figures:
     """The images/s of two processes that only index."""
     settings = {"STRATA_PROFILE": "null-1"}
-    with Fleet(folder / "index", str(Path(shards[0]).parent), INDEXERS, settings, "bench.null_group") as fleet:
+    with Fleet(folder / "index", str(Path(shards[0]).parent), INDEXERS, settings, "bench.fakes.null_group") as fleet:
         fleet.wait_ready()
         with Client(fleet.url) as client:
             seconds, _ = run_job(client, shards, "null-1", lambda view: view.shards.indexed == len(shards))

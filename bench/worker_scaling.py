@@ -1,4 +1,4 @@
-"""Measure images/s for several numbers of workers, with stages that only wait (`bench.fake_worker --seconds`).
+"""Measure images/s for several numbers of workers, with stages that only wait (`bench.fakes.worker --seconds`).
 
 The size of each job is in proportion to its workers, so that a job's fixed costs have equal weight. Waiting uses no
 CPU: only the service itself can keep the rates from growing in proportion.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from bench.fake_worker import fake_group
+from bench.fakes.worker import fake_group
 from strata.core.settings import Settings
 from strata.store.store import Store
 from workers.groups import Group

@@ -15,7 +15,7 @@ from strata.jobs.scheduler import Scheduler
 
 
 def fake_profile() -> Profile:
-    """The profile of `bench.fake_worker`."""
+    """The profile of `bench.fakes.worker`."""
     return load_profile("fake", BENCH_PROFILES)
 
 
@@ -35,7 +35,7 @@ def machine(
         "STRATA_PROFILE": "fake",
         "STRATA_LEASE_SECONDS": str(lease),
     }
-    command = ["-m", "bench.fake_worker", "--seconds", str(seconds)]
+    command = ["-m", "bench.fakes.worker", "--seconds", str(seconds)]
     running = [Process(command, environment, Path("/dev/null")) for _ in range(workers)]
     try:
         yield running

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.fake_back_ends import BACK_ENDS
+from bench.fakes.back_ends import BACK_ENDS
 from models.base import Detection, Stage
 from models.building import build_stage, build_stages, stage_class
 from models.chat.backends import OpenAIComposer

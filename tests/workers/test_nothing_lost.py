@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench.fake_worker import DEADLY
+from bench.fakes.worker import DEADLY
 from strata.core.records import Record, Status
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs, NotFinished

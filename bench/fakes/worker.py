@@ -1,6 +1,6 @@
 """A worker with fake stages: it claims, reads, decodes, writes and finishes as a real one, without models.
 
-    python -m bench.fake_worker --groups vision --seconds 0.002
+    python -m bench.fakes.worker --groups vision --seconds 0.002
 
 For load measurement, chaos and tests. The pixels determine its result for an image, so that a row with another
 image's result is detected. An image of the deadly colour ends the process, as a crash would.

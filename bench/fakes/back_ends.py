@@ -1,6 +1,6 @@
 """The back ends "fake" and "null" of bench/profiles, registered by bench/plugins as a plug-in's are.
 
-`bench.fake_worker` does without their stages, a real worker can run them. They look at no pixels.
+`bench.fakes.worker` does without their stages, a real worker can run them. They look at no pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STAGES = {
 
 BACK_ENDS = [
     BackEnd(
-        stage, name, SegmenterParameters if stage == "segmenter" else Parameters, f"bench.fake_stages:{code}", KINDS
+        stage, name, SegmenterParameters if stage == "segmenter" else Parameters, f"bench.fakes.stages:{code}", KINDS
     )
     for stage, code in _STAGES.items()
     for name in ("fake", "null")

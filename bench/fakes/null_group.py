@@ -1,6 +1,6 @@
 """A worker whose groups do nothing, to measure the costs of the service itself.
 
-    python -m bench.null_group --groups vision,llm
+    python -m bench.fakes.null_group --groups vision,llm
 
 The real runner claims, looks for the part, passes items through the steps of a group, writes a real Parquet part with
 one row per image and counts in its footer, and finishes the chunk. Left out: the rows of the index part are not read,

@@ -1,0 +1,1 @@
+"""Fake stages and groups, for tests and for measurements of load: they use no models."""
