@@ -48,7 +48,7 @@ def common(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit. An error is printed as one line on stderr, with a code of strata.cli.exits."""
-    # UTF-8 is the encoding of all output, also in the C locale, whose encoding is ASCII; the bytes of a path stay as they are
+    # all output is UTF-8, also in the C locale, whose encoding is ASCII; the bytes of a path stay as they are
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
