@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from starlette.concurrency import run_in_threadpool
 
-from strata.core import FINAL_GROUP, JobRequest, JobStatus, Record
+from strata.core import FINAL_GROUP, Chunk, JobRequest, JobStatus, Record
 from strata.jobs import Jobs
+from strata.store import BrokenPart
 
 MAX_WAIT = 120.0  # seconds
 _FIRST_INTERVAL, _LAST_INTERVAL = 0.02, 0.05  # seconds between two polls
@@ -54,8 +55,17 @@ async def record_of(
         # such a job never gets its record
         if not done and status in (JobStatus.CANCELLED, JobStatus.FAILED):
             return None
-    records = await run_in_threadpool(jobs.store.read_records, chunk)
-    return records[0]
+    return await run_in_threadpool(_record, jobs, request, chunk)
+
+
+def _record(jobs: Jobs, request: JobRequest, chunk: Chunk) -> Record | None:
+    """The record of the newest attempt; None if its part is broken, which is computed again."""
+    try:
+        newest = jobs.store.newest(chunk)
+        return jobs.store.read_record(newest, 0) if newest else None
+    except BrokenPart as error:
+        jobs.repair(request.id, error)
+        return None
 
 
 def _poll(jobs: Jobs, job_id: str, field: str) -> tuple[bool, JobStatus | None]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from strata.core import GROUPS, JobStatus
+from strata.core import GROUPS, Chunk, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
@@ -106,6 +106,16 @@ class Claims:
         for job_id in sorted(waiting - refusal.spent.keys()):
             self.broker.enqueue(claim.chunk, job_id, claim.priority)
         self.stop.wait(REQUEUE_SECONDS)
+
+    def replace(self, claim: Claim, other: Chunk) -> None:
+        """Queue another chunk, without whose part this one cannot be computed, for the same jobs, and drop this one.
+
+        It is queued again after the other one, or when its jobs are planned again.
+        """
+        waiting = self.broker.waiting_jobs(claim.chunk)
+        self._end(claim, self.broker.drop)
+        for job_id in sorted(waiting):
+            self.broker.enqueue(other, job_id, claim.priority)
 
     def release(self, claim: Claim) -> None:
         """Let another worker have the chunk, or drop it if no job waits for it. Without Redis, its lease lapses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
 from strata.shards import SourceError, index_shard, shard_identity
+from strata.store import BrokenPart
 from workers.leases import Leases
 from workers.retry import Result, WorkInterrupted, retry_until_done
 
@@ -85,6 +87,10 @@ class Indexer:
         try:
             return self._retry(lambda: self.jobs.store.read_index(part), stop)
         except FileNotFoundError:
+            return None
+        except BrokenPart as error:
+            # the shard is read again, and the part written anew
+            self._retry(functools.partial(self.jobs.store.set_aside, error), stop)
             return None
 
     def _retry(self, act: Callable[[], Result], stop: threading.Event) -> Result:

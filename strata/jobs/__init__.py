@@ -6,12 +6,13 @@ It imports `strata.core`, `strata.store` and `strata.queue`. Read `jobs.py` firs
 from __future__ import annotations
 
 from strata.jobs.jobs import Jobs, NotFinished, UnknownJob
-from strata.jobs.results import BadCursor, Rejected, Results
+from strata.jobs.results import BadCursor, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
     "BadCursor",
     "Jobs",
+    "NotDescribed",
     "NotFinished",
     "Rejected",
     "Results",

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from strata.core import FINAL_GROUP, JobRequest, JobStatus, ShardSummary
+from strata.jobs.job_parts import JobParts
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
 from strata.store import count_of
@@ -20,6 +21,7 @@ class Finalizer:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, self.queue, self.store = jobs, jobs.queue, jobs.store
+        self.parts = JobParts(jobs)
         self._counting: dict[str, Future[Counter[str]]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")
 
@@ -71,8 +73,8 @@ class Finalizer:
     def _count(self, request: JobRequest, summaries: list[ShardSummary]) -> Counter[str]:
         counts: Counter[str] = Counter()
         for summary in summaries:
-            for found in self.store.read_all_counts(list(request.chunks(summary, FINAL_GROUP))):
-                counts += found
+            for footer in self.parts.footers(request, summary):
+                counts += footer.counts
         return counts
 
     def _restart(self, plan: Plan) -> bool:

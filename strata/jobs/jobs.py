@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -29,7 +29,7 @@ from strata.core import (
 from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
 from strata.queue import Queue
-from strata.store import IndexRow, Store, index_table, keep_profile
+from strata.store import Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
 
 class UnknownJob(NotFound, LookupError):
@@ -165,22 +165,44 @@ class Jobs:
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
-        # open the job again: mark, new request, no end
-        self.store.open_job(job_id)
-        self.store.write_job_file(job_id, "request", request)
-        self.store.remove_job_file(job_id, "end")
-        # start with new counts: the parts of chunks that did not fail are found and counted again
-        self.forget(job_id)
-        self.activate(request)
+        self._reopen(request)
         return self.view(job_id)
 
+    def repair(self, job_id: str, error: BrokenPart) -> None:
+        """Set a broken part of a job aside; if the job is completed, open it again, so that the part is computed again.
+
+        If the job has not ended, the part is found missing when its plan is compared with the store the next time.
+        """
+        self.store.set_aside(error)
+        if self.view(job_id).status is JobStatus.COMPLETED:
+            self._reopen(self.request(job_id))
+
+    def _reopen(self, request: JobRequest) -> None:
+        """Open a job again that has ended: mark, request, no end."""
+        self.store.open_job(request.id)
+        self.store.write_job_file(request.id, "request", request)
+        self.store.remove_job_file(request.id, "end")
+        # start with new counts: the parts that exist are found and counted again
+        self.forget(request.id)
+        self.activate(request)
+
+    def raise_retries(self, request: JobRequest, attempts: Mapping[str, int]) -> JobRequest:
+        """A job's request with later attempts at some chunks, by their fields, written to the store and to Redis."""
+        if not attempts:
+            return request
+        request = request.model_copy(update={"retries": {**request.retries, **attempts}})
+        self.store.write_job_file(request.id, "request", request)
+        self.queue.job_states.set_request(request)
+        return request
+
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The chunks of a shard whose part holds failed images."""
+        """The chunks of a shard whose part holds failed images, with their newest attempts."""
         chunks = list(request.chunks(summary, FINAL_GROUP))
-        names = self.store.part_names(chunks[0]) if chunks else set()
-        written = [chunk for chunk in chunks if chunk.name in names]
-        for chunk, counts in zip(written, self.store.read_all_counts(written), strict=True):
-            if counts[Status.FAILED]:
+        attempts = self.store.attempts(chunks[0]) if chunks else Attempts()
+        written = [newest for chunk in chunks if (newest := attempts.newest(chunk)) is not None]
+        for chunk, footer in zip(written, self.store.read_all_footers(written), strict=True):
+            # a broken part is set aside when the job is planned again
+            if isinstance(footer, Footer) and footer.counts[Status.FAILED]:
                 yield chunk
 
     def forget(self, job_id: str) -> None:

@@ -192,7 +192,7 @@ def test_footers_carry_the_bill(store: Store) -> None:
     chunk = Chunk("llm", "fake", "f", "a.tar", "i", 0, 2)
     told = bill("j", "a#1", 3, 4, doubt=5)
     store.write_records(chunk, [record(3), record()], told)
-    assert store.read_footer(chunk) == ({"succeeded": 2}, told)
+    assert store.read_footer(chunk)[:2] == ({"succeeded": 2}, told)
     assert [one.usage for one in store.read_records(chunk)] == [{"composer": Usage(prompt_tokens=3, requests=1)}, {}]
     store.write_records(chunk, [record()])
     assert store.read_footer(chunk).bill is None

@@ -24,7 +24,8 @@ from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.differences import difference
 from strata.snapshots.selection import Selection, SelectionError
 from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, UnknownSnapshot
-from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
+from strata.store.part_paths import Part, last_attempts
+from strata.store.parts import PartsOf, UnknownSource
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
 from tests.checkout import CHECKOUT

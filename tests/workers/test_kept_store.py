@@ -127,7 +127,7 @@ def test_a_kept_bill_is_read(kept: Store) -> None:
     request = parts.request(PAID_JOB)
     assert request is not None
     chunks = [chunk for summary in parts.summaries(request) for chunk in request.chunks(summary, "llm")]
-    bills = [footer.bill for footer in kept.read_all_footers(chunks)]
+    bills = [kept.read_footer(chunk).bill for chunk in chunks]
     assert [chunk.attempt for chunk in chunks] == [1, 0]
     assert [bill.usage.requests for bill in bills if bill] == [0, 2]
 
