@@ -248,5 +248,6 @@ def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
 
 def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
-        return WorkItem(item.record.failed("read", type(data).__name__, str(data)), settled=True)
+        # the image itself was not seen, so that another reading may succeed
+        return WorkItem(item.record.failed("read", type(data).__name__, str(data), transient=True), settled=True)
     return WorkItem(item.record, data=data, rules=item.rules)
