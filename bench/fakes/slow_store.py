@@ -120,14 +120,16 @@ class SlowFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has no ty
         folder = str(path).rpartition("/store/")[2].split("/")[:2]
         line = json.dumps([name, "/".join(folder[:2] if folder[0] == "parts" else folder[:1]), start, time.time()])
         # one write of less than a page is not mixed with that of another thread
-        with Path(self.notes, str(os.getpid())).open("a") as file:
+        with Path(self.notes, str(os.getpid())).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
 
 def calls_in(folder: Path) -> list[Call]:
     """The calls that the processes have noted in a folder, in the order of their starts."""
     found = [
-        Call(int(file.name), *json.loads(line)) for file in folder.iterdir() for line in file.read_text().splitlines()
+        Call(int(file.name), *json.loads(line))
+        for file in folder.iterdir()
+        for line in file.read_text("utf-8").splitlines()
     ]
     return sorted(found, key=lambda call: call.start)
 
