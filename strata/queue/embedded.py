@@ -143,7 +143,7 @@ class EmbeddedServer:
             process.wait()
 
 
-def _options(folder: Path, socket_path: str, more: Mapping[str, str]) -> list[str]:
+def _options(folder: Path, socket_path: str, more: Mapping[str, str] = {}) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": socket_path,
