@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import Any
 
-from bench.faults.worker import FaultyStages
+from bench.faults.stages import FaultyStages
 from models.pipeline import LlmPipeline, VisionPipeline
 from strata.cli.exits import code_of
 from strata.core import Profile, Settings, load_settings

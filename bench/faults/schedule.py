@@ -16,8 +16,8 @@ import redis
 
 from bench.faults.chat import RESPONSES
 from bench.faults.orders import Orders
+from bench.faults.stages import BUILD_ERROR, MEMORY_STUCK, OUT_OF_MEMORY, STAGE_EXITS, STICKY_CUDA
 from bench.faults.store import DISK_FULL, STORE_FLAKY
-from bench.faults.worker import BUILD_ERROR, MEMORY_STUCK, OUT_OF_MEMORY, STAGE_EXITS, STICKY_CUDA
 from bench.processes import Fleet
 from strata.core import GROUPS
 
