@@ -43,8 +43,12 @@ async def record_of(
     (chunk,) = request.chunks(request.indexed[0], FINAL_GROUP)
     deadline = time.monotonic() + seconds
     interval = _FIRST_INTERVAL
-    # the part exists already if another job has computed the same image with the same profile
-    done = await run_in_threadpool(jobs.store.has_part, chunk)
+    # the part exists already if another job has computed the same image with the same profile; but a failure that may
+    # pass is computed again for this job
+    record = await run_in_threadpool(_record, jobs, request, chunk)
+    if record is not None and not (record.failure and record.failure.transient):
+        return record
+    done = False
     # poll Redis until the chunk is recorded as done, with slowly growing intervals
     while not done:
         if is_stopping() or time.monotonic() + interval > deadline:

@@ -163,9 +163,9 @@ _TYPES = (
         "part-broken",
         503,
         "Part broken",
-        "A file of results is damaged or missing: the disk or the network has changed or lost it. The file was set aside "
-        "in the store's folder `broken`, and its images are computed again. Send the request again after `Retry-After` "
-        "seconds; while the job runs, its results are as of any running job. `strata verify` checks all files.",
+        "A file of results is damaged or missing: the disk or the network has changed or lost it. A damaged file is "
+        "kept in the store's folder `broken`, and its images are computed again. Send the request again after "
+        "`Retry-After` seconds; the job runs until then. `strata verify` checks all files of a job.",
     ),
     ProblemType(
         "redis-unavailable",

@@ -78,9 +78,9 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, chunk: Chunk) -> Source:
-        """The part of a chunk at its own path. The number of an index part's rows is not known before."""
+        """The part of a chunk at its own path."""
         part = Part.of_chunk(chunk)
-        return cls(part, part.path, None if chunk.group == "index" else chunk.images)
+        return cls(part, part.path, chunk.images or None)
 
     def broken(self, reason: str) -> BrokenPart:
         """The error for this part."""

@@ -59,7 +59,7 @@ class Store(PartFiles):
         return self.to_records(self.read_table(chunk).slice(row, 1), Source.of(chunk))[0]
 
     def read_index(self, chunk: Chunk) -> tuple[pa.Table, str | None]:
-        """A shard's index, and why it is incomplete, None if it is complete. Raises FileNotFoundError and BrokenPart."""
+        """A shard's index, and why it is incomplete, None if it is not. Raises FileNotFoundError and BrokenPart."""
         table, footer = self.read_part(chunk)
         return table, footer.failure
 
