@@ -19,6 +19,7 @@
 -- @JOB@    the key of a job's hash, without the job's id at its end
 -- @EVENTS@ what a job's key is continued with for its stream of events
 -- @MAX_EVENTS@ about how many events the stream keeps
+-- @STOPPED@ the statuses of jobs that count nothing, as fields of a Lua table
 --
 -- Returns 1, or 0 with nothing changed if the consumer no longer holds the message.
 
@@ -32,8 +33,11 @@ redis.call('XDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[4])
 redis.call('DEL', KEYS[4])
 
--- Take the jobs that wait for the chunk; the set is empty from here on.
-local jobs = redis.call('SMEMBERS', KEYS[2])
+-- Take the jobs that wait for the chunk, without those that were cancelled or have ended; the set is empty from here on.
+local jobs, stopped = {}, {@STOPPED@}
+for _, job in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  if not stopped[redis.call('HGET', '@JOB@' .. job, 'status') or ''] then table.insert(jobs, job) end
+end
 redis.call('DEL', KEYS[2])
 
 -- Count the chunk for each job that still exists. HSETNX makes sure that a job counts a chunk once.
@@ -49,7 +53,7 @@ end
 
 -- Queue the next group's chunk for the same jobs, unless it is queued or in flight already.
 if ARGV[9] ~= '' and #jobs > 0 then
-  redis.call('SADD', KEYS[6], unpack(jobs))
+  for _, job in ipairs(jobs) do redis.call('SADD', KEYS[6], job) end
   if redis.call('HSETNX', KEYS[3], ARGV[9], '') == 1 then
     redis.call('HSET', KEYS[3], ARGV[9], redis.call('XADD', KEYS[5], '*', unpack(ARGV, 10)))
   end
