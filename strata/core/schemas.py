@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from strata.core.records import FailureNote
 
 Priority = Literal["hi", "lo"]
+JobKind = Literal["image", "batch"]
 
 
 def _encodable(text: str) -> str:
@@ -126,7 +127,7 @@ class JobView(BaseModel):
     """A job, of one image or of many shards. Times are in RFC 3339, UTC."""
 
     id: str
-    kind: Literal["image", "batch"]
+    kind: JobKind
     status: JobStatus
     profile: str
     priority: Priority

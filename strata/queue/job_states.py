@@ -10,6 +10,7 @@ from strata.core import GROUPS, Chunk, JobRequest, JobStatus, ShardSummary, orig
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
+from strata.queue.job_list import entry_of, list_job_script
 from strata.queue.scripts import STOPPED_TABLE, load_script
 
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
@@ -24,9 +25,10 @@ class JobStates:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        events = {"MAX_EVENTS": str(MAX_EVENTS)}
+        events, list_job = {"MAX_EVENTS": str(MAX_EVENTS)}, list_job_script()
+        self._create = connection.register_script(load_script("create", LIST_JOB=list_job))
         self._record = connection.register_script(load_script("record", STOPPED=STOPPED_TABLE, **events))
-        self._transition = connection.register_script(load_script("transition", **events))
+        self._transition = connection.register_script(load_script("transition", LIST_JOB=list_job, **events))
         self._close_job = connection.register_script(load_script("close_job", **events))
 
     # the set of unfinished jobs
@@ -50,11 +52,10 @@ class JobStates:
     # a job's hash
 
     def create(self, request: JobRequest, **fields: str) -> None:
-        """Create a job's working copy with these fields. Fields that exist are left as they are."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            for name, value in {"request": request.model_dump_json(), **fields}.items():
-                pipe.hsetnx(keys.job(request.id), name, value)
-            pipe.execute()
+        """Create a job's working copy with these fields, and list the job. Fields that exist are left as they are."""
+        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        flat = [text for pair in values.items() for text in pair]
+        self._create(keys=[keys.job(request.id)], args=[request.id, *flat])
 
     def fields(self, job_id: str) -> dict[str, str]:
         """All fields of a job: `request`, `status`, times, `error`, `rate`, and counts as `GROUP:NAME`."""
@@ -91,7 +92,8 @@ class JobStates:
         # the working copy of a job that is retried may have expired
         before = [*origins(status), *([""] if status is JobStatus.VALIDATING else [])]
         done = [keys.done(request.id, group) for group in GROUPS]
-        return self._change(request.id, status, before, done, {"request": request.model_dump_json(), **fields})
+        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        return self._change(request.id, status, before, done, values)
 
     def _change(
         self, job_id: str, status: JobStatus, before: Sequence[str], done: Sequence[str], fields: Mapping[str, str]

@@ -9,9 +9,11 @@
 -- ARGV[3]  the statuses that it may follow, as a JSON list; an empty text stands for a job without a copy in Redis
 -- ARGV[4…] other fields of the hash as name, value, name, value …
 -- @MAX_EVENTS@ about how many events the stream keeps
+-- LIST_JOB (a placeholder) is the function list_job(job_key, job_id)
 --
 -- Returns the status that stands afterwards; nil if Redis has no copy of the job.
 
+@LIST_JOB@
 -- Compare: is the present status one of those that the new one may follow?
 local status, allowed = redis.call('HGET', KEYS[1], 'status'), false
 for _, origin in ipairs(cjson.decode(ARGV[3])) do allowed = allowed or origin == (status or '') end
@@ -32,8 +34,9 @@ if #KEYS > 3 then
   redis.call('PERSIST', KEYS[2])
 end
 
--- Set the status and the other fields, and add an event for those who watch the job.
+-- Set the status and the other fields, move the job in the list of jobs, and tell those who watch the job.
 redis.call('HSET', KEYS[1], 'status', ARGV[2], unpack(ARGV, 4))
+list_job(KEYS[1], ARGV[1])
 if status ~= ARGV[2] then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', @MAX_EVENTS@, '*', 'event', 'status', 'status', ARGV[2])
 end
