@@ -259,5 +259,7 @@ def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
 
 def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
-        return WorkItem(item.record.failed("read", type(data).__name__, reason_of(data)), settled=True)
+        # the image itself was not seen, so that another reading may succeed
+        note = item.record.failed("read", type(data).__name__, reason_of(data), transient=True)
+        return WorkItem(note, settled=True)
     return WorkItem(item.record, data=data, rules=item.rules)

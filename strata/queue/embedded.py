@@ -209,5 +209,5 @@ def _remove_socket(data_dir: Path) -> None:
 
 def _last_line(data_dir: Path) -> str:
     log = data_dir / "redis" / "server.log"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return lines[-1] if lines else "it has written no log"
