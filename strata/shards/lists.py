@@ -74,8 +74,9 @@ class ListReader:
                     count += len(batch)
             except (SourceError, pa.ArrowException, OSError) as error:
                 # a storage that is away is not a damaged list
-                if is_transient(self._file.error) or self._away is not None:
-                    raise
+                away = self._away or self._file.error
+                if away is not None and is_transient(away):
+                    raise away from away.__cause__
                 line = " ".join(str(error).split())[:200]
                 self.failure = f"{line} (after {count:,} rows)" if count else line
         if not count and self.failure is None:
