@@ -86,6 +86,7 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    Waiting,
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
@@ -162,6 +163,7 @@ __all__ = [
     "TransformersComposerParameters",
     "UnknownBackEnd",
     "Usage",
+    "Waiting",
     "decode",
     "growing_pause",
     "head_of",
