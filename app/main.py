@@ -15,7 +15,7 @@ from app.dependencies import Services
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
 from strata.core import Settings
-from strata.jobs import Jobs, Scheduler
+from strata.jobs import Jobs, Listing, Scheduler
 from strata.queue import Queue
 from strata.store import Store
 
@@ -47,7 +47,8 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         redoc_url=None,
     )
     # the services that routes and dependencies use
-    app.state.services = Services(settings, queue, store, Jobs(queue, store))
+    all_jobs = Jobs(queue, store)
+    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs))
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

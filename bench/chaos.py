@@ -216,7 +216,9 @@ def mount(folder: Path) -> Path:
     """Mount a small file system in memory. Raises OSError if that is not permitted."""
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)],
+        capture_output=True,
+        encoding="utf-8",
     )
     if done.returncode:
         raise OSError(errno.EPERM, done.stderr.strip())

@@ -110,7 +110,7 @@ def index_alone(folder: Path, shards: list[str], images: int) -> Figures:
 
 def peak_memory(pid: int) -> float:
     """A process's peak resident memory in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
@@ -189,7 +189,7 @@ def main() -> None:
     print(table(ratios(figures)))
     figures |= ratios(figures)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1))
+        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

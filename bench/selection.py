@@ -166,7 +166,7 @@ def main() -> None:
     for name, value in figures.items():
         print(f"| {name} | {value:,.{0 if value >= 100 or value == int(value) else 2}f} |")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1))
+        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

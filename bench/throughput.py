@@ -38,7 +38,7 @@ def bare_loop(threads: int) -> float:
     """The images/s of the bundled shard through both pipelines with warm models, in a separate process."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "STRATA_THREADS": str(threads)}
     command = [sys.executable, "-m", "bench.throughput", "--bare"]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, encoding="utf-8")
     return float(done.stdout.split()[-1])
 
 

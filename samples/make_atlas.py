@@ -39,7 +39,7 @@ def main() -> None:
         atlas.paste(render(emoji, font), (i % COLUMNS * CELL, i // COLUMNS * CELL))
     ATLAS.mkdir(exist_ok=True)
     atlas.quantize(255, method=Image.Quantize.FASTOCTREE).save(ATLAS / "sprites.png", optimize=True)
-    (ATLAS / "index.json").write_text(json.dumps(emojis, ensure_ascii=False))
+    (ATLAS / "index.json").write_text(json.dumps(emojis, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

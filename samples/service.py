@@ -63,7 +63,7 @@ def _await_ready(client: Client, server: subprocess.Popen[bytes], log: Path) -> 
     begin = time.monotonic()
     while not client.ready():
         if server.poll() is not None:
-            last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
             raise ProcessFailed(f"strata serve ended: {last}", server.returncode)
         if time.monotonic() - begin > READY_SECONDS:
             raise ServiceUnavailable(f"strata serve was not ready in {READY_SECONDS:.0f} s; see {log}")

@@ -83,7 +83,7 @@ def _write_shard(
     temporary.replace(target)
     rows = [{name: meta[name] for name in META_SCHEMA.names} for meta in metas]
     pq.write_table(pa.Table.from_pylist(rows, META_SCHEMA), out / f"{shard:05d}.parquet")
-    (out / f"{shard:05d}_stats.json").write_text(json.dumps(_stats(size, start), indent=4))
+    (out / f"{shard:05d}_stats.json").write_text(json.dumps(_stats(size, start), indent=4), encoding="utf-8")
     return target
 
 

@@ -86,7 +86,7 @@ PHRASES: tuple[str, ...] = (
 
 @functools.cache
 def _atlas() -> tuple[Image.Image, dict[str, int]]:
-    index: list[str] = json.loads((ATLAS / "index.json").read_text())
+    index: list[str] = json.loads((ATLAS / "index.json").read_text(encoding="utf-8"))
     return Image.open(ATLAS / "sprites.png").convert("RGBA"), {emoji: i for i, emoji in enumerate(index)}
 
 

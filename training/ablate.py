@@ -235,8 +235,8 @@ def main() -> None:
     # replace the generated part of the page, keep the text after its first second-level heading
     if arguments.arm is None:
         text, page = report(plan, ablation, [ablation.score_start(), *scores], arguments.seeds), DOCS / "ablation.md"
-        _, heading, written = page.read_text().partition("\n## ") if page.exists() else ("", "", "")
-        page.write_text(text + heading + written)
+        _, heading, written = page.read_text(encoding="utf-8").partition("\n## ") if page.exists() else ("", "", "")
+        page.write_text(text + heading + written, encoding="utf-8")
         print(text)
 
 

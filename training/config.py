@@ -98,7 +98,7 @@ class Config(Table):
 def load_config(path: Path) -> Config:
     """Load a configuration from a file. Raises ConfigError."""
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
     except tomllib.TOMLDecodeError as error:

@@ -51,12 +51,12 @@ def score(model: Path, path: Path, scenes: int, facts: Mapping[str, Any]) -> Non
     seen = held_out(scenes)
     texts = describe(model, seen)
     tallies = [asdict(tally(scene, text)) for scene, text in zip(seen, texts, strict=True)]
-    path.write_text(json.dumps({**facts, "texts": texts, "tallies": tallies}))
+    path.write_text(json.dumps({**facts, "texts": texts, "tallies": tallies}), encoding="utf-8")
 
 
 def scores_of(path: Path) -> dict[str, Any]:
     """Read a file that `score` wrote."""
-    scores: dict[str, Any] = json.loads(path.read_text())
+    scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return scores
 
 

@@ -27,19 +27,23 @@ class LossLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # replace the file atomically
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         temporary.replace(self.path)
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Append the line of one step."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
         """The lines of all steps, without an incomplete last line."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [
+            json.loads(line)
+            for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if line.endswith("\n")
+        ]
 
 
 def plot_losses(lines: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -165,7 +165,7 @@ def _captioner(scale: Scale, folder: Path) -> None:
 
 def _matcher(scale: Scale, folder: Path) -> None:
     # the same tower and Q-Former as the captioner's, with text input
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
     config = Blip2Config(
         vision_config={**scale.tower, "image_size": 224, "patch_size": 14, "qkv_bias": True},
         qformer_config={

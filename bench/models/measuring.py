@@ -106,7 +106,10 @@ class Measuring:
         """The records of the files. Raises RuntimeError if one failed, since less was computed then."""
         batches = [files[start : start + self.micro_batch] for start in range(0, len(files), self.micro_batch)]
         records: list[Record] = []
-        with ThreadPoolExecutor(DECODE_THREADS) as pool, (self.folder / "ours.jsonl").open("w") as sink:
+        with (
+            ThreadPoolExecutor(DECODE_THREADS) as pool,
+            (self.folder / "ours.jsonl").open("w", encoding="utf-8") as sink,
+        ):
             coming: list[Any] = []
             for following in [*batches, []]:
                 # decode the next micro-batch while the models compute this one
@@ -175,7 +178,7 @@ class Busy:
         self.answer = answer
 
     def __enter__(self) -> None:
-        self._process = subprocess.Popen(MONITOR, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(MONITOR, stdout=subprocess.PIPE, encoding="utf-8")
 
     def __exit__(self, *unused: object) -> None:
         self._process.terminate()

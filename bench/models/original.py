@@ -70,7 +70,7 @@ class Original:
     def _pass(self, name: str, act: Callable[[], Notes]) -> Notes:
         started = time.perf_counter()
         notes = act()
-        (self.folder / f"{name}.json").write_text(json.dumps(notes))
+        (self.folder / f"{name}.json").write_text(json.dumps(notes), encoding="utf-8")
         self.seconds[name] = time.perf_counter() - started
         return notes
 
@@ -98,7 +98,7 @@ class Original:
         for file in self.files:
             coded = [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in generate(self._open(file))]
             masks = [{"size": mask["size"], "counts": mask["counts"].decode()} for mask in coded]
-            self._masks_of(file).write_text(json.dumps(masks))
+            self._masks_of(file).write_text(json.dumps(masks), encoding="utf-8")
         return []
 
     def _masks_of(self, file: Path) -> Path:
@@ -109,7 +109,10 @@ class Original:
         notes: Notes = []
         for file in self.files:
             image = self._open(file)
-            masks = [coco_mask.decode(mask).astype(bool) for mask in json.loads(self._masks_of(file).read_text())]
+            masks = [
+                coco_mask.decode(mask).astype(bool)
+                for mask in json.loads(self._masks_of(file).read_text(encoding="utf-8"))
+            ]
             masks = sorted(masks, key=lambda mask: -int(mask.sum()))[:limit]
             boxes = [_box(mask) for mask in masks]
             crops = [_painted(image, mask).crop(box) for mask, box in zip(masks, boxes, strict=True)]

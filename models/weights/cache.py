@@ -108,7 +108,7 @@ def _origin(folder: Path) -> str:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A fetched folder's manifest. Raises OSError and ValueError."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return manifest
 
 

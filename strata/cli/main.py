@@ -6,6 +6,9 @@ packages when it runs, so that help and completion are fast.
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -45,6 +48,10 @@ def common(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit. An error is printed as one line on stderr, with a code of strata.cli.exits."""
+    # all output is UTF-8, also in the C locale, whose encoding is ASCII; the bytes of a path stay as they are
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     app(args=arguments, prog_name="strata")
 
 

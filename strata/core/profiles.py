@@ -211,7 +211,7 @@ def read_profile(path: Path, *, pinned: bool = True) -> Profile:
     """
     # a file that is not TOML has one fault
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidProfile(path, [Fault("unreadable", (), f"cannot be read: {reason}")]) from error

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from strata.core.records import FailureNote
 
 Priority = Literal["hi", "lo"]
+JobKind = Literal["image", "batch"]
 
 
 def _encodable(text: str) -> str:
@@ -141,7 +142,7 @@ class JobView(BaseModel):
     """
 
     id: str
-    kind: Literal["image", "batch"]
+    kind: JobKind
     status: JobStatus
     profile: str
     priority: Priority

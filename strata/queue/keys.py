@@ -8,6 +8,9 @@ ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
 TRIAL = "trial"  # part of the names of the streams of trials
+LISTED = "strata:list:"  # the beginning of the names of the lists of jobs; STATUS:KIND follows
+LIST_COMPLETE = "strata:list:complete"  # string that exists while the list of jobs has all jobs of the store
+LIST_REBUILD = "strata:list:rebuild"  # string: the token of the process that rebuilds the list of jobs
 EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
 
 # Chunks, by group and by chunk id
@@ -77,6 +80,11 @@ def events(job_id: str) -> str:
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
     return f"strata:ledger:{job_id}"
+
+
+def listed(status: str, kind: str) -> str:
+    """Sorted set: the jobs with a status and kind, as ID:PROFILE:IMAGE, all with the score 0."""
+    return f"{LISTED}{status}:{kind}"
 
 
 # Workers, by name; requests, by a hash of their idempotency key

@@ -55,7 +55,7 @@ def find_server() -> Path:
 def check_version(binary: Path) -> int:
     """The server's major version. Raises RedisUnavailable if it is below MIN_VERSION or does not run."""
     try:
-        done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run([str(binary), "--version"], capture_output=True, encoding="utf-8", timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise RedisUnavailable(f"{binary} does not run: {error}") from None
     match = re.search(r"\bv=(\d+)", done.stdout)
@@ -132,7 +132,7 @@ def _has_ended(path: str, pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     if pid and Path("/proc/self/stat").exists():
         try:
-            return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+            return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
         except OSError:
             return True
     return _listener(path) is None

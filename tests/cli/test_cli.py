@@ -264,7 +264,7 @@ def test_a_missing_image_is_a_usage_error() -> None:
 def test_lists_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO("s3://b/x.tar\n"))
-    Path("list.txt").write_text("# mine\n\n{00..02}.tar \nno/such/folder/a.tar\n")
+    Path("list.txt").write_text("# mine\n\n{00..02}.tar \nno/such/folder/a.tar\n", encoding="utf-8")
     given = list(shards_of(["@list.txt", "@-", "/a/b.tar"]))
     assert given == [f"{tmp_path}/{{00..02}}.tar", "no/such/folder/a.tar", "s3://b/x.tar", "/a/b.tar"]
 

@@ -51,7 +51,7 @@ def locations(store: Store, tmp_path: Path) -> Locations:
 
 def write_json(path: Path, value: Any) -> str:
     """A JSON file."""
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
     return str(path)
 
 
@@ -359,7 +359,7 @@ def test_the_papers_mixture() -> None:
 def a_thousandth(path: Path, data: Path) -> Path:
     """A mixture of the paper with its counts divided by a thousand, and the conversation files that it names."""
     small = data / path.name
-    small.write_text(path.read_text().replace("_000\n", "\n"))
+    small.write_text(path.read_text(encoding="utf-8").replace("_000\n", "\n"))
     for source in MixtureFile.load(small).sources:
         if source.conversations and source.images:
             (data / source.images).mkdir(parents=True)

@@ -33,7 +33,10 @@ class Block:
 
 def blocks_of(path: Path, language: str) -> list[Block]:
     """The blocks of one language in a Markdown file, in order."""
-    found = [Block(match["language"], match["text"], match["reason"]) for match in _BLOCK.finditer(path.read_text())]
+    found = [
+        Block(match["language"], match["text"], match["reason"])
+        for match in _BLOCK.finditer(path.read_text(encoding="utf-8"))
+    ]
     return [block for block in found if block.language == language]
 
 
