@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.images import ImageError, decode
+from strata.core.images import ImageError, decode, size_of
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -177,5 +177,6 @@ __all__ = [
     "part_name",
     "read_profile",
     "records_to_table",
+    "size_of",
     "table_to_records",
 ]
