@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.images import ImageError, decode
+from strata.core.images import ImageError, decode, size_of
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -87,6 +87,7 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    Waiting,
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.transitions import STOPPED, TRANSITIONS, origins
@@ -169,6 +170,7 @@ __all__ = [
     "TransformersComposerParameters",
     "UnknownBackEnd",
     "Usage",
+    "Waiting",
     "decode",
     "growing_pause",
     "head_of",
@@ -181,5 +183,6 @@ __all__ = [
     "part_name",
     "read_profile",
     "records_to_table",
+    "size_of",
     "table_to_records",
 ]

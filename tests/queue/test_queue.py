@@ -30,6 +30,7 @@ from tests.raw_redis import raw_redis
 HEARTBEAT = Heartbeat(name="w", pid=1, groups=["vision"], ready=True, chunks=[chunk()])
 PARTS = (
     "broker",
+    "waits",
     "job_states",
     "job_events",
     "ledger",
@@ -48,6 +49,7 @@ ARGUMENTS: dict[str, Any] = {
     "count": 1,
     "counts": {"images": 1},
     "fields": ["a"],
+    "fingerprints": {"vision": "f" * 16},
     "heartbeat": HEARTBEAT,
     "idle": 1.0,
     "names": ["vision:images"],
@@ -95,7 +97,7 @@ def test_ping_and_peak_memory(queue: Queue) -> None:
 
 
 def test_a_script_is_loaded_with_its_values() -> None:
-    assert "'waiters:' .. chunk_id" in load_script("claim", WAITERS="waiters:")
+    assert "'waiters:' .. chunk_id" in load_script("waits", WAITERS="waiters:", NAMES="{}")
     with pytest.raises(KeyError):
         load_script("claim")
     with pytest.raises(FileNotFoundError):
