@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test lint check docs bench bench-scale quality chaos clean
+.PHONY: install weights demo demo-train serve test lint check docs bench bench-scale quality chaos faults clean
 
 install: .venv/installed
 
@@ -53,6 +53,9 @@ quality: weights
 
 chaos: install
 	$(BIN)/python -m bench.chaos --seed $(or $(SEED),1)
+
+faults: weights
+	$(BIN)/python -m bench.faults.run --seed $(or $(SEED),1)
 
 clean:
 	rm -rf .venv demo-output .strata

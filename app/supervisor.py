@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
+from strata.cli.exits import PROCESS_BROKEN, PROFILE_INVALID, USAGE, WEIGHTS_MISSING
 from strata.components import strata_command
 from strata.core import Settings, growing_pause
 from strata.environment import own_variables
@@ -117,6 +117,9 @@ class Supervisor:
         if now - child.started > STEADY:
             child.failures = 0
         pause = growing_pause(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
+        # a worker that knew it was broken left everything in order: the first time nothing has to be waited for
+        if code == PROCESS_BROKEN:
+            pause = growing_pause(child.failures - 1, FIRST_PAUSE, LONGEST_PAUSE) if child.failures else 0.0
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         log.warning("worker %s (pid %s) ended %s; it restarts in %g s", child.name, pid, how, pause)
         child.due = now + pause

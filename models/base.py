@@ -1,26 +1,31 @@
 """The interface of a stage: settings in the constructor, `load()`, then `run(batch)`, which keeps length and order.
 
-A stage uses no queue and no store, so a worker, another engine and a test call it in the same way. If one item of a
-batch fails, the batch is halved until that item is alone, and the other items get their results. A thread prepares the
-pixels and tokens of the next batch while the model computes the current one. A batch that does not fit in GPU memory
+A stage uses no queue and no store, so a worker, another engine and a test call it in the same way. A thread prepares
+the pixels and tokens of the next batch while the model computes the current one. A batch that does not fit in memory
 is halved, and the following batches have the smaller size too.
+
+Whose fault an error is, is decided here. If an item of a batch fails, the batch is halved until that item is alone. It
+is at fault (`Failure`) only if the stage still works right after it: if it computes an item that comes later in the
+batch, or else its probe. If not, or if the error says that the process itself is broken, `run` raises StageBroken: no
+item is at fault, and the process should end. A stage whose server is away raises StageUnavailable: the work waits.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from strata.core import Box, Record, StageSettings, Usage
-from strata.errors import StrataError, WeightsError
+from models.faults import empty_cache, ends_process, free_memory, is_out_of_memory, reason_of
+from strata.core import Box, Caption, ImageReference, Record, Region, StageSettings, Usage
+from strata.errors import ProcessBroken, StrataError, WeightsError
 
 StageItem = TypeVar("StageItem")
 StageResult = TypeVar("StageResult")
@@ -35,11 +40,48 @@ class WeightsMissing(WeightsError, RuntimeError):
 
 
 class StageUnavailable(StrataError, RuntimeError):
-    """The stage cannot work now, for example because its server is unreachable. No image fails; retry later."""
+    """The stage cannot work now, for example because its server is unreachable. No image fails; retry later.
+
+    reason: one line without secrets, which is also the message. stage: the stage's name. usage: what the interrupted
+    batch has cost so far; the stage does not report it again. pause: seconds that the server asks to wait.
+    """
+
+    def __init__(self, reason: str, stage: str = "", usage: Usage | None = None, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason, self.stage, self.usage, self.pause = reason, stage, usage or Usage(), pause
+
+
+class StageRefused(StageUnavailable):
+    """The stage's server answers, and refuses every request: a wrong key, address or model.
+
+    A person has to change something. After some tries the jobs that wait for the stage end as failed with the reason.
+    """
 
 
 class StageUnfit(StrataError, RuntimeError):
     """The stage's server answers and charges, but never usefully: do not retry."""
+
+
+class StageNotLoaded(StrataError, RuntimeError):
+    """A stage cannot be built or loaded, or fails on its probe, on this machine now. No image was computed.
+
+    memory: whether because memory lacks. The cause is the error itself.
+    """
+
+    def __init__(self, stage: str, error: BaseException) -> None:
+        super().__init__(f"{stage} cannot be loaded: {reason_of(error)}")
+        self.stage, self.memory = stage, is_out_of_memory(error)
+
+
+class StageBroken(ProcessBroken, RuntimeError):
+    """This process can compute nothing more with a stage, and no image is known to be at fault: it should end.
+
+    memory: whether a single item found too little memory; then other items, and the process, are not affected.
+    """
+
+    def __init__(self, stage: str, reason: str, memory: bool = False) -> None:
+        super().__init__(f"{stage} is broken in this process: {reason}")
+        self.stage, self.reason, self.memory = stage, reason, memory
 
 
 @dataclass(frozen=True)
@@ -113,11 +155,14 @@ class Stage(ABC, Generic[StageItem, StageResult]):
 
     name: ClassVar[str]
     usage: Sequence[Usage] = ()
+    make_room: Callable[[], None] = staticmethod(free_memory)
+    """Called when not even one item fits in memory, before it is tried once more; who loads stages may replace it."""
 
     def __init__(self, settings: StageSettings) -> None:
         self.settings = settings
         self._size = settings.batch_size  # the largest batch that is known or assumed to fit in memory
         self._fitted = 0  # batches of that size that have fitted since the size changed
+        self._unproved = ""  # the last error, if nothing has been computed since: the stage may be broken
 
     @abstractmethod
     def load(self) -> None:
@@ -140,7 +185,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     def run(self, batch: Sequence[StageItem]) -> list[StageResult | Failure]:
         """Process a batch of any length. Returns a result for each item in order, a Failure where an item failed.
 
-        Raises StageUnavailable or StageUnfit if the stage itself has failed.
+        Raises StageUnavailable, StageUnfit or StageBroken if the stage itself has failed.
         """
         done: list[StageResult | Failure] = []
         prepared: dict[tuple[int, int], Future[Any]] = {}
@@ -160,6 +205,17 @@ class Stage(ABC, Generic[StageItem, StageResult]):
                     done += results
         return done
 
+    def probe_item(self) -> StageItem | None:
+        """A small item that the stage computes as long as it works; None: its faults are not told from its items'."""
+        item: StageItem | None = PROBES.get(self.name)
+        return item
+
+    def probe(self) -> None:
+        """Compute the probe, if there is one. Raises any error that `prepare` or `compute` raises."""
+        item = self.probe_item()
+        if item is not None:
+            self._computed([item], functools.partial(self.prepare, [item]))
+
     def bound(self, item: StageItem) -> tuple[Usage, Usage]:
         """Upper bounds on the server usage of an item: with one try, and with all retries of the stage."""
         return Usage(), Usage()
@@ -171,45 +227,64 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         """
 
     def _attempt(self, batch: Sequence[StageItem], prepared: Future[Any]) -> list[StageResult | Failure] | None:
-        """The results of one batch, or None if it did not fit in memory; the next batches are then half as large."""
-        try:
-            results = self._isolated(batch, prepared.result)
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            results = None
-        # shrink outside of the except clause: inside it the error's frames still reference the tensors
-        if results is None:
+        """The results of one batch, or None if it did not fit in memory; the next batches are then half as large.
+
+        Raises StageBroken.
+        """
+        results, shortage = self._if_it_fits(batch, prepared.result)
+        # nothing smaller than one item can be tried: make room, and try once more
+        if results is None and len(batch) == 1:
+            self.make_room()
+            results, shortage = self._if_it_fits(batch, functools.partial(self.prepare, batch))
+            if results is None:
+                raise StageBroken(self.name, shortage, memory=True)
+        # shrink here and not where the error was caught: there its frames still reference the tensors
+        elif results is None:
             self._set_size(len(batch) // 2)
-            sys.modules["torch"].cuda.empty_cache()
+            empty_cache()
+            return None
         # after GROW_AFTER full batches that fit, try a larger size: memory may have been short for a moment only
         elif len(batch) == self._size < self.settings.batch_size:
             self._fitted += 1
             if self._fitted >= GROW_AFTER:
                 self._set_size(min(2 * self._size, self.settings.batch_size))
+        # the last item failed: it is at fault only if the stage works without it
+        if self._unproved:
+            self._prove()
         return results
 
     def _set_size(self, size: int) -> None:
         self._size, self._fitted = size, 0
 
+    def _if_it_fits(
+        self, batch: Sequence[StageItem], prepared: Callable[[], Any]
+    ) -> tuple[list[StageResult | Failure] | None, str]:
+        """The results of one batch; or None, and the error as a text, if it did not fit in memory."""
+        try:
+            return self._isolated(batch, prepared), ""
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return None, reason_of(error)
+
     def _isolated(self, batch: Sequence[StageItem], prepared: Callable[[], Any]) -> list[StageResult | Failure]:
         """The results of one batch, with a Failure for each item that fails alone.
 
-        Raises an out-of-memory error if half of the batch may fit.
+        Raises StageBroken if the process is at fault, and the error itself if memory lacks.
         """
         try:
-            results = self.compute(prepared())
-            if len(results) != len(batch):
-                raise RuntimeError(f"{self.name} returned {len(results)} results for {len(batch)} items")
-            return list(results)
+            return list(self._computed(batch, prepared))
         # errors of the stage itself, not of an item: halving the batch would repeat them
-        except (StageUnavailable, StageUnfit):
+        except (StageUnavailable, StageUnfit, StageBroken):
             raise
-        except Exception as error:
-            if len(batch) == 1:
-                return [Failure(self.name, type(error).__name__, str(error))]
-            if _is_out_of_memory(error):
+        except BaseException as error:
+            if is_interrupt(error) or is_out_of_memory(error):
                 raise
+            if ends_process(error):
+                raise StageBroken(self.name, reason_of(error)) from error
+            if len(batch) == 1:
+                self._unproved = reason_of(error)
+                return [Failure(self.name, type(error).__name__, str(error))]
         # prepare and compute each half, so that only the item at fault gets a Failure
         middle = len(batch) // 2
         return [
@@ -218,12 +293,57 @@ class Stage(ABC, Generic[StageItem, StageResult]):
             for result in self._isolated(half, functools.partial(self.prepare, half))
         ]
 
+    def _computed(self, batch: Sequence[StageItem], prepared: Callable[[], Any]) -> list[StageResult]:
+        """The results of one batch, which show that the stage works. Raises any error."""
+        results = self.compute(prepared())
+        if len(results) != len(batch):
+            raise RuntimeError(f"{self.name} returned {len(results)} results for {len(batch)} items")
+        self._unproved = ""
+        return results
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a GPU ran out of memory. torch is not imported: workers without models use this module."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    def _prove(self) -> None:
+        """Compute the probe after an item has failed. Raises StageBroken if that fails too."""
+        reason, self._unproved = self._unproved, ""
+        try:
+            self.probe()
+        except (StageUnavailable, StageUnfit):
+            raise
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            raise StageBroken(self.name, f"{reason}; then its probe failed: {reason_of(error)}") from error
 
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether somebody has pressed Ctrl-C: Python raises that in the main thread, where no worker computes."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def _probe_image() -> Image.Image:
+    """A square on a background: something that can be found, described and matched."""
+    image = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(image).rectangle((16, 16, 47, 47), "red")
+    return image
+
+
+PROBE_IMAGE = _probe_image()
+PROBE_RECORD = Record(
+    key="probe",
+    image=ImageReference(uri="probe", size=0),
+    width=PROBE_IMAGE.width,
+    height=PROBE_IMAGE.height,
+    caption=Caption(text="a red square on a white background", score=1.0),
+    regions=[Region(box=(16.0, 16.0, 48.0, 48.0), phrase="a red square", score=1.0)],
+)
+PROBES: Mapping[str, Any] = {
+    "captioner": CaptionRequest(PROBE_IMAGE),
+    "detector": PROBE_IMAGE,
+    "segmenter": PROBE_IMAGE,
+    "ocr": PROBE_IMAGE,
+    "tagger": PROBE_IMAGE,
+    "matcher": Pair(PROBE_IMAGE, "a red square"),
+    "composer": ComposeRequest(PROBE_RECORD, PROBE_IMAGE),
+}
 
 CaptionerStage = Stage[CaptionRequest, str]
 DetectorStage = Stage[Image.Image, list[Detection]]

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from models.base import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair, Stage
-from models.building import build_stages
+from models.building import build_stages, load_stages
 from models.devices import best_device, side_stream
 from models.evidence import describe
 from models.evidence_filter import before_matching, objects_matched, regions_matched
@@ -41,14 +41,13 @@ class VisionPipeline:
         """Whether CPU work runs in threads in parallel to the models."""
 
     def load(self) -> None:
-        """Load every stage. Raises WeightsMissing."""
-        for stage in self.stages.values():
-            stage.load()
+        """Load every stage and compute its probe. Raises the errors of `load_stages`."""
+        load_stages(self.stages)
 
     def run(self, batch: Sequence[tuple[Record, Image.Image]]) -> list[Record]:
         """The records with their layers, in order. A record becomes a failed row if a stage failed on its image.
 
-        Images are upright RGB. Raises StageUnavailable.
+        Images are upright RGB. Raises StageUnavailable, StageUnfit and StageBroken.
         """
         images = [Observed(record, image) for record, image in batch]
         with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
@@ -70,8 +69,9 @@ class VisionPipeline:
             self._match(images, Observed.objects, objects_matched)
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
+        records = [item.finished(self.evidence) for item in images]
         _release(self.stages)
-        return [item.finished(self.evidence) for item in images]
+        return records
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """Upper bounds on the usage per image of each stage that calls a server: with one try, with all retries."""
@@ -151,14 +151,13 @@ class LlmPipeline:
         self.stages = build_stages(profile, "llm")
 
     def load(self) -> None:
-        """Load every stage. Raises WeightsMissing."""
-        for stage in self.stages.values():
-            stage.load()
+        """Load every stage and compute its probe. Raises the errors of `load_stages`."""
+        load_stages(self.stages)
 
     def run(self, batch: Sequence[Record | tuple[Record, Image.Image]]) -> list[Record]:
         """The records with their descriptions, in order. A record comes with its image if the composer uses images.
 
-        Raises StageUnavailable.
+        Raises StageUnavailable, StageUnfit and StageBroken.
         """
         requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
         composer = self.stages.get("composer")
@@ -168,13 +167,14 @@ class LlmPipeline:
         started = time.perf_counter()
         texts = composer.run(requests)
         share = (time.perf_counter() - started) / max(1, len(requests))
-        _release(self.stages)
         # a composer without a server reports no usage: its records get None
         usage = iter(composer.usage)
-        return [
+        records = [
             self._record(request.record, text, share, next(usage, None))
             for request, text in zip(requests, texts, strict=True)
         ]
+        _release(self.stages)
+        return records
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """Upper bounds on the usage per image of each stage that calls a server: with one try, with all retries."""

@@ -95,6 +95,10 @@ class IncompleteData(StrataError):
     """Data of a mixture are missing, or a source has fewer samples than the mixture needs."""
 
 
+class ProcessBroken(StrataError):
+    """This process can no longer do its work, but one that is started anew may."""
+
+
 class ProcessFailed(StrataError):
     """A process of Strata that was started has failed. returncode: its exit code, never 0."""
 

@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from models.base import Stage
 from strata.core.profiles import Profile, StageSettings
 from strata.core.records import Caption, Description, Record
 from strata.jobs.jobs import Jobs
@@ -39,6 +41,7 @@ class FakeVision:
     def __init__(self, profile: Profile, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.images = 0
+        self.stages: dict[str, Stage[Any, Any]] = {}
 
     def load(self) -> None:
         """Nothing to load."""
@@ -59,6 +62,7 @@ class FakeLlm:
 
     def __init__(self, profile: Profile) -> None:
         self.images = 0
+        self.stages: dict[str, Stage[Any, Any]] = {}
 
     def load(self) -> None:
         """Nothing to load."""

@@ -5,6 +5,9 @@ A group uses the store and the sources, never the queue; the runner uses the que
 
 from __future__ import annotations
 
+import functools
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -12,11 +15,17 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 from PIL import Image
 
+from models.base import Stage, StageNotLoaded
+from models.faults import free_memory
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
 from strata.shards import SourceError, read_images, verify_unchanged
 from strata.store import IndexRow, Store
 from workers.accounts import Meter
 from workers.profile_versions import ProfileVersions
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 600.0  # without use, after which the models of a profile's earlier version are dropped
 
 
 @dataclass
@@ -35,7 +44,12 @@ class WorkItem:
 
 
 class Pipeline(Protocol):
-    """A group's models: load them once, then turn items into records. Items are records, or pairs with an image."""
+    """A group's models: load them once, then turn items into records. Items are records, or pairs with an image.
+
+    stages: by name.
+    """
+
+    stages: dict[str, Stage[Any, Any]]
 
     def load(self) -> None: ...
 
@@ -48,20 +62,39 @@ class PaidPipeline(Pipeline, Protocol):
     def bound(self, record: Record) -> Mapping[str, tuple[Usage, Usage]]: ...
 
 
+@dataclass
+class _Loaded:
+    """A loaded pipeline, the profile that it was built from, and when it was last used, in seconds of the clock."""
+
+    pipeline: Pipeline
+    profile: Profile
+    used: float
+
+
 class PipelineCache:
-    """The loaded pipelines of a group, one for each profile. build: makes a pipeline that is not loaded yet."""
+    """The loaded pipelines of a group, one for each profile. build: makes a pipeline that is not loaded yet.
+
+    If memory lacks while a pipeline is loaded or computes, those that are not in use are dropped, the least recently
+    used first. The pipeline of an earlier version of a profile is dropped when it was not used for IDLE_SECONDS.
+    """
 
     def __init__(self, build: Callable[[Profile], Pipeline], profiles: ProfileVersions) -> None:
         self._build, self.profiles = build, profiles
-        self._loaded: dict[str, Pipeline] = {}
+        self._loaded: dict[str, _Loaded] = {}  # by fingerprint, the most recently used last
 
     def load(self, group: str, name: str) -> None:
-        """Load the newest version of a profile. Raises ProfileError and WeightsMissing."""
+        """Load the newest version of a profile. Raises the errors of `get`, and ValueError for its settings."""
         self._pipeline(self.profiles.newest(name), group)
 
     def get(self, chunk: Chunk) -> Pipeline:
-        """The pipeline of a chunk's profile, loaded on first use. Raises ProfileError and WeightsMissing."""
-        return self._pipeline(self.profile(chunk), chunk.group)
+        """The pipeline of a chunk's profile, loaded on first use.
+
+        Raises ProfileError, WeightsMissing, StageNotLoaded and StageBroken.
+        """
+        try:
+            return self._pipeline(self.profile(chunk), chunk.group)
+        except ValueError as error:
+            raise StageNotLoaded(chunk.profile, error) from error
 
     def profile(self, chunk: Chunk) -> Profile:
         """The version of a chunk's profile that the chunk was made with. Raises ProfileError if it is unknown."""
@@ -69,11 +102,52 @@ class PipelineCache:
 
     def _pipeline(self, profile: Profile, group: str) -> Pipeline:
         fingerprint = profile.fingerprint(group)
-        if fingerprint not in self._loaded:
-            pipeline = self._build(profile)
-            pipeline.load()
-            self._loaded[fingerprint] = pipeline
-        return self._loaded[fingerprint]
+        loaded = self._loaded.pop(fingerprint, None)
+        if loaded is None:
+            loaded = _Loaded(self._load(profile, fingerprint), profile, 0.0)
+        # put it at the end
+        self._loaded[fingerprint] = loaded
+        loaded.used = time.monotonic()
+        if len(self._loaded) > 1:
+            self._drop_earlier_versions(group)
+        return loaded.pipeline
+
+    def _load(self, profile: Profile, fingerprint: str) -> Pipeline:
+        """Build and load a pipeline; while memory lacks, drop the least recently used one and try again."""
+        while True:
+            try:
+                pipeline = self._build(profile)
+                pipeline.load()
+                break
+            except StageNotLoaded as error:
+                if not (error.memory and self._loaded):
+                    raise
+            # not in the except clause: there the error's frames still reference the models
+            self._drop(next(iter(self._loaded)))
+        # a stage that lacks memory later gets the place of all other pipelines
+        for stage in pipeline.stages.values():
+            stage.make_room = functools.partial(self._drop_others, fingerprint)
+        return pipeline
+
+    def _drop_others(self, fingerprint: str) -> None:
+        for other in [one for one in self._loaded if one != fingerprint]:
+            self._drop(other)
+        free_memory()
+
+    def _drop_earlier_versions(self, group: str) -> None:
+        """Drop the pipelines of earlier versions of profiles that are no longer used."""
+        idle_since = time.monotonic() - IDLE_SECONDS
+        newest = {one.profile.name: self.profiles.newest(one.profile.name) for one in self._loaded.values()}
+        current = {profile.fingerprint(group) for profile in newest.values()}
+        for fingerprint in [name for name, one in self._loaded.items() if one.used < idle_since]:
+            if fingerprint not in current:
+                self._drop(fingerprint)
+
+    def _drop(self, fingerprint: str) -> None:
+        loaded = self._loaded.pop(fingerprint)
+        log.info("the models of profile %s (%s) are dropped", loaded.profile.name, fingerprint)
+        del loaded
+        free_memory()
 
     def meter(self, chunk: Chunk) -> Meter | None:
         """The meter of a profile's stages that ask servers; None if there are none. Using it raises as `get` does."""
@@ -248,5 +322,6 @@ def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
 
 def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
-        return WorkItem(item.record.failed("read", type(data).__name__, str(data)), settled=True)
+        # the image itself was not seen, so that another reading may succeed
+        return WorkItem(item.record.failed("read", type(data).__name__, str(data), transient=True), settled=True)
     return WorkItem(item.record, data=data, rules=item.rules)

@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
+from models.base import StageNotLoaded
+from strata.cli.exits import PROCESS_BROKEN
 from strata.core import GROUPS, Settings, load_profile
-from strata.errors import InvalidInput, QueueUnavailable, RedisUnavailable, StrataError
+from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable, StrataError
 from strata.jobs import Jobs
 from strata.queue import Queue
 from strata.store import Store
@@ -120,6 +122,9 @@ def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> 
     """Run a loop; an error in it ends the process, since the lease thread would keep the loop's chunks for ever."""
     try:
         loop(stop)
+    except ProcessBroken as error:
+        log.error("worker ends: %s", error)
+        os._exit(PROCESS_BROKEN)
     except BaseException:
         log.exception("worker ends")
         os._exit(1)
@@ -135,6 +140,10 @@ def _loop(
         group = group_of(name, jobs.store, profiles, settings)
         group.load(settings.profile)
         micro_batch = profiles.newest(settings.profile).micro_batch
+    except StageNotLoaded as error:
+        # a package that is missing is told at once; for any other error a new process may have better luck
+        kind = InvalidInput if isinstance(error.__cause__, ImportError) else ProcessBroken
+        raise kind(str(error)) from error
     except StrataError:
         raise
     except ValueError as error:

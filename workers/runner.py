@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from models.base import StageUnavailable, StageUnfit, WeightsMissing
+from models.base import StageBroken, StageUnavailable, StageUnfit, WeightsMissing
 from strata.core import ProfileError, Record
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
@@ -172,7 +172,7 @@ class Runner:
         compute = functools.partial(self.group.compute, claim.chunk, unsettled)
         try:
             computed = iter(self.claims.retry(claim, compute, StageUnavailable) if unsettled else ())
-        except (*PERMANENT_ERRORS, WorkInterrupted):
+        except (*PERMANENT_ERRORS, StageBroken, WorkInterrupted):
             raise
         except Exception as error:  # an error in our own code: the images get failed rows instead of getting lost
             log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)

@@ -16,10 +16,12 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from models.base import Stage
 from strata.cli.exits import code_of
 from strata.core import GROUPS, Caption, Description, Profile, Record, Sentence, Settings
 from strata.errors import StrataError
@@ -36,6 +38,7 @@ class FakeVision:
 
     def __init__(self, profile: Profile, seconds: float) -> None:
         self.seconds = seconds
+        self.stages: dict[str, Stage[Any, Any]] = {}
 
     def load(self) -> None:
         """Nothing to load."""
@@ -59,6 +62,7 @@ class FakeLlm:
 
     def __init__(self, profile: Profile, seconds: float) -> None:
         self.seconds = seconds
+        self.stages: dict[str, Stage[Any, Any]] = {}
 
     def load(self) -> None:
         """Nothing to load."""

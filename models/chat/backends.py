@@ -74,6 +74,9 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
         self.usage = usage
         return results
 
+    def probe_item(self) -> None:
+        """None: the client asks the server a test question after an error, and a probe at the start would be paid."""
+
     def bound(self, item: ChatItem) -> tuple[Usage, Usage]:
         """As `Stage.bound`. The bound does not depend on the image."""
         question = self._question(item)

@@ -15,6 +15,7 @@
 | 10 | the request was refused |
 | 11 | a mixture's data are incomplete |
 | 12 | a profile has faults |
+| 13 | this worker process cannot go on, but a new one may: its GPU or one of its models is broken |
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ API_UNREACHABLE = 9
 REQUEST_REFUSED = 10
 MIXTURE_INCOMPLETE = 11
 PROFILE_INVALID = 12
+PROCESS_BROKEN = 13
 
 CODES: dict[type[Exception], int] = {
     errors.StrataError: FAILURE,
     errors.InvalidInput: USAGE,
     errors.ProfileInvalid: PROFILE_INVALID,
     errors.WeightsError: WEIGHTS_MISSING,
+    errors.ProcessBroken: PROCESS_BROKEN,
     errors.PortInUse: PORT_IN_USE,
     errors.DataDirectoryError: DATA_DIR_IN_USE,
     errors.RedisUnavailable: REDIS_UNREACHABLE,

@@ -36,8 +36,9 @@ __all__ += ["Box", "Caption", "Description", "Evidence", "Mask", "ObjectMask", "
 __all__ += ["TextLine", "records_to_table", "table_to_records"]
 
 # The version of the meaning of a part's columns. A new layer does not change it: a missing column is read as null. No
-# fingerprint contains it (see OUTPUT_VERSIONS in strata.core.profiles).
-SCHEMA_VERSION = 2
+# fingerprint contains it (see OUTPUT_VERSIONS in strata.core.profiles). Version 3 has no columns of the type map, which
+# `datasets` cannot read: it has lists, `stage_seconds` and `stage_usage`, for the maps `seconds` and `usage`.
+SCHEMA_VERSION = 3
 RULES_STAGE = "rules"  # the stage in the note of a filtered row
 
 
@@ -61,13 +62,15 @@ class ImageReference(Frozen):
 class FailureNote(Frozen):
     """Why an image failed: the stage, the error's type, and one line.
 
-    For an image that a rule of the profile rejected: stage "rules", the rule's name as the error type, and a line with
-    the image's value and the rule's limit.
+    transient: whether the cause may pass (a file that is missing now, memory that lacked, a server without an answer).
+    A new job computes such an image again. For an image that a rule of the profile rejected: stage "rules", the rule's
+    name as the error type, and a line with the image's value and the rule's limit.
     """
 
     stage: str
     error_type: str
     detail: str
+    transient: bool = False
 
 
 class _Row(BaseModel):
@@ -94,17 +97,17 @@ class Record(Layers, _Row):
     seconds: dict[str, float] = Field(default_factory=dict)
     usage: dict[str, Usage] = Field(default_factory=dict)
 
-    def failed(self, stage: str, error_type: str, detail: str) -> Record:
+    def failed(self, stage: str, error_type: str, detail: str, transient: bool = False) -> Record:
         """The same record as a failed row. `detail` is cut to one line of 300 characters."""
-        return self._ended(Status.FAILED, stage, error_type, detail)
+        return self._ended(Status.FAILED, stage, error_type, detail, transient)
 
     def filtered(self, rule: str, detail: str) -> Record:
         """The same record as a row that a rule of the profile rejected. `detail` is cut as in `failed`."""
         return self._ended(Status.FILTERED, RULES_STAGE, rule, detail)
 
-    def _ended(self, status: Status, stage: str, error_type: str, detail: str) -> Record:
+    def _ended(self, status: Status, stage: str, error_type: str, detail: str, transient: bool = False) -> Record:
         line = " ".join(detail.split())[:300]
-        note = FailureNote(stage=stage, error_type=error_type, detail=line)
+        note = FailureNote(stage=stage, error_type=error_type, detail=line, transient=transient)
         return self.model_copy(update={"status": status, "failure": note})
 
 
@@ -133,6 +136,10 @@ def arrow_type(annotation: Any) -> pa.DataType:
     return pa.struct([pa.field(name, arrow_type(kind.model_fields[name].annotation)) for name in names])
 
 
+# `transient` is a column of its own: within the struct `failure` it would give old and new parts two types of a column
+_FAILURE = pa.struct([field for field in arrow_type(FailureNote) if field.name != "transient"])
+_SECONDS = pa.list_(pa.struct([pa.field("stage", pa.string()), pa.field("seconds", pa.float32())]))
+_USAGE = pa.list_(pa.struct([pa.field("stage", pa.string()), *arrow_type(Usage)]))
 RECORD_SCHEMA = pa.schema(
     [
         pa.field("schema_version", pa.int32(), nullable=False),
@@ -141,10 +148,11 @@ RECORD_SCHEMA = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("status", pa.string(), nullable=False),
-        pa.field("failure", arrow_type(FailureNote)),
+        pa.field("failure", _FAILURE),
+        pa.field("failure_transient", pa.bool_()),
         *(pa.field(name, arrow_type(Layers.model_fields[name].annotation)) for name in LAYERS),
-        pa.field("seconds", pa.map_(pa.string(), pa.float32())),
-        pa.field("usage", pa.map_(pa.string(), arrow_type(Usage))),
+        pa.field("stage_seconds", _SECONDS),
+        pa.field("stage_usage", _USAGE),
     ]
 )
 
@@ -163,6 +171,14 @@ def records_to_table(records: Iterable[Record]) -> pa.Table:
 
 
 def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
+    # rows of an earlier version, which a retry copies, are written as rows of this one
+    if name == "schema_version":
+        return pa.array([SCHEMA_VERSION] * len(rows), kind)
+    if name == "failure_transient":
+        return pa.array([row.failure.transient if row.failure else None for row in rows], kind)
+    # a dictionary by stage is a list of structures in a part
+    by_stage = name.startswith("stage_")
+    name = name.removeprefix("stage_")
     values = [row.__dict__[name] for row in rows]
     if values.count(None) == len(values):
         # a shortcut for the layers that failed and incomplete records do not have
@@ -170,9 +186,13 @@ def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
     if pa.types.is_nested(kind):
         # dump a whole column with one call of pydantic's compiled serializer
         values = _columns()[name].dump_python(values, mode="json")
-    if pa.types.is_map(kind):
-        values = [list(value.items()) for value in values]
+    if by_stage:
+        values = [[_entry(stage, found) for stage, found in value.items()] for value in values]
     return pa.array(values, kind)
+
+
+def _entry(stage: str, found: float | dict[str, int]) -> dict[str, Any]:
+    return {"stage": stage} | (found if isinstance(found, dict) else {"seconds": found})
 
 
 def table_to_records(table: pa.Table) -> list[Record]:
@@ -180,9 +200,17 @@ def table_to_records(table: pa.Table) -> list[Record]:
 
     Raises pydantic.ValidationError on rows of any other schema.
     """
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for row in rows:
-        # pyarrow returns maps as lists of pairs; parts of schema version 1 have no usage
-        for name in ("seconds", "usage"):
-            row[name] = dict(row.get(name) or ())
-    return [Record.model_validate(row) for row in rows]
+    return [_record(row) for row in table.to_pylist()]
+
+
+def _record(row: dict[str, Any]) -> Record:
+    # pyarrow returns the maps of versions 1 and 2 as lists of pairs; version 1 has no usage
+    seconds = dict(row.pop("seconds", None) or ())
+    usage = dict(row.pop("usage", None) or ())
+    # version 3 has lists of structures instead
+    seconds |= {entry["stage"]: entry["seconds"] for entry in row.pop("stage_seconds", None) or ()}
+    usage |= {entry.pop("stage"): entry for entry in row.pop("stage_usage", None) or ()}
+    transient = bool(row.pop("failure_transient", None))
+    if row.get("failure") is not None:
+        row["failure"] |= {"transient": transient}
+    return Record.model_validate(row | {"seconds": seconds, "usage": usage})

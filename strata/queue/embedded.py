@@ -12,6 +12,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -38,11 +39,13 @@ START_SECONDS = 30.0  # to wait for an answer; a server that answers that it is 
 class EmbeddedServer:
     """A Valkey server in a data directory. Use as a context manager, or call start and stop.
 
-    There is one instance for each data directory. `url` is empty until it is started.
+    There is one instance for each data directory. `url` is empty until it is started. options: further options of the
+    server's command line, which are read at each start.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
         self.data_dir = Path(data_dir).absolute()
+        self.options = dict(options or {})
         self.url = ""
         self._guard = RLock()
         self._lock: IO[str] | None = None
@@ -112,7 +115,7 @@ class EmbeddedServer:
         _remove_socket(self.data_dir)
         path = _make_socket_path(self.data_dir)
         self.url = socket_url(path)
-        self._process = spawn([str(self._binary), *_options(self.data_dir / "redis", path)])
+        self._process = spawn([str(self._binary), *_options(self.data_dir / "redis", path, self.options)])
         self._wait_until_ready(self._process)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
@@ -141,7 +144,7 @@ class EmbeddedServer:
             process.wait()
 
 
-def _options(folder: Path, socket_path: str) -> list[str]:
+def _options(folder: Path, socket_path: str, more: Mapping[str, str] = {}) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": socket_path,
@@ -153,6 +156,7 @@ def _options(folder: Path, socket_path: str) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        **more,
     }
     return [word for name, value in options.items() for word in (f"--{name}", value)]
 

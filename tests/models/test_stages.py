@@ -23,6 +23,7 @@ from models.base import (
     ReadLine,
     Segment,
     Stage,
+    StageBroken,
     StageUnavailable,
 )
 from models.boxes import iou
@@ -119,10 +120,18 @@ def test_the_batch_grows_again_when_memory_is_free_for_long() -> None:
     assert FakeMemory(LARGE, held=16).run(list(range(64))) == [2 * i for i in range(64)]
 
 
-def test_an_item_that_memory_does_not_hold_alone_fails_alone() -> None:
-    answers = FakeMemory(LARGE, held=16).run([1, 2, 9999, 4, 5])
-    assert answers[:2] == [2, 4] and answers[3:] == [8, 10]
-    assert answers[2] == Failure("memory", "OutOfMemoryError", "CUDA out of memory")
+def test_an_item_that_memory_does_not_hold_alone_is_tried_once_more_with_more_room() -> None:
+    stage, rooms = FakeMemory(LARGE, held=16), list[int]()
+    stage.make_room = lambda: rooms.append(len(stage.sizes))
+    with pytest.raises(StageBroken, match="OutOfMemoryError: CUDA out of memory") as caught:
+        stage.run([1, 2, 9999, 4, 5])
+    assert caught.value.memory and rooms == [len(stage.sizes) - 1] and stage.sizes[-2:] == [1, 1]
+
+
+def test_room_that_is_made_is_used() -> None:
+    stage = FakeMemory(SETTINGS, held=0)
+    stage.make_room = lambda: setattr(stage, "held", 1)
+    assert stage.run([1, 2, 3]) == [2, 4, 6]
 
 
 class FakePreparer(Stage[int, int]):

@@ -178,13 +178,9 @@ def test_loading_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         for i in range(6000):
             pipe.set(f"key-{i}", "x")
         pipe.execute()
-    slow = strata.queue.embedded._options
-    monkeypatch.setattr(
-        strata.queue.embedded, "_options", lambda folder, path: [*slow(folder, path), "--key-load-delay", "500"]
-    )
     monkeypatch.setattr(strata.queue.embedded, "START_SECONDS", 1.0)
     start = time.monotonic()
-    with EmbeddedServer(tmp_path) as server:
+    with EmbeddedServer(tmp_path, {"key-load-delay": "500"}) as server:
         assert time.monotonic() - start > 2
         assert connect(server).dbsize() == 6000
 

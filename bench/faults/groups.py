@@ -1,0 +1,45 @@
+"""The groups of a faulty worker: the real groups and pipelines, with stages that fail when it is ordered."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+from bench.faults.stages import FaultyStages
+from models.pipeline import LlmPipeline, VisionPipeline
+from strata.cli.exits import code_of
+from strata.core import Profile, Settings, load_settings
+from strata.errors import StrataError
+from strata.store import Store
+from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from workers.process import work
+from workers.profile_versions import ProfileVersions
+
+
+def run_worker(groups: list[str], stages: FaultyStages) -> int:
+    """Work until SIGTERM; returns the exit code of a real worker."""
+    try:
+        work(load_settings(), groups, functools.partial(_group, stages=stages))
+    except StrataError as error:
+        print(f"faulty worker: {error}", file=sys.stderr)
+        return code_of(error) or 1
+    return 0
+
+
+def _group(name: str, store: Store, profiles: ProfileVersions, settings: Settings, stages: FaultyStages) -> Group:
+    """A `workers.process.GroupMaker`."""
+    if name == "vision":
+        return VisionGroup(store, PipelineCache(_building(VisionPipeline, stages), profiles), settings.max_pixels)
+    return LlmGroup(store, PipelineCache(_building(LlmPipeline, stages), profiles))
+
+
+def _building(pipeline_class: Any, stages: FaultyStages) -> Any:
+    def build(profile: Profile) -> Any:
+        stages.build_fails()
+        pipeline = pipeline_class(profile)
+        for stage in pipeline.stages.values():
+            stages.wrap(stage)
+        return pipeline
+
+    return build
