@@ -18,9 +18,7 @@ import fsspec
 
 from strata.addresses import without_secrets
 from strata.errors import InvalidInput
-
-# these raise their own exceptions: for missing credentials, an endpoint that is away, a broken connection
-LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"})
+from strata.store.storage_errors import LIBRARIES
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
