@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.images import ImageError, decode
+from strata.core.images import ImageError, decode, size_of
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -70,7 +70,7 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
     BatchRequest,
@@ -87,8 +87,10 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    Waiting,
 )
 from strata.core.settings import Settings, load_settings
+from strata.core.transitions import STOPPED, TRANSITIONS, origins
 from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
 
 __all__ = [
@@ -102,13 +104,16 @@ __all__ = [
     "RECORD_SCHEMA",
     "SCHEMA_VERSION",
     "STAGES_OF",
+    "STOPPED",
     "THINGS",
+    "TRANSITIONS",
     "BackEnd",
     "BatchRequest",
     "Bill",
     "Blip2CaptionerParameters",
     "Box",
     "Budget",
+    "Cancellation",
     "Caption",
     "CaptionBody",
     "CaptionerParameters",
@@ -130,6 +135,7 @@ __all__ = [
     "ImageError",
     "ImageReference",
     "InvalidProfile",
+    "JobEnd",
     "JobKind",
     "JobPage",
     "JobRequest",
@@ -164,6 +170,7 @@ __all__ = [
     "TransformersComposerParameters",
     "UnknownBackEnd",
     "Usage",
+    "Waiting",
     "decode",
     "growing_pause",
     "head_of",
@@ -172,8 +179,10 @@ __all__ = [
     "layer_named",
     "load_profile",
     "load_settings",
+    "origins",
     "part_name",
     "read_profile",
     "records_to_table",
+    "size_of",
     "table_to_records",
 ]

@@ -49,16 +49,16 @@ class JobParts:
 
     def footers(self, request: JobRequest, summary: ShardSummary) -> list[Footer]:
         """The footers of a shard's final parts, in order. Raises FileNotFoundError if one is missing or broken."""
+        written, count = self.written(request, summary), summary.chunks(request.chunk_size)
+        if len(written) < count:
+            raise FileNotFoundError(f"{count - len(written)} parts of {summary.shard} are missing")
+        return [footer for _, footer in written]
+
+    def written(self, request: JobRequest, summary: ShardSummary) -> list[tuple[Chunk, Footer]]:
+        """The chunks of a shard that have a final part, with their newest attempts and the parts' footers, in order."""
         chunks = list(request.chunks(summary, FINAL_GROUP))
-        if not chunks:
-            return []
-        attempts = self._listing(chunks[0])
-        found = [attempts.newest(chunk) for chunk in chunks]
-        existing = [chunk for chunk in found if chunk is not None]
-        footers = [footer for _, footer in self._intact(existing, attempts)]
-        if len(footers) < len(chunks):
-            raise FileNotFoundError(f"{len(chunks) - len(footers)} parts of {summary.shard} are missing")
-        return footers
+        attempts = self._listing(chunks[0]) if chunks else Attempts()
+        return self._intact([found for chunk in chunks if (found := attempts.newest(chunk)) is not None], attempts)
 
     def _listing(self, chunk: Chunk) -> Attempts:
         """The attempts at the chunks of a chunk's group and shard. Parts that are not where they belong are moved."""

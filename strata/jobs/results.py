@@ -138,9 +138,12 @@ class Results:
         if newest is None:
             return
         # the counts in the footer tell whether the part has to be read at all
-        if rejected and not self.store.read_footer(newest).counts[rejected]:
-            return
-        table = self.store.read_table(newest)
+        try:
+            if rejected and not self.store.read_footer(newest).counts[rejected]:
+                return
+            table = self.store.read_table(newest)
+        except FileNotFoundError as error:
+            raise Source.of(newest).broken("it is missing") from error
         statuses = table.column("status").to_pylist()
         # convert only the rows of this page to records
         indexes = [n for n, status in enumerate(statuses) if rejected in (None, status) and n >= first][:limit]
@@ -182,7 +185,10 @@ class Results:
                 newest = None
             if newest is None:
                 raise NotDescribed(f"the image {key[:200]!r} has not been described yet")
-            record = self.store.read_record(newest, row)
+            try:
+                record = self.store.read_record(newest, row)
+            except FileNotFoundError as error:
+                raise Source.of(newest).broken("it is missing") from error
             if record.key == key:
                 return record
         return None

@@ -14,6 +14,7 @@ from strata.queue.job_list import JobList
 from strata.queue.job_states import JobStates
 from strata.queue.ledger import Ledger
 from strata.queue.scheduler_lock import SchedulerLock
+from strata.queue.waits import Waits
 
 
 @translate_errors
@@ -29,6 +30,7 @@ class Queue:
         self._redis = connection = connect(url)
         # chunks and jobs
         self.broker = Broker(connection)
+        self.waits = Waits(connection)
         self.job_states = JobStates(connection)
         self.job_events = JobEvents(connection)
         self.job_list = JobList(connection)

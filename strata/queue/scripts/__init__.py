@@ -10,7 +10,11 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from strata.core import STOPPED
+from strata.queue import keys
+
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
+STOPPED_TABLE = ", ".join(f"{status.value} = true" for status in sorted(STOPPED))  # as fields of a Lua table
 
 
 def load_script(name: str, **values: str) -> str:
@@ -20,3 +24,16 @@ def load_script(name: str, **values: str) -> str:
     """
     source = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
     return _PLACEHOLDER.sub(lambda match: values[match[1]], source)
+
+
+def load_with_waits(name: str, **values: str) -> str:
+    """`load_script` for a script that uses the functions of `waits.lua`, in place of `@WAITS@`."""
+    prefixes = {
+        "stream": keys.stream("", "").removesuffix(":"),
+        "waits": keys.waits(""),
+        "waiting": keys.waiting("", "").removesuffix(":"),
+        "parked": keys.parked("", "", "").removesuffix("::"),
+        "returning": keys.returning(""),
+    }
+    names = "{" + ", ".join(f"{word} = '{prefix}'" for word, prefix in prefixes.items()) + "}"
+    return load_script(name, WAITS=load_script("waits", NAMES=names, WAITERS=keys.waiters("")), **values)
