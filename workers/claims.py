@@ -68,8 +68,23 @@ class Claims:
         return True
 
     def retry(self, claim: Claim, act: Callable[[], Result], error: type[Exception]) -> Result:
-        """The result of act, called again while it raises error and the chunk is wanted. Raises WorkInterrupted."""
-        return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim))
+        """The result of act, called again while it raises error and the chunk is wanted. Raises WorkInterrupted.
+
+        While the store is away, the jobs that wait for the chunk show it.
+        """
+        try:
+            return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim), self._tell(claim))
+        finally:
+            self.leases.go_on(claim.chunk)
+
+    def _tell(self, claim: Claim) -> Callable[[Exception, int], None]:
+        """What `retry` does before each pause."""
+
+        def tell(error: Exception, attempts: int) -> None:
+            if isinstance(error, OSError):
+                self.leases.hold_up(claim.chunk, "store", error, attempts)
+
+        return tell
 
     # ends
 

@@ -30,7 +30,8 @@ from strata.core import (
 )
 from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
-from strata.queue import Queue
+from strata.jobs.waiting import what_waits
+from strata.queue import Heartbeat, Queue
 from strata.store import Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
 
@@ -308,12 +309,15 @@ class Jobs:
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
         usage = self.ledger.usage(request.id, request.priced) if request.paid else None
-        in_flight = 0 if JobStatus(fields["status"]).final else self._images_in_flight(request)
-        return envelope(request, fields, in_flight, usage)
+        if JobStatus(fields["status"]).final:
+            return envelope(request, fields, 0, usage)
+        heartbeats = self.queue.heartbeats.live()
+        in_flight = self._images_in_flight(request, heartbeats)
+        return envelope(request, fields, in_flight, usage, what_waits(self.queue, request, heartbeats))
 
-    def _images_in_flight(self, request: JobRequest) -> int:
+    def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
-        chunks = [chunk for heartbeat in self.queue.heartbeats.live() for chunk in heartbeat.chunks]
+        chunks = [chunk for heartbeat in heartbeats for chunk in heartbeat.chunks]
         return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
 
 

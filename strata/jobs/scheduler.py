@@ -20,6 +20,7 @@ from strata.jobs.job_parts import JobParts
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
+from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
 from strata.store import Store
 
@@ -39,6 +40,7 @@ class Scheduler:
         self.queue, self.store, self.high_water = queue, store, high_water
         self.jobs = Jobs(queue, store)
         self.billing = Billing(self.jobs)
+        self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
         self.parts = JobParts(self.jobs)
         self.listing = Listing(self.jobs)
@@ -75,6 +77,7 @@ class Scheduler:
         if time.monotonic() - self.reviewed >= REVIEW_SECONDS:
             self._review()
             self.reviewed = time.monotonic()
+        self.waiting.refresh()
         # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         active = self.queue.job_states.active()
         for job_id in sorted(active | set(self.plans)):
@@ -138,6 +141,7 @@ class Scheduler:
         elif self.finalizer.is_counting(plan.request):
             return self.finalizer.advance(plan)
         else:
+            self.waiting.tell(plan)
             self._enqueue(plan, status)
             self._update_rate(plan)
             if self._is_complete(plan):
@@ -160,6 +164,8 @@ class Scheduler:
         # a job with a budget must not spend more until it is known what it has spent
         may_spend = request.budget is None or self.billing.known(request)
         free = self._free_slots(*GROUPS[1:]) if may_spend else 0
+        # chunks that stepped aside keep no other job waiting, but this one must not add to them without end
+        free = min(free, self.high_water - self.waiting.parked(request))
         # queue missing chunks, shard by shard; which of a shard's parts exist is asked when its turn comes
         while free > 0 and (plan.chunks or plan.waiting):
             if not plan.chunks:
