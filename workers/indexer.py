@@ -130,7 +130,7 @@ class Indexer:
             return None
         except BrokenPart as error:
             # the shard is read again, and the part written anew
-            self._retry(functools.partial(self.jobs.store.set_aside, error), stop)
+            self._retry(functools.partial(self.jobs.store.set_aside, error), claim, stop)
             return None
 
     def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:
