@@ -272,7 +272,7 @@ def test_a_new_job_computes_what_is_broken(jobs: Jobs, shard: str, faults: Fault
                 jobs.store.remove(jobs.store.path(path))
         second = submit(jobs, shard)
     assert jobs.view(second.id).request_counts.succeeded == IMAGES
-    plain = {"seconds": {}}
+    plain: dict[str, object] = {"seconds": {}}
     assert [row.model_copy(update=plain) for row in rows_of(jobs, second.id)] == [
         row.model_copy(update=plain) for row in expected
     ]
@@ -325,7 +325,7 @@ def test_results_of_a_broken_part_are_answered_with_503_and_computed_again(
     queue: Queue, tmp_path: Path, shard: str
 ) -> None:
     with running_service(queue, tmp_path, workers=False) as service:
-        jobs = Jobs(queue, service.store)
+        jobs = service.jobs
         with FakeMachine(jobs):
             request = submit(jobs, shard)
         for damage in ("flipped", "empty", "deleted"):
