@@ -21,7 +21,7 @@ from strata.jobs.finalizer import Finalizer
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.plans import Plan
 from strata.queue import LockState, Queue
-from strata.store import Store, count_of
+from strata.store import Store, count_of, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,9 @@ class Scheduler:
 
     def _review(self) -> None:
         """Activate jobs that are open in the store and unknown to Redis, and restart the plans of all jobs."""
-        # remove the temporary files of processes that were killed
+        # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
+        sweep_progress(self.store)
         # bring back the jobs that Redis has lost
         known = self.queue.job_states.active()
         for job_id in self.store.open_jobs():

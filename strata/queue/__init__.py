@@ -9,7 +9,7 @@ from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.idempotency_keys import IdempotencyKeys
-from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
+from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.ledger import Ledger
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
@@ -24,5 +24,6 @@ __all__ = [
     "IsolationNotes",
     "Ledger",
     "LockState",
+    "Notes",
     "Queue",
 ]

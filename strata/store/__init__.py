@@ -8,6 +8,7 @@ from __future__ import annotations
 from strata.store.filesystem import LIBRARIES, as_os_error, file_system
 from strata.store.index_rows import IndexRow, ShardIndex, index_table
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
+from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import Provenance, keep_profile, provenance_of
 from strata.store.store import READERS, Store, count_of
 
@@ -28,4 +29,8 @@ __all__ = [
     "keep_profile",
     "last_attempts",
     "provenance_of",
+    "read_progress",
+    "remove_progress",
+    "sweep_progress",
+    "write_progress",
 ]
