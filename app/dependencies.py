@@ -8,9 +8,10 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
+from app.decoding import Decoder
 from app.problems import ProblemError
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
-from strata.jobs import Jobs, UnknownJob
+from strata.jobs import Jobs, Listing, UnknownJob
 from strata.queue import Queue
 from strata.store import Store
 
@@ -26,6 +27,8 @@ class Services:
     queue: Queue
     store: Store
     jobs: Jobs
+    listing: Listing
+    decoder: Decoder
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:

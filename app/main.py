@@ -11,11 +11,12 @@ from fastapi import APIRouter, Depends, FastAPI
 import strata
 from app import problems
 from app.body_limit import BodyLimit
+from app.decoding import Decoder
 from app.dependencies import Services
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
 from strata.core import Settings
-from strata.jobs import Jobs, Scheduler
+from strata.jobs import Jobs, Listing, Scheduler
 from strata.queue import Queue
 from strata.store import Store
 
@@ -47,7 +48,9 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         redoc_url=None,
     )
     # the services that routes and dependencies use
-    app.state.services = Services(settings, queue, store, Jobs(queue, store))
+    all_jobs = Jobs(queue, store)
+    decoder = Decoder(settings.max_pixels)
+    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder)
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

@@ -167,6 +167,13 @@ _TYPES = (
         "Send the request again after `Retry-After` seconds.",
     ),
     ProblemType(
+        "too-busy",
+        503,
+        "Too busy",
+        "So many images wait to be decoded that no more are taken. Nothing of the request was kept. Send it again "
+        "after `Retry-After` seconds.",
+    ),
+    ProblemType(
         "not-ready",
         503,
         "Not ready",

@@ -40,7 +40,22 @@ class WeightsMissing(WeightsError, RuntimeError):
 
 
 class StageUnavailable(StrataError, RuntimeError):
-    """The stage cannot work now, for example because its server is unreachable. No image fails; retry later."""
+    """The stage cannot work now, for example because its server is unreachable. No image fails; retry later.
+
+    reason: one line without secrets, which is also the message. stage: the stage's name. usage: what the interrupted
+    batch has cost so far; the stage does not report it again. pause: seconds that the server asks to wait.
+    """
+
+    def __init__(self, reason: str, stage: str = "", usage: Usage | None = None, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason, self.stage, self.usage, self.pause = reason, stage, usage or Usage(), pause
+
+
+class StageRefused(StageUnavailable):
+    """The stage's server answers, and refuses every request: a wrong key, address or model.
+
+    A person has to change something. After some tries the jobs that wait for the stage end as failed with the reason.
+    """
 
 
 class StageUnfit(StrataError, RuntimeError):

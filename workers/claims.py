@@ -20,6 +20,7 @@ from workers.retry import Result, retry_until_done
 log = logging.getLogger(__name__)
 
 RECLAIM_SECONDS = 2.0  # between two searches for chunks whose leases have lapsed
+MAX_REFUSALS = 8  # attempts in a row that a server refuses, about a minute, after which the waiting jobs fail
 REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
 
 
@@ -31,7 +32,7 @@ class Claims:
 
     def __init__(self, group: str, jobs: Jobs, leases: Leases, profiles: ProfileVersions) -> None:
         self.group, self.jobs, self.leases, self.profiles = group, jobs, leases, profiles
-        self.broker = jobs.queue.broker
+        self.broker, self.waits = jobs.queue.broker, jobs.queue.waits
         self.stop = threading.Event()
         self._next_reclaim = 0.0
 
@@ -85,6 +86,39 @@ class Claims:
             profile = self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
             following = chunk.of_group(next_groups[0], profile.fingerprint(next_groups[0]))
         self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
+        # a part that existed before says nothing about the stages
+        if not reused:
+            self.stage_works(claim)
+
+    def step_aside(self, claim: Claim, stage: str, reason: str, refused: bool = False, pause: float = 0.0) -> None:
+        """The stage does not work now: let the chunk and the others of its fingerprint wait, and go on with others.
+
+        reason: one line without secrets. refused: its server refuses every request; after MAX_REFUSALS attempts the
+        waiting jobs end as failed. pause: seconds that the server asks to wait. Without Redis the lease lapses.
+        """
+        self.leases.remove(claim)
+        log.warning("chunk %s steps aside, because %s does not work: %s", claim.chunk.id, stage, reason)
+        with suppress(QueueUnavailable):
+            refusals = self.waits.step_aside(claim, self.leases.name, stage, reason[:300], refused, pause)
+            if refusals is not None and refusals >= MAX_REFUSALS:
+                self._fail_refused(claim, f"{stage}: {reason}")
+
+    def _fail_refused(self, claim: Claim, reason: str) -> None:
+        """End the jobs that wait for a stage whose server refuses everything, with the server's words."""
+        group, fingerprint = claim.chunk.group, claim.chunk.fingerprint
+        log.error("%s", reason)
+        for job_id in self.waits.jobs(group, fingerprint):
+            status = self.jobs.status(job_id)
+            if status is not None and not status.final:
+                self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
+            # else the next claims would try its chunks before the scheduler has seen that it ended
+            self.broker.withdraw(job_id)
+        self.waits.end(group, fingerprint)
+
+    def stage_works(self, claim: Claim) -> None:
+        """Images of a trial were computed: the stage works, and the chunks that stepped aside return."""
+        if claim.trial:
+            self.waits.end(claim.chunk.group, claim.chunk.fingerprint)
 
     def fail(self, claim: Claim, reason: str) -> None:
         """No worker can compute the chunk: end the waiting jobs as failed, with the reason."""
@@ -115,6 +149,18 @@ class Claims:
                 self.broker.release(claim, self.leases.name)
             else:
                 self.broker.drop(claim, self.leases.name)
+
+    def release_held(self, claims: Sequence[Claim]) -> None:
+        """Release those of the claims that are still held: this process ends."""
+        held = self.leases.in_flight()
+        for claim in claims:
+            if claim in held:
+                self.release(claim)
+
+    def hand_over(self, claim: Claim) -> None:
+        """Let another worker have the chunk and its isolation notes, because this process ends over it."""
+        self.leases.remove(claim)
+        self.broker.release(claim, self.leases.name, counted=True)
 
     def stop_renewing(self, claim: Claim) -> None:
         """Stop renewing a chunk's lease: the chunk is finished, or another worker may reclaim it."""

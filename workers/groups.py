@@ -19,7 +19,7 @@ from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
 from strata.shards import SourceError, read_images, verify_unchanged
-from strata.store import IndexRow, Store
+from strata.store import IndexRow, Store, is_transient, reason_of
 from workers.accounts import Meter
 from workers.profile_versions import ProfileVersions
 
@@ -169,7 +169,10 @@ class Group(Protocol):
         """The chunk's items without their images' bytes. Raises OSError and ProfileError."""
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """The items with their bytes. An item that cannot be read is settled as failed."""
+        """The items with their bytes. An item that cannot be read is settled as failed.
+
+        Raises OSError if a later attempt may succeed.
+        """
 
     def decode(self, item: WorkItem) -> WorkItem:
         """The item with decoded pixels. It needs no model, and is called in threads."""
@@ -295,16 +298,24 @@ def _ruled(item: WorkItem) -> WorkItem:
 
 
 def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-    """The items with their images' bytes; an item whose image cannot be read is settled as failed."""
+    """The items with their images' bytes; an item whose image cannot be read is settled as failed.
+
+    Raises OSError if the storage is the cause, so that a later attempt may succeed.
+    """
     wanted = [item.record.image for item in items if not item.settled]
     try:
         # compare the shard with its index first: in a changed shard other images lie at these offsets
         if wanted and not store.is_upload(chunk.shard):
             verify_unchanged(chunk.shard, chunk.identity)
-        results = iter(read_images(wanted))
+        results = read_images(wanted)
     except SourceError as error:
-        results = iter([error] * len(wanted))
-    return [item if item.settled else _with_bytes(item, next(results)) for item in items]
+        results = [error] * len(wanted)
+    # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
+    for row, result in zip(wanted, results, strict=True):
+        if isinstance(result, Exception) and is_transient(result):
+            raise OSError(f"{row.uri} cannot be read: {type(result).__name__}: {reason_of(result)}") from result
+    remaining = iter(results)
+    return [item if item.settled else _with_bytes(item, next(remaining)) for item in items]
 
 
 def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
@@ -323,5 +334,6 @@ def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
 def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
         # the image itself was not seen, so that another reading may succeed
-        return WorkItem(item.record.failed("read", type(data).__name__, str(data), transient=True), settled=True)
+        note = item.record.failed("read", type(data).__name__, reason_of(data), transient=True)
+        return WorkItem(note, settled=True)
     return WorkItem(item.record, data=data, rules=item.rules)

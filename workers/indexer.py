@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from strata.core import Chunk, FailureNote, ShardSummary
+from strata.core import Chunk, FailureNote, ShardSummary, growing_pause
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
-from strata.shards import SourceError, index_shard, shard_identity
+from strata.shards import index_shard, shard_identity
 from workers.leases import Leases
-from workers.retry import Result, WorkInterrupted, retry_until_done
+from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
 
 log = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 4  # of a shard; after as many workers have died while they read it, it is reported as poison
+
+TURN_SECONDS = 0.1  # to wait before a shard whose time has not come is passed over
+
+
+class _Deferred(NamedTuple):
+    """A shard whose storage did not answer: how often it was tried, and when it is tried again (monotonic seconds)."""
+
+    attempts: int
+    until: float
 
 
 class Indexer:
@@ -28,6 +39,7 @@ class Indexer:
     def __init__(self, jobs: Jobs, leases: Leases, roots: Sequence[str] = ()) -> None:
         self.jobs, self.leases, self.roots = jobs, leases, roots
         self.broker = jobs.queue.broker
+        self._deferred: dict[str, _Deferred] = {}  # by chunk id: shards whose storage did not answer
 
     def run(self, stop: threading.Event) -> None:
         """Index shards until stop is set."""
@@ -44,7 +56,15 @@ class Indexer:
                 stop.wait(1.0)
 
     def _index(self, claim: Claim, stop: threading.Event) -> None:
-        """Index one claimed shard, and finish it with its summary, from which jobs know their chunks."""
+        """Index one claimed shard, and finish it with its summary, from which jobs know their chunks.
+
+        A shard whose storage does not answer goes to the end of the stream, so that other shards are indexed meanwhile.
+        """
+        deferred = self._deferred.get(claim.chunk.id)
+        if deferred is not None and time.monotonic() < deferred.until:
+            stop.wait(TURN_SECONDS)
+            self._requeue(claim)
+            return
         try:
             summary = self._summary(claim, stop)
             # a damaged shard of which some images could be read counts as readable
@@ -53,13 +73,30 @@ class Indexer:
             # stop renewing first, or the thread of leases may report a lost lease for the finished chunk
             self.leases.remove(claim)
             self.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
+            self._deferred.pop(claim.chunk.id, None)
+        except OSError as error:
+            attempts = deferred.attempts + 1 if deferred else 1
+            pause = growing_pause(attempts - 1, FIRST_PAUSE, LONGEST_PAUSE)
+            self._deferred[claim.chunk.id] = _Deferred(attempts, time.monotonic() + pause)
+            log.warning("index tries %s again in %.1f s: %s", claim.chunk.shard, pause, error)
+            self._requeue(claim)
         except WorkInterrupted:
             self.broker.release(claim, self.leases.name)
         finally:
             self.leases.remove(claim)
 
+    def _requeue(self, claim: Claim) -> None:
+        """Move a claimed shard to the end of its stream, for the jobs that wait for it."""
+        self.leases.remove(claim)
+        waiting = self.broker.waiting_jobs(claim.chunk)
+        self.broker.drop(claim, self.leases.name)
+        for job_id in sorted(waiting):
+            self.broker.enqueue(claim.chunk, job_id, claim.priority)
+        if not waiting:
+            self._deferred.pop(claim.chunk.id, None)
+
     def _summary(self, claim: Claim, stop: threading.Event) -> ShardSummary:
-        """The summary of a claimed shard. Raises WorkInterrupted."""
+        """The summary of a claimed shard. Raises WorkInterrupted, and OSError if the shard's storage is away."""
         chunk = claim.chunk
         # a shard that has killed several workers is not read again
         if claim.deliveries > MAX_DELIVERIES:
@@ -69,7 +106,7 @@ class Indexer:
             part = replace(chunk, identity=shard_identity(chunk.shard))
             stored = self._stored(part, stop)
             index = None if stored else index_shard(chunk.shard, self.roots)
-        except (SourceError, OSError, ValueError) as error:
+        except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
         # write the part under the identity that the shard had while it was read
         if index is not None:

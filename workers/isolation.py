@@ -41,8 +41,9 @@ KILLED = Blame("runner", "poison", "workers died while they computed this image"
 class Verdict:
     """What follows from the deaths with a chunk.
 
-    alone: the rows to compute first and alone; None: all. poison: the rows to pass over. doubt: why no row can be blamed, so that the chunk has to step aside; ""
-    if it is to be computed. saved: whether the store has rows that an earlier holder computed.
+    alone: the rows to compute first and alone; None: all. poison: the rows to pass over. doubt: why no row can be
+    blamed, so that the chunk has to step aside; "" if it is to be computed. saved: whether the store has rows that an
+    earlier holder computed.
     """
 
     alone: frozenset[int] | None = frozenset()

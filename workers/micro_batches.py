@@ -37,11 +37,14 @@ OF_STAGES = (StageUnavailable, StageUnfit, StageNotLoaded, StageBroken, WeightsM
 
 
 class MachineFault(StrataError):
-    """A part of the work outside of the stages fails here on every image: none is at fault, and the chunk waits."""
+    """A part of the work outside of the stages fails here on every image: none is at fault, and the chunk waits.
 
-    def __init__(self, part: str, reason: str) -> None:
+    stage: what fails, such as "decode", or the name of the group.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
         super().__init__(reason)
-        self.part = part
+        self.stage = stage
 
 
 class _Unexpected(Exception):
@@ -117,8 +120,8 @@ class MicroBatches:
         # nothing succeeded: find out whether anything does
         if failed and not works:
             self._compute_probe(*failed[-1])
-        for (chunk, number), error in failed:
-            record = chunk.items[number].record.failed(error.part, error.error_type, error.detail)
+        for (chunk, number), own in failed:
+            record = chunk.items[number].record.failed(own.part, own.error_type, own.detail)
             chunk.items[number] = WorkItem(record, settled=True)
         # their stages may have asked servers whose answers are lost
         for chunk in {id(chunk): chunk for chunk, _ in rows}.values():

@@ -105,7 +105,7 @@ class ChunkPreparer:
             self.claims.jobs.ledger.settle(chunk.id, bill)
         self.claims.finish(claim, count_of(counts), reused=chunk.images)
 
-    def _read(self, claim: Claim) -> PreparedChunk:
+    def _read(self, claim: Claim) -> PreparedChunk | None:
         chunk, jobs = claim.chunk, self.claims.jobs
         # find out whether workers have died with this chunk in flight
         isolation = Isolation(jobs.queue.isolation_notes, claim)

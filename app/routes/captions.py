@@ -8,12 +8,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep
+from app.dependencies import ServicesDep
 from app.idempotency import IdempotentRoute
 from app.prefer import record_of, wait_of
-from app.problems import PROBLEM_RESPONSES, ProblemError
-from app.uploads import Upload, read_upload
-from strata.core import CaptionBody, ImageError, JobRequest, JobView, Record, decode
+from app.problems import PROBLEM_RESPONSES
+from app.uploads import read_upload
+from strata.core import CaptionBody, JobView, Record
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -60,9 +60,11 @@ async def caption_image(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
-    # read the image, and create its job; both may raise a problem
+    # read the image, decode it once, and create its job; each may raise a problem
     upload = await read_upload(request, given.settings)
-    job = await run_in_threadpool(_submit, given, upload)
+    profile = await run_in_threadpool(given.profile, upload.profile)
+    await given.decoder.check(upload.data)
+    job = await run_in_threadpool(given.jobs.create_image, upload.data, upload.alt_text, profile)
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}
@@ -73,17 +75,6 @@ async def caption_image(
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)
     return _json(await run_in_threadpool(given.jobs.view, job.id), 202, headers)
-
-
-def _submit(given: Services, upload: Upload) -> JobRequest:
-    """Create the image's job. An image that cannot be decoded is rejected before it is stored."""
-    profile = given.profile(upload.profile)
-    try:
-        decode(upload.data, given.settings.max_pixels)
-    except ImageError as error:
-        errors = [{"type": error.kind, "location": ["body", "file"], "message": error.detail}]
-        raise ProblemError("invalid-image", str(error), errors) from error
-    return given.jobs.create_image(upload.data, upload.alt_text, profile)
 
 
 def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -9,8 +10,9 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import KnownJob, Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import JobPage, JobView
-from strata.jobs import BadCursor, NotFinished, Rejected, Results
+from strata.core import JobKind, JobPage, JobStatus, JobView
+from strata.jobs import BadCursor, NotFinished, Rejected, Results, id_of
+from strata.queue import JobFilter
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 
@@ -29,11 +31,31 @@ def list_jobs(
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     cursor: CursorQuery = None,
+    status: JobStatus | None = None,
+    kind: JobKind | None = None,
+    profile: Annotated[str | None, Query(max_length=200)] = None,
+    created_after: Annotated[datetime | None, Query(description="this time or later; UTC without a zone")] = None,
+    created_before: Annotated[datetime | None, Query(description="before this time")] = None,
 ) -> JobPage:
-    """All jobs, newest first."""
-    views, following = given.jobs.page(limit, cursor)
+    """All jobs, newest first, or those that pass the filters.
+
+    A page may have fewer jobs than `limit`, or none, and yet a `next`: each page looks at a bounded number of jobs.
+    """
+    chosen = JobFilter(
+        status=status,
+        kind=kind,
+        profile=profile,
+        after=id_of(created_after) if created_after else None,
+        before=id_of(created_before) if created_before else None,
+    )
+    views, following = given.listing.page(chosen, limit, cursor)
     if following:
-        response.headers["Link"] = _next_link("/v1/jobs", following, limit)
+        # the next page has the same filters
+        filters = {"status": status, "kind": kind, "profile": profile}
+        times = {"created_after": created_after, "created_before": created_before}
+        also = {name: value for name, value in filters.items() if value is not None}
+        also |= {name: time.isoformat() for name, time in times.items() if time is not None}
+        response.headers["Link"] = _next_link("/v1/jobs", following, limit, **also)
     return JobPage(jobs=views, next=following)
 
 

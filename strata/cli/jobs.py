@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from strata.client import Client
     from strata.core import JobView, Record
 
+Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
+Kind = Literal["image", "batch"]
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
 
 
@@ -146,13 +149,25 @@ def _code(view: JobView) -> int:
 def jobs(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Continue an earlier list.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only jobs with this status.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only jobs of one image, or of shards.")] = None,
+    profile: ProfileName = None,
+    created_after: Annotated[datetime | None, typer.Option(help="Created at this time (UTC) or later.")] = None,
+    created_before: Annotated[datetime | None, typer.Option(help="Created before this time (UTC).")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
     """List jobs, newest first."""
+    filters = {"status": status, "kind": kind, "profile": profile}
+    times = {"created_after": created_after, "created_before": created_before}
+    chosen: dict[str, Any] = {name: value for name, value in (filters | times).items() if value is not None}
     with open_client(url, api_key) as client:
-        page = client.jobs(limit, cursor)
+        page = client.jobs(limit, cursor, **chosen)
+        # a page of a filtered list can have fewer jobs than were asked for, because it looks at a bounded number
+        while chosen and page.next and len(page.jobs) < limit:
+            more = client.jobs(limit - len(page.jobs), page.next, **chosen)
+            page = more.model_copy(update={"jobs": [*page.jobs, *more.jobs]})
     if as_json:
         print(page.model_dump_json())
         return
@@ -160,7 +175,12 @@ def jobs(
 
     output().print(render.job_table(page.jobs))
     if page.next:
-        print(f"more: strata jobs --cursor {page.next}", file=sys.stderr)
+        options = "".join(f" --{name.replace('_', '-')} {_text(value)}" for name, value in chosen.items())
+        print(f"more: strata jobs{options} --cursor {page.next}", file=sys.stderr)
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def status(

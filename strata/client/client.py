@@ -16,7 +16,7 @@ import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
 from pydantic import BaseModel, ValidationError
 
-from strata.core import Budget, FailureRow, JobPage, JobView, Priority, Problem, Record
+from strata.core import Budget, FailureRow, JobKind, JobPage, JobStatus, JobView, Priority, Problem, Record
 from strata.errors import RequestRefused, ServiceUnavailable
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -214,9 +214,21 @@ class Client:
         """Fetch a job."""
         return parse_response(JobView, self._send("GET", f"/v1/jobs/{_quote(job_id)}"))
 
-    def jobs(self, limit: int | None = None, cursor: str | None = None) -> JobPage:
-        """Fetch a page of jobs, newest first."""
-        params = {"limit": limit, "cursor": cursor}
+    def jobs(
+        self,
+        limit: int | None = None,
+        cursor: str | None = None,
+        *,
+        status: JobStatus | None = None,
+        kind: JobKind | None = None,
+        profile: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> JobPage:
+        """Fetch a page of jobs, newest first. A page with a `next` may have fewer jobs than limit, or none."""
+        params: dict[str, Any] = {"limit": limit, "cursor": cursor, "status": status, "kind": kind, "profile": profile}
+        times = {"created_after": created_after, "created_before": created_before}
+        params |= {name: time.isoformat() for name, time in times.items() if time is not None}
         given = {name: value for name, value in params.items() if value is not None}
         return parse_response(JobPage, self._send("GET", "/v1/jobs", params=given))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.images import ImageError, decode
+from strata.core.images import ImageError, decode, size_of
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -78,6 +78,7 @@ from strata.core.schemas import (
     CaptionBody,
     FailureRow,
     GroupProgress,
+    JobKind,
     JobPage,
     JobStatus,
     JobUsage,
@@ -86,6 +87,7 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    Waiting,
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
@@ -129,6 +131,7 @@ __all__ = [
     "ImageError",
     "ImageReference",
     "InvalidProfile",
+    "JobKind",
     "JobPage",
     "JobRequest",
     "JobStatus",
@@ -162,6 +165,7 @@ __all__ = [
     "TransformersComposerParameters",
     "UnknownBackEnd",
     "Usage",
+    "Waiting",
     "decode",
     "growing_pause",
     "head_of",
@@ -173,5 +177,6 @@ __all__ = [
     "part_name",
     "read_profile",
     "records_to_table",
+    "size_of",
     "table_to_records",
 ]

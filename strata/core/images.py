@@ -39,13 +39,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     data: a JPEG, PNG, WebP, GIF, TIFF or BMP file. max_pixels: largest width × height, checked on the header.
     Raises ImageError.
     """
-    if not data:
-        raise ImageError("empty", "there are no bytes")
-    image = _open(data)
-    # check the size in the header before decoding: a small file can contain a huge image
+    image = _open_small(data, max_pixels)
     width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError("too_many_pixels", f"{width} × {height} pixels; at most {max_pixels:,} are allowed")
     try:
         image.load()
         # the pixels of an image with damaged EXIF are still usable
@@ -61,6 +56,11 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError(kind, f"{image.format}, {width} × {height}: {error}") from None
 
 
+def size_of(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """The width and height in the header, of an image that `decode` may decode. Raises ImageError as it does."""
+    return _open_small(data, max_pixels).size
+
+
 def as_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
     """The image as a JPEG that is upright without EXIF, and its width and height.
 
@@ -73,6 +73,17 @@ def as_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
     upright, buffer = decode(data, max_pixels), io.BytesIO()
     upright.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue(), upright.size
+
+
+def _open_small(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """Read the header, and check the size in it before decoding: a small file can contain a huge image."""
+    if not data:
+        raise ImageError("empty", "there are no bytes")
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("too_many_pixels", f"{width} × {height} pixels; at most {max_pixels:,} are allowed")
+    return image
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

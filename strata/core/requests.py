@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel
 
 from strata.core.chunks import Chunk
 from strata.core.records import SCHEMA_VERSION, FailureNote
-from strata.core.schemas import Budget, Priority
+from strata.core.schemas import Budget, JobKind, Priority
 
 
 class ShardSummary(BaseModel):
@@ -41,7 +40,7 @@ class JobRequest(BaseModel):
     """
 
     id: str
-    kind: Literal["image", "batch"]
+    kind: JobKind
     shards: list[str]
     profile: str
     fingerprints: dict[str, str]

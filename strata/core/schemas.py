@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from strata.core.records import FailureNote
 
 Priority = Literal["hi", "lo"]
+JobKind = Literal["image", "batch"]
 
 
 def _encodable(text: str) -> str:
@@ -122,11 +123,26 @@ class JobUsage(BaseModel):
     reserved_money: float | None = None
 
 
+class Waiting(BaseModel):
+    """What an unfinished job waits for: the stage, why it does not work, since when, and the attempts since then.
+
+    stage: a stage of the profile; "store" or "shard" if a worker cannot reach the store or a shard.
+    """
+
+    stage: str
+    reason: str
+    since: datetime
+    attempts: int
+
+
 class JobView(BaseModel):
-    """A job, of one image or of many shards. Times are in RFC 3339, UTC."""
+    """A job, of one image or of many shards. Times are in RFC 3339, UTC.
+
+    waiting: what the job waits for now; null if nothing is in its way.
+    """
 
     id: str
-    kind: Literal["image", "batch"]
+    kind: JobKind
     status: JobStatus
     profile: str
     priority: Priority
@@ -142,6 +158,7 @@ class JobView(BaseModel):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     error: str | None = None
+    waiting: Waiting | None = None
     links: dict[str, str] = Field(default_factory=dict)
 
 

@@ -10,13 +10,13 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Literal
 
 from strata.core import (
     FINAL_GROUP,
     GROUPS,
     Budget,
     Chunk,
+    JobKind,
     JobRequest,
     JobStatus,
     JobView,
@@ -58,7 +58,7 @@ class Jobs:
 
     def create(
         self,
-        kind: Literal["image", "batch"],
+        kind: JobKind,
         shards: list[str],
         profile: Profile,
         priority: Priority,
@@ -213,20 +213,8 @@ class Jobs:
             fields = self.queue.job_states.fields(job_id)
         request = JobRequest.model_validate_json(fields["request"])
         usage = self.ledger.usage(job_id, request.priced) if request.paid else None
-        return envelope(request, fields, self._images_in_flight(request), usage)
-
-    def page(self, limit: int, before: str | None = None) -> tuple[list[JobView], str | None]:
-        """At most limit jobs, the newest first, and the cursor of the next page, None on the last one."""
-        ids = [job_id for job_id in reversed(self.store.job_ids()) if before is None or job_id < before]
-        views = [self.view(job_id) for job_id in ids[:limit] if self._has_request(job_id)]
-        return views, ids[limit - 1] if len(ids) > limit else None
-
-    def _has_request(self, job_id: str) -> bool:
-        """Whether a job's request has been written: another process may have created only its folder so far."""
-        try:
-            return bool(self.request(job_id))
-        except UnknownJob:
-            return False
+        in_flight = 0 if JobStatus(fields["status"]).final else self._images_in_flight(request)
+        return envelope(request, fields, in_flight, usage)
 
     def _images_in_flight(self, request: JobRequest) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
@@ -235,7 +223,7 @@ class Jobs:
 
 
 def _request(
-    kind: Literal["image", "batch"],
+    kind: JobKind,
     shards: list[str],
     profile: Profile,
     priority: Priority,

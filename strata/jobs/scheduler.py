@@ -19,6 +19,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.jobs import Jobs, UnknownJob
+from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.queue import LockState, Queue
 from strata.store import Store, count_of, sweep_progress
@@ -40,6 +41,7 @@ class Scheduler:
         self.jobs = Jobs(queue, store)
         self.billing = Billing(self.jobs)
         self.finalizer = Finalizer(self.jobs)
+        self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.reviewed = -REVIEW_SECONDS
@@ -58,6 +60,7 @@ class Scheduler:
                 log.exception("scheduler: a tick failed; the next one tries again")
                 stop.wait(1.0)
         self.finalizer.close()
+        self.listing.close()
         self.billing.close()
         with suppress(QueueUnavailable):
             self.queue.scheduler_lock.release(self.name)
@@ -98,6 +101,7 @@ class Scheduler:
         # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
         sweep_progress(self.store)
+        self.listing.rebuild_if_lost()
         # bring back the jobs that Redis has lost
         known = self.queue.job_states.active()
         for job_id in self.store.open_jobs():

@@ -10,11 +10,13 @@ from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
+from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
 from strata.queue.ledger import Ledger
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
 
 __all__ = [
+    "MAX_SCANNED",
     "PRIORITIES",
     "WHOLE_CHUNK",
     "Claim",
@@ -22,8 +24,12 @@ __all__ = [
     "Heartbeat",
     "IdempotencyKeys",
     "IsolationNotes",
+    "JobFilter",
     "Ledger",
+    "ListedJob",
     "LockState",
     "Notes",
     "Queue",
+    "entry_of",
+    "image_of",
 ]

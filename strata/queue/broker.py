@@ -7,7 +7,7 @@ finished, it is counted for every job that waits for it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,10 +18,12 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.scripts import load_script
+from strata.queue.scripts import load_script, load_with_waits
 
 PRIORITIES = ("hi", "lo")  # in the order in which they are served
 _DAY_MS = 86_400_000
+_MOST_MOVED = 1000  # chunks that one call of `claim` parks, returns or removes: Redis serves nobody else meanwhile
+_TRIAL_CHECK_MS = 10_000  # after this time it is looked whether a trial still goes on
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Claim:
         """ "hi" or "lo"."""
         return self.stream.rpartition(":")[2]
 
+    @property
+    def trial(self) -> bool:
+        """Whether the chunk was claimed to find out if the stage that its fingerprint waits for works again."""
+        return f":{keys.TRIAL}:" in self.stream
+
 
 @translate_errors
 class Broker:
@@ -45,10 +52,12 @@ class Broker:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        finish = load_script("finish", JOB=keys.job(""), EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS))
+        finish = load_with_waits("finish", JOB=keys.job(""), EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS))
         self._enqueue = connection.register_script(load_script("enqueue"))
-        self._claim = connection.register_script(load_script("claim", WAITERS=keys.waiters("")))
+        self._claim = connection.register_script(load_with_waits("claim"))
+        self._admit = connection.register_script(load_with_waits("admit"))
         self._finish = connection.register_script(finish)
+        self._drop = connection.register_script(load_with_waits("drop"))
         self._renew = connection.register_script(load_script("renew"))
 
     # queueing
@@ -67,8 +76,8 @@ class Broker:
             pipe.execute()
 
     def depth(self, group: str) -> int:
-        """The number of a group's chunks that are queued or in flight."""
-        return sum(int(self._redis.xlen(keys.stream(group, priority))) for priority in PRIORITIES)
+        """The number of a group's chunks that are queued or in flight, without those that have stepped aside."""
+        return sum(int(self._redis.xlen(stream)) for stream in _streams(group))
 
     def waiting_jobs(self, chunk: Chunk) -> set[str]:
         """The ids of the jobs that wait for a chunk. If there are none, the chunk need not be computed."""
@@ -93,19 +102,26 @@ class Broker:
         block: float = 0.0,
         priorities: Sequence[str] = PRIORITIES,
     ) -> list[Claim]:
-        """Claim at most count chunks, the first priority first. Waits at most block seconds for one to be queued."""
+        """Claim at most count chunks, the first priority first. Waits at most block seconds for one to be queued.
+
+        Chunks whose fingerprint waits for a stage are parked instead; when its pause is over, one of them is a trial.
+        """
         streams = [keys.stream(group, priority) for priority in priorities]
+        trials: list[str] = [text for priority in priorities for text in (priority, keys.trials(group, priority))]
+        limits: list[str | int] = [group, _MOST_MOVED, _TRIAL_CHECK_MS]
         try:
             # the script reads without waiting: Redis does not allow a blocking command in a script
-            found: Any = self._claim(keys=[keys.QUEUED, *streams], args=[keys.CONSUMER_GROUP, consumer, count])
+            found: Any = self._claim(
+                keys=[keys.QUEUED, *streams], args=[keys.CONSUMER_GROUP, consumer, count, *limits, *trials]
+            )
             if found or block <= 0:
                 return [Claim(_chunk_of(flat), stream, message) for stream, (message, flat) in found]
-            return self._wait(streams, consumer, block)
+            return [claim for claim in self._wait(streams, consumer, block) if self._is_admitted(claim)]
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             # a new or an emptied server: create the consumer groups, and let the caller try again
-            self._create_groups(streams)
+            self._create_groups(keys.stream(group, priority) for priority in PRIORITIES)
             return []
 
     def _wait(self, streams: list[str], consumer: str, seconds: float) -> list[Claim]:
@@ -120,6 +136,11 @@ class Broker:
             for stream, messages in reply or []
             for message, fields in messages
         ]
+
+    def _is_admitted(self, claim: Claim) -> bool:
+        """Whether a chunk of a blocking read is to be computed; else it has been parked or removed."""
+        args = [keys.CONSUMER_GROUP, claim.message, claim.chunk.group, claim.priority]
+        return bool(self._admit(keys=[claim.stream, keys.QUEUED], args=args))
 
     def _create_groups(self, streams: Iterable[str]) -> None:
         for stream in streams:
@@ -136,31 +157,35 @@ class Broker:
     def reclaim(self, group: str, consumer: str, idle: float, count: int = 1) -> list[Claim]:
         """Claim at most count chunks whose holders have not renewed their leases for idle seconds."""
         claims: list[Claim] = []
-        for priority in PRIORITIES:
-            stream = keys.stream(group, priority)
-            for claim in self._reclaim(stream, consumer, idle, count - len(claims)):
+        for stream in _streams(group):
+            for claim in self._lapsed(stream, consumer, idle):
                 # a chunk whose jobs were all cancelled is removed instead of computed
-                if self.waiting_jobs(claim.chunk):
-                    claims.append(claim)
-                else:
+                if not self.waiting_jobs(claim.chunk):
                     self.drop(claim, consumer)
-            if len(claims) >= count:
-                break
+                    continue
+                claims.append(claim)
+                if len(claims) >= count:
+                    return claims
         return claims
 
-    def _reclaim(self, stream: str, consumer: str, idle: float, count: int) -> list[Claim]:
-        try:
-            reply: Any = self._redis.xautoclaim(
-                stream, keys.CONSUMER_GROUP, consumer, min_idle_time=round(idle * 1000), count=count
-            )
-        except redis.ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            return []  # no consumer group: nothing was ever claimed from this stream
-        return [
-            Claim(Chunk.from_fields(fields), stream, message, self._deliveries(stream, message))
-            for message, fields in reply[1]
-        ]
+    def _lapsed(self, stream: str, consumer: str, idle: float) -> Iterator[Claim]:
+        """Claim a stream's chunks whose leases have lapsed, one after the other."""
+        cursor = "0-0"
+        while True:
+            try:
+                # one call looks at ten messages for each one that it may claim, and says where to go on
+                reply: Any = self._redis.xautoclaim(
+                    stream, keys.CONSUMER_GROUP, consumer, round(idle * 1000), start_id=cursor, count=1
+                )
+            except redis.ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                return  # no consumer group: nothing was ever claimed from this stream
+            cursor = reply[0]
+            for message, fields in reply[1]:
+                yield Claim(Chunk.from_fields(fields), stream, message, self._deliveries(stream, message))
+            if cursor == "0-0":
+                return
 
     def _deliveries(self, stream: str, message: str) -> int:
         pending: Any = self._redis.xpending_range(stream, keys.CONSUMER_GROUP, message, message, 1)
@@ -209,14 +234,21 @@ class Broker:
         if following is not None:
             where += [keys.stream(following.group, claim.priority), keys.waiters(following.id)]
             rest = [following.id, *_flat(following.to_fields())]
-        head = [claim.message, keys.CONSUMER_GROUP, consumer, chunk.id, chunk.field, chunk.group, value]
-        return bool(self._finish(keys=where, args=[*head, json.dumps(dict(counts)), *rest]))
+        head = [claim.message, keys.CONSUMER_GROUP, consumer, chunk.id, chunk.field]
+        what = [chunk.group, chunk.fingerprint, value, json.dumps(dict(counts))]
+        return bool(self._finish(keys=where, args=[*head, *what, *rest]))
 
     def drop(self, claim: Claim, consumer: str) -> bool:
         """Remove a chunk without counting it for any job; False if another worker has reclaimed it."""
-        # without waiting jobs, finishing counts the chunk for none
-        self._redis.delete(keys.waiters(claim.chunk.id))
-        return self.finish(claim, consumer, "", {})
+        chunk = claim.chunk
+        where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED, keys.in_flight(chunk.id)]
+        args = [claim.message, keys.CONSUMER_GROUP, consumer, chunk.id, chunk.group, chunk.fingerprint]
+        return bool(self._drop(keys=where, args=args))
+
+
+def _streams(group: str) -> list[str]:
+    """All streams of a group's chunks, also those of trials."""
+    return [*(keys.stream(group, priority) for priority in PRIORITIES), *(keys.trials(group, p) for p in PRIORITIES)]
 
 
 def _enqueue_arguments(chunk: Chunk, job_id: str, priority: str) -> tuple[list[str], list[str]]:

@@ -75,7 +75,7 @@ class IsolationNotes:
         self._redis.hdel(keys.in_flight(chunk_id), CURRENT)
 
     def computed(self, chunk_id: str, row: int | None = None) -> None:
-        """An image of the chunk was computed, with `row` this one alone: it ends no process, and nothing is in flight."""
+        """Images of the chunk were computed. row: one that was alone, so that it ends no process."""
         own = [] if row is None else [CURRENT, str(row), f"{REASON}{row}"]
         self._redis.hdel(keys.in_flight(chunk_id), IN_A_ROW, *own)
 

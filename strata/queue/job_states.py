@@ -10,6 +10,7 @@ from strata.core import GROUPS, Chunk, JobRequest, JobStatus, ShardSummary
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
+from strata.queue.job_list import entry_of, list_job_script
 from strata.queue.scripts import load_script
 
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
@@ -24,6 +25,9 @@ class JobStates:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
+        list_job = list_job_script()
+        self._create = connection.register_script(load_script("create", LIST_JOB=list_job))
+        self._relist = connection.register_script(load_script("relist", LIST_JOB=list_job))
         self._record = connection.register_script(load_script("record", MAX_EVENTS=str(MAX_EVENTS)))
 
     # the set of unfinished jobs
@@ -43,11 +47,10 @@ class JobStates:
     # a job's hash
 
     def create(self, request: JobRequest, **fields: str) -> None:
-        """Create a job's working copy with these fields. Fields that exist are left as they are."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            for name, value in {"request": request.model_dump_json(), **fields}.items():
-                pipe.hsetnx(keys.job(request.id), name, value)
-            pipe.execute()
+        """Create a job's working copy with these fields, and list the job. Fields that exist are left as they are."""
+        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        flat = [text for pair in values.items() for text in pair]
+        self._create(keys=[keys.job(request.id)], args=[request.id, *flat])
 
     def fields(self, job_id: str) -> dict[str, str]:
         """All fields of a job: `request`, `status`, times, `error`, `rate`, and counts as `GROUP:NAME`."""
@@ -69,6 +72,7 @@ class JobStates:
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.job(job_id), mapping=values)
             pipe.xadd(keys.events(job_id), {"event": "status", "status": status.value}, maxlen=MAX_EVENTS)
+            self._relist(keys=[keys.job(job_id)], args=[job_id], client=pipe)
             pipe.execute()
 
     def set_rate(self, job_id: str, rate: float) -> None:

@@ -7,6 +7,10 @@ QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are qu
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
+TRIAL = "trial"  # part of the names of the streams of trials
+LISTED = "strata:list:"  # the beginning of the names of the lists of jobs; STATUS:KIND follows
+LIST_COMPLETE = "strata:list:complete"  # string that exists while the list of jobs has all jobs of the store
+LIST_REBUILD = "strata:list:rebuild"  # string: the token of the process that rebuilds the list of jobs
 EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
 
 # Chunks, by group and by chunk id
@@ -17,6 +21,11 @@ def stream(group: str, priority: str) -> str:
     return f"strata:stream:{group}:{priority}"
 
 
+def trials(group: str, priority: str) -> str:
+    """Stream: chunks of waiting fingerprints that are tried. Each is claimed in the moment in which it is added."""
+    return f"strata:stream:{group}:{TRIAL}:{priority}"
+
+
 def waiters(chunk_id: str) -> str:
     """Set: the jobs that wait for a chunk."""
     return f"strata:waiters:{chunk_id}"
@@ -25,6 +34,29 @@ def waiters(chunk_id: str) -> str:
 def in_flight(chunk_id: str) -> str:
     """Hash: the isolation notes of a chunk, see `IsolationNotes`."""
     return f"strata:in_flight:{chunk_id}"
+
+
+# What waits for a stage, by group and fingerprint; see `Waits`
+
+
+def waits(group: str) -> str:
+    """Sorted set: the fingerprints of a group that wait, by the time of their next trial in ms of Redis' clock."""
+    return f"strata:waits:{group}"
+
+
+def waiting(group: str, fingerprint: str) -> str:
+    """Hash: stage, reason, since (ms), attempts, refusals, and trial (the id of the chunk that is tried now)."""
+    return f"strata:waiting:{group}:{fingerprint}"
+
+
+def parked(group: str, fingerprint: str, priority: str) -> str:
+    """List: the chunks that stepped aside, the oldest first; each a JSON list of name, value, name, value …"""
+    return f"strata:parked:{group}:{fingerprint}:{priority}"
+
+
+def returning(group: str) -> str:
+    """Set: the fingerprints whose stage works again, and whose parked chunks return to their streams."""
+    return f"strata:returning:{group}"
 
 
 # Jobs, by job id
@@ -48,6 +80,11 @@ def events(job_id: str) -> str:
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
     return f"strata:ledger:{job_id}"
+
+
+def listed(status: str, kind: str) -> str:
+    """Sorted set: the jobs with a status and kind, as ID:PROFILE:IMAGE, all with the score 0."""
+    return f"{LISTED}{status}:{kind}"
 
 
 # Workers, by name; requests, by a hash of their idempotency key

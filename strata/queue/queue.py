@@ -10,9 +10,11 @@ from strata.queue.heartbeats import Heartbeats
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import IsolationNotes
 from strata.queue.job_events import JobEvents
+from strata.queue.job_list import JobList
 from strata.queue.job_states import JobStates
 from strata.queue.ledger import Ledger
 from strata.queue.scheduler_lock import SchedulerLock
+from strata.queue.waits import Waits
 
 
 @translate_errors
@@ -28,8 +30,10 @@ class Queue:
         self._redis = connection = connect(url)
         # chunks and jobs
         self.broker = Broker(connection)
+        self.waits = Waits(connection)
         self.job_states = JobStates(connection)
         self.job_events = JobEvents(connection)
+        self.job_list = JobList(connection)
         self.ledger = Ledger(connection)
         # workers and the scheduler
         self.heartbeats = Heartbeats(connection)

@@ -14,14 +14,14 @@ import os
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.shards.patterns import Roots, SourceError, normalise, short
 from strata.shards.tars import AltText, Keys
-from strata.store import IndexRow, file_system
+from strata.store import IndexRow, file_system, is_transient, reason_of
 
 LIST_EXTENSIONS = (".parquet", ".jsonl")
 PATH_FIELDS = ("image", "path", "url", "image_path", "file_name")
@@ -50,14 +50,19 @@ class ListReader:
     """
 
     def __init__(self, uri: str, file: IO[bytes], roots: Roots) -> None:
-        self._uri, self._file, self._roots = uri, file, roots
+        self._uri, self._file, self._roots = uri, _StorageFile(file), roots
         self._folder = uri.partition("?")[0].rpartition("/")[0]
         self.failure: str | None = None
+        self._away: Exception | None = None  # the error of a storage in which an image was looked up
 
     def rows(self) -> Iterator[IndexRow]:
-        """Yield a row for each entry, in order; the row of an entry without a readable image has an error."""
+        """Yield a row for each entry, in order; the row of an entry without a readable image has an error.
+
+        Raises the exceptions of the storages of the list and of its images if a later attempt may succeed.
+        """
         parquet = self._uri.partition("?")[0].lower().endswith(".parquet")
-        entries = _parquet_entries(self._file) if parquet else _json_entries(self._file)
+        file = cast("IO[bytes]", self._file)
+        entries = _parquet_entries(file) if parquet else _json_entries(file)
         keys, count = Keys(), 0
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
@@ -68,6 +73,10 @@ class ListReader:
                         yield row._replace(key=keys.distinct(row.key))
                     count += len(batch)
             except (SourceError, pa.ArrowException, OSError) as error:
+                # a storage that is away is not a damaged list
+                away = self._away or self._file.error
+                if away is not None and is_transient(away):
+                    raise away from away.__cause__
                 line = " ".join(str(error).split())[:200]
                 self.failure = f"{line} (after {count:,} rows)" if count else line
         if not count and self.failure is None:
@@ -84,11 +93,11 @@ class ListReader:
         try:
             # look the image up now: a missing file is reported by its row, and its size is needed to read it
             uri, size = self._image(entry.path)
-        except FileNotFoundError:
-            return bad._replace(error=f"{entry.position}: no such image: {short(entry.path)}")
         except Exception as error:  # each storage library has its own exceptions; other rows must still be read
-            line = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
-            return bad._replace(error=f"{entry.position}: {' '.join(line.split())[:200]}")
+            if is_transient(error):
+                self._away = error
+                raise
+            return bad._replace(error=f"{entry.position}: {_reason(error, entry.path)}")
         key = own or Keys.clean(uri.rpartition("/")[2].partition("?")[0].partition(".")[0]) or bad.key
         return IndexRow(key, uri, 0, size, caption, None if size else "an empty file")
 
@@ -122,6 +131,32 @@ class ListReader:
         if not stat.S_ISREG(info.st_mode):
             raise SourceError(f"{short(path)} is not a file")
         return uri, info.st_size
+
+
+class _StorageFile:
+    """A file that keeps the error of its storage: pyarrow's own errors about the content are of the same class."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: Exception | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._file.read(size)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _reason(error: Exception, path: str) -> str:
+    """Why an image of a list cannot be used, in one line."""
+    if isinstance(error, FileNotFoundError):
+        return f"no such image: {short(path)}"
+    line = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {reason_of(error)}"
+    return " ".join(line.split())[:200]
 
 
 @functools.lru_cache(maxsize=1024)

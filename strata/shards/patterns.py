@@ -94,6 +94,11 @@ def short(text: str) -> str:
     return text if len(text) <= 120 else text[:100] + "…"
 
 
+def encodable(text: str) -> str:
+    """The text with every byte of a file's name that is not valid UTF-8 replaced by a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Roots:
     """The folders and buckets that may be read. The constructor raises SourceError if one is not a valid URI."""
 
@@ -261,6 +266,8 @@ def _glob(name: str, magic: int, allowed: Roots) -> list[str]:
         raise _unreadable(name, "listed", error) from error
     normal = (normalise(top + match[len(path.rstrip("/")) :]) for match in sorted(found))
     inside = [uri for uri in normal if allowed.hold(uri)]  # a symbolic link may point outside the roots
+    if bad := next((uri for uri in inside if encodable(uri) != uri), None):
+        raise SourceError(f"{short(encodable(bad))}: the file's name is not valid UTF-8; rename the file")
     if not inside:
         raise ShardMissing(f"{short(name)} matches nothing")
     return inside

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from strata.shards.lists import LIST_EXTENSIONS, ListReader
-from strata.shards.patterns import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, expand
+from strata.shards.patterns import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, encodable, expand
 from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
-from strata.store import LIBRARIES, IndexRow, ShardIndex, file_system, index_table
+from strata.store import IndexRow, ShardIndex, file_system, index_table, is_transient, reason_of
 
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
 __all__ += ["expand", "index_shard", "read_file", "read_images", "shard_identity", "verify_unchanged"]
@@ -111,13 +111,8 @@ def _storage_errors(uri: str) -> Iterator[None]:
     except SourceError:
         raise
     except Exception as error:
-        # waiting does not help against missing or wrong credentials
-        kind, library = type(error).__name__, type(error).__module__.partition(".")[0]
-        refused = isinstance(error, PermissionError) or "Credential" in kind
-        if isinstance(error, OSError) and not refused:
-            raise
-        line = f"{uri} cannot be read: {kind}: {' '.join(str(error).split())[:200]}"
-        raise (OSError if library in LIBRARIES and not refused else SourceError)(line) from error
+        line = f"{uri} cannot be read: {type(error).__name__}: {reason_of(error)}"
+        raise (OSError if is_transient(error) else SourceError)(line) from error
 
 
 def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
@@ -127,10 +122,18 @@ def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
     try:
         filesystem, path = file_system(uri)
         return filesystem, path, filesystem.info(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        # a web server that is away looks like a missing file; the cause tells the difference
+        if is_transient(error) or _refused(error):
+            raise
         raise ShardMissing(f"no such shard: {uri}") from None
     except (ImportError, ValueError) as error:
         raise SourceError(f"{uri}: {error}") from None
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether a web server has answered that it does not give the file to us."""
+    return getattr(error.__cause__, "status", None) in (401, 403)
 
 
 def _identity(uri: str, infos: list[dict[str, Any]]) -> str:
@@ -161,13 +164,20 @@ def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
         row_uri = f"{uri.rstrip('/')}/{name}"
         # NAME.jpg and NAME.png would otherwise have the same key
         key = keys.distinct(Keys.clean(stem))
-        if info.get("islink"):
-            rows.append(IndexRow(key, row_uri, 0, 0, error="links are not followed"))
+        unusable = "links are not followed" if info.get("islink") else _defect_of_name(name)
+        if unusable:
+            rows.append(IndexRow(key, encodable(row_uri), 0, 0, error=unusable))
             continue
         text = _folder_text(filesystem, by_name, stem)
         size = int(info["size"])
         rows.append(IndexRow(key, row_uri, 0, size, text, None if size else "an empty file"))
     return ShardIndex(_identity(uri, files), index_table(rows), None if rows else "a folder without images")
+
+
+def _defect_of_name(name: str) -> str | None:
+    """Why a file with this name cannot be an image of a folder, or None."""
+    # such a name cannot be written in a part, in JSON or in an address
+    return None if encodable(name) == name else "the file's name is not valid UTF-8: rename the file"
 
 
 def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str) -> str | None:
@@ -185,8 +195,9 @@ def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str)
 def read_images(rows: Sequence[Located]) -> list[bytes | Exception]:
     """The bytes of each row's image, in order; images that lie close together are fetched with one ranged read.
 
-    A row that cannot be read gives an exception instead: SourceError if the file ends before the image does,
-    ShardChanged if a whole file (offset 0) has another size than its row says.
+    A row that cannot be read gives an exception instead: ShardChanged if a whole file (offset 0) has another size
+    than its row says, OSError for which `is_transient` holds if a later attempt may succeed (the storage does not
+    answer, or its answer ends before the image does), else an exception of the storage.
     """
     results: list[bytes | Exception] = []
     start = 0
@@ -221,14 +232,27 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
         return [error for _ in rows]
     # spans of a tar need no such check, because callers compare the tar's identity (verify_unchanged)
     if whole and len(data) != first.size:
-        return [ShardChanged(f"the file no longer has the {first.size:,} bytes that it had when it was indexed")]
+        return [_size_error(first, len(data))]
     # cut the span into images
     results: list[bytes | Exception] = []
     for row in rows:
         image = data[row.offset - first.offset : row.offset - first.offset + row.size]
-        short = SourceError(f"the file ends {row.size - len(image)} bytes before the image does")
+        short = OSError(f"the answer of the storage ends {row.size - len(image)} bytes before the image does")
         results.append(image if len(image) == row.size else short)
     return results
+
+
+def _size_error(row: Located, got: int) -> Exception:
+    """Why a whole file was read with another size than its row says: the file has changed, or the answer was cut."""
+    changed = ShardChanged(f"the file no longer has the {row.size:,} bytes that it had when it was indexed")
+    if got > row.size:
+        return changed
+    try:
+        now = _locate(row.uri)[2]["size"]
+    except Exception as error:  # each storage library has its own exceptions
+        return error
+    cut = OSError(f"the answer of the storage ends {row.size - got:,} bytes before the file does")
+    return cut if now == row.size else changed
 
 
 def read_file(uri: str) -> bytes:

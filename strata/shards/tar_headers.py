@@ -17,14 +17,17 @@ import numpy as np
 
 
 class Window:
-    """A buffer over a file that is read once, forward, in large pieces. `data` begins at byte `start` of the file."""
+    """A buffer over a file that is read once, forward, in large pieces. `data` begins at byte `start` of the file.
+
+    size: the file's size in bytes, if it is known. A file that ends earlier was cut by its storage: OSError is raised.
+    """
 
     PIECE = 2 * 2**20
     LOOKBACK = 256 * 2**10  # bytes kept before the current offset, so that a search for headers can begin there
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], size: int = 0) -> None:
         self.start, self.data = 0, b""
-        self._file = file
+        self._file, self._size = file, size
 
     def reach(self, offset: int, size: int) -> int:
         """Read on until `data` has bytes offset..offset+size or the file ends; return the index of offset in `data`."""
@@ -36,6 +39,8 @@ class Window:
                 self.start, self.data, index = offset, b"", 0
             piece = self._file.read(self.PIECE)
             if not piece:
+                if self.start + len(self.data) < self._size:
+                    raise OSError(f"the answer of the storage ends before byte {self._size:,} of the shard")
                 break
             # drop what lies before the lookback, append the new piece
             dropped = max(0, min(index, len(self.data)) - self.LOOKBACK)

@@ -104,7 +104,7 @@ class TarReader:
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._size = size
-        self._window = Window(file)
+        self._window = Window(file, size)
         self._headers = Headers(self._window, size)
 
     def samples(self) -> Iterator[Sample]:

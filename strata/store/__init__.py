@@ -5,15 +5,15 @@ Of Strata it imports only `strata.core` and `strata.errors`. Read `store.py` fir
 
 from __future__ import annotations
 
-from strata.store.filesystem import LIBRARIES, as_os_error, file_system
+from strata.store.filesystem import as_os_error, file_system
 from strata.store.index_rows import IndexRow, ShardIndex, index_table
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
 from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import Provenance, keep_profile, provenance_of
+from strata.store.storage_errors import is_transient, reason_of
 from strata.store.store import READERS, Store, count_of
 
 __all__ = [
-    "LIBRARIES",
     "READERS",
     "IndexRow",
     "Part",
@@ -26,10 +26,12 @@ __all__ = [
     "count_of",
     "file_system",
     "index_table",
+    "is_transient",
     "keep_profile",
     "last_attempts",
     "provenance_of",
     "read_progress",
+    "reason_of",
     "remove_progress",
     "sweep_progress",
     "write_progress",

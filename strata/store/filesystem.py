@@ -16,8 +16,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import fsspec
 
-# these raise their own exceptions: for missing credentials, an endpoint that is away, a broken connection
-LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"})
+from strata.store.storage_errors import LIBRARIES
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ import pytest
 from app.fetching import is_public
 from app.problem_types import PROBLEMS, document
 from strata.core.profiles import GROUPS
-from strata.jobs.jobs import Jobs
+from strata.jobs.listing import Listing
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.queue import Queue
@@ -40,7 +40,7 @@ def test_an_unexpected_error_tells_nothing(idle_service: Service, monkeypatch: p
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(Jobs, "page", broken)
+    monkeypatch.setattr(Listing, "page", broken)
     assert "secret" not in json.dumps(problem(idle_service.client.get("/v1/jobs"), 500, "internal-error"))
 
 

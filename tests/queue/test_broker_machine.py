@@ -100,12 +100,13 @@ class BrokerMachine(RuleBasedStateMachine):
     def reclaim(self, worker: str) -> None:
         expected: list[Entry] = []
         for entries in self.model.streams.values():
-            pending = [entry for entry in entries if entry.holder]
-            if pending and not expected:
-                if self.model.waiting[pending[0].number]:
-                    expected = pending[:1]
+            for entry in [entry for entry in entries if entry.holder]:
+                if expected:
+                    break
+                if self.model.waiting[entry.number]:
+                    expected = [entry]
                 else:
-                    entries.remove(pending[0])
+                    entries.remove(entry)
         found = self.broker.reclaim("vision", worker, idle=0.0)
         for entry in expected:
             entry.holder, entry.deliveries = worker, entry.deliveries + 1

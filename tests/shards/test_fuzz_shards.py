@@ -168,7 +168,7 @@ def check(path: Path, broken: Broken) -> None:
     found = set()
     for row, data in zip(index.rows, read_images(index.rows), strict=True):
         if isinstance(data, Exception):
-            assert isinstance(data, SourceError) and row.error
+            assert isinstance(data, SourceError | OSError) and row.error
             continue
         assert row.error or (row.offset > 0 and row.offset + row.size <= len(broken.data))
         found.add((data, row.alt_text))

@@ -212,11 +212,29 @@ def test_a_refused_shard_is_a_failure_with_its_reason(
         requests.post(f"{server}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
 
 
-def test_a_shard_whose_server_is_away_is_a_failure_with_its_reason(
-    settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path
-) -> None:
-    away(settings)
-    fails_beside_a_good_shard(queue, tmp_path, "Could not connect")
+def test_a_shard_whose_server_is_away_is_waited_for(settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path) -> None:
+    port = away(settings)
+    roots = [str(tmp_path / "shards"), "s3://late"]
+    with running_service(queue, tmp_path, shard_roots=roots) as service:
+        good = write_shard(tmp_path / "shards" / "good.tar", [jpeg()] * 3)
+        job = service.submit("s3://late/0.tar", good).json()["id"]
+        until = time.monotonic() + 60
+        while service.jobs.view(job).request_counts.succeeded < 3:  # the other shard does not wait for this one
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        view = service.jobs.view(job)
+        assert view.status == "in_progress" and view.shards.failed == 0
+        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+        moto.start()
+        try:
+            client = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+            client.mkdir("late")
+            client.pipe_file("late/0.tar", Path(good).read_bytes())
+            wait_for_end(service.jobs, job, 120)
+        finally:
+            moto.stop()
+        counts = service.jobs.view(job).request_counts
+        assert (counts.succeeded, counts.failed) == (6, 0)
 
 
 def test_a_store_whose_server_is_away_raises_os_errors(settings: pytest.MonkeyPatch) -> None:
@@ -232,13 +250,15 @@ def test_a_store_whose_server_is_away_raises_os_errors(settings: pytest.MonkeyPa
             act()
 
 
-def away(settings: pytest.MonkeyPatch) -> None:
-    """An endpoint without a server, and short timeouts."""
+def away(settings: pytest.MonkeyPatch) -> int:
+    """Set an endpoint without a server, and short timeouts; returns its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        settings.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        port = int(free.getsockname()[1])
+    settings.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     settings.setenv("AWS_ACCESS_KEY_ID", "key")
     settings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     settings.setenv("AWS_MAX_ATTEMPTS", "1")
+    return port
 
 
 def fails_beside_a_good_shard(queue: Queue, folder: Path, reason: str) -> None:

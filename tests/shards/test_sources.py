@@ -581,5 +581,5 @@ def test_a_shrunken_file_fails_its_rows_only(tmp_path: Path) -> None:
     results = read_images([IndexRow("k", str(path), offset, size) for path, offset, size in places])
     assert results[:2] == [b"0123", b"4567"] and results[5] == b"abc"
     assert [type(result).__name__ for result in (*results[2:5], results[6])] == [
-        "SourceError", "SourceError", "FileNotFoundError", "SourceError"
+        "OSError", "OSError", "FileNotFoundError", "SourceError"
     ]  # fmt: skip

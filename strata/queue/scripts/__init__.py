@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from strata.queue import keys
+
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
 
 
@@ -20,3 +22,16 @@ def load_script(name: str, **values: str) -> str:
     """
     source = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
     return _PLACEHOLDER.sub(lambda match: values[match[1]], source)
+
+
+def load_with_waits(name: str, **values: str) -> str:
+    """`load_script` for a script that uses the functions of `waits.lua`, in place of `@WAITS@`."""
+    prefixes = {
+        "stream": keys.stream("", "").removesuffix(":"),
+        "waits": keys.waits(""),
+        "waiting": keys.waiting("", "").removesuffix(":"),
+        "parked": keys.parked("", "", "").removesuffix("::"),
+        "returning": keys.returning(""),
+    }
+    names = "{" + ", ".join(f"{word} = '{prefix}'" for word, prefix in prefixes.items()) + "}"
+    return load_script(name, WAITS=load_script("waits", NAMES=names, WAITERS=keys.waiters("")), **values)

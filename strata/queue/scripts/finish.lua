@@ -4,54 +4,52 @@
 -- KEYS[2]  the set of the jobs that wait for the chunk
 -- KEYS[3]  the hash of all chunks that are queued or in flight
 -- KEYS[4]  the hash with the chunk's isolation notes
--- KEYS[5]  the stream of the next group's chunk (only with ARGV[9])
--- KEYS[6]  the set of the jobs that wait for the next group's chunk (only with ARGV[9])
+-- KEYS[5]  the stream of the next group's chunk (only with ARGV[10])
+-- KEYS[6]  the set of the jobs that wait for the next group's chunk (only with ARGV[10])
 -- ARGV[1]  the message's id
 -- ARGV[2]  the consumer group
 -- ARGV[3]  the consumer
 -- ARGV[4]  the chunk's id
 -- ARGV[5]  the chunk's field in a job's done hash
 -- ARGV[6]  the chunk's group
--- ARGV[7]  the value to keep in the done hash: a shard's summary as JSON for `index`, else empty
--- ARGV[8]  the counts to add to each job, as a JSON object of name -> number
--- ARGV[9]  the id of the next group's chunk, or empty if there is none
--- ARGV[10…] the fields of the next group's chunk as name, value …
+-- ARGV[7]  the chunk's fingerprint
+-- ARGV[8]  the value to keep in the done hash: a shard's summary as JSON for `index`, else empty
+-- ARGV[9]  the counts to add to each job, as a JSON object of name -> number
+-- ARGV[10] the id of the next group's chunk, or empty if there is none
+-- ARGV[11…] the fields of the next group's chunk as name, value …
 -- @JOB@    the key of a job's hash, without the job's id at its end
 -- @EVENTS@ what a job's key is continued with for its stream of events
 -- @MAX_EVENTS@ about how many events the stream keeps
 --
 -- Returns 1, or 0 with nothing changed if the consumer no longer holds the message.
 
+@WAITS@
 -- Fencing: a worker that was paused until its lease lapsed must not finish a chunk that another worker has reclaimed.
-local pending = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[1], ARGV[1], 1)
-if pending.err or #pending == 0 or pending[1][2] ~= ARGV[3] then return 0 end
-
--- Remove the message, the chunk's entry and its isolation notes.
-redis.call('XACK', KEYS[1], ARGV[2], ARGV[1])
-redis.call('XDEL', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[3], ARGV[4])
-redis.call('DEL', KEYS[4])
-
--- Take the jobs that wait for the chunk; the set is empty from here on.
-local jobs = redis.call('SMEMBERS', KEYS[2])
-redis.call('DEL', KEYS[2])
+if not is_held(KEYS[1], ARGV[2], ARGV[3], ARGV[1]) then return 0 end
 
 -- Count the chunk for each job that still exists. HSETNX makes sure that a job counts a chunk once.
-local counts = cjson.decode(ARGV[8])
+local jobs, counts = redis.call('SMEMBERS', KEYS[2]), cjson.decode(ARGV[9])
 for _, job in ipairs(jobs) do
   local base = '@JOB@' .. job
-  if redis.call('EXISTS', base) == 1 and redis.call('HSETNX', base .. ':' .. ARGV[6], ARGV[5], ARGV[7]) == 1 then
+  if redis.call('EXISTS', base) == 1 and redis.call('HSETNX', base .. ':' .. ARGV[6], ARGV[5], ARGV[8]) == 1 then
     for name, n in pairs(counts) do redis.call('HINCRBY', base, ARGV[6] .. ':' .. name, n) end
     redis.call('XADD', base .. '@EVENTS@', 'MAXLEN', '~', @MAX_EVENTS@, '*', 'event', 'progress', 'group', ARGV[6],
-      'chunk', ARGV[5], 'counts', ARGV[8])
+      'chunk', ARGV[5], 'counts', ARGV[9])
   end
 end
 
 -- Queue the next group's chunk for the same jobs, unless it is queued or in flight already.
-if ARGV[9] ~= '' and #jobs > 0 then
-  redis.call('SADD', KEYS[6], unpack(jobs))
-  if redis.call('HSETNX', KEYS[3], ARGV[9], '') == 1 then
-    redis.call('HSET', KEYS[3], ARGV[9], redis.call('XADD', KEYS[5], '*', unpack(ARGV, 10)))
+if ARGV[10] ~= '' and #jobs > 0 then
+  -- Lua passes at most some thousand arguments in one call.
+  for i = 1, #jobs, 1000 do redis.call('SADD', KEYS[6], unpack(jobs, i, math.min(i + 999, #jobs))) end
+  if redis.call('HSETNX', KEYS[3], ARGV[10], '') == 1 then
+    redis.call('HSET', KEYS[3], ARGV[10], redis.call('XADD', KEYS[5], '*', unpack(ARGV, 11)))
   end
 end
+
+-- Last, when nothing can fail any more: remove the message, its waiting jobs, its entry and its isolation notes.
+remove(KEYS[1], ARGV[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[4])
+redis.call('DEL', KEYS[2], KEYS[4])
+end_trial(ARGV[6], ARGV[7], ARGV[4])
 return 1

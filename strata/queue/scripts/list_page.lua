@@ -1,0 +1,48 @@
+-- One page of the list of jobs, the newest first, from several sorted sets that are merged.
+--
+-- KEYS     the sets; each member is ID:PROFILE:IMAGE, all scores are 0
+-- ARGV[1]  the upper bound of the members, as ZRANGE BYLEX takes it
+-- ARGV[2]  the lower bound
+-- ARGV[3]  the profile of the jobs, or empty for all
+-- ARGV[4]  the image of the jobs, or empty for all
+-- ARGV[5]  how many ids to return at most
+-- ARGV[6]  how many members to look at at most
+--
+-- Returns the ids, and the id after which the next page begins, empty if nothing is left.
+
+local limit, most = tonumber(ARGV[5]), tonumber(ARGV[6])
+local filtered = ARGV[3] ~= '' or ARGV[4] ~= ''
+local batch = math.min(filtered and 500 or limit, most)
+
+local sets = {}
+for i, key in ipairs(KEYS) do sets[i] = {key = key, top = ARGV[1], members = {}, at = 1, more = true} end
+
+-- The newest member of a set that was not taken yet, or nil. Members are read in batches.
+local function head(set)
+  if set.at > #set.members and set.more then
+    set.members = redis.call('ZRANGE', set.key, set.top, ARGV[2], 'BYLEX', 'REV', 'LIMIT', 0, batch)
+    set.at, set.more = 1, #set.members == batch
+    if #set.members > 0 then set.top = '(' .. set.members[#set.members] end
+  end
+  return set.members[set.at]
+end
+
+-- The set with the newest member.
+local function newest()
+  local best, member
+  for _, set in ipairs(sets) do
+    local candidate = head(set)
+    if candidate and (not member or candidate > member) then best, member = set, candidate end
+  end
+  return best, member
+end
+
+local ids, looked, last = {}, 0, ''
+local set, member = newest()
+while set and #ids < limit and looked < most do
+  local id, profile, image = string.match(member, '^([^:]*):(.*):([^:]*)$')
+  if (ARGV[3] == '' or ARGV[3] == profile) and (ARGV[4] == '' or ARGV[4] == image) then table.insert(ids, id) end
+  set.at, looked, last = set.at + 1, looked + 1, id
+  set, member = newest()
+end
+return {ids, set and last or ''}

@@ -1,0 +1,60 @@
+"""Errors of storages: which of them pass by themselves, and what a caller is told of them."""
+
+from __future__ import annotations
+
+import errno
+
+# these raise their own exceptions: for missing credentials, an endpoint that is away, a broken connection
+LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"})
+# what the file or its name is the cause of; any other number tells of the disk, the network or the machine
+_OF_THE_FILE = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENXIO, errno.ENODEV),
+        *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+    }
+)
+# answers of a web server from 400 to 499 that say "later": request timeout, too early, too many requests
+_LATER = frozenset({408, 425, 429})
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether a later attempt to read may succeed, because the storage, the network or the machine is the cause.
+
+    False for what the file or its name is the cause of (missing, not readable), and for credentials that are missing
+    or refused.
+    """
+    if error is None:
+        return False
+    # fsspec reports every failed request for a web address's size as a missing file, and raises it from the cause
+    if isinstance(error, FileNotFoundError):
+        return _library(error.__cause__) == "aiohttp" and is_transient(error.__cause__)
+    # a web server has answered: `status` is aiohttp's, `code` is gcsfs's
+    status = getattr(error, "status", getattr(error, "code", None))
+    if isinstance(status, int) and 400 <= status < 500:
+        return status in _LATER
+    # waiting does not help against missing credentials or a request that the library itself refuses
+    if any(word in type(error).__name__ for word in ("Credential", "Validation", "InvalidURL")):
+        return False
+    if isinstance(error, OSError):
+        return not isinstance(error, PermissionError) and error.errno not in _OF_THE_FILE
+    return _library(error) in LIBRARIES
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line of at most 300 characters, without the path or address that the storage used.
+
+    The caller knows the file by the name that was given, which may differ from where it lies on the server.
+    """
+    if isinstance(error, FileNotFoundError):
+        return "no such file" if error.__cause__ is None else reason_of(error.__cause__)
+    # the text of a failed web request has its whole address, often with a signature
+    status, message = getattr(error, "status", None), getattr(error, "message", None)
+    if isinstance(status, int):
+        return f"the server answered {status} {message or ''}".strip()[:300]
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(f"{text or type(error).__name__}".split())[:300]
+
+
+def _library(error: BaseException | None) -> str:
+    """The package that defines the exception's class; empty for None."""
+    return "" if error is None else type(error).__module__.partition(".")[0]
