@@ -9,7 +9,9 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
 from strata.shards import SourceError, read_images, verify_unchanged
-from strata.store import IndexRow, Store, is_transient, reason_of
+from strata.store import READERS, IndexRow, Store, is_transient, reason_of
 from workers.accounts import Meter
 from workers.profile_versions import ProfileVersions
 
@@ -166,7 +168,7 @@ class Group(Protocol):
         """Load the models of a profile before the first chunk comes."""
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
-        """The chunk's items without their images' bytes. Raises OSError and ProfileError."""
+        """The chunk's items; most have no bytes of their images yet. Raises OSError and ProfileError."""
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The items with their bytes. An item that cannot be read is settled as failed.
@@ -192,12 +194,15 @@ class VisionGroup:
     def __init__(self, store: Store, pipelines: PipelineCache, max_pixels: int) -> None:
         self.store, self.pipelines, self.max_pixels = store, pipelines, max_pixels
         self._index: tuple[Chunk, pa.Table] | None = None
+        self._uploads = ThreadPoolExecutor(READERS, thread_name_prefix="uploads")
 
     def load(self, profile: str) -> None:
         self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
         rules = self.pipelines.profile(chunk).rules
+        # read an upload while its index is read: it is a whole file, so that its place need not be looked up
+        ahead = self._uploads.submit(self._upload, chunk.shard) if self.store.is_upload(chunk.shard) else None
         # a retry computes the failed rows only, and copies the others from the attempt before
         if chunk.attempt:
             before = self.store.read_records(chunk.before())
@@ -205,16 +210,30 @@ class VisionGroup:
         else:
             before, failed = [], [True] * chunk.images
         rows = self._rows(chunk)
-        return [
+        items = [
             _item(row, rules) if compute else WorkItem(before[index], settled=True)
             for index, (row, compute) in enumerate(zip(rows, failed, strict=True))
         ]
+        data = ahead.result() if ahead is not None else None
+        # an upload of another size is not the image: `read` reports it
+        return [
+            item if data is None or item.settled or len(data) != item.record.image.size else replace(item, data=data)
+            for item in items
+        ]
+
+    def _upload(self, uri: str) -> bytes | None:
+        """The bytes of an upload; None if they cannot be read now: `read` tries once more, and tells why it cannot."""
+        with suppress(OSError):
+            return self.store.read_upload(uri)
+        return None
 
     def _rows(self, chunk: Chunk) -> list[IndexRow]:
         """The chunk's rows of its shard's index."""
         # the fingerprint of `index` is the same for all profiles, so a shard has one index part
         profile = self.pipelines.profile(chunk)
         index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
+        if self.store.is_upload(chunk.shard):
+            return [IndexRow(**row) for row in self.store.read_index(index)[0].to_pylist()]
         # keep the index that was read last: consecutive chunks are mostly of one shard
         cached = self._index
         if cached is None or cached[0] != index:
@@ -302,7 +321,7 @@ def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkIte
 
     Raises OSError if the storage is the cause, so that a later attempt may succeed.
     """
-    wanted = [item.record.image for item in items if not item.settled]
+    wanted = [item.record.image for item in items if not item.settled and item.data is None]
     try:
         # compare the shard with its index first: in a changed shard other images lie at these offsets
         if wanted and not store.is_upload(chunk.shard):
@@ -315,7 +334,7 @@ def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkIte
         if isinstance(result, Exception) and is_transient(result):
             raise OSError(f"{row.uri} cannot be read: {type(result).__name__}: {reason_of(result)}") from result
     remaining = iter(results)
-    return [item if item.settled else _with_bytes(item, next(remaining)) for item in items]
+    return [item if item.settled or item.data is not None else _with_bytes(item, next(remaining)) for item in items]
 
 
 def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:

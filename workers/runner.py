@@ -14,9 +14,10 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from typing import TypeVar
 
 from models.base import StageBroken, StageNotLoaded, StageUnfit, WeightsMissing
 from models.faults import reason_of
@@ -35,12 +36,15 @@ from workers.prepared import ChunkPreparer, PreparedChunk
 from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
 MIN_DECODE_BATCH = 8  # images that one thread decodes for one future
 MAX_DECODE_BATCHES = 4  # futures for one micro-batch
 PERMANENT_ERRORS = (WeightsMissing, ProfileError, StageUnfit)  # a retry would fail in the same way
+STORE_THREADS = 16  # single images whose parts are read or written at a time: each call to a bucket takes a while
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo`: a constant load of single images must not starve jobs
 
 
@@ -61,6 +65,7 @@ class Runner:
         self.preparer = ChunkPreparer(group, self.claims, micro_batch)
         self.batches = MicroBatches(group, self.claims)
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
+        self._store_pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix=f"{group.name} store")
         self._ahead: Future[PreparedChunk | None] | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -106,7 +111,7 @@ class Runner:
         claims = self.claims.claim(self.micro_batch, ("hi",))
         try:
             # compute chunks of the same profile together
-            prepared = [chunk for chunk in map(self.preparer.prepare, claims) if chunk is not None]
+            prepared = [chunk for chunk in self._together(self.preparer.prepare, claims) if chunk is not None]
             for _, chunks in itertools.groupby(prepared, key=lambda chunk: chunk.batch_key):
                 self._compute(list(chunks))
         except ProcessBroken:
@@ -117,6 +122,14 @@ class Runner:
             for claim in claims:
                 self.claims.stop_renewing(claim)
         return bool(claims)
+
+    def _together(self, act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """The results of act for all items, in threads if there are several. Raises the first error, after the last."""
+        if len(items) < 2:
+            return [act(item) for item in items]
+        futures = [self._store_pool.submit(act, item) for item in items]
+        wait(futures)
+        return [future.result() for future in futures]
 
     # computing
 
@@ -131,8 +144,7 @@ class Runner:
             for chunk in chunks:
                 self._compute_alone(chunk)
             self._compute_together(chunks)
-            for chunk in chunks:
-                self._finish(chunk)
+            self._together(self._finish, chunks)
         except WorkInterrupted:
             for chunk in chunks:
                 self.claims.release(chunk.claim)
@@ -258,6 +270,7 @@ class Runner:
                 if prepared := self._ahead.result():
                     self.claims.release(prepared.claim)
         self._pool.shutdown(wait=True)
+        self._store_pool.shutdown(wait=True)
 
 
 def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:

@@ -164,6 +164,11 @@ class Store(Files):
             self.put(path, data)
         return self.fs.unstrip_protocol(path), digest
 
+    def read_upload(self, uri: str) -> bytes:
+        """An upload's bytes. Raises FileNotFoundError."""
+        digest = uri.rpartition("/")[2]
+        return self.get(self.path("uploads", digest[:2], digest))
+
     def is_upload(self, uri: str) -> bool:
         """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
         return uri.startswith(str(self.fs.unstrip_protocol(self.path("uploads"))))

@@ -16,7 +16,7 @@ from models.base import PROBE_IMAGE, CaptionerStage, CaptionRequest
 from models.observed import Observed
 from models.pipeline import VisionPipeline
 from strata.core import Profile, Record, StageSettings, Status, decode
-from strata.core.schemas import JobStatus, JobView, Waiting
+from strata.core.schemas import JobStatus, JobView, Priority, Waiting
 from strata.errors import ProcessBroken, StrataError
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
