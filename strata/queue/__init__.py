@@ -11,6 +11,7 @@ from strata.queue.heartbeats import Heartbeat
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
+from strata.queue.job_states import JobProgress
 from strata.queue.ledger import Ledger
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
@@ -25,6 +26,7 @@ __all__ = [
     "IdempotencyKeys",
     "IsolationNotes",
     "JobFilter",
+    "JobProgress",
     "Ledger",
     "ListedJob",
     "LockState",
