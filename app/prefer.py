@@ -13,6 +13,7 @@ from strata.core import FINAL_GROUP, JobRequest, JobStatus, Record
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import JobProgress
+from strata.store import BrokenPart
 
 MAX_WAIT = 120.0  # seconds
 INTERVAL = 0.02  # seconds between two questions to Redis
@@ -51,19 +52,29 @@ class Waits:
     ) -> Record | None:
         """Wait for the record of a job of one image.
 
-        None after `seconds`, if the job was cancelled or has failed, or if the server is stopping. Raises
-        QueueUnavailable and OSError.
+        None after `seconds`, if the job was cancelled or has failed, if its part is broken, or if the server is
+        stopping. Raises QueueUnavailable and OSError.
         """
-        if not await self._is_done(request.id, seconds, is_stopping):
+        # the result exists already if the same image was described before
+        found = (await run_in_threadpool(self.jobs.queue.job_states.progress, [request.id])).get(request.id)
+        existed = found is not None and found.images > 0
+        if not existed and not await self._is_done(request.id, seconds, is_stopping):
             return None
+        return await run_in_threadpool(self._read, request, existed)
+
+    def _read(self, request: JobRequest, existed: bool) -> Record | None:
+        """The record of a job that has its result; None if its part is broken, which is computed again."""
         (chunk,) = request.chunks(request.indexed[0], FINAL_GROUP)
-        return (await run_in_threadpool(self.jobs.store.read_records, chunk))[0]
+        store = self.jobs.store
+        try:
+            # a part that existed may be that of a newer attempt; one that was just written need not be looked for
+            newest = store.newest(chunk) if existed else chunk
+            return store.read_record(newest, 0) if newest else None
+        except BrokenPart as error:
+            self.jobs.repair(request.id, error)
+            return None
 
     async def _is_done(self, job_id: str, seconds: float, is_stopping: Callable[[], bool]) -> bool:
-        # the result exists already if the same image was described before
-        found = (await run_in_threadpool(self.jobs.queue.job_states.progress, [job_id])).get(job_id)
-        if found is not None and _has_ended(found):
-            return found.images > 0
         done = self._waiting[job_id] = asyncio.get_running_loop().create_future()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())

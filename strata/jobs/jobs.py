@@ -5,16 +5,13 @@ A job's request and its end are files in the store. Redis holds the working copy
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from strata.core import (
     FINAL_GROUP,
@@ -35,11 +32,12 @@ from strata.core import (
 )
 from strata.errors import Conflict, NotFound, QueueUnavailable
 from strata.jobs.envelope import envelope
-from strata.queue import Queue
-from strata.store import IndexRow, Store, count_of, index_table, keep_profile
+from strata.jobs.job_parts import JobParts
+from strata.jobs.waiting import what_waits
+from strata.queue import Heartbeat, Queue
+from strata.store import Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
 STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
-Result = TypeVar("Result")
 
 
 class UnknownJob(NotFound, LookupError):
@@ -64,6 +62,7 @@ class Jobs:
     def __init__(self, queue: Queue, store: Store) -> None:
         self.queue, self.store = queue, store
         self.ledger = queue.ledger
+        self.parts = JobParts(queue, store)
         self._pool = ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="jobs")
         self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
@@ -110,34 +109,22 @@ class Jobs:
         chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
         self.queue.ping()
         with self._withdrawn_on_error(request.id):
-            existing = self._together(
-                *(functools.partial(self.store.has_part, chunk) for chunk in chunks),
+            listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
+            self._together(
                 lambda: self.store.put_upload(digest, data),
                 lambda: self.store.write_index(index, table),
                 lambda: self._keep_profile(profile),
                 lambda: self.store.open_job(request.id),
-            )[: len(chunks)]
-            # with the request the job is accepted; if the final part exists, its counts are read meanwhile
-            counts = self._together(
-                lambda: self.store.read_counts(chunks[-1]) if existing[-1] else None,
-                lambda: self.store.write_job_file(request.id, "request", request),
-            )[0]
-            self._accept(request)
-            self._begin_image(
-                request, [chunk for chunk, exists in zip(chunks, existing, strict=True) if not exists], counts
             )
+            known = [listing.result() for listing in listings]
+            self.store.write_job_file(request.id, "request", request)
+            self._accept(request)
+            # mostly no part of the image exists; those that do are compared with the job as for any other shard
+            missing = chunks[:1]
+            if any(attempts.found or attempts.broken for attempts in known):
+                request, missing = self.parts.missing(request, summary)
+            self.queue.broker.enqueue_all(missing, request.id, request.priority)
         return request
-
-    def _begin_image(self, request: JobRequest, missing: list[Chunk], counts: Counter[str] | None) -> None:
-        """Queue the first group whose part is missing. counts: of the final part, if there is nothing to compute."""
-        if counts is None:
-            self.queue.broker.enqueue(missing[0], request.id, request.priority)
-            return
-        for group in GROUPS[1:]:
-            for chunk in request.chunks(request.indexed[0], group):
-                reused = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-                final = count_of(counts) if group == FINAL_GROUP else {}
-                self.queue.job_states.record(request.id, chunk, reused | final)
 
     def _keep_profile(self, profile: Profile) -> None:
         """Keep a profile's content, once for each fingerprint, so that the parts' origin can be looked up."""
@@ -166,11 +153,12 @@ class Jobs:
                     remove(job_id)
             raise
 
-    def _together(self, *acts: Callable[[], Result]) -> list[Result]:
-        """The results of calls that do not depend on each other. Raises the first error, after the last call."""
+    def _together(self, *acts: Callable[[], None]) -> None:
+        """Make calls that do not depend on each other. Raises the first error, after the last call."""
         futures = [self._pool.submit(act) for act in acts]
         wait(futures)
-        return [future.result() for future in futures]
+        for future in futures:
+            future.result()
 
     def activate(self, request: JobRequest) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler."""
@@ -258,13 +246,26 @@ class Jobs:
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
+        return self._run_again(request)
+
+    def repair(self, job_id: str, error: BrokenPart) -> None:
+        """Set a broken part of a job aside; if the job is completed, run it again, so that the part is computed anew.
+
+        If the job has not ended, the part is found missing when its plan is compared with the store the next time.
+        """
+        self.store.set_aside(error)
+        if self.view(job_id).status is JobStatus.COMPLETED:
+            self._run_again(self.request(job_id))
+
+    def _run_again(self, request: JobRequest) -> JobView:
+        """Open a job again that has ended; of the parts that it needs, those that exist are kept."""
         # mark the job as open, so that a retry whose process dies is completed by the scheduler
-        self.store.open_job(job_id)
+        self.store.open_job(request.id)
         # start with new counts: the parts of chunks that did not fail are found and counted again
         states = self.queue.job_states
         if states.run_again(request, JobStatus.VALIDATING, started_at=_now()) is JobStatus.VALIDATING:
             self._reopen(request)
-        return self.view(job_id)
+        return self.view(request.id)
 
     def _reopen(self, request: JobRequest) -> None:
         """The second part of a retry, after the change of the status: the files of the store, then the scheduler."""
@@ -277,12 +278,13 @@ class Jobs:
         self.activate(request)
 
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The chunks of a shard whose part holds failed images."""
+        """The chunks of a shard whose part holds failed images, with their newest attempts."""
         chunks = list(request.chunks(summary, FINAL_GROUP))
-        names = self.store.part_names(chunks[0]) if chunks else set()
-        written = [chunk for chunk in chunks if chunk.name in names]
-        for chunk, counts in zip(written, self.store.read_all_counts(written), strict=True):
-            if counts[Status.FAILED]:
+        attempts = self.store.attempts(chunks[0]) if chunks else Attempts()
+        written = [newest for chunk in chunks if (newest := attempts.newest(chunk)) is not None]
+        for chunk, footer in zip(written, self.store.read_all_footers(written), strict=True):
+            # a broken part is set aside when the job is planned again
+            if isinstance(footer, Footer) and footer.counts[Status.FAILED]:
                 yield chunk
 
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
@@ -347,12 +349,15 @@ class Jobs:
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
         usage = self.ledger.usage(request.id, request.priced) if request.paid else None
-        in_flight = 0 if JobStatus(fields["status"]).final else self._images_in_flight(request)
-        return envelope(request, fields, in_flight, usage)
+        if JobStatus(fields["status"]).final:
+            return envelope(request, fields, 0, usage)
+        heartbeats = self.queue.heartbeats.live()
+        in_flight = self._images_in_flight(request, heartbeats)
+        return envelope(request, fields, in_flight, usage, what_waits(self.queue, request, heartbeats))
 
-    def _images_in_flight(self, request: JobRequest) -> int:
+    def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
-        chunks = [chunk for heartbeat in self.queue.heartbeats.live() for chunk in heartbeat.chunks]
+        chunks = [chunk for heartbeat in heartbeats for chunk in heartbeat.chunks]
         return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
 
 

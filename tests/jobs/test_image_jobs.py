@@ -42,8 +42,8 @@ def test_two_storage_calls_in_a_row_before_the_work_starts(
     calls = calls_in(tmp_path / "calls")[before:]
     assert chain(calls) == 2
     assert sorted(f"{call.name} {call.folder}" for call in calls) == [
-        "exists parts/llm",
-        "exists parts/vision",
+        "list parts/llm",
+        "list parts/vision",
         "put jobs",
         "put open",
         "put parts/index",
@@ -104,6 +104,7 @@ def assert_nothing_is_left(jobs: Jobs) -> None:
     """No job is known, marked or queued; a scheduler finds nothing to do."""
     scheduler = Scheduler(jobs.queue, jobs.store, 100)
     scheduler.tick()
+    jobs.queue.scheduler_lock.release(scheduler.name)
     assert jobs.store.job_ids() == [] == jobs.store.open_jobs()
     assert jobs.queue.job_states.active() == set()
     assert all(jobs.queue.broker.depth(group) == 0 for group in GROUPS)
