@@ -7,7 +7,6 @@ parts as files, `part_format.py` their bytes.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from contextlib import suppress
 
@@ -65,20 +64,20 @@ class Store(PartFiles):
 
     # uploads
 
-    @as_os_error
-    def put_upload(self, data: bytes) -> tuple[str, str]:
-        """Write an uploaded image; returns its URI and its SHA-256."""
-        # uploads are named by their content, so that the same image is stored once
-        digest = hashlib.sha256(data).hexdigest()
-        path = self.path("uploads", digest[:2], digest)
-        if not self.fs.exists(path):
-            self.put(path, data)
-        return self.fs.unstrip_protocol(path), digest
+    def upload_uri(self, digest: str) -> str:
+        """The URI of an uploaded image by its SHA-256: it is stored once, however often it is sent."""
+        return str(self.fs.unstrip_protocol(self._upload_path(digest)))
+
+    def put_upload(self, digest: str, data: bytes) -> None:
+        """Write an uploaded image. It is not asked before whether it exists: that takes as long as writing it."""
+        self.put(self._upload_path(digest), data)
+
+    def _upload_path(self, digest: str) -> str:
+        return self.path("uploads", digest[:2], digest)
 
     def read_upload(self, uri: str) -> bytes:
         """An upload's bytes. Raises FileNotFoundError."""
-        digest = uri.rpartition("/")[2]
-        return self.get(self.path("uploads", digest[:2], digest))
+        return self.get(self._upload_path(uri[-64:]))
 
     def is_upload(self, uri: str) -> bool:
         """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
