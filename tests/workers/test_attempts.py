@@ -187,7 +187,7 @@ def test_a_plan_is_the_same_after_redis_was_emptied(jobs: Jobs, shard: str, faul
         submit(jobs, shard)
     request = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
     (summary,) = [replace_shard(jobs, shard)]
-    parts = JobParts(jobs)
+    parts = JobParts(jobs.queue, jobs.store)
     raised, missing = parts.missing(request, summary)
     assert [(chunk.group, chunk.attempt) for chunk in missing] == [("vision", 1)]
     raw_redis(jobs.queue).flushall()
