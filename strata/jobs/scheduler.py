@@ -16,6 +16,7 @@ from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
+from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
@@ -42,6 +43,7 @@ class Scheduler:
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
         self.parts = self.jobs.parts
+        self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -61,6 +63,7 @@ class Scheduler:
                 log.exception("scheduler: a tick failed; the next one tries again")
                 stop.wait(1.0)
         self.finalizer.close()
+        self.images.close()
         self.listing.close()
         self.billing.close()
         with suppress(QueueUnavailable):
@@ -79,6 +82,7 @@ class Scheduler:
         self.waiting.refresh()
         # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         active = self.queue.job_states.active()
+        active -= self.images.advance(active)
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active or self._advance(self.plans.get(job_id) or self._plan(job_id)):
                 del self.plans[job_id]
@@ -97,6 +101,7 @@ class Scheduler:
         """Drop all plans: another process schedules, or Redis may have lost what was queued."""
         self.plans.clear()
         self.finalizer.reset()
+        self.images.reset()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
