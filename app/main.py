@@ -15,6 +15,7 @@ from app.decoding import Decoder
 from app.dependencies import Services
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
+from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.queue import Queue
@@ -49,8 +50,8 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     )
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
-    decoder = Decoder(settings.max_pixels)
-    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder)
+    decoder, probe = Decoder(settings.max_pixels), StoreProbe(store)
+    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, probe)
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

@@ -9,6 +9,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from strata.core import (
@@ -28,7 +29,7 @@ from strata.core import (
     ShardSummary,
     Status,
 )
-from strata.errors import Conflict, NotFound
+from strata.errors import Conflict, NotFound, QueueUnavailable
 from strata.jobs.envelope import envelope
 from strata.queue import Queue
 from strata.store import IndexRow, Store, index_table, keep_profile
@@ -79,14 +80,32 @@ class Jobs:
         if request.fingerprints[FINAL_GROUP] not in self._profiles:
             keep_profile(self.store, profile)
             self._profiles.add(request.fingerprints[FINAL_GROUP])
-        # mark the job as open first: a process that dies in between leaves a mark without a request, which is ignored
-        self.store.open_job(request.id)
-        self.store.write_job_file(request.id, "request", request)
-        # a new job's ledger is complete, because nothing has been spent yet
-        if request.paid:
-            self.ledger.begin(request.id, budget, new=True)
-        self.activate(request)
+        with self._removed_on_failure(request.id):
+            # the mark comes first: a process that dies in between leaves a mark without a request, which is ignored
+            self.store.open_job(request.id)
+            self.store.write_job_file(request.id, "request", request)
+            # a new job's ledger is complete, because nothing has been spent yet
+            if request.paid:
+                self.ledger.begin(request.id, budget, new=True)
+            self.activate(request)
         return request
+
+    @contextmanager
+    def _removed_on_failure(self, job_id: str) -> Iterator[None]:
+        """A block that creates a job: if the store or Redis fails in it, the job is removed, so that it never runs.
+
+        The caller is told that nothing was accepted. The job runs nevertheless if the store, too, becomes unavailable
+        after it was written and before it is removed.
+        """
+        try:
+            yield
+        except (OSError, QueueUnavailable):
+            states = self.queue.job_states
+            steps = (self.store.remove_job, self.store.close_job, states.deactivate, states.forget)
+            for remove in (*steps, self.queue.job_list.remove):
+                with suppress(OSError, QueueUnavailable):
+                    remove(job_id)
+            raise
 
     def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
         """Store an image and create a job for it alone, whose first chunk is queued at once.
@@ -104,10 +123,11 @@ class Jobs:
         summary = ShardSummary(shard=uri, identity=identity, images=1)
         request = self.create("image", [uri], profile, "hi", indexed=[summary])
         # queue the first group whose part is missing; if the final part exists, there is nothing to compute
-        if not self.store.has_part(next(iter(request.chunks(summary, FINAL_GROUP)))):
-            chunks = [next(iter(request.chunks(summary, group))) for group in GROUPS[1:]]
-            first = next(chunk for chunk in chunks if not self.store.has_part(chunk))
-            self.queue.broker.enqueue(first, request.id, request.priority)
+        with self._removed_on_failure(request.id):
+            if not self.store.has_part(next(iter(request.chunks(summary, FINAL_GROUP)))):
+                chunks = [next(iter(request.chunks(summary, group))) for group in GROUPS[1:]]
+                first = next(chunk for chunk in chunks if not self.store.has_part(chunk))
+                self.queue.broker.enqueue(first, request.id, request.priority)
         return request
 
     def activate(self, request: JobRequest) -> None:
@@ -262,6 +282,13 @@ class Jobs:
             return None
         end = self.store.read_job_file(job.id, "end")
         return JobEnd.model_validate_json(end).written if end is not None else None
+
+    def accepted(self, request: JobRequest) -> JobView:
+        """The envelope of a job that was just created; that of a job without progress if it cannot be read now."""
+        try:
+            return self.view(request.id)
+        except (OSError, QueueUnavailable):
+            return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
 
     def view(self, job_id: str) -> JobView:
         """A job's envelope. Raises UnknownJob.

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, Chunk, JobRequest, JobStatus, ShardSummary
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
@@ -22,7 +23,7 @@ from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.queue import LockState, Queue
-from strata.store import Store, count_of
+from strata.store import Store, count_of, storage_fault
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,11 @@ class Scheduler:
                 log.warning("the scheduler waits for Redis: %s", error)
                 self._reset()
                 stop.wait(1.0)
-            except Exception:
-                log.exception("scheduler: a tick failed; the next one tries again")
+            except Exception as error:
+                if storage_fault(error) is None:
+                    log.exception("scheduler: a tick failed; the next one tries again")
+                else:
+                    log.warning("the scheduler waits for the store: %s", without_secrets(str(error)))
                 stop.wait(1.0)
         self.finalizer.close()
         self.listing.close()

@@ -9,7 +9,7 @@ from strata.store.filesystem import as_os_error, file_system
 from strata.store.index_rows import IndexRow, ShardIndex, index_table
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
 from strata.store.provenance import Provenance, keep_profile, provenance_of
-from strata.store.storage_errors import is_transient, reason_of
+from strata.store.storage_errors import is_transient, reason_of, storage_fault
 from strata.store.store import READERS, Store, count_of
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "last_attempts",
     "provenance_of",
     "reason_of",
+    "storage_fault",
 ]
