@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import ServicesDep
 from app.idempotency import IdempotentRoute
-from app.prefer import record_of, wait_of
+from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
 from app.uploads import read_upload
 from strata.core import CaptionBody, JobView, Record
@@ -72,7 +72,7 @@ async def caption_image(
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:g}"
         try:
-            record = await record_of(given.jobs, job, wait, given.stopping.is_set)
+            record = await given.waits.record(job, wait, given.stopping.is_set)
         except (OSError, QueueUnavailable):
             record = None  # the job is accepted and goes on, so the response must name it
         if record is not None:
