@@ -343,6 +343,13 @@ class Jobs:
         end = self.store.read_job_file(job.id, "end")
         return JobEnd.model_validate_json(end).written if end is not None else None
 
+    def accepted(self, request: JobRequest) -> JobView:
+        """The envelope of a job that was just created; that of a job without progress if it cannot be read now."""
+        try:
+            return self.view(request.id)
+        except (OSError, QueueUnavailable):
+            return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
+
     def view(self, job_id: str) -> JobView:
         """A job's envelope. Raises UnknownJob.
 

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 
+from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
@@ -22,7 +23,7 @@ from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store
+from strata.store import Store, storage_fault, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,11 @@ class Scheduler:
                 log.warning("the scheduler waits for Redis: %s", error)
                 self._reset()
                 stop.wait(1.0)
-            except Exception:
-                log.exception("scheduler: a tick failed; the next one tries again")
+            except Exception as error:
+                if storage_fault(error) is None:
+                    log.exception("scheduler: a tick failed; the next one tries again")
+                else:
+                    log.warning("the scheduler waits for the store: %s", without_secrets(str(error)))
                 stop.wait(1.0)
         self.finalizer.close()
         self.images.close()
@@ -107,8 +111,9 @@ class Scheduler:
 
     def _review(self) -> None:
         """Activate jobs that are open in the store and unknown to Redis, and restart the plans of all jobs."""
-        # remove the temporary files of processes that were killed
+        # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
+        sweep_progress(self.store)
         self.listing.rebuild_if_lost()
         # bring back the jobs that Redis has lost
         known = self.queue.job_states.active()

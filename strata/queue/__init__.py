@@ -9,7 +9,7 @@ from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat, HeldUp
 from strata.queue.idempotency_keys import IdempotencyKeys
-from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
+from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
 from strata.queue.job_states import JobProgress
 from strata.queue.ledger import Ledger
@@ -31,6 +31,7 @@ __all__ = [
     "Ledger",
     "ListedJob",
     "LockState",
+    "Notes",
     "Queue",
     "entry_of",
     "image_of",
