@@ -38,8 +38,15 @@ def _building(pipeline_class: Any, stages: FaultyStages) -> Any:
     def build(profile: Profile) -> Any:
         stages.build_fails()
         pipeline = pipeline_class(profile)
-        for stage in pipeline.stages.values():
-            stages.wrap(stage)
+        load = pipeline.load
+
+        def load_then_wrap() -> None:
+            # the probes of loading must not use up the faults that are meant for images
+            load()
+            for stage in pipeline.stages.values():
+                stages.wrap(stage)
+
+        pipeline.load = load_then_wrap
         return pipeline
 
     return build

@@ -94,11 +94,13 @@ def run_jobs(fleet: Fleet, shards: Sequence[tuple[str, list[str]]], schedule: Sc
 
     A job that ended as failed is retried, as its owner would when the reason (a key that was refused) is mended.
     """
+    fleet.wait_ready(BUDGET / 2)
     began = told = time.monotonic()
     ids: list[str] = []
+    works = False
     while time.monotonic() - began < BUDGET:
         time.sleep(0.1)
-        schedule.beat() if schedule and ids else fleet.look_after()
+        schedule.beat() if schedule and works else fleet.look_after()
         with suppress(httpx.HTTPError, ApiError), Client(fleet.url, timeout=5) as client:
             ids = ids or submit(client, shards)
             views = [client.job(job_id) for job_id in ids]
@@ -106,6 +108,7 @@ def run_jobs(fleet: Fleet, shards: Sequence[tuple[str, list[str]]], schedule: Sc
                 if view.status is JobStatus.FAILED:
                     print(f"  job failed, and is retried: {view.error}", flush=True)
                     client.retry(view.id)
+            works = works or any(view.groups["vision"].images for view in views)
             over = schedule is None or schedule.is_over()
             if over and all(view.status is JobStatus.COMPLETED for view in views):
                 return views
@@ -136,8 +139,8 @@ def verify(fleet: Fleet, views: Sequence[JobView]) -> list[JobView]:
 
 def run_jobs_again(fleet: Fleet, views: Sequence[JobView]) -> list[JobView]:
     """Wait until the jobs have ended again. Raises TimeoutError."""
-    began = time.monotonic()
-    while time.monotonic() - began < BUDGET / 2:
+    until = time.monotonic() + BUDGET / 2
+    while time.monotonic() < until:
         fleet.look_after()
         time.sleep(0.2)
         with suppress(httpx.HTTPError, ApiError), Client(fleet.url, timeout=5) as client:

@@ -56,8 +56,7 @@ class Schedule:
         self.left = list(kinds)
         self.random.shuffle(self.left)
         self.done: Counter[str] = Counter()
-        self.next = time.monotonic() + 3
-        self._loading = False
+        self.next = time.monotonic()
 
     def beat(self) -> None:
         """Cause the next fault if it is due, and restart the processes that have ended."""
