@@ -7,7 +7,6 @@ writing a part twice is harmless, and a part that exists means that the work is 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -20,12 +19,14 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from strata.core import RECORD_SCHEMA, SCHEMA_VERSION, Bill, Chunk, Record, Status, records_to_table, table_to_records
-from strata.store.filesystem import Files, as_os_error
+from strata.store.filesystem import as_os_error
+from strata.store.shard_files import ShardFiles
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
 _COUNTS = b"strata.counts"
 _BILL = b"strata.bill"
 _FAILURE = b"strata.shard_failure"
+_FAMILIES = b"strata.families"
 
 
 class Footer(NamedTuple):
@@ -35,7 +36,12 @@ class Footer(NamedTuple):
     bill: Bill | None
 
 
-class Store(Files):
+def families_of(index: pa.Table) -> list[str]:
+    """The families of the folder or list that an index part is of; none for a tar, or in a part of earlier versions."""
+    return list(json.loads((index.schema.metadata or {}).get(_FAMILIES, b"[]")))
+
+
+class Store(ShardFiles):
     """Reads and writes everything that must survive. Safe to use from several threads and machines.
 
     Every method raises OSError if the storage cannot be reached.
@@ -66,9 +72,15 @@ class Store(Files):
         self._write_table(chunk, table, metadata, "snappy")
         return counts
 
-    def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
-        """Write a shard's index part from a table of INDEX_SCHEMA. failure: why not all of the shard was read."""
-        self._write_table(chunk, table, {_FAILURE: (failure or "").encode()}, "zstd")
+    def write_index(
+        self, chunk: Chunk, table: pa.Table, failure: str | None = None, families: Sequence[str] = ()
+    ) -> None:
+        """Write a shard's index part from a table of INDEX_SCHEMA.
+
+        failure: why not all of the shard was read; families: those of a folder or list, see ShardIndex.
+        """
+        metadata = {_FAILURE: (failure or "").encode(), _FAMILIES: json.dumps(list(families)).encode()}
+        self._write_table(chunk, table, metadata, "zstd")
 
     def _write_table(self, chunk: Chunk, table: pa.Table, metadata: dict[bytes, bytes], codec: str) -> None:
         # the version tells readers how to read the columns
@@ -151,22 +163,6 @@ class Store(Files):
         """A shard's index, and why it is incomplete, None if it is complete. Raises FileNotFoundError."""
         table = self.read_table(chunk)
         return table, (table.schema.metadata or {}).get(_FAILURE, b"").decode() or None
-
-    # uploads
-
-    @as_os_error
-    def put_upload(self, data: bytes) -> tuple[str, str]:
-        """Write an uploaded image; returns its URI and its SHA-256."""
-        # uploads are named by their content, so that the same image is stored once
-        digest = hashlib.sha256(data).hexdigest()
-        path = self.path("uploads", digest[:2], digest)
-        if not self.fs.exists(path):
-            self.put(path, data)
-        return self.fs.unstrip_protocol(path), digest
-
-    def is_upload(self, uri: str) -> bool:
-        """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
-        return uri.startswith(str(self.fs.unstrip_protocol(self.path("uploads"))))
 
     # jobs
 

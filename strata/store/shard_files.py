@@ -1,0 +1,93 @@
+"""What the store knows of shards and images: uploads, where files lie that were moved, identities, and families."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from strata.store.filesystem import Files
+
+MAX_FAMILY = 8  # indexes of a folder that are remembered: each is read when a later one is computed
+_UPLOAD = "upload:"  # before the SHA-256 of an uploaded image in its URI
+# the URIs of uploads by earlier versions: absolute, in the folder of a store
+_OLD_UPLOAD = re.compile(r".+/uploads/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+
+
+class ShardFiles(Files):
+    """Uploads, moved files, and the identities of shards. Every method raises OSError.
+
+    moved: where folders and buckets lie now, by the prefix of the URIs in index parts and records.
+    """
+
+    def __init__(self, uri: str, moved: Mapping[str, str] | None = None) -> None:
+        super().__init__(uri)
+        # the longest prefix first
+        pairs = ((old.rstrip("/"), new.rstrip("/")) for old, new in (moved or {}).items())
+        self.moved = sorted(pairs, key=lambda pair: -len(pair[0]))
+
+    # where files lie
+
+    def put_upload(self, data: bytes) -> tuple[str, str]:
+        """Write an uploaded image; returns its URI and its SHA-256.
+
+        The URI, `upload:SHA256`, does not depend on where the store lies.
+        """
+        # uploads are named by their content, so that the same image is stored once
+        digest = hashlib.sha256(data).hexdigest()
+        path = self._upload(digest)
+        if not self.exists(path):
+            self.put(path, data)
+        return f"{_UPLOAD}{digest}", digest
+
+    def locate(self, uri: str) -> str:
+        """Where the file of an image or a shard lies now: uploads in this store, other files after the moves."""
+        if uri.startswith(_UPLOAD):
+            return self._address(self._upload(uri.removeprefix(_UPLOAD)))
+        # an upload of a store that was moved: its URI leads to the store's former place
+        old = _OLD_UPLOAD.fullmatch(uri)
+        if old is not None and self.exists(path := self._upload(old[2])):
+            return self._address(path)
+        for before, after in self.moved:
+            if uri == before or uri.startswith(f"{before}/"):
+                return after + uri[len(before) :]
+        return uri
+
+    def _upload(self, digest: str) -> str:
+        return self.path("uploads", digest[:2], digest)
+
+    def _address(self, path: str) -> str:
+        """A file's path as a URI; of a local file the path itself."""
+        return path if self.local else str(self.fs.unstrip_protocol(path))
+
+    # what shards are
+
+    def read_identity(self, stamp: str) -> str | None:
+        """The identity of the shard that had a stamp when it was read; None if no shard with this stamp was read."""
+        try:
+            return self.get(self.path("identities", stamp)).decode()
+        except FileNotFoundError:
+            return None
+
+    def keep_identity(self, stamp: str, identity: str) -> None:
+        """Remember the identity of the shard that has a stamp, so that it need not be read again."""
+        self.put(self.path("identities", stamp), identity.encode())
+
+    def family(self, names: Iterable[str]) -> list[str]:
+        """The identities of the folders and lists of some families, each once, the newest of each family first."""
+        return list(dict.fromkeys(identity for name in names for identity in self._family(name)))
+
+    def join_families(self, names: Iterable[str], identity: str) -> None:
+        """Put a folder's or list's identity first in its families. Of two simultaneous writers one is lost."""
+        for name in names:
+            known = self._family(name)
+            joined = [identity, *(one for one in known if one != identity)][:MAX_FAMILY]
+            if joined != known:
+                self.put(self.path("families", name), json.dumps(joined).encode())
+
+    def _family(self, name: str) -> list[str]:
+        try:
+            return list(json.loads(self.get(self.path("families", name))))
+        except FileNotFoundError:
+            return []
