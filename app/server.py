@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,8 +18,9 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Supervisor, worker_environment, workers
+from strata.addresses import redis_address
 from strata.core import GROUPS, Settings, load_profile
-from strata.errors import PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
+from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
 from strata.queue import EmbeddedServer, Queue
 from strata.store import Store
 
@@ -42,7 +43,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
         listening = stack.enter_context(_bind(settings.host, settings.port))
         # Redis: that of REDIS_URL, else an embedded server that ends with this process
         embedded = None if settings.redis_url else stack.enter_context(EmbeddedServer(settings.data_dir))
-        url = settings.redis_url or (embedded.url if embedded else "")
+        url = settings.redis_url.get_secret_value() if settings.redis_url else embedded.url if embedded else ""
         queue = Queue(url)
         _ping(queue)
         # the supervisor's thread starts and restarts the workers while this thread serves requests
@@ -108,16 +109,19 @@ class Watch:
 
 
 def _refuse_unsafe_bind(settings: Settings) -> None:
-    if not settings.api_key and not _is_loopback(settings.host):
+    if settings.api_key is None and not _is_loopback(settings.host):
         raise UnsafeBind(settings.host)
+    if settings.api_key is None and "STRATA_API_KEY" in os.environ:
+        log.warning("STRATA_API_KEY is empty: requests need no key")
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether every address of the host is loopback; False if the host cannot be resolved."""
+    """Whether every address of the host is loopback. Raises InvalidInput if the host cannot be resolved."""
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"STRATA_HOST or --host: {host!r} cannot be resolved to an address: {reason}") from error
     return bool(found) and all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
 
 
@@ -142,10 +146,7 @@ def _ping(queue: Queue) -> None:
     try:
         queue.ping()
     except QueueUnavailable as error:
-        # the message must not contain the URL's user name and password
-        parts = urlsplit(queue.url)
-        address = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        raise RedisUnavailable(f"Redis at {address} cannot be reached: {error}") from error
+        raise RedisUnavailable(f"Redis at {redis_address(queue.url)} cannot be reached: {error}") from error
 
 
 @contextmanager

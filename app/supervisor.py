@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from strata.cli.exits import PROCESS_BROKEN, PROFILE_INVALID, USAGE, WEIGHTS_MISSING
 from strata.components import strata_command
 from strata.core import Settings, growing_pause
+from strata.environment import own_variables
 from strata.errors import StrataError
 
 log = logging.getLogger(__name__)
@@ -163,12 +164,16 @@ def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
     """This process's environment with all settings as variables, so that a worker has the service's settings."""
     # Redis, the data directory and the store get absolute values below; a worker does not serve HTTP
-    own = settings.model_dump(mode="json", exclude={"redis_url", "host", "port", "api_key", "data_dir", "store"})
+    http = {"host", "port", "api_key"}
+    own = settings.model_dump(mode="json", exclude={"redis_url", "data_dir", "store"} | http)
+    inherited = own_variables(os.environ)  # without misspelt variables, of which this process has told
+    for name in http:
+        inherited.pop(f"STRATA_{name.upper()}", None)
     variables = {
         f"STRATA_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in own.items()
     }
     return {
-        **os.environ,
+        **inherited,
         **variables,
         "REDIS_URL": redis_url,
         "STRATA_DATA_DIR": str(settings.data_dir.resolve()),

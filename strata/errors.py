@@ -61,7 +61,8 @@ class UnsafeBind(StrataError):
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"listening on {host} would give the whole network access: set STRATA_API_KEY, or listen on 127.0.0.1"
+            f"listening on {host} would give the whole network access: "
+            "set STRATA_API_KEY, which must not be empty, or listen on 127.0.0.1"
         )
         self.host = host
 

@@ -121,7 +121,10 @@ class Claims:
             self.waits.end(claim.chunk.group, claim.chunk.fingerprint)
 
     def fail(self, claim: Claim, reason: str) -> None:
-        """No worker can compute the chunk: end the waiting jobs as failed, with the reason."""
+        """No worker can compute the chunk: end the waiting jobs as failed, with the reason.
+
+        A job that was cancelled or has ended in the meantime stays as it is.
+        """
         log.error("%s", reason)
         for job_id in self.broker.waiting_jobs(claim.chunk):
             self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
@@ -130,11 +133,9 @@ class Claims:
     def requeue(self, claim: Claim, refusal: NotAffordable) -> None:
         """End the jobs whose budgets are spent, and queue the chunk again for the other waiting jobs."""
         waiting = self.broker.waiting_jobs(claim.chunk)
-        # end the jobs that cannot pay, unless they have ended in the meantime
+        # end the jobs that cannot pay; a job that was cancelled or has ended in the meantime stays as it is
         for job_id, reason in refusal.spent.items():
-            status = self.jobs.status(job_id)
-            if status is not None and not status.final:
-                self.jobs.set_status(job_id, JobStatus.FAILED, error=reason)
+            self.jobs.set_status(job_id, JobStatus.FAILED, error=reason)
         # move the chunk to the end of its stream: chunks in flight may return budget before its turn comes
         self._end(claim, self.broker.drop)
         for job_id in sorted(waiting - refusal.spent.keys()):

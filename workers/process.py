@@ -28,6 +28,7 @@ from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
+from workers.retry import WorkInterrupted, retry_until_done
 from workers.runner import Runner
 
 log = logging.getLogger("workers")
@@ -49,7 +50,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     load_profile(settings.profile, settings.profiles_dir)  # an invalid profile is told before anything is loaded
     # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
     quiet_libraries(settings.threads)
-    jobs = Jobs(Queue(settings.redis_url), Store(settings.store_uri))
+    jobs = Jobs(Queue(settings.redis_url.get_secret_value()), Store(settings.store_uri))
     profiles = ProfileVersions(functools.partial(load_profile, folder=settings.profiles_dir))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,7 +62,8 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
         _import_ahead()
         with collector_spared():
             # Everything is loaded: report ready, and run a thread for each group until a signal.
-            leases.announce_ready()
+            if not _is_announced(leases, stop):
+                return
             log.info("worker %s is ready for %s", name, ", ".join(groups))
             threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
             for thread in threads:
@@ -69,6 +71,15 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
             while not stop.is_set():
                 time.sleep(0.1)
             _end(threads, leases)
+
+
+def _is_announced(leases: Leases, stop: threading.Event) -> bool:
+    """Report that the worker is ready, and wait for Redis if it is away; False if a signal came first."""
+    try:
+        retry_until_done(leases.announce_ready, (QueueUnavailable,), stop, lambda: True)
+    except WorkInterrupted:
+        return False
+    return True
 
 
 def _import_ahead() -> None:

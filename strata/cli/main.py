@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 import strata
+from strata import environment
 from strata.cli import jobs, models, processes, profiles, samples, snapshot, training
 from strata.cli.export import export
-from strata.cli.group import CommandLine
+from strata.cli.group import LONG_RUNNING, CommandLine
 
 app = typer.Typer(
     name="strata",
@@ -36,6 +38,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
     debug: Annotated[
         bool, typer.Option("--debug", envvar="STRATA_DEBUG", help="Show the traceback of an error.")
     ] = False,
@@ -44,6 +47,10 @@ def common(
     ] = False,
 ) -> None:
     """Images into layered descriptions, handed to training."""
+    # warn of variables that have no effect; those that Kubernetes sets concern only the processes
+    running = context.invoked_subcommand in LONG_RUNNING
+    for line in environment.warnings(os.environ, services=running):
+        print(f"strata: warning: {line}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -32,7 +32,7 @@ def serve(
 
     # an option that is given replaces the environment variable of the same setting
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
-    settings = load_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+    settings = load_settings(**given)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
@@ -49,9 +49,7 @@ def worker(
     """Run a worker: one process with a thread for each group. SIGTERM ends it."""
     from strata.core import load_settings
 
-    settings = load_settings()
-    if profile:
-        settings = settings.model_copy(update={"profile": profile})
+    settings = load_settings(profile=profile)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     process = load("workers.process", "workers")
     process.work(settings, groups.split(","), process.real_group)

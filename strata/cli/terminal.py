@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strata.errors import InvalidInput
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -36,9 +34,10 @@ Images = Annotated[
 
 def open_client(url: str, api_key: str | None) -> Client:
     """A client of the service at a URL."""
+    from strata.addresses import service_url
     from strata.client import Client
 
-    return Client(url, api_key)
+    return Client(service_url(url, "--url or STRATA_URL"), api_key)
 
 
 def open_store(uri: str | None) -> Store:
@@ -46,11 +45,7 @@ def open_store(uri: str | None) -> Store:
     from strata.core import load_settings
     from strata.store import Store
 
-    chosen = uri or load_settings().store_uri
-    try:
-        return Store(chosen)
-    except (ImportError, ValueError) as error:
-        raise InvalidInput(f"the store {chosen!r} cannot be opened: {error}") from error
+    return Store(load_settings(store=uri or None).store_uri)
 
 
 def output() -> Console:

@@ -16,6 +16,7 @@ import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
 from pydantic import BaseModel, ValidationError
 
+from strata.addresses import clean_key
 from strata.core import Budget, FailureRow, JobKind, JobPage, JobStatus, JobView, Priority, Problem, Record
 from strata.errors import RequestRefused, ServiceUnavailable
 
@@ -99,6 +100,7 @@ class Captioned:
 class Client:
     """Calls the service at `base_url`. timeout: seconds to wait for a response. Use it in `with`, or call `close`.
 
+    White space around api_key is removed; AddressError is raised if it cannot be sent in a header.
     Every method raises ApiError for an error response, and httpx.TransportError if the service cannot be reached.
     """
 
@@ -111,7 +113,8 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        # as bytes, because httpx would encode a text as ASCII
+        headers = {b"Authorization": b"Bearer " + clean_key(api_key, "the API key").encode()} if api_key else {}
         self._http = httpx.Client(
             base_url=base_url, headers=headers, timeout=timeout, transport=transport, trust_env=proxied(base_url)
         )

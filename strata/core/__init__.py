@@ -70,7 +70,7 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
     BatchRequest,
@@ -90,6 +90,7 @@ from strata.core.schemas import (
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
+from strata.core.transitions import STOPPED, TRANSITIONS, origins
 from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
 
 __all__ = [
@@ -103,13 +104,16 @@ __all__ = [
     "RECORD_SCHEMA",
     "SCHEMA_VERSION",
     "STAGES_OF",
+    "STOPPED",
     "THINGS",
+    "TRANSITIONS",
     "BackEnd",
     "BatchRequest",
     "Bill",
     "Blip2CaptionerParameters",
     "Box",
     "Budget",
+    "Cancellation",
     "Caption",
     "CaptionBody",
     "CaptionerParameters",
@@ -131,6 +135,7 @@ __all__ = [
     "ImageError",
     "ImageReference",
     "InvalidProfile",
+    "JobEnd",
     "JobKind",
     "JobPage",
     "JobRequest",
@@ -174,6 +179,7 @@ __all__ = [
     "layer_named",
     "load_profile",
     "load_settings",
+    "origins",
     "part_name",
     "read_profile",
     "records_to_table",

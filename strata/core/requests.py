@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from strata.core.chunks import Chunk
 from strata.core.records import SCHEMA_VERSION, FailureNote
-from strata.core.schemas import Budget, JobKind, Priority
+from strata.core.schemas import Budget, JobKind, JobView, Priority
 
 
 class ShardSummary(BaseModel):
@@ -30,6 +30,22 @@ class ShardSummaries(BaseModel):
     """The shards of a job, as the store keeps them."""
 
     shards: list[ShardSummary]
+
+
+class JobEnd(JobView):
+    """A job as it ended.
+
+    written: of a job that was cancelled or has failed, the numbers of the chunks whose parts existed at its end, by the
+    identities of their shards. They are its results and its counts; parts that are written later are not. None: all.
+    """
+
+    written: dict[str, list[int]] | None = None
+
+
+class Cancellation(BaseModel):
+    """That the cancellation of a job was requested. It is in the store, so that it is not lost with Redis."""
+
+    requested_at: datetime
 
 
 class JobRequest(BaseModel):

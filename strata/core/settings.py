@@ -1,69 +1,220 @@
-"""Settings: environment variables `STRATA_*` (and `REDIS_URL`), read once at the entry point and passed on."""
+"""Settings: environment variables `STRATA_*` (and `REDIS_URL`), read once at the entry point and passed on.
+
+White space at the ends of a value is ignored, and an empty value counts as not set. Keys and passwords are SecretStr:
+neither their repr nor an error shows them.
+"""
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
 import re
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from strata.addresses import clean_key, redis_address
 from strata.components import components_folder
+from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput
+
+_BUCKETS = ("s3", "s3a", "gs", "gcs")
+# a colon between two entries of a list, but none of those within a URI such as http://host:80/folder
+_BETWEEN = re.compile(r":(?!//)(?=[/~$.]|[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
 class Settings(BaseSettings):
     """The settings of every process of Strata, with their defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="STRATA_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STRATA_",
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a value may be a secret
+    )
 
     data_dir: Path = Field(default=Path(".strata"), description="where the embedded server and the store live")
-    redis_url: str | None = Field(
+    redis_url: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("REDIS_URL", "STRATA_REDIS_URL", "redis_url"),
-        description="Redis 7 or Valkey 8 and later; none: an embedded Valkey is started",
+        description="Redis 7 or Valkey 8 and later: redis://, rediss://, unix:// or redis+sentinel://; "
+        "none: an embedded Valkey is started",
     )
-    store: str | None = Field(default=None, description="URI of the store; none: data_dir/store")
-    shard_roots: list[str] = Field(
-        default_factory=lambda: [str(Path.cwd())], description="shards outside these roots are refused"
+    store: str | None = Field(default=None, description="folder or URI of the store; none: data_dir/store")
+    shard_roots: Annotated[list[str], NoDecode] = Field(
+        default_factory=lambda: [str(Path.cwd())],
+        description="shards outside these folders and buckets are refused: a path, a list separated by `:` or commas, "
+        "or a JSON list",
     )
     profiles_dir: Path = Field(
         default=components_folder() / "models" / "profiles", description="folder of profile TOML files"
     )
     profile: str = Field(default="demo", description="the profile of requests that name none")
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-    api_key: str | None = Field(default=None, description="required to bind to anything but loopback")
-    max_body_bytes: int = Field(default=20 * 2**20, description="largest request body")
-    max_pixels: int = Field(default=100_000_000, description="largest image, width × height")
+    host: str = Field(default="127.0.0.1", description="name or IP address to listen on")
+    port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0: a free one")
+    api_key: SecretStr | None = Field(
+        default=None, description="key that every request must have; required to bind to anything but loopback"
+    )
+    max_body_bytes: int = Field(default=20 * 2**20, ge=1, le=2**40, description="largest request body")
+    max_pixels: int = Field(default=100_000_000, ge=1, le=2**32, description="largest image, width × height")
     private_urls: bool = Field(default=False, description="let image_url reach private and loopback addresses")
     lease_seconds: float = Field(
-        default=15.0, gt=0, description="seconds without a heartbeat until a chunk is reclaimed"
+        default=15.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="seconds without a heartbeat until a chunk is reclaimed",
     )
-    high_water: int = Field(default=2000, ge=1, description="length of a stream, in chunks, at which the feeder pauses")
-    threads: int = Field(default=1, ge=1, description="CPU threads of a worker's models")
+    high_water: int = Field(
+        default=2000, ge=1, le=10**7, description="length of a stream, in chunks, at which the feeder pauses"
+    )
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a worker's models")
 
     @property
     def store_uri(self) -> str:
         """The store's URI, with its default filled in."""
         return self.store or str(self.data_dir.resolve() / "store")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The values without white space at their ends, and without those that are empty."""
+        stripped = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+        # an empty list of roots may be meant to allow nothing, so it must not become the default; an empty host means
+        # every address, and is refused later
+        return {name: value for name, value in stripped.items() if value != "" or name in ("shard_roots", "host")}
 
-def load_settings() -> Settings:
-    """Read the settings from the environment. Raises InvalidInput with the first variable whose value is invalid."""
+    @field_validator("redis_url", mode="after")
+    @classmethod
+    def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            redis_address(value.get_secret_value())
+        return value
+
+    @field_validator("api_key", mode="after")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        return value and SecretStr(clean_key(value.get_secret_value(), "the key"))
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _port_of_kubernetes(cls, value: object) -> object:
+        """The default instead of the address that Kubernetes sets for a Service named strata."""
+        linked = isinstance(value, str) and set_by_kubernetes("STRATA_PORT", value)
+        return cls.model_fields["port"].default if linked else value
+
+    @field_validator("data_dir", "profiles_dir", mode="after")
+    @classmethod
+    def _folder(cls, value: Path) -> Path:
+        return Path(_local_folder(str(value)))
+
+    @field_validator("store", mode="after")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        return value and (_location(value, _BUCKETS) if "://" in value else _local_folder(value))
+
+    @field_validator("shard_roots", mode="before")
+    @classmethod
+    def _entries(cls, value: object) -> object:
+        return _list_of(value) if isinstance(value, str) else value
+
+    @field_validator("shard_roots", mode="after")
+    @classmethod
+    def _roots(cls, value: list[str]) -> list[str]:
+        if not value or not all(root.strip() for root in value):
+            raise ValueError('it names no folder or bucket; right is /data, /data:/more or ["/data", "s3://bucket"]')
+        return [_location(root, (*_BUCKETS, "http", "https")) for root in value]
+
+
+def load_settings(**given: object) -> Settings:
+    """Read the settings from the environment; `given` values, those of options, replace variables.
+
+    Raises InvalidInput with the first variable whose value is invalid.
+    """
     try:
-        return Settings()
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        # name only the variable and the rule: pydantic's full message quotes the value, which may be a secret
-        first = error.errors()[0]
-        raise InvalidInput(f"{_variable('_'.join(str(part) for part in first['loc']))}: {first['msg']}") from error
-    except SettingsError as error:
-        # the value of a list is not JSON
-        found = re.search(r'field "(\w+)"', str(error))
-        name = _variable(found[1]) if found else "a setting"
-        raise InvalidInput(f'{name}: the value is not a JSON list such as ["/data", "s3://bucket"]') from error
+        # name only the variable and the rule, because the value may be a secret
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"{_variable(name)}: {message}{_example(name)}") from None
 
 
-def _variable(field: str) -> str:
-    """The environment variable of a field."""
-    return "REDIS_URL" if field.upper() == "REDIS_URL" else f"STRATA_{field.upper()}"
+def _variable(name: str) -> str:
+    """The environment variable of a field or its alias."""
+    return "REDIS_URL" if name.upper() == "REDIS_URL" else f"STRATA_{name.upper().removeprefix('STRATA_')}"
+
+
+def _example(name: str) -> str:
+    """The default of a number or switch, as an example of what would be right."""
+    field = Settings.model_fields.get(name.lower())
+    return f" (default: {json.dumps(field.default)})" if field and isinstance(field.default, int | float) else ""
+
+
+def _list_of(text: str) -> list[str]:
+    """The entries of a JSON list, of a list separated by commas, or of one separated by colons as PATH is."""
+    if text.startswith("["):
+        try:
+            entries = json.loads(text)
+        except ValueError:
+            entries = None
+        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+            raise ValueError('the value is not a JSON list of texts such as ["/data", "s3://bucket"]')
+        return entries
+    separator = "," if "," in text else _BETWEEN if "://" in text else ":"
+    parts = separator.split(text) if isinstance(separator, re.Pattern) else text.split(separator)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _location(text: str, schemes: tuple[str, ...]) -> str:
+    """A folder's path, or the URI of a bucket or folder. Raises ValueError if it can be neither."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return _local_path(text)
+    # plug-ins of fsspec serve further schemes; HTTP can only be read
+    usable = scheme in schemes or (scheme in _file_systems() and scheme not in ("http", "https"))
+    if not usable:
+        found = difflib.get_close_matches(scheme, schemes, n=1)
+        hint = f"did you mean {found[0]}://?" if found else f"right are a folder's path and {_prefixes(schemes)}"
+        raise ValueError(f"{scheme[:40]}:// cannot be used here; {hint}")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError(
+            f"{scheme}:// with a user or key; credentials are given by variables such as AWS_ACCESS_KEY_ID"
+        )
+    if scheme in _BUCKETS and not rest.partition("/")[0]:
+        raise ValueError(f"the bucket is missing: {scheme}://BUCKET/FOLDER")
+    return text
+
+
+def _prefixes(schemes: tuple[str, ...]) -> str:
+    return ", ".join(f"{scheme}://" for scheme in schemes)
+
+
+def _file_systems() -> list[str]:
+    """The schemes that fsspec knows, those of its plug-ins included."""
+    import fsspec  # needed by no process whose store is a folder and which is no worker
+
+    return list(fsspec.available_protocols())
+
+
+def _local_path(text: str) -> str:
+    """A path with `~` and `$NAME` replaced. Raises ValueError if one of them is unknown."""
+    try:
+        path = os.path.expandvars(Path(text).expanduser())
+    except RuntimeError:
+        raise ValueError(f"the home folder of {text.partition('/')[0]} is not known") from None
+    if unset := re.search(r"\$\{?[A-Za-z_]\w*\}?", path):
+        raise ValueError(f"the variable {unset[0]} in the path is not set")
+    return path
+
+
+def _local_folder(text: str) -> str:
+    """As `_local_path`. Raises ValueError if there is a file instead of a folder."""
+    path = _local_path(text)
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ValueError("a file is there, but a folder is needed")
+    return path

@@ -1,4 +1,8 @@
-"""The finalizer: ends a job, as completed only if the counts in its parts' footers add up to its images."""
+"""The finalizer: ends a job, as completed only if the counts in its parts' footers add up to its images.
+
+First the status is changed, by which it is decided how the job ends. Then `Jobs.write_end` writes the end to the store.
+A process may die between any two steps: the job stays active until the last one, and the next scheduler goes on.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import logging
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from strata.core import FINAL_GROUP, JobRequest, JobStatus, ShardSummary
 from strata.jobs.jobs import Jobs
@@ -15,23 +20,43 @@ from strata.store import count_of
 log = logging.getLogger(__name__)
 
 
+class Written(NamedTuple):
+    """What exists of a job in the store: its images by status, and the numbers of its chunks, see `JobEnd.written`."""
+
+    counts: Counter[str]
+    numbers: dict[str, list[int]]
+
+
 class Finalizer:
     """Ends jobs. It counts parts in a thread: a big job has thousands of them, and the scheduler must not wait."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, self.queue, self.store = jobs, jobs.queue, jobs.store
         self._counting: dict[str, Future[Counter[str]]] = {}
+        self._ending: dict[str, Future[Written]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")
 
     def close(self) -> None:
         """Stop counting."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def reset(self) -> None:
+        """Forget what was counted: another process ends the jobs, or Redis was emptied."""
+        self._counting.clear()
+        self._ending.clear()
+
+    def forget(self, job_id: str) -> None:
+        """Forget what was counted of a job that has ended."""
+        self._counting.pop(job_id, None)
+        self._ending.pop(job_id, None)
+
+    # a job of which everything is computed
+
     def begin(self, request: JobRequest) -> None:
-        """Start to count the images in a job's parts."""
-        self.jobs.set_status(request.id, JobStatus.FINALIZING)
-        summaries = list(self.jobs.summaries(request.id).values())
-        self._counting[request.id] = self._pool.submit(self._count, request, summaries)
+        """Start to count the images in a job's parts, unless the job was cancelled or has failed in this moment."""
+        if self.jobs.set_status(request.id, JobStatus.FINALIZING) is JobStatus.FINALIZING:
+            summaries = list(self.jobs.summaries(request.id).values())
+            self._counting[request.id] = self._pool.submit(self._count, request, summaries)
 
     def is_counting(self, request: JobRequest) -> bool:
         """Whether `begin` was called for a job that has not ended yet."""
@@ -56,17 +81,12 @@ class Finalizer:
         # a job of which no shard could be read has failed; single unreadable shards are reported in its failures
         reasons = [f"{name}: {summary.failure.detail}" for name, summary in summaries.items() if summary.failure]
         if reasons and not any(summary.images for summary in summaries.values()):
-            self._end(job_id, JobStatus.FAILED, error=f"no shard could be read: {reasons[0]}")
+            status, fields = JobStatus.FAILED, {"error": f"no shard could be read: {reasons[0]}"}
         else:
-            final_counts = {f"{FINAL_GROUP}:{name}": str(n) for name, n in count_of(counts).items()}
-            self._end(job_id, JobStatus.COMPLETED, **final_counts)
-        return True
-
-    def end_unfinished(self, request: JobRequest, status: JobStatus) -> None:
-        """End a job before it is complete. Workers drop the chunks for which no other job waits."""
-        self._counting.pop(request.id, None)
-        self.queue.broker.withdraw(request.id)
-        self._end(request.id, status)
+            status, fields = JobStatus.COMPLETED, _final_counts(counts)
+        # a job that was cancelled while it was counted ends on the next tick, as cancelled
+        stands = self.jobs.set_status(job_id, status, finished_at=_now(), **fields)
+        return stands is status and self.jobs.write_end(job_id, status, None)
 
     def _count(self, request: JobRequest, summaries: list[ShardSummary]) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -77,17 +97,54 @@ class Finalizer:
 
     def _restart(self, plan: Plan) -> bool:
         """Rebuild the job's working copy and compare its plan with the store again. False: the job has not ended."""
-        self.jobs.forget(plan.request.id)
-        self.jobs.activate(plan.request)
-        plan.restart()
+        if self.queue.job_states.run_again(plan.request, JobStatus.IN_PROGRESS) is JobStatus.IN_PROGRESS:
+            self.jobs.activate(plan.request)
+            plan.restart()
         return False
 
-    def _end(self, job_id: str, status: JobStatus, **fields: str) -> None:
-        self.jobs.set_status(job_id, status, finished_at=datetime.now(UTC).isoformat(), **fields)
-        # write the job's files before its mark is removed: a process that dies in between ends the job once more
-        self.jobs.write_shards(job_id)
-        self.store.write_job_file(job_id, "end", self.jobs.view(job_id))
-        self.store.close_job(job_id)
-        # the working copy in Redis is no longer needed
-        self.queue.job_states.deactivate(job_id)
-        self.queue.job_states.expire(job_id)
+    # a job that was cancelled or has failed, or whose end was interrupted
+
+    def end(self, request: JobRequest, status: JobStatus) -> bool:
+        """End a job whose status is `cancelling` or final; True when its end is written, which takes several calls.
+
+        Workers drop the chunks for which no other job waits. What they write from now on is not the job's any more:
+        its results and its counts are the parts that exist when they are counted here.
+        """
+        job_id = request.id
+        self._counting.pop(job_id, None)
+        # the process that completed the job died before it wrote the end
+        if status is JobStatus.COMPLETED:
+            return self.jobs.write_end(job_id, status, None)
+        if job_id not in self._ending:
+            self.queue.broker.withdraw(job_id)
+            summaries = list(self.jobs.summaries(job_id).values())
+            self._ending[job_id] = self._pool.submit(self._find_written, request, summaries)
+        if not self._ending[job_id].done():
+            return False
+        written = self._ending.pop(job_id).result()
+        # a status that is final already only gets the counts
+        final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
+        change = self.queue.job_states.set_end if final is status else self.jobs.set_status
+        stands = change(job_id, final, finished_at=_now(), **_final_counts(written.counts))
+        return stands is final and self.jobs.write_end(job_id, final, written.numbers)
+
+    def _find_written(self, request: JobRequest, summaries: list[ShardSummary]) -> Written:
+        counts, numbers = Counter[str](), dict[str, list[int]]()
+        for summary in summaries:
+            chunks = list(request.chunks(summary, FINAL_GROUP))
+            names = self.store.part_names(chunks[0]) if chunks else set()
+            written = [chunk for chunk in chunks if chunk.name in names]
+            numbers[summary.identity] = [chunk.number for chunk in written]
+            for found in self.store.read_all_counts(written):
+                counts += found
+        return Written(counts, numbers)
+
+
+def _final_counts(counts: Counter[str]) -> dict[str, str]:
+    """The fields of a job's hash for the counts of its images by status."""
+    numbers = {"images": sum(counts.values()), **count_of(counts)}
+    return {f"{FINAL_GROUP}:{name}": str(number) for name, number in numbers.items()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

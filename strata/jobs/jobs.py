@@ -15,7 +15,9 @@ from strata.core import (
     FINAL_GROUP,
     GROUPS,
     Budget,
+    Cancellation,
     Chunk,
+    JobEnd,
     JobKind,
     JobRequest,
     JobStatus,
@@ -110,16 +112,37 @@ class Jobs:
 
     def activate(self, request: JobRequest) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler."""
+        # record indexed shards before the scheduler sees the job, because it would queue them for indexing
+        self._create(request)
+        self.queue.job_states.activate(request.id)
+
+    def _create(self, request: JobRequest) -> None:
+        """Create a job's working copy in Redis, where it is missing, with the shards that need no indexing."""
         if request.paid:
             self.ledger.begin(request.id, request.budget)
         states = self.queue.job_states
-        now = datetime.now(UTC).isoformat()
-        states.create(request, status=JobStatus.VALIDATING.value, started_at=now)
-        # record indexed shards before the scheduler sees the job, because it would queue them for indexing
+        states.create(request, status=JobStatus.VALIDATING.value, started_at=_now())
         for summary in request.indexed:
             counts = {"images": summary.images, "chunks": 1}
             states.record(request.id, request.index_chunk(summary.shard), counts, summary)
-        states.activate(request.id)
+
+    def restore(self, job_id: str) -> None:
+        """Activate a job that is open in the store, but not in Redis: its working copy was lost, or is incomplete.
+
+        It also completes a retry whose process died. Raises UnknownJob.
+        """
+        request, states = self.request(job_id), self.queue.job_states
+        status = self.status(job_id)
+        if status is not None and not status.final and self.store.read_job_file(job_id, "end") is not None:
+            self._reopen(request)
+        elif self.store.read_job_file(job_id, "cancel") is None:
+            self.activate(request)
+        else:
+            # nothing is indexed for a cancelled job: its shards so far are those that the store knows
+            known = self.summaries(job_id).values() or request.indexed
+            self._create(request.model_copy(update={"indexed": list(known)}))
+            self.set_status(job_id, JobStatus.CANCELLING)
+            states.activate(job_id)
 
     def request(self, job_id: str) -> JobRequest:
         """A job's request. Raises UnknownJob."""
@@ -136,16 +159,24 @@ class Jobs:
         """A job's status in Redis; None if Redis has no copy of the job."""
         return self.queue.job_states.status(job_id)
 
-    def set_status(self, job_id: str, status: JobStatus, **fields: str) -> None:
-        """Change a job's status, and other fields of its hash, and add an event for those who watch the job."""
-        self.queue.job_states.set_status(job_id, status, **fields)
+    def set_status(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
+        """Change a job's status, and other fields of its hash, in one step, if `TRANSITIONS` allows the change.
+
+        Returns the status that stands afterwards: another one if a different process has changed it before. Then
+        nothing was changed, and the caller must act on the status that stands. None if Redis has no copy of the job.
+        """
+        return self.queue.job_states.set_status(job_id, status, **fields)
 
     def cancel(self, job_id: str) -> JobView:
         """Request a job's cancellation; the parts that are computed stay. A finished job is left as it is."""
         view = self.view(job_id)
         if view.status.final:
             return view
-        self.set_status(job_id, JobStatus.CANCELLING)
+        if self.set_status(job_id, JobStatus.CANCELLING) is JobStatus.CANCELLING:
+            # keep the request in the store, and repeat it if Redis was emptied in between
+            self.store.write_job_file(job_id, "cancel", Cancellation(requested_at=datetime.now(UTC)))
+            view = self.view(job_id)
+            self.set_status(job_id, JobStatus.CANCELLING)
         return self.view(job_id)
 
     def retry(self, job_id: str) -> JobView:
@@ -165,14 +196,23 @@ class Jobs:
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
-        # open the job again: mark, new request, no end
+        # mark the job as open, so that a retry whose process dies is completed by the scheduler
         self.store.open_job(job_id)
-        self.store.write_job_file(job_id, "request", request)
-        self.store.remove_job_file(job_id, "end")
         # start with new counts: the parts of chunks that did not fail are found and counted again
-        self.forget(job_id)
-        self.activate(request)
+        states = self.queue.job_states
+        if states.run_again(request, JobStatus.VALIDATING, started_at=_now()) is JobStatus.VALIDATING:
+            self._reopen(request)
         return self.view(job_id)
+
+    def _reopen(self, request: JobRequest) -> None:
+        """The second part of a retry, after the change of the status: the files of the store, then the scheduler."""
+        self.queue.broker.withdraw(request.id)  # from chunks of the previous run
+        self.store.write_job_file(request.id, "request", request)
+        for name in ("end", "cancel"):
+            self.store.remove_job_file(request.id, name)
+        # once more, because the mark of a job with an end may have been removed in between
+        self.store.open_job(request.id)
+        self.activate(request)
 
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
         """The chunks of a shard whose part holds failed images."""
@@ -182,10 +222,6 @@ class Jobs:
         for chunk, counts in zip(written, self.store.read_all_counts(written), strict=True):
             if counts[Status.FAILED]:
                 yield chunk
-
-    def forget(self, job_id: str) -> None:
-        """Delete a job's working copy in Redis, except its events. It can be rebuilt from the store."""
-        self.queue.job_states.forget(job_id)
 
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
@@ -198,21 +234,57 @@ class Jobs:
 
     def write_shards(self, job_id: str) -> None:
         """Write the summaries of a job's shards to the store, for readers that have no Redis."""
-        shards = list(self.summaries(job_id).values())
-        self.store.write_job_file(job_id, "shards", ShardSummaries(shards=shards))
+        shards = list(self.queue.job_states.summaries(job_id).values())
+        # if Redis was emptied in this moment, the file of the store stays
+        if shards:
+            self.store.write_job_file(job_id, "shards", ShardSummaries(shards=shards))
+
+    def write_end(self, job_id: str, status: JobStatus, written: dict[str, list[int]] | None) -> bool:
+        """Write the end of a job whose status is final to the store, and close the job; False if it has another status.
+
+        written: see `JobEnd`. If the process dies after any step, the job is still active, and the scheduler calls this
+        once more.
+        """
+        # the summaries first: if Redis is emptied after that, there is no status, and no end is written
+        self.write_shards(job_id)
+        fields = self.queue.job_states.fields(job_id)
+        if fields.get("status") != status or "request" not in fields:
+            return False
+        end = self._envelope(fields)
+        self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
+        self.store.close_job(job_id)
+        return self.queue.job_states.close_job(job_id, status)
+
+    def written(self, job: JobView) -> dict[str, list[int]] | None:
+        """Which chunks belong to a job that has ended, as `JobEnd.written`; None: all of them."""
+        # a job that is complete needs no look into the store
+        if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+            return None
+        end = self.store.read_job_file(job.id, "end")
+        return JobEnd.model_validate_json(end).written if end is not None else None
 
     def view(self, job_id: str) -> JobView:
-        """A job's envelope. Raises UnknownJob."""
-        fields = self.queue.job_states.fields(job_id)
-        if "request" not in fields:
+        """A job's envelope. Raises UnknownJob.
+
+        A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
+        stays so.
+        """
+        states = self.queue.job_states
+        fields = states.fields(job_id)
+        if not {"request", "status"} <= fields.keys():
             # Redis has no copy: the job has ended, or Redis was emptied and the copy is rebuilt
             end = self.store.read_job_file(job_id, "end") if job_id.isalnum() else None
             if end is not None:
                 return JobView.model_validate_json(end)
-            self.activate(self.request(job_id))
-            fields = self.queue.job_states.fields(job_id)
+            self.restore(job_id)
+            fields = states.fields(job_id)
+        if JobStatus(fields["status"]).final and states.is_active(job_id):
+            fields["status"] = JobStatus.FINALIZING.value
+        return self._envelope(fields)
+
+    def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
-        usage = self.ledger.usage(job_id, request.priced) if request.paid else None
+        usage = self.ledger.usage(request.id, request.priced) if request.paid else None
         in_flight = 0 if JobStatus(fields["status"]).final else self._images_in_flight(request)
         return envelope(request, fields, in_flight, usage)
 
@@ -220,6 +292,10 @@ class Jobs:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
         chunks = [chunk for heartbeat in self.queue.heartbeats.live() for chunk in heartbeat.chunks]
         return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
 
 
 def _request(

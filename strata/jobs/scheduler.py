@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from strata.core import FINAL_GROUP, GROUPS, Chunk, JobRequest, JobStatus, ShardSummary
+from strata.core import FINAL_GROUP, GROUPS, STOPPED, Chunk, JobRequest, JobStatus, ShardSummary
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
@@ -80,6 +80,7 @@ class Scheduler:
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active or self._advance(self.plans.get(job_id) or self._plan(job_id)):
                 del self.plans[job_id]
+                self.finalizer.forget(job_id)
 
     def _acquire_lock(self) -> bool:
         state = self.queue.scheduler_lock.acquire(self.name)
@@ -93,6 +94,7 @@ class Scheduler:
     def _reset(self) -> None:
         """Drop all plans: another process schedules, or Redis may have lost what was queued."""
         self.plans.clear()
+        self.finalizer.reset()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
@@ -106,13 +108,14 @@ class Scheduler:
         for job_id in self.store.open_jobs():
             if job_id in known:
                 continue
-            # the process that ended this job died before it removed the mark
-            if self.store.read_job_file(job_id, "end") is not None:
+            # Redis was emptied before the mark of a job with an end was removed; else the job is being retried
+            status = self.jobs.status(job_id)
+            if (status is None or status.final) and self.store.read_job_file(job_id, "end") is not None:
                 self.store.close_job(job_id)
                 continue
             # a job is marked as open a moment before its request is written
             with suppress(UnknownJob):
-                self.jobs.activate(self.jobs.request(job_id))
+                self.jobs.restore(job_id)
         # queue again what may have been lost, and count parts that other jobs have written
         for plan in self.plans.values():
             self._write_summaries(plan)
@@ -127,13 +130,11 @@ class Scheduler:
         """Do for a job what can be done now; True if the job has ended."""
         status = self.jobs.status(plan.request.id)
         if status is None:  # Redis was emptied since the last tick
-            self.jobs.activate(plan.request)
+            self.jobs.restore(plan.request.id)
             plan.restart()
-        elif status is JobStatus.CANCELLING or status.final:
+        elif status in STOPPED:
             # a worker sets the status `failed` if a chunk cannot be computed or the budget is spent
-            end = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
-            self.finalizer.end_unfinished(plan.request, end)
-            return True
+            return self.finalizer.end(plan.request, status)
         elif self.finalizer.is_counting(plan.request):
             return self.finalizer.advance(plan)
         else:
@@ -151,7 +152,7 @@ class Scheduler:
         self._read_summaries(plan)
         # the first summary ends the validation of the job's shards
         if plan.known and status is JobStatus.VALIDATING:
-            self.jobs.set_status(request.id, JobStatus.IN_PROGRESS)
+            status = self.jobs.set_status(request.id, JobStatus.IN_PROGRESS) or status
         # queue shards that are not indexed
         shards = [plan.unindexed.popleft() for _ in range(min(self._free_slots("index"), len(plan.unindexed)))]
         chunks = (request.index_chunk(shard) for shard in shards if shard not in plan.known)

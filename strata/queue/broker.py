@@ -18,7 +18,7 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.scripts import load_script, load_with_waits
+from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits
 
 PRIORITIES = ("hi", "lo")  # in the order in which they are served
 _DAY_MS = 86_400_000
@@ -52,8 +52,9 @@ class Broker:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        finish = load_with_waits("finish", JOB=keys.job(""), EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS))
-        self._enqueue = connection.register_script(load_script("enqueue"))
+        jobs = {"JOB": keys.job(""), "STOPPED": STOPPED_TABLE}
+        finish = load_with_waits("finish", EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs)
+        self._enqueue = connection.register_script(load_script("enqueue", **jobs))
         self._claim = connection.register_script(load_with_waits("claim"))
         self._admit = connection.register_script(load_with_waits("admit"))
         self._finish = connection.register_script(finish)
@@ -63,7 +64,10 @@ class Broker:
     # queueing
 
     def enqueue(self, chunk: Chunk, job_id: str, priority: str) -> bool:
-        """Queue a chunk for a job; False if it was queued or in flight already. The job waits for it either way."""
+        """Queue a chunk for a job; False if it was queued or in flight already. The job waits for it either way.
+
+        Nothing is queued for a job that was cancelled or has ended.
+        """
         where, args = _enqueue_arguments(chunk, job_id, priority)
         return bool(self._enqueue(keys=where, args=args))
 

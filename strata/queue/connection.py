@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import redis
 
+from strata.addresses import redis_address
 from strata.errors import QueueUnavailable
 
 Connection = redis.Redis  # what `connect` gives and every part of the queue takes
@@ -18,7 +19,11 @@ Class = TypeVar("Class")
 
 
 def connect(url: str) -> Connection:
-    """A client for a server's URL. It connects at the first command, and is safe to use from several threads."""
+    """A client for a server's URL. It connects at the first command, and is safe to use from several threads.
+
+    Raises AddressError if the URL has none of the forms of `redis_address`.
+    """
+    redis_address(url)
     # RESP2 replies have the same shape on all versions of the server and the client that we support
     return redis.Redis.from_url(
         url,

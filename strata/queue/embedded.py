@@ -28,6 +28,7 @@ from strata.queue.server_process import (
     end_orphan,
     find_server,
     shut_down,
+    socket_url,
     spawn,
 )
 
@@ -113,7 +114,7 @@ class EmbeddedServer:
     def _launch(self) -> None:
         _remove_socket(self.data_dir)
         path = _make_socket_path(self.data_dir)
-        self.url = f"unix://{path}"
+        self.url = socket_url(path)
         self._process = spawn([str(self._binary), *_options(self.data_dir / "redis", path, self.options)])
         self._wait_until_ready(self._process)
 

@@ -16,7 +16,7 @@ _READ_EVENTS = 1000
 class JobEvents:
     """One stream of events for each job, by event ids that increase. Every method raises QueueUnavailable.
 
-    `JobStates.set_status`, `JobStates.record` and `Broker.finish` add events.
+    The methods of `JobStates` that change a status, `JobStates.record` and `Broker.finish` add events.
     """
 
     def __init__(self, connection: Connection) -> None:

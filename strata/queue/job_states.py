@@ -6,12 +6,12 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
-from strata.core import GROUPS, Chunk, JobRequest, JobStatus, ShardSummary
+from strata.core import GROUPS, Chunk, JobRequest, JobStatus, ShardSummary, origins
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
 from strata.queue.job_list import entry_of, list_job_script
-from strata.queue.scripts import load_script
+from strata.queue.scripts import STOPPED_TABLE, load_script
 
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
 
@@ -25,10 +25,11 @@ class JobStates:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        list_job = list_job_script()
+        events, list_job = {"MAX_EVENTS": str(MAX_EVENTS)}, list_job_script()
         self._create = connection.register_script(load_script("create", LIST_JOB=list_job))
-        self._relist = connection.register_script(load_script("relist", LIST_JOB=list_job))
-        self._record = connection.register_script(load_script("record", MAX_EVENTS=str(MAX_EVENTS)))
+        self._record = connection.register_script(load_script("record", STOPPED=STOPPED_TABLE, **events))
+        self._transition = connection.register_script(load_script("transition", LIST_JOB=list_job, **events))
+        self._close_job = connection.register_script(load_script("close_job", **events))
 
     # the set of unfinished jobs
 
@@ -39,6 +40,10 @@ class JobStates:
     def activate(self, job_id: str) -> None:
         """Add a job to those that the scheduler works on."""
         self._redis.sadd(keys.ACTIVE, job_id)
+
+    def is_active(self, job_id: str) -> bool:
+        """Whether the scheduler works on a job. It also does on a job that has ended until its end is written."""
+        return bool(self._redis.sismember(keys.ACTIVE, job_id))
 
     def deactivate(self, job_id: str) -> None:
         """Remove a job from those that the scheduler works on."""
@@ -66,14 +71,37 @@ class JobStates:
         text = cast("str | None", self._redis.hget(keys.job(job_id), "status"))
         return JobStatus(text) if text else None
 
-    def set_status(self, job_id: str, status: JobStatus, **fields: str) -> None:
-        """Change a job's status and other fields, and add an event, in one transaction."""
-        values: Any = {"status": status.value, **fields}
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.job(job_id), mapping=values)
-            pipe.xadd(keys.events(job_id), {"event": "status", "status": status.value}, maxlen=MAX_EVENTS)
-            self._relist(keys=[keys.job(job_id)], args=[job_id], client=pipe)
-            pipe.execute()
+    def set_status(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
+        """Change a job's status and other fields, and add an event, in one step, if the present status allows it.
+
+        Returns the status that stands afterwards. If it is another one, a different process has changed the status
+        before, and nothing was changed here. None if Redis has no copy of the job.
+        """
+        return self._change(job_id, status, origins(status), [], fields)
+
+    def set_end(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
+        """Set other fields of a job that has ended with this status. Returns the status that stands."""
+        return self._change(job_id, status, [status], [], fields)
+
+    def run_again(self, request: JobRequest, status: JobStatus, **fields: str) -> JobStatus | None:
+        """Change the status as `set_status`, and delete what the job has counted, so that it is counted anew.
+
+        status: `validating` for the retry of a job whose end is written and which Redis may have lost; `in_progress`
+        for a job that lacks parts at its end. Of all keys of the job the expiry is removed.
+        """
+        # the working copy of a job that is retried may have expired
+        before = [*origins(status), *([""] if status is JobStatus.VALIDATING else [])]
+        done = [keys.done(request.id, group) for group in GROUPS]
+        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        return self._change(request.id, status, before, done, values)
+
+    def _change(
+        self, job_id: str, status: JobStatus, before: Sequence[str], done: Sequence[str], fields: Mapping[str, str]
+    ) -> JobStatus | None:
+        where = [keys.job(job_id), keys.events(job_id), keys.ACTIVE, *done]
+        flat = [text for pair in fields.items() for text in pair]
+        stands: Any = self._transition(keys=where, args=[job_id, status.value, json.dumps(before), *flat])
+        return JobStatus(stands) if stands else None
 
     def set_rate(self, job_id: str, rate: float) -> None:
         """Set the images per second that a job's envelope shows."""
@@ -88,13 +116,14 @@ class JobStates:
         """Delete a job's working copy, but keep its events for those who watch it."""
         self._redis.delete(keys.job(job_id), *(keys.done(job_id, group) for group in GROUPS))
 
-    def expire(self, job_id: str) -> None:
-        """Let all keys of a job that has ended expire after ENDED_SECONDS."""
-        names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
-        with self._redis.pipeline(transaction=True) as pipe:
-            for name in [*names, *(keys.done(job_id, group) for group in GROUPS)]:
-                pipe.expire(name, ENDED_SECONDS)
-            pipe.execute()
+    def close_job(self, job_id: str, status: JobStatus) -> bool:
+        """Deactivate a job whose end is written, and let all its keys expire after ENDED_SECONDS.
+
+        False, with nothing changed, if the job no longer has this status.
+        """
+        names = [keys.ACTIVE, keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
+        names += [keys.done(job_id, group) for group in GROUPS]
+        return bool(self._close_job(keys=names, args=[job_id, status.value, ENDED_SECONDS]))
 
     # the chunks that a job has counted
 

@@ -14,6 +14,7 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
+from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
@@ -97,7 +98,7 @@ def end_orphan(path: str) -> None:
     pid = _listener(path)
     if pid is None:
         return
-    shut_down(f"unix://{path}")
+    shut_down(socket_url(path))
     # wait for its end; kill it if it takes too long and its process is known
     deadline = time.monotonic() + STOP_SECONDS
     while not _has_ended(path, pid):
@@ -136,6 +137,11 @@ def _has_ended(path: str, pid: int) -> bool:
         except OSError:
             return True
     return _listener(path) is None
+
+
+def socket_url(path: str) -> str:
+    """The URL of a server's Unix socket."""
+    return f"unix://{quote(path)}"
 
 
 def client(url: str) -> redis.Redis:

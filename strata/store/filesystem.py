@@ -16,6 +16,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import fsspec
 
+from strata.addresses import without_secrets
+from strata.errors import InvalidInput
 from strata.store.storage_errors import LIBRARIES
 
 P = ParamSpec("P")
@@ -54,7 +56,11 @@ class Files:
     """
 
     def __init__(self, uri: str) -> None:
-        self.fs, self.root = file_system(uri)
+        """Open the storage. Raises InvalidInput if its library is not installed or the URI cannot be used."""
+        try:
+            self.fs, self.root = file_system(uri)
+        except (ImportError, ValueError) as error:
+            raise InvalidInput(f"the store {without_secrets(uri)} cannot be opened: {error}") from error
         self.uri = uri
         # a file system may have several names, as "file" and "local"
         self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))

@@ -27,6 +27,7 @@ from strata.client.client import Client
 from strata.queue.embedded import EmbeddedServer
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
+from tests.secrets import SECRET
 from tests.service import write_profile
 
 
@@ -90,7 +91,16 @@ def test_binding_to_the_world_without_a_key_is_refused(refused: Refused) -> None
     for arguments in (["--host", "0.0.0.0"], ["--host", "::"], ["--host", ""]):
         code, told = refused(*arguments)
         assert code == exits.UNSAFE_BIND and "STRATA_API_KEY" in told and len(told.splitlines()) == 1
-    assert refused("--host", "0.0.0.0", STRATA_API_KEY="")[0] == exits.UNSAFE_BIND
+    for empty in ("", " \n"):
+        code, told = refused("--host", "0.0.0.0", STRATA_API_KEY=empty)
+        assert code == exits.UNSAFE_BIND and "which must not be empty" in told
+
+
+def test_a_host_that_is_not_known_is_told(refused: Refused) -> None:
+    for host in ("nosuch.invalid", "a..b"):
+        code, told = refused(STRATA_HOST=host)
+        assert code == exits.USAGE and len(told.splitlines()) == 1
+        assert told.startswith(f"strata serve: STRATA_HOST or --host: {host!r} cannot be resolved to an address: ")
 
 
 def test_a_port_in_use_is_told(refused: Refused, tmp_path: Path) -> None:
@@ -121,9 +131,16 @@ def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: R
 def test_other_reasons_not_to_start(refused: Refused) -> None:
     code, told = refused("--port", "0", "--profile", "none")
     assert code == exits.USAGE and "fake" in told
-    code, told = refused("--port", "0", REDIS_URL="redis://:secret@127.0.0.1:1/0")
-    assert code == exits.REDIS_UNREACHABLE and "secret" not in told
-    code, told = refused(STRATA_PORT="many")
+    code, told = refused("--port", "0", REDIS_URL=f"redis://:{SECRET}@127.0.0.1:1/0")
+    assert code == exits.REDIS_UNREACHABLE and told.startswith(
+        "strata serve: Redis at redis://127.0.0.1:1/0 cannot be reached: "
+    )
+    assert SECRET not in told and len(told.splitlines()) == 1
+    code, told = refused(STRATA_DEBUG="1", REDIS_URL=f"redis://:{SECRET}#@127.0.0.1:1/0")
+    assert "Traceback" in told and code == exits.USAGE and SECRET not in told
+    code, told = refused(STRATA_DEBUG="", REDIS_URL="", STRATA_STORE="ftpx://")
+    assert code == exits.USAGE and len(told.splitlines()) == 1
+    code, told = refused(STRATA_STORE="", STRATA_PORT="many")
     assert code == exits.USAGE and "PORT" in told
 
 

@@ -45,6 +45,7 @@ from strata.core.schemas import (
 from strata.data.export_formats import Form
 from strata.errors import InvalidInput
 from tests.checkout import CHECKOUT
+from tests.secrets import SECRET
 
 KEY = "k"
 
@@ -242,7 +243,7 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
             exits.API_UNREACHABLE,
             "strata: cannot reach the service at http://127.0.0.1:1: ",
         ),
-        (["jobs", "--url", "nonsense"], exits.API_UNREACHABLE, "strata: cannot reach the service: "),
+        (["jobs", "--url", "nonsense"], exits.USAGE, "strata: --url or STRATA_URL: the address must"),
         (["submit", "@/no/such/list"], exits.USAGE, "strata: [Errno 2]"),
         (["submit", "a.tar", "--metadata", "ab"], exits.USAGE, "strata: --metadata 'ab'"),
         (["submit", "a.tar", "--budget-money", "nan"], exits.USAGE, "strata: --budget-money: "),
@@ -361,7 +362,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra() -> None:
         components.load("app.none", "all")
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "many"), ("SHARD_ROOTS", "/data"), ("SHARD_ROOTS", "")])
+@pytest.mark.parametrize(("name", "value"), [("PORT", "many"), ("SHARD_ROOTS", "foo://"), ("SHARD_ROOTS", "")])
 def test_a_bad_setting_is_one_line(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,3 +400,52 @@ def test_python_m_strata() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == exits.API_UNREACHABLE
     assert "Traceback" not in done.stderr
+
+
+def test_a_variable_without_effect_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("STRATA_APIKEY", "k")
+    monkeypatch.setenv("STRATA_PORT", "tcp://10.0.0.1:80")
+    assert code_of("profiles", "check", "demo") == 0
+    told = "strata: warning: STRATA_APIKEY: unknown variable, ignored; did you mean STRATA_API_KEY?\n"
+    assert capsys.readouterr().err == told
+    # the port concerns only what serves
+    monkeypatch.setenv("STRATA_PROFILE", "none")
+    code_of("worker", "--groups", "index")
+    assert "strata: warning: STRATA_PORT: ignored, because Kubernetes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["status", "any"], ["submit", "a.tar"], ["results", "any"], ["jobs"]])
+@pytest.mark.parametrize(
+    ("name", "value", "code", "told"),
+    [
+        ("STRATA_API_KEY", f"{SECRET} a", exits.USAGE, "the API key contains white space"),
+        ("STRATA_API_KEY", f"{SECRET}\na", exits.USAGE, "the API key contains white space"),
+        ("STRATA_URL", "http://[::1", exits.USAGE, "--url or STRATA_URL"),
+        ("STRATA_URL", "tcp://10.0.0.1:80", exits.USAGE, "--url or STRATA_URL"),
+        ("STRATA_URL", "host:8080", exits.USAGE, "--url or STRATA_URL"),
+        ("STRATA_URL", "http://host:port", exits.USAGE, "--url or STRATA_URL"),
+        ("STRATA_URL", f"http://user:{SECRET}@127.0.0.1:1\n", exits.API_UNREACHABLE, "at http://127.0.0.1:1:"),
+    ],
+)
+def test_what_a_client_cannot_use(
+    command: list[str],
+    name: str,
+    value: str,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert code_of(*command) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("strata: ") and told in line and SECRET not in line
+
+
+@pytest.mark.usefixtures("service")
+def test_a_key_beyond_ascii_or_with_a_newline_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRATA_API_KEY", "sésame\n")
+    assert code_of("jobs") == 0
+    assert "strata:" not in capsys.readouterr().err

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 import strata.queue.embedded
+from strata.addresses import redis_address
 from strata.errors import DataDirectoryError, RedisUnavailable
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.server_process import check_version, find_server
@@ -59,10 +60,10 @@ def connect(server: EmbeddedServer) -> redis.Redis:
 
 
 def test_start_and_stop(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data dir"
+    data_dir = tmp_path / "data dir#1?%41"
     with EmbeddedServer(data_dir) as server:
         pid = server.pid
-        assert pid is not None and server.url == f"unix://{data_dir}/redis.sock"
+        assert pid is not None and str(redis_address(server.url)) == f"unix://{data_dir}/redis.sock"
         client = connect(server)
         wanted = {"maxmemory-policy": "noeviction", "appendfsync": "everysec", "appendonly": "yes", "save": ""}
         assert {name: client.config_get(name)[name] for name in wanted} == wanted

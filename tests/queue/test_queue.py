@@ -12,6 +12,7 @@ import pytest
 from strata.core.profiles import GROUPS
 from strata.core.requests import ShardSummary
 from strata.core.schemas import Budget, JobStatus
+from strata.core.transitions import STOPPED, TRANSITIONS
 from strata.core.usage import Bill, Cost
 from strata.errors import QueueUnavailable
 from strata.queue import keys
@@ -135,6 +136,8 @@ def test_active_jobs(queue: Queue) -> None:
 
 def test_a_chunk_is_recorded_once_for_a_job(queue: Queue) -> None:
     states = queue.job_states
+    assert not states.record("one", chunk(), {"images": 4, "chunks": 1}) and states.fields("one") == {}
+    states.create(job_request("one"))
     assert states.record("one", chunk(), {"images": 4, "chunks": 1})
     assert not states.record("one", chunk(), {"images": 4, "chunks": 1})
     assert states.counts("one", "vision:images", "vision:chunks", "llm:images") == [4, 1, 0]
@@ -143,6 +146,7 @@ def test_a_chunk_is_recorded_once_for_a_job(queue: Queue) -> None:
 
 def test_summaries_of_indexed_shards(queue: Queue) -> None:
     states, request = queue.job_states, job_request("j", ("a.tar", "b.tar", "c.tar"))
+    states.create(request)
     summaries = {shard: ShardSummary(shard=shard, identity="i", images=3) for shard in ("c.tar", "a.tar")}
     for shard, summary in summaries.items():
         states.record("j", request.index_chunk(shard), {"images": 3}, summary)
@@ -153,16 +157,81 @@ def test_summaries_of_indexed_shards(queue: Queue) -> None:
 
 
 def test_all_keys_of_an_ended_job_expire(queue: Queue) -> None:
-    queue.job_states.create(job_request("j"), status="validating")
-    queue.job_states.set_status("j", JobStatus.COMPLETED)
-    for group in GROUPS:
-        queue.job_states.record("j", chunk(group=group), {})
-    queue.ledger.begin("j", None)
-    queue.job_states.expire("j")
+    states = queue.job_states
     server: Any = raw_redis(queue)
+    states.create(job_request("j"), status="finalizing")
+    states.activate("j")
+    for group in GROUPS:
+        states.record("j", chunk(group=group), {})
+    queue.ledger.begin("j", None)
+    states.set_status("j", JobStatus.COMPLETED)
+    # only a job with the status that was written is closed
+    assert not states.close_job("j", JobStatus.FAILED) and states.is_active("j")
+    assert states.close_job("j", JobStatus.COMPLETED) and not states.is_active("j")
     names = [name for name in server.keys("*") if not name.startswith("strata:list:")]
     assert len(names) == 3 + len(GROUPS)
     assert all(86_000 < server.ttl(name) <= 86_400 for name in names)
+    # the last event comes when the end is written, for those who watch the job
+    assert [fields["event"] for _, fields in queue.job_events.after("j", FIRST_EVENT)][-2:] == ["status", "status"]
+
+
+def test_a_job_that_runs_again_counts_anew_and_its_keys_do_not_expire(queue: Queue) -> None:
+    states = queue.job_states
+    server: Any = raw_redis(queue)
+    states.create(job_request("j"), status="in_progress", started_at="now")
+    states.activate("j")
+    states.record("j", chunk(), {"images": 4})
+    states.set_rate("j", 1.0)
+    states.set_status("j", JobStatus.FAILED, error="why", finished_at="then")
+    # its end is not written yet
+    assert states.run_again(job_request("j"), JobStatus.VALIDATING) is JobStatus.FAILED
+    assert states.close_job("j", JobStatus.FAILED)
+    changed = job_request("j").model_copy(update={"retries": {"i/00000": 1}})
+    assert states.run_again(changed, JobStatus.VALIDATING, started_at="later") is JobStatus.VALIDATING
+    fields = states.fields("j")
+    assert fields.keys() == {"request", "listed", "status", "started_at"}
+    assert (fields["started_at"], states.request("j")) == ("later", changed)
+    assert not states.recorded("j", "vision", [chunk().field])
+    assert all(server.ttl(name) == -1 for name in (keys.job("j"), keys.events("j")))
+    # a second retry at the same time changes nothing
+    assert states.record("j", chunk(), {"images": 4})
+    assert states.run_again(job_request("j"), JobStatus.VALIDATING) is JobStatus.VALIDATING
+    assert states.counts("j", "vision:images") == [4]
+
+
+@pytest.mark.parametrize("before", [None, *JobStatus])
+@pytest.mark.parametrize("after", JobStatus)
+def test_a_status_changes_as_the_table_says(queue: Queue, before: JobStatus | None, after: JobStatus) -> None:
+    states = queue.job_states
+    if before is not None:
+        states.create(job_request("j"), status=before.value, error="first")
+    stands = states.set_status("j", after, error="second")
+    if before is not None and after in TRANSITIONS[before]:
+        assert (stands, states.status("j"), states.fields("j")["error"]) == (after, after, "second")
+        assert len(queue.job_events.after("j", FIRST_EVENT)) == 1
+        return
+    # the status that stands is returned, and nothing is changed
+    assert (stands, states.status("j")) == (before, before)
+    assert states.fields("j").get("error") == (None if before is None else "first")
+    assert queue.job_events.after("j", FIRST_EVENT) == []
+
+
+@pytest.mark.parametrize("status", STOPPED)
+def test_nothing_is_queued_or_counted_for_a_job_that_has_stopped(queue: Queue, status: JobStatus) -> None:
+    states, broker = queue.job_states, queue.broker
+    states.create(job_request("j"), status="in_progress")
+    states.create(job_request("other"), status="in_progress")
+    assert broker.enqueue(chunk(), "j", "lo")
+    assert not broker.enqueue(chunk(), "other", "lo")
+    (claim,) = [*broker.claim("vision", "w", 1), *broker.claim("vision", "w", 1)]
+    server: Any = raw_redis(queue)
+    server.hset(keys.job("j"), "status", status.value)
+    assert not broker.enqueue(chunk(1), "j", "lo") and broker.waiting_jobs(chunk(1)) == set()
+    assert not states.record("j", chunk(1), {"images": 4})
+    # a chunk in flight is counted for the other job only, and so is the chunk of the next group
+    assert broker.finish(claim, "w", "", {"images": 4}, chunk(group="llm"))
+    assert (states.counts("j", "vision:images"), states.counts("other", "vision:images")) == ([0], [4])
+    assert broker.waiting_jobs(chunk(group="llm")) == {"other"}
 
 
 # job events
@@ -171,6 +240,7 @@ def test_all_keys_of_an_ended_job_expire(queue: Queue) -> None:
 def test_events_of_a_job_in_order(queue: Queue) -> None:
     events = queue.job_events
     assert (events.newest("j"), events.after("j", FIRST_EVENT)) == (FIRST_EVENT, [])
+    queue.job_states.create(job_request("j"), status="validating")
     queue.job_states.set_status("j", JobStatus.IN_PROGRESS)
     first = events.newest("j")
     queue.job_states.record("j", chunk(), {"images": 4})

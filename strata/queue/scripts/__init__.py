@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from strata.core import STOPPED
 from strata.queue import keys
 
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
+STOPPED_TABLE = ", ".join(f"{status.value} = true" for status in sorted(STOPPED))  # as fields of a Lua table
 
 
 def load_script(name: str, **values: str) -> str:

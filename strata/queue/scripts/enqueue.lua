@@ -6,8 +6,14 @@
 -- ARGV[1]  the chunk's id
 -- ARGV[2]  the job's id
 -- ARGV[3…] the message: the chunk's fields as name, value, name, value …
+-- @JOB@    the key of a job's hash, without the job's id at its end
+-- @STOPPED@ the statuses of jobs for which nothing is queued, as fields of a Lua table
 --
--- Returns 1 if a message was added, 0 if the chunk was queued or in flight.
+-- Returns 1 if a message was added, 0 if the chunk was queued or in flight, or if the job was cancelled or has ended.
+
+-- Another process may have cancelled or ended the job since the caller has read its status.
+local stopped = {@STOPPED@}
+if stopped[redis.call('HGET', '@JOB@' .. ARGV[2], 'status') or ''] then return 0 end
 
 -- The job waits for the chunk in either case: a chunk is computed once for all jobs that ask for it.
 redis.call('SADD', KEYS[2], ARGV[2])

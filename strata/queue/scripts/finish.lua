@@ -20,6 +20,7 @@
 -- @JOB@    the key of a job's hash, without the job's id at its end
 -- @EVENTS@ what a job's key is continued with for its stream of events
 -- @MAX_EVENTS@ about how many events the stream keeps
+-- @STOPPED@ the statuses of jobs that count nothing, as fields of a Lua table
 --
 -- Returns 1, or 0 with nothing changed if the consumer no longer holds the message.
 
@@ -27,8 +28,13 @@
 -- Fencing: a worker that was paused until its lease lapsed must not finish a chunk that another worker has reclaimed.
 if not is_held(KEYS[1], ARGV[2], ARGV[3], ARGV[1]) then return 0 end
 
+-- Find the jobs that wait for the chunk, without those that were cancelled or have ended.
+local jobs, counts, stopped = {}, cjson.decode(ARGV[9]), {@STOPPED@}
+for _, job in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  if not stopped[redis.call('HGET', '@JOB@' .. job, 'status') or ''] then table.insert(jobs, job) end
+end
+
 -- Count the chunk for each job that still exists. HSETNX makes sure that a job counts a chunk once.
-local jobs, counts = redis.call('SMEMBERS', KEYS[2]), cjson.decode(ARGV[9])
 for _, job in ipairs(jobs) do
   local base = '@JOB@' .. job
   if redis.call('EXISTS', base) == 1 and redis.call('HSETNX', base .. ':' .. ARGV[6], ARGV[5], ARGV[8]) == 1 then

@@ -8,8 +8,13 @@
 -- ARGV[3]  the counts to add, as a JSON object of name -> number
 -- ARGV[4]  the chunk's group
 -- @MAX_EVENTS@ about how many events the stream keeps
+-- @STOPPED@ the statuses of jobs that count nothing, as fields of a Lua table
 --
--- Returns 1, or 0 if the job has counted the chunk before.
+-- Returns 1, or 0 if the job has counted the chunk before, was cancelled or has ended, or has no copy in Redis.
+
+-- A count without the job's hash would be added once more when the hash is rebuilt.
+local stopped = {@STOPPED@}
+if redis.call('EXISTS', KEYS[2]) == 0 or stopped[redis.call('HGET', KEYS[2], 'status') or ''] then return 0 end
 
 -- Enter the chunk into the done hash; HSETNX makes sure that a job counts a chunk once.
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
