@@ -18,8 +18,8 @@ from PIL import Image
 from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
-from strata.shards import SourceError, read_images, verify_unchanged
-from strata.store import IndexRow, Store, is_transient, reason_of
+from strata.shards import ImageReader, SourceError
+from strata.store import IndexRow, Store, is_transient, located_rows, reason_of
 from workers.accounts import Meter
 from workers.profile_versions import ProfileVersions
 

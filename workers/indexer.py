@@ -9,13 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from strata.core import Chunk, FailureNote, ShardSummary, growing_pause
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
-from strata.shards import index_shard, shard_identity
+from strata.shards import index_shard, shard_stamp
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
 
@@ -31,6 +29,14 @@ class _Deferred(NamedTuple):
 
     attempts: int
     until: float
+
+
+class _Found(NamedTuple):
+    """What a shard holds: its identity, the number of its images, and why it was not read completely, or None."""
+
+    identity: str
+    images: int
+    failure: str | None
 
 
 class Indexer:
@@ -67,12 +73,9 @@ class Indexer:
             return
         try:
             summary = self._summary(claim, stop)
-            # a damaged shard of which some images could be read counts as readable
-            unreadable = int(summary.failure is not None and summary.images == 0)
-            counts = {"images": summary.images, "chunks": 1, "unreadable": unreadable}
             # stop renewing first, or the thread of leases may report a lost lease for the finished chunk
             self.leases.remove(claim)
-            self.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
+            self.broker.finish(claim, self.leases.name, summary.model_dump_json(), summary.counts)
             self._deferred.pop(claim.chunk.id, None)
         except OSError as error:
             attempts = deferred.attempts + 1 if deferred else 1
@@ -101,28 +104,46 @@ class Indexer:
         # a shard that has killed several workers is not read again
         if claim.deliveries > MAX_DELIVERIES:
             return _failed(chunk, "poison", f"{claim.deliveries - 1} workers died while they read it")
-        # use the index part if there is one: it is named by the shard's identity, so its content cannot be out of date
         try:
-            part = replace(chunk, identity=shard_identity(chunk.shard))
-            stored = self._stored(part, stop)
-            index = None if stored else index_shard(chunk.shard, self.roots)
+            stamp = shard_stamp(chunk.shard)
+            # a shard with the same time stamp need not be read again
+            found = self._known(chunk, stamp, stop) or self._read(chunk, stop)
         except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
-        # write the part under the identity that the shard had while it was read
-        if index is not None:
-            part, stored = replace(chunk, identity=index.identity), (index.table, index.failure)
-            self._retry(lambda: self.jobs.store.write_index(part, index.table, index.failure), stop)
-        assert stored is not None
-        table, failure = stored
+        identity, images, failure = found
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
-        return ShardSummary(shard=chunk.shard, identity=part.identity, images=table.num_rows, failure=note)
+        return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note)
 
-    def _stored(self, part: Chunk, stop: threading.Event) -> tuple[pa.Table, str | None] | None:
-        """The shard's index part, and why it is not complete; None if there is no part yet."""
+    def _known(self, chunk: Chunk, stamp: str, stop: threading.Event) -> _Found | None:
+        """What is known of a shard with a stamp; None if it must be read."""
+        store = self.jobs.store
+        # earlier versions named the index part by the stamp
+        for identity in (self._retry(lambda: store.read_identity(stamp), stop), stamp):
+            if identity is not None and (found := self._stored(replace(chunk, identity=identity), stop)):
+                return found
+        return None
+
+    def _read(self, chunk: Chunk, stop: threading.Event) -> _Found:
+        """Read a shard, and write its index part if there is none of its identity. Raises SourceError and OSError."""
+        store, index = self.jobs.store, index_shard(chunk.shard, self.roots)
+        part = replace(chunk, identity=index.identity)
+        # a copy of the shard, or the shard with another time stamp, has the same identity
+        found = self._stored(part, stop)
+        if found is None:
+            self._retry(lambda: store.write_index(part, index.table, index.failure, index.families), stop)
+        self._retry(lambda: store.join_families(index.families, index.identity), stop)
+        # the stamp of a list does not tell whether its images have changed: it is read again for each job
+        if index.stamp is not None:
+            self._retry(lambda: store.keep_identity(str(index.stamp), index.identity), stop)
+        return found or _Found(index.identity, index.table.num_rows, index.failure)
+
+    def _stored(self, part: Chunk, stop: threading.Event) -> _Found | None:
+        """What the shard's index part says; None if there is no part yet."""
         try:
-            return self._retry(lambda: self.jobs.store.read_index(part), stop)
+            table, failure = self._retry(lambda: self.jobs.store.read_index(part), stop)
         except FileNotFoundError:
             return None
+        return _Found(part.identity, table.num_rows, failure)
 
     def _retry(self, act: Callable[[], Result], stop: threading.Event) -> Result:
         """The result of act. A store that is away or full is waited for, because the shard is not the cause."""

@@ -76,7 +76,7 @@ def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> S
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
                 table = index_table(listed.rows())
-                return ShardIndex(uri, stamp, identity_of(0, table), table, listed.failure, _families(uri, table))
+                return ShardIndex(uri, None, identity_of(0, table), table, listed.failure, _families(uri, table))
             # a tar: images are read by offsets later, which needs a server that supports ranged reads
             if info["size"] is None:
                 raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")

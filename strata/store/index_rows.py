@@ -51,13 +51,14 @@ class IndexRow(NamedTuple):
 class ShardIndex:
     """A shard's images in file order, as a table of INDEX_SCHEMA with URIs relative to the shard.
 
-    identity: a hash of what the shard holds. stamp: that of its file or listing, see `strata.shards.shard_stamp`.
+    identity: a hash of what the shard holds. stamp: that of its file or listing, see `strata.shards.shard_stamp`; None
+    for a list, whose own file does not tell whether its images are the same.
     failure: why the shard was not read completely, or None. families: of a folder or list, the names under which its
     earlier and later indexes are found.
     """
 
     uri: str
-    stamp: str
+    stamp: str | None
     identity: str
     table: pa.Table
     failure: str | None = None
