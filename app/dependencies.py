@@ -13,6 +13,7 @@ from app.problems import ProblemError
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
 from strata.queue import Queue
+from strata.shards import ImageReader
 from strata.store import Store
 
 
@@ -29,6 +30,7 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    images: ImageReader
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:

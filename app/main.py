@@ -18,6 +18,7 @@ from app.security import require_key
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.queue import Queue
+from strata.shards import ImageReader
 from strata.store import Store
 
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
@@ -50,7 +51,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
     decoder = Decoder(settings.max_pixels)
-    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder)
+    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, ImageReader(store))
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

@@ -75,9 +75,7 @@ class EarlierRows:
 class Earlier:
     """The earlier rows of one chunk's images. keys: what identifies these images, None for a row without one."""
 
-    def __init__(
-        self, store: Store, chunk: Chunk, size: int, keys: list[Key | None], versions: list[_Version]
-    ) -> None:
+    def __init__(self, store: Store, chunk: Chunk, size: int, keys: list[Key | None], versions: list[_Version]) -> None:
         self.store, self.chunk, self.size, self.keys, self.versions = store, chunk, size, keys, versions
         self._names: dict[str, dict[int, Part]] = {}
         self._tables: dict[Part, pa.Table] = {}
@@ -106,7 +104,7 @@ class Earlier:
             return None
         if part not in self._tables:
             try:
-                self._tables[part] = self.store.read_table(replace(self.chunk, **_place(part)))
+                self._tables[part] = self.store.read_table(replace(self.chunk, identity=part.identity, number=part.number, attempt=part.attempt))
             except FileNotFoundError:
                 return None
         record = table_to_records(self._tables[part].slice(row, 1))[0]
@@ -120,10 +118,6 @@ class Earlier:
             parts = last_attempts(Part.parse(f"{folder}/{name}.parquet") for name in names)
             self._names[identity] = {part.number: part for part in parts}
         return self._names[identity]
-
-
-def _place(part: Part) -> dict[str, object]:
-    return {"identity": part.identity, "number": part.number, "attempt": part.attempt}
 
 
 def _keys(index: pa.Table) -> list[Key | None]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, decode
 from strata.shards import ImageReader, SourceError
-from strata.store import IndexRow, Store, is_transient, located_rows, reason_of
+from strata.store import IndexRow, Store, is_transient, located_rows, reason_of, upload_digest
 
 
 @dataclass
@@ -19,8 +19,8 @@ class WorkItem:
     """One image of a chunk while a group processes it: its record, and its bytes or pixels where the group needs them.
 
     settled: the record is final for this group, so that nothing has to be computed. reused: it is a copy of a row that
-    was computed before. rules: those of the profile, which are checked again when the image's size is known. candidates:
-    rows of images with the same size and alt text, one of which is the item's if its image has the same bytes.
+    was computed before. rules: those of the profile, which are checked again when the image's size is known.
+    candidates: rows of images with the same size and alt text; a row is the item's if its image has the same bytes.
     """
 
     record: Record
@@ -42,7 +42,7 @@ def item_of(row: IndexRow, rules: Rules) -> WorkItem:
 
 def reference_of(row: IndexRow) -> ImageReference:
     """Where the image of a row lies."""
-    return ImageReference(uri=row.uri, offset=row.offset, size=row.size)
+    return ImageReference(uri=row.uri, offset=row.offset, size=row.size, sha256=upload_digest(row.uri))
 
 
 def decoded(item: WorkItem, max_pixels: int) -> WorkItem:
@@ -69,6 +69,8 @@ class ItemReader:
         """The index part of a chunk's shard, and its rows. Raises OSError."""
         # the fingerprint of `index` is the same for all profiles, so a shard has one index part
         index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
+        if self.store.is_upload(chunk.shard):
+            return index, self.store.read_index(index)[0]
         # keep the index that was read last: consecutive chunks are mostly of one shard
         cached = self._index
         if cached is None or cached[0] != index:
@@ -86,7 +88,8 @@ class ItemReader:
         An item whose image has the same bytes as that of a candidate is settled as a copy of it. Raises OSError if the
         storage is the cause, so that a later attempt may succeed.
         """
-        wanted = [item.record.image for item in items if not item.settled]
+        unread = [not item.settled and item.data is None for item in items]
+        wanted = [item.record.image for item, wants in zip(items, unread, strict=True) if wants]
         try:
             # compare a tar with its index first: in a changed tar other images lie at these offsets
             if any(image.offset for image in wanted):
@@ -99,7 +102,8 @@ class ItemReader:
             if isinstance(result, Exception) and is_transient(result):
                 raise OSError(f"{row.uri} cannot be read: {type(result).__name__}: {reason_of(result)}") from result
         remaining = iter(results)
-        return [item if item.settled else _with_bytes(item, next(remaining)) for item in items]
+        pairs = zip(items, unread, strict=True)
+        return [_with_bytes(item, next(remaining)) if wants else item for item, wants in pairs]
 
 
 def copy_of(earlier: Record, image: Record) -> Record:

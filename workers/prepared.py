@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from strata.core import ProfileError
 from strata.errors import QueueUnavailable
 from strata.queue import Claim
-from strata.store import Store, count_of
+from strata.store import Store, count_of, reason_of
 from workers.accounts import Account
 from workers.claims import Claims
-from workers.groups import Group, WorkItem
+from workers.groups import Group
 from workers.isolation import Isolation
+from workers.items import WorkItem
 from workers.retry import WorkInterrupted
 
 
@@ -46,8 +47,10 @@ class ChunkPreparer:
         """
         chunk = claim.chunk
         try:
-            # another job or an earlier holder may have written the part
-            if self.claims.retry(claim, lambda: self.store.has_part(chunk), OSError):
+            # another job or an earlier holder may have written the part; for an upload that is delivered for the first
+            # time, the API has asked a moment ago
+            asked = claim.deliveries == 1 and self.store.is_upload(chunk.shard)
+            if not asked and self.claims.retry(claim, lambda: self.store.has_part(chunk), OSError):
                 self._finish_existing(claim)
                 return None
             return self._read(claim)
@@ -56,7 +59,7 @@ class ChunkPreparer:
         except ProfileError as error:
             self.claims.fail(claim, str(error))
         except (FileNotFoundError, ValueError) as error:
-            self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {error}")
+            self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {reason_of(error)}")
         except QueueUnavailable:
             # the lease lapses, and a worker reclaims the chunk when Redis is back
             self.claims.stop_renewing(claim)

@@ -11,9 +11,10 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from typing import TypeVar
 
 from models.base import StageBroken, StageUnavailable, StageUnfit, WeightsMissing
 from strata.core import ProfileError, Record
@@ -23,18 +24,22 @@ from strata.queue import PRIORITIES, Claim
 from strata.store import Store, count_of
 from workers.accounts import NotAffordable
 from workers.claims import Claims
-from workers.groups import Group, WorkItem
+from workers.groups import Group
+from workers.items import WorkItem
 from workers.leases import Leases
 from workers.prepared import ChunkPreparer, PreparedChunk
 from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
 MIN_DECODE_BATCH = 8  # images that one thread decodes for one future
 MAX_DECODE_BATCHES = 4  # futures for one micro-batch
 PERMANENT_ERRORS = (WeightsMissing, ProfileError, StageUnfit)  # a retry would fail in the same way
+STORE_THREADS = 16  # single images whose parts are read or written at a time: each call to a bucket takes a while
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo`: a constant load of single images must not starve jobs
 
 
@@ -54,6 +59,7 @@ class Runner:
         self.claims = Claims(group.name, jobs, leases, profiles)
         self.preparer = ChunkPreparer(group, self.claims, micro_batch)
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
+        self._store_pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix=f"{group.name} store")
         self._ahead: Future[PreparedChunk | None] | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -94,7 +100,7 @@ class Runner:
         claims = self.claims.claim(self.micro_batch, ("hi",))
         try:
             # compute chunks of the same profile together
-            prepared = [chunk for chunk in map(self.preparer.prepare, claims) if chunk is not None]
+            prepared = [chunk for chunk in self._together(self.preparer.prepare, claims) if chunk is not None]
             for _, chunks in itertools.groupby(prepared, key=lambda chunk: chunk.batch_key):
                 self._compute(list(chunks))
         finally:
@@ -102,6 +108,14 @@ class Runner:
             for claim in claims:
                 self.claims.stop_renewing(claim)
         return bool(claims)
+
+    def _together(self, act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """The results of act for all items, in threads if there are several. Raises the first error, after the last."""
+        if len(items) < 2:
+            return [act(item) for item in items]
+        futures = [self._store_pool.submit(act, item) for item in items]
+        wait(futures)
+        return [future.result() for future in futures]
 
     # computing
 
@@ -115,8 +129,8 @@ class Runner:
             # a chunk with which a worker died is never together with others, because it comes from a reclaim
             one_by_one = chunks[0].one_by_one
             records = iter(list(self._compute_one_by_one(chunks[0]) if one_by_one else self._compute_batches(chunks)))
-            for chunk in chunks:
-                self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
+            computed = [(chunk, list(itertools.islice(records, len(chunk.items)))) for chunk in chunks]
+            self._together(lambda pair: self._finish(*pair), computed)
         except WorkInterrupted:
             for chunk in chunks:
                 self.claims.release(chunk.claim)
@@ -224,7 +238,7 @@ class Runner:
         write = functools.partial(self.store.write_records, chunk, records, account.bill)
         counts = self.claims.retry(prepared.claim, write, OSError)
         account.settle()
-        self.claims.finish(prepared.claim, count_of(counts))
+        self.claims.finish(prepared.claim, count_of(counts), reused=sum(item.reused for item in prepared.items))
 
     def _release_ahead(self) -> None:
         """Release the chunk that was prepared ahead, and end the threads."""
@@ -233,6 +247,7 @@ class Runner:
                 if prepared := self._ahead.result():
                     self.claims.release(prepared.claim)
         self._pool.shutdown(wait=True)
+        self._store_pool.shutdown(wait=True)
 
 
 def _decode_batches(items: Sequence[WorkItem]) -> list[Sequence[WorkItem]]:

@@ -22,7 +22,7 @@ from strata.core import (
     table_to_records,
 )
 from strata.errors import InvalidInput
-from strata.store import Store
+from strata.store import IndexRow, Store, located_rows
 
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
@@ -63,6 +63,14 @@ class Cursor(NamedTuple):
 
 class _PartMissing(Exception):
     """The next part has not been written yet."""
+
+
+class Found(NamedTuple):
+    """One image of a job: its chunk, its row in the chunk, and where the image lies in this job's shard."""
+
+    chunk: Chunk
+    row: int
+    image: IndexRow
 
 
 @dataclass(frozen=True)
@@ -140,18 +148,21 @@ class Results:
         indexes = [n for n, status in enumerate(statuses) if rejected in (None, status) and n >= first][:limit]
         yield from zip(indexes, table_to_records(table.take(pa.array(indexes, pa.int64()))), strict=True)
 
-    def find(self, key: str) -> tuple[Chunk, int] | None:
-        """The chunk of the image with a key, and its row in the chunk; None if no indexed shard has the key."""
+    def find(self, key: str) -> Found | None:
+        """Where the row and the image with a key are; None if no indexed shard has the key."""
         for shard in self.request.shards:
             summary = self.summaries.get(shard)
             if summary is None or not summary.images:
                 continue
             # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
             index = Chunk("index", self.request.profile, self.request.fingerprints["index"], shard, summary.identity)
-            keys = self.store.read_index(index)[0].column("key").to_pylist()
+            table = self.store.read_index(index)[0]
+            keys = table.column("key").to_pylist()
             if key in keys:
-                number, row = divmod(keys.index(key), self.request.chunk_size)
-                return next(iter(self.request.chunks(summary, FINAL_GROUP, [number]))), row
+                at = keys.index(key)
+                (image,) = located_rows(table.slice(at, 1), shard)
+                number, row = divmod(at, self.request.chunk_size)
+                return Found(next(iter(self.request.chunks(summary, FINAL_GROUP, [number]))), row, image)
         return None
 
 

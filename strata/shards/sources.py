@@ -28,6 +28,8 @@ MAX_GAP = (
     256 * 2**10
 )  # bytes; a smaller gap between two images is read and discarded, which is faster than a second request
 MAX_SPAN = 64 * 2**20  # bytes of one ranged read
+
+
 class ShardChanged(SourceError):
     """A shard's file has changed since it was indexed."""
 

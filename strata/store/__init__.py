@@ -9,6 +9,7 @@ from strata.store.filesystem import as_os_error, file_system
 from strata.store.index_rows import IndexRow, ShardIndex, identity_of, index_table, located_rows
 from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
 from strata.store.provenance import Provenance, keep_profile, provenance_of
+from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import is_transient, reason_of
 from strata.store.store import READERS, Store, count_of, families_of
 
@@ -33,4 +34,5 @@ __all__ = [
     "located_rows",
     "provenance_of",
     "reason_of",
+    "upload_digest",
 ]

@@ -41,14 +41,22 @@ class ShardFiles(Files):
             self.put(path, data)
         return f"{_UPLOAD}{digest}", digest
 
+    def read_upload(self, uri: str) -> bytes:
+        """An upload's bytes. Raises FileNotFoundError."""
+        return self.get(self._upload(_digest_of(uri) or ""))
+
+    def is_upload(self, uri: str) -> bool:
+        """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
+        return _digest_of(uri) is not None
+
     def locate(self, uri: str) -> str:
         """Where the file of an image or a shard lies now: uploads in this store, other files after the moves."""
-        if uri.startswith(_UPLOAD):
-            return self._address(self._upload(uri.removeprefix(_UPLOAD)))
-        # an upload of a store that was moved: its URI leads to the store's former place
-        old = _OLD_UPLOAD.fullmatch(uri)
-        if old is not None and self.exists(path := self._upload(old[2])):
-            return self._address(path)
+        digest = _digest_of(uri)
+        if digest is not None:
+            path = self._upload(digest)
+            # the URI of an earlier version leads to the place where the store was then
+            if uri.startswith(_UPLOAD) or self.exists(path):
+                return path if self.local else str(self.fs.unstrip_protocol(path))
         for before, after in self.moved:
             if uri == before or uri.startswith(f"{before}/"):
                 return after + uri[len(before) :]
@@ -56,10 +64,6 @@ class ShardFiles(Files):
 
     def _upload(self, digest: str) -> str:
         return self.path("uploads", digest[:2], digest)
-
-    def _address(self, path: str) -> str:
-        """A file's path as a URI; of a local file the path itself."""
-        return path if self.local else str(self.fs.unstrip_protocol(path))
 
     # what shards are
 
@@ -91,3 +95,13 @@ class ShardFiles(Files):
             return list(json.loads(self.get(self.path("families", name))))
         except FileNotFoundError:
             return []
+
+
+def upload_digest(uri: str) -> str | None:
+    """The SHA-256 of an upload by its URI; None if it is not one, or has a URI of an earlier version."""
+    return uri.removeprefix(_UPLOAD) if uri.startswith(_UPLOAD) else None
+
+
+def _digest_of(uri: str) -> str | None:
+    old = _OLD_UPLOAD.fullmatch(uri)
+    return upload_digest(uri) or (old[2] if old else None)
