@@ -52,7 +52,7 @@ class EarlierRows:
     def of(self, chunk: Chunk, index: Chunk, table: pa.Table, size: int) -> Earlier | None:
         """What was computed before of a chunk's images with its fingerprint; None if there is nothing.
 
-        index, table: the index part of the chunk's shard; size: the profile's chunk size.
+        index, table: the index part of the chunk's shard; size: the images of a chunk.
         """
         families = families_of(table)
         if not families:
@@ -104,7 +104,9 @@ class Earlier:
             return None
         if part not in self._tables:
             try:
-                self._tables[part] = self.store.read_table(replace(self.chunk, identity=part.identity, number=part.number, attempt=part.attempt))
+                self._tables[part] = self.store.read_table(
+                    replace(self.chunk, identity=part.identity, number=part.number, attempt=part.attempt)
+                )
             except FileNotFoundError:
                 return None
         record = table_to_records(self._tables[part].slice(row, 1))[0]
@@ -121,7 +123,7 @@ class Earlier:
 
 
 def _keys(index: pa.Table) -> list[Key | None]:
-    """What identifies the image of each row: URI relative to the shard, size, stamp, alt text; None without an image."""
+    """What identifies the image of each row: relative URI, size, stamp and alt text; None without an image."""
     names = [name for name in ("uri", "size", "stamp", "alt_text", "error") if name in index.column_names]
     rows = index.select(names).to_pylist()
     return [

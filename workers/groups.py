@@ -191,7 +191,7 @@ class VisionGroup:
             # a retry computes the failed rows only, and copies the others from the attempt before
             before = zip(items, self.store.read_records(chunk.before()), strict=True)
             items = [item if old.status is Status.FAILED else _reused(old) for item, old in before]
-        elif earlier := self.earlier.of(chunk, *self.reader.index(chunk, profile), profile.chunk_size):
+        elif earlier := self.earlier.of(chunk, *self.reader.index(chunk, profile)):
             # so does a new version of a folder: it copies the rows of images that have not changed
             items = [_with_earlier(item, earlier, row) for row, item in enumerate(items)]
         data = ahead.result() if ahead is not None else None
@@ -241,15 +241,21 @@ class LlmGroup:
             # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
             before = zip(items, self.store.read_records(chunk.before()), strict=True)
             items = [_reused(old) if old.status is Status.SUCCEEDED else item for item, old in before]
-        elif not self.store.is_upload(chunk.shard):
-            index = self.reader.index(chunk, profile)
-            if earlier := self.earlier.of(chunk, *index, profile.chunk_size):
-                items = [_with_description(item, earlier, row) for row, item in enumerate(items)]
-        return self._placed(chunk, items) if self._sees_images(chunk) else items
+        # the layers of an upload are all that is needed; without an index part those of other shards suffice too
+        if not self.store.is_upload(chunk.shard):
+            with suppress(FileNotFoundError):
+                items = self._with_index(chunk, profile, items)
+        return items
 
-    def _placed(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """The items with the places where their images lie for this chunk: `vision` may have read a copy elsewhere."""
-        rows = self.reader.rows(chunk, self.pipelines.profile(chunk))
+    def _with_index(self, chunk: Chunk, profile: Profile, items: list[WorkItem]) -> list[WorkItem]:
+        """The items with what the shard's index tells: descriptions of a folder's version before, and places."""
+        earlier = None if chunk.attempt else self.earlier.of(chunk, *self.reader.index(chunk, profile))
+        if earlier is not None:
+            items = [_with_description(item, earlier, row) for row, item in enumerate(items)]
+        if not self._sees_images(chunk):
+            return items
+        # `vision` may have read a copy of the shard that lies elsewhere
+        rows = self.reader.rows(chunk, profile)
         return [item if item.settled else _moved(item, row.uri) for item, row in zip(items, rows, strict=True)]
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:

@@ -65,22 +65,22 @@ class ItemReader:
         self.store, self.images = store, ImageReader(store)
         self._index: tuple[Chunk, pa.Table] | None = None
 
-    def index(self, chunk: Chunk, profile: Profile) -> tuple[Chunk, pa.Table]:
-        """The index part of a chunk's shard, and its rows. Raises OSError."""
+    def index(self, chunk: Chunk, profile: Profile) -> tuple[Chunk, pa.Table, int]:
+        """The index part of a chunk's shard, its rows, and the number of rows of a chunk. Raises OSError."""
         # the fingerprint of `index` is the same for all profiles, so a shard has one index part
         index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
         if self.store.is_upload(chunk.shard):
-            return index, self.store.read_index(index)[0]
+            return index, self.store.read_index(index)[0], profile.chunk_size
         # keep the index that was read last: consecutive chunks are mostly of one shard
         cached = self._index
         if cached is None or cached[0] != index:
             cached = self._index = index, self.store.read_index(index)[0]
-        return cached
+        return *cached, profile.chunk_size
 
     def rows(self, chunk: Chunk, profile: Profile) -> list[IndexRow]:
         """The chunk's rows of its shard's index, with absolute URIs. Raises OSError."""
-        _, table = self.index(chunk, profile)
-        return located_rows(table.slice(chunk.number * profile.chunk_size, chunk.images), chunk.shard)
+        _, table, size = self.index(chunk, profile)
+        return located_rows(table.slice(chunk.number * size, chunk.images), chunk.shard)
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The items with their images' bytes; an item whose image cannot be read is settled as failed.
