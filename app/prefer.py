@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from starlette.concurrency import run_in_threadpool
 
-from strata.core import FINAL_GROUP, JobRequest, JobStatus, Record
+from strata.core import FINAL_GROUP, Chunk, JobRequest, JobStatus, Record
 from strata.jobs import Jobs
+from strata.store import BrokenPart
 
 MAX_WAIT = 120.0  # seconds
 _FIRST_INTERVAL, _LAST_INTERVAL = 0.02, 0.05  # seconds between two polls
@@ -42,8 +43,12 @@ async def record_of(
     (chunk,) = request.chunks(request.indexed[0], FINAL_GROUP)
     deadline = time.monotonic() + seconds
     interval = _FIRST_INTERVAL
-    # the part exists already if another job has computed the same image with the same profile
-    done = await run_in_threadpool(jobs.store.has_part, chunk)
+    # the part exists already if another job has computed the same image with the same profile; but a failure that may
+    # pass is computed again for this job
+    record = await run_in_threadpool(_record, jobs, request, chunk)
+    if record is not None and not (record.failure and record.failure.transient):
+        return record
+    done = False
     # poll Redis until the chunk is recorded as done, with slowly growing intervals
     while not done:
         if is_stopping() or time.monotonic() + interval > deadline:
@@ -54,8 +59,17 @@ async def record_of(
         # such a job never gets its record
         if not done and status in (JobStatus.CANCELLED, JobStatus.FAILED):
             return None
-    records = await run_in_threadpool(jobs.store.read_records, chunk)
-    return records[0]
+    return await run_in_threadpool(_record, jobs, request, chunk)
+
+
+def _record(jobs: Jobs, request: JobRequest, chunk: Chunk) -> Record | None:
+    """The record of the newest attempt; None if its part is broken, which is computed again."""
+    try:
+        newest = jobs.store.newest(chunk)
+        return jobs.store.read_record(newest, 0) if newest else None
+    except BrokenPart as error:
+        jobs.repair(request.id, error)
+        return None
 
 
 def _poll(jobs: Jobs, job_id: str, field: str) -> tuple[bool, JobStatus | None]:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from strata.core import Chunk, Record, Status, table_to_records
-from strata.store import Part, Store, families_of, last_attempts
+from strata.core import Chunk, Record, Status
+from strata.store import Attempts, BrokenPart, Source, Store
+from workers.items import ChunkIndex
 
 MAX_CANDIDATES = 4  # rows of equal size and alt text whose bytes are compared with an image's
 Key = tuple[str, int, str | None, str | None]
@@ -49,26 +50,22 @@ class EarlierRows:
         self.store = store
         self._versions: tuple[Chunk, list[_Version]] | None = None
 
-    def of(self, chunk: Chunk, index: Chunk, table: pa.Table, size: int) -> Earlier | None:
-        """What was computed before of a chunk's images with its fingerprint; None if there is nothing.
-
-        index, table: the index part of the chunk's shard; size: the images of a chunk.
-        """
-        families = families_of(table)
-        if not families:
+    def of(self, chunk: Chunk, index: ChunkIndex) -> Earlier | None:
+        """What was computed before of a chunk's images with its fingerprint; None if there is nothing."""
+        if not index.families:
             return None
         # keep the versions of the shard that was asked for last: consecutive chunks are mostly of one shard
         kept = self._versions
-        if kept is None or kept[0] != index:
-            others = (identity for identity in self.store.family(families) if identity != index.identity)
-            kept = self._versions = index, [version for one in others if (version := self._version(index, one))]
-        keys = _keys(table.slice(chunk.number * size, chunk.images))
-        return Earlier(self.store, chunk, size, keys, kept[1]) if kept[1] else None
+        if kept is None or kept[0] != index.chunk:
+            others = (one for one in self.store.family(index.families) if one != chunk.identity)
+            versions = [version for one in others if (version := self._version(index.chunk, one))]
+            kept = self._versions = index.chunk, versions
+        return Earlier(self.store, chunk, index.size, _keys(index.slice(chunk)), kept[1]) if kept[1] else None
 
     def _version(self, index: Chunk, identity: str) -> _Version | None:
         try:
             return _Version.of(identity, self.store.read_index(replace(index, identity=identity))[0])
-        except FileNotFoundError:  # `strata clean` has removed it
+        except (FileNotFoundError, BrokenPart):  # `strata clean` has removed it, or a job of its own must repair it
             return None
 
 
@@ -77,8 +74,8 @@ class Earlier:
 
     def __init__(self, store: Store, chunk: Chunk, size: int, keys: list[Key | None], versions: list[_Version]) -> None:
         self.store, self.chunk, self.size, self.keys, self.versions = store, chunk, size, keys, versions
-        self._names: dict[str, dict[int, Part]] = {}
-        self._tables: dict[Part, pa.Table] = {}
+        self._attempts: dict[str, Attempts] = {}
+        self._tables: dict[Chunk, pa.Table] = {}
 
     def same(self, row: int) -> Record | None:
         """The earlier row of an image whose name, size, time stamp and alt text have not changed; None without one."""
@@ -99,27 +96,24 @@ class Earlier:
     def _row(self, version: _Version, position: int) -> Record | None:
         """The row at a position of a version; None if it is not computed yet, or has failed."""
         number, row = divmod(position, self.size)
-        part = self._parts(version.identity).get(number)
-        if part is None:
+        newest = self._attempts_of(version.identity).newest(
+            replace(self.chunk, identity=version.identity, number=number, images=0, attempt=0)
+        )
+        if newest is None:
             return None
-        if part not in self._tables:
-            try:
-                self._tables[part] = self.store.read_table(
-                    replace(self.chunk, identity=part.identity, number=part.number, attempt=part.attempt)
-                )
-            except FileNotFoundError:
-                return None
-        record = table_to_records(self._tables[part].slice(row, 1))[0]
+        try:
+            if newest not in self._tables:
+                self._tables[newest] = self.store.read_table(newest)
+            (record,) = self.store.to_records(self._tables[newest].slice(row, 1), Source.of(newest))
+        except (FileNotFoundError, BrokenPart):
+            return None
         return None if record.status is Status.FAILED else record
 
-    def _parts(self, identity: str) -> dict[int, Part]:
-        """The last attempts at the chunks of a version, by the chunks' numbers."""
-        if identity not in self._names:
-            names = self.store.part_names(replace(self.chunk, identity=identity))
-            folder = f"parts/{self.chunk.group}/{self.chunk.fingerprint}/{identity}"
-            parts = last_attempts(Part.parse(f"{folder}/{name}.parquet") for name in names)
-            self._names[identity] = {part.number: part for part in parts}
-        return self._names[identity]
+    def _attempts_of(self, identity: str) -> Attempts:
+        """The attempts at the chunks of a version."""
+        if identity not in self._attempts:
+            self._attempts[identity] = self.store.attempts(replace(self.chunk, identity=identity))
+        return self._attempts[identity]
 
 
 def _keys(index: pa.Table) -> list[Key | None]:

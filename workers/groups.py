@@ -17,10 +17,10 @@ from typing import Any, Protocol, cast
 from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
 from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
-from strata.store import READERS, Store
+from strata.store import READERS, Source, Store
 from workers.accounts import Meter
 from workers.earlier import Earlier, EarlierRows
-from workers.items import ItemReader, WorkItem, copy_of, decoded, item_of
+from workers.items import ItemReader, WorkItem, copy_of, decoded, item_of, moved
 from workers.profile_versions import ProfileVersions
 
 log = logging.getLogger(__name__)
@@ -186,12 +186,13 @@ class VisionGroup:
         profile = self.pipelines.profile(chunk)
         # read an upload while its index is read: it is a whole file, so that its place need not be looked up
         ahead = self._uploads.submit(self._upload, chunk.shard) if self.store.is_upload(chunk.shard) else None
-        items = [item_of(row, profile.rules) for row in self.reader.rows(chunk, profile)]
-        if chunk.attempt:
+        index = self.reader.index(chunk, profile)
+        items = [item_of(row, profile.rules) for row in index.rows(chunk)]
+        if before := _before(self.store, chunk):
             # a retry computes the failed rows only, and copies the others from the attempt before
-            before = zip(items, self.store.read_records(chunk.before()), strict=True)
-            items = [item if old.status is Status.FAILED else _reused(old) for item, old in before]
-        elif earlier := self.earlier.of(chunk, *self.reader.index(chunk, profile)):
+            pairs = zip(items, before, strict=True)
+            items = [item if old.status is Status.FAILED else _reused(old) for item, old in pairs]
+        elif earlier := self.earlier.of(chunk, index):
             # so does a new version of a folder: it copies the rows of images that have not changed
             items = [_with_earlier(item, earlier, row) for row, item in enumerate(items)]
         data = ahead.result() if ahead is not None else None
@@ -235,28 +236,29 @@ class LlmGroup:
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
         profile = self.pipelines.profile(chunk)
-        records = self.store.read_records(chunk.of_group("vision", profile.fingerprint("vision")))
-        items = [WorkItem(one, settled=one.status is not Status.SUCCEEDED) for one in records]
-        if chunk.attempt:
-            # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
-            before = zip(items, self.store.read_records(chunk.before()), strict=True)
-            items = [_reused(old) if old.status is Status.SUCCEEDED else item for item, old in before]
-        # the layers of an upload are all that is needed; without an index part those of other shards suffice too
-        if not self.store.is_upload(chunk.shard):
-            with suppress(FileNotFoundError):
-                items = self._with_index(chunk, profile, items)
-        return items
+        # of `vision`, the newest attempt counts, if it is at least as new as this one
+        source = chunk.of_group("vision", profile.fingerprint("vision"))
+        newest = self.store.newest(source)
+        if newest is None:
+            raise Source.of(source).broken("it is missing")
+        items = [WorkItem(one, settled=one.status is not Status.SUCCEEDED) for one in self.store.read_records(newest)]
+        # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
+        if before := _before(self.store, chunk):
+            pairs = zip(items, before, strict=True)
+            items = [_reused(old) if old.status is Status.SUCCEEDED else item for item, old in pairs]
+        # an upload has no earlier versions, and its record says where it lies
+        return items if self.store.is_upload(chunk.shard) else self._with_index(chunk, items)
 
-    def _with_index(self, chunk: Chunk, profile: Profile, items: list[WorkItem]) -> list[WorkItem]:
-        """The items with what the shard's index tells: descriptions of a folder's version before, and places."""
-        earlier = None if chunk.attempt else self.earlier.of(chunk, *self.reader.index(chunk, profile))
-        if earlier is not None:
+    def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
+        """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
+        index = self.reader.index(chunk, self.pipelines.profile(chunk))
+        if not chunk.attempt and (earlier := self.earlier.of(chunk, index)):
             items = [_with_description(item, earlier, row) for row, item in enumerate(items)]
         if not self._sees_images(chunk):
             return items
         # `vision` may have read a copy of the shard that lies elsewhere
-        rows = self.reader.rows(chunk, profile)
-        return [item if item.settled else _moved(item, row.uri) for item, row in zip(items, rows, strict=True)]
+        pairs = zip(items, index.rows(chunk), strict=True)
+        return [item if item.settled else moved(item, row.uri) for item, row in pairs]
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         return self.reader.read(chunk, items) if self._sees_images(chunk) else list(items)
@@ -277,6 +279,12 @@ class LlmGroup:
 
     def _sees_images(self, chunk: Chunk) -> bool:
         return self.pipelines.profile(chunk).sees_images(self.name)
+
+
+def _before(store: Store, chunk: Chunk) -> list[Record]:
+    """The records of the newest attempt before a retry's; empty if there is none."""
+    earlier = store.attempts_before(chunk) if chunk.attempt else []
+    return store.read_records(earlier[0]) if earlier else []
 
 
 def _reused(record: Record) -> WorkItem:
@@ -307,8 +315,3 @@ def _with_description(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:
 def _layers(record: Record) -> dict[str, Any]:
     """The layers that a description is composed from."""
     return {name: getattr(record, name) for name in LAYERS if name != "description"}
-
-
-def _moved(item: WorkItem, uri: str) -> WorkItem:
-    image = item.record.image.model_copy(update={"uri": uri})
-    return replace(item, record=item.record.model_copy(update={"image": image}))

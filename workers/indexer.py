@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
 from strata.shards import index_shard, shard_stamp
+from strata.store import BrokenPart
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
 
@@ -77,10 +79,12 @@ class Indexer:
             self.leases.remove(claim)
             self.broker.finish(claim, self.leases.name, summary.model_dump_json(), summary.counts)
             self._deferred.pop(claim.chunk.id, None)
+            self.leases.go_on(claim.chunk)
         except OSError as error:
             attempts = deferred.attempts + 1 if deferred else 1
             pause = growing_pause(attempts - 1, FIRST_PAUSE, LONGEST_PAUSE)
             self._deferred[claim.chunk.id] = _Deferred(attempts, time.monotonic() + pause)
+            self.leases.hold_up(claim.chunk, "shard", error, attempts)
             log.warning("index tries %s again in %.1f s: %s", claim.chunk.shard, pause, error)
             self._requeue(claim)
         except WorkInterrupted:
@@ -97,6 +101,7 @@ class Indexer:
             self.broker.enqueue(claim.chunk, job_id, claim.priority)
         if not waiting:
             self._deferred.pop(claim.chunk.id, None)
+            self.leases.go_on(claim.chunk)
 
     def _summary(self, claim: Claim, stop: threading.Event) -> ShardSummary:
         """The summary of a claimed shard. Raises WorkInterrupted, and OSError if the shard's storage is away."""
@@ -107,47 +112,55 @@ class Indexer:
         try:
             stamp = shard_stamp(chunk.shard)
             # a shard with the same time stamp need not be read again
-            found = self._known(chunk, stamp, stop) or self._read(chunk, stop)
+            found = self._known(claim, stamp, stop) or self._read(claim, stop)
         except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
         identity, images, failure = found
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
         return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note)
 
-    def _known(self, chunk: Chunk, stamp: str, stop: threading.Event) -> _Found | None:
+    def _known(self, claim: Claim, stamp: str, stop: threading.Event) -> _Found | None:
         """What is known of a shard with a stamp; None if it must be read."""
         store = self.jobs.store
         # earlier versions named the index part by the stamp
-        for identity in (self._retry(lambda: store.read_identity(stamp), stop), stamp):
-            if identity is not None and (found := self._stored(replace(chunk, identity=identity), stop)):
+        for identity in (self._retry(lambda: store.read_identity(stamp), claim, stop), stamp):
+            if identity is not None and (found := self._stored(identity, claim, stop)):
                 return found
         return None
 
-    def _read(self, chunk: Chunk, stop: threading.Event) -> _Found:
+    def _read(self, claim: Claim, stop: threading.Event) -> _Found:
         """Read a shard, and write its index part if there is none of its identity. Raises SourceError and OSError."""
-        store, index = self.jobs.store, index_shard(chunk.shard, self.roots)
-        part = replace(chunk, identity=index.identity)
+        store, index = self.jobs.store, index_shard(claim.chunk.shard, self.roots)
+        part = replace(claim.chunk, identity=index.identity)
         # a copy of the shard, or the shard with another time stamp, has the same identity
-        found = self._stored(part, stop)
+        found = self._stored(index.identity, claim, stop)
         if found is None:
-            self._retry(lambda: store.write_index(part, index.table, index.failure, index.families), stop)
-        self._retry(lambda: store.join_families(index.families, index.identity), stop)
+            write = functools.partial(store.write_index, part, index.table, index.failure, index.families)
+            self._retry(write, claim, stop)
+        self._retry(lambda: store.join_families(index.families, index.identity), claim, stop)
         # the stamp of a list does not tell whether its images have changed: it is read again for each job
         if index.stamp is not None:
-            self._retry(lambda: store.keep_identity(str(index.stamp), index.identity), stop)
+            keep = functools.partial(store.keep_identity, index.stamp, index.identity)
+            self._retry(keep, claim, stop)
         return found or _Found(index.identity, index.table.num_rows, index.failure)
 
-    def _stored(self, part: Chunk, stop: threading.Event) -> _Found | None:
-        """What the shard's index part says; None if there is no part yet."""
+    def _stored(self, identity: str, claim: Claim, stop: threading.Event) -> _Found | None:
+        """What the index part of an identity says; None if there is no part yet."""
+        part = replace(claim.chunk, identity=identity)
         try:
-            table, failure = self._retry(lambda: self.jobs.store.read_index(part), stop)
+            table, failure = self._retry(lambda: self.jobs.store.read_index(part), claim, stop)
         except FileNotFoundError:
             return None
-        return _Found(part.identity, table.num_rows, failure)
+        except BrokenPart as error:
+            # the shard is read again, and the part written anew
+            self._retry(functools.partial(self.jobs.store.set_aside, error), claim, stop)
+            return None
+        return _Found(identity, table.num_rows, failure)
 
-    def _retry(self, act: Callable[[], Result], stop: threading.Event) -> Result:
+    def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:
         """The result of act. A store that is away or full is waited for, because the shard is not the cause."""
-        return retry_until_done(act, (OSError,), stop, lambda: True)
+        tell = functools.partial(self.leases.hold_up, claim.chunk, "store")
+        return retry_until_done(act, (OSError,), stop, lambda: True, tell)
 
 
 def _failed(chunk: Chunk, kind: str, detail: str) -> ShardSummary:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import pyarrow as pa
 from PIL import Image
 
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, decode
 from strata.shards import ImageReader, SourceError
-from strata.store import IndexRow, Store, is_transient, located_rows, reason_of, upload_digest
+from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
 
 
 @dataclass
@@ -58,29 +59,46 @@ def decoded(item: WorkItem, max_pixels: int) -> WorkItem:
     return _ruled(WorkItem(record, image=image, rules=item.rules))
 
 
+class ChunkIndex(NamedTuple):
+    """The index part of a chunk's shard: its chunk, rows and families (see ShardIndex), and the images of a chunk."""
+
+    chunk: Chunk
+    table: pa.Table
+    families: tuple[str, ...]
+    size: int
+
+    def slice(self, chunk: Chunk) -> pa.Table:
+        """The rows of a chunk, with URIs relative to the shard."""
+        return self.table.slice(chunk.number * self.size, chunk.images)
+
+    def rows(self, chunk: Chunk) -> list[IndexRow]:
+        """The rows of a chunk, with absolute URIs."""
+        return located_rows(self.slice(chunk), chunk.shard)
+
+
 class ItemReader:
     """Reads the index rows and the images of chunks from a store and from shards."""
 
     def __init__(self, store: Store) -> None:
         self.store, self.images = store, ImageReader(store)
-        self._index: tuple[Chunk, pa.Table] | None = None
+        self._index: ChunkIndex | None = None
 
-    def index(self, chunk: Chunk, profile: Profile) -> tuple[Chunk, pa.Table, int]:
-        """The index part of a chunk's shard, its rows, and the number of rows of a chunk. Raises OSError."""
+    def index(self, chunk: Chunk, profile: Profile) -> ChunkIndex:
+        """The index part of a chunk's shard. Raises OSError, and BrokenPart if it is missing."""
         # the fingerprint of `index` is the same for all profiles, so a shard has one index part
-        index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
-        if self.store.is_upload(chunk.shard):
-            return index, self.store.read_index(index)[0], profile.chunk_size
+        wanted = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
         # keep the index that was read last: consecutive chunks are mostly of one shard
-        cached = self._index
-        if cached is None or cached[0] != index:
-            cached = self._index = index, self.store.read_index(index)[0]
-        return *cached, profile.chunk_size
-
-    def rows(self, chunk: Chunk, profile: Profile) -> list[IndexRow]:
-        """The chunk's rows of its shard's index, with absolute URIs. Raises OSError."""
-        _, table, size = self.index(chunk, profile)
-        return located_rows(table.slice(chunk.number * size, chunk.images), chunk.shard)
+        kept = self._index
+        if kept is not None and kept.chunk == wanted and kept.size == profile.chunk_size:
+            return kept
+        try:
+            table, footer = self.store.read_part(wanted)
+        except FileNotFoundError as error:
+            raise Source.of(wanted).broken("it is missing") from error
+        found = ChunkIndex(wanted, table, footer.families, profile.chunk_size)
+        if not self.store.is_upload(chunk.shard):
+            self._index = found
+        return found
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The items with their images' bytes; an item whose image cannot be read is settled as failed.
@@ -110,6 +128,12 @@ def copy_of(earlier: Record, image: Record) -> Record:
     """The row of an image as it was computed before, with the key and the place that the image has now."""
     reference = image.image.model_copy(update={"sha256": image.image.sha256 or earlier.image.sha256})
     return earlier.model_copy(update={"key": image.key, "image": reference})
+
+
+def moved(item: WorkItem, uri: str) -> WorkItem:
+    """The item with another place of its image."""
+    image = item.record.image.model_copy(update={"uri": uri})
+    return replace(item, record=item.record.model_copy(update={"image": image}))
 
 
 def _ruled(item: WorkItem) -> WorkItem:

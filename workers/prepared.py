@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from strata.core import ProfileError
+from strata.core import Chunk, ProfileError
 from strata.errors import QueueUnavailable
 from strata.queue import Claim
-from strata.store import Store, count_of, reason_of
+from strata.store import BrokenPart, Part, Source, Store, count_of, reason_of
 from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group
@@ -47,17 +47,15 @@ class ChunkPreparer:
         """
         chunk = claim.chunk
         try:
-            # another job or an earlier holder may have written the part; for an upload that is delivered for the first
-            # time, the API has asked a moment ago
+            # for an upload that is delivered for the first time, the API has looked for the part a moment ago
             asked = claim.deliveries == 1 and self.store.is_upload(chunk.shard)
-            if not asked and self.claims.retry(claim, lambda: self.store.has_part(chunk), OSError):
-                self._finish_existing(claim)
-                return None
-            return self._read(claim)
+            return None if not asked and self._is_done(claim) else self._read(claim)
         except WorkInterrupted:
             self.claims.release(claim)
         except ProfileError as error:
             self.claims.fail(claim, str(error))
+        except BrokenPart as error:
+            return self._after(claim, error)
         except (FileNotFoundError, ValueError) as error:
             self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {reason_of(error)}")
         except QueueUnavailable:
@@ -66,14 +64,43 @@ class ChunkPreparer:
             raise
         return None
 
-    def _finish_existing(self, claim: Claim) -> None:
-        """Count a part that exists already."""
+    def _is_done(self, claim: Claim) -> bool:
+        """Whether a part of the chunk exists already, of its attempt or a newer one; if so, the chunk is finished."""
         chunk = claim.chunk
-        counts, bill = self.claims.retry(claim, lambda: self.store.read_footer(chunk), OSError)
+        # another job or an earlier holder may have written the part
+        attempts = self.claims.retry(claim, lambda: self.store.attempts_of(chunk), OSError)
+        newest = attempts.newest(chunk)
+        if newest is None:
+            # a newer attempt was broken and must be computed again: this one would not count
+            if attempts.needed(chunk) != chunk:
+                raise Source.of(attempts.needed(chunk)).broken("it was set aside")
+            return False
+        footer = self.claims.retry(claim, lambda: self.store.read_footer(newest), OSError)
         # the worker that wrote the part may have died before it settled the bill; settling twice is harmless
-        if bill is not None:
-            self.claims.jobs.ledger.settle(chunk.id, bill)
-        self.claims.finish(claim, count_of(counts), reused=chunk.images)
+        if footer.bill is not None:
+            self.claims.jobs.ledger.settle(newest.id, footer.bill)
+        self.claims.finish(claim, count_of(footer.counts), reused=chunk.images)
+        return True
+
+    def _after(self, claim: Claim, error: BrokenPart) -> PreparedChunk | None:
+        """Set a broken part aside that was found while a chunk was prepared, and go on.
+
+        It may be a part that the chunk needs, of the group before, or a newer attempt at the chunk: then that chunk is
+        queued instead. Otherwise the chunk is prepared again, without the part.
+        """
+        chunk, part = claim.chunk, Part.parse(error.path)
+        self.claims.retry(claim, lambda: self.store.set_aside(error), OSError)
+        if part.group == chunk.group and part.attempt <= chunk.attempt:
+            return self.prepare(claim)
+        if part.group == "index" and self.store.is_upload(chunk.shard):
+            self.claims.fail(claim, f"{error}; submit the image again")
+        elif part.group == "index":
+            # the index knows its shard's identity only when it has read the shard
+            self.claims.replace(claim, Chunk("index", chunk.profile, part.fingerprint, chunk.shard))
+        else:
+            needed = replace(chunk, group=part.group, fingerprint=part.fingerprint, attempt=part.attempt)
+            self.claims.replace(claim, needed)
+        return None
 
     def _read(self, claim: Claim) -> PreparedChunk:
         chunk, jobs = claim.chunk, self.claims.jobs

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from app.dependencies import KnownJob, Services, ServicesDep
+from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import ImageError, JobView, Record, decode
-from strata.jobs import Found, Results
+from strata.jobs import Found, NotDescribed, Results
 from strata.shards import SourceError
 from strata.store import reason_of
 
@@ -66,18 +66,18 @@ def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
 
 def _record(given: Services, job: JobView, key: str) -> tuple[Record, Found]:
     """The record of one of a job's images, and where the image lies."""
-    # find the chunk and the row by the key in the shards' indexes
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
-    found = Results(request, summaries, given.store, job.status.final).find(key)
+    try:
+        with repairs(given, job):
+            found = Results(request, summaries, given.store, job.status).record(key)
+    except NotDescribed as error:
+        raise ProblemError("unknown-record", str(error)) from error
     if found is None:
         # the key may be in a shard that is not indexed yet
         waits = len(summaries) < len(request.shards) and not job.status.final
         hint = "; not all its shards are indexed yet" if waits else ""
         raise ProblemError("unknown-record", f"job {job.id} has no image with the key {key[:200]!r}{hint}")
-    try:
-        return given.store.read_record(found.chunk, found.row), found
-    except FileNotFoundError as error:
-        raise ProblemError("unknown-record", f"the image {key[:200]!r} has not been described yet") from error
+    return found
 
 
 def _bytes_of(given: Services, found: Found) -> bytes:

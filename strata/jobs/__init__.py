@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from strata.jobs.jobs import Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
-from strata.jobs.results import BadCursor, Found, Rejected, Results
+from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Found",
     "Jobs",
     "Listing",
+    "NotDescribed",
     "NotFinished",
     "Rejected",
     "Results",

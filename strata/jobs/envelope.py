@@ -15,10 +15,17 @@ from strata.core import (
     JobView,
     RequestCounts,
     ShardCounts,
+    Waiting,
 )
 
 
-def envelope(request: JobRequest, fields: Mapping[str, str], in_flight: int, usage: JobUsage | None) -> JobView:
+def envelope(
+    request: JobRequest,
+    fields: Mapping[str, str],
+    in_flight: int,
+    usage: JobUsage | None,
+    waiting: Waiting | None = None,
+) -> JobView:
     """A job's envelope. fields: its hash in Redis; in_flight: the number of its images that workers hold now."""
     # counts are the fields whose names have the form GROUP:NAME
     numbers = {name: int(value) for name, value in fields.items() if ":" in name}
@@ -49,6 +56,7 @@ def envelope(request: JobRequest, fields: Mapping[str, str], in_flight: int, usa
         started_at=_time(fields.get("started_at")),
         finished_at=_time(fields.get("finished_at")),
         error=fields.get("error"),
+        waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
     )
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from strata.core import FINAL_GROUP, JobRequest, JobStatus, ShardSummary
+from strata.jobs.job_parts import JobParts
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
 from strata.store import count_of
@@ -32,6 +33,7 @@ class Finalizer:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, self.queue, self.store = jobs, jobs.queue, jobs.store
+        self.parts = JobParts(jobs)
         self._counting: dict[str, Future[Counter[str]]] = {}
         self._ending: dict[str, Future[Written]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")
@@ -91,8 +93,8 @@ class Finalizer:
     def _count(self, request: JobRequest, summaries: list[ShardSummary]) -> Counter[str]:
         counts: Counter[str] = Counter()
         for summary in summaries:
-            for found in self.store.read_all_counts(list(request.chunks(summary, FINAL_GROUP))):
-                counts += found
+            for footer in self.parts.footers(request, summary):
+                counts += footer.counts
         return counts
 
     def _restart(self, plan: Plan) -> bool:
@@ -133,12 +135,10 @@ class Finalizer:
     def _find_written(self, request: JobRequest, summaries: list[ShardSummary]) -> Written:
         counts, numbers = Counter[str](), dict[str, list[int]]()
         for summary in summaries:
-            chunks = list(request.chunks(summary, FINAL_GROUP))
-            names = self.store.part_names(chunks[0]) if chunks else set()
-            written = [chunk for chunk in chunks if chunk.name in names]
-            numbers[summary.identity] = [chunk.number for chunk in written]
-            for found in self.store.read_all_counts(written):
-                counts += found
+            written = self.parts.written(request, summary)
+            numbers[summary.identity] = [chunk.number for chunk, _ in written]
+            for _, footer in written:
+                counts += footer.counts
         return Written(counts, numbers)
 
 

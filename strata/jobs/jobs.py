@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,8 +32,9 @@ from strata.core import (
 )
 from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
-from strata.queue import Queue
-from strata.store import READERS, IndexRow, Store, index_table, keep_profile
+from strata.jobs.waiting import what_waits
+from strata.queue import Heartbeat, Queue
+from strata.store import READERS, Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
 
 class UnknownJob(NotFound, LookupError):
@@ -200,13 +201,26 @@ class Jobs:
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
+        return self._run_again(request)
+
+    def repair(self, job_id: str, error: BrokenPart) -> None:
+        """Set a broken part of a job aside; if the job is completed, run it again, so that the part is computed anew.
+
+        If the job has not ended, the part is found missing when its plan is compared with the store the next time.
+        """
+        self.store.set_aside(error)
+        if self.view(job_id).status is JobStatus.COMPLETED:
+            self._run_again(self.request(job_id))
+
+    def _run_again(self, request: JobRequest) -> JobView:
+        """Open a job again that has ended; of the parts that it needs, those that exist are kept."""
         # mark the job as open, so that a retry whose process dies is completed by the scheduler
-        self.store.open_job(job_id)
+        self.store.open_job(request.id)
         # start with new counts: the parts of chunks that did not fail are found and counted again
         states = self.queue.job_states
         if states.run_again(request, JobStatus.VALIDATING, started_at=_now()) is JobStatus.VALIDATING:
             self._reopen(request)
-        return self.view(job_id)
+        return self.view(request.id)
 
     def _reopen(self, request: JobRequest) -> None:
         """The second part of a retry, after the change of the status: the files of the store, then the scheduler."""
@@ -231,13 +245,23 @@ class Jobs:
             existing = pool.map(lambda pair: self.store.has_part(pair[1]), chunks)
             yield from (one for (one, _), exists in zip(chunks, existing, strict=True) if exists)
 
+    def raise_retries(self, request: JobRequest, attempts: Mapping[str, int]) -> JobRequest:
+        """A job's request with later attempts at some chunks, by their fields, written to the store and to Redis."""
+        if not attempts:
+            return request
+        request = request.model_copy(update={"retries": {**request.retries, **attempts}})
+        self.store.write_job_file(request.id, "request", request)
+        self.queue.job_states.set_request(request)
+        return request
+
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The chunks of a shard whose part holds failed images."""
+        """The chunks of a shard whose part holds failed images, with their newest attempts."""
         chunks = list(request.chunks(summary, FINAL_GROUP))
-        names = self.store.part_names(chunks[0]) if chunks else set()
-        written = [chunk for chunk in chunks if chunk.name in names]
-        for chunk, counts in zip(written, self.store.read_all_counts(written), strict=True):
-            if counts[Status.FAILED]:
+        attempts = self.store.attempts(chunks[0]) if chunks else Attempts()
+        written = [newest for chunk in chunks if (newest := attempts.newest(chunk)) is not None]
+        for chunk, footer in zip(written, self.store.read_all_footers(written), strict=True):
+            # a broken part is set aside when the job is planned again
+            if isinstance(footer, Footer) and footer.counts[Status.FAILED]:
                 yield chunk
 
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
@@ -303,12 +327,15 @@ class Jobs:
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
         usage = self.ledger.usage(request.id, request.priced) if request.paid else None
-        in_flight = 0 if JobStatus(fields["status"]).final else self._images_in_flight(request)
-        return envelope(request, fields, in_flight, usage)
+        if JobStatus(fields["status"]).final:
+            return envelope(request, fields, 0, usage)
+        heartbeats = self.queue.heartbeats.live()
+        in_flight = self._images_in_flight(request, heartbeats)
+        return envelope(request, fields, in_flight, usage, what_waits(self.queue, request, heartbeats))
 
-    def _images_in_flight(self, request: JobRequest) -> int:
+    def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
-        chunks = [chunk for heartbeat in self.queue.heartbeats.live() for chunk in heartbeat.chunks]
+        chunks = [chunk for heartbeat in heartbeats for chunk in heartbeat.chunks]
         return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
@@ -15,14 +15,15 @@ from strata.core import (
     Chunk,
     FailureNote,
     FailureRow,
+    ImageReference,
     JobRequest,
+    JobStatus,
     Record,
     ShardSummary,
     Status,
-    table_to_records,
 )
-from strata.errors import InvalidInput
-from strata.store import IndexRow, Store, located_rows
+from strata.errors import InvalidInput, NotFound
+from strata.store import Attempts, IndexRow, Source, Store, located_rows
 
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
@@ -32,6 +33,10 @@ MAX_PARTS = 64  # parts that are read for one page, so that the time of a page w
 
 class BadCursor(InvalidInput, ValueError):
     """The cursor is not one that a page has returned."""
+
+
+class NotDescribed(NotFound):
+    """An image has no record, because it has not been described yet."""
 
 
 class Cursor(NamedTuple):
@@ -66,11 +71,10 @@ class _PartMissing(Exception):
 
 
 class Found(NamedTuple):
-    """One image of a job: its chunk, its row in the chunk, and where the image lies in this job's shard."""
+    """One image of a job: its chunk, and where the image lies in this job's shard."""
 
     chunk: Chunk
-    row: int
-    image: IndexRow
+    image: IndexRow | ImageReference
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,20 @@ class Page:
 
 
 class Results:
-    """The rows of one job. summaries: those of its indexed shards; final: whether the job has ended."""
+    """The rows of one job: of each chunk those of the newest attempt. summaries: those of its indexed shards."""
 
-    def __init__(self, request: JobRequest, summaries: Mapping[str, ShardSummary], store: Store, final: bool) -> None:
-        self.request, self.summaries, self.store, self.final = request, summaries, store, final
+    def __init__(
+        self, request: JobRequest, summaries: Mapping[str, ShardSummary], store: Store, status: JobStatus
+    ) -> None:
+        self.request, self.summaries, self.store, self.status = request, summaries, store, status
+        self._attempts: dict[str, Attempts] = {}  # by the shard's identity
 
     def page(self, cursor: str | None, limit: int, rejected: Rejected | None = None) -> Page:
-        """At most limit records; or the notes of failed rows and shards, or of filtered rows. Raises BadCursor.
+        """At most limit records; or the notes of failed rows and shards, or of filtered rows.
 
-        A part that has not been written yet ends the page, and the next page begins with it; if the job is final, it
-        is skipped. So a caller who follows `next` to the last page reads every row once.
+        A part that has not been written yet ends the page, and the next page begins with it; if the job has failed or
+        was cancelled, it is skipped. So a caller who follows `next` to the last page reads every row once. Raises
+        BadCursor, and BrokenPart for a broken part, and for a part of a completed job that is missing.
         """
         position = Cursor.decode(cursor)
         rows: list[Row] = []
@@ -117,7 +125,7 @@ class Results:
             # a shard without a summary is not indexed yet, or never will be if the job was cancelled
             summary = self.summaries.get(shard)
             if summary is None:
-                if self.final:
+                if self.status.final:
                     continue
                 raise _PartMissing
             count = summary.chunks(self.request.chunk_size)
@@ -134,36 +142,82 @@ class Results:
 
     def _rows(self, chunk: Chunk, first: int, limit: int, rejected: Rejected | None) -> Iterator[tuple[int, Record]]:
         """A part's rows from the index first on, at most limit, each with its index. Raises _PartMissing."""
+        newest = self.newest(chunk)
+        if newest is None:
+            return
         # the counts in the footer tell whether the part has to be read at all
         try:
-            if rejected and not self.store.read_counts(chunk)[rejected]:
+            if rejected and not self.store.read_footer(newest).counts[rejected]:
                 return
-            table = self.store.read_table(chunk)
-        except FileNotFoundError:
-            if self.final:
-                return
-            raise _PartMissing from None
+            table = self.store.read_table(newest)
+        except FileNotFoundError as error:
+            raise Source.of(newest).broken("it is missing") from error
         statuses = table.column("status").to_pylist()
         # convert only the rows of this page to records
         indexes = [n for n, status in enumerate(statuses) if rejected in (None, status) and n >= first][:limit]
-        yield from zip(indexes, table_to_records(table.take(pa.array(indexes, pa.int64()))), strict=True)
+        records = self.store.to_records(table.take(pa.array(indexes, pa.int64())), Source.of(newest))
+        yield from zip(indexes, records, strict=True)
 
-    def find(self, key: str) -> Found | None:
-        """Where the row and the image with a key are; None if no indexed shard has the key."""
+    def newest(self, chunk: Chunk) -> Chunk | None:
+        """The chunk with the newest attempt that has a part, whichever job made it.
+
+        None if there is none and none will be made for this job. Raises _PartMissing if the job has not ended, and
+        BrokenPart if it is completed: then the part was there and has been lost.
+        """
+        # one listing for each shard and page
+        if chunk.identity not in self._attempts:
+            self._attempts[chunk.identity] = self.store.attempts(chunk)
+        newest = self._attempts[chunk.identity].newest(chunk)
+        if newest is None and not self.status.final:
+            raise _PartMissing
+        if newest is None and self.status is JobStatus.COMPLETED:
+            raise Source.of(chunk).broken("it is missing")
+        return newest
+
+    def record(self, key: str) -> tuple[Record, Found] | None:
+        """The record of the image with a key, and where the image lies; None if no indexed shard has the key.
+
+        Raises NotDescribed if the image has no record yet, and BrokenPart as `page` does.
+        """
         for shard in self.request.shards:
             summary = self.summaries.get(shard)
             if summary is None or not summary.images:
                 continue
-            # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
-            index = Chunk("index", self.request.profile, self.request.fingerprints["index"], shard, summary.identity)
-            table = self.store.read_index(index)[0]
-            keys = table.column("key").to_pylist()
-            if key in keys:
-                at = keys.index(key)
-                (image,) = located_rows(table.slice(at, 1), shard)
-                number, row = divmod(at, self.request.chunk_size)
-                return Found(next(iter(self.request.chunks(summary, FINAL_GROUP, [number]))), row, image)
+            position, image = self._position(summary, key)
+            if position is None:
+                continue
+            number, row = divmod(position, self.request.chunk_size)
+            (chunk,) = self.request.chunks(summary, FINAL_GROUP, [number])
+            try:
+                newest = self.newest(chunk)
+            except _PartMissing:
+                newest = None
+            if newest is None:
+                raise NotDescribed(f"the image {key[:200]!r} has not been described yet")
+            try:
+                record = self.store.read_record(newest, row)
+            except FileNotFoundError as error:
+                raise Source.of(newest).broken("it is missing") from error
+            if record.key == key:
+                return record, Found(chunk, image or record.image)
         return None
+
+    def _position(self, summary: ShardSummary, key: str) -> tuple[int | None, IndexRow | None]:
+        """The position of the image with a key in a shard, None if it has none; and where the image lies, if known."""
+        # an upload has one image, which is found without the index
+        if self.request.kind == "image":
+            return 0, None
+        # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
+        index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
+        try:
+            table = self.store.read_index(index)[0]
+        except FileNotFoundError as error:
+            raise Source.of(index).broken("it is missing") from error
+        keys = table.column("key").to_pylist()
+        if key not in keys:
+            return None, None
+        position = keys.index(key)
+        return position, located_rows(table.slice(position, 1), summary.shard)[0]
 
 
 def _failure(shard: str, record: Record) -> FailureRow:

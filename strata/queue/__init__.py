@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.heartbeats import Heartbeat
+from strata.queue.heartbeats import Heartbeat, HeldUp
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
@@ -22,6 +22,7 @@ __all__ = [
     "Claim",
     "EmbeddedServer",
     "Heartbeat",
+    "HeldUp",
     "IdempotencyKeys",
     "IsolationNotes",
     "JobFilter",

@@ -66,6 +66,11 @@ class JobStates:
         text = cast("str | None", self._redis.hget(keys.job(job_id), "request"))
         return JobRequest.model_validate_json(text) if text else None
 
+    def set_request(self, request: JobRequest) -> None:
+        """Replace the request in a job's working copy, if there is one."""
+        if self._redis.exists(keys.job(request.id)):
+            self._redis.hset(keys.job(request.id), "request", request.model_dump_json())
+
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status; None if Redis has no copy of the job."""
         text = cast("str | None", self._redis.hget(keys.job(job_id), "status"))

@@ -1,6 +1,7 @@
 """Shards: expanding their patterns, indexing tars, folders and lists, and reading images by their offsets.
 
-It imports `strata.core` and `strata.store`. Read `sources.py` first (`index_shard` and `read_images`), then `image_reader.py`.
+It imports `strata.core` and `strata.store`. Read `sources.py` first: `index_shard` and `read_images`; then
+`image_reader.py`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class Sample:
     """Consecutive members whose names are equal up to the first dot; `key` is that part, without folders.
 
     members: by extension (lower case, everything after the first dot). txt, json: the content of those members.
-    stamps: of its images, by extension. cut: the last member's content is incomplete, because the next header was found inside its range.
+    stamps: of its images, by extension. cut: the last member's content is incomplete, because the next header was found
+    inside its range.
     """
 
     prefix: str

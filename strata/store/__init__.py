@@ -7,24 +7,30 @@ from __future__ import annotations
 
 from strata.store.filesystem import as_os_error, file_system
 from strata.store.index_rows import IndexRow, ShardIndex, identity_of, index_table, located_rows
-from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
+from strata.store.part_files import READERS
+from strata.store.part_format import BrokenPart, Footer, Source
+from strata.store.part_paths import Attempts, Part, last_attempts
+from strata.store.parts import PartsOf, UnknownSource
 from strata.store.provenance import Provenance, keep_profile, provenance_of
 from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import is_transient, reason_of
-from strata.store.store import READERS, Store, count_of, families_of
+from strata.store.store import Store, count_of
 
 __all__ = [
     "READERS",
+    "Attempts",
+    "BrokenPart",
+    "Footer",
     "IndexRow",
     "Part",
     "PartsOf",
     "Provenance",
     "ShardIndex",
+    "Source",
     "Store",
     "UnknownSource",
     "as_os_error",
     "count_of",
-    "families_of",
     "file_system",
     "identity_of",
     "index_table",
