@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
 from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
-from strata.store import READERS, Source, Store
+from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
 from workers.earlier import Earlier, EarlierRows
 from workers.items import ItemReader, WorkItem, copy_of, decoded, item_of, moved
@@ -251,7 +251,10 @@ class LlmGroup:
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
-        index = self.reader.index(chunk, self.pipelines.profile(chunk))
+        try:
+            index = self.reader.index(chunk, self.pipelines.profile(chunk))
+        except BrokenPart:  # the records are all that is needed
+            return items
         if not chunk.attempt and (earlier := self.earlier.of(chunk, index)):
             items = [_with_description(item, earlier, row) for row, item in enumerate(items)]
         if not self._sees_images(chunk):

@@ -49,9 +49,9 @@ class JobParts:
         ]
 
     def count_copy(self, request: JobRequest, summary: ShardSummary, number: int) -> None:
-        """Count the chunks of a shard that has the content of another shard of the job. number: which copy it is, from 1.
+        """Count the chunks of a shard that has the content of another shard of the job; again, it has no effect.
 
-        Counting it again has no effect.
+        number: which copy of the content it is, from 1.
         """
         for chunk, footer in self.written(request, summary):
             # a job counts a chunk once by its identity and number

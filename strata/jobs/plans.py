@@ -15,8 +15,8 @@ class Plan:
     unindexed: shards to be queued for indexing; known: shards whose summaries have been read; waiting: summaries whose
     chunks are to be compared with the store; chunks: chunks of one shard that are to be queued. So the size of a plan
     grows with the job's shards, not with its images. summaries_written: how many summaries the store has. waits_for:
-    the stage that the job waits for, as its last event about that told. copies: shards with the content of another shard
-    of the job, each with its number among them; their parts are the same.
+    the stage that the job waits for, as its last event about that told. copies: shards with the content of another
+    shard of the job, each with its number among them; their parts are the same.
     """
 
     def __init__(self, request: JobRequest) -> None:
