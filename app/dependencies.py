@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.decoding import Decoder
+from app.prefer import Waits
 from app.problems import ProblemError
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
@@ -33,6 +34,7 @@ class Services:
     listing: Listing
     decoder: Decoder
     images: ImageReader
+    waits: Waits
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:

@@ -176,6 +176,18 @@ class Claims:
             else:
                 self.broker.drop(claim, self.leases.name)
 
+    def release_held(self, claims: Sequence[Claim]) -> None:
+        """Release those of the claims that are still held: this process ends."""
+        held = self.leases.in_flight()
+        for claim in claims:
+            if claim in held:
+                self.release(claim)
+
+    def hand_over(self, claim: Claim) -> None:
+        """Let another worker have the chunk and its isolation notes, because this process ends over it."""
+        self.leases.remove(claim)
+        self.broker.release(claim, self.leases.name, counted=True)
+
     def stop_renewing(self, claim: Claim) -> None:
         """Stop renewing a chunk's lease: the chunk is finished, or another worker may reclaim it."""
         self.leases.remove(claim)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from strata.cli.terminal import Moved
 from strata.components import load
 
 
@@ -25,6 +26,7 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of a worker's models; none: STRATA_THREADS, else 1.")
     ] = None,
+    root: Moved = None,
     no_workers: Annotated[bool, typer.Option("--no-workers", help="Start no workers; run them elsewhere.")] = False,
 ) -> None:
     """Run the service. Without REDIS_URL it starts its own Redis; its workers are child processes."""
@@ -32,6 +34,7 @@ def serve(
 
     # an option that is given replaces the environment variable of the same setting
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
+    given["moved_roots"] = root
     settings = load_settings(**given)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
@@ -45,11 +48,12 @@ def worker(
     profile: Annotated[
         str | None, typer.Option(help="The profile to load at the start; none: STRATA_PROFILE, else demo.")
     ] = None,
+    root: Moved = None,
 ) -> None:
     """Run a worker: one process with a thread for each group. SIGTERM ends it."""
     from strata.core import load_settings
 
-    settings = load_settings(profile=profile)
+    settings = load_settings(profile=profile, moved_roots=root)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     process = load("workers.process", "workers")
     process.work(settings, groups.split(","), process.real_group)

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from strata.core import FINAL_GROUP, JobRequest, JobStatus, ShardSummary
-from strata.jobs.job_parts import JobParts
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
 from strata.store import count_of
@@ -33,7 +32,7 @@ class Finalizer:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, self.queue, self.store = jobs, jobs.queue, jobs.store
-        self.parts = JobParts(jobs)
+        self.parts = jobs.parts
         self._counting: dict[str, Future[Counter[str]]] = {}
         self._ending: dict[str, Future[Written]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")

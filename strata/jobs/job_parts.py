@@ -6,19 +6,19 @@ it accepts. A broken part is set aside where it is found, and is missing from th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from strata.core import FINAL_GROUP, GROUPS, Chunk, JobRequest, ShardSummary
-from strata.jobs.jobs import Jobs
-from strata.store import Attempts, BrokenPart, Footer, Part, count_of
+from strata.queue import Queue
+from strata.store import Attempts, BrokenPart, Footer, Part, Store, count_of
 
 
 class JobParts:
     """Compares jobs with the parts in the store. Every method raises QueueUnavailable and OSError."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self.jobs, self.store, self.states = jobs, jobs.store, jobs.queue.job_states
+    def __init__(self, queue: Queue, store: Store) -> None:
+        self.store, self.states = store, queue.job_states
 
     def missing(self, request: JobRequest, summary: ShardSummary) -> tuple[JobRequest, list[Chunk]]:
         """The chunks of a shard to be computed next, in order; chunks whose parts exist are counted for the job.
@@ -113,7 +113,7 @@ class JobParts:
                 self._count(request, chunk, statuses)
                 done.append(chunk)
         # the request is written before anything is queued, so that a job asks once
-        return self.jobs.raise_retries(request, again), done
+        return self._raise_retries(request, again), done
 
     def _count_groups_before(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
         """Count chunks with a final part in the groups before, whose parts are not needed and may be missing."""
@@ -124,3 +124,12 @@ class JobParts:
     def _count(self, request: JobRequest, chunk: Chunk, statuses: dict[str, int]) -> None:
         counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
         self.states.record(request.id, chunk, counts | statuses)
+
+    def _raise_retries(self, request: JobRequest, attempts: Mapping[str, int]) -> JobRequest:
+        """A job's request with later attempts at some chunks, by their fields, written to the store and to Redis."""
+        if not attempts:
+            return request
+        request = request.model_copy(update={"retries": {**request.retries, **attempts}})
+        self.store.write_job_file(request.id, "request", request)
+        self.states.set_request(request)
+        return request

@@ -16,13 +16,12 @@ from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
-from strata.jobs.job_parts import JobParts
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store
+from strata.store import Store, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Scheduler:
         self.billing = Billing(self.jobs)
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
-        self.parts = JobParts(self.jobs)
+        self.parts = self.jobs.parts
         self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -103,8 +102,9 @@ class Scheduler:
 
     def _review(self) -> None:
         """Activate jobs that are open in the store and unknown to Redis, and restart the plans of all jobs."""
-        # remove the temporary files of processes that were killed
+        # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
+        sweep_progress(self.store)
         self.listing.rebuild_if_lost()
         # bring back the jobs that Redis has lost
         known = self.queue.job_states.active()

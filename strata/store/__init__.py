@@ -11,6 +11,7 @@ from strata.store.part_files import READERS
 from strata.store.part_format import BrokenPart, Footer, Source
 from strata.store.part_paths import Attempts, Part, last_attempts
 from strata.store.parts import PartsOf, UnknownSource
+from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import Provenance, keep_profile, provenance_of
 from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import is_transient, reason_of
@@ -39,6 +40,10 @@ __all__ = [
     "last_attempts",
     "located_rows",
     "provenance_of",
+    "read_progress",
     "reason_of",
+    "remove_progress",
+    "sweep_progress",
     "upload_digest",
+    "write_progress",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -29,17 +28,13 @@ class ShardFiles(Files):
 
     # where files lie
 
-    def put_upload(self, data: bytes) -> tuple[str, str]:
-        """Write an uploaded image; returns its URI and its SHA-256.
+    def upload_uri(self, digest: str) -> str:
+        """The URI of an uploaded image by its SHA-256, `upload:SHA256`; it does not depend on where the store lies."""
+        return f"{_UPLOAD}{digest}"
 
-        The URI, `upload:SHA256`, does not depend on where the store lies.
-        """
-        # uploads are named by their content, so that the same image is stored once
-        digest = hashlib.sha256(data).hexdigest()
-        path = self._upload(digest)
-        if not self.exists(path):
-            self.put(path, data)
-        return f"{_UPLOAD}{digest}", digest
+    def put_upload(self, digest: str, data: bytes) -> None:
+        """Write an uploaded image. It is not asked before whether it exists: that takes as long as writing it."""
+        self.put(self._upload(digest), data)
 
     def read_upload(self, uri: str) -> bytes:
         """An upload's bytes. Raises FileNotFoundError."""

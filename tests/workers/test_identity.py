@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+import workers.indexer
 from strata.core.requests import JobRequest
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.queue.queue import Queue
 from strata.shards import ImageReader
 from strata.shards.sources import ShardChanged, index_shard, shard_stamp
+from strata.shards.tar_headers import Window
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
@@ -61,8 +64,6 @@ def test_an_identity_is_the_content(tmp_path: Path) -> None:
 
 def test_an_identity_does_not_depend_on_how_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard = write_shard(tmp_path / "0.tar", [os.urandom(3000 + 700 * number) for number in range(40)])
-    from strata.shards.tar_headers import Window
-
     identities = set()
     for piece in (2 * 2**20, 5000, 1999, 700):
         monkeypatch.setattr(Window, "PIECE", piece)
@@ -83,8 +84,6 @@ def test_a_touched_a_moved_and_a_copied_shard_are_computed_once(jobs: Jobs, tmp_
 
 
 def test_an_unchanged_shard_is_read_once(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import workers.indexer
-
     read: list[str] = []
 
     def counted(uri: str, roots: object) -> object:
@@ -149,8 +148,9 @@ def test_a_store_that_was_moved_has_everything(queue: Queue, tmp_path: Path) -> 
         shard = write_shard(first / "shards" / "0.tar", pictures(5))
         batch = service.submit(shard).json()["id"]
         wait_for_end(service.jobs, batch)
-        records = [service.caption(data).json() for data in uploads]
-        singles = [job.id for job in service.jobs_of("image")]
+        answers = [service.caption(data) for data in uploads]
+        records = [answer.json() for answer in answers]
+        singles = [answer.headers["Location"].rpartition("/")[2] for answer in answers]
     assert all(record["image"]["uri"].startswith("upload:") for record in records)
     assert str(tmp_path) not in "".join(map(str, records))
     # another machine: other paths, an empty Redis, nothing of the first place
@@ -179,7 +179,9 @@ def test_a_store_that_was_moved_has_everything(queue: Queue, tmp_path: Path) -> 
 
 def test_uploads_of_an_earlier_version_are_found_in_a_moved_store(store: Store, tmp_path: Path) -> None:
     data = jpeg()
-    uri, digest = store.put_upload(data)
+    digest = hashlib.sha256(data).hexdigest()
+    uri = store.upload_uri(digest)
+    store.put_upload(digest, data)
     assert uri == f"upload:{digest}" and store.read_upload(uri) == data
     old = f"/srv/strata/store/uploads/{digest[:2]}/{digest}"
     for name in (old, f"file://{old}", f"s3://bucket/store/uploads/{digest[:2]}/{digest}"):
