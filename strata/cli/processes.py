@@ -34,8 +34,7 @@ def serve(
 
     # an option that is given replaces the environment variable of the same setting
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
-    given["moved_roots"] = root
-    settings = load_settings(**given)
+    settings = load_settings(**given, moved_roots=root)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,13 @@ def test_an_index_part_of_an_earlier_version_stays(jobs: Jobs, tmp_path: Path) -
     job, _ = run(jobs, shard)
     (summary,) = jobs.summaries(job.id).values()
     stamp = shard_stamp(shard)
+    for group in ("vision", "llm"):
+        for chunk in job.chunks(summary, group):
+            jobs.store.write_records(replace(chunk, identity=stamp), jobs.store.read_records(chunk))
+    index = replace(job.index_chunk(shard), identity=stamp)
+    jobs.store.write_index(index, jobs.store.read_index(replace(index, identity=summary.identity))[0])
     for folder in (Path(jobs.store.root) / "parts").glob(f"*/*/{summary.identity}"):
-        folder.rename(folder.with_name(stamp))
+        shutil.rmtree(folder)
     shutil.rmtree(Path(jobs.store.root) / "identities")
     raw_redis(jobs.queue).flushall()
     again, computed = run(jobs, shard)
