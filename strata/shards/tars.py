@@ -13,7 +13,7 @@ from strata.shards.tar_headers import BLOCK, Header, Headers, Window
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 
 
-STAMPED = 64  # bytes of an image that its stamp is made from
+STAMPED = 64  # bytes in three places of an image that its stamp is made from
 
 
 def _is_image(extension: str) -> bool:
@@ -158,8 +158,15 @@ class TarReader:
         return self._window.read(offset, size if size < AltText.MAX_BYTES else AltText.MAX_BYTES)
 
     def _stamp(self, header: Header) -> str:
-        """A checksum of the bytes in an image's middle, which differ between images; call it as `_text`."""
-        return f"{zlib.crc32(self._window.read(header.offset + header.size // 2, STAMPED)):08x}"
+        """A checksum of the first, the middle and the last bytes of an image; call it as `_text`.
+
+        Images differ in these. All bytes are not read, since the content of large members is skipped.
+        """
+        _, offset, size, _ = header
+        length, checksum = min(STAMPED, size), 0
+        for start in (offset, offset + (size - length) // 2, offset + size - length):
+            checksum = zlib.crc32(self._window.read(start, length), checksum)
+        return f"{checksum:08x}"
 
     def defect(self, sample: Sample, image: Header) -> str | None:
         """The reason why a sample's image cannot be used, or None."""
