@@ -71,15 +71,11 @@ class ChunkPreparer:
         """
         chunk = claim.chunk
         try:
-            # for an upload that is delivered for the first time, the API has looked for the part a moment ago
-            asked = claim.deliveries == 1 and self.store.is_upload(chunk.shard)
-            return None if not asked and self._is_done(claim) else self._read(claim)
+            return self._prepare(claim)
         except WorkInterrupted:
             self.claims.release(claim)
         except ProfileError as error:
             self.claims.fail(claim, str(error))
-        except BrokenPart as error:
-            return self._after(claim, error)
         except (FileNotFoundError, ValueError) as error:
             self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {error}")
         except StageNotLoaded as error:
@@ -95,6 +91,14 @@ class ChunkPreparer:
             log.exception("chunk %s cannot be prepared", chunk.id)
             self.claims.step_aside(claim, self.group.name, f"cannot be read: {reason_of(error)}")
         return None
+
+    def _prepare(self, claim: Claim) -> PreparedChunk | None:
+        try:
+            # for an upload that is delivered for the first time, the API has looked for the part a moment ago
+            asked = claim.deliveries == 1 and self.store.is_upload(claim.chunk.shard)
+            return None if not asked and self._is_done(claim) else self._read(claim)
+        except BrokenPart as error:
+            return self._after(claim, error)
 
     def _is_done(self, claim: Claim) -> bool:
         """Whether a part of the chunk exists already, of its attempt or a newer one; if so, the chunk is finished."""
@@ -123,7 +127,7 @@ class ChunkPreparer:
         chunk, part = claim.chunk, Part.parse(error.path)
         self.claims.retry(claim, lambda: self.store.set_aside(error), OSError)
         if part.group == chunk.group and part.attempt <= chunk.attempt:
-            return self.prepare(claim)
+            return self._prepare(claim)
         if part.group == "index" and self.store.is_upload(chunk.shard):
             self.claims.fail(claim, f"{error}; submit the image again")
         elif part.group == "index":

@@ -56,6 +56,14 @@ def new_job_id() -> str:
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
 
 
+def created_at(job_id: str) -> float:
+    """When a job was created, in seconds since 1970, from its id; 0 for an id of another form."""
+    try:
+        return int(job_id[:12], 16) / 1000
+    except ValueError:
+        return 0.0
+
+
 class Jobs:
     """Creates, shows, cancels and retries jobs. Every method raises QueueUnavailable and OSError."""
 
@@ -87,7 +95,8 @@ class Jobs:
             # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
             self._together(lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id))
             self.store.write_job_file(request.id, "request", request)
-            self._accept(request)
+            self._create_new(request)
+            self.queue.job_states.activate(request.id)
         return request
 
     def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
@@ -118,11 +127,12 @@ class Jobs:
             )
             known = [listing.result() for listing in listings]
             self.store.write_job_file(request.id, "request", request)
-            self._accept(request)
-            # mostly no part of the image exists; those that do are compared with the job as for any other shard
+            self._create_new(request)
+            # mostly no part of the image exists; those that do are counted, before the scheduler may end the job
             missing = chunks[:1]
             if any(attempts.found or attempts.broken for attempts in known):
                 request, missing = self.parts.missing(request, summary)
+            self.queue.job_states.activate(request.id)
             self.queue.broker.enqueue_all(missing, request.id, request.priority)
         return request
 
@@ -133,12 +143,12 @@ class Jobs:
             keep_profile(self.store, profile)
             self._profiles.add(fingerprint)
 
-    def _accept(self, request: JobRequest) -> None:
-        """Hand a new job, whose request is in the store, to the scheduler."""
+    def _create_new(self, request: JobRequest) -> None:
+        """Create the working copy of a new job, whose request is in the store."""
         # a new job's ledger is complete, because nothing has been spent yet
         if request.paid:
             self.ledger.begin(request.id, request.budget, new=True)
-        self.activate(request)
+        self._create(request)
 
     @contextmanager
     def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
@@ -171,7 +181,9 @@ class Jobs:
         if request.paid:
             self.ledger.begin(request.id, request.budget)
         states = self.queue.job_states
-        states.create(request, status=JobStatus.VALIDATING.value, started_at=_now())
+        # an upload needs no validation: the API has decoded it
+        status = JobStatus.IN_PROGRESS if request.kind == "image" else JobStatus.VALIDATING
+        states.create(request, status=status.value, started_at=_now())
         for summary in request.indexed:
             counts = {"images": summary.images, "chunks": 1}
             states.record(request.id, request.index_chunk(summary.shard), counts, summary)
@@ -292,8 +304,9 @@ class Jobs:
         found = self.queue.job_states.summaries(job_id)
         if not found and job_id.isalnum():
             text = self.store.read_job_file(job_id, "shards")
-            if text is not None:
-                return {summary.shard: summary for summary in ShardSummaries.model_validate_json(text).shards}
+            # the request of a job of one image has its summary
+            kept = ShardSummaries.model_validate_json(text).shards if text is not None else self.request(job_id).indexed
+            return {summary.shard: summary for summary in kept}
         return found
 
     def write_shards(self, job_id: str) -> None:
@@ -309,9 +322,12 @@ class Jobs:
         written: see `JobEnd`. If the process dies after any step, the job is still active, and the scheduler calls this
         once more.
         """
-        # the summaries first: if Redis is emptied after that, there is no status, and no end is written
-        self.write_shards(job_id)
         fields = self.queue.job_states.fields(job_id)
+        # the summaries first: if Redis is emptied after that, there is no status, and no end is written. The request of
+        # a job of one image has its summary already
+        if not fields.get("listed", "").startswith("image:"):
+            self.write_shards(job_id)
+            fields = self.queue.job_states.fields(job_id)
         if fields.get("status") != status or "request" not in fields:
             return False
         end = self._envelope(fields)
@@ -326,6 +342,13 @@ class Jobs:
             return None
         end = self.store.read_job_file(job.id, "end")
         return JobEnd.model_validate_json(end).written if end is not None else None
+
+    def accepted(self, request: JobRequest) -> JobView:
+        """The envelope of a job that was just created; that of a job without progress if it cannot be read now."""
+        try:
+            return self.view(request.id)
+        except (OSError, QueueUnavailable):
+            return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
 
     def view(self, job_id: str) -> JobView:
         """A job's envelope. Raises UnknownJob.

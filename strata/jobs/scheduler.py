@@ -12,16 +12,18 @@ import threading
 import time
 from contextlib import suppress
 
+from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
+from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store, sweep_progress
+from strata.store import Store, storage_fault, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Scheduler:
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
         self.parts = self.jobs.parts
+        self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -57,10 +60,14 @@ class Scheduler:
                 log.warning("the scheduler waits for Redis: %s", error)
                 self._reset()
                 stop.wait(1.0)
-            except Exception:
-                log.exception("scheduler: a tick failed; the next one tries again")
+            except Exception as error:
+                if storage_fault(error) is None:
+                    log.exception("scheduler: a tick failed; the next one tries again")
+                else:
+                    log.warning("the scheduler waits for the store: %s", without_secrets(str(error)))
                 stop.wait(1.0)
         self.finalizer.close()
+        self.images.close()
         self.listing.close()
         self.billing.close()
         with suppress(QueueUnavailable):
@@ -79,6 +86,7 @@ class Scheduler:
         self.waiting.refresh()
         # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         active = self.queue.job_states.active()
+        active -= self.images.advance(active)
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active or self._advance(self.plans.get(job_id) or self._plan(job_id)):
                 del self.plans[job_id]
@@ -97,6 +105,7 @@ class Scheduler:
         """Drop all plans: another process schedules, or Redis may have lost what was queued."""
         self.plans.clear()
         self.finalizer.reset()
+        self.images.reset()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
