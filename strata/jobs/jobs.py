@@ -30,8 +30,8 @@ from strata.core import (
     ShardSummary,
     Status,
 )
-from strata.errors import Conflict, NotFound, QueueUnavailable
-from strata.jobs.envelope import envelope
+from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
+from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.waiting import what_waits
 from strata.queue import Heartbeat, Queue
@@ -207,15 +207,11 @@ class Jobs:
             states.activate(job_id)
 
     def request(self, job_id: str) -> JobRequest:
-        """A job's request. Raises UnknownJob."""
-        request = self.queue.job_states.request(job_id)
-        if request is not None:
-            return request
-        # ids are alphanumeric; anything else must not become part of a path
-        text = self.store.read_job_file(job_id, "request") if job_id.isalnum() else None
-        if text is None:
+        """A job's request. Raises UnknownJob and DamagedFile."""
+        request = self.queue.job_states.request(job_id) or self.store.parse_job_file(job_id, "request", JobRequest)
+        if request is None:
             raise UnknownJob(job_id)
-        return JobRequest.model_validate_json(text)
+        return request
 
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status in Redis; None if Redis has no copy of the job."""
@@ -302,11 +298,11 @@ class Jobs:
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
         found = self.queue.job_states.summaries(job_id)
-        if not found and job_id.isalnum():
-            text = self.store.read_job_file(job_id, "shards")
+        if not found:
+            kept = self.store.parse_job_file(job_id, "shards", ShardSummaries)
             # the request of a job of one image has its summary
-            kept = ShardSummaries.model_validate_json(text).shards if text is not None else self.request(job_id).indexed
-            return {summary.shard: summary for summary in kept}
+            shards = kept.shards if kept is not None else self.request(job_id).indexed
+            return {summary.shard: summary for summary in shards}
         return found
 
     def write_shards(self, job_id: str) -> None:
@@ -340,8 +336,8 @@ class Jobs:
         # a job that is complete needs no look into the store
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             return None
-        end = self.store.read_job_file(job.id, "end")
-        return JobEnd.model_validate_json(end).written if end is not None else None
+        end = self.store.parse_job_file(job.id, "end", JobEnd)
+        return end.written if end is not None else None
 
     def accepted(self, request: JobRequest) -> JobView:
         """The envelope of a job that was just created; that of a job without progress if it cannot be read now."""
@@ -354,15 +350,21 @@ class Jobs:
         """A job's envelope. Raises UnknownJob.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
-        stays so.
+        stays so. A job with a damaged file is shown as failed, with the file's name.
         """
+        try:
+            return self._view(job_id)
+        except DamagedFile as error:
+            return damaged_envelope(job_id, str(error))
+
+    def _view(self, job_id: str) -> JobView:
         states = self.queue.job_states
         fields = states.fields(job_id)
         if not {"request", "status"} <= fields.keys():
             # Redis has no copy: the job has ended, or Redis was emptied and the copy is rebuilt
-            end = self.store.read_job_file(job_id, "end") if job_id.isalnum() else None
+            end = self.store.parse_job_file(job_id, "end", JobEnd)
             if end is not None:
-                return JobView.model_validate_json(end)
+                return JobView.model_validate(dict(end))
             self.restore(job_id)
             fields = states.fields(job_id)
         if JobStatus(fields["status"]).final and states.is_active(job_id):

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
-from strata.errors import QueueUnavailable
+from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
@@ -126,8 +126,12 @@ class Scheduler:
                 self.store.close_job(job_id)
                 continue
             # a job is marked as open a moment before its request is written
-            with suppress(UnknownJob):
+            try:
                 self.jobs.restore(job_id)
+            except UnknownJob:
+                pass
+            except DamagedFile as error:
+                log.error("job %s cannot go on: %s", job_id, error)
         # queue again what may have been lost, and count parts that other jobs have written
         for plan in self.plans.values():
             self._write_summaries(plan)
