@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
 from strata.core import Problem
-from strata.errors import QueueUnavailable, StrataError
+from strata.errors import DamagedFile, QueueUnavailable, StrataError
 from strata.store import storage_fault
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
+    app.add_exception_handler(DamagedFile, _damaged_file)
     app.add_exception_handler(OSError, _storage)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -144,6 +145,11 @@ def _http(request: Request, error: Exception) -> Response:
 
 def _validation(request: Request, error: Exception) -> Response:
     return invalid_request(cast(RequestValidationError, error).errors()).response()
+
+
+def _damaged_file(request: Request, error: Exception) -> Response:
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    return ProblemError("damaged-file", str(error)).response()
 
 
 def _queue_unavailable(request: Request, error: Exception) -> Response:

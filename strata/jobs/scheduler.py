@@ -14,9 +14,10 @@ from contextlib import suppress
 
 from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
-from strata.errors import QueueUnavailable
+from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
+from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
@@ -43,6 +44,7 @@ class Scheduler:
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
         self.parts = self.jobs.parts
+        self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -65,6 +67,7 @@ class Scheduler:
                     log.warning("the scheduler waits for the store: %s", without_secrets(str(error)))
                 stop.wait(1.0)
         self.finalizer.close()
+        self.images.close()
         self.listing.close()
         self.billing.close()
         with suppress(QueueUnavailable):
@@ -83,6 +86,7 @@ class Scheduler:
         self.waiting.refresh()
         # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         active = self.queue.job_states.active()
+        active -= self.images.advance(active)
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active or self._advance(self.plans.get(job_id) or self._plan(job_id)):
                 del self.plans[job_id]
@@ -101,6 +105,7 @@ class Scheduler:
         """Drop all plans: another process schedules, or Redis may have lost what was queued."""
         self.plans.clear()
         self.finalizer.reset()
+        self.images.reset()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
@@ -121,8 +126,12 @@ class Scheduler:
                 self.store.close_job(job_id)
                 continue
             # a job is marked as open a moment before its request is written
-            with suppress(UnknownJob):
+            try:
                 self.jobs.restore(job_id)
+            except UnknownJob:
+                pass
+            except DamagedFile as error:
+                log.error("job %s cannot go on: %s", job_id, error)
         # queue again what may have been lost, and count parts that other jobs have written
         for plan in self.plans.values():
             self._write_summaries(plan)
