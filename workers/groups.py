@@ -21,7 +21,7 @@ from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
 from strata.shards import SourceError, read_images, verify_unchanged
-from strata.store import READERS, IndexRow, Store, is_transient, reason_of
+from strata.store import READERS, IndexRow, Source, Store, is_transient, reason_of
 from workers.accounts import Meter
 from workers.profile_versions import ProfileVersions
 
@@ -204,11 +204,8 @@ class VisionGroup:
         # read an upload while its index is read: it is a whole file, so that its place need not be looked up
         ahead = self._uploads.submit(self._upload, chunk.shard) if self.store.is_upload(chunk.shard) else None
         # a retry computes the failed rows only, and copies the others from the attempt before
-        if chunk.attempt:
-            before = self.store.read_records(chunk.before())
-            failed = [record.status is Status.FAILED for record in before]
-        else:
-            before, failed = [], [True] * chunk.images
+        before = _before(self.store, chunk)
+        failed = [record.status is Status.FAILED for record in before] or [True] * chunk.images
         rows = self._rows(chunk)
         items = [
             _item(row, rules) if compute else WorkItem(before[index], settled=True)
@@ -237,7 +234,10 @@ class VisionGroup:
         # keep the index that was read last: consecutive chunks are mostly of one shard
         cached = self._index
         if cached is None or cached[0] != index:
-            cached = self._index = index, self.store.read_index(index)[0]
+            try:
+                cached = self._index = index, self.store.read_index(index)[0]
+            except FileNotFoundError as error:
+                raise Source.of(index).broken("it is missing") from error
         start = chunk.number * profile.chunk_size
         return [IndexRow(**row) for row in cached[1].slice(start, chunk.images).to_pylist()]
 
@@ -268,10 +268,14 @@ class LlmGroup:
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
         vision = self.pipelines.profile(chunk).fingerprint("vision")
-        records = self.store.read_records(chunk.of_group("vision", vision))
+        # of `vision`, the newest attempt counts, if it is at least as new as this one
+        source = chunk.of_group("vision", vision)
+        newest = self.store.newest(source)
+        if newest is None:
+            raise Source.of(source).broken("it is missing")
+        records = self.store.read_records(newest)
         # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
-        if chunk.attempt:
-            before = self.store.read_records(chunk.before())
+        if before := _before(self.store, chunk):
             records = [old if old.status is Status.SUCCEEDED else new for old, new in zip(before, records, strict=True)]
         return [
             WorkItem(one, settled=one.status is not Status.SUCCEEDED or one.description is not None) for one in records
@@ -296,6 +300,12 @@ class LlmGroup:
 
     def _sees_images(self, chunk: Chunk) -> bool:
         return self.pipelines.profile(chunk).sees_images(self.name)
+
+
+def _before(store: Store, chunk: Chunk) -> list[Record]:
+    """The records of the newest attempt before a retry's; empty if there is none."""
+    earlier = store.attempts_before(chunk) if chunk.attempt else []
+    return store.read_records(earlier[0]) if earlier else []
 
 
 def _item(row: IndexRow, rules: Rules) -> WorkItem:

@@ -17,6 +17,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
 from strata.shards import index_shard, shard_identity
+from strata.store import BrokenPart
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
 
@@ -126,6 +127,10 @@ class Indexer:
         try:
             return self._retry(lambda: self.jobs.store.read_index(part), claim, stop)
         except FileNotFoundError:
+            return None
+        except BrokenPart as error:
+            # the shard is read again, and the part written anew
+            self._retry(functools.partial(self.jobs.store.set_aside, error), claim, stop)
             return None
 
     def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:

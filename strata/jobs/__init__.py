@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from strata.jobs.jobs import Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
-from strata.jobs.results import BadCursor, Rejected, Results
+from strata.jobs.results import BadCursor, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
     "BadCursor",
     "Jobs",
     "Listing",
+    "NotDescribed",
     "NotFinished",
     "Rejected",
     "Results",

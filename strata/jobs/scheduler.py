@@ -10,11 +10,9 @@ import logging
 import secrets
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from strata.core import FINAL_GROUP, GROUPS, STOPPED, Chunk, JobRequest, JobStatus, ShardSummary
+from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
@@ -23,7 +21,7 @@ from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store, count_of
+from strata.store import Store, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +41,7 @@ class Scheduler:
         self.billing = Billing(self.jobs)
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
+        self.parts = self.jobs.parts
         self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -103,8 +102,9 @@ class Scheduler:
 
     def _review(self) -> None:
         """Activate jobs that are open in the store and unknown to Redis, and restart the plans of all jobs."""
-        # remove the temporary files of processes that were killed
+        # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
+        sweep_progress(self.store)
         self.listing.rebuild_if_lost()
         # bring back the jobs that Redis has lost
         known = self.queue.job_states.active()
@@ -169,7 +169,8 @@ class Scheduler:
         # queue missing chunks, shard by shard; which of a shard's parts exist is asked when its turn comes
         while free > 0 and (plan.chunks or plan.waiting):
             if not plan.chunks:
-                plan.chunks.extend(self._missing_chunks(request, plan.waiting.popleft()))
+                plan.request, missing = self.parts.missing(plan.request, plan.waiting.popleft())
+                plan.chunks.extend(missing)
             queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
             broker.enqueue_all(queued, request.id, request.priority)
             free -= len(queued)
@@ -200,37 +201,6 @@ class Scheduler:
     def _free_slots(self, *groups: str) -> int:
         """How many more chunks the streams of these groups may hold."""
         return max(0, self.high_water - max(self.queue.broker.depth(group) for group in groups))
-
-    def _missing_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The chunks of a shard to be computed next; chunks whose parts exist are counted for the job.
-
-        Each image passes through the groups in order, so a chunk is missing in the first group without its part.
-        """
-        numbers: Sequence[int] = range(summary.chunks(request.chunk_size))
-        for group in GROUPS[1:]:
-            chunks = list(request.chunks(summary, group, numbers))
-            # one listing instead of a question for each chunk
-            names = self.store.part_names(chunks[0]) if chunks else set()
-            existing = [chunk for chunk in chunks if chunk.name in names]
-            yield from (chunk for chunk in chunks if chunk.name not in names)
-            self._count(request, existing)
-            # go on to the next group with the chunks whose parts exist in this one
-            numbers = [chunk.number for chunk in existing]
-
-    def _count(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
-        """Count a group's chunks, whose parts exist, for a job, except those that the job has counted before."""
-        if not chunks:
-            return
-        group, states = chunks[0].group, self.queue.job_states
-        # ask Redis first, because reading a footer is a round trip to the store
-        counted = states.recorded(request.id, group, [chunk.field for chunk in chunks])
-        new = [chunk for chunk in chunks if chunk.field not in counted]
-        # only the final group's parts hold the images' final status
-        final = group == FINAL_GROUP
-        statuses = self.store.read_all_counts(new) if final else [Counter[str]() for _ in new]
-        for chunk, status in zip(new, statuses, strict=True):
-            counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-            states.record(request.id, chunk, counts | (count_of(status) if final else {}))
 
     # ending
 
