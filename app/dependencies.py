@@ -11,7 +11,7 @@ from fastapi import Depends, Path, Request
 from app.decoding import Decoder
 from app.problems import ProblemError
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
-from strata.jobs import Jobs, Listing, UnknownJob
+from strata.jobs import DamagedJob, Jobs, Listing, UnknownJob
 from strata.queue import Queue
 from strata.store import Store
 
@@ -64,6 +64,8 @@ def _known_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) 
         return given.jobs.view(job_id)
     except UnknownJob as error:
         raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
+    except DamagedJob as error:
+        raise ProblemError("internal-error", str(error)) from error
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]

@@ -66,7 +66,8 @@ def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
 def _record(given: Services, job: JobView, key: str) -> Record:
     # find the chunk and the row by the key in the shards' indexes
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
-    found = Results(request, summaries, given.store, job.status.final).find(key)
+    written = given.jobs.written(job)
+    found = Results(request, summaries, given.store, job.status.final, written).find(key)
     if found is None:
         # the key may be in a shard that is not indexed yet
         waits = len(summaries) < len(request.shards) and not job.status.final

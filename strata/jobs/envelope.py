@@ -15,6 +15,7 @@ from strata.core import (
     JobView,
     RequestCounts,
     ShardCounts,
+    Waiting,
 )
 
 
@@ -49,6 +50,8 @@ def envelope(request: JobRequest, fields: Mapping[str, str], in_flight: int, usa
         started_at=_time(fields.get("started_at")),
         finished_at=_time(fields.get("finished_at")),
         error=fields.get("error"),
+        # set while the scheduler cannot advance the job
+        waiting=Waiting.model_validate_json(fields["waiting"]) if fields.get("waiting") and not status.final else None,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
     )
 

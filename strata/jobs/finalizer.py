@@ -124,7 +124,7 @@ class Finalizer:
         written = self._ending.pop(job_id).result()
         # a status that is final already only gets the counts
         final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
-        change = self.queue.job_states.set_end if final is status else self.jobs.set_status
+        change = self.queue.job_states.set_fields if final is status else self.jobs.set_status
         stands = change(job_id, final, finished_at=_now(), **_final_counts(written.counts))
         return stands is final and self.jobs.write_end(job_id, final, written.numbers)
 

@@ -10,6 +10,9 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from strata.core import (
     FINAL_GROUP,
@@ -28,14 +31,23 @@ from strata.core import (
     ShardSummary,
     Status,
 )
-from strata.errors import Conflict, NotFound
+from strata.errors import Conflict, DataError, NotFound
 from strata.jobs.envelope import envelope
 from strata.queue import Queue
 from strata.store import IndexRow, Store, index_table, keep_profile
 
+Content = TypeVar("Content", bound=BaseModel)
+
 
 class UnknownJob(NotFound, LookupError):
     """No job has this id."""
+
+
+class DamagedJob(DataError, ValueError):
+    """A job's file in the store cannot be read as what it is."""
+
+    def __init__(self, job_id: str, name: str) -> None:
+        super().__init__(f"the file {name}.json of job {job_id} is damaged")
 
 
 class NotFinished(Conflict, ValueError):
@@ -145,15 +157,20 @@ class Jobs:
             states.activate(job_id)
 
     def request(self, job_id: str) -> JobRequest:
-        """A job's request. Raises UnknownJob."""
-        request = self.queue.job_states.request(job_id)
-        if request is not None:
-            return request
-        # ids are alphanumeric; anything else must not become part of a path
-        text = self.store.read_job_file(job_id, "request") if job_id.isalnum() else None
-        if text is None:
+        """A job's request. Raises UnknownJob and DamagedJob."""
+        request = self.queue.job_states.request(job_id) or self.read_file(job_id, "request", JobRequest)
+        if request is None:
             raise UnknownJob(job_id)
-        return JobRequest.model_validate_json(text)
+        return request
+
+    def read_file(self, job_id: str, name: str, kind: type[Content]) -> Content | None:
+        """A job's file in the store; None if it does not exist. Raises DamagedJob."""
+        # ids are alphanumeric; anything else must not become part of a path
+        text = self.store.read_job_file(job_id, name) if job_id.isalnum() else None
+        try:
+            return None if text is None else kind.model_validate_json(text)
+        except ValidationError as error:
+            raise DamagedJob(job_id, name) from error
 
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status in Redis; None if Redis has no copy of the job."""
@@ -226,11 +243,8 @@ class Jobs:
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
         found = self.queue.job_states.summaries(job_id)
-        if not found and job_id.isalnum():
-            text = self.store.read_job_file(job_id, "shards")
-            if text is not None:
-                return {summary.shard: summary for summary in ShardSummaries.model_validate_json(text).shards}
-        return found
+        kept = None if found else self.read_file(job_id, "shards", ShardSummaries)
+        return {summary.shard: summary for summary in kept.shards} if kept else found
 
     def write_shards(self, job_id: str) -> None:
         """Write the summaries of a job's shards to the store, for readers that have no Redis."""
@@ -260,11 +274,11 @@ class Jobs:
         # a job that is complete needs no look into the store
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             return None
-        end = self.store.read_job_file(job.id, "end")
-        return JobEnd.model_validate_json(end).written if end is not None else None
+        end = self.read_file(job.id, "end", JobEnd)
+        return end.written if end else None
 
     def view(self, job_id: str) -> JobView:
-        """A job's envelope. Raises UnknownJob.
+        """A job's envelope. Raises UnknownJob and DamagedJob.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
         stays so.
@@ -273,9 +287,9 @@ class Jobs:
         fields = states.fields(job_id)
         if not {"request", "status"} <= fields.keys():
             # Redis has no copy: the job has ended, or Redis was emptied and the copy is rebuilt
-            end = self.store.read_job_file(job_id, "end") if job_id.isalnum() else None
+            end = self.read_file(job_id, "end", JobView)
             if end is not None:
-                return JobView.model_validate_json(end)
+                return end
             self.restore(job_id)
             fields = states.fields(job_id)
         if JobStatus(fields["status"]).final and states.is_active(job_id):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from strata.core import JobRequest, JobStatus, JobView
 from strata.errors import QueueUnavailable
-from strata.jobs.jobs import Jobs, UnknownJob
+from strata.jobs.jobs import DamagedJob, Jobs, UnknownJob
 from strata.queue import JobFilter, ListedJob, entry_of
 from strata.store import READERS
 
@@ -78,7 +78,7 @@ class Listing:
     def _view(self, job_id: str) -> JobView | None:
         try:
             return self.jobs.view(job_id)
-        except UnknownJob:
+        except (UnknownJob, DamagedJob):
             return None
 
     # rebuilding
@@ -105,12 +105,16 @@ class Listing:
 
     def _listed(self, job_id: str) -> ListedJob | None:
         """A job as its files have it; None if it has no request: another process may be creating it."""
-        text = self.store.read_job_file(job_id, "request")
-        if text is None:
+        try:
+            request = self.jobs.read_file(job_id, "request", JobRequest)
+            end = self.jobs.read_file(job_id, "end", JobView)
+        except DamagedJob as error:
+            log.warning("%s; the job is not listed", error)
             return None
-        request, end = JobRequest.model_validate_json(text), self.store.read_job_file(job_id, "end")
+        if request is None:
+            return None
         # a job without an end is listed anew when it is activated
-        status = JobStatus.VALIDATING if end is None else JobView.model_validate_json(end).status
+        status = JobStatus.VALIDATING if end is None else end.status
         return ListedJob(job_id, request.kind, status, entry_of(request).partition(":")[2])
 
 

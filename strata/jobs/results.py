@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -74,10 +74,22 @@ class Page:
 
 
 class Results:
-    """The rows of one job. summaries: those of its indexed shards; final: whether the job has ended."""
+    """The rows of one job.
 
-    def __init__(self, request: JobRequest, summaries: Mapping[str, ShardSummary], store: Store, final: bool) -> None:
+    summaries: those of its indexed shards; final: whether the job has ended; written: which chunks belong to it, see
+    `JobEnd`.
+    """
+
+    def __init__(
+        self,
+        request: JobRequest,
+        summaries: Mapping[str, ShardSummary],
+        store: Store,
+        final: bool,
+        written: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         self.request, self.summaries, self.store, self.final = request, summaries, store, final
+        self._written = None if written is None else {identity: set(found) for identity, found in written.items()}
 
     def page(self, cursor: str | None, limit: int, rejected: Rejected | None = None) -> Page:
         """At most limit records; or the notes of failed rows and shards, or of filtered rows. Raises BadCursor.
@@ -114,6 +126,8 @@ class Results:
                 raise _PartMissing
             count = summary.chunks(self.request.chunk_size)
             for number in range(begin.chunk, count):
+                if not self._belongs(summary, number):
+                    continue
                 chunk = next(iter(self.request.chunks(summary, FINAL_GROUP, [number])))
                 first = begin.row if number == begin.chunk else 0
                 for row_index, record in self._rows(chunk, first, limit, rejected):
@@ -140,8 +154,12 @@ class Results:
         indexes = [n for n, status in enumerate(statuses) if rejected in (None, status) and n >= first][:limit]
         yield from zip(indexes, table_to_records(table.take(pa.array(indexes, pa.int64()))), strict=True)
 
+    def _belongs(self, summary: ShardSummary, number: int) -> bool:
+        """Whether a chunk is the job's. A part that was written after the end of a cancelled job is not."""
+        return self._written is None or number in self._written.get(summary.identity, ())
+
     def find(self, key: str) -> tuple[Chunk, int] | None:
-        """The chunk of the image with a key, and its row in the chunk; None if no indexed shard has the key."""
+        """The chunk of the image with a key, and its row in the chunk; None if the job has none."""
         for shard in self.request.shards:
             summary = self.summaries.get(shard)
             if summary is None or not summary.images:
@@ -151,6 +169,8 @@ class Results:
             keys = self.store.read_index(index)[0].column("key").to_pylist()
             if key in keys:
                 number, row = divmod(keys.index(key), self.request.chunk_size)
+                if not self._belongs(summary, number):
+                    return None
                 return next(iter(self.request.chunks(summary, FINAL_GROUP, [number]))), row
         return None
 
