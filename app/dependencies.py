@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
 from app.decoding import Decoder
+from app.prefer import Waits
 from app.problems import ProblemError
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import DamagedJob, Jobs, Listing, UnknownJob
 from strata.queue import Queue
-from strata.store import Store
+from strata.store import BrokenPart, Store
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    waits: Waits
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:
@@ -45,6 +49,16 @@ class Services:
             raise ProblemError("invalid-profile", str(error), errors) from error
         except ProfileError as error:
             raise ProblemError("unknown-profile", str(error)) from error
+
+
+@contextmanager
+def repairs(given: Services, job: JobView) -> Iterator[None]:
+    """Convert BrokenPart to a problem, after the part was set aside and the job opened again to compute it anew."""
+    try:
+        yield
+    except BrokenPart as error:
+        given.jobs.repair(job.id, error)
+        raise ProblemError("part-broken", f"{error}; it is computed again") from error
 
 
 def services(request: Request) -> Services:

@@ -13,6 +13,7 @@ from app import problems
 from app.body_limit import BodyLimit
 from app.decoding import Decoder
 from app.dependencies import Services
+from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
 from strata.core import Settings
@@ -50,7 +51,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
     decoder = Decoder(settings.max_pixels)
-    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder)
+    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, Waits(all_jobs))
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

@@ -160,6 +160,14 @@ _TYPES = (
         "An error in the service itself. Its log has the details; please report them.",
     ),
     ProblemType(
+        "part-broken",
+        503,
+        "Part broken",
+        "A file of results is damaged or missing: the disk or the network has changed or lost it. A damaged file is "
+        "kept in the store's folder `broken`, and its images are computed again. Send the request again after "
+        "`Retry-After` seconds; the job runs until then. `strata verify` checks all files of a job.",
+    ),
+    ProblemType(
         "redis-unavailable",
         503,
         "Redis unavailable",

@@ -77,11 +77,12 @@ class StageBroken(ProcessBroken, RuntimeError):
     """This process can compute nothing more with a stage, and no image is known to be at fault: it should end.
 
     memory: whether a single item found too little memory; then other items, and the process, are not affected.
+    loading: whether this was found before any image was computed.
     """
 
-    def __init__(self, stage: str, reason: str, memory: bool = False) -> None:
+    def __init__(self, stage: str, reason: str, memory: bool = False, loading: bool = False) -> None:
         super().__init__(f"{stage} is broken in this process: {reason}")
-        self.stage, self.reason, self.memory = stage, reason, memory
+        self.stage, self.reason, self.memory, self.loading = stage, reason, memory, loading
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def _told_by(
             raise
         # a plug-in that ends the process while it is imported would do so on every machine: it cannot be loaded
         if isinstance(error, Exception) and ends_process(error):
-            raise StageBroken(stage, reason_of(error)) from error
+            raise StageBroken(stage, reason_of(error), loading=True) from error
         raise StageNotLoaded(stage, error) from error
 
 

@@ -17,7 +17,7 @@ from strata.core.records import (
     Status,
     TextLine,
 )
-from strata.store.parts import Part
+from strata.store.part_paths import Part
 from strata.store.store import Store
 
 FINGERPRINT = "f" * 16

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from strata.core import GROUPS, JobStatus
+from strata.core import GROUPS, Chunk, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
@@ -68,8 +68,23 @@ class Claims:
         return True
 
     def retry(self, claim: Claim, act: Callable[[], Result], error: type[Exception]) -> Result:
-        """The result of act, called again while it raises error and the chunk is wanted. Raises WorkInterrupted."""
-        return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim))
+        """The result of act, called again while it raises error and the chunk is wanted. Raises WorkInterrupted.
+
+        While the store is away, the jobs that wait for the chunk show it.
+        """
+        try:
+            return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim), self._tell(claim))
+        finally:
+            self.leases.go_on(claim.chunk)
+
+    def _tell(self, claim: Claim) -> Callable[[Exception, int], None]:
+        """What `retry` does before each pause."""
+
+        def tell(error: Exception, attempts: int) -> None:
+            if isinstance(error, OSError):
+                self.leases.hold_up(claim.chunk, "store", error, attempts)
+
+        return tell
 
     # ends
 
@@ -140,6 +155,16 @@ class Claims:
             self.broker.enqueue(claim.chunk, job_id, claim.priority)
         self.stop.wait(REQUEUE_SECONDS)
 
+    def replace(self, claim: Claim, other: Chunk) -> None:
+        """Queue another chunk, without whose part this one cannot be computed, for the same jobs, and drop this one.
+
+        It is queued again after the other one, or when its jobs are planned again.
+        """
+        waiting = self.broker.waiting_jobs(claim.chunk)
+        self._end(claim, self.broker.drop)
+        for job_id in sorted(waiting):
+            self.broker.enqueue(other, job_id, claim.priority)
+
     def release(self, claim: Claim) -> None:
         """Let another worker have the chunk, or drop it if no job waits for it. Without Redis, its lease lapses."""
         self.leases.remove(claim)
@@ -148,6 +173,18 @@ class Claims:
                 self.broker.release(claim, self.leases.name)
             else:
                 self.broker.drop(claim, self.leases.name)
+
+    def release_held(self, claims: Sequence[Claim]) -> None:
+        """Release those of the claims that are still held: this process ends."""
+        held = self.leases.in_flight()
+        for claim in claims:
+            if claim in held:
+                self.release(claim)
+
+    def hand_over(self, claim: Claim) -> None:
+        """Let another worker have the chunk and its isolation notes, because this process ends over it."""
+        self.leases.remove(claim)
+        self.broker.release(claim, self.leases.name, counted=True)
 
     def stop_renewing(self, claim: Claim) -> None:
         """Stop renewing a chunk's lease: the chunk is finished, or another worker may reclaim it."""

@@ -9,7 +9,9 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
 from strata.shards import SourceError, read_images, verify_unchanged
-from strata.store import IndexRow, Store, is_transient, reason_of
+from strata.store import READERS, IndexRow, Source, Store, is_transient, reason_of
 from workers.accounts import Meter
 from workers.profile_versions import ProfileVersions
 
@@ -166,7 +168,7 @@ class Group(Protocol):
         """Load the models of a profile before the first chunk comes."""
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
-        """The chunk's items without their images' bytes. Raises OSError and ProfileError."""
+        """The chunk's items; most have no bytes of their images yet. Raises OSError and ProfileError."""
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The items with their bytes. An item that cannot be read is settled as failed.
@@ -192,33 +194,50 @@ class VisionGroup:
     def __init__(self, store: Store, pipelines: PipelineCache, max_pixels: int) -> None:
         self.store, self.pipelines, self.max_pixels = store, pipelines, max_pixels
         self._index: tuple[Chunk, pa.Table] | None = None
+        self._uploads = ThreadPoolExecutor(READERS, thread_name_prefix="uploads")
 
     def load(self, profile: str) -> None:
         self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
         rules = self.pipelines.profile(chunk).rules
+        # read an upload while its index is read: it is a whole file, so that its place need not be looked up
+        ahead = self._uploads.submit(self._upload, chunk.shard) if self.store.is_upload(chunk.shard) else None
         # a retry computes the failed rows only, and copies the others from the attempt before
-        if chunk.attempt:
-            before = self.store.read_records(chunk.before())
-            failed = [record.status is Status.FAILED for record in before]
-        else:
-            before, failed = [], [True] * chunk.images
+        before = _before(self.store, chunk)
+        failed = [record.status is Status.FAILED for record in before] or [True] * chunk.images
         rows = self._rows(chunk)
-        return [
+        items = [
             _item(row, rules) if compute else WorkItem(before[index], settled=True)
             for index, (row, compute) in enumerate(zip(rows, failed, strict=True))
         ]
+        data = ahead.result() if ahead is not None else None
+        # an upload of another size is not the image: `read` reports it
+        return [
+            item if data is None or item.settled or len(data) != item.record.image.size else replace(item, data=data)
+            for item in items
+        ]
+
+    def _upload(self, uri: str) -> bytes | None:
+        """The bytes of an upload; None if they cannot be read now: `read` tries once more, and tells why it cannot."""
+        with suppress(OSError):
+            return self.store.read_upload(uri)
+        return None
 
     def _rows(self, chunk: Chunk) -> list[IndexRow]:
         """The chunk's rows of its shard's index."""
         # the fingerprint of `index` is the same for all profiles, so a shard has one index part
         profile = self.pipelines.profile(chunk)
         index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
+        if self.store.is_upload(chunk.shard):
+            return [IndexRow(**row) for row in self.store.read_index(index)[0].to_pylist()]
         # keep the index that was read last: consecutive chunks are mostly of one shard
         cached = self._index
         if cached is None or cached[0] != index:
-            cached = self._index = index, self.store.read_index(index)[0]
+            try:
+                cached = self._index = index, self.store.read_index(index)[0]
+            except FileNotFoundError as error:
+                raise Source.of(index).broken("it is missing") from error
         start = chunk.number * profile.chunk_size
         return [IndexRow(**row) for row in cached[1].slice(start, chunk.images).to_pylist()]
 
@@ -249,10 +268,14 @@ class LlmGroup:
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
         vision = self.pipelines.profile(chunk).fingerprint("vision")
-        records = self.store.read_records(chunk.of_group("vision", vision))
+        # of `vision`, the newest attempt counts, if it is at least as new as this one
+        source = chunk.of_group("vision", vision)
+        newest = self.store.newest(source)
+        if newest is None:
+            raise Source.of(source).broken("it is missing")
+        records = self.store.read_records(newest)
         # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
-        if chunk.attempt:
-            before = self.store.read_records(chunk.before())
+        if before := _before(self.store, chunk):
             records = [old if old.status is Status.SUCCEEDED else new for old, new in zip(before, records, strict=True)]
         return [
             WorkItem(one, settled=one.status is not Status.SUCCEEDED or one.description is not None) for one in records
@@ -279,6 +302,12 @@ class LlmGroup:
         return self.pipelines.profile(chunk).sees_images(self.name)
 
 
+def _before(store: Store, chunk: Chunk) -> list[Record]:
+    """The records of the newest attempt before a retry's; empty if there is none."""
+    earlier = store.attempts_before(chunk) if chunk.attempt else []
+    return store.read_records(earlier[0]) if earlier else []
+
+
 def _item(row: IndexRow, rules: Rules) -> WorkItem:
     """The item of an index row; a sample that cannot be used is settled as failed, a rejected one as filtered."""
     record = Record(
@@ -302,7 +331,7 @@ def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkIte
 
     Raises OSError if the storage is the cause, so that a later attempt may succeed.
     """
-    wanted = [item.record.image for item in items if not item.settled]
+    wanted = [item.record.image for item in items if not item.settled and item.data is None]
     try:
         # compare the shard with its index first: in a changed shard other images lie at these offsets
         if wanted and not store.is_upload(chunk.shard):
@@ -315,7 +344,7 @@ def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkIte
         if isinstance(result, Exception) and is_transient(result):
             raise OSError(f"{row.uri} cannot be read: {type(result).__name__}: {reason_of(result)}") from result
     remaining = iter(results)
-    return [item if item.settled else _with_bytes(item, next(remaining)) for item in items]
+    return [item if item.settled or item.data is not None else _with_bytes(item, next(remaining)) for item in items]
 
 
 def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
 from strata.shards import index_shard, shard_identity
+from strata.store import BrokenPart
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
 
@@ -74,10 +76,12 @@ class Indexer:
             self.leases.remove(claim)
             self.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
             self._deferred.pop(claim.chunk.id, None)
+            self.leases.go_on(claim.chunk)
         except OSError as error:
             attempts = deferred.attempts + 1 if deferred else 1
             pause = growing_pause(attempts - 1, FIRST_PAUSE, LONGEST_PAUSE)
             self._deferred[claim.chunk.id] = _Deferred(attempts, time.monotonic() + pause)
+            self.leases.hold_up(claim.chunk, "shard", error, attempts)
             log.warning("index tries %s again in %.1f s: %s", claim.chunk.shard, pause, error)
             self._requeue(claim)
         except WorkInterrupted:
@@ -94,6 +98,7 @@ class Indexer:
             self.broker.enqueue(claim.chunk, job_id, claim.priority)
         if not waiting:
             self._deferred.pop(claim.chunk.id, None)
+            self.leases.go_on(claim.chunk)
 
     def _summary(self, claim: Claim, stop: threading.Event) -> ShardSummary:
         """The summary of a claimed shard. Raises WorkInterrupted, and OSError if the shard's storage is away."""
@@ -104,29 +109,34 @@ class Indexer:
         # use the index part if there is one: it is named by the shard's identity, so its content cannot be out of date
         try:
             part = replace(chunk, identity=shard_identity(chunk.shard))
-            stored = self._stored(part, stop)
+            stored = self._stored(part, claim, stop)
             index = None if stored else index_shard(chunk.shard, self.roots)
         except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
         # write the part under the identity that the shard had while it was read
         if index is not None:
             part, stored = replace(chunk, identity=index.identity), (index.table, index.failure)
-            self._retry(lambda: self.jobs.store.write_index(part, index.table, index.failure), stop)
+            self._retry(lambda: self.jobs.store.write_index(part, index.table, index.failure), claim, stop)
         assert stored is not None
         table, failure = stored
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
         return ShardSummary(shard=chunk.shard, identity=part.identity, images=table.num_rows, failure=note)
 
-    def _stored(self, part: Chunk, stop: threading.Event) -> tuple[pa.Table, str | None] | None:
+    def _stored(self, part: Chunk, claim: Claim, stop: threading.Event) -> tuple[pa.Table, str | None] | None:
         """The shard's index part, and why it is not complete; None if there is no part yet."""
         try:
-            return self._retry(lambda: self.jobs.store.read_index(part), stop)
+            return self._retry(lambda: self.jobs.store.read_index(part), claim, stop)
         except FileNotFoundError:
             return None
+        except BrokenPart as error:
+            # the shard is read again, and the part written anew
+            self._retry(functools.partial(self.jobs.store.set_aside, error), claim, stop)
+            return None
 
-    def _retry(self, act: Callable[[], Result], stop: threading.Event) -> Result:
+    def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:
         """The result of act. A store that is away or full is waited for, because the shard is not the cause."""
-        return retry_until_done(act, (OSError,), stop, lambda: True)
+        tell = functools.partial(self.leases.hold_up, claim.chunk, "store")
+        return retry_until_done(act, (OSError,), stop, lambda: True, tell)
 
 
 def _failed(chunk: Chunk, kind: str, detail: str) -> ShardSummary:

@@ -1,68 +1,130 @@
-"""Poison isolation: finds the image that kills the workers that compute it, so that its neighbours get results.
+"""Poison isolation: finds the image that ends the processes that compute it, so that its neighbours get results.
 
-A chunk during whose computation a worker died is computed image by image, with a note of the image in flight. An image
-that was in flight alone at two deaths is skipped. The notes lie in Redis: if they are lost, another worker may die,
-but no row is lost.
+A process that knows that it is broken notes which images it computed together: these are suspects. A process that is
+killed notes nothing more, so that all images of its chunk are suspects. A suspect is computed alone, in a new process
+whose models have passed their probes, and before the other images. An image that was alone in flight at two deaths is
+passed over. The notes lie in Redis: if they are lost, another process may end, but no row is lost.
+
+A machine can be at fault although its probes pass: then all suspects end processes alone. After MAX_IN_A_ROW such
+deaths without any image of the chunk computed in between, no image is blamed: the chunk steps aside and its jobs wait.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from strata.errors import QueueUnavailable
-from strata.queue import WHOLE_CHUNK, Claim, IsolationNotes
+from strata.queue import Claim, IsolationNotes, Notes
 
 ROW_DEATHS = 2  # with a row alone in flight, after which it is poison
-CHUNK_DEATHS = 4  # with several rows in flight together, after which the whole chunk is poison
+CHUNK_DEATHS = 4  # with nobody knows how many rows in flight, after which the chunk itself is in doubt
+MAX_POISON = 3  # images of a chunk that are poison although nothing shows that the machine computes others
+MAX_IN_A_ROW = ROW_DEATHS * (MAX_POISON + 1)
+
+
+class Blame(NamedTuple):
+    """Why processes ended with an image, as its failed row tells it."""
+
+    stage: str
+    error_type: str
+    detail: str
+
+
+KILLED = Blame("runner", "poison", "workers died while they computed this image")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from a chunk's deaths.
+    """What follows from the deaths with a chunk.
 
-    one_by_one: a worker died with the chunk in flight; poison_rows: rows to skip; poison_chunk: all rows are to be
-    skipped.
+    alone: the rows to compute first and alone; None: all. poison: the rows to pass over. doubt: why no row can be
+    blamed, so that the chunk has to step aside; "" if it is to be computed. saved: whether the store has rows that an
+    earlier holder computed.
     """
 
-    one_by_one: bool = False
-    poison_rows: frozenset[int] = frozenset()
-    poison_chunk: bool = False
+    alone: frozenset[int] | None = frozenset()
+    poison: Mapping[int, Blame] = field(default_factory=dict)
+    doubt: str = ""
+    saved: bool = False
 
 
 class Isolation:
     """The notes on one claimed chunk. Only `begin` raises QueueUnavailable: a missing note costs at most a death."""
 
     def __init__(self, notes: IsolationNotes, claim: Claim) -> None:
-        self._notes, self._chunk_id = notes, claim.chunk.id
-        self._redelivered = claim.deliveries > 1
+        self._notes, self._chunk = notes, claim.chunk
+        # a chunk that had stepped aside comes back as a new message
+        self._known = claim.deliveries > 1 or claim.trial
+        self._suspects: set[int] = set()
+        self._in_a_row = 0
+
+    @property
+    def proved(self) -> bool:
+        """Whether an image of the chunk was computed since the last death: the machine is not at fault."""
+        return self._in_a_row == 0
 
     def begin(self) -> Verdict:
         """Count the death of the previous holder, if it had the chunk in flight, and mark the chunk as in flight.
 
         On a first delivery there is no previous holder, so nothing is read or written.
         """
-        if not self._redelivered:
+        if not self._known:
             return Verdict()
-        # count the previous holder's death for what it had in flight
-        deaths = self._notes.count_death(self._chunk_id)
-        one_by_one = bool(deaths)
-        # separate the deaths with several rows in flight from those of single rows
-        chunk_deaths = deaths.pop(WHOLE_CHUNK, 0)
-        poison = frozenset(int(row) for row, times in deaths.items() if times >= ROW_DEATHS)
-        return Verdict(one_by_one, poison, chunk_deaths >= CHUNK_DEATHS)
+        notes = self._notes.take_over(self._chunk.id)
+        # no image is blamed while nothing shows that the machine computes any: every image may be tried again
+        doubt = _doubt(notes, self._chunk.images)
+        if doubt:
+            self._notes.try_again(self._chunk.id, notes, MAX_IN_A_ROW - 1, CHUNK_DEATHS - 1)
+            return Verdict(doubt=doubt)
+        # rows with two deaths are poison; of a small chunk, all rows if nobody knows more
+        poison = {row: _blame(notes, row) for row, deaths in notes.deaths.items() if deaths >= ROW_DEATHS}
+        if notes.chunk_deaths >= CHUNK_DEATHS:
+            poison = dict.fromkeys(range(self._chunk.images), KILLED)
+        alone = (notes.suspects | notes.deaths.keys()) - poison.keys()
+        self._suspects, self._in_a_row = set(alone), notes.in_a_row
+        return Verdict(None if notes.chunk_deaths else alone, poison, saved=notes.saved)
 
     def mark(self, row: int | None = None) -> None:
         """Note what is in flight now: one row alone, or with None the whole chunk."""
         with suppress(QueueUnavailable):
-            self._notes.mark(self._chunk_id, row)
+            self._notes.mark(self._chunk.id, row)
 
     def prepared(self) -> None:
         """Note that the chunk's images are read and that it waits: it is not the cause of a death from here on."""
-        if self._redelivered:
-            self.clear()
+        if self._known:
+            with suppress(QueueUnavailable):
+                self._notes.clear(self._chunk.id)
 
-    def clear(self) -> None:
-        """Note that nothing is in flight."""
-        with suppress(QueueUnavailable):
-            self._notes.clear(self._chunk_id)
+    def computed(self, row: int | None = None) -> None:
+        """Images were computed: this row alone, which is no suspect any more; with None, several together."""
+        if row is not None or self._in_a_row:
+            self._in_a_row = 0
+            self._suspects.discard(-1 if row is None else row)
+            with suppress(QueueUnavailable):
+                self._notes.computed(self._chunk.id, row)
+
+    def ended(self, rows: Collection[int], alone: bool, blame: Blame, saved: bool) -> None:
+        """Note that this process ends. rows: those in flight; alone: whether it is one, and no other chunk has any.
+
+        saved: whether the store has the rows that are computed. Raises QueueUnavailable.
+        """
+        culprit = next(iter(rows)) if alone else None
+        self._notes.ended(self._chunk.id, self._suspects.union(rows), culprit, json.dumps(blame), saved)
+
+
+def _blame(notes: Notes, row: int) -> Blame:
+    return Blame(*json.loads(notes.reasons[row])) if row in notes.reasons else KILLED
+
+
+def _doubt(notes: Notes, images: int) -> str:
+    """Why no image of a chunk can be blamed for the deaths; "" if one can be, or if there were too few."""
+    if notes.in_a_row >= MAX_IN_A_ROW:
+        last = _blame(notes, max(notes.reasons, default=-1)).detail
+        return f"{notes.in_a_row} processes ended in a row, each with one image in flight: {last}"
+    if notes.chunk_deaths >= CHUNK_DEATHS and images > MAX_POISON:
+        return f"{notes.chunk_deaths} processes were killed while they worked on {images} images"
+    return ""

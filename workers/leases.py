@@ -10,13 +10,27 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Literal, NamedTuple
 
+from strata.core import Chunk
 from strata.errors import QueueUnavailable
-from strata.queue import Claim, Heartbeat, Queue
+from strata.queue import Claim, Heartbeat, HeldUp, Queue
+from strata.store import reason_of
 
 log = logging.getLogger(__name__)
+
+FORGET_SECONDS = 300.0  # after which a chunk that waited is no longer reported; the longest pause is 30 s
+
+
+class _Wait(NamedTuple):
+    """A chunk that waits: since when, and when it was told last, in seconds of the monotonic clock."""
+
+    held_up: HeldUp
+    since: float
+    told: float
 
 
 class Leases:
@@ -31,6 +45,7 @@ class Leases:
         self._heartbeats = queue.heartbeats
         self._ready = False
         self._in_flight: dict[str, Claim] = {}
+        self._held_up: dict[str, _Wait] = {}  # by chunk id
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, name="leases", daemon=True)
@@ -69,6 +84,26 @@ class Leases:
         with self._guard:
             return list(self._in_flight.values())
 
+    # chunks that wait for the store or a shard
+
+    def hold_up(self, chunk: Chunk, stage: Literal["store", "shard"], error: Exception, attempts: int) -> None:
+        """Tell in the heartbeat, at once, that a chunk waits, until `go_on` is called or it is told no more."""
+        now = time.monotonic()
+        held_up = HeldUp(chunk=chunk, stage=stage, reason=reason_of(error), seconds=0.0, attempts=attempts)
+        with self._guard:
+            known = self._held_up.get(chunk.id)
+            self._held_up[chunk.id] = _Wait(held_up, known.since if known else now, now)
+        with suppress(QueueUnavailable):
+            self._publish()
+
+    def go_on(self, chunk: Chunk) -> None:
+        """Tell in the heartbeat, at once, that a chunk waits no longer. Harmless if it does not wait."""
+        with self._guard:
+            held_up = self._held_up.pop(chunk.id, None)
+        if held_up is not None:
+            with suppress(QueueUnavailable):
+                self._publish()
+
     def _renew_until_stopped(self) -> None:
         # four renewals within a lease: about three of them may fail before it lapses
         while True:
@@ -86,7 +121,18 @@ class Leases:
             if not self.broker.renew(claim, self.name):
                 log.warning("chunk %s was reclaimed by another worker", claim.chunk.id)
                 self.remove(claim)
-        # the heartbeat expires when the leases lapse
-        chunks = [claim.chunk for claim in claims]
-        heartbeat = Heartbeat(name=self.name, pid=os.getpid(), groups=self.groups, ready=self._ready, chunks=chunks)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Publish the heartbeat; it expires when the leases lapse."""
+        now = time.monotonic()
+        with self._guard:
+            chunks = [claim.chunk for claim in self._in_flight.values()]
+            # another worker may have finished a shard that this one has put back
+            waits = {name: wait for name, wait in self._held_up.items() if now - wait.told < FORGET_SECONDS}
+            self._held_up = waits
+        held_up = [wait.held_up.model_copy(update={"seconds": now - wait.since}) for wait in waits.values()]
+        heartbeat = Heartbeat(
+            name=self.name, pid=os.getpid(), groups=self.groups, ready=self._ready, chunks=chunks, held_up=held_up
+        )
         self._heartbeats.publish(heartbeat, self.seconds)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from strata.core import ProfileError
-from strata.errors import QueueUnavailable
+from models.base import StageNotLoaded
+from models.faults import reason_of
+from strata.core import Chunk, ProfileError, Record
+from strata.errors import ProcessBroken, QueueUnavailable
 from strata.queue import Claim
-from strata.store import Store, count_of
+from strata.store import BrokenPart, Part, Source, Store, count_of, read_progress
 from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group, WorkItem
-from workers.isolation import Isolation
+from workers.isolation import Blame, Isolation
 from workers.retry import WorkInterrupted
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class PreparedChunk:
-    """A chunk that can be computed. one_by_one: a worker died with it in flight, so its images are computed alone."""
+    """A chunk that can be computed: its rows, of which some are settled.
+
+    alone: the numbers of the rows to compute first and one by one, because a process may have ended over them;
+    together: those to compute after them in micro-batches. poison: the rows that are passed over. saved: whether the
+    store has rows of an earlier holder, which are settled here. account: has the rows `alone` and `together`, in order.
+    """
 
     claim: Claim
     items: list[WorkItem]
     isolation: Isolation
-    one_by_one: bool
+    alone: list[int]
+    together: list[int]
+    poison: Collection[int]
+    saved: bool
     account: Account
 
     @property
@@ -30,6 +44,17 @@ class PreparedChunk:
         """Chunks with equal keys are computed in one micro-batch. A paid chunk of several images has its own key."""
         chunk = self.claim.chunk
         return chunk.fingerprint, chunk.id if self.account.meter and chunk.images > 1 else ""
+
+    def records(self) -> list[Record]:
+        """The records of all rows, when they are settled.
+
+        A poisonous row may succeed elsewhere if nothing has shown that this machine still computes other images.
+        """
+        proved = self.isolation.proved
+        return [
+            item.record if proved or row not in self.poison else _transient(item.record)
+            for row, item in enumerate(self.items)
+        ]
 
 
 class ChunkPreparer:
@@ -46,51 +71,109 @@ class ChunkPreparer:
         """
         chunk = claim.chunk
         try:
-            # another job or an earlier holder may have written the part
-            if self.claims.retry(claim, lambda: self.store.has_part(chunk), OSError):
-                self._finish_existing(claim)
-                return None
-            return self._read(claim)
+            return self._prepare(claim)
         except WorkInterrupted:
             self.claims.release(claim)
         except ProfileError as error:
             self.claims.fail(claim, str(error))
         except (FileNotFoundError, ValueError) as error:
             self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {error}")
+        except StageNotLoaded as error:
+            self.claims.step_aside(claim, error.stage, str(error))
         except QueueUnavailable:
             # the lease lapses, and a worker reclaims the chunk when Redis is back
             self.claims.stop_renewing(claim)
             raise
+        except ProcessBroken:
+            raise
+        # an error of our own: none of the images was looked at
+        except Exception as error:
+            log.exception("chunk %s cannot be prepared", chunk.id)
+            self.claims.step_aside(claim, self.group.name, f"cannot be read: {reason_of(error)}")
         return None
 
-    def _finish_existing(self, claim: Claim) -> None:
-        """Count a part that exists already."""
-        chunk = claim.chunk
-        counts, bill = self.claims.retry(claim, lambda: self.store.read_footer(chunk), OSError)
-        # the worker that wrote the part may have died before it settled the bill; settling twice is harmless
-        if bill is not None:
-            self.claims.jobs.ledger.settle(chunk.id, bill)
-        self.claims.finish(claim, count_of(counts), reused=chunk.images)
+    def _prepare(self, claim: Claim) -> PreparedChunk | None:
+        try:
+            # for an upload that is delivered for the first time, the API has looked for the part a moment ago
+            asked = claim.deliveries == 1 and self.store.is_upload(claim.chunk.shard)
+            return None if not asked and self._is_done(claim) else self._read(claim)
+        except BrokenPart as error:
+            return self._after(claim, error)
 
-    def _read(self, claim: Claim) -> PreparedChunk:
+    def _is_done(self, claim: Claim) -> bool:
+        """Whether a part of the chunk exists already, of its attempt or a newer one; if so, the chunk is finished."""
+        chunk = claim.chunk
+        # another job or an earlier holder may have written the part
+        attempts = self.claims.retry(claim, lambda: self.store.attempts_of(chunk), OSError)
+        newest = attempts.newest(chunk)
+        if newest is None:
+            # a newer attempt was broken and must be computed again: this one would not count
+            if attempts.needed(chunk) != chunk:
+                raise Source.of(attempts.needed(chunk)).broken("it was set aside")
+            return False
+        footer = self.claims.retry(claim, lambda: self.store.read_footer(newest), OSError)
+        # the worker that wrote the part may have died before it settled the bill; settling twice is harmless
+        if footer.bill is not None:
+            self.claims.jobs.ledger.settle(newest.id, footer.bill)
+        self.claims.finish(claim, count_of(footer.counts), reused=chunk.images)
+        return True
+
+    def _after(self, claim: Claim, error: BrokenPart) -> PreparedChunk | None:
+        """Set a broken part aside that was found while a chunk was prepared, and go on.
+
+        It may be a part that the chunk needs, of the group before, or a newer attempt at the chunk: then that chunk is
+        queued instead. Otherwise the chunk is prepared again, without the part.
+        """
+        chunk, part = claim.chunk, Part.parse(error.path)
+        self.claims.retry(claim, lambda: self.store.set_aside(error), OSError)
+        if part.group == chunk.group and part.attempt <= chunk.attempt:
+            return self._prepare(claim)
+        if part.group == "index" and self.store.is_upload(chunk.shard):
+            self.claims.fail(claim, f"{error}; submit the image again")
+        elif part.group == "index":
+            # the index knows its shard's identity only when it has read the shard
+            self.claims.replace(claim, Chunk("index", chunk.profile, part.fingerprint, chunk.shard))
+        else:
+            needed = replace(chunk, group=part.group, fingerprint=part.fingerprint, attempt=part.attempt)
+            self.claims.replace(claim, needed)
+        return None
+
+    def _read(self, claim: Claim) -> PreparedChunk | None:
         chunk, jobs = claim.chunk, self.claims.jobs
         # find out whether workers have died with this chunk in flight
         isolation = Isolation(jobs.queue.isolation_notes, claim)
         verdict = isolation.begin()
-        # read the rows, settle the poisonous ones as failed, and read the images of the others
+        if verdict.doubt:
+            isolation.prepared()
+            self.claims.step_aside(claim, self.group.name, verdict.doubt)
+            return None
+        # read the rows; settle the poisonous ones as failed, and those that an earlier holder has computed
         items = self.claims.retry(claim, lambda: self.group.items(chunk), OSError)
-        poison = range(len(items)) if verdict.poison_chunk else verdict.poison_rows
-        items = [_poisoned(item) if row in poison else item for row, item in enumerate(items)]
+        for row, blame in verdict.poison.items():
+            items[row] = _poisoned(items[row], blame)
+        if verdict.saved:
+            saved = self.claims.retry(claim, lambda: read_progress(self.store, chunk), OSError)
+            items = [WorkItem(saved[row], settled=True) if row in saved else item for row, item in enumerate(items)]
+        # read the images of the others
         items = self.claims.retry(claim, lambda: self.group.read(chunk, items), OSError)
         isolation.prepared()
-        # settled rows cost nothing
-        rows = [None if item.settled else item.record for item in items]
-        account = Account(jobs.ledger, chunk, self.group.meter(chunk), rows, self.micro_batch)
-        return PreparedChunk(claim, items, isolation, verdict.one_by_one, account)
+        # rows that may have ended a process come first; settled rows cost nothing
+        rows = [row for row, item in enumerate(items) if not item.settled]
+        alone = [row for row in rows if verdict.alone is None or row in verdict.alone]
+        together = [row for row in rows if verdict.alone is not None and row not in verdict.alone]
+        unsettled = [items[row].record for row in (*alone, *together)]
+        account = Account(jobs.ledger, chunk, self.group.meter(chunk), unsettled, self.micro_batch)
+        return PreparedChunk(claim, items, isolation, alone, together, verdict.poison.keys(), verdict.saved, account)
 
 
-def _poisoned(item: WorkItem) -> WorkItem:
+def _poisoned(item: WorkItem, blame: Blame) -> WorkItem:
     """A poisonous image, settled as failed; an item that is settled already is left as it is."""
     if item.settled:
         return item
-    return WorkItem(item.record.failed("runner", "poison", "workers died while they computed this image"), settled=True)
+    return WorkItem(item.record.failed(*blame, transient=blame.error_type == "OutOfMemoryError"), settled=True)
+
+
+def _transient(record: Record) -> Record:
+    if record.failure is None:
+        return record
+    return record.model_copy(update={"failure": record.failure.model_copy(update={"transient": True})})

@@ -65,12 +65,15 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
             if not _is_announced(leases, stop):
                 return
             log.info("worker %s is ready for %s", name, ", ".join(groups))
-            threads = [threading.Thread(target=_guarded, args=(loop, stop), name=loop.__qualname__) for loop in loops]
+            broken: list[ProcessBroken] = []
+            threads = [
+                threading.Thread(target=_guarded, args=(loop, stop, broken), name=loop.__qualname__) for loop in loops
+            ]
             for thread in threads:
                 thread.start()
             while not stop.is_set():
                 time.sleep(0.1)
-            _end(threads, leases)
+            _end(threads, leases, broken)
 
 
 def _is_announced(leases: Leases, stop: threading.Event) -> bool:
@@ -102,29 +105,35 @@ def collector_spared() -> Iterator[None]:
         gc.unfreeze()  # else triton's bindings report the frozen objects as leaks when the process ends
 
 
-def _end(threads: list[threading.Thread], leases: Leases) -> None:
-    """Wait for the loops; at the deadline return the chunks that are still computed to the queue, and exit."""
+def _end(threads: list[threading.Thread], leases: Leases, broken: list[ProcessBroken]) -> None:
+    """Wait for the loops; at the deadline return the chunks that are still computed to the queue, and exit.
+
+    broken: the error of a loop that found this process broken; then the process exits at once, with PROCESS_BROKEN.
+    """
     deadline = time.monotonic() + STOP_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    if not any(thread.is_alive() for thread in threads):
+    if not broken and not any(thread.is_alive() for thread in threads):
         return
     with suppress(QueueUnavailable):
         for claim in leases.in_flight():
             log.warning("releases chunk %s unfinished", claim.chunk.id)
             leases.broker.release(claim, leases.name)
     leases.end()
+    # not the interpreter's own end: it may wait for ever for a GPU that is broken
     logging.shutdown()
-    os._exit(0)
+    os._exit(PROCESS_BROKEN if broken else 0)
 
 
-def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event) -> None:
+def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event, broken: list[ProcessBroken]) -> None:
     """Run a loop; an error in it ends the process, since the lease thread would keep the loop's chunks for ever."""
     try:
         loop(stop)
+    # it has tidied up; the other loops do so when stop is set
     except ProcessBroken as error:
         log.error("worker ends: %s", error)
-        os._exit(PROCESS_BROKEN)
+        broken.append(error)
+        stop.set()
     except BaseException:
         log.exception("worker ends")
         os._exit(1)

@@ -20,12 +20,17 @@ class WorkInterrupted(Exception):
 
 
 def retry_until_done(
-    act: Callable[[], Result], errors: tuple[type[Exception], ...], stop: Event, wanted: Callable[[], bool]
+    act: Callable[[], Result],
+    errors: tuple[type[Exception], ...],
+    stop: Event,
+    wanted: Callable[[], bool],
+    tell: Callable[[Exception, int], None] = lambda error, attempts: None,
 ) -> Result:
     """Call `act` until it returns, with growing pauses after each of `errors`, and return its result.
 
-    stop: ends a pause at once. wanted: asked after each pause whether the work shall go on. FileNotFoundError is
-    raised even if `errors` includes it: waiting does not bring a file back. Raises WorkInterrupted.
+    stop: ends a pause at once. wanted: asked after each pause whether the work shall go on. tell: called before each
+    pause with the error and the number of attempts. FileNotFoundError is raised even if `errors` includes it: waiting
+    does not bring a file back. Raises WorkInterrupted.
     """
     attempt = 0
     while True:
@@ -36,6 +41,7 @@ def retry_until_done(
         except errors as error:
             pause = growing_pause(attempt, FIRST_PAUSE, LONGEST_PAUSE)
             log.warning("waiting %.1f s: %s: %s", pause, type(error).__name__, error)
+            tell(error, attempt + 1)
             if stop.wait(pause) or not wanted():
                 raise WorkInterrupted from error
         attempt += 1

@@ -3,6 +3,9 @@
 The path of a chunk: `_take` claims and prepares it in a thread while the chunk before is computed. `_compute` decodes
 its images in threads, one micro-batch ahead of the models, and lets single images of the priority `hi` pass between
 two micro-batches. `_finish` writes the part, and acknowledges and counts the chunk.
+
+Whose fault an error is, is decided in `models.base` and `workers.micro_batches`. Here each answer has its end: a failed
+row is part of the chunk; a chunk whose stage does not work steps aside; a process that is broken hands its chunks over.
 """
 
 from __future__ import annotations
@@ -11,30 +14,37 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from typing import TypeVar
 
-from models.base import StageBroken, StageUnavailable, StageUnfit, WeightsMissing
-from strata.core import ProfileError, Record
-from strata.errors import QueueUnavailable
+from models.base import StageBroken, StageNotLoaded, StageUnfit, WeightsMissing
+from models.faults import reason_of
+from strata.core import ProfileError
+from strata.errors import ProcessBroken, QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
-from strata.store import Store, count_of
+from strata.store import Store, count_of, remove_progress
 from workers.accounts import NotAffordable
 from workers.claims import Claims
-from workers.groups import Group, WorkItem
+from workers.groups import Group
+from workers.handover import hand_over
 from workers.leases import Leases
+from workers.micro_batches import MachineFault, MicroBatches, Row
 from workers.prepared import ChunkPreparer, PreparedChunk
 from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 DECODE_THREADS = 2
 MIN_DECODE_BATCH = 8  # images that one thread decodes for one future
 MAX_DECODE_BATCHES = 4  # futures for one micro-batch
 PERMANENT_ERRORS = (WeightsMissing, ProfileError, StageUnfit)  # a retry would fail in the same way
+STORE_THREADS = 16  # single images whose parts are read or written at a time: each call to a bucket takes a while
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo`: a constant load of single images must not starve jobs
 
 
@@ -53,19 +63,26 @@ class Runner:
         self.store: Store = jobs.store
         self.claims = Claims(group.name, jobs, leases, profiles)
         self.preparer = ChunkPreparer(group, self.claims, micro_batch)
+        self.batches = MicroBatches(group, self.claims)
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
+        self._store_pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix=f"{group.name} store")
         self._ahead: Future[PreparedChunk | None] | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Compute chunks until stop is set; chunks in flight are released then."""
+        """Compute chunks until stop is set; chunks in flight are released then. Raises ProcessBroken, with stop set."""
         self.claims.stop = stop
-        while not stop.is_set():
-            try:
-                self._step()
-            except QueueUnavailable as error:
-                log.warning("%s waits for Redis: %s", self.group.name, error)
-                stop.wait(1.0)
-        self._release_ahead()
+        try:
+            while not stop.is_set():
+                try:
+                    self._step()
+                except QueueUnavailable as error:
+                    log.warning("%s waits for Redis: %s", self.group.name, error)
+                    stop.wait(1.0)
+        except ProcessBroken:
+            stop.set()  # also for the thread that prepares the next chunk
+            raise
+        finally:
+            self._release_ahead()
 
     def _step(self) -> None:
         """Compute waiting single images, then one chunk."""
@@ -94,14 +111,25 @@ class Runner:
         claims = self.claims.claim(self.micro_batch, ("hi",))
         try:
             # compute chunks of the same profile together
-            prepared = [chunk for chunk in map(self.preparer.prepare, claims) if chunk is not None]
+            prepared = [chunk for chunk in self._together(self.preparer.prepare, claims) if chunk is not None]
             for _, chunks in itertools.groupby(prepared, key=lambda chunk: chunk.batch_key):
                 self._compute(list(chunks))
+        except ProcessBroken:
+            self.claims.release_held(claims)
+            raise
         finally:
             # if Redis went away in between, the leases of the remaining chunks lapse and a worker reclaims them
             for claim in claims:
                 self.claims.stop_renewing(claim)
         return bool(claims)
+
+    def _together(self, act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """The results of act for all items, in threads if there are several. Raises the first error, after the last."""
+        if len(items) < 2:
+            return [act(item) for item in items]
+        futures = [self._store_pool.submit(act, item) for item in items]
+        wait(futures)
+        return [future.result() for future in futures]
 
     # computing
 
@@ -112,11 +140,11 @@ class Runner:
             chunks = [chunk for chunk in chunks if self._is_paid(chunk)]
             if not chunks:
                 return
-            # a chunk with which a worker died is never together with others, because it comes from a reclaim
-            one_by_one = chunks[0].one_by_one
-            records = iter(list(self._compute_one_by_one(chunks[0]) if one_by_one else self._compute_batches(chunks)))
+            # images that may have ended a process come first and alone, then the others in micro-batches
             for chunk in chunks:
-                self._finish(chunk, list(itertools.islice(records, len(chunk.items))))
+                self._compute_alone(chunk)
+            self._compute_together(chunks)
+            self._together(self._finish, chunks)
         except WorkInterrupted:
             for chunk in chunks:
                 self.claims.release(chunk.claim)
@@ -126,65 +154,60 @@ class Runner:
         except PERMANENT_ERRORS as error:
             for chunk in chunks:
                 self.claims.fail(chunk.claim, str(error))
+        except (StageNotLoaded, MachineFault) as error:
+            for chunk in chunks:
+                self.claims.step_aside(chunk.claim, error.stage, str(error))
+        except StageBroken as broken:
+            self._hand_over(chunks, broken)
+            raise
         finally:
             for chunk in chunks:
                 self.claims.stop_renewing(chunk.claim)
                 with suppress(QueueUnavailable):  # then the reservation stays, and the bill in the part restores it
                     chunk.account.settle()
 
-    def _compute_batches(self, chunks: list[PreparedChunk]) -> Iterator[Record]:
-        """Compute the items in micro-batches; the next micro-batch is decoded while one is computed."""
-        items = [item for chunk in chunks for item in chunk.items]
+    def _compute_alone(self, chunk: PreparedChunk) -> None:
+        """Compute a chunk's suspects one by one, with a note of the one in flight, to find out who ends processes."""
+        for row in chunk.alone:
+            self._yield_to_hi(chunk.claim)
+            chunk.isolation.mark(row)
+            self.batches.decode([(chunk, row)])
+            self._compute_batch([(chunk, row)])
+            chunk.isolation.computed(row)
+
+    def _compute_together(self, chunks: list[PreparedChunk]) -> None:
+        """Compute the other rows in micro-batches; the next micro-batch is decoded while one is computed."""
+        rows = [(chunk, row) for chunk in chunks for row in chunk.together]
         for chunk in chunks:
-            chunk.isolation.mark()
-        batches = [items[i : i + self.micro_batch] for i in range(0, len(items), self.micro_batch)]
-        decoding: list[Future[list[WorkItem]]] = []
+            if chunk.together:
+                chunk.isolation.mark()
+        batches = [rows[i : i + self.micro_batch] for i in range(0, len(rows), self.micro_batch)]
+        decoding: list[Future[None]] = []
+        ready: list[Row] = []
         for number, following in enumerate([*batches, []]):
             # start to decode the following micro-batch, then compute the one before it
-            ready, decoding = decoding, [self._pool.submit(self._decode, part) for part in _decode_batches(following)]
+            decoded, decoding = decoding, [self._pool.submit(self.batches.decode, part) for part in _parts(following)]
             # the first pass only decodes, and before the first computation nothing has to be checked
             if number > 1:
                 self._yield_to_hi(chunks[0].claim)
+            for future in decoded:
+                future.result()
             if ready:
-                yield from self._compute_batch(chunks, [item for future in ready for item in future.result()])
+                self._compute_batch(ready)
+                for chunk in chunks:
+                    chunk.isolation.computed()
+            ready = following
 
-    def _decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        return [self.group.decode(item) for item in items]
-
-    def _compute_one_by_one(self, prepared: PreparedChunk) -> Iterator[Record]:
-        """Compute one image at a time, with a note of the image in flight, to find the one that kills workers."""
-        for row, item in enumerate(prepared.items):
-            if not item.settled:
-                self._yield_to_hi(prepared.claim)
-                prepared.isolation.mark(row)
-            yield from self._compute_batch([prepared], [self.group.decode(item)])
-            if not item.settled:
-                prepared.isolation.clear()
-
-    def _compute_batch(self, chunks: Sequence[PreparedChunk], batch: Sequence[WorkItem]) -> list[Record]:
-        """The records of one micro-batch. A failure outside of any stage becomes failed rows."""
-        claim = chunks[0].claim
-        unsettled = [item for item in batch if not item.settled]
-        if unsettled:
+    def _compute_batch(self, rows: Sequence[Row]) -> None:
+        """Compute and settle the rows of one micro-batch, and count their cost."""
+        chunks = list({id(chunk): chunk for chunk, _ in rows}.values())
+        if any(not chunk.items[row].settled for chunk, row in rows):
             for chunk in chunks:
                 self._reserve(chunk)
-        # compute what is not settled; a model server that is away is waited for
-        compute = functools.partial(self.group.compute, claim.chunk, unsettled)
-        try:
-            computed = iter(self.claims.retry(claim, compute, StageUnavailable) if unsettled else ())
-        except (*PERMANENT_ERRORS, StageBroken, WorkInterrupted):
-            raise
-        except Exception as error:  # an error in our own code: the images get failed rows instead of getting lost
-            log.exception("%s: a micro-batch of chunk %s failed", self.group.name, claim.chunk.id)
-            kind, detail = type(error).__name__, str(error)
-            computed = iter([item.record.failed(self.group.name, kind, detail) for item in unsettled])
-            for chunk in chunks:
-                chunk.account.lost()
-        # put the computed records between the settled ones, in the order of the batch
-        records = [item.record if item.settled else next(computed) for item in batch]
+        self.batches.compute(rows)
+        # chunks that are computed together have one image each, which is counted at the end
         if len(chunks) == 1:
-            chunks[0].account.computed(records)
-        return records
+            chunks[0].account.computed([chunk.items[row].record for chunk, row in rows])
 
     def _yield_to_hi(self, claim: Claim) -> None:
         """Between two micro-batches: compute waiting single images. Raises WorkInterrupted to leave the chunk."""
@@ -213,18 +236,32 @@ class Runner:
             return False
         return True
 
-    def _finish(self, prepared: PreparedChunk, records: list[Record]) -> None:
+    def _finish(self, prepared: PreparedChunk) -> None:
         """Write the part with its bill, settle the bill, and finish the chunk, in this order.
 
-        A worker that dies in between leaves a part whose bill the next holder settles.
+        A worker that dies in between leaves a part whose bill the next holder settles. Raises MachineFault.
         """
-        chunk, account = prepared.claim.chunk, prepared.account
+        chunk, account, records = prepared.claim.chunk, prepared.account, prepared.records()
         # images of chunks that were computed together are counted here, others after each micro-batch
-        account.complete(records)
+        account.complete([records[row] for row in (*prepared.alone, *prepared.together)])
         write = functools.partial(self.store.write_records, chunk, records, account.bill)
-        counts = self.claims.retry(prepared.claim, write, OSError)
+        try:
+            counts = self.claims.retry(prepared.claim, write, OSError)
+        except (WorkInterrupted, QueueUnavailable):
+            raise
+        except Exception as error:
+            raise MachineFault("store", f"the part cannot be written: {reason_of(error)}") from error
         account.settle()
         self.claims.finish(prepared.claim, count_of(counts))
+        if prepared.saved:
+            remove_progress(self.store, chunk)
+
+    def _hand_over(self, chunks: Sequence[PreparedChunk], broken: StageBroken) -> None:
+        """Leave chunks to their next holders, because this process ends. No row is suspected for a failed loading."""
+        in_flight = [] if broken.loading else self.batches.in_flight
+        for chunk in chunks:
+            rows = [row for other, row in in_flight if other is chunk]
+            hand_over(chunk, self.claims, rows, len(rows) == len(in_flight) == 1, broken)
 
     def _release_ahead(self) -> None:
         """Release the chunk that was prepared ahead, and end the threads."""
@@ -233,9 +270,10 @@ class Runner:
                 if prepared := self._ahead.result():
                     self.claims.release(prepared.claim)
         self._pool.shutdown(wait=True)
+        self._store_pool.shutdown(wait=True)
 
 
-def _decode_batches(items: Sequence[WorkItem]) -> list[Sequence[WorkItem]]:
-    """Items in batches for the threads that decode: one future for each image would cost more than a small image."""
-    size = max(MIN_DECODE_BATCH, -(-len(items) // MAX_DECODE_BATCHES))
-    return [items[i : i + size] for i in range(0, len(items), size)]
+def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    """Rows in parts for the threads that decode: one future for each image would cost more than a small image."""
+    size = max(MIN_DECODE_BATCH, -(-len(rows) // MAX_DECODE_BATCHES))
+    return [rows[i : i + size] for i in range(0, len(rows), size)]

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import ServicesDep
 from app.idempotency import IdempotentRoute
-from app.prefer import record_of, wait_of
+from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
 from app.uploads import read_upload
 from strata.core import CaptionBody, JobView, Record
@@ -70,7 +70,7 @@ async def caption_image(
     headers = {"Location": f"/v1/jobs/{job.id}"}
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:g}"
-        record = await record_of(given.jobs, job, wait, given.stopping.is_set)
+        record = await given.waits.record(job, wait, given.stopping.is_set)
         if record is not None:
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 
 POLL_SECONDS = 0.25  # all changes within this time are sent as one event
 _ID = re.compile(r"\d{1,18}-\d{1,18}")
-_PROGRESS = {"id", "status", "request_counts", "shards", "groups", "images_per_second", "eta_seconds"}
+_PROGRESS = {"id", "status", "request_counts", "shards", "groups", "images_per_second", "eta_seconds", "waiting"}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import KnownJob, Services, ServicesDep
+from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView
 from strata.jobs import BadCursor, NotFinished, Rejected, Results, id_of
@@ -110,7 +110,8 @@ def _lines(given: Services, job: JobView, limit: int, cursor: str | None, reject
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     written = given.jobs.written(job)
     try:
-        page = Results(request, summaries, given.store, job.status.final, written).page(cursor, limit, rejected)
+        with repairs(given, job):
+            page = Results(request, summaries, given.store, job.status, written).page(cursor, limit, rejected)
     except BadCursor as error:
         errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
         raise ProblemError("invalid-request", str(error), errors) from error

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from app.dependencies import KnownJob, Services, ServicesDep
+from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import ImageError, ImageReference, JobView, Record, decode
-from strata.jobs import Results
+from strata.jobs import NotDescribed, Results
 from strata.shards import read_images
 
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
@@ -64,20 +64,19 @@ def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
 
 
 def _record(given: Services, job: JobView, key: str) -> Record:
-    # find the chunk and the row by the key in the shards' indexes
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     written = given.jobs.written(job)
-    found = Results(request, summaries, given.store, job.status.final, written).find(key)
-    if found is None:
+    try:
+        with repairs(given, job):
+            record = Results(request, summaries, given.store, job.status, written).record(key)
+    except NotDescribed as error:
+        raise ProblemError("unknown-record", str(error)) from error
+    if record is None:
         # the key may be in a shard that is not indexed yet
         waits = len(summaries) < len(request.shards) and not job.status.final
         hint = "; not all its shards are indexed yet" if waits else ""
         raise ProblemError("unknown-record", f"job {job.id} has no image with the key {key[:200]!r}{hint}")
-    chunk, row = found
-    try:
-        return given.store.read_record(chunk, row)
-    except FileNotFoundError as error:
-        raise ProblemError("unknown-record", f"the image {key[:200]!r} has not been described yet") from error
+    return record
 
 
 def _bytes_of(reference: ImageReference) -> bytes:

@@ -43,7 +43,7 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
             raise ValueError(f"{settings.model!r} is no chat server: expected server:http://HOST:PORT/v1")
         # the probe has an image if the questions have one: a server may refuse all images
         grey = Image.new("RGB", (64, 64), "grey") if with_image else None
-        self._client = ChatClient(url, parameters, self._build_question([], PROBE, grey, 1))
+        self._client = ChatClient(url, parameters, self._build_question([], PROBE, grey, 1), self.name)
 
     def load(self) -> None:
         """Open the connection pool. It sends no request yet."""

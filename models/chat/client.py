@@ -3,8 +3,10 @@
 After an error it sends a probe, a short test question of the same form, to find out whether the question or the server
 is at fault:
 
-- The server is unreachable, busy or wrongly configured: StageUnavailable. Earlier answers are kept, so a second call
-  with the same questions sends only the unanswered ones.
+- The server is unreachable or busy for longer than PATIENCE: StageUnavailable. The caller shall do other work and call
+  again later. Earlier answers are kept, so a second call with the same questions sends only the unanswered ones; it
+  sends a probe before them.
+- The server refuses every request, because the key, the address or the model is wrong: StageRefused.
 - The question has no usable answer, but the probe has one: the question is at fault, and its answer states the fault.
 - The probes have no usable answer either, and the server charges for them: StageUnfit, do not retry.
 - A response that was lost in transit may have cost tokens: its upper bound is counted as usage.
@@ -22,21 +24,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import httpx
+from pydantic import SecretStr
 
-from models.base import StageUnavailable, StageUnfit
-from models.chat.questions import ChatAnswer, Question, read_answer, start_of
+from models.base import StageRefused, StageUnavailable, StageUnfit
+from models.chat.questions import ChatAnswer, Question, read_answer, start_of, without
 from strata.client import pause_of, proxied
 from strata.core import ChatParameters, Usage, growing_pause
+from strata.errors import InvalidInput
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5  # seconds before a second attempt
-LONGEST_WAIT = 8.0  # seconds; a longer Retry-After raises StageUnavailable, and the caller waits
+PATIENCE = 2.0  # seconds of pauses without any answer, or of a Retry-After, before StageUnavailable is raised
 LONGEST_RETRY_AFTER = 3600.0  # seconds; the upper limit of a Retry-After
-CONNECT_SECONDS = 10.0  # timeout of a connection attempt
+CONNECT_SECONDS = 5.0  # timeout of a connection attempt
+PROBE_SECONDS = 30.0  # timeout of a probe: its answer is one word
 # errors after which the server has certainly not received the request, so it cost nothing
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-REFUSED_ALL = (401, 402, 403, 404, 405)  # wrong key, no credit, wrong URL or model: not the fault of a question
+REFUSED_ALL = (401, 403, 404, 405, 407, 410)  # wrong key, URL or model: not the fault of a question
+NO_CREDIT = 402  # nor is this, but it may pass without a change of settings
 
 
 @dataclass
@@ -60,11 +66,13 @@ class _Exchange:
 class ChatClient:
     """A client of the server at `url` (up to and including /v1). probe: a short question of the stage's form.
 
-    Call `ask` from one thread at a time; its requests run in parallel.
+    stage: the name of the stage, for its errors. The key is in no error, no answer and no log. Call `ask` from one
+    thread at a time; its requests run in parallel.
     """
 
-    def __init__(self, url: str, parameters: ChatParameters, probe: Question) -> None:
+    def __init__(self, url: str, parameters: ChatParameters, probe: Question, stage: str) -> None:
         self._url, self._parameters, self._probe = f"{url.rstrip('/')}/chat/completions", parameters, probe
+        self._stage, self._secret = stage, SecretStr("")
         self._exchanges: dict[bytes, _Exchange] = {}
         self._stopped = threading.Event()  # set when one thread finds the server unavailable, to stop the others
         self._probe_lock = threading.Lock()
@@ -73,13 +81,16 @@ class ChatClient:
         # both in seconds of the monotonic clock: the last usable answer, and the end of the server's Retry-After
         self._answered_at = float("-inf")
         self._not_before = float("-inf")
-        self._stop_reason = ""
+        self._stop: StageUnavailable | None = None  # why the threads shall stop
+        self._troubled_since: float | None = None  # time of the first pause since the last usable answer
+        self._doubted = False  # the server did not work when it was asked last
         self._warned = False
 
     def open(self) -> None:
-        """Create the connection pool. It sends no request yet."""
+        """Create the connection pool. It sends no request yet. Raises InvalidInput if the key cannot be sent."""
         p = self._parameters
-        key = os.environ.get(p.api_key_variable)
+        key = _key(p.api_key_variable)
+        self._secret = SecretStr(key)
         self._http = httpx.Client(
             timeout=httpx.Timeout(p.timeout, connect=min(CONNECT_SECONDS, p.timeout)),
             headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
@@ -99,6 +110,7 @@ class ChatClient:
         """
         # one exchange for equal questions; an answer from an interrupted earlier call is used again
         self._stopped.clear()
+        self._troubled_since = None
         bodies = [self._body(question) for question in questions]
         by_body: dict[bytes, _Exchange] = {}
         for question, body in zip(questions, bodies, strict=True):
@@ -106,10 +118,17 @@ class ChatClient:
         # send all others in parallel, the longest first: a long one at the end would be waited for alone
         unanswered = [exchange for exchange in by_body.values() if exchange.answer is None]
         unanswered.sort(key=lambda exchange: len(exchange.body), reverse=True)
+        # a server that did not work is asked a probe before any question
+        if self._doubted:
+            for exchange in unanswered:
+                exchange.failed_at = time.monotonic()
         # all threads have ended here; an error of the program has priority over an unavailable server
         errors = [error for error in self._pool.map(self._run_caught, unanswered) if error is not None]
         if errors:
-            raise min(errors, key=lambda error: isinstance(error, StageUnavailable))
+            error = min(errors, key=lambda error: isinstance(error, StageUnavailable))
+            if isinstance(error, StageUnavailable):
+                error.usage = self._kept_usage()
+            raise error
         # only the first of equal questions gets their usage
         answers, charged = [], set[bytes]()
         for body in bodies:
@@ -122,6 +141,11 @@ class ChatClient:
     def clear(self) -> None:
         """Drop all kept answers, because the questions will not be asked again."""
         self._exchanges.clear()
+
+    def _kept_usage(self) -> Usage:
+        """The usage of all questions since `clear`, answered or not."""
+        kept = (exchange.answer or exchange for exchange in self._exchanges.values())
+        return sum((one.usage for one in kept), Usage())
 
     def _run_caught(self, exchange: _Exchange) -> Exception | None:
         """Run an exchange and return its error: raised in the pool, it would hide the others."""
@@ -147,16 +171,16 @@ class ChatClient:
         try:
             response = self._post(exchange.body)
         except httpx.RequestError as error:  # it was sent, and its cost is unknown
-            self._fail(exchange, f"no answer: {type(error).__name__}: {error}", exchange.question.bound)
+            self._fail(exchange, f"no answer: {self._masked(error)}", exchange.question.bound)
             return
         # an error status costs nothing; a client error (but 408, 409, 425) would be the same in the next try
         if response.status_code >= 400:
             if response.status_code < 500 and response.status_code not in (408, 409, 425):
                 exchange.tries = self._tries
-            self._fail(exchange, f"status {response.status_code}: {start_of(response)}", Usage())
+            self._fail(exchange, self._words_of(response), Usage())
             return
         # a success status, which was charged; the answer may still be unusable
-        answer = read_answer(response, exchange.question)
+        answer = read_answer(response, exchange.question, self._secret)
         self._check_usage(answer.usage, exchange.question)
         if answer.fault is not None:
             self._fail(exchange, answer.fault, answer.usage)
@@ -166,6 +190,7 @@ class ChatClient:
 
     def _note_success(self) -> None:
         self._answered_at, self._failed_probes = time.monotonic(), 0
+        self._troubled_since, self._doubted = None, False
 
     def _fail(self, exchange: _Exchange, fault: str, usage: Usage) -> None:
         exchange.tries += 1
@@ -181,23 +206,24 @@ class ChatClient:
             for attempt in range(self._tries):
                 # another thread's question may be answered during the pause; then no probe is needed
                 if self._answered_at <= failed_at:
-                    self._pause(growing_pause(attempt, FIRST_PAUSE, LONGEST_WAIT))
-                if self._answered_at > failed_at or not (reason := self._send_probe(exchange)):
+                    self._pause(growing_pause(attempt, FIRST_PAUSE, PATIENCE), reason)
+                if self._answered_at > failed_at or not (fault := self._send_probe(exchange)):
                     return
-        raise self._unavailable(f"it does not answer a test question either: {reason}")
+                reason = f"it does not answer a test question either: {fault}"
+        raise self._unavailable(reason)
 
     def _send_probe(self, exchange: _Exchange) -> str:
         """Send a probe; returns what is wrong with its answer, or "". Raises StageUnavailable and StageUnfit."""
         probe = self._probe_for(exchange.question)
         try:
-            response = self._post(self._body(probe))
+            response = self._post(self._body(probe), min(PROBE_SECONDS, self._parameters.timeout))
         except httpx.RequestError as error:
             self._charge(exchange, probe.bound)
-            return f"{type(error).__name__}: {error}"
+            return self._masked(error)
         if response.status_code >= 400:
-            return f"status {response.status_code}: {start_of(response)}"
+            return self._words_of(response)
         # a usable answer: the server works
-        answer = read_answer(response, probe)
+        answer = read_answer(response, probe, self._secret)
         if answer.fault is None:
             exchange.usage += answer.usage
             self._note_success()
@@ -216,51 +242,76 @@ class ChatClient:
         if exchange.failed_probes <= self._tries**2:
             exchange.usage += usage
 
-    def _post(self, body: bytes) -> httpx.Response:
+    def _post(self, body: bytes, seconds: float | None = None) -> httpx.Response:
         """Send a request and return the response, which may have an error status that concerns the question.
 
-        Raises StageUnavailable if the server is unreachable, busy for long or refuses all requests, and
-        httpx.RequestError if the response was lost.
+        seconds: the timeout of the answer; None: the parameters'. Raises StageUnavailable if the server is unreachable
+        or busy for long, StageRefused if it refuses all requests, and httpx.RequestError if the response was lost.
         """
+        timeout = httpx.USE_CLIENT_DEFAULT if seconds is None else httpx.Timeout(seconds, connect=CONNECT_SECONDS)
         reason = ""
         for attempt in range(self._tries):
             self._wait_for_turn()
-            self._pause(growing_pause(attempt, FIRST_PAUSE, LONGEST_WAIT) if attempt else 0.0)
+            self._pause(growing_pause(attempt, FIRST_PAUSE, PATIENCE) if attempt else 0.0, reason)
             # not delivered: try again, it cost nothing
             try:
-                response = self._http.post(self._url, content=body)
+                response = self._http.post(self._url, content=body, timeout=timeout)
             except NOT_SENT as error:
-                reason = f"{type(error).__name__}: {error}"
+                reason = self._masked(error)
                 continue
             status, pause = response.status_code, pause_of(response)
             # the server asks for a pause: all threads wait before their next request
             if status == 429 or pause is not None:
-                reason = f"status {status}: {start_of(response)}"
+                reason = self._words_of(response)
                 self._not_before = max(self._not_before, time.monotonic() + min(pause or 0.0, LONGEST_RETRY_AFTER))
                 continue
             # these concern every request: a redirect (wrong URL), a wrong key, no credit
             if 300 <= status < 400 or status in REFUSED_ALL:
-                raise self._unavailable(f"status {status}: {start_of(response)}")
+                raise self._unavailable(self._words_of(response), refused=True)
+            if status == NO_CREDIT:
+                raise self._unavailable(self._words_of(response))
             return response
         raise self._unavailable(reason)
 
     def _wait_for_turn(self) -> None:
-        """Wait for the end of the server's Retry-After. Raises StageUnavailable if it is further than LONGEST_WAIT."""
+        """Wait for the end of the server's Retry-After. Raises StageUnavailable if it is further than PATIENCE."""
         while (left := self._not_before - time.monotonic()) > 0:
-            if left > LONGEST_WAIT:
-                raise self._unavailable(f"it asks to wait for {left:.0f} s")
+            if left > PATIENCE:
+                raise self._unavailable(f"it asks to wait for {left:.0f} s", pause=left)
             self._pause(left)
 
-    def _pause(self, seconds: float) -> None:
-        """Sleep. Raises StageUnavailable at once when another thread finds the server unavailable."""
-        if self._stopped.wait(seconds):
-            raise StageUnavailable(self._stop_reason)
+    def _pause(self, seconds: float, reason: str = "") -> None:
+        """Sleep. Raises StageUnavailable at once when another thread finds the server unavailable.
 
-    def _unavailable(self, reason: str) -> StageUnavailable:
+        reason: why the last attempt failed; then it is also raised if the pauses would last longer than PATIENCE.
+        """
+        if seconds > 0:
+            now = time.monotonic()
+            self._troubled_since = now if self._troubled_since is None else self._troubled_since
+            if reason and now + seconds > self._troubled_since + PATIENCE:
+                raise self._unavailable(reason)
+        if self._stopped.wait(seconds):
+            assert self._stop is not None
+            raise type(self._stop)(self._stop.reason, self._stage, pause=self._stop.pause)
+
+    def _unavailable(self, reason: str, refused: bool = False, pause: float = 0.0) -> StageUnavailable:
         """Make the error, and stop all other threads."""
-        self._stop_reason = f"server {self._url} cannot be used: {reason}"
+        kind = StageRefused if refused else StageUnavailable
+        # the address without a password or a query
+        url = httpx.URL(self._url)
+        address = f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path}"
+        self._stop = kind(f"server {address} cannot be used: {reason}", self._stage, pause=pause)
+        self._doubted = True
         self._stopped.set()
-        return StageUnavailable(self._stop_reason)
+        return self._stop
+
+    def _masked(self, error: Exception) -> str:
+        """An error as one line without the key."""
+        return without(self._secret, f"{type(error).__name__}: {error}")
+
+    def _words_of(self, response: httpx.Response) -> str:
+        """The status and the text of an error response, without the key."""
+        return f"status {response.status_code}: {start_of(response, self._secret)}"
 
     def _check_usage(self, usage: Usage, question: Question) -> None:
         """Log a warning, once, if a question used more than its upper bound: the budget may then be exceeded."""
@@ -277,3 +328,14 @@ class ChatClient:
         p = self._parameters
         fields = {"model": p.served_model, "messages": question.messages, "max_tokens": question.max_tokens}
         return json.dumps(fields | {"temperature": p.temperature} | p.request).encode()
+
+
+def _key(variable: str) -> str:
+    """The key in an environment variable, without white space around it; empty if there is none.
+
+    Raises InvalidInput, without the key, if it has characters that a header cannot have.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        raise InvalidInput(f"{variable}: the key has white space, a control character or a letter beyond ASCII in it")
+    return key

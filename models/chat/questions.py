@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from strata.core import MOST, ChatParameters, Usage
 
@@ -71,8 +71,8 @@ def prompt_bound(texts: Sequence[str], images: int, parameters: ChatParameters) 
     return sum(len(text.encode()) + TEMPLATE_TOKENS for text in texts) + images * parameters.image_tokens
 
 
-def read_answer(response: httpx.Response, question: Question) -> ChatAnswer:
-    """Parse a response with a status of success. `fault` is set if the answer cannot be used.
+def read_answer(response: httpx.Response, question: Question, secret: SecretStr) -> ChatAnswer:
+    """Parse a response with a status of success. `fault` is set if the answer cannot be used; it never has the secret.
 
     The usage is the server's count, or the question's upper bound if the server gives none.
     """
@@ -81,11 +81,13 @@ def read_answer(response: httpx.Response, question: Question) -> ChatAnswer:
     try:
         choice = _Completion.model_validate_json(response.content).choices[0]
     except ValidationError:
-        return ChatAnswer("", f"the server's answer is not a chat completion: {start_of(response)!r}", False, usage)
+        return ChatAnswer(
+            "", f"the server's answer is not a chat completion: {start_of(response, secret)!r}", False, usage
+        )
     # remove the reasoning, and put the text into one line
     text = " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split())
-    fault = None if text else f"the server's answer is empty (finish_reason {choice.finish_reason})"
-    return ChatAnswer(text, fault, choice.finish_reason == "length", usage)
+    empty = f"the server's answer is empty (finish_reason {choice.finish_reason})"
+    return ChatAnswer(text, None if text else without(secret, empty), choice.finish_reason == "length", usage)
 
 
 def _usage(content: bytes, question: Question) -> Usage:
@@ -97,6 +99,12 @@ def _usage(content: bytes, question: Question) -> Usage:
     return Usage(prompt_tokens=count.prompt_tokens, completion_tokens=count.completion_tokens, requests=1)
 
 
-def start_of(response: httpx.Response) -> str:
-    """The first 200 characters of a response's text, in one line."""
-    return " ".join(response.text.split())[:200]
+def start_of(response: httpx.Response, secret: SecretStr) -> str:
+    """The first 200 characters of a response's text, in one line and without the secret."""
+    # mask before the text is cut, or a part of the secret may remain at the end
+    return without(secret, " ".join(response.text.split()))[:200]
+
+
+def without(secret: SecretStr, text: str) -> str:
+    """The text with three asterisks in place of the secret."""
+    return text.replace(secret.get_secret_value(), "***") if secret.get_secret_value() else text

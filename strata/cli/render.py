@@ -26,6 +26,7 @@ from strata.core import (
     LayerSpec,
     Record,
     Status,
+    Waiting,
     kept,
 )
 
@@ -142,6 +143,8 @@ def job_table(jobs: Iterable[JobView]) -> Table:
         reused = "/".join(str(job.groups[name].reused) for name in SHOWN_GROUPS if name in job.groups)
         rate = "" if job.images_per_second is None else f"{job.images_per_second:.1f}"
         status = Text(job.status, STATUS_STYLES.get(job.status, ""))
+        if job.waiting:
+            status.append(f", waits for {clean(job.waiting.stage)}", "yellow")
         created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
         table.add_row(
             job.id,
@@ -171,6 +174,8 @@ def done_images(job: JobView) -> int:
 def job_line(job: JobView) -> str:
     """A job in one line: status, finished images, rate, ETA, failed shards, the error."""
     parts = [f"{job.status}: {done_images(job)}/{job.request_counts.total} images"]
+    if job.waiting:
+        parts.append(waiting_words(job.waiting))
     if job.images_per_second is not None:
         parts.append(f"{job.images_per_second:.1f} images/s")
     if job.eta_seconds is not None:
@@ -184,6 +189,12 @@ def job_line(job: JobView) -> str:
     if job.error:
         parts.append(clean(job.error))
     return ", ".join(parts)
+
+
+def waiting_words(waiting: Waiting) -> str:
+    """What a job waits for: the stage, since when, the attempts, the reason."""
+    since = f"since {waiting.since:%H:%M:%S} UTC, {waiting.attempts} attempts"
+    return f"waits for {clean(waiting.stage)} ({since}): {clean(waiting.reason)}"
 
 
 def job_details(job: JobView) -> Text:

@@ -7,12 +7,8 @@ from typing import Self
 
 
 def part_name(number: int, attempt: int) -> str:
-    """The file name of a chunk's part, without its extension.
-
-    The name of a later attempt begins with an underscore. pyarrow skips such names when it reads a folder, so that a
-    chunk which was retried is not read twice.
-    """
-    return f"_{number:05d}.{attempt}" if attempt else f"{number:05d}"
+    """The file name of a chunk's part, without its extension."""
+    return f"{number:05d}.{attempt}" if attempt else f"{number:05d}"
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,3 @@ class Chunk:
     def of_group(self, group: str, fingerprint: str) -> Chunk:
         """The chunk with the same images in another group."""
         return replace(self, group=group, fingerprint=fingerprint)
-
-    def before(self) -> Chunk:
-        """The previous attempt at this chunk. Raises ValueError for the first."""
-        if not self.attempt:
-            raise ValueError("the first attempt has no previous attempt")
-        return replace(self, attempt=self.attempt - 1)

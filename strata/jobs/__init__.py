@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from strata.jobs.jobs import DamagedJob, Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
-from strata.jobs.results import BadCursor, Rejected, Results
+from strata.jobs.results import BadCursor, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "DamagedJob",
     "Jobs",
     "Listing",
+    "NotDescribed",
     "NotFinished",
     "Rejected",
     "Results",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from strata.core import Chunk, JobRequest, ShardSummary
 from strata.jobs.jobs import Jobs
+from strata.store import Footer
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,8 @@ class Billing:
         for summary in self.jobs.summaries(request.id).values():
             chunks = list(self._paid_parts(request, summary))
             for chunk, footer in zip(chunks, self.store.read_all_footers(chunks), strict=True):
-                # another job may have paid for a part that this job uses
-                if footer.bill is not None and footer.bill.job == request.id:
+                # another job may have paid for a part that this job uses; the bill of a broken part is lost
+                if isinstance(footer, Footer) and footer.bill is not None and footer.bill.job == request.id:
                     self.ledger.settle(chunk.id, footer.bill)
                     count += 1
         self.ledger.complete(request.id)
@@ -56,9 +58,5 @@ class Billing:
         """The chunks of a shard in groups that ask servers, whose parts exist; also those of earlier attempts."""
         for group in request.paid:
             chunks = list(request.chunks(summary, group))
-            names = self.store.part_names(chunks[0]) if chunks else set()
-            for last in chunks:
-                attempts = [last]
-                while attempts[-1].attempt:
-                    attempts.append(attempts[-1].before())
-                yield from (chunk for chunk in attempts if chunk.name in names)
+            attempts = self.store.all_attempts(chunks[0]) if chunks else {}
+            yield from (replace(chunk, attempt=each) for chunk in chunks for each in attempts.get(chunk.number, ()))

@@ -19,7 +19,13 @@ from strata.core import (
 )
 
 
-def envelope(request: JobRequest, fields: Mapping[str, str], in_flight: int, usage: JobUsage | None) -> JobView:
+def envelope(
+    request: JobRequest,
+    fields: Mapping[str, str],
+    in_flight: int,
+    usage: JobUsage | None,
+    waiting: Waiting | None = None,
+) -> JobView:
     """A job's envelope. fields: its hash in Redis; in_flight: the number of its images that workers hold now."""
     # counts are the fields whose names have the form GROUP:NAME
     numbers = {name: int(value) for name, value in fields.items() if ":" in name}
@@ -50,8 +56,7 @@ def envelope(request: JobRequest, fields: Mapping[str, str], in_flight: int, usa
         started_at=_time(fields.get("started_at")),
         finished_at=_time(fields.get("finished_at")),
         error=fields.get("error"),
-        # set while the scheduler cannot advance the job
-        waiting=Waiting.model_validate_json(fields["waiting"]) if fields.get("waiting") and not status.final else None,
+        waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
     )
 

@@ -32,6 +32,7 @@ class Finalizer:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, self.queue, self.store = jobs, jobs.queue, jobs.store
+        self.parts = jobs.parts
         self._counting: dict[str, Future[Counter[str]]] = {}
         self._ending: dict[str, Future[Written]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")
@@ -91,8 +92,8 @@ class Finalizer:
     def _count(self, request: JobRequest, summaries: list[ShardSummary]) -> Counter[str]:
         counts: Counter[str] = Counter()
         for summary in summaries:
-            for found in self.store.read_all_counts(list(request.chunks(summary, FINAL_GROUP))):
-                counts += found
+            for footer in self.parts.footers(request, summary):
+                counts += footer.counts
         return counts
 
     def _restart(self, plan: Plan) -> bool:
@@ -131,12 +132,10 @@ class Finalizer:
     def _find_written(self, request: JobRequest, summaries: list[ShardSummary]) -> Written:
         counts, numbers = Counter[str](), dict[str, list[int]]()
         for summary in summaries:
-            chunks = list(request.chunks(summary, FINAL_GROUP))
-            names = self.store.part_names(chunks[0]) if chunks else set()
-            written = [chunk for chunk in chunks if chunk.name in names]
-            numbers[summary.identity] = [chunk.number for chunk in written]
-            for found in self.store.read_all_counts(written):
-                counts += found
+            written = self.parts.written(request, summary)
+            numbers[summary.identity] = [chunk.number for chunk, _ in written]
+            for _, footer in written:
+                counts += footer.counts
         return Written(counts, numbers)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -31,10 +33,14 @@ from strata.core import (
     ShardSummary,
     Status,
 )
-from strata.errors import Conflict, DataError, NotFound
+from strata.errors import Conflict, DataError, NotFound, QueueUnavailable
 from strata.jobs.envelope import envelope
-from strata.queue import Queue
-from strata.store import IndexRow, Store, index_table, keep_profile
+from strata.jobs.job_parts import JobParts
+from strata.jobs.waiting import what_waits
+from strata.queue import Heartbeat, Queue
+from strata.store import Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
+
+STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
 
 Content = TypeVar("Content", bound=BaseModel)
 
@@ -68,6 +74,8 @@ class Jobs:
     def __init__(self, queue: Queue, store: Store) -> None:
         self.queue, self.store = queue, store
         self.ledger = queue.ledger
+        self.parts = JobParts(queue, store)
+        self._pool = ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="jobs")
         self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
     def create(
@@ -87,40 +95,82 @@ class Jobs:
         request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget)
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
-        # keep the profile's content, once for each fingerprint, so that the parts' origin can be looked up
-        if request.fingerprints[FINAL_GROUP] not in self._profiles:
-            keep_profile(self.store, profile)
-            self._profiles.add(request.fingerprints[FINAL_GROUP])
-        # mark the job as open first: a process that dies in between leaves a mark without a request, which is ignored
-        self.store.open_job(request.id)
-        self.store.write_job_file(request.id, "request", request)
-        # a new job's ledger is complete, because nothing has been spent yet
-        if request.paid:
-            self.ledger.begin(request.id, budget, new=True)
-        self.activate(request)
+        with self._withdrawn_on_error(request.id):
+            # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
+            self._together(lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id))
+            self.store.write_job_file(request.id, "request", request)
+            self._accept(request)
         return request
 
     def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
         """Store an image and create a job for it alone, whose first chunk is queued at once.
 
         The upload is a shard of one image. It is indexed here, and its chunk is queued here, so that the request does
-        not wait for the scheduler's next tick.
+        not wait for the scheduler. A call to a bucket takes a while, so that only two follow one another: all that the
+        request refers to, then the request.
         """
-        # store the bytes; the same image with the same text has the same identity, so its parts are found again
-        uri, digest = self.store.put_upload(data)
+        # the same image with the same text has the same identity, so its parts are found again
+        digest = hashlib.sha256(data).hexdigest()
+        uri = self.store.upload_uri(digest)
         identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
-        # write the index part that the group `index` would write
-        index = Chunk("index", profile.name, profile.fingerprint("index"), uri, identity)
-        if not self.store.has_part(index):
-            self.store.write_index(index, index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)]))
         summary = ShardSummary(shard=uri, identity=identity, images=1)
-        request = self.create("image", [uri], profile, "hi", indexed=[summary])
-        # queue the first group whose part is missing; if the final part exists, there is nothing to compute
-        if not self.store.has_part(next(iter(request.chunks(summary, FINAL_GROUP)))):
-            chunks = [next(iter(request.chunks(summary, group))) for group in GROUPS[1:]]
-            first = next(chunk for chunk in chunks if not self.store.has_part(chunk))
-            self.queue.broker.enqueue(first, request.id, request.priority)
+        request = _request("image", [uri], profile, "hi", {}, [summary], None)
+        # the index part is that which the group `index` would write
+        index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
+        table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
+        chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
+        self.queue.ping()
+        with self._withdrawn_on_error(request.id):
+            listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
+            self._together(
+                lambda: self.store.put_upload(digest, data),
+                lambda: self.store.write_index(index, table),
+                lambda: self._keep_profile(profile),
+                lambda: self.store.open_job(request.id),
+            )
+            known = [listing.result() for listing in listings]
+            self.store.write_job_file(request.id, "request", request)
+            self._accept(request)
+            # mostly no part of the image exists; those that do are compared with the job as for any other shard
+            missing = chunks[:1]
+            if any(attempts.found or attempts.broken for attempts in known):
+                request, missing = self.parts.missing(request, summary)
+            self.queue.broker.enqueue_all(missing, request.id, request.priority)
         return request
+
+    def _keep_profile(self, profile: Profile) -> None:
+        """Keep a profile's content, once for each fingerprint, so that the parts' origin can be looked up."""
+        fingerprint = profile.fingerprint(FINAL_GROUP)
+        if fingerprint not in self._profiles:
+            keep_profile(self.store, profile)
+            self._profiles.add(fingerprint)
+
+    def _accept(self, request: JobRequest) -> None:
+        """Hand a new job, whose request is in the store, to the scheduler."""
+        # a new job's ledger is complete, because nothing has been spent yet
+        if request.paid:
+            self.ledger.begin(request.id, request.budget, new=True)
+        self.activate(request)
+
+    @contextmanager
+    def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
+        """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
+        try:
+            yield
+        except (OSError, QueueUnavailable):
+            # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
+            states, listed = self.queue.job_states, self.queue.job_list
+            for remove in (self.store.remove_job, self.store.close_job, states.withdraw, listed.remove):
+                with suppress(OSError, QueueUnavailable):
+                    remove(job_id)
+            raise
+
+    def _together(self, *acts: Callable[[], None]) -> None:
+        """Make calls that do not depend on each other. Raises the first error, after the last call."""
+        futures = [self._pool.submit(act) for act in acts]
+        wait(futures)
+        for future in futures:
+            future.result()
 
     def activate(self, request: JobRequest) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler."""
@@ -213,13 +263,26 @@ class Jobs:
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
+        return self._run_again(request)
+
+    def repair(self, job_id: str, error: BrokenPart) -> None:
+        """Set a broken part of a job aside; if the job is completed, run it again, so that the part is computed anew.
+
+        If the job has not ended, the part is found missing when its plan is compared with the store the next time.
+        """
+        self.store.set_aside(error)
+        if self.view(job_id).status is JobStatus.COMPLETED:
+            self._run_again(self.request(job_id))
+
+    def _run_again(self, request: JobRequest) -> JobView:
+        """Open a job again that has ended; of the parts that it needs, those that exist are kept."""
         # mark the job as open, so that a retry whose process dies is completed by the scheduler
-        self.store.open_job(job_id)
+        self.store.open_job(request.id)
         # start with new counts: the parts of chunks that did not fail are found and counted again
         states = self.queue.job_states
         if states.run_again(request, JobStatus.VALIDATING, started_at=_now()) is JobStatus.VALIDATING:
             self._reopen(request)
-        return self.view(job_id)
+        return self.view(request.id)
 
     def _reopen(self, request: JobRequest) -> None:
         """The second part of a retry, after the change of the status: the files of the store, then the scheduler."""
@@ -232,12 +295,13 @@ class Jobs:
         self.activate(request)
 
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The chunks of a shard whose part holds failed images."""
+        """The chunks of a shard whose part holds failed images, with their newest attempts."""
         chunks = list(request.chunks(summary, FINAL_GROUP))
-        names = self.store.part_names(chunks[0]) if chunks else set()
-        written = [chunk for chunk in chunks if chunk.name in names]
-        for chunk, counts in zip(written, self.store.read_all_counts(written), strict=True):
-            if counts[Status.FAILED]:
+        attempts = self.store.attempts(chunks[0]) if chunks else Attempts()
+        written = [newest for chunk in chunks if (newest := attempts.newest(chunk)) is not None]
+        for chunk, footer in zip(written, self.store.read_all_footers(written), strict=True):
+            # a broken part is set aside when the job is planned again
+            if isinstance(footer, Footer) and footer.counts[Status.FAILED]:
                 yield chunk
 
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
@@ -299,12 +363,16 @@ class Jobs:
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
         usage = self.ledger.usage(request.id, request.priced) if request.paid else None
-        in_flight = 0 if JobStatus(fields["status"]).final else self._images_in_flight(request)
-        return envelope(request, fields, in_flight, usage)
+        if JobStatus(fields["status"]).final:
+            return envelope(request, fields, 0, usage)
+        heartbeats = self.queue.heartbeats.live()
+        in_flight = self._images_in_flight(request, heartbeats)
+        waiting = what_waits(self.queue, request, heartbeats, fields.get("waiting"))
+        return envelope(request, fields, in_flight, usage, waiting)
 
-    def _images_in_flight(self, request: JobRequest) -> int:
+    def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
-        chunks = [chunk for heartbeat in self.queue.heartbeats.live() for chunk in heartbeat.chunks]
+        chunks = [chunk for heartbeat in heartbeats for chunk in heartbeat.chunks]
         return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
 
 

@@ -15,13 +15,15 @@ class Plan:
 
     unindexed: shards to be queued for indexing; known: shards whose summaries have been read; waiting: summaries whose
     chunks are to be compared with the store; chunks: chunks of one shard that are to be queued. So the size of a plan
-    grows with the job's shards, not with its images. summaries_written: how many summaries the store has.
+    grows with the job's shards, not with its images. summaries_written: how many summaries the store has. waits_for:
+    the stage that the job waits for, as its last event about that told.
     """
 
     def __init__(self, request: JobRequest) -> None:
         self.request = request
         self.reviewed = time.monotonic()
         self.summaries_written = len(request.indexed)
+        self.waits_for: str | None = None
         self.restart()
         self._computed: deque[tuple[float, int]] = deque()
 

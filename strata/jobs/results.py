@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
@@ -16,13 +16,13 @@ from strata.core import (
     FailureNote,
     FailureRow,
     JobRequest,
+    JobStatus,
     Record,
     ShardSummary,
     Status,
-    table_to_records,
 )
-from strata.errors import InvalidInput
-from strata.store import Store
+from strata.errors import InvalidInput, NotFound
+from strata.store import Attempts, Source, Store
 
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
@@ -32,6 +32,10 @@ MAX_PARTS = 64  # parts that are read for one page, so that the time of a page w
 
 class BadCursor(InvalidInput, ValueError):
     """The cursor is not one that a page has returned."""
+
+
+class NotDescribed(NotFound):
+    """An image has no record, because it has not been described yet."""
 
 
 class Cursor(NamedTuple):
@@ -74,10 +78,9 @@ class Page:
 
 
 class Results:
-    """The rows of one job.
+    """The rows of one job: of each chunk those of the newest attempt.
 
-    summaries: those of its indexed shards; final: whether the job has ended; written: which chunks belong to it, see
-    `JobEnd`.
+    summaries: those of its indexed shards; written: which chunks belong to a job that has ended, see `JobEnd`.
     """
 
     def __init__(
@@ -85,17 +88,19 @@ class Results:
         request: JobRequest,
         summaries: Mapping[str, ShardSummary],
         store: Store,
-        final: bool,
+        status: JobStatus,
         written: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        self.request, self.summaries, self.store, self.final = request, summaries, store, final
+        self.request, self.summaries, self.store, self.status = request, summaries, store, status
         self._written = None if written is None else {identity: set(found) for identity, found in written.items()}
+        self._attempts: dict[str, Attempts] = {}  # by the shard's identity
 
     def page(self, cursor: str | None, limit: int, rejected: Rejected | None = None) -> Page:
-        """At most limit records; or the notes of failed rows and shards, or of filtered rows. Raises BadCursor.
+        """At most limit records; or the notes of failed rows and shards, or of filtered rows.
 
-        A part that has not been written yet ends the page, and the next page begins with it; if the job is final, it
-        is skipped. So a caller who follows `next` to the last page reads every row once.
+        A part that has not been written yet ends the page, and the next page begins with it; if the job has failed or
+        was cancelled, it is skipped. So a caller who follows `next` to the last page reads every row once. Raises
+        BadCursor, and BrokenPart for a broken part, and for a part of a completed job that is missing.
         """
         position = Cursor.decode(cursor)
         rows: list[Row] = []
@@ -121,13 +126,11 @@ class Results:
             # a shard without a summary is not indexed yet, or never will be if the job was cancelled
             summary = self.summaries.get(shard)
             if summary is None:
-                if self.final:
+                if self.status.final:
                     continue
                 raise _PartMissing
             count = summary.chunks(self.request.chunk_size)
             for number in range(begin.chunk, count):
-                if not self._belongs(summary, number):
-                    continue
                 chunk = next(iter(self.request.chunks(summary, FINAL_GROUP, [number])))
                 first = begin.row if number == begin.chunk else 0
                 for row_index, record in self._rows(chunk, first, limit, rejected):
@@ -140,39 +143,80 @@ class Results:
 
     def _rows(self, chunk: Chunk, first: int, limit: int, rejected: Rejected | None) -> Iterator[tuple[int, Record]]:
         """A part's rows from the index first on, at most limit, each with its index. Raises _PartMissing."""
+        newest = self.newest(chunk)
+        if newest is None:
+            return
         # the counts in the footer tell whether the part has to be read at all
         try:
-            if rejected and not self.store.read_counts(chunk)[rejected]:
+            if rejected and not self.store.read_footer(newest).counts[rejected]:
                 return
-            table = self.store.read_table(chunk)
-        except FileNotFoundError:
-            if self.final:
-                return
-            raise _PartMissing from None
+            table = self.store.read_table(newest)
+        except FileNotFoundError as error:
+            raise Source.of(newest).broken("it is missing") from error
         statuses = table.column("status").to_pylist()
         # convert only the rows of this page to records
         indexes = [n for n, status in enumerate(statuses) if rejected in (None, status) and n >= first][:limit]
-        yield from zip(indexes, table_to_records(table.take(pa.array(indexes, pa.int64()))), strict=True)
+        records = self.store.to_records(table.take(pa.array(indexes, pa.int64())), Source.of(newest))
+        yield from zip(indexes, records, strict=True)
 
-    def _belongs(self, summary: ShardSummary, number: int) -> bool:
-        """Whether a chunk is the job's. A part that was written after the end of a cancelled job is not."""
-        return self._written is None or number in self._written.get(summary.identity, ())
+    def newest(self, chunk: Chunk) -> Chunk | None:
+        """The chunk with the newest attempt that has a part, whichever job made it.
 
-    def find(self, key: str) -> tuple[Chunk, int] | None:
-        """The chunk of the image with a key, and its row in the chunk; None if the job has none."""
+        None if there is none and none will be made for this job. Raises _PartMissing if the job has not ended, and
+        BrokenPart if it is completed: then the part was there and has been lost.
+        """
+        # a part that was written after a cancelled job has ended is not its result
+        if self._written is not None and chunk.number not in self._written.get(chunk.identity, ()):
+            return None
+        # one listing for each shard and page
+        if chunk.identity not in self._attempts:
+            self._attempts[chunk.identity] = self.store.attempts(chunk)
+        newest = self._attempts[chunk.identity].newest(chunk)
+        if newest is None and not self.status.final:
+            raise _PartMissing
+        if newest is None and self.status is JobStatus.COMPLETED:
+            raise Source.of(chunk).broken("it is missing")
+        return newest
+
+    def record(self, key: str) -> Record | None:
+        """The record of the image with a key; None if no indexed shard has the key.
+
+        Raises NotDescribed if the image has no record yet, and BrokenPart as `page` does.
+        """
         for shard in self.request.shards:
             summary = self.summaries.get(shard)
             if summary is None or not summary.images:
                 continue
-            # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
-            index = Chunk("index", self.request.profile, self.request.fingerprints["index"], shard, summary.identity)
-            keys = self.store.read_index(index)[0].column("key").to_pylist()
-            if key in keys:
-                number, row = divmod(keys.index(key), self.request.chunk_size)
-                if not self._belongs(summary, number):
-                    return None
-                return next(iter(self.request.chunks(summary, FINAL_GROUP, [number]))), row
+            number, row = self._position(summary, key)
+            if number is None:
+                continue
+            (chunk,) = self.request.chunks(summary, FINAL_GROUP, [number])
+            try:
+                newest = self.newest(chunk)
+            except _PartMissing:
+                newest = None
+            if newest is None:
+                raise NotDescribed(f"the image {key[:200]!r} has not been described yet")
+            try:
+                record = self.store.read_record(newest, row)
+            except FileNotFoundError as error:
+                raise Source.of(newest).broken("it is missing") from error
+            if record.key == key:
+                return record
         return None
+
+    def _position(self, summary: ShardSummary, key: str) -> tuple[int | None, int]:
+        """The chunk of a shard that has the image with a key, None if none has, and the image's row in the chunk."""
+        # an upload has one image, which is found without the index
+        if self.request.kind == "image":
+            return 0, 0
+        # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
+        index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
+        try:
+            keys = self.store.read_index(index)[0].column("key").to_pylist()
+        except FileNotFoundError as error:
+            raise Source.of(index).broken("it is missing") from error
+        return divmod(keys.index(key), self.request.chunk_size) if key in keys else (None, 0)
 
 
 def _failure(shard: str, record: Record) -> FailureRow:

@@ -10,11 +10,10 @@ import logging
 import secrets
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
 from contextlib import suppress
 
-from strata.core import FINAL_GROUP, GROUPS, STOPPED, Chunk, JobRequest, JobStatus, ShardSummary
+from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
@@ -22,8 +21,9 @@ from strata.jobs.jobs import DamagedJob, Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.jobs.troubles import Troubles
+from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store, count_of, reason_of
+from strata.store import Store, reason_of, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ class Scheduler:
         self.queue, self.store, self.high_water = queue, store, high_water
         self.jobs = Jobs(queue, store)
         self.billing = Billing(self.jobs)
+        self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
+        self.parts = self.jobs.parts
         self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -80,6 +82,7 @@ class Scheduler:
         if time.monotonic() - self.reviewed >= REVIEW_SECONDS:
             self._review()
             self.reviewed = time.monotonic()
+        self.waiting.refresh()
         active = self.queue.job_states.active()
         self._restore_jobs(active)
         # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
@@ -114,8 +117,9 @@ class Scheduler:
 
     def _review(self) -> None:
         """Find the jobs that are open in the store; those of them that Redis does not know are restored."""
-        # remove the temporary files of processes that were killed
+        # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
+        sweep_progress(self.store)
         self.listing.rebuild_if_lost()
         self._open = deque(self.store.open_jobs())
 
@@ -192,6 +196,7 @@ class Scheduler:
         elif self.finalizer.is_counting(plan.request):
             return self.finalizer.advance(plan)
         else:
+            self.waiting.tell(plan)
             status = self._begin(plan, status)
             self._enqueue(plan)
             self._update_rate(plan, status)
@@ -221,6 +226,8 @@ class Scheduler:
         # a job with a budget must not spend more until it is known what it has spent
         may_spend = request.budget is None or self.billing.known(request)
         free = self._free_slots(*GROUPS[1:]) if may_spend else 0
+        # chunks that stepped aside keep no other job waiting, but this one must not add to them without end
+        free = min(free, self.high_water - self.waiting.parked(request))
         # queue missing chunks, shard by shard; which of a shard's parts exist is asked when its turn comes
         compared = 0
         while free > 0 and (plan.chunks or plan.waiting):
@@ -228,7 +235,8 @@ class Scheduler:
                 if compared == COMPARED_SHARDS:
                     break
                 compared += 1
-                plan.chunks.extend(self._missing_chunks(request, plan.waiting.popleft()))
+                plan.request, missing = self.parts.missing(plan.request, plan.waiting.popleft())
+                plan.chunks.extend(missing)
             queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
             broker.enqueue_all(queued, request.id, request.priority)
             free -= len(queued)
@@ -259,37 +267,6 @@ class Scheduler:
     def _free_slots(self, *groups: str) -> int:
         """How many more chunks the streams of these groups may hold."""
         return max(0, self.high_water - max(self.queue.broker.depth(group) for group in groups))
-
-    def _missing_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
-        """The chunks of a shard to be computed next; chunks whose parts exist are counted for the job.
-
-        Each image passes through the groups in order, so a chunk is missing in the first group without its part.
-        """
-        numbers: Sequence[int] = range(summary.chunks(request.chunk_size))
-        for group in GROUPS[1:]:
-            chunks = list(request.chunks(summary, group, numbers))
-            # one listing instead of a question for each chunk
-            names = self.store.part_names(chunks[0]) if chunks else set()
-            existing = [chunk for chunk in chunks if chunk.name in names]
-            yield from (chunk for chunk in chunks if chunk.name not in names)
-            self._count(request, existing)
-            # go on to the next group with the chunks whose parts exist in this one
-            numbers = [chunk.number for chunk in existing]
-
-    def _count(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
-        """Count a group's chunks, whose parts exist, for a job, except those that the job has counted before."""
-        if not chunks:
-            return
-        group, states = chunks[0].group, self.queue.job_states
-        # ask Redis first, because reading a footer is a round trip to the store
-        counted = states.recorded(request.id, group, [chunk.field for chunk in chunks])
-        new = [chunk for chunk in chunks if chunk.field not in counted]
-        # only the final group's parts hold the images' final status
-        final = group == FINAL_GROUP
-        statuses = self.store.read_all_counts(new) if final else [Counter[str]() for _ in new]
-        for chunk, status in zip(new, statuses, strict=True):
-            counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-            states.record(request.id, chunk, counts | (count_of(status) if final else {}))
 
     # ending
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.heartbeats import Heartbeat
+from strata.queue.heartbeats import Heartbeat, HeldUp
 from strata.queue.idempotency_keys import IdempotencyKeys
-from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes
+from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
+from strata.queue.job_states import JobProgress
 from strata.queue.ledger import Ledger
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
@@ -22,12 +23,15 @@ __all__ = [
     "Claim",
     "EmbeddedServer",
     "Heartbeat",
+    "HeldUp",
     "IdempotencyKeys",
     "IsolationNotes",
     "JobFilter",
+    "JobProgress",
     "Ledger",
     "ListedJob",
     "LockState",
+    "Notes",
     "Queue",
     "entry_of",
     "image_of",

@@ -195,8 +195,11 @@ class Broker:
         pending: Any = self._redis.xpending_range(stream, keys.CONSUMER_GROUP, message, message, 1)
         return int(pending[0]["times_delivered"]) if pending else 1
 
-    def release(self, claim: Claim, consumer: str) -> None:
-        """Release a lease, so that another worker can reclaim the chunk at once. This delivery is not counted."""
+    def release(self, claim: Claim, consumer: str, counted: bool = False) -> None:
+        """Release a lease, so that another worker can reclaim the chunk at once.
+
+        counted: whether this delivery counts, so that the next holder reads the chunk's isolation notes.
+        """
         if not self.renew(claim, consumer):
             return
         # an idle time of a day makes the message eligible for `reclaim` whatever the lease's length is
@@ -207,7 +210,7 @@ class Broker:
             0,
             [claim.message],
             idle=_DAY_MS,
-            retrycount=claim.deliveries - 1,
+            retrycount=claim.deliveries - (not counted),
             justid=True,
         )
         # no worker has died: nothing of the chunk is in flight now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -11,14 +11,31 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 
 
+class HeldUp(BaseModel):
+    """A chunk that a worker cannot go on with, because the store or a shard is away.
+
+    seconds: how long it has waited, by the worker's monotonic clock; attempts: how often it has tried.
+    """
+
+    chunk: Chunk
+    stage: Literal["store", "shard"]
+    reason: str
+    seconds: float
+    attempts: int
+
+
 class Heartbeat(BaseModel):
-    """The state of one worker. ready: its models are loaded; chunks: the chunks whose leases it holds."""
+    """The state of one worker.
+
+    ready: its models are loaded; chunks: the chunks whose leases it holds; held_up: the chunks that it waits with.
+    """
 
     name: str
     pid: int
     groups: list[str]
     ready: bool
     chunks: list[Chunk]
+    held_up: list[HeldUp] = []
 
 
 @translate_errors

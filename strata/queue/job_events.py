@@ -16,11 +16,16 @@ _READ_EVENTS = 1000
 class JobEvents:
     """One stream of events for each job, by event ids that increase. Every method raises QueueUnavailable.
 
-    The methods of `JobStates` that change a status, `JobStates.record` and `Broker.finish` add events.
+    `add`, the methods of `JobStates` that change a status, `JobStates.record` and `Broker.finish` add events.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
+
+    def add(self, job_id: str, event: str, **fields: str) -> None:
+        """Add an event: its kind, and what more there is to tell."""
+        entry: Any = {"event": event, **fields}
+        self._redis.xadd(keys.events(job_id), entry, maxlen=MAX_EVENTS)
 
     def newest(self, job_id: str) -> str:
         """The id of a job's newest event; FIRST_EVENT if there is none."""

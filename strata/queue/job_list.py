@@ -48,13 +48,18 @@ class ListedJob(NamedTuple):
 
 def image_of(shard: str) -> str:
     """The name by which the list knows an upload: the first 16 digits of its SHA-256."""
-    return shard.rpartition("/")[2][:16]
+    return shard[-64:][:16]
 
 
 def entry_of(request: JobRequest) -> str:
     """What the list has of a job besides id and status, as `KIND:PROFILE:IMAGE`."""
     image = image_of(request.shards[0]) if request.kind == "image" else ""
     return f"{request.kind}:{request.profile}:{image}"
+
+
+def kind_of(entry: str) -> JobKind:
+    """The kind of a job by its entry."""
+    return "image" if entry.startswith("image:") else "batch"
 
 
 def list_job_script() -> str:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from strata.core import GROUPS, Chunk, JobRequest, JobStatus, ShardSummary, origins
+from strata.core import FINAL_GROUP, GROUPS, Chunk, JobKind, JobRequest, JobStatus, ShardSummary, origins
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.job_list import entry_of, list_job_script
+from strata.queue.job_list import entry_of, kind_of, list_job_script
 from strata.queue.scripts import STOPPED_TABLE, load_script
 
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
+
+
+class JobProgress(NamedTuple):
+    """A job's kind and status, and how many of its images have a final result."""
+
+    kind: JobKind
+    status: JobStatus
+    images: int
 
 
 @translate_errors
@@ -66,10 +74,28 @@ class JobStates:
         text = cast("str | None", self._redis.hget(keys.job(job_id), "request"))
         return JobRequest.model_validate_json(text) if text else None
 
+    def set_request(self, request: JobRequest) -> None:
+        """Replace the request in a job's working copy, if there is one."""
+        if self._redis.exists(keys.job(request.id)):
+            self._redis.hset(keys.job(request.id), "request", request.model_dump_json())
+
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status; None if Redis has no copy of the job."""
         text = cast("str | None", self._redis.hget(keys.job(job_id), "status"))
         return JobStatus(text) if text else None
+
+    def progress(self, job_ids: Collection[str]) -> dict[str, JobProgress]:
+        """How far jobs are, in one round trip, without those of which Redis has no copy."""
+        ids, names = list(job_ids), ["listed", "status", f"{FINAL_GROUP}:images"]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hmget(keys.job(job_id), names)
+            found: Any = pipe.execute()
+        return {
+            job_id: JobProgress(kind_of(listed), JobStatus(status), int(images or 0))
+            for job_id, (listed, status, images) in zip(ids, found, strict=True)
+            if listed and status
+        }
 
     def set_status(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
         """Change a job's status and other fields, and add an event, in one step, if the present status allows it.
@@ -120,6 +146,14 @@ class JobStates:
         names = [keys.ACTIVE, keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
         names += [keys.done(job_id, group) for group in GROUPS]
         return bool(self._close_job(keys=names, args=[job_id, status.value, ENDED_SECONDS]))
+
+    def withdraw(self, job_id: str) -> None:
+        """Delete a job that was refused while it was created, with all its keys."""
+        names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.srem(keys.ACTIVE, job_id)
+            pipe.delete(*names, *(keys.done(job_id, group) for group in GROUPS))
+            pipe.execute()
 
     # the chunks that a job has counted
 

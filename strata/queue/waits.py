@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from strata.core import Waiting
+from strata.core import GROUPS, Waiting
 from strata.queue import keys
 from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.connection import Connection, translate_errors
@@ -65,6 +65,14 @@ class Waits:
                 pipe.hgetall(keys.waiting(group, fingerprint))
             found = [_waiting(fields) for fields in pipe.execute() if "stage" in fields]
         return min(found, key=lambda waiting: waiting.since, default=None)
+
+    def fingerprints(self) -> set[tuple[str, str]]:
+        """All that wait for a stage, as pairs of group and fingerprint."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for group in GROUPS:
+                pipe.zrange(keys.waits(group), 0, -1)
+            found = zip(GROUPS, pipe.execute(), strict=True)
+        return {(group, fingerprint) for group, names in found for fingerprint in names}
 
     def parked(self, group: str, fingerprint: str) -> int:
         """How many chunks of a fingerprint have stepped aside."""

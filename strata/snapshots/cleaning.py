@@ -16,15 +16,26 @@ from strata.store import READERS, Part, PartsOf, Store, UnknownSource
 ROWS_AGE = 3600.0
 
 
+Chunks = set[tuple[object, ...]]  # parts without their attempt
+
+
 @dataclass
 class _References:
-    """Referenced parts, and (group, fingerprint) pairs all of whose parts are referenced: those of unfinished jobs."""
+    """What is referenced: single parts by snapshots, the newest part of each chunk by jobs.
+
+    chunks: parts without their attempt; fingerprints: pairs (group, fingerprint) all of whose parts are referenced,
+    superseded ones too: those of unfinished jobs.
+    """
 
     parts: set[Part] = field(default_factory=set)
+    chunks: Chunks = field(default_factory=set)
     fingerprints: set[tuple[str, str]] = field(default_factory=set)
 
-    def __contains__(self, part: Part) -> bool:
-        return part in self.parts or (part.group, part.fingerprint) in self.fingerprints
+    def has(self, path: str, part: Part) -> bool:
+        """Whether the part at a path is referenced."""
+        if part in self.parts or (part.group, part.fingerprint) in self.fingerprints:
+            return True
+        return path.startswith("parts/") and part[:-1] in self.chunks
 
 
 class Cleaning:
@@ -46,15 +57,21 @@ class Cleaning:
                 raise Conflict(f"job {job_id} has not ended; cancel it first")
 
     def unreferenced(self) -> dict[str, int]:
-        """Removable files, by path with their bytes: parts, files of forgotten jobs, rows files without a manifest."""
+        """Removable files, by path with their bytes.
+
+        They are parts, among them superseded ones that no snapshot references, broken parts that were set aside, files
+        of forgotten jobs, and rows files without a manifest.
+        """
         # list the parts before the references: a part written from now on is not in the list, and is kept
-        found = self.store.find("parts")
+        found = self.store.find("parts") | self.store.find("superseded")
         references = self._referenced()
         parts = {
-            path: size for path, size in found.items() if (part := _part(path)) is not None and part not in references
+            path: size
+            for path, size in found.items()
+            if (part := _part(path)) is not None and not references.has(path, part)
         }
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
-        return {**parts, **dict(jobs), **dict(self._rows())}
+        return {**parts, **self.store.find("broken"), **dict(jobs), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
@@ -73,7 +90,7 @@ class Cleaning:
         jobs = [job_id for job_id in self.store.job_ids() if job_id not in self.forget]
         with ThreadPoolExecutor(READERS) as pool:
             for one in pool.map(self._referenced_by_job, jobs):
-                references.parts |= one.parts
+                references.chunks |= one.chunks
                 references.fingerprints |= one.fingerprints
         return references
 
@@ -88,15 +105,14 @@ class Cleaning:
         # the parts of an unfinished job may not be known yet: keep all with its fingerprints
         if self._unfinished(job_id):
             return _References(fingerprints=set(request.fingerprints.items()))
-        return _References(set(self._of_job(request)))
+        return _References(chunks=set(self._of_job(request)))
 
-    def _of_job(self, request: JobRequest) -> Iterator[Part]:
-        """Every part of a finished job. Earlier attempts are kept too, for readers that do not know of attempts."""
+    def _of_job(self, request: JobRequest) -> Iterator[tuple[object, ...]]:
+        """Every part of a finished job, without its attempt: the newest attempt counts."""
         for summary in self._parts_of.summaries(request):
-            yield Part("index", request.fingerprints["index"], summary.identity, 0, 0)
+            yield Part("index", request.fingerprints["index"], summary.identity, 0, 0)[:-1]
             for group in GROUPS[1:]:
-                for part in map(Part.of_chunk, request.chunks(summary, group)):
-                    yield from (part._replace(attempt=attempt) for attempt in range(part.attempt + 1))
+                yield from (Part.of_chunk(chunk)[:-1] for chunk in request.chunks(summary, group))
 
     def _unfinished(self, job_id: str) -> bool:
         return self.store.read_job_file(job_id, "end") is None

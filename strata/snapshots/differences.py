@@ -50,7 +50,7 @@ def difference(first: Snapshot, second: Snapshot) -> Difference:
     made = [[_content(one) for one in snapshot.provenance] for snapshot in (first, second)]
     return Difference(
         rows=_overlap(set_of=rows),
-        parts=_overlap(set_of=[np.unique(snapshot.parts) for snapshot in (first, second)]),
+        parts=_overlap(set_of=[np.unique(_paths(snapshot)) for snapshot in (first, second)]),
         selection=list(_changes(*chosen)),
         provenance=list(_changes(*made)),
     )
@@ -64,6 +64,11 @@ def _codes(snapshot: Snapshot, chunks: dict[tuple[Any, ...], int]) -> np.typing.
     rows = snapshot.rows()
     # the chunk in the high 32 bits, the row's index in the low ones
     return np.asarray(numbers[rows.column("part").to_numpy()] << 32 | rows.column("row").to_numpy())
+
+
+def _paths(snapshot: Snapshot) -> list[str]:
+    """The paths of a snapshot's parts, as this version of Strata writes them."""
+    return [Part.parse(path).path for path in snapshot.parts]
 
 
 def _overlap(set_of: list[np.typing.NDArray[Any]]) -> Overlap:

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from strata.store.filesystem import as_os_error, file_system
 from strata.store.index_rows import IndexRow, ShardIndex, index_table
-from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
+from strata.store.part_files import READERS
+from strata.store.part_format import BrokenPart, Footer, Source
+from strata.store.part_paths import Attempts, Part, last_attempts
+from strata.store.parts import PartsOf, UnknownSource
+from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import Provenance, keep_profile, provenance_of
 from strata.store.storage_errors import is_transient, reason_of
-from strata.store.store import READERS, Store, count_of
+from strata.store.store import Store, count_of
 
 __all__ = [
     "READERS",
+    "Attempts",
+    "BrokenPart",
+    "Footer",
     "IndexRow",
     "Part",
     "PartsOf",
     "Provenance",
     "ShardIndex",
+    "Source",
     "Store",
     "UnknownSource",
     "as_os_error",
@@ -29,5 +37,9 @@ __all__ = [
     "keep_profile",
     "last_attempts",
     "provenance_of",
+    "read_progress",
     "reason_of",
+    "remove_progress",
+    "sweep_progress",
+    "write_progress",
 ]

@@ -63,7 +63,9 @@ class Files:
             raise InvalidInput(f"the store {without_secrets(uri)} cannot be opened: {error}") from error
         self.uri = uri
         # a file system may have several names, as "file" and "local"
-        self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
+        self.local = "file" in protocols
+        self._lists_prefixes = bool(protocols & {"s3", "s3a", "gs", "gcs"})
 
     def path(self, *names: str) -> str:
         """The path of a file below the root."""
@@ -146,12 +148,20 @@ class Files:
         return bool(self.fs.exists(path))
 
     @as_os_error
-    def names(self, folder: str) -> list[str]:
-        """The names of the files in a folder directly below the root, sorted. It takes one listing."""
+    def names(self, folder: str, prefix: str = "") -> list[str]:
+        """The names of the files in a folder of the store, sorted; only those that begin with a prefix.
+
+        It takes one listing; S3 and GCS list only the files with the prefix.
+        """
+        path = self.path(folder)
         try:
-            return sorted(path.rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False, refresh=True))
-        except FileNotFoundError:
+            if prefix and self._lists_prefixes:
+                found = self.fs.find(path, prefix=prefix)
+            else:
+                found = self.fs.ls(path, detail=False, refresh=True)
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        return sorted(name for name in (each.rpartition("/")[2] for each in found) if name.startswith(prefix))
 
     @as_os_error
     def find(self, *names: str) -> dict[str, int]:
@@ -163,6 +173,21 @@ class Files:
     def age(self, path: str) -> float:
         """The seconds since a file was written. Raises FileNotFoundError."""
         return time.time() - float(self.fs.modified(path).timestamp())
+
+    @as_os_error
+    def move(self, path: str, target: str) -> None:
+        """Move a file, both by their paths relative to the root. What is at the target already stays there.
+
+        A bucket copies the file and then deletes it. Harmless if the file does not exist.
+        """
+        with suppress(FileNotFoundError):
+            if self.fs.exists(self.path(target)):
+                self.fs.rm_file(self.path(path))
+            elif self.local:
+                _with_folder(Path(self.path(target)), lambda: Path(self.path(path)).rename(self.path(target)))
+            else:
+                self.fs.cp_file(self.path(path), self.path(target))
+                self.fs.rm_file(self.path(path))
 
     @as_os_error
     def remove(self, path: str) -> None:

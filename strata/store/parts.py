@@ -1,18 +1,16 @@
-"""The paths of parts, and the `llm` parts that belong to a job or a data set."""
+"""The `llm` parts that belong to a job or a data set."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-from strata.core import FINAL_GROUP, Chunk, JobRequest, ShardSummaries, ShardSummary, part_name
+from strata.core import FINAL_GROUP, JobRequest, ShardSummaries, ShardSummary
 from strata.errors import NotFound
+from strata.store.part_files import READERS
+from strata.store.part_paths import Part, last_attempts
 from strata.store.provenance import fingerprints_of
-from strata.store.store import READERS, Store
-
-_PATH = re.compile(r"parts/([^/]+)/([0-9a-f]+)/([^/]+)/_?(\d+)(?:\.(\d+))?\.parquet")
+from strata.store.store import Store
 
 
 class UnknownSource(NotFound):
@@ -21,43 +19,6 @@ class UnknownSource(NotFound):
     def __init__(self, name: str, reason: str = "there is no such job, profile or fingerprint in the store") -> None:
         super().__init__(f"{name!r}: {reason}")
         self.name, self.reason = name, reason
-
-
-class Part(NamedTuple):
-    """The fields of a part's path, in the order by which parts are sorted."""
-
-    group: str
-    fingerprint: str
-    identity: str
-    number: int
-    attempt: int
-
-    @classmethod
-    def parse(cls, path: str) -> Part:
-        """The part at a path relative to the store's root. Raises ValueError."""
-        found = _PATH.fullmatch(path)
-        if found is None:
-            raise ValueError(f"{path!r} is not the path of a part")
-        return cls(found[1], found[2], found[3], int(found[4]), int(found[5] or 0))
-
-    @classmethod
-    def of_chunk(cls, chunk: Chunk) -> Part:
-        """The part of a chunk."""
-        return cls(chunk.group, chunk.fingerprint, chunk.identity, chunk.number, chunk.attempt)
-
-    @property
-    def path(self) -> str:
-        """Its path relative to the store's root."""
-        name = part_name(self.number, self.attempt)
-        return f"parts/{self.group}/{self.fingerprint}/{self.identity}/{name}.parquet"
-
-
-def last_attempts(parts: Iterable[Part]) -> list[Part]:
-    """One part for each chunk, sorted: that of its last attempt.
-
-    The part of an attempt has copies of all rows that succeeded in the attempts before.
-    """
-    return list({part[:-1]: part for part in sorted(parts)}.values())
 
 
 class PartsOf:
@@ -95,13 +56,21 @@ class PartsOf:
         return last_attempts(Part.parse(path) for path in paths if path.endswith(".parquet"))
 
     def job(self, request: JobRequest) -> list[Part]:
-        """The existing parts of a job, one for each chunk; while a chunk is retried, the part of its last attempt."""
+        """The existing parts of a job, one for each chunk: that of the newest attempt, whichever job made it.
+
+        While a chunk is retried, it is that of the attempt before.
+        """
         chunks = [list(request.chunks(summary, FINAL_GROUP)) for summary in self.summaries(request) if summary.images]
         # one listing for each shard, several at a time: each is a round trip to a bucket
         with ThreadPoolExecutor(READERS) as pool:
-            listings = pool.map(lambda shard: self.store.part_names(shard[0]), chunks)
-            found = [_last_part(chunk, names) for shard, names in zip(chunks, listings, strict=True) for chunk in shard]
-        return last_attempts(part for part in found if part is not None)
+            listings = list(pool.map(lambda shard: self.store.attempts(shard[0]), chunks))
+        parts = [
+            Part.of_chunk(chunk)._replace(attempt=max(attempts.found[chunk.number]))
+            for shard, attempts in zip(chunks, listings, strict=True)
+            for chunk in shard
+            if chunk.number in attempts.found
+        ]
+        return last_attempts(parts)
 
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request in the store; None if there is no such job."""
@@ -112,10 +81,3 @@ class PartsOf:
         """The summaries of a job's indexed shards in the store; those of an unfinished job may be incomplete."""
         text = self.store.read_job_file(request.id, "shards")
         return request.indexed if text is None else ShardSummaries.model_validate_json(text).shards
-
-
-def _last_part(chunk: Chunk, names: set[str]) -> Part | None:
-    """The part of a chunk's attempt, or of the last attempt before it whose part exists."""
-    part = Part.of_chunk(chunk)
-    attempts = (part._replace(attempt=attempt) for attempt in range(chunk.attempt, -1, -1))
-    return next((part for part in attempts if part_name(part.number, part.attempt) in names), None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from strata.jobs.jobs import Jobs
 from strata.queue import keys
 from strata.queue.idempotency_keys import ANSWER_SECONDS
 from strata.queue.queue import Queue
@@ -54,11 +55,11 @@ def test_another_body_is_refused(idle_service: Service) -> None:
 def test_a_request_in_flight_is_a_conflict(idle_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     inner: list[Answer] = []
 
-    def slow(given: Any, upload: Any) -> Any:
+    def slow(*_: object) -> Any:
         inner.append(post(idle_service, "flight"))
         raise RuntimeError("the first attempt fails")
 
-    monkeypatch.setattr("app.routes.captions._submit", slow)
+    monkeypatch.setattr(Jobs, "create_image", slow)
     problem(post(idle_service, "flight"), 500, "internal-error")
     problem(inner[0], 409, "idempotency-key-in-flight")
     assert inner[0].headers["Retry-After"] == "1"

@@ -18,6 +18,7 @@ from strata.core.schemas import (
     JobView,
     RequestCounts,
     ShardCounts,
+    Waiting,
 )
 from strata.core.usage import Usage
 
@@ -142,3 +143,18 @@ def test_progress_bars_on_a_terminal() -> None:
     text = console.file.getvalue()
     assert "vision" in text and "4/4" in text and "3 reused" in text
     assert render.follow([], console) is None
+
+
+def test_what_a_job_waits_for_is_in_every_view_of_it() -> None:
+    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    reason = "server http://x/v1 cannot be used: status 401: wrong\x1b[31m key"
+    waiting = Waiting(stage="composer", reason=reason, since=since, attempts=3)
+    view = job(2).model_copy(update={"waiting": waiting})
+    words = "waits for composer (since 03:04:05 UTC, 3 attempts): server http://x/v1 cannot be used: status 401: wrong"
+    assert words in render.job_line(view) and "\x1b" not in render.job_line(view)
+    assert words in " ".join(shown(render.job_details(view)).split())
+    assert "in_progress, waits for composer" in shown(render.job_table([view]))
+    console = Console(file=io.StringIO(), width=300, color_system=None)
+    render.follow([view, job(3, JobStatus.COMPLETED)], console)
+    assert isinstance(console.file, io.StringIO) and words in console.file.getvalue()
+    assert "waits" not in render.job_line(job(2))

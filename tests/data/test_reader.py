@@ -26,6 +26,7 @@ from strata.data.reader import Partition, Sample, SampleReader, merge_states
 from strata.data.sample_sources import SampleError, TableSource
 from strata.data.sample_tables import SampleRow, kept_table
 from strata.data.snapshot_sources import snapshot_source
+from strata.store.part_files import PartFiles
 from strata.store.store import Store
 from tests.pinned import pin, write_shards
 
@@ -362,7 +363,7 @@ def test_rows_without_text_are_no_samples(store: Store, shards: list[str], tmp_p
 def test_parts_are_read_once(store: Store, shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = pin(store, shards)
     first = snapshot_source(store, snapshot, "caption", tmp_path / "cache")
-    monkeypatch.delattr(Store, "read_columns")
+    monkeypatch.delattr(PartFiles, "read_columns")
     again = snapshot_source(store, snapshot, "caption", tmp_path / "cache")
     assert len(again) == ALL and again.table.rows(range(ALL)) == first.table.rows(range(ALL))
     with pytest.raises(AttributeError):

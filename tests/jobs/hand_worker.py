@@ -45,7 +45,7 @@ class HandWorker:
             summary = ShardSummary(shard=chunk.shard, identity=identity_of(chunk.shard), images=self.images)
             counts = {"images": self.images, "chunks": 1, "unreadable": 0}
             return self.broker.finish(claim, self.name, summary.model_dump_json(), counts)
-        counts = {"images": chunk.images, "chunks": 1, "reused": 0, **count_of(self.store.read_counts(chunk))}
+        counts = {"images": chunk.images, "chunks": 1, "reused": 0, **count_of(self.store.read_footer(chunk).counts)}
         rest = GROUPS[GROUPS.index(chunk.group) + 1 :]
         following = chunk.of_group(rest[0], FAKE_PROFILE.fingerprint(rest[0])) if rest else None
         return self.broker.finish(claim, self.name, "", counts, following)

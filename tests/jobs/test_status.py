@@ -12,7 +12,7 @@ import pytest
 
 from strata.core.chunks import Chunk
 from strata.core.records import Record
-from strata.core.requests import JobEnd, JobRequest
+from strata.core.requests import JobEnd, JobRequest, ShardSummary
 from strata.core.schemas import JobStatus, JobView
 from strata.jobs import scheduler as scheduler_module
 from strata.jobs.jobs import DamagedJob, Jobs, NotFinished
@@ -46,7 +46,7 @@ def turns(scheduler: Scheduler, jobs: Jobs, job_id: str, worker: HandWorker | No
 def rows_of(jobs: Jobs, job_id: str) -> list[Record]:
     """A job's results, as the API reads them."""
     view = jobs.view(job_id)
-    results = Results(jobs.request(job_id), jobs.summaries(job_id), jobs.store, view.status.final, jobs.written(view))
+    results = Results(jobs.request(job_id), jobs.summaries(job_id), jobs.store, view.status, jobs.written(view))
     return [row for row in results.page(None, 10_000).rows if isinstance(row, Record)]
 
 
@@ -263,14 +263,14 @@ def test_a_job_whose_planning_raises_says_so_and_is_tried_again(
     jobs: Jobs, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good, worker = batch(jobs, "bad.tar"), batch(jobs, "good.tar"), HandWorker(jobs)
-    original = scheduler_module.Scheduler._missing_chunks
+    original = scheduler.parts.missing
 
-    def fails(self: Scheduler, request: JobRequest, summary: Any) -> Any:
+    def fails(request: JobRequest, summary: ShardSummary) -> Any:
         if request.id == bad.id:
             raise PermissionError(13, "Permission denied", "/srv/secret/place")
-        return original(self, request, summary)
+        return original(request, summary)
 
-    monkeypatch.setattr(scheduler_module.Scheduler, "_missing_chunks", fails)
+    monkeypatch.setattr(scheduler.parts, "missing", fails)
     assert turns(scheduler, jobs, good.id, worker).status is JobStatus.COMPLETED
     waiting = jobs.view(bad.id).waiting
     assert waiting is not None and waiting.attempts == 1
@@ -300,13 +300,13 @@ def test_one_tick_restores_and_compares_a_bounded_number(
     assert restored == [2, 4, 5]
     scheduler.tick()
     HandWorker(jobs).work("index", 40)
-    listed, method = Counter[str](), scheduler.store.part_names
+    listed, method = Counter[str](), scheduler.parts.missing
 
-    def part_names(chunk: Chunk) -> set[str]:
-        listed[chunk.shard] += 1
-        return method(chunk)
+    def missing(request: JobRequest, summary: ShardSummary) -> tuple[JobRequest, list[Chunk]]:
+        listed[summary.shard] += 1
+        return method(request, summary)
 
-    monkeypatch.setattr(scheduler.store, "part_names", part_names)
+    monkeypatch.setattr(scheduler.parts, "missing", missing)
     scheduler.tick()
     assert listed == dict.fromkeys(("0.tar", "1.tar", "2.tar"), len(ids))
 

@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 import models.chat.client as chat_client
-from models.base import CaptionRequest, ComposeRequest, Failure, StageUnavailable, StageUnfit
+from models.base import CaptionRequest, ComposeRequest, Failure, StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
 from models.prompts import FOLDER
 from models.weights.cache import sha256_of
 from strata.core.profiles import StageSettings
 from strata.core.records import Caption, ImageReference, Record
 from strata.core.usage import Usage
+from strata.errors import InvalidInput
 from tests.scripted_server import HANG_UP, Reply, good, is_plain, scripted
 
 GOOD = good(" A dog\nis here. ")
@@ -203,14 +204,109 @@ def test_no_server() -> None:
         stage.run([request("one"), request("two")])
 
 
-@pytest.mark.parametrize("status", [301, 401, 402, 403, 404])
+@pytest.mark.parametrize("status", [301, 401, 402, 403, 404, 405])
 def test_a_wrong_key_or_address_is_no_images_fault(status: int) -> None:
     with (
         scripted(lambda body: Reply("no such model", status)) as server,
-        pytest.raises(StageUnavailable, match=f"status {status}: no such model"),
+        pytest.raises(StageUnavailable, match=f"status {status}: no such model") as caught,
     ):
         composer(server.url).run([request("one")])
     assert len(server.bodies) == 1
+    assert caught.value.stage == "composer" and caught.value.reason == str(caught.value)
+    assert isinstance(caught.value, StageRefused) == (status != 402)  # no credit may pass without new settings
+
+
+@pytest.mark.parametrize("reply", [Reply("", 503), Reply("", 429), Reply("", 500), Reply("?", 400), HANG_UP])
+def test_a_server_in_trouble_is_left_after_two_seconds(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.5)  # as it is without the fixture
+    with scripted(lambda body: reply) as server:
+        stage = composer(server.url, retries=20)
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(StageUnavailable) as caught:
+                stage.run([request(str(n)) for n in range(4)])
+            assert time.monotonic() - started < chat_client.PATIENCE + 1
+            assert not isinstance(caught.value, StageRefused)
+
+
+def test_a_pause_that_the_server_asks_for_is_told() -> None:
+    with scripted(in_turn(Reply("", 503, {"Retry-After": "90"}))) as server, pytest.raises(StageUnavailable) as caught:
+        composer(server.url).run([request("one")])
+    assert 85 <= caught.value.pause <= 90
+
+
+def test_a_server_that_did_not_work_is_asked_a_probe_before_any_question() -> None:
+    replies = {"now": HANG_UP}
+    with scripted(lambda body: replies["now"]) as server:
+        stage = composer(server.url, retries=1)
+        with pytest.raises(StageUnavailable):
+            stage.run([request("one"), request("two")])
+        server.bodies.clear()
+        with pytest.raises(StageUnavailable):
+            stage.run([request("one"), request("two")])
+        assert server.bodies and not server.asked
+        replies["now"] = GOOD
+        assert stage.run([request("one"), request("two")]) == ["A dog is here."] * 2
+        stage.release()
+        assert stage.run([request("one")]) == ["A dog is here."]
+    assert sum(map(is_plain, server.bodies[-4:])) == 1  # one probe for both questions, and none once it works
+
+
+def test_a_server_that_hangs_costs_one_timeout_and_one_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_client, "PROBE_SECONDS", 0.2)
+    free = threading.Event()
+
+    def hang(body: dict[str, Any]) -> Reply:
+        free.wait(30)
+        return GOOD
+
+    with scripted(hang) as server:
+        stage = composer(server.url, timeout=0.4, concurrency=2)
+        for _ in range(2):
+            with pytest.raises(StageUnavailable, match="ReadTimeout") as caught:
+                stage.run([request("one"), request("two")])
+        spent = caught.value.usage
+        free.set()
+    assert spent.completion_tokens >= 2 * 400  # both questions were sent, and may have been charged
+
+
+KEY = "sk-planted-0123456789"
+
+
+@pytest.mark.parametrize("around", ["\n", " ", "\r\n", "\t "])
+def test_white_space_around_a_key_is_not_sent(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", around + KEY + around)
+    with scripted(lambda body: GOOD) as server:
+        assert composer(server.url, api_key_variable="MY_KEY").run([request("one")]) == ["A dog is here."]
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("inside", ["\n", " ", "\r\nX-Evil: 1", "ü", "\u2028", "\x7f"])
+def test_a_key_that_cannot_be_sent_is_refused_before_anything_is_sent(
+    inside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", f"{KEY[:9]}{inside}{KEY[9:]}")
+    with scripted(lambda body: GOOD) as server, pytest.raises(InvalidInput, match="MY_KEY") as caught:
+        composer(server.url, api_key_variable="MY_KEY")
+    assert KEY[:9] not in str(caught.value) and KEY[9:] not in str(caught.value) and not server.bodies
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
+@pytest.mark.parametrize("before", [0, 190])
+def test_a_key_that_the_server_repeats_is_told_to_nobody(
+    status: int, before: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    reply = Reply(f"{'x' * before} Bearer {KEY} {KEY}", status)
+    told = []
+    with scripted(lambda body: GOOD if status != 401 and is_plain(body) else reply) as server:
+        stage = composer(server.url, api_key_variable="MY_KEY", retries=1)
+        try:
+            told += [one.detail for one in stage.run([request("one")]) if isinstance(one, Failure)]
+        except (StageUnavailable, StageUnfit) as error:
+            told += [str(error), repr(error)]
+    assert told and all(KEY[:6] not in text for text in [*told, caplog.text])
+    assert before or "***" in told[0]
 
 
 def test_who_refuses_everybody_is_at_fault_itself() -> None:

@@ -182,7 +182,7 @@ def test_bills_of_parts_are_counted_again_before_more_is_spent(jobs: Jobs) -> No
         scheduler.tick()
         assert jobs.ledger.known(job.id) or not jobs.queue.broker.depth("vision")  # nothing is handed out before
     scheduler.billing.close()
-    assert jobs.queue.broker.depth("vision") == 3
+    assert jobs.queue.broker.depth("vision") == 1  # the first two chunks have their final parts
     assert jobs.ledger.remaining(job.id) == "70 of 100 tokens"
     usage = jobs.view(job.id).usage
     assert usage is not None and (usage.prompt_tokens, usage.money) == (30, 0.00006)
@@ -192,9 +192,9 @@ def test_footers_carry_the_bill(store: Store) -> None:
     chunk = Chunk("llm", "fake", "f", "a.tar", "i", 0, 2)
     told = bill("j", "a#1", 3, 4, doubt=5)
     store.write_records(chunk, [record(3), record()], told)
-    assert store.read_footer(chunk) == ({"succeeded": 2}, told)
+    assert store.read_footer(chunk)[:2] == ({"succeeded": 2}, told)
     assert [one.usage for one in store.read_records(chunk)] == [{"composer": Usage(prompt_tokens=3, requests=1)}, {}]
-    store.write_records(chunk, [record()])
+    store.write_records(chunk, [record(), record()])
     assert store.read_footer(chunk).bill is None
 
 

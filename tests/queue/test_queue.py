@@ -19,7 +19,7 @@ from strata.queue import keys
 from strata.queue.broker import Claim
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.idempotency_keys import IN_FLIGHT_SECONDS
-from strata.queue.isolation_notes import WHOLE_CHUNK
+from strata.queue.isolation_notes import Notes
 from strata.queue.job_events import FIRST_EVENT
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LOCK_SECONDS, LockState
@@ -47,12 +47,15 @@ ARGUMENTS: dict[str, Any] = {
     "claim": Claim(chunk(), "strata:stream:vision:lo", "1-0"),
     "cost": Cost(tokens=1),
     "count": 1,
+    "chunk_deaths": 1,
     "counts": {"images": 1},
     "fields": ["a"],
     "fingerprints": {"vision": "f" * 16},
     "heartbeat": HEARTBEAT,
     "idle": 1.0,
+    "in_a_row": 1,
     "names": ["vision:images"],
+    "notes": Notes(),
     "priced": False,
     "rate": 1.0,
     "request": job_request("j"),
@@ -290,13 +293,27 @@ def test_one_owner_at_a_time_has_the_lock(queue: Queue) -> None:
 
 def test_deaths_are_counted_by_what_was_in_flight(queue: Queue) -> None:
     notes = queue.isolation_notes
-    assert notes.count_death("c") == {}
-    assert notes.count_death("c") == {WHOLE_CHUNK: 1}  # the first call has marked the chunk
+    assert notes.take_over("c") == Notes()
+    assert notes.take_over("c") == Notes(chunk_deaths=1)  # the first call has marked the chunk
     notes.mark("c", 7)
-    assert notes.count_death("c") == {WHOLE_CHUNK: 1, "7": 1}
+    assert notes.take_over("c") == Notes({7: 1}, {}, 1, in_a_row=1)
     notes.clear("c")
-    assert notes.count_death("c") == {WHOLE_CHUNK: 1, "7": 1}
+    assert notes.take_over("c") == Notes({7: 1}, {}, 1, in_a_row=1)
+    notes.computed("c", 7)
+    assert notes.take_over("c") == Notes(chunk_deaths=1)
     assert raw_redis(queue).ttl(keys.in_flight("c")) > 0
+
+
+def test_a_process_that_ends_in_order_says_which_rows_are_suspects(queue: Queue) -> None:
+    notes = queue.isolation_notes
+    notes.take_over("c")
+    notes.ended("c", [3, 2], None, "broken", saved=False)
+    assert notes.take_over("c") == Notes(suspects=frozenset({2, 3}))
+    notes.ended("c", [2, 3], 3, "broken", saved=True)
+    found = notes.take_over("c")
+    assert found == Notes({3: 1}, {3: "broken"}, 0, frozenset({2, 3}), in_a_row=1, saved=True)
+    notes.try_again("c", found, in_a_row=0, chunk_deaths=3)
+    assert notes.take_over("c") == Notes(suspects=frozenset({2, 3}), saved=True)
 
 
 def test_finishing_a_chunk_removes_its_notes(queue: Queue) -> None:

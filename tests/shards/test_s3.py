@@ -244,7 +244,7 @@ def test_a_store_whose_server_is_away_raises_os_errors(settings: pytest.MonkeyPa
     for act in (
         lambda: store.put(store.path("a"), b""),
         lambda: store.has_part(chunk),
-        lambda: store.read_counts(chunk),
+        lambda: store.read_footer(chunk),
     ):
         with pytest.raises(OSError, match="Could not connect"):
             act()

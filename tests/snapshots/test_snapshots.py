@@ -24,7 +24,8 @@ from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.differences import difference
 from strata.snapshots.selection import Selection, SelectionError
 from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, UnknownSnapshot
-from strata.store.parts import Part, PartsOf, UnknownSource, last_attempts
+from strata.store.part_paths import Part, last_attempts
+from strata.store.parts import PartsOf, UnknownSource
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
 from tests.checkout import CHECKOUT
@@ -198,10 +199,11 @@ def test_jobs_that_share_parts_and_were_tried_again(
         jobs.retry(both)
         wait_for_end(jobs, both)
     old, new, all_of_it = (parts_of.sources(names) for names in ([one], [both], [one, both]))
-    assert [part.attempt for part in old] == [0, 0]  # what it was when the job ended
+    # the newest attempt counts for every job, also for one that ended before
+    assert [part.attempt for part in old] == [1, 0]
     assert sorted(part.attempt for part in new) == [0, 0, 1, 1]
     assert all_of_it == new == parts_of.sources(["fake"]) == parts_of.sources([FAKE_PROFILE.fingerprint("llm")])
-    assert snapshots.create("old", old, Selection()).manifest.counts.selected == 5
+    assert snapshots.create("old", old, Selection()).manifest.counts.selected == 6
     found = keys_of(jobs.store, snapshots.create("new", all_of_it, Selection()))
     assert len(found) == len(set(found)) == 12
     assert len({identity for identity, _ in found}) == 2
@@ -360,23 +362,23 @@ def test_cleaning_keeps_what_is_pinned_meanwhile(store: Store) -> None:
     assert sorted(cleaning.remove(list(files))) == sorted(part.path for part in parts[1:])
 
 
-def test_cleaning_keeps_the_parts_of_unfinished_jobs_and_all_attempts(jobs: Jobs, tmp_path: Path) -> None:
+def test_cleaning_keeps_the_parts_of_unfinished_jobs_also_superseded_ones(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(), b"no image"])
     with FakeMachine(jobs):
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo").id
         wait_for_end(jobs, job)
         jobs.retry(job)
         wait_for_end(jobs, job)
-    assert len([path for path in jobs.store.find("parts") if "/_" in path]) == 2
-    assert not Cleaning(jobs.store).unreferenced()
+    superseded = set(jobs.store.find("superseded"))
+    assert len(superseded) == 2  # of vision and llm
+    assert set(Cleaning(jobs.store).unreferenced()) == superseded
     later = jobs.create("batch", [str(tmp_path / "b.tar")], FAKE_PROFILE, "lo").id
     with pytest.raises(StrataError, match=f"job {later} has not ended"):
         Cleaning(jobs.store, [later])
     with pytest.raises(UnknownSource, match="no such job"):
         Cleaning(jobs.store, ["nojob"])
-    assert not Cleaning(jobs.store, [job]).unreferenced().keys() & set(
-        jobs.store.find("parts")
-    )  # the later one may want them
+    # the later one may want them
+    assert all(path.startswith("jobs/") for path in Cleaning(jobs.store, [job]).unreferenced())
 
 
 def test_cleaning_removes_rows_that_have_no_name(store: Store) -> None:

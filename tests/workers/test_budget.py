@@ -23,7 +23,8 @@ from strata.client.client import Client
 from strata.core.chunks import Chunk
 from strata.core.records import Record, Status
 from strata.core.schemas import Budget, JobStatus, JobView
-from strata.store.store import Footer, Store
+from strata.store.part_format import Footer
+from strata.store.store import Store
 from tests.chat_model import save_chat_model
 from tests.chat_server import CURSED
 from tests.fakes import jpeg, write_shard
@@ -196,7 +197,7 @@ def footers(place: Place, job_id: str) -> list[Footer]:
         Chunk("llm", "chat", request["fingerprints"]["llm"], "", path.parent.name, int(path.stem))
         for path in folder.rglob("*.parquet")
     ]
-    return store.read_all_footers(chunks)
+    return [store.read_footer(chunk) for chunk in chunks]
 
 
 def test_a_job_ends_when_its_budget_is_spent_and_a_bigger_one_goes_on(place: Place) -> None:

@@ -99,8 +99,12 @@ def test_a_job_of_the_same_profile_computes_nothing(scheduling: Jobs, fingerprin
     assert view.status is JobStatus.COMPLETED
     assert (view.request_counts.succeeded, view.request_counts.failed) == (IMAGES - 1, 1)
     assert [view.groups[group].reused for group in ("vision", "llm")] == [IMAGES, IMAGES]
+    # what lies under an earlier version's name is moved, and nothing else is written
     after = {path: Path(scheduling.store.path(path)).stat().st_mtime_ns for path in scheduling.store.find("parts")}
-    assert after == before
+    old = f"parts/llm/{fingerprint}/d4965b2ca782d02f/"
+    renamed = {f"{old}_00000.1.parquet": f"{old}00000.1.parquet"}
+    assert after == {renamed.get(path, path): time for path, time in before.items() if path != f"{old}00000.parquet"}
+    assert list(scheduling.store.find("superseded")) == [f"superseded{old.removeprefix('parts')}00000.parquet"]
 
 
 @pytest.mark.parametrize("job", [DEMO_JOB, PAID_JOB])
@@ -127,7 +131,7 @@ def test_a_kept_bill_is_read(kept: Store) -> None:
     request = parts.request(PAID_JOB)
     assert request is not None
     chunks = [chunk for summary in parts.summaries(request) for chunk in request.chunks(summary, "llm")]
-    bills = [footer.bill for footer in kept.read_all_footers(chunks)]
+    bills = [kept.read_footer(chunk).bill for chunk in chunks]
     assert [chunk.attempt for chunk in chunks] == [1, 0]
     assert [bill.usage.requests for bill in bills if bill] == [0, 2]
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
 from tests.machines import fake_profile, machine, run_to_end
 from tests.raw_redis import raw_redis
-from workers.isolation import Isolation, Verdict
+from workers.isolation import KILLED, Isolation, Verdict
 
 
 def records(jobs: Jobs, job_id: str) -> list[Record]:
@@ -237,20 +238,28 @@ def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def test_deaths_without_a_single_image_in_flight_end_in_a_poisoned_chunk(jobs: Jobs) -> None:
+def test_deaths_without_a_single_image_in_flight_poison_a_small_chunk(jobs: Jobs) -> None:
     chunk = next(iter(jobs_chunks(jobs)))
     isolation = Isolation(jobs.queue.isolation_notes, Claim(chunk, "strata:stream:vision:lo", "1-0", deliveries=2))
     assert isolation.begin() == Verdict()
-    isolation.clear()
+    isolation.prepared()
     assert isolation.begin() == Verdict()  # whoever held it died over something else
     for _ in range(3):
-        assert isolation.begin() == Verdict(one_by_one=True)
-    assert isolation.begin() == Verdict(one_by_one=True, poison_chunk=True)
+        assert isolation.begin() == Verdict(alone=None)
+    assert isolation.begin() == Verdict(alone=None, poison={0: KILLED})
     raw_redis(jobs.queue).delete(keys.in_flight(chunk.id))
-    isolation.mark(7)
-    assert isolation.begin() == Verdict(one_by_one=True)
-    isolation.mark(7)
-    assert isolation.begin() == Verdict(one_by_one=True, poison_rows=frozenset({7}))
+    isolation.mark(0)
+    assert isolation.begin() == Verdict(alone=frozenset({0}))
+    isolation.mark(0)
+    assert isolation.begin() == Verdict(poison={0: KILLED})
+    # a chunk of many images is not given up because workers were killed while they read it
+    large = replace(chunk, images=64, number=1)
+    isolation = Isolation(jobs.queue.isolation_notes, Claim(large, "strata:stream:vision:lo", "2-0", deliveries=2))
+    for _ in range(4):
+        assert not isolation.begin().doubt
+    assert isolation.begin().doubt == "4 processes were killed while they worked on 64 images"
+    assert isolation.begin() == Verdict(alone=None)  # it is tried once more when its pause is over
+    assert isolation.begin().doubt
 
 
 def jobs_chunks(jobs: Jobs) -> list:  # type: ignore[type-arg]

@@ -20,6 +20,7 @@ import pytest
 from yarl import URL
 
 from strata.core.records import Status
+from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.shards import sources
@@ -152,7 +153,7 @@ def test_a_missing_file_of_a_folder_is_a_failed_row(jobs: Jobs, tmp_path: Path) 
     assert machine.llm.images == 0
     with FakeMachine(jobs):
         wait_for_end(jobs, job.id)
-    rows_of = Results(jobs.request(job.id), jobs.summaries(job.id), jobs.store, True).page(None, 10).rows
+    rows_of = Results(jobs.request(job.id), jobs.summaries(job.id), jobs.store, JobStatus.COMPLETED).page(None, 10).rows
     failed = [row for row in rows_of if getattr(row, "status", None) is Status.FAILED]
     assert len(failed) == 1 and failed[0].failure is not None
     assert failed[0].failure.transient and failed[0].failure.detail == "no such file"
@@ -302,5 +303,7 @@ def test_a_name_that_is_not_utf8_is_one_failed_row(jobs: Jobs, tmp_path: Path) -
         wait_for_end(jobs, job.id)
     counts = jobs.view(job.id).request_counts
     assert (counts.succeeded, counts.failed) == (1, 1)
-    page = Results(jobs.request(job.id), jobs.summaries(job.id), jobs.store, True).page(None, 10, "failed")
+    page = Results(jobs.request(job.id), jobs.summaries(job.id), jobs.store, JobStatus.COMPLETED).page(
+        None, 10, "failed"
+    )
     assert "not valid UTF-8" in page.rows[0].failure.detail  # type: ignore[union-attr]

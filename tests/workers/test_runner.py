@@ -158,7 +158,7 @@ def test_a_single_image_does_not_wait_for_a_shard(jobs: Jobs, tmp_path: Path) ->
         assert not jobs.view(bulk.id).status.final
 
 
-def test_a_fault_outside_of_the_stages_ends_in_failed_rows(
+def test_a_fault_outside_of_the_stages_is_waited_for(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 3)
@@ -167,10 +167,15 @@ def test_a_fault_outside_of_the_stages_ends_in_failed_rows(
         def broken(_: object) -> None:
             raise RuntimeError("out of order")
 
+        run = machine.llm.run
         monkeypatch.setattr(machine.llm, "run", broken)
         job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        while not (waiting := jobs.queue.waits.find({"llm": FAKE_PROFILE.fingerprint("llm")})):
+            time.sleep(0.01)
+        assert "out of order" in waiting.reason and not jobs.store.find("parts", "llm")
+        monkeypatch.setattr(machine.llm, "run", run)
         wait_for_end(jobs, job.id)
-    assert jobs.view(job.id).request_counts.failed == 3
+    assert jobs.view(job.id).request_counts.succeeded == 3
 
 
 def test_a_stopped_worker_gives_its_chunks_back_at_once(jobs: Jobs, tmp_path: Path) -> None:

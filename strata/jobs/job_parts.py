@@ -1,0 +1,122 @@
+"""The parts of a job: which exist, which are missing, and what they count.
+
+The newest attempt at a chunk counts for every job, whichever job made it; a job's `retries` is the least attempt that
+it accepts. A broken part is set aside where it is found, and is missing from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from strata.core import FINAL_GROUP, GROUPS, Chunk, JobRequest, ShardSummary
+from strata.queue import Queue
+from strata.store import Attempts, BrokenPart, Footer, Part, Store, count_of
+
+
+class JobParts:
+    """Compares jobs with the parts in the store. Every method raises QueueUnavailable and OSError."""
+
+    def __init__(self, queue: Queue, store: Store) -> None:
+        self.store, self.states = store, queue.job_states
+
+    def missing(self, request: JobRequest, summary: ShardSummary) -> tuple[JobRequest, list[Chunk]]:
+        """The chunks of a shard to be computed next, in order; chunks whose parts exist are counted for the job.
+
+        A chunk with a part of the last group needs none of the groups before. The first value is the request, with a
+        higher `retries` for chunks with failures that may pass: of such a chunk a job computes one more attempt, once.
+        """
+        left, listings, missing = list(range(summary.chunks(request.chunk_size))), {}, []
+        following = None
+        for group in reversed(GROUPS[1:]):
+            chunks = list(request.chunks(summary, group, left))
+            if not chunks:
+                break
+            listings[group] = self._listing(chunks[0])
+            request, done = self._count_existing(request, chunks, listings[group])
+            # where this group's part exists, the next group's chunk can be computed
+            if following is None:
+                self._count_groups_before(request, done)
+            else:
+                missing += [(following, chunk.number) for chunk in done]
+            left = sorted(set(left) - {chunk.number for chunk in done})
+            following = group
+        missing += [(GROUPS[1], number) for number in left]
+        return request, [
+            listings[group].needed(chunk)
+            for group, number in sorted(missing, key=lambda entry: entry[1])
+            for chunk in request.chunks(summary, group, [number])
+        ]
+
+    def footers(self, request: JobRequest, summary: ShardSummary) -> list[Footer]:
+        """The footers of a shard's final parts, in order. Raises FileNotFoundError if one is missing or broken."""
+        written, count = self.written(request, summary), summary.chunks(request.chunk_size)
+        if len(written) < count:
+            raise FileNotFoundError(f"{count - len(written)} parts of {summary.shard} are missing")
+        return [footer for _, footer in written]
+
+    def written(self, request: JobRequest, summary: ShardSummary) -> list[tuple[Chunk, Footer]]:
+        """The chunks of a shard that have a final part, with their newest attempts and the parts' footers, in order."""
+        chunks = list(request.chunks(summary, FINAL_GROUP))
+        attempts = self._listing(chunks[0]) if chunks else Attempts()
+        return self._intact([found for chunk in chunks if (found := attempts.newest(chunk)) is not None], attempts)
+
+    def _listing(self, chunk: Chunk) -> Attempts:
+        """The attempts at the chunks of a chunk's group and shard. Parts that are not where they belong are moved."""
+        attempts = self.store.attempts(chunk)
+        self.store.tidy(Part.of_chunk(chunk), attempts)
+        return attempts
+
+    def _intact(self, chunks: Sequence[Chunk], attempts: Attempts) -> list[tuple[Chunk, Footer]]:
+        """The chunks whose footers are intact, with their footers; the others' parts are set aside."""
+        intact = []
+        for chunk, footer in zip(chunks, self.store.read_all_footers(chunks), strict=True):
+            if not isinstance(footer, BrokenPart):
+                intact.append((chunk, footer))
+            elif self.store.set_aside(footer) and chunk.attempt:
+                attempts.broken[chunk.number] = chunk.attempt
+        return intact
+
+    def _count_existing(
+        self, request: JobRequest, chunks: Sequence[Chunk], attempts: Attempts
+    ) -> tuple[JobRequest, list[Chunk]]:
+        """Count a group's chunks whose parts exist, except those that the job has counted before.
+
+        Returns the request, and the chunks that need not be computed, with their newest attempts.
+        """
+        found = [newest for chunk in chunks if (newest := attempts.newest(chunk)) is not None]
+        if not found:
+            return request, []
+        # ask Redis first, because reading a footer is a round trip to the store
+        counted = self.states.recorded(request.id, found[0].group, [chunk.field for chunk in found])
+        done = [chunk for chunk in found if chunk.field in counted]
+        again: dict[str, int] = {}
+        for chunk, footer in self._intact([chunk for chunk in found if chunk.field not in counted], attempts):
+            # a failure that may pass is computed again, unless the job has asked for it already
+            if footer.transient and chunk.field not in request.retries:
+                again[chunk.field] = chunk.attempt + 1
+            else:
+                # only the final group's parts hold the images' final status
+                statuses = count_of(footer.counts) if chunk.group == FINAL_GROUP else {}
+                self._count(request, chunk, statuses)
+                done.append(chunk)
+        # the request is written before anything is queued, so that a job asks once
+        return self._raise_retries(request, again), done
+
+    def _count_groups_before(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
+        """Count chunks with a final part in the groups before, whose parts are not needed and may be missing."""
+        for group in GROUPS[1:-1]:
+            for chunk in chunks:
+                self._count(request, chunk.of_group(group, request.fingerprints[group]), {})
+
+    def _count(self, request: JobRequest, chunk: Chunk, statuses: dict[str, int]) -> None:
+        counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
+        self.states.record(request.id, chunk, counts | statuses)
+
+    def _raise_retries(self, request: JobRequest, attempts: Mapping[str, int]) -> JobRequest:
+        """A job's request with later attempts at some chunks, by their fields, written to the store and to Redis."""
+        if not attempts:
+            return request
+        request = request.model_copy(update={"retries": {**request.retries, **attempts}})
+        self.store.write_job_file(request.id, "request", request)
+        self.states.set_request(request)
+        return request

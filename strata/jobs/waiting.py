@@ -1,0 +1,67 @@
+"""What jobs wait for: a stage that does not work, the store, or a shard; and the events that tell it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from strata.core import JobRequest, Waiting
+from strata.jobs.plans import Plan
+from strata.queue import Heartbeat, Queue
+
+REFRESH_SECONDS = 1.0  # between two looks at everything that waits
+
+
+def what_waits(
+    queue: Queue, request: JobRequest, heartbeats: Iterable[Heartbeat], trouble: str | None = None
+) -> Waiting | None:
+    """What an unfinished job waits for, and has waited for the longest time; None if nothing is in its way.
+
+    trouble: why the scheduler cannot advance the job, as JSON; it comes first. Raises QueueUnavailable.
+    """
+    if trouble:
+        return Waiting.model_validate_json(trouble)
+    # a stage that does not work holds up all jobs with the same fingerprint
+    found = [waiting for waiting in [queue.waits.find(request.fingerprints)] if waiting is not None]
+    # the store or a shard holds up single chunks, which workers report
+    now = datetime.now(UTC)
+    for held_up in (one for heartbeat in heartbeats for one in heartbeat.held_up):
+        if request.id in queue.broker.waiting_jobs(held_up.chunk):
+            since = now - timedelta(seconds=round(held_up.seconds))
+            found.append(Waiting(stage=held_up.stage, reason=held_up.reason, since=since, attempts=held_up.attempts))
+    return min(found, key=lambda waiting: waiting.since, default=None)
+
+
+class WaitingJobs:
+    """What the scheduler knows of waiting jobs. Every method raises QueueUnavailable."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self._refreshed = float("-inf")
+        self._heartbeats: list[Heartbeat] = []
+        self._fingerprints: set[tuple[str, str]] = set()
+
+    def refresh(self) -> None:
+        """Look from time to time at everything that waits: mostly nothing does, and then `tell` costs nothing."""
+        if time.monotonic() - self._refreshed >= REFRESH_SECONDS:
+            self._fingerprints = self.queue.waits.fingerprints()
+            self._heartbeats = [heartbeat for heartbeat in self.queue.heartbeats.live() if heartbeat.held_up]
+            self._refreshed = time.monotonic()
+
+    def tell(self, plan: Plan) -> None:
+        """Add an event when a job begins to wait, and one when it no longer does."""
+        waits = self._heartbeats or self._fingerprints & set(plan.request.fingerprints.items())
+        waiting = what_waits(self.queue, plan.request, self._heartbeats) if waits else None
+        if (waiting is None) == (plan.waits_for is None):
+            return
+        if waiting is not None:
+            self.queue.job_events.add(plan.request.id, "waiting", stage=waiting.stage, reason=waiting.reason)
+        else:
+            self.queue.job_events.add(plan.request.id, "resumed", stage=plan.waits_for or "")
+        plan.waits_for = waiting.stage if waiting else None
+
+    def parked(self, request: JobRequest) -> int:
+        """How many chunks of a job's fingerprints have stepped aside, in the group that has the most."""
+        pairs = self._fingerprints & set(request.fingerprints.items())
+        return max((self.queue.waits.parked(*pair) for pair in pairs), default=0)

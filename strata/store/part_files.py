@@ -1,0 +1,239 @@
+"""Parts as files: writing and reading them, moving older attempts away, and setting broken parts aside."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import pathlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from strata.core import RECORD_SCHEMA, Chunk, Record, table_to_records
+from strata.store.filesystem import Files, as_os_error
+from strata.store.part_format import BrokenPart, Footer, Source, decode, decode_footer, encode, footer_length
+from strata.store.part_paths import Attempts, Part
+
+log = logging.getLogger(__name__)
+
+READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
+TAIL = 32_768  # bytes that are read for a footer: it has 11 kB
+
+Result = TypeVar("Result")
+
+
+class PartFiles(Files):
+    """The parts of a store. A chunk stands for the part of its attempt, or where it is said for that of the newest.
+
+    Reading raises BrokenPart for a part that is damaged, that is another part, or that has not as many rows as its
+    chunk has images. Every method raises OSError if the storage cannot be reached.
+    """
+
+    # which parts there are
+
+    def part_path(self, chunk: Chunk) -> str:
+        """The path of a chunk's part, which may not exist yet, or not any more."""
+        return self.path(Part.of_chunk(chunk).path)
+
+    def attempts(self, chunk: Chunk) -> Attempts:
+        """The attempts at all chunks of a chunk's group, fingerprint and shard. It takes one listing."""
+        return Attempts.of_names(self.names(f"parts/{Part.of_chunk(chunk).folder}"))
+
+    def newest(self, chunk: Chunk) -> Chunk | None:
+        """The chunk with its newest attempt that has a part; None if that is older than the chunk's own attempt.
+
+        It takes one listing, as `attempts_of`.
+        """
+        return self.attempts_of(chunk).newest(chunk)
+
+    def has_part(self, chunk: Chunk) -> bool:
+        """Whether a part of the chunk's attempt or a newer one exists, which means that the chunk's work is done."""
+        return self.newest(chunk) is not None
+
+    def all_attempts(self, chunk: Chunk) -> dict[int, list[int]]:
+        """For each chunk of a chunk's group, fingerprint and shard, the attempts that have a part, ascending.
+
+        Superseded parts are among them. It takes two listings.
+        """
+        found: dict[int, set[int]] = {}
+        for place in ("superseded", "parts"):
+            attempts = Attempts.of_names(self.names(f"{place}/{Part.of_chunk(chunk).folder}"))
+            for number, entries in attempts.found.items():
+                found.setdefault(number, set()).update(entries)
+        return {number: sorted(entries) for number, entries in found.items()}
+
+    def attempts_before(self, chunk: Chunk) -> list[Chunk]:
+        """The earlier attempts at a chunk that have a part, the newest first. It takes two listings."""
+        attempts = reversed(self.all_attempts(chunk).get(chunk.number, []))
+        return [replace(chunk, attempt=attempt) for attempt in attempts if attempt < chunk.attempt]
+
+    def attempts_of(self, chunk: Chunk) -> Attempts:
+        """The attempts at one chunk. In a bucket only the files of the chunk are listed: a folder may have thousands.
+
+        There, marks and the names of earlier versions are not found, as they begin otherwise.
+        """
+        folder, prefix = f"parts/{Part.of_chunk(chunk).folder}", f"{chunk.number:05d}."
+        # on a disk a listing is cheap, so that names of earlier versions and marks are looked for too
+        names = self.names(folder) if self.local else self.names(folder, prefix)
+        return Attempts.of_names(name for name in names if name.lstrip("_").startswith(prefix))
+
+    # writing
+
+    def write_part(self, chunk: Chunk, table: pa.Table, footer: Footer, codec: str) -> None:
+        """Write a part, then move the parts of older attempts away.
+
+        A part that is written late, after that of a newer attempt, is moved away itself. In a bucket this is not
+        looked for after a first attempt, to save a round trip: the next one who lists the folder finds it.
+        """
+        part = Part.of_chunk(chunk)
+        self.put(self.path(part.path), encode(table, part, footer, codec))
+        if chunk.attempt or self.local:
+            self.tidy(part, self.attempts_of(chunk))
+
+    def tidy(self, folder: Part, attempts: Attempts) -> None:
+        """Move parts to where they belong: those of older attempts to `superseded/`, those of today to today's names.
+
+        folder: any part of the shard whose attempts these are. A writer that died may have left it to be done, and an
+        earlier version of Strata did not do it.
+        """
+        for part, name in attempts.misplaced(folder):
+            newest = max(attempts.found[part.number])
+            target = part.path if part.attempt == newest else part.superseded_path
+            self.move(f"parts/{part.folder}/{name}", target)
+        # a broken part has been computed again: remove its mark
+        for number, attempt in attempts.broken.items():
+            if max(attempts.found.get(number, ()), default=-1) >= attempt:
+                self.remove(self.path(folder._replace(number=number, attempt=attempt).marker))
+
+    # reading
+
+    def read_table(self, chunk: Chunk) -> pa.Table:
+        """The part of a chunk's attempt as an Arrow table. Raises FileNotFoundError and BrokenPart."""
+        return self.read_part(chunk)[0]
+
+    def read_part(self, chunk: Chunk) -> tuple[pa.Table, Footer]:
+        """The part of a chunk's attempt, wherever it lies, and its footer. Raises FileNotFoundError and BrokenPart."""
+        return self.first(Source.of(chunk), self.decoded)
+
+    def decoded(self, source: Source) -> tuple[pa.Table, Footer]:
+        """The table and the footer of a part at one path. Raises FileNotFoundError and BrokenPart."""
+        return decode(self.get(self.path(source.path)), source)
+
+    @as_os_error
+    def read_columns(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a part by its path from the store's root, such as "objects.list.element.kept".
+
+        A layer without a column in the part is null in all its rows. In a folder only the bytes of the columns are
+        read; of a bucket, where each read is a round trip, the whole part. Raises FileNotFoundError and BrokenPart.
+        """
+        source = Source(Part.parse(part), part)
+        table = self.first(source, lambda source: self._read_columns(source, columns))
+        # add the columns that the part's version of the schema does not have
+        schema = _schema_of(tuple(columns))
+        for field in schema:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table.select(schema.names)
+
+    def _read_columns(self, source: Source, columns: Sequence[str]) -> pa.Table:
+        path = self.path(source.path)
+        # an empty file cannot be mapped
+        if not self.local or not self.fs.size(path):
+            return decode(self.fs.cat_file(path), source, columns)[0]
+        with pa.memory_map(path) as file:
+            return decode(file.read_buffer(), source, columns)[0]
+
+    @as_os_error
+    def read_footer(self, chunk: Chunk) -> Footer:
+        """The footer of the part of a chunk's attempt. Raises FileNotFoundError and BrokenPart."""
+        # the last bytes of the file are enough
+        return self.first(Source.of(chunk), self._read_footer)
+
+    def _read_footer(self, source: Source) -> Footer:
+        path = self.path(source.path)
+        tail = self._tail(path, TAIL)
+        length = footer_length(tail, source)
+        if length > len(tail) == TAIL:
+            tail = self._tail(path, length)
+        return decode_footer(tail, source)
+
+    def _tail(self, path: str, length: int) -> bytes:
+        """The last bytes of a file, all of a smaller one."""
+        with pathlib.Path(path).open("rb") if self.local else self.fs.open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - length))
+            return bytes(file.read())
+
+    def read_all_footers(self, chunks: Sequence[Chunk]) -> list[Footer | BrokenPart]:
+        """The footers of many parts, in order, and the error instead of that of a broken one.
+
+        Those of a bucket are read in parallel. Raises FileNotFoundError.
+        """
+
+        def read(chunk: Chunk) -> Footer | BrokenPart:
+            try:
+                return self.read_footer(chunk)
+            except BrokenPart as error:
+                return error
+
+        # a local read takes less time than handing it to a thread
+        if self.local or len(chunks) < 2:
+            return [read(chunk) for chunk in chunks]
+        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
+            return list(pool.map(read, chunks))
+
+    def first(self, source: Source, read: Callable[[Source], Result]) -> Result:
+        """The result of reading a part at the first of its places where it is. Raises FileNotFoundError."""
+        *before, last = [source._replace(path=path) for path in source.part.places]
+        for place in before:
+            with suppress(FileNotFoundError):
+                return read(place)
+        return read(last)
+
+    # broken parts
+
+    def check(self, source: Source) -> pa.Table:
+        """Read all of a part at one path, and return its table. Raises FileNotFoundError and BrokenPart."""
+        table, _ = self.decoded(source)
+        if source.part.group != "index":
+            self.to_records(table, source)
+        return table
+
+    def to_records(self, table: pa.Table, source: Source) -> list[Record]:
+        """Rows of a part as records. Raises BrokenPart if their values are none of a record."""
+        try:
+            return table_to_records(table)
+        except ValueError as error:  # also of pydantic and of UTF-8
+            raise source.broken(f"{type(error).__name__}: {error}") from error
+
+    def set_aside(self, error: BrokenPart) -> bool:
+        """Move a broken part to `broken/`, so that it is computed again; False if it is not broken (any more).
+
+        If it was the newest of several attempts, a mark is left: the older ones do not count in its place.
+        """
+        source = Source(Part.parse(error.path), error.path, error.images)
+        # another process may have set it aside before, and the part may have been written again since
+        try:
+            self.check(source)
+            return False
+        except FileNotFoundError:
+            return False
+        except BrokenPart as found:
+            if source.part.attempt and error.path.startswith("parts/"):
+                self.put(self.path(source.part.marker), b"")
+            self.move(error.path, f"broken/{error.path}")
+            log.warning("%s; it is kept as broken/%s", found, error.path)
+            return True
+
+
+@functools.cache
+def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
+    """The schema of some columns of RECORD_SCHEMA, as they are read from a part."""
+    # a column such as "objects.list.element.kept" is read with the structure around it: let pyarrow work that out
+    empty: Any = pa.BufferOutputStream()
+    pq.write_table(RECORD_SCHEMA.empty_table(), empty)
+    return pq.ParquetFile(pa.BufferReader(empty.getvalue())).read(list(columns)).schema

@@ -1,0 +1,240 @@
+"""The bytes of a part: a Parquet file with checksums over every byte, and in its footer what part it is.
+
+The footer has the counts of the part, so that plans read some kilobytes of each part only. Therefore the checksums are
+apart: one of the footer, one of all bytes before it, and one of each column, for those who read some columns. They are
+CRC-32, which finds every damage of up to 32 bits in a row and any other with a probability of 1 - 2**-32; it protects
+from faults of a machine and not from forgers. Pages have Parquet's own checksums too, for other readers.
+
+Parts of the schema versions 1 and 2 have no checksums: damage is found in them as far as Arrow finds it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from strata.core import SCHEMA_VERSION, Bill, Chunk
+from strata.errors import DataError
+from strata.store.part_paths import Part
+
+Result = TypeVar("Result")
+
+CHECKED_VERSION = 3  # the first schema version whose parts have checksums
+ROW_GROUP = 1 << 20  # rows of a row group
+_MAGIC = b"PAR1"
+_TAIL = 8  # bytes after the footer: its length and the magic number
+_MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as hexadecimal numbers
+_DIGITS = 8  # of one checksum
+_VERSION, _PART, _CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
+_COUNTS, _TRANSIENT, _BILL, _FAILURE = b"strata.counts", b"strata.transient", b"strata.bill", b"strata.shard_failure"
+
+
+class BrokenPart(DataError):
+    """A part is damaged, or it is not the part that its path names.
+
+    path: relative to the store's root; images: the number of rows that the part must have, None if not known.
+    """
+
+    def __init__(self, path: str, reason: str, images: int | None = None) -> None:
+        super().__init__(f"{path} is broken: {reason}")
+        self.path, self.reason, self.images = path, reason, images
+
+
+class Footer(NamedTuple):
+    """The content of a part's footer.
+
+    counts: the number of images by status; bill: their cost if a model server was asked; transient: how many images
+    failed for a cause that may pass; failure: of an index part, why the shard was not read completely.
+    """
+
+    counts: Counter[str]
+    bill: Bill | None = None
+    transient: int = 0
+    failure: str | None = None
+
+    def entries(self) -> dict[bytes, bytes]:
+        """The footer as key-value pairs of a Parquet file."""
+        entries = {_COUNTS: json.dumps(self.counts).encode(), _TRANSIENT: str(self.transient).encode()}
+        if self.bill is not None:
+            entries[_BILL] = self.bill.model_dump_json().encode()
+        if self.failure is not None:
+            entries[_FAILURE] = self.failure.encode()
+        return entries
+
+
+class Source(NamedTuple):
+    """Which part is read, and from where. path: relative to the store's root; images: the rows that it must have."""
+
+    part: Part
+    path: str
+    images: int | None = None
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> Source:
+        """The part of a chunk at its own path."""
+        part = Part.of_chunk(chunk)
+        return cls(part, part.path, chunk.images or None)
+
+    def broken(self, reason: str) -> BrokenPart:
+        """The error for this part."""
+        return BrokenPart(self.path, " ".join(reason.split())[:300], self.images)
+
+
+def encode(table: pa.Table, part: Part, footer: Footer, codec: str) -> bytes:
+    """A part as the bytes of a Parquet file."""
+    leaves = _leaves(table.schema.remove_metadata())
+    entries = {
+        _VERSION: str(SCHEMA_VERSION).encode(),
+        _PART: json.dumps([*part, table.num_rows]).encode(),
+        _CHECKSUMS: _MARK + b"0" * _DIGITS * (2 + leaves),
+        **footer.entries(),
+    }
+    # a part is small: dictionaries of fifty columns would cost time and save no space
+    sink = pa.BufferOutputStream()
+    collected: list[pq.FileMetaData] = []
+    options: dict[str, Any] = {"compression": codec, "write_statistics": False, "use_dictionary": False}
+    options |= {"write_page_checksum": True, "metadata_collector": collected}
+    with pq.ParquetWriter(sink, table.schema.remove_metadata(), **options) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+        writer.add_key_value_metadata(entries)
+    # fill in the checksums: first those of the columns and of the body, then that of the footer with them
+    data = bytearray(sink.getvalue())
+    start = _footer_start(data)
+    first = data.index(_MARK, start) + len(_MARK)
+    columns = [_column_checksum(data, collected[0], leaf) for leaf in range(leaves)]
+    rest = b"".join(b"%08x" % checksum for checksum in [zlib.crc32(memoryview(data)[:start]), *columns])
+    data[first + _DIGITS : first + _DIGITS + len(rest)] = rest
+    data[first : first + _DIGITS] = b"%08x" % zlib.crc32(memoryview(data)[start:])
+    return bytes(data)
+
+
+def decode_footer(tail: bytes, source: Source) -> Footer:
+    """The footer of a part, from the last bytes of its file, which must contain all of it. Raises BrokenPart."""
+    return _guarded(source, lambda: _footer(_checked_metadata(tail, source)[0]))
+
+
+def footer_length(tail: bytes, source: Source) -> int:
+    """How many bytes of a part's end are its footer, from its last 8 bytes at least. Raises BrokenPart."""
+    if len(tail) < _TAIL or tail[-4:] != _MAGIC:
+        raise source.broken("it does not end as a Parquet file")
+    return int.from_bytes(tail[-_TAIL:-4], "little") + _TAIL
+
+
+def decode(data: Any, source: Source, columns: Sequence[str] | None = None) -> tuple[pa.Table, Footer]:
+    """A part's table, or some of its columns, and its footer. data: the whole file, bytes or a buffer.
+
+    Columns that the part does not have are left out. Raises BrokenPart.
+    """
+
+    def read() -> tuple[pa.Table, Footer]:
+        view = memoryview(data)
+        metadata, checksums = _checked_metadata(view, source)
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), metadata=metadata)
+        if checksums is not None:
+            _check_body(view, metadata, checksums, columns, source)
+        table = file.read(None if columns is None else list(columns), use_threads=columns is None)
+        # without checksums, at least look for values that no writer writes
+        if checksums is None:
+            table.validate(full=True)
+        return table, _footer(metadata)
+
+    return _guarded(source, read)
+
+
+def _guarded(source: Source, act: Callable[[], Result]) -> Result:
+    """The result of act, with every error in it as BrokenPart: the bytes are in memory, so storage is not the cause."""
+    try:
+        return act()
+    except BrokenPart:
+        raise
+    except Exception as error:
+        raise source.broken(f"{type(error).__name__}: {error}") from error
+
+
+def _checked_metadata(data: Any, source: Source) -> tuple[pq.FileMetaData, bytes | None]:
+    """A part's metadata and the checksums of its body and columns, None for a part of a version without. Checked."""
+    view = memoryview(data)
+    start = len(view) - footer_length(bytes(view[-_TAIL:]), source)
+    if start < 0:
+        raise source.broken("it is cut off")
+    footer = bytes(view[start:])
+    # the footer's own checksum was computed with zeros in its place
+    at = footer.find(_MARK) + len(_MARK)
+    marked = at >= len(_MARK)
+    if marked:
+        whole = footer[:at] + b"0" * _DIGITS + footer[at + _DIGITS :]
+        if footer[at : at + _DIGITS] != b"%08x" % zlib.crc32(whole):
+            raise source.broken("the checksum of its footer is wrong")
+    metadata = pq.read_metadata(pa.BufferReader(footer))
+    entries = metadata.metadata or {}
+    if not marked and int(entries[_VERSION]) >= CHECKED_VERSION:
+        raise source.broken("it has no checksums")
+    _check_identity(metadata, source, marked)
+    return metadata, entries[_CHECKSUMS][len(_MARK) + _DIGITS :] if marked else None
+
+
+def _check_identity(metadata: pq.FileMetaData, source: Source, marked: bool) -> None:
+    """Raise BrokenPart if the part is another one, or has another number of rows than it must have."""
+    entries, rows = metadata.metadata, metadata.num_rows
+    if marked and json.loads(entries[_PART]) != [*source.part, rows]:
+        raise source.broken(f"it is the part {entries[_PART].decode()}")
+    if source.part.group == "index":
+        return
+    expected = sum(json.loads(entries[_COUNTS]).values())
+    if not rows or rows != expected or (source.images is not None and rows != source.images):
+        wanted = expected if source.images is None else source.images
+        raise source.broken(f"it has {rows} rows instead of {wanted}")
+
+
+def _check_body(
+    view: memoryview, metadata: pq.FileMetaData, checksums: bytes, columns: Sequence[str] | None, source: Source
+) -> None:
+    """Compare the bytes before the footer with their checksums, or those of some columns only. Raises BrokenPart."""
+    if columns is None:
+        start = _footer_start(view)
+        if int(checksums[:_DIGITS], 16) != zlib.crc32(view[:start]):
+            raise source.broken("the checksum of its content is wrong")
+        return
+    for leaf in range(metadata.num_columns):
+        path = metadata.schema.column(leaf).path
+        if not any(path == column or path.startswith(f"{column}.") for column in columns):
+            continue
+        found = int(checksums[_DIGITS * (leaf + 1) : _DIGITS * (leaf + 2)], 16)
+        if found != _column_checksum(view, metadata, leaf):
+            raise source.broken(f"the checksum of its column {path} is wrong")
+
+
+def _column_checksum(data: Any, metadata: pq.FileMetaData, leaf: int) -> int:
+    """The checksum of one column's bytes in all row groups."""
+    checksum, view = 0, memoryview(data)
+    for group in range(metadata.num_row_groups):
+        column = metadata.row_group(group).column(leaf)
+        start = column.dictionary_page_offset or column.data_page_offset
+        checksum = zlib.crc32(view[start : start + column.total_compressed_size], checksum)
+    return checksum
+
+
+def _footer(metadata: pq.FileMetaData) -> Footer:
+    entries = metadata.metadata or {}
+    bill = Bill.model_validate_json(entries[_BILL]) if _BILL in entries else None
+    counts = Counter[str](json.loads(entries.get(_COUNTS, b"{}")))
+    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), entries.get(_FAILURE, b"").decode() or None)
+
+
+def _footer_start(data: Any) -> int:
+    return len(data) - _TAIL - int.from_bytes(data[-_TAIL:-4], "little")
+
+
+@functools.cache
+def _leaves(schema: pa.Schema) -> int:
+    """The number of columns of a Parquet file with this schema, those inside of structures and lists counted singly."""
+    empty = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), empty)
+    return int(pq.read_metadata(pa.BufferReader(empty.getvalue())).num_columns)

@@ -1,0 +1,124 @@
+"""Creating the job of one image: few storage calls in a row, and nothing is left of a request that failed."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from bench.fakes.slow_store import calls_in, chain
+from strata.core.profiles import GROUPS
+from strata.errors import QueueUnavailable
+from strata.jobs.jobs import Jobs
+from strata.jobs.scheduler import Scheduler
+from strata.queue.job_list import JobFilter
+from strata.queue.queue import Queue
+from strata.store.store import Store
+from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end
+from tests.raw_redis import raw_redis
+from tests.slow import slow_store
+
+
+def new_image() -> bytes:
+    """A JPEG that no other call returns."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (8, 8), os.urandom(8 * 8 * 3)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_two_storage_calls_in_a_row_before_the_work_starts(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = slow_store(tmp_path, monkeypatch, 0.4)
+    jobs = Jobs(queue, store)
+    jobs.create_image(new_image(), None, FAKE_PROFILE)  # it also writes the profile, and creates folders
+    before = len(calls_in(tmp_path / "calls"))
+    request = jobs.create_image(new_image(), "a text", FAKE_PROFILE)
+    calls = calls_in(tmp_path / "calls")[before:]
+    assert chain(calls) == 2
+    assert sorted(f"{call.name} {call.folder}" for call in calls) == [
+        "list parts/llm",
+        "list parts/vision",
+        "put jobs",
+        "put open",
+        "put parts/index",
+        "put uploads",
+    ]
+    assert queue.broker.depth("vision") == 2
+    assert store.open_jobs()[-1] == request.id
+
+
+FAULTS: dict[str, Callable[[Any], bool]] = {
+    "the upload": lambda path: "/uploads/" in path,
+    "the index": lambda path: "/parts/index/" in path,
+    "the mark": lambda path: "/open/" in path,
+    "the profile": lambda path: "/profiles/" in path,
+    "the request": lambda path: path.endswith("request.json"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_store_that_fails_leaves_no_half_of_a_job(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, fault: str, tmp_path: Path
+) -> None:
+    put = Store.put
+
+    def failing(self: Store, path: str, data: bytes) -> None:
+        put(self, path, data)  # a write whose answer is lost has taken place
+        if FAULTS[fault](path):
+            raise OSError("the disk is away")
+
+    monkeypatch.setattr(Store, "put", failing)
+    with pytest.raises(OSError, match="the disk is away"):
+        jobs.create_image(jpeg(), None, FAKE_PROFILE)
+    assert_nothing_is_left(jobs)
+    # the same image is accepted when the store is there again
+    monkeypatch.undo()
+    with FakeMachine(jobs):
+        job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+        wait_for_end(jobs, job)
+    assert jobs.view(job).request_counts.succeeded == 1
+
+
+@pytest.mark.parametrize("kind", ["image", "batch"])
+def test_a_job_that_redis_refuses_is_not_run_later(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def refused(*_: object) -> None:
+        raise QueueUnavailable("READONLY You can't write against a read only replica.")
+
+    monkeypatch.setattr(type(jobs.queue.job_states), "activate", refused)
+    with pytest.raises(QueueUnavailable):
+        if kind == "image":
+            jobs.create_image(jpeg(), None, FAKE_PROFILE)
+        else:
+            jobs.create("batch", ["/a.tar"], FAKE_PROFILE, "lo")
+    monkeypatch.undo()
+    assert_nothing_is_left(jobs)
+
+
+def assert_nothing_is_left(jobs: Jobs) -> None:
+    """No job is known, marked or queued; a scheduler finds nothing to do."""
+    scheduler = Scheduler(jobs.queue, jobs.store, 100)
+    scheduler.tick()
+    jobs.queue.scheduler_lock.release(scheduler.name)
+    assert jobs.store.job_ids() == [] == jobs.store.open_jobs()
+    assert jobs.queue.job_states.active() == set()
+    assert all(jobs.queue.broker.depth(group) == 0 for group in GROUPS)
+    assert jobs.queue.job_list.page(JobFilter(), 5)[0] == []
+    assert [name for name in raw_redis(jobs.queue).keys("strata:job:*") if ":events" not in name] == []
+
+
+def test_an_image_that_was_described_is_complete_at_once(jobs: Jobs) -> None:
+    with FakeMachine(jobs) as machine:
+        wait_for_end(jobs, jobs.create_image(jpeg(), None, FAKE_PROFILE).id)
+        computed = machine.vision.images
+        again = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+        assert jobs.queue.job_states.progress([again])[again].images == 1
+        wait_for_end(jobs, again)
+        view = jobs.view(again)
+        assert view.request_counts.succeeded == 1 and view.groups["llm"].reused == 1 == view.groups["vision"].reused
+        assert machine.vision.images == computed

@@ -1,0 +1,51 @@
+"""Handover: what a process that is broken leaves to the next holders of its chunks.
+
+It is alive enough to tidy up: it keeps the rows that are computed already, so that they are not computed again, and
+notes which rows were in flight, so that no others are suspected (`workers.isolation`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+
+from models.base import StageBroken
+from strata.errors import QueueUnavailable
+from strata.store import Store, write_progress
+from workers.claims import Claims
+from workers.isolation import Blame
+from workers.prepared import PreparedChunk
+
+log = logging.getLogger(__name__)
+
+
+def hand_over(
+    chunk: PreparedChunk, claims: Claims, in_flight: Collection[int], alone: bool, broken: StageBroken
+) -> None:
+    """Leave a chunk to its next holder. in_flight: its rows that the stage computed; alone: no others, of any chunk.
+
+    Without Redis the lease lapses, and the next holder computes all rows one by one.
+    """
+    log.warning("chunk %s is left with rows %s in flight: %s", chunk.claim.chunk.id, list(in_flight), broken)
+    saved = _save(chunk, claims.jobs.store)
+    kind = "OutOfMemoryError" if broken.memory else "poison"
+    detail = broken.reason if broken.memory else f"processes ended while they computed this image: {broken.reason}"
+    with suppress(QueueUnavailable):
+        chunk.isolation.ended(in_flight, alone, Blame(broken.stage, kind, detail), saved)
+        claims.hand_over(chunk.claim)
+    claims.stop_renewing(chunk.claim)
+
+
+def _save(chunk: PreparedChunk, store: Store) -> bool:
+    """Keep the rows that are settled; False if that is not possible, and they are computed again."""
+    rows = {row: item.record for row, item in enumerate(chunk.items) if item.settled and row not in chunk.poison}
+    if not rows:
+        return False
+    try:
+        write_progress(store, chunk.claim.chunk, rows)
+    # the store is away, or a text is no Unicode
+    except (OSError, ValueError) as error:
+        log.warning("%d computed rows of chunk %s are lost: %s", len(rows), chunk.claim.chunk.id, error)
+        return False
+    return True

@@ -1,0 +1,179 @@
+"""Micro-batches: decoding and computing some rows of chunks, and whose fault it is if that fails outside of the stages.
+
+A stage tells its own faults from those of its items (`models.base`). Here the rest is judged: the decoder and the code
+between the stages. If a micro-batch fails there, its rows are computed one by one. A row that fails alone is at fault
+only if others are computed, or else the probe. If not, no row fails: MachineFault, and the chunk steps aside.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from models.base import (
+    PROBE_IMAGE,
+    PROBE_RECORD,
+    StageBroken,
+    StageNotLoaded,
+    StageUnavailable,
+    StageUnfit,
+    WeightsMissing,
+)
+from models.faults import ends_process, is_out_of_memory, reason_of
+from strata.core import ProfileError, Record
+from strata.errors import StrataError
+from workers.claims import Claims
+from workers.groups import Group, WorkItem
+from workers.prepared import PreparedChunk
+
+log = logging.getLogger(__name__)
+
+Row = tuple[PreparedChunk, int]  # a chunk, and the number of a row in it
+# what a group raises on purpose, and the runner handles: no image is at fault
+OF_STAGES = (StageUnavailable, StageUnfit, StageNotLoaded, StageBroken, WeightsMissing, ProfileError)
+
+
+class MachineFault(StrataError):
+    """A part of the work outside of the stages fails here on every image: none is at fault, and the chunk waits.
+
+    stage: what fails, such as "decode", or the name of the group.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+
+
+class _Unexpected(Exception):
+    """An error outside of the stages that may be an image's fault. part: what raised it; the cause is the error."""
+
+    def __init__(self, part: str, error: Exception) -> None:
+        super().__init__(reason_of(error))
+        self.part, self.error_type, self.detail = part, type(error).__name__, str(error)
+
+
+class MicroBatches:
+    """Decodes and computes rows of one group's chunks. in_flight: the rows that are computed now."""
+
+    def __init__(self, group: Group, claims: Claims) -> None:
+        self.group, self.claims = group, claims
+        self.in_flight: Sequence[Row] = ()
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """Decode rows, in any thread. A row that cannot be decoded for an unexpected reason stays as it is."""
+        for chunk, row in rows:
+            try:
+                chunk.items[row] = self.group.decode(chunk.items[row])
+            except Exception as error:
+                # `compute` decodes it once more, alone, and finds out what is at fault
+                log.warning("row %d of chunk %s is not decoded: %s", row, chunk.claim.chunk.id, reason_of(error))
+
+    def compute(self, rows: Sequence[Row]) -> None:
+        """Compute and settle rows that were decoded. Raises OF_STAGES, MachineFault and WorkInterrupted."""
+        rows = [row for row in rows if not _item(row).settled]
+        doubtful = [row for row in rows if _is_undecoded(_item(row))]
+        decoded = [row for row in rows if not _is_undecoded(_item(row))]
+        try:
+            self._compute_together(decoded)
+        except StageBroken as broken:
+            # one of several images does not fit in memory: nobody knows which
+            if not broken.memory or len(decoded) == 1:
+                raise
+            doubtful += decoded
+        except _Unexpected as error:
+            log.exception("%s: a micro-batch failed outside of the stages: %s", self.group.name, error)
+            doubtful += decoded
+        if doubtful:
+            self._compute_each(doubtful, works=any(_item(row).settled for row in decoded))
+
+    def _compute_together(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        self.in_flight = rows
+        claim, items = rows[0][0].claim, [_item(row) for row in rows]
+        act = functools.partial(self._records, rows[0][0], items)
+        records = self.claims.retry(claim, act, StageUnavailable)
+        # settle the rows without their pixels, which nothing needs any more
+        for (chunk, row), record in zip(rows, records, strict=True):
+            chunk.items[row] = WorkItem(record, settled=True)
+        self.in_flight = ()
+
+    def _records(self, chunk: PreparedChunk, items: Sequence[WorkItem]) -> list[Record]:
+        with _judged(self.group.name):
+            records = self.group.compute(chunk.claim.chunk, items)
+            if len(records) != len(items):
+                raise RuntimeError(f"{len(records)} records for {len(items)} images")
+        return records
+
+    def _compute_each(self, rows: Sequence[Row], works: bool) -> None:
+        """Compute rows one by one, to find those at fault. works: whether other rows of the micro-batch succeeded."""
+        failed: list[tuple[Row, _Unexpected]] = []
+        for row in rows:
+            try:
+                self._compute_alone(row)
+                works = True
+            except _Unexpected as error:
+                failed.append((row, error))
+        # nothing succeeded: find out whether anything does
+        if failed and not works:
+            self._compute_probe(*failed[-1])
+        for (chunk, number), own in failed:
+            record = chunk.items[number].record.failed(own.part, own.error_type, own.detail)
+            chunk.items[number] = WorkItem(record, settled=True)
+        # their stages may have asked servers whose answers are lost
+        for chunk in {id(chunk): chunk for chunk, _ in rows}.values():
+            chunk.account.lost()
+
+    def _compute_alone(self, row: Row) -> None:
+        chunk, number = row
+        self.in_flight = [row]
+        if _is_undecoded(chunk.items[number]):
+            with _judged("decode"):
+                chunk.items[number] = self.group.decode(chunk.items[number])
+        if not chunk.items[number].settled:
+            self._compute_together([row])
+
+    def _compute_probe(self, row: Row, error: _Unexpected) -> None:
+        """Raise MachineFault with the row's error unless an image that is known to be good can be computed."""
+        chunk, self.in_flight = row[0], ()
+        try:
+            with _judged(self.group.name):
+                item = self.group.decode(WorkItem(PROBE_RECORD, data=_probe_bytes()))
+            if item.settled:
+                raise MachineFault(error.part, str(error))
+            self.claims.retry(chunk.claim, functools.partial(self._records, chunk, [item]), StageUnavailable)
+        except _Unexpected as probe_error:
+            raise MachineFault(error.part, f"{error}; a test image fails too: {probe_error}") from error
+
+
+@contextmanager
+def _judged(part: str) -> Iterator[None]:
+    """Raise an unexpected error as _Unexpected, or as StageBroken if it ends the process or memory lacks."""
+    try:
+        yield
+    except OF_STAGES:
+        raise
+    except BaseException as error:
+        if is_out_of_memory(error):
+            raise StageBroken(part, reason_of(error), memory=True) from error
+        if ends_process(error) or not isinstance(error, Exception):
+            raise StageBroken(part, reason_of(error)) from error
+        raise _Unexpected(part, error) from error
+
+
+def _item(row: Row) -> WorkItem:
+    return row[0].items[row[1]]
+
+
+def _is_undecoded(item: WorkItem) -> bool:
+    return not item.settled and item.data is not None and item.image is None
+
+
+@functools.cache
+def _probe_bytes() -> bytes:
+    buffer = io.BytesIO()
+    PROBE_IMAGE.save(buffer, "PNG")
+    return buffer.getvalue()
