@@ -13,8 +13,9 @@ from fastapi import Depends, Path, Request
 from app.decoding import Decoder
 from app.prefer import Waits
 from app.problems import ProblemError
+from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
-from strata.jobs import DamagedJob, Jobs, Listing, UnknownJob
+from strata.jobs import Jobs, Listing, UnknownJob
 from strata.queue import Queue
 from strata.store import BrokenPart, Store
 
@@ -32,6 +33,7 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    store_probe: StoreProbe
     waits: Waits
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -78,8 +80,6 @@ def _known_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) 
         return given.jobs.view(job_id)
     except UnknownJob as error:
         raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
-    except DamagedJob as error:
-        raise ProblemError("internal-error", str(error)) from error
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]

@@ -5,14 +5,13 @@ It imports `strata.core`, `strata.store` and `strata.queue`. Read `jobs.py` firs
 
 from __future__ import annotations
 
-from strata.jobs.jobs import DamagedJob, Jobs, NotFinished, UnknownJob
+from strata.jobs.jobs import Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
 from strata.jobs.results import BadCursor, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
     "BadCursor",
-    "DamagedJob",
     "Jobs",
     "Listing",
     "NotDescribed",

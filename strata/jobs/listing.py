@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core import JobRequest, JobStatus, JobView
-from strata.errors import QueueUnavailable
-from strata.jobs.jobs import DamagedJob, Jobs, UnknownJob
+from strata.core import JobEnd, JobRequest, JobStatus, JobView
+from strata.errors import DamagedFile, QueueUnavailable
+from strata.jobs.jobs import Jobs, UnknownJob
 from strata.queue import JobFilter, ListedJob, entry_of
 from strata.store import READERS
 
@@ -78,7 +78,7 @@ class Listing:
     def _view(self, job_id: str) -> JobView | None:
         try:
             return self.jobs.view(job_id)
-        except (UnknownJob, DamagedJob):
+        except UnknownJob:
             return None
 
     # rebuilding
@@ -106,11 +106,12 @@ class Listing:
     def _listed(self, job_id: str) -> ListedJob | None:
         """A job as its files have it; None if it has no request: another process may be creating it."""
         try:
-            request = self.jobs.read_file(job_id, "request", JobRequest)
-            end = self.jobs.read_file(job_id, "end", JobView)
-        except DamagedJob as error:
-            log.warning("%s; the job is not listed", error)
-            return None
+            request = self.store.parse_job_file(job_id, "request", JobRequest)
+            end = self.store.parse_job_file(job_id, "end", JobEnd)
+        except DamagedFile as error:
+            # it is listed as its envelope shows it
+            log.warning("%s", error)
+            return ListedJob(job_id, "batch", JobStatus.FAILED, ":")
         if request is None:
             return None
         # a job without an end is listed anew when it is activated

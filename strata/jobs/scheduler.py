@@ -13,17 +13,19 @@ import time
 from collections import deque
 from contextlib import suppress
 
+from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
-from strata.errors import QueueUnavailable
+from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
-from strata.jobs.jobs import DamagedJob, Jobs, UnknownJob
+from strata.jobs.image_jobs import ImageJobs
+from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store, reason_of, sweep_progress
+from strata.store import Store, reason_of, storage_fault, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Scheduler:
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
         self.parts = self.jobs.parts
+        self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.listing = Listing(self.jobs)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -63,10 +66,14 @@ class Scheduler:
                 log.warning("the scheduler waits for Redis: %s", error)
                 self._reset()
                 stop.wait(1.0)
-            except Exception:
-                log.exception("scheduler: a tick failed; the next one tries again")
+            except Exception as error:
+                if storage_fault(error) is None:
+                    log.exception("scheduler: a tick failed; the next one tries again")
+                else:
+                    log.warning("the scheduler waits for the store: %s", without_secrets(str(error)))
                 stop.wait(1.0)
         self.finalizer.close()
+        self.images.close()
         self.listing.close()
         self.billing.close()
         with suppress(QueueUnavailable):
@@ -85,6 +92,7 @@ class Scheduler:
         self.waiting.refresh()
         active = self.queue.job_states.active()
         self._restore_jobs(active)
+        active -= self.images.advance(active)
         # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active:
@@ -106,6 +114,7 @@ class Scheduler:
         self.plans.clear()
         self._open.clear()
         self.finalizer.reset()
+        self.images.reset()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
@@ -132,7 +141,7 @@ class Scheduler:
                 restored += 1
                 try:
                     self._restore(job_id)
-                except (OSError, DamagedJob) as error:  # the next review tries again
+                except (OSError, DamagedFile) as error:  # the next review tries again
                     log.warning("job %s cannot be restored: %s", job_id, reason_of(error))
 
     def _restore(self, job_id: str) -> None:

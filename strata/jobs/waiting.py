@@ -49,6 +49,11 @@ class WaitingJobs:
             self._heartbeats = [heartbeat for heartbeat in self.queue.heartbeats.live() if heartbeat.held_up]
             self._refreshed = time.monotonic()
 
+    @property
+    def anything(self) -> bool:
+        """Whether any stage or chunk is waited for."""
+        return bool(self._heartbeats or self._fingerprints)
+
     def tell(self, plan: Plan) -> None:
         """Add an event when a job begins to wait, and one when it no longer does."""
         waits = self._heartbeats or self._fingerprints & set(plan.request.fingerprints.items())

@@ -15,7 +15,7 @@ from strata.core.records import Record
 from strata.core.requests import JobEnd, JobRequest, ShardSummary
 from strata.core.schemas import JobStatus, JobView
 from strata.jobs import scheduler as scheduler_module
-from strata.jobs.jobs import DamagedJob, Jobs, NotFinished
+from strata.jobs.jobs import Jobs, NotFinished
 from strata.jobs.results import Results
 from strata.jobs.scheduler import Scheduler
 from strata.queue import keys
@@ -255,8 +255,7 @@ def test_a_job_whose_files_are_damaged_does_not_stop_others(jobs: Jobs, schedule
     jobs.store.put(jobs.store.path("jobs", damaged.id, "request.json"), b'{"id": ')
     raw_redis(jobs.queue).flushall()
     assert turns(scheduler, jobs, good.id, worker).status is JobStatus.COMPLETED
-    with pytest.raises(DamagedJob, match=f"request.json of job {damaged.id} is damaged"):
-        jobs.view(damaged.id)
+    assert "request.json" in (jobs.view(damaged.id).error or "")
 
 
 def test_a_job_whose_planning_raises_says_so_and_is_tried_again(
