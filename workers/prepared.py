@@ -174,9 +174,7 @@ class ChunkPreparer:
         items = self.claims.retry(claim, lambda: self.group.read(chunk, items), OSError)
         isolation.prepared()
         # rows that may have ended a process come first; settled rows cost nothing
-        rows = [row for row, item in enumerate(items) if not item.settled]
-        alone = [row for row in rows if verdict.alone is None or row in verdict.alone]
-        together = [row for row in rows if verdict.alone is not None and row not in verdict.alone]
+        alone, together = verdict.order([row for row, item in enumerate(items) if not item.settled])
         unsettled = [items[row].record for row in (*alone, *together)]
         account = Account(jobs.ledger, chunk, self.group.meter(chunk), unsettled, self.micro_batch)
         earlier = self._interrupted.pop(chunk.id, None)

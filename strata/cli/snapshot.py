@@ -121,7 +121,9 @@ def list_snapshots(as_json: AsJson = False, store: StoreUri = None) -> None:
     """List snapshots, the oldest first."""
     from strata.cli.snapshot_render import snapshot_table
 
-    snapshots = _snapshots(store).all()
+    snapshots, damaged = _snapshots(store).scan()
+    for error in damaged:
+        print(error, file=sys.stderr)
     if as_json:
         print(json.dumps([_as_json(snapshot, {"composition", "provenance", "parts"}) for snapshot in snapshots]))
     else:
@@ -193,6 +195,8 @@ def clean(
 
     cleaning = Cleaning(open_store(store), forget or ())
     files = cleaning.unreferenced()
+    for line in sorted(cleaning.damaged):
+        print(f"{line}; what it may need is kept", file=sys.stderr)
     # report what was removed, or would be
     paths = cleaning.remove(list(files)) if yes else list(files)
     size = sum(files[path] for path in paths)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from strata.core import FINAL_GROUP, Chunk
-from strata.errors import Conflict, InvalidInput, NotFound
+from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES
 from strata.snapshots.composition import Composition, composition_of
 from strata.snapshots.features import Rows, read_rows
@@ -159,7 +159,10 @@ class Snapshots:
         return Snapshot(self.store, name, manifest)
 
     def open(self, name: str) -> Snapshot:
-        """Open a snapshot by its name, its id, or at least the first 12 digits of the id. Raises UnknownSnapshot."""
+        """Open a snapshot by its name, its id, or at least the first 12 digits of the id.
+
+        Raises UnknownSnapshot, and DamagedFile for a name whose manifest is damaged.
+        """
         if _NAME.fullmatch(name):
             with suppress(FileNotFoundError):
                 return self._open(name)
@@ -171,15 +174,25 @@ class Snapshots:
         raise UnknownSnapshot(name, self.names())
 
     def _open(self, name: str) -> Snapshot:
-        return Snapshot(self.store, name, Manifest.model_validate_json(self.store.get(self._path(name))))
+        return Snapshot(self.store, name, self.store.parse(f"snapshots/{name}.json", Manifest))
 
     def names(self) -> list[str]:
         """The names of all snapshots, sorted."""
         return [name.removesuffix(".json") for name in self.store.names("snapshots") if name.endswith(".json")]
 
     def all(self) -> list[Snapshot]:
-        """All snapshots, by creation time."""
-        return sorted(map(self._open, self.names()), key=lambda snapshot: snapshot.manifest.created_at)
+        """All snapshots whose manifests can be read, by creation time."""
+        return self.scan()[0]
+
+    def scan(self) -> tuple[list[Snapshot], list[DamagedFile]]:
+        """All snapshots, by creation time, and an error for each manifest that is damaged."""
+        snapshots, damaged = [], []
+        for name in self.names():
+            try:
+                snapshots.append(self._open(name))
+            except DamagedFile as error:
+                damaged.append(error)
+        return sorted(snapshots, key=lambda snapshot: snapshot.manifest.created_at), damaged
 
     def _path(self, name: str) -> str:
         return self.store.path("snapshots", f"{name}.json")

@@ -91,14 +91,6 @@ def test_redis_goes_and_comes_back(tmp_path: Path) -> None:
         assert service.caption(jpeg(40), wait=None).status_code == 202
 
 
-def test_a_store_that_cannot_be_written_is_not_ready(idle_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("strata.store.store.Store.put", full)
-    assert "No space left" in problem(idle_service.client.get("/readyz"), 503, "not-ready")["detail"]
-
-
 @pytest.mark.parametrize(
     "url",
     [
