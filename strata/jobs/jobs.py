@@ -381,7 +381,8 @@ class Jobs:
             return envelope(request, fields, 0, usage)
         heartbeats = self.queue.heartbeats.live()
         in_flight = self._images_in_flight(request, heartbeats)
-        return envelope(request, fields, in_flight, usage, what_waits(self.queue, request, heartbeats))
+        waiting = what_waits(self.queue, request, heartbeats, fields.get("waiting"))
+        return envelope(request, fields, in_flight, usage, waiting)
 
     def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
