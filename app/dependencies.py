@@ -13,6 +13,7 @@ from fastapi import Depends, Path, Request
 from app.decoding import Decoder
 from app.prefer import Waits
 from app.problems import ProblemError
+from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
 from strata.queue import Queue
@@ -34,6 +35,7 @@ class Services:
     listing: Listing
     decoder: Decoder
     images: ImageReader
+    store_probe: StoreProbe
     waits: Waits
     stopping: threading.Event = field(default_factory=threading.Event)
 

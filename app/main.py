@@ -16,6 +16,7 @@ from app.dependencies import Services
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
+from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.queue import Queue
@@ -51,9 +52,8 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     )
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
-    decoder = Decoder(settings.max_pixels)
-    images, waits = ImageReader(store), Waits(all_jobs)
-    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, images, waits)
+    decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
+    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, images, probe, waits)
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

@@ -168,6 +168,13 @@ _TYPES = (
         "`Retry-After` seconds; the job runs until then. `strata verify` checks all files of a job.",
     ),
     ProblemType(
+        "damaged-file",
+        500,
+        "Damaged file",
+        "A file of a job in the store is damaged, so that what is asked for is not known; the detail names the file. "
+        "Other jobs are not affected. If it is `end.json` or `shards.json`, a retry of the job writes it anew.",
+    ),
+    ProblemType(
         "redis-unavailable",
         503,
         "Redis unavailable",
@@ -182,10 +189,26 @@ _TYPES = (
         "after `Retry-After` seconds.",
     ),
     ProblemType(
+        "storage-unavailable",
+        503,
+        "Storage unavailable",
+        "The storage of the service cannot be reached, read or written. Nothing of the request was kept, except that a "
+        "job that was accepted before goes on. Send the request again after `Retry-After` seconds; the service "
+        "recovers by itself. Its log has the storage's own message.",
+    ),
+    ProblemType(
         "not-ready",
         503,
         "Not ready",
         "`/readyz` says what is missing: Redis, a store that can be written, or a ready worker for each group.",
+    ),
+    ProblemType(
+        "storage-full",
+        507,
+        "Storage full",
+        "The disk or the bucket of the service is full, or its quota is used up. Nothing of the request was kept. The "
+        "operator of the service has to make room; workers wait, and go on by themselves. Send the request again after "
+        "`Retry-After` seconds.",
     ),
 )
 

@@ -12,13 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.problem_types import PROBLEMS, ProblemType
+from strata.addresses import without_secrets
 from strata.core import Problem
-from strata.errors import QueueUnavailable, StrataError
+from strata.errors import DamagedFile, QueueUnavailable, StrataError
+from strata.store import storage_fault
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = "2"  # seconds
+RETRY_AFTER = {503: "2", 507: "30"}  # seconds
 # the problem types of errors that Starlette and FastAPI raise with only a status
 _OF_STATUS = {
     400: "malformed-request",
@@ -63,7 +65,10 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     status: int | None = None,
 ) -> Response:
-    """A problem as an HTTP response. It is ASCII only, because a detail may quote text that UTF-8 cannot encode."""
+    """A problem as an HTTP response, without the users, passwords and queries of URLs.
+
+    It is ASCII only, because a detail may quote text that UTF-8 cannot encode.
+    """
     body: dict[str, Any] = {
         "type": kind.uri,
         "title": kind.title,
@@ -74,9 +79,20 @@ def problem_response(
         body["errors"] = list(errors)
     # tell clients of an unavailable service when to retry
     given = dict(headers or {})
-    if body["status"] == 503:
-        given.setdefault("Retry-After", RETRY_AFTER)
-    return Response(json.dumps(body), status_code=body["status"], headers=given, media_type=MEDIA_TYPE)
+    if body["status"] in RETRY_AFTER:
+        given.setdefault("Retry-After", RETRY_AFTER[body["status"]])
+    return Response(
+        json.dumps(_without_secrets(body)), status_code=body["status"], headers=given, media_type=MEDIA_TYPE
+    )
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value with the secrets removed from all its texts."""
+    if isinstance(value, Mapping):
+        return {name: _without_secrets(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def validation_errors(errors: Sequence[Any]) -> list[dict[str, Any]]:
@@ -102,6 +118,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
+    app.add_exception_handler(DamagedFile, _damaged_file)
+    app.add_exception_handler(OSError, _storage)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -129,9 +147,31 @@ def _validation(request: Request, error: Exception) -> Response:
     return invalid_request(cast(RequestValidationError, error).errors()).response()
 
 
+def _damaged_file(request: Request, error: Exception) -> Response:
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    return ProblemError("damaged-file", str(error)).response()
+
+
 def _queue_unavailable(request: Request, error: Exception) -> Response:
-    log.warning("%s %s: Redis is not available: %s", request.method, request.url.path, error)
+    log.warning("%s %s: Redis is not available: %s", request.method, request.url.path, _one_line(error))
     return ProblemError("redis-unavailable", "the queue is not available now; please try again later").response()
+
+
+def _storage(request: Request, error: Exception) -> Response:
+    """The problem for a storage that is full or away. Any other OSError is a programming error, and is raised again."""
+    fault = storage_fault(error)
+    if fault is None:
+        raise error
+    log.warning("%s %s: the storage is %s: %s", request.method, request.url.path, fault, _one_line(error))
+    request.app.state.services.store_probe.report(error)
+    full = "the storage of the service is full; nothing of the request was kept"
+    away = "the storage of the service is not available now; please try again later"
+    return ProblemError(f"storage-{fault}", full if fault == "full" else away).response()
+
+
+def _one_line(error: Exception) -> str:
+    """The text of an error for the log, without the secrets of its URLs."""
+    return " ".join(without_secrets(str(error)).split())[:500]
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

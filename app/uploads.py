@@ -50,7 +50,7 @@ async def _from_form(request: Request) -> Upload:
     # small limits, because only three fields are allowed
     try:
         form = await request.form(max_files=8, max_fields=8, max_part_size=2**16)
-    except HTTPException:
+    except (HTTPException, OSError):  # OSError: large files are kept in a temporary folder, which may be full
         raise
     except Exception as error:  # python-multipart raises many classes for bodies that it cannot parse
         raise HTTPException(400, f"the multipart body cannot be parsed: {error}") from error

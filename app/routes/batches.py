@@ -39,7 +39,7 @@ def submit_shards(
     _refuse_missing(shards)
     job = given.jobs.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return given.jobs.view(job.id)
+    return given.jobs.accepted(job)
 
 
 def _shards(patterns: list[str], given: Services) -> list[str]:

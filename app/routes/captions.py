@@ -14,6 +14,7 @@ from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
 from app.uploads import read_upload
 from strata.core import CaptionBody, JobView, Record
+from strata.errors import QueueUnavailable
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -70,11 +71,14 @@ async def caption_image(
     headers = {"Location": f"/v1/jobs/{job.id}"}
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:g}"
-        record = await given.waits.record(job, wait, given.stopping.is_set)
+        try:
+            record = await given.waits.record(job, wait, given.stopping.is_set)
+        except (OSError, QueueUnavailable):
+            record = None  # the job is accepted and goes on, so the response must name it
         if record is not None:
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)
-    return _json(await run_in_threadpool(given.jobs.view, job.id), 202, headers)
+    return _json(await run_in_threadpool(given.jobs.accepted, job), 202, headers)
 
 
 def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:

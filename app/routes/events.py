@@ -48,7 +48,7 @@ async def watch_job(
                 view = await run_in_threadpool(given.jobs.view, job.id)
                 changed = any(fields.get("event") == "status" for _, fields in entries)
                 yield _event("status" if changed or view.status.final else "progress", view, seen)
-    except (QueueUnavailable, UnknownJob):
+    except (QueueUnavailable, UnknownJob, OSError):
         # the response has begun, so no error can be sent: the client reconnects with Last-Event-ID and gets one then
         return
 

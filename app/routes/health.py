@@ -7,8 +7,9 @@ from collections import Counter
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.dependencies import Services, ServicesDep
+from app.dependencies import ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
+from strata.addresses import without_secrets
 from strata.core import GROUPS
 from strata.errors import QueueUnavailable
 from strata.queue import Queue
@@ -37,15 +38,18 @@ def healthz() -> Health:
 
 @router.get("/readyz", responses={503: PROBLEM_RESPONSES["5XX"]})
 def readyz(given: ServicesDep) -> Readiness:
-    """Succeeds if jobs can be processed: Redis and the store are available, and each group has a ready worker."""
+    """Succeeds if jobs can be processed: Redis and the store are available, and each group has a ready worker.
+
+    It needs no key. However often it is called, the store is written at most every few seconds.
+    """
     # the reason of each component that is not ready; empty for one that is
-    reasons = {"store": _store_reason(given)}
+    reasons = {"store": given.store_probe.reason()}
     workers: Counter[str] = Counter()
     try:
         workers = ready_workers(given.queue)
         reasons |= {f"workers/{group}": "" if workers[group] else f"no ready worker for {group}" for group in GROUPS}
     except QueueUnavailable as error:
-        reasons["redis"] = f"Redis cannot be reached: {error}"
+        reasons["redis"] = f"Redis cannot be used: {without_secrets(str(error))}"
     # report everything that is not ready at once, by the component's name
     wrong = {component: reason for component, reason in reasons.items() if reason}
     if wrong:
@@ -58,12 +62,3 @@ def ready_workers(queue: Queue) -> Counter[str]:
     """The number of ready workers of each group, according to their heartbeats. Raises QueueUnavailable."""
     heartbeats = queue.heartbeats.live()
     return Counter(group for heartbeat in heartbeats if heartbeat.ready for group in heartbeat.groups)
-
-
-def _store_reason(given: Services) -> str:
-    """The reason why the store cannot be written; empty if it can."""
-    try:
-        given.store.put(given.store.path("health", "api"), b"ok")
-    except Exception as error:  # each storage library has its own errors, and all of them mean the same here
-        return f"the store cannot be written: {' '.join(str(error).split())[:300]}"
-    return ""

@@ -67,9 +67,10 @@ def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
 def _record(given: Services, job: JobView, key: str) -> tuple[Record, Found]:
     """The record of one of a job's images, and where the image lies."""
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
+    written = given.jobs.written(job)
     try:
         with repairs(given, job):
-            found = Results(request, summaries, given.store, job.status).record(key)
+            found = Results(request, summaries, given.store, job.status, written).record(key)
     except NotDescribed as error:
         raise ProblemError("unknown-record", str(error)) from error
     if found is None:

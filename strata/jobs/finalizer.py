@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from strata.core import FINAL_GROUP, JobRequest, JobStatus, ShardSummary
+from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
 from strata.store import count_of
@@ -124,10 +124,22 @@ class Finalizer:
             self._ending[job_id] = self._pool.submit(self._find_written, request, summaries)
         if not self._ending[job_id].done():
             return False
-        written = self._ending.pop(job_id).result()
+        return self._write_end(job_id, status, self._ending.pop(job_id).result())
+
+    def end_at_once(self, request: JobRequest, status: JobStatus) -> None:
+        """End a job as `end` does, all in the caller's thread."""
+        if status is JobStatus.COMPLETED:
+            self.jobs.write_end(request.id, status, None)
+            return
+        summaries = list(self.jobs.summaries(request.id).values())
+        chunks = [chunk for one in summaries for group in GROUPS[1:] for chunk in request.chunks(one, group)]
+        self.queue.broker.withdraw(request.id, chunks)
+        self._write_end(request.id, status, self._find_written(request, summaries))
+
+    def _write_end(self, job_id: str, status: JobStatus, written: Written) -> bool:
         # a status that is final already only gets the counts
         final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
-        change = self.queue.job_states.set_end if final is status else self.jobs.set_status
+        change = self.queue.job_states.set_fields if final is status else self.jobs.set_status
         stands = change(job_id, final, finished_at=_now(), **_final_counts(written.counts))
         return stands is final and self.jobs.write_end(job_id, final, written.numbers)
 

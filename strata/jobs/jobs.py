@@ -31,8 +31,8 @@ from strata.core import (
     ShardSummary,
     Status,
 )
-from strata.errors import Conflict, NotFound, QueueUnavailable
-from strata.jobs.envelope import envelope
+from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
+from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.waiting import what_waits
 from strata.queue import Heartbeat, Queue
@@ -55,6 +55,14 @@ class NotFinished(Conflict, ValueError):
 def new_job_id() -> str:
     """A new id. Ids sort by the time of their creation."""
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
+
+
+def created_at(job_id: str) -> float:
+    """When a job was created, in seconds since 1970, from its id; 0 for an id of another form."""
+    try:
+        return int(job_id[:12], 16) / 1000
+    except ValueError:
+        return 0.0
 
 
 class Jobs:
@@ -88,7 +96,8 @@ class Jobs:
             # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
             self._together(lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id))
             self.store.write_job_file(request.id, "request", request)
-            self._accept(request)
+            self._create_new(request)
+            self.queue.job_states.activate(request.id)
         return request
 
     def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
@@ -119,11 +128,12 @@ class Jobs:
             )
             known = [listing.result() for listing in listings]
             self.store.write_job_file(request.id, "request", request)
-            self._accept(request)
-            # mostly no part of the image exists; those that do are compared with the job as for any other shard
+            self._create_new(request)
+            # mostly no part of the image exists; those that do are counted, before the scheduler may end the job
             missing = chunks[:1]
             if any(attempts.found or attempts.broken for attempts in known):
                 request, missing = self.parts.missing(request, summary)
+            self.queue.job_states.activate(request.id)
             self.queue.broker.enqueue_all(missing, request.id, request.priority)
         return request
 
@@ -134,12 +144,12 @@ class Jobs:
             keep_profile(self.store, profile)
             self._profiles.add(fingerprint)
 
-    def _accept(self, request: JobRequest) -> None:
-        """Hand a new job, whose request is in the store, to the scheduler."""
+    def _create_new(self, request: JobRequest) -> None:
+        """Create the working copy of a new job, whose request is in the store."""
         # a new job's ledger is complete, because nothing has been spent yet
         if request.paid:
             self.ledger.begin(request.id, request.budget, new=True)
-        self.activate(request)
+        self._create(request)
 
     @contextmanager
     def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
@@ -176,19 +186,24 @@ class Jobs:
         if request.paid:
             self.ledger.begin(request.id, request.budget)
         states = self.queue.job_states
-        states.create(request, status=JobStatus.VALIDATING.value, started_at=_now())
+        # an upload needs no validation: the API has decoded it
+        status = JobStatus.IN_PROGRESS if request.kind == "image" else JobStatus.VALIDATING
+        states.create(request, status=status.value, started_at=_now())
         for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
             states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
 
     def restore(self, job_id: str) -> None:
         """Activate a job that is open in the store, but not in Redis: its working copy was lost, or is incomplete.
 
-        It also completes a retry whose process died. Raises UnknownJob.
+        It also completes a retry whose process died, and runs a job again whose end `strata verify` has removed. Raises
+        UnknownJob and DamagedFile.
         """
         request, states = self.request(job_id), self.queue.job_states
-        status = self.status(job_id)
-        if status is not None and not status.final and self.store.read_job_file(job_id, "end") is not None:
+        status, has_end = self.status(job_id), self.store.read_job_file(job_id, "end") is not None
+        if status is not None and not status.final and has_end:
             self._reopen(request)
+        elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
+            self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
             self.activate(request, self._stored_summaries(job_id))
         else:
@@ -198,15 +213,11 @@ class Jobs:
             states.activate(job_id)
 
     def request(self, job_id: str) -> JobRequest:
-        """A job's request. Raises UnknownJob."""
-        request = self.queue.job_states.request(job_id)
-        if request is not None:
-            return request
-        # ids are alphanumeric; anything else must not become part of a path
-        text = self.store.read_job_file(job_id, "request") if job_id.isalnum() else None
-        if text is None:
+        """A job's request. Raises UnknownJob and DamagedFile."""
+        request = self.queue.job_states.request(job_id) or self.store.parse_job_file(job_id, "request", JobRequest)
+        if request is None:
             raise UnknownJob(job_id)
-        return JobRequest.model_validate_json(text)
+        return request
 
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status in Redis; None if Redis has no copy of the job."""
@@ -274,8 +285,8 @@ class Jobs:
         """The second part of a retry, after the change of the status: the files of the store, then the scheduler."""
         self.queue.broker.withdraw(request.id)  # from chunks of the previous run
         # only shards that could not be read, or not to their ends, are indexed again
-        pinned = [one for one in self._stored_summaries(request.id) if one.failure is None]
-        pinned = list(self.with_index(request, pinned))
+        known = self._stored_summaries(request.id) or request.indexed
+        pinned = list(self.with_index(request, (one for one in known if one.failure is None)))
         self.store.write_job_file(request.id, "shards", ShardSummaries(shards=pinned))
         self.store.write_job_file(request.id, "request", request)
         for name in ("end", "cancel"):
@@ -285,12 +296,17 @@ class Jobs:
         self.activate(request, pinned)
 
     def with_index(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Iterator[ShardSummary]:
-        """Those of the summaries whose index parts exist; a shard whose index part was deleted is indexed again."""
+        """Those of the summaries whose index parts exist; a shard whose index part was deleted is indexed again.
+
+        Not so an upload: only the API indexes it.
+        """
         index = Chunk("index", request.profile, request.fingerprints["index"], "")
         chunks = [(one, replace(index, shard=one.shard, identity=one.identity)) for one in summaries]
         # several at a time: each is a round trip to a bucket
         with ThreadPoolExecutor(READERS) as pool:
-            existing = pool.map(lambda pair: self.store.has_part(pair[1]), chunks)
+            existing = pool.map(
+                lambda pair: self.store.is_upload(pair[0].shard) or self.store.has_part(pair[1]), chunks
+            )
             yield from (one for (one, _), exists in zip(chunks, existing, strict=True) if exists)
 
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
@@ -306,12 +322,12 @@ class Jobs:
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
         found = self.queue.job_states.summaries(job_id)
-        return found or {summary.shard: summary for summary in self._stored_summaries(job_id)}
+        return found or {one.shard: one for one in self._stored_summaries(job_id) or self.request(job_id).indexed}
 
     def _stored_summaries(self, job_id: str) -> list[ShardSummary]:
-        """The summaries of a job's shards that were written to the store."""
-        text = self.store.read_job_file(job_id, "shards") if job_id.isalnum() else None
-        return [] if text is None else ShardSummaries.model_validate_json(text).shards
+        """The summaries of a job's shards that were written to the store; none of a job of one image."""
+        kept = self.store.parse_job_file(job_id, "shards", ShardSummaries)
+        return [] if kept is None else kept.shards
 
     def write_shards(self, job_id: str) -> None:
         """Write the summaries of a job's shards to the store, for readers that have no Redis."""
@@ -326,9 +342,12 @@ class Jobs:
         written: see `JobEnd`. If the process dies after any step, the job is still active, and the scheduler calls this
         once more.
         """
-        # the summaries first: if Redis is emptied after that, there is no status, and no end is written
-        self.write_shards(job_id)
         fields = self.queue.job_states.fields(job_id)
+        # the summaries first: if Redis is emptied after that, there is no status, and no end is written. The request of
+        # a job of one image has its summary already
+        if not fields.get("listed", "").startswith("image:"):
+            self.write_shards(job_id)
+            fields = self.queue.job_states.fields(job_id)
         if fields.get("status") != status or "request" not in fields:
             return False
         end = self._envelope(fields)
@@ -341,22 +360,35 @@ class Jobs:
         # a job that is complete needs no look into the store
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             return None
-        end = self.store.read_job_file(job.id, "end")
-        return JobEnd.model_validate_json(end).written if end is not None else None
+        end = self.store.parse_job_file(job.id, "end", JobEnd)
+        return end.written if end is not None else None
+
+    def accepted(self, request: JobRequest) -> JobView:
+        """The envelope of a job that was just created; that of a job without progress if it cannot be read now."""
+        try:
+            return self.view(request.id)
+        except (OSError, QueueUnavailable):
+            return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
 
     def view(self, job_id: str) -> JobView:
         """A job's envelope. Raises UnknownJob.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
-        stays so.
+        stays so. A job with a damaged file is shown as failed, with the file's name.
         """
+        try:
+            return self._view(job_id)
+        except DamagedFile as error:
+            return damaged_envelope(job_id, str(error))
+
+    def _view(self, job_id: str) -> JobView:
         states = self.queue.job_states
         fields = states.fields(job_id)
         if not {"request", "status"} <= fields.keys():
             # Redis has no copy: the job has ended, or Redis was emptied and the copy is rebuilt
-            end = self.store.read_job_file(job_id, "end") if job_id.isalnum() else None
+            end = self.store.parse_job_file(job_id, "end", JobEnd)
             if end is not None:
-                return JobView.model_validate_json(end)
+                return JobView.model_validate(dict(end))
             self.restore(job_id)
             fields = states.fields(job_id)
         if JobStatus(fields["status"]).final and states.is_active(job_id):
@@ -370,7 +402,8 @@ class Jobs:
             return envelope(request, fields, 0, usage)
         heartbeats = self.queue.heartbeats.live()
         in_flight = self._images_in_flight(request, heartbeats)
-        return envelope(request, fields, in_flight, usage, what_waits(self.queue, request, heartbeats))
+        waiting = what_waits(self.queue, request, heartbeats, fields.get("waiting"))
+        return envelope(request, fields, in_flight, usage, waiting)
 
     def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""

@@ -13,11 +13,15 @@ from strata.queue import Heartbeat, Queue
 REFRESH_SECONDS = 1.0  # between two looks at everything that waits
 
 
-def what_waits(queue: Queue, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> Waiting | None:
+def what_waits(
+    queue: Queue, request: JobRequest, heartbeats: Iterable[Heartbeat], trouble: str | None = None
+) -> Waiting | None:
     """What an unfinished job waits for, and has waited for the longest time; None if nothing is in its way.
 
-    Raises QueueUnavailable.
+    trouble: why the scheduler cannot advance the job, as JSON; it comes first. Raises QueueUnavailable.
     """
+    if trouble:
+        return Waiting.model_validate_json(trouble)
     # a stage that does not work holds up all jobs with the same fingerprint
     found = [waiting for waiting in [queue.waits.find(request.fingerprints)] if waiting is not None]
     # the store or a shard holds up single chunks, which workers report
@@ -44,6 +48,11 @@ class WaitingJobs:
             self._fingerprints = self.queue.waits.fingerprints()
             self._heartbeats = [heartbeat for heartbeat in self.queue.heartbeats.live() if heartbeat.held_up]
             self._refreshed = time.monotonic()
+
+    @property
+    def anything(self) -> bool:
+        """Whether any stage or chunk is waited for."""
+        return bool(self._heartbeats or self._fingerprints)
 
     def tell(self, plan: Plan) -> None:
         """Add an event when a job begins to wait, and one when it no longer does."""

@@ -87,10 +87,20 @@ class Broker:
         """The ids of the jobs that wait for a chunk. If there are none, the chunk need not be computed."""
         return cast("set[str]", self._redis.smembers(keys.waiters(chunk.id)))
 
-    def withdraw(self, job_id: str) -> None:
-        """Remove a job from those that wait for any chunk. `claim` and `reclaim` drop chunks without waiting jobs."""
+    def is_queued(self, chunk: Chunk, job_id: str) -> bool:
+        """Whether a chunk is queued, in flight or parked, and a job waits for it."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hexists(keys.QUEUED, chunk.id)
+            pipe.sismember(keys.waiters(chunk.id), job_id)
+            return all(pipe.execute())
+
+    def withdraw(self, job_id: str, chunks: Iterable[Chunk] | None = None) -> None:
+        """Remove a job from those that wait for any chunk. `claim` and `reclaim` drop chunks without waiting jobs.
+
+        chunks: those that the job can wait for, if they are few; None: not known.
+        """
         # the sets of waiting jobs are named by chunk, so all chunks in the queue are visited
-        queued = cast("list[str]", self._redis.hkeys(keys.QUEUED))
+        queued = cast("list[str]", self._redis.hkeys(keys.QUEUED)) if chunks is None else [chunk.id for chunk in chunks]
         with self._redis.pipeline(transaction=False) as pipe:
             for chunk_id in queued:
                 pipe.srem(keys.waiters(chunk_id), job_id)

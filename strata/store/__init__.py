@@ -14,7 +14,7 @@ from strata.store.parts import PartsOf, UnknownSource
 from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import Provenance, keep_profile, provenance_of
 from strata.store.shard_files import upload_digest
-from strata.store.storage_errors import is_transient, reason_of
+from strata.store.storage_errors import is_transient, reason_of, storage_fault
 from strata.store.store import Store, count_of
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "read_progress",
     "reason_of",
     "remove_progress",
+    "storage_fault",
     "sweep_progress",
     "upload_digest",
     "write_progress",

@@ -5,6 +5,7 @@ Listings are not cached, and every error of a storage library is raised as OSErr
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import time
@@ -60,7 +61,7 @@ class Files:
         try:
             self.fs, self.root = file_system(uri)
         except (ImportError, ValueError) as error:
-            raise InvalidInput(f"the store {without_secrets(uri)} cannot be opened: {error}") from error
+            raise InvalidInput(f"the storage {without_secrets(uri)} cannot be opened: {error}") from error
         self.uri = uri
         # a file system may have several names, as "file" and "local"
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
@@ -78,6 +79,12 @@ class Files:
     @as_os_error
     def put(self, path: str, data: bytes) -> None:
         """Write a file completely or not at all, also if the power fails. Raises OSError."""
+        try:
+            self._put(path, data)
+        except FileNotFoundError as error:  # not the file, but what should hold it is missing
+            raise OSError(errno.EIO, "the store's bucket or folder does not exist") from error
+
+    def _put(self, path: str, data: bytes) -> None:
         # a bucket shows an object only when its upload is complete
         if not self.local:
             self.fs.pipe_file(path, data)
@@ -91,7 +98,8 @@ class Files:
                 os.fsync(file.fileno())  # a rename can reach the disk before the bytes do
             _with_folder(Path(path), lambda: temporary.rename(path))
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a storage that is away cannot remove it either, and the first error counts
+                temporary.unlink(missing_ok=True)
             raise
 
     @as_os_error

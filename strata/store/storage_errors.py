@@ -1,8 +1,9 @@
-"""Errors of storages: which of them pass by themselves, and what a caller is told of them."""
+"""Errors of storages: which pass by themselves, which tell of a full disk, and what a caller is told of them."""
 
 from __future__ import annotations
 
 import errno
+from typing import Literal
 
 # these raise their own exceptions: for missing credentials, an endpoint that is away, a broken connection
 LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"})
@@ -12,6 +13,12 @@ _OF_THE_FILE = frozenset(
         *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENXIO, errno.ENODEV),
         *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
     }
+)
+# no room on the disk, or for this user
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# the same of a bucket: MinIO's two, Ceph's, Backblaze's, and WebDAV's status 507
+_FULL_CODES = frozenset(
+    {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "StorageCapExceeded", "507"}
 )
 # answers of a web server from 400 to 499 that say "later": request timeout, too early, too many requests
 _LATER = frozenset({408, 425, 429})
@@ -38,6 +45,38 @@ def is_transient(error: BaseException | None) -> bool:
     if isinstance(error, OSError):
         return not isinstance(error, PermissionError) and error.errno not in _OF_THE_FILE
     return _library(error) in LIBRARIES
+
+
+def storage_fault(error: BaseException) -> Literal["full", "unavailable"] | None:
+    """What an error of a read or write tells of the storage as a whole; None if it tells of one file or of no storage.
+
+    "full": no room for this user. "unavailable": anything else that the storage, the network or the rights cause.
+    """
+    chain = _causes(error)
+    if any(getattr(one, "errno", None) in _FULL or _FULL_CODES & _codes(one) for one in chain):
+        return "full"
+    if isinstance(error, FileNotFoundError | FileExistsError):
+        return None
+    # an OSError of pyarrow without a number tells of a broken file
+    numbered = any(isinstance(one, OSError) and (one.errno or isinstance(one, PermissionError)) for one in chain)
+    return "unavailable" if numbered or any(_library(one) in LIBRARIES for one in chain) else None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and its causes."""
+    chain = [error]
+    while chain[-1].__cause__ is not None and len(chain) < 10:
+        chain.append(chain[-1].__cause__)
+    return chain
+
+
+def _codes(error: BaseException) -> set[str]:
+    """The codes of a storage's response: that of botocore, and its HTTP status."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
+        return {str(getattr(error, "code", ""))}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return {str(response.get("Error", {}).get("Code", "")), str(status)}
 
 
 def reason_of(error: BaseException) -> str:

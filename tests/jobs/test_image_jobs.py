@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bench.fakes.slow_store import calls_in, chain
+from bench.fakes.slow_store import SlowFileSystem, calls_in, chain
 from strata.core.profiles import GROUPS
+from strata.core.schemas import JobStatus, JobView
 from strata.errors import QueueUnavailable
+from strata.jobs import image_jobs
 from strata.jobs.jobs import Jobs
+from strata.jobs.results import Results
 from strata.jobs.scheduler import Scheduler
 from strata.queue.job_list import JobFilter
 from strata.queue.queue import Queue
@@ -122,3 +127,64 @@ def test_an_image_that_was_described_is_complete_at_once(jobs: Jobs) -> None:
         view = jobs.view(again)
         assert view.request_counts.succeeded == 1 and view.groups["llm"].reused == 1 == view.groups["vision"].reused
         assert machine.vision.images == computed
+
+
+def test_the_schedulers_thread_makes_no_storage_call_for_images(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(queue, slow_store(tmp_path, monkeypatch, 0.01))
+    machine = FakeMachine(jobs)
+    seen: list[tuple[str, str]] = []
+    note = SlowFileSystem._note
+
+    def noting(self: SlowFileSystem, name: str, path: str, start: float) -> None:
+        seen.append((threading.current_thread().name, f"{name} {Path(path).name}"))
+        note(self, name, path, start)
+
+    monkeypatch.setattr(SlowFileSystem, "_note", noting)
+    scheduler = machine.threads[-1]
+    with machine:
+        ids = [jobs.create_image(jpeg(20 + n), None, FAKE_PROFILE).id for n in range(6)]
+        for job in ids:
+            wait_for_end(jobs, job, 60)
+        # the end is written before the mark is removed
+        until = time.monotonic() + 60
+        while jobs.store.open_jobs() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert jobs.store.open_jobs() == []
+    # from time to time it lists the marks of open jobs, and reads those that Redis does not know: one may be new
+    calls = {call for name, call in seen if name == scheduler.name}
+    assert calls <= {"list open", "list progress", "get end.json", "get request.json", "get cancel.json"}
+    ends = [jobs.store.read_job_file(job, "end") for job in ids]
+    assert all(end is not None and JobView.model_validate_json(end).request_counts.succeeded == 1 for end in ends)
+
+
+def test_an_image_that_nobody_queued_is_queued_by_the_scheduler(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_jobs, "FIRST_LOOK", 0.0)
+    with monkeypatch.context() as patched:
+        # the API process dies before it has queued the chunk
+        patched.setattr(type(jobs.queue.broker), "enqueue_all", lambda *_: None)
+        job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+    assert jobs.view(job).status is JobStatus.IN_PROGRESS
+    with FakeMachine(jobs):
+        wait_for_end(jobs, job)
+    assert jobs.view(job).request_counts.succeeded == 1
+
+
+def test_a_cancelled_image_ends(jobs: Jobs) -> None:
+    job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+    assert jobs.cancel(job).status is JobStatus.CANCELLING
+    with FakeMachine(jobs):
+        wait_for_end(jobs, job)
+    view = jobs.view(job)
+    assert view.status is JobStatus.CANCELLED and view.request_counts.total == 1
+    assert jobs.store.open_jobs() == []
+
+
+def test_the_summary_of_an_old_image_job_is_in_its_request(jobs: Jobs) -> None:
+    with FakeMachine(jobs):
+        job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+        wait_for_end(jobs, job)
+    raw_redis(jobs.queue).flushall()
+    assert [summary.images for summary in jobs.summaries(job).values()] == [1]
+    assert Results(jobs.request(job), jobs.summaries(job), jobs.store, JobStatus.COMPLETED).page(None, 5).rows
