@@ -149,7 +149,7 @@ class Jobs:
         # a new job's ledger is complete, because nothing has been spent yet
         if request.paid:
             self.ledger.begin(request.id, request.budget, new=True)
-        self._create(request)
+        self._create(request, ())
 
     @contextmanager
     def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:

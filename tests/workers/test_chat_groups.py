@@ -52,18 +52,18 @@ def profile(url: str, with_image: bool) -> Profile:
 
 def described(store: Store, chosen: Profile, shard: str, rows: int) -> list[Record]:
     """What the real `llm` group makes of a shard's images, whose layers are empty."""
-    index = index_shard(shard).table
+    index = index_shard(shard)
     records = [
         Record(
-            key=row["key"],
-            image=ImageReference(uri=row["uri"], offset=row["offset"], size=row["size"]),
+            key=row.key,
+            image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
             width=32,
             height=24,
-            alt_text=row["alt_text"],
+            alt_text=row.alt_text,
         )
-        for row in index.to_pylist()
+        for row in index.rows
     ]
-    chunk = Chunk("llm", "fake", chosen.fingerprint("llm"), shard, index_shard(shard).identity, 0, rows)
+    chunk = Chunk("llm", "fake", chosen.fingerprint("llm"), shard, index.identity, 0, rows)
     store.write_records(chunk.of_group("vision", chosen.fingerprint("vision")), records)
     group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: chosen)))
     items = [group.decode(item) for item in group.read(chunk, group.items(chunk))]
