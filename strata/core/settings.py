@@ -155,7 +155,8 @@ def load_settings(**given: object) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         message = first["msg"].removeprefix("Value error, ")
-        raise InvalidInput(f"{_variable(name)}: {message}{_example(name)}") from None
+        option = f"--{name.replace('_', '-')} or " if given.get(name) is not None else ""
+        raise InvalidInput(f"{option}{_variable(name)}: {message}{_example(name)}") from None
 
 
 def _variable(name: str) -> str:
