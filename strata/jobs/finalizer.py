@@ -98,8 +98,10 @@ class Finalizer:
 
     def _restart(self, plan: Plan) -> bool:
         """Rebuild the job's working copy and compare its plan with the store again. False: the job has not ended."""
+        # the job keeps its indexes, except those whose parts are missing
+        summaries = list(self.jobs.with_index(plan.request, self.jobs.summaries(plan.request.id).values()))
         if self.queue.job_states.run_again(plan.request, JobStatus.IN_PROGRESS) is JobStatus.IN_PROGRESS:
-            self.jobs.activate(plan.request)
+            self.jobs.activate(plan.request, summaries)
             plan.restart()
         return False
 
@@ -137,7 +139,7 @@ class Finalizer:
     def _write_end(self, job_id: str, status: JobStatus, written: Written) -> bool:
         # a status that is final already only gets the counts
         final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
-        change = self.queue.job_states.set_end if final is status else self.jobs.set_status
+        change = self.queue.job_states.set_fields if final is status else self.jobs.set_status
         stands = change(job_id, final, finished_at=_now(), **_final_counts(written.counts))
         return stands is final and self.jobs.write_end(job_id, final, written.numbers)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from strata.core import (
     Chunk,
     FailureNote,
     FailureRow,
+    ImageReference,
     JobRequest,
     JobStatus,
     Record,
@@ -22,7 +23,7 @@ from strata.core import (
     Status,
 )
 from strata.errors import InvalidInput, NotFound
-from strata.store import Attempts, Source, Store
+from strata.store import Attempts, IndexRow, Source, Store, located_rows
 
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
@@ -69,6 +70,13 @@ class _PartMissing(Exception):
     """The next part has not been written yet."""
 
 
+class Found(NamedTuple):
+    """One image of a job: its chunk, and where the image lies in this job's shard."""
+
+    chunk: Chunk
+    image: IndexRow | ImageReference
+
+
 @dataclass(frozen=True)
 class Page:
     """Rows, and the cursor of the next page; None if no rows follow now or later."""
@@ -78,12 +86,21 @@ class Page:
 
 
 class Results:
-    """The rows of one job: of each chunk those of the newest attempt. summaries: those of its indexed shards."""
+    """The rows of one job: of each chunk those of the newest attempt.
+
+    summaries: those of its indexed shards; written: which chunks belong to a job that has ended, see `JobEnd`.
+    """
 
     def __init__(
-        self, request: JobRequest, summaries: Mapping[str, ShardSummary], store: Store, status: JobStatus
+        self,
+        request: JobRequest,
+        summaries: Mapping[str, ShardSummary],
+        store: Store,
+        status: JobStatus,
+        written: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.request, self.summaries, self.store, self.status = request, summaries, store, status
+        self._written = None if written is None else {identity: set(found) for identity, found in written.items()}
         self._attempts: dict[str, Attempts] = {}  # by the shard's identity
 
     def page(self, cursor: str | None, limit: int, rejected: Rejected | None = None) -> Page:
@@ -156,6 +173,9 @@ class Results:
         None if there is none and none will be made for this job. Raises _PartMissing if the job has not ended, and
         BrokenPart if it is completed: then the part was there and has been lost.
         """
+        # a part that was written after a cancelled job has ended is not its result
+        if self._written is not None and chunk.number not in self._written.get(chunk.identity, ()):
+            return None
         # one listing for each shard and page
         if chunk.identity not in self._attempts:
             self._attempts[chunk.identity] = self.store.attempts(chunk)
@@ -166,8 +186,8 @@ class Results:
             raise Source.of(chunk).broken("it is missing")
         return newest
 
-    def record(self, key: str) -> Record | None:
-        """The record of the image with a key; None if no indexed shard has the key.
+    def record(self, key: str) -> tuple[Record, Found] | None:
+        """The record of the image with a key, and where the image lies; None if no indexed shard has the key.
 
         Raises NotDescribed if the image has no record yet, and BrokenPart as `page` does.
         """
@@ -175,9 +195,10 @@ class Results:
             summary = self.summaries.get(shard)
             if summary is None or not summary.images:
                 continue
-            number, row = self._position(summary, key)
-            if number is None:
+            position, image = self._position(summary, key)
+            if position is None:
                 continue
+            number, row = divmod(position, self.request.chunk_size)
             (chunk,) = self.request.chunks(summary, FINAL_GROUP, [number])
             try:
                 newest = self.newest(chunk)
@@ -190,21 +211,25 @@ class Results:
             except FileNotFoundError as error:
                 raise Source.of(newest).broken("it is missing") from error
             if record.key == key:
-                return record
+                return record, Found(chunk, image or record.image)
         return None
 
-    def _position(self, summary: ShardSummary, key: str) -> tuple[int | None, int]:
-        """The chunk of a shard that has the image with a key, None if none has, and the image's row in the chunk."""
+    def _position(self, summary: ShardSummary, key: str) -> tuple[int | None, IndexRow | None]:
+        """The position of the image with a key in a shard, None if it has none; and where the image lies, if known."""
         # an upload has one image, which is found without the index
         if self.request.kind == "image":
-            return 0, 0
+            return 0, None
         # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
         index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
         try:
-            keys = self.store.read_index(index)[0].column("key").to_pylist()
+            table = self.store.read_index(index)[0]
         except FileNotFoundError as error:
             raise Source.of(index).broken("it is missing") from error
-        return divmod(keys.index(key), self.request.chunk_size) if key in keys else (None, 0)
+        keys = table.column("key").to_pylist()
+        if key not in keys:
+            return None, None
+        position = keys.index(key)
+        return position, located_rows(table.slice(position, 1), summary.shard)[0]
 
 
 def _failure(shard: str, record: Record) -> FailureRow:
