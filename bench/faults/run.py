@@ -201,6 +201,7 @@ def run(folder: Path, images: int, seed: int, kinds: Sequence[str], s3: S3 | Non
             "STRATA_PROFILES_DIR": str(folder / "profiles"),
             "STRATA_PROFILE": "faults",
             VARIABLE: str(folder / "orders"),
+            "OMP_NUM_THREADS": "1",  # the workers import torch before they read their settings
         }
         # 1. an undisturbed run gives the expected rows
         with Fleet(folder / "calm", str(folder / "shards"), WORKERS, base, WORKER) as fleet:
