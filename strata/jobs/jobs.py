@@ -191,12 +191,15 @@ class Jobs:
     def restore(self, job_id: str) -> None:
         """Activate a job that is open in the store, but not in Redis: its working copy was lost, or is incomplete.
 
-        It also completes a retry whose process died. Raises UnknownJob.
+        It also completes a retry whose process died, and runs a job again whose end `strata verify` has removed. Raises
+        UnknownJob and DamagedFile.
         """
         request, states = self.request(job_id), self.queue.job_states
-        status = self.status(job_id)
-        if status is not None and not status.final and self.store.read_job_file(job_id, "end") is not None:
+        status, has_end = self.status(job_id), self.store.read_job_file(job_id, "end") is not None
+        if status is not None and not status.final and has_end:
             self._reopen(request)
+        elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
+            self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
             self.activate(request)
         else:
@@ -378,7 +381,8 @@ class Jobs:
             return envelope(request, fields, 0, usage)
         heartbeats = self.queue.heartbeats.live()
         in_flight = self._images_in_flight(request, heartbeats)
-        return envelope(request, fields, in_flight, usage, what_waits(self.queue, request, heartbeats))
+        waiting = what_waits(self.queue, request, heartbeats, fields.get("waiting"))
+        return envelope(request, fields, in_flight, usage, waiting)
 
     def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
