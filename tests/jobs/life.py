@@ -86,6 +86,7 @@ class Life:
     cancelled: bool = False  # the request was answered
     errors: list[str] = field(default_factory=list)
     event: str = "0-0"
+    lost: bool = False  # Redis was emptied since the last event
 
 
 class LifeMachine(RuleBasedStateMachine):
@@ -258,7 +259,7 @@ class LifeMachine(RuleBasedStateMachine):
         raw_redis(self.queue).flushall()
         for life in self.lives.values():
             # a failure that was not shown yet may be lost, and its job goes on
-            life.event, life.status, life.errors = "0-0", JobStatus.VALIDATING, []
+            life.event, life.status, life.errors, life.lost = "0-0", JobStatus.VALIDATING, [], True
 
     # what must hold
 
@@ -271,9 +272,11 @@ class LifeMachine(RuleBasedStateMachine):
                 if fields["event"] != "status":
                     continue
                 after = JobStatus(fields["status"])
-                # an ended job has one more event when its end is written
-                assert after in TRANSITIONS[life.status] or (after is life.status and after.final), (life, after)
-                life.status = after
+                # an ended job has one more event when its end is written; a job of which Redis had no copy is retried
+                known = after in TRANSITIONS[life.status] or (after is life.status and after.final)
+                known = known or (life.lost and after is JobStatus.VALIDATING)
+                assert known, f"{job_id}: {life.status} to {after}"
+                life.status, life.lost = after, False
 
     @invariant()
     def ends_stay(self) -> None:
