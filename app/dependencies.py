@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.decoding import Decoder
+from app.deletion import JobDeletion
 from app.prefer import Waits
 from app.problems import ProblemError
 from app.store_probe import StoreProbe
@@ -35,6 +36,7 @@ class Services:
     decoder: Decoder
     store_probe: StoreProbe
     waits: Waits
+    deletion: JobDeletion
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:

@@ -36,7 +36,7 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "defaul
 )
 def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The bytes of the image, as they are in its shard."""
-    data = _bytes_of(_record(given, job, key).image)
+    data = _bytes_of(given, _record(given, job, key).image)
     return Response(data, media_type=_media_type(data), headers=_SAFE)
 
 
@@ -49,7 +49,7 @@ def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The image with its layers drawn on it, as a PNG."""
     record = _record(given, job, key)
     try:
-        image = decode(_bytes_of(record.image), given.settings.max_pixels)
+        image = decode(_bytes_of(given, record.image), given.settings.max_pixels)
     except ImageError as error:
         raise ProblemError("invalid-image", str(error)) from error
     file = io.BytesIO()
@@ -78,9 +78,11 @@ def _record(given: Services, job: JobView, key: str) -> Record:
     return record
 
 
-def _bytes_of(reference: ImageReference) -> bytes:
+def _bytes_of(given: Services, reference: ImageReference) -> bytes:
     # the shard may have been moved or changed since it was indexed
     (data,) = read_images([reference])
+    if isinstance(data, FileNotFoundError) and given.store.is_upload(reference.uri):
+        raise ProblemError("image-removed", "the uploaded image was removed; send it again to describe it again")
     if isinstance(data, Exception):
         raise ProblemError("image-unavailable", f"{reference.uri}: {' '.join(str(data).split())[:300]}") from data
     return data

@@ -21,6 +21,7 @@ from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
+from strata.jobs.retention import Retention
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
 from strata.store import Store, storage_fault, sweep_progress
@@ -34,10 +35,11 @@ SWEEP_SECONDS = 3600.0  # a temporary file that is older belongs to no running p
 class Scheduler:
     """Queues the chunks of jobs and ends the jobs. Call `run` in a thread, or `tick` by hand.
 
-    high_water: how many chunks a group's streams hold at most.
+    high_water: how many chunks a group's streams hold at most; upload_days: for how long uploads are kept, None: for
+    ever.
     """
 
-    def __init__(self, queue: Queue, store: Store, high_water: int) -> None:
+    def __init__(self, queue: Queue, store: Store, high_water: int, upload_days: float | None = None) -> None:
         self.queue, self.store, self.high_water = queue, store, high_water
         self.jobs = Jobs(queue, store)
         self.billing = Billing(self.jobs)
@@ -46,6 +48,7 @@ class Scheduler:
         self.parts = self.jobs.parts
         self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.listing = Listing(self.jobs)
+        self.retention = Retention(self.jobs, upload_days)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.reviewed = -REVIEW_SECONDS
@@ -69,6 +72,7 @@ class Scheduler:
         self.finalizer.close()
         self.images.close()
         self.listing.close()
+        self.retention.close()
         self.billing.close()
         with suppress(QueueUnavailable):
             self.queue.scheduler_lock.release(self.name)
@@ -115,6 +119,7 @@ class Scheduler:
         self.store.sweep(SWEEP_SECONDS)
         sweep_progress(self.store)
         self.listing.rebuild_if_lost()
+        self.retention.sweep_if_due()
         # bring back the jobs that Redis has lost
         known = self.queue.job_states.active()
         for job_id in self.store.open_jobs():

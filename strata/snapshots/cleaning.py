@@ -24,12 +24,13 @@ class _References:
     """What is referenced: single parts by snapshots, the newest part of each chunk by jobs.
 
     chunks: parts without their attempt; fingerprints: pairs (group, fingerprint) all of whose parts are referenced,
-    superseded ones too: those of unfinished jobs.
+    superseded ones too: those of unfinished jobs; uploads: paths.
     """
 
     parts: set[Part] = field(default_factory=set)
     chunks: Chunks = field(default_factory=set)
     fingerprints: set[tuple[str, str]] = field(default_factory=set)
+    uploads: set[str] = field(default_factory=set)
 
     def has(self, path: str, part: Part) -> bool:
         """Whether the part at a path is referenced."""
@@ -41,9 +42,9 @@ class _References:
 class Cleaning:
     """Finds and removes unreferenced files of a store.
 
-    forget: finished jobs that are removed too, so that their references no longer count. Uploads, profiles, the files
-    of other jobs and all parts of snapshots stay. Raises UnknownSource, Conflict for a job that has not ended, and
-    OSError if the store cannot be reached.
+    forget: finished jobs that are removed too, with their uploads, so that their references no longer count. Profiles,
+    the files and uploads of other jobs, and all parts of snapshots stay. Raises UnknownSource, Conflict for a job that
+    has not ended, and OSError if the store cannot be reached.
     """
 
     def __init__(self, store: Store, forget: Sequence[str] = ()) -> None:
@@ -71,7 +72,8 @@ class Cleaning:
             if (part := _part(path)) is not None and not references.has(path, part)
         }
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
-        return {**parts, **self.store.find("broken"), **dict(jobs), **dict(self._rows())}
+        uploads = dict(self._uploads(references.uploads))
+        return {**parts, **self.store.find("broken"), **uploads, **dict(jobs), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
@@ -92,6 +94,7 @@ class Cleaning:
             for one in pool.map(self._referenced_by_job, jobs):
                 references.chunks |= one.chunks
                 references.fingerprints |= one.fingerprints
+                references.uploads |= one.uploads
         return references
 
     def _pinned(self) -> set[Part]:
@@ -102,10 +105,11 @@ class Cleaning:
         request = self._parts_of.request(job_id)
         if request is None:
             return _References()
+        uploads = {self.store.upload_path(request.shards[0])} if request.kind == "image" else set()
         # the parts of an unfinished job may not be known yet: keep all with its fingerprints
         if self._unfinished(job_id):
-            return _References(fingerprints=set(request.fingerprints.items()))
-        return _References(chunks=set(self._of_job(request)))
+            return _References(fingerprints=set(request.fingerprints.items()), uploads=uploads)
+        return _References(chunks=set(self._of_job(request)), uploads=uploads)
 
     def _of_job(self, request: JobRequest) -> Iterator[tuple[object, ...]]:
         """Every part of a finished job, without its attempt: the newest attempt counts."""
@@ -116,6 +120,15 @@ class Cleaning:
 
     def _unfinished(self, job_id: str) -> bool:
         return self.store.read_job_file(job_id, "end") is None
+
+    def _uploads(self, used: set[str]) -> Iterator[tuple[str, int]]:
+        """The uploads of forgotten jobs that no other job uses, with their bytes."""
+        for job_id in self.forget:
+            request = self._parts_of.request(job_id)
+            if request is not None and request.kind == "image":
+                path = self.store.upload_path(request.shards[0])
+                if path not in used:
+                    yield from self.store.find(path).items()
 
     def _rows(self) -> Iterator[tuple[str, int]]:
         """Rows files without a manifest: the process that wrote them was killed, or the name was already taken."""

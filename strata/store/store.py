@@ -79,6 +79,14 @@ class Store(PartFiles):
         """An upload's bytes. Raises FileNotFoundError."""
         return self.get(self._upload_path(uri[-64:]))
 
+    def upload_path(self, uri: str) -> str:
+        """The path of an upload relative to the store's root."""
+        return self.relative(self._upload_path(uri[-64:]))
+
+    def has_upload(self, uri: str) -> bool:
+        """Whether an upload is still there."""
+        return self.exists(self._upload_path(uri[-64:]))
+
     def is_upload(self, uri: str) -> bool:
         """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
         return uri.startswith(str(self.fs.unstrip_protocol(self.path("uploads"))))

@@ -154,7 +154,7 @@ def test_the_schedulers_thread_makes_no_storage_call_for_images(
     assert jobs.store.open_jobs() == []
     # from time to time it lists the marks of open jobs, and reads those that Redis does not know: one may be new
     calls = {call for name, call in seen if name == scheduler.name}
-    assert calls <= {"list open", "get end.json", "get request.json", "get cancel.json"}
+    assert calls <= {"list open", "list progress", "get end.json", "get request.json", "get cancel.json"}
     ends = [jobs.store.read_job_file(job, "end") for job in ids]
     assert all(end is not None and JobView.model_validate_json(end).request_counts.succeeded == 1 for end in ends)
 
