@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from app.problems import ProblemError
 from strata.core import JobRequest
-from strata.errors import QueueUnavailable
+from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs import Jobs, UnknownJob
 from strata.queue import JobFilter, image_of
 from strata.snapshots import Deletion
@@ -31,11 +31,15 @@ class JobDeletion:
             request = self.jobs.request(job_id)
         except UnknownJob as error:
             raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
-        others = [other for other in self._others(request) if other != job_id]
-        image = image_of(request.shards[0]) if request.kind == "image" else None
-        # a job with the same image may be in the making
-        shared = image is not None and (bool(others) or self.list.is_announced(image))
-        self._deletion.delete(job_id, others, keeps_upload=shared)
+        except DamagedFile:
+            # which parts it used is not known: `strata clean` finds those that nothing uses
+            self._deletion.delete(job_id, [])
+        else:
+            others = [other for other in self._others(request) if other != job_id]
+            # a job with the same image may be in the making
+            image = image_of(request.shards[0]) if request.kind == "image" else None
+            shared = image is not None and (bool(others) or self.list.is_announced(image))
+            self._deletion.delete(job_id, others, keeps_upload=shared)
         # the working copy last: without the files it is not shown
         for forget in (self.states.delete, self.list.remove):
             with suppress(QueueUnavailable):

@@ -181,6 +181,13 @@ _TYPES = (
         "`Retry-After` seconds; the job runs until then. `strata verify` checks all files of a job.",
     ),
     ProblemType(
+        "damaged-file",
+        500,
+        "Damaged file",
+        "A file of a job in the store is damaged, so that what is asked for is not known; the detail names the file. "
+        "Other jobs are not affected. If it is `end.json` or `shards.json`, a retry of the job writes it anew.",
+    ),
+    ProblemType(
         "redis-unavailable",
         503,
         "Redis unavailable",

@@ -91,6 +91,18 @@ class DataError(RequestRefused):
     """A shard, an image, a sample or a part has invalid content."""
 
 
+class DamagedFile(DataError):
+    """A file that Strata has written cannot be parsed any more. path: relative to the store's root."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {' '.join(reason.split())[:200]}")
+        self.path = path
+
+
+class BrokenStore(StrataError):
+    """Files of the store are broken or missing."""
+
+
 class IncompleteData(StrataError):
     """Data of a mixture are missing, or a source has fewer samples than the mixture needs."""
 

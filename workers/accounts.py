@@ -35,6 +35,10 @@ class Meter:
         once = self._profile.cost({stage: bound[0] for stage, bound in bounds.items()})
         return once, self._profile.cost({stage: bound[1] for stage, bound in bounds.items()})
 
+    def cost(self, stage: str, usage: Usage) -> Cost:
+        """The cost of a stage's usage."""
+        return self._profile.cost({stage: usage})
+
     def used(self, record: Record) -> tuple[Usage, Cost]:
         """The actual usage and cost of a computed record."""
         used = {stage: record.usage[stage] for stage in self._stages if stage in record.usage}
@@ -58,6 +62,7 @@ class Account:
         self._next_row = 0  # the rows before it are computed
         self._usage, self._spent, self._doubt, self._reserved = Usage(), Cost(), Cost(), Cost()
         self._in_flight = False
+        self._kept = Cost()  # of answers that the stage keeps for the next attempt, and reports then
         self._settled = meter is None
 
     def reserve_next(self, waiting: Callable[[], Iterable[str]]) -> None:
@@ -114,6 +119,16 @@ class Account:
         if self.meter is not None:
             self._doubt += self._worst_case()
 
+    def interrupted(self, stage: str, usage: Usage) -> None:
+        """The micro-batch in flight has ended without records: count what its questions have cost so far."""
+        if self.meter is not None and self._in_flight:
+            self._kept, self._in_flight = self.meter.cost(stage, usage), False
+
+    def resume(self, earlier: Account) -> None:
+        """Go on with the entry of an earlier attempt of this process at the chunk, whose kept answers are used."""
+        self.entry, self.payer = earlier.entry, earlier.payer
+        self._usage, self._spent, self._doubt = earlier._usage, earlier._spent, earlier._doubt
+
     def complete(self, records: Sequence[Record]) -> None:
         """All records of the chunk are computed: count those that were not counted yet."""
         self.computed(records[self._next_row :])
@@ -124,7 +139,7 @@ class Account:
         if self.payer is None:
             return None
         # the servers may have charged for the micro-batch in flight
-        doubt = self._doubt + self._worst_case() if self._in_flight else self._doubt
+        doubt = self._doubt + (self._worst_case() if self._in_flight else self._kept)
         return Bill(job=self.payer, entry=self.entry, usage=self._usage, cost=self._spent, doubt=doubt)
 
     def settle(self) -> None:

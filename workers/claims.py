@@ -123,9 +123,7 @@ class Claims:
         group, fingerprint = claim.chunk.group, claim.chunk.fingerprint
         log.error("%s", reason)
         for job_id in self.waits.jobs(group, fingerprint):
-            status = self.jobs.status(job_id)
-            if status is not None and not status.final:
-                self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
+            self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
             # else the next claims would try its chunks before the scheduler has seen that it ended
             self.broker.withdraw(job_id)
         self.waits.end(group, fingerprint)

@@ -146,8 +146,10 @@ class PipelineCache:
                 self._drop(fingerprint)
 
     def _drop(self, fingerprint: str) -> None:
-        loaded = self._loaded.pop(fingerprint)
-        log.info("the models of profile %s (%s) are dropped", loaded.profile.name, fingerprint)
+        # two stages that compute at the same time may lack memory at the same time
+        loaded = self._loaded.pop(fingerprint, None)
+        if loaded is not None:
+            log.info("the models of profile %s (%s) are dropped", loaded.profile.name, fingerprint)
         del loaded
         free_memory()
 

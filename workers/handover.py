@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection
 from contextlib import suppress
 
-from models.base import StageBroken
+from models.base import StageBroken, StageRefused, StageUnavailable
 from strata.errors import QueueUnavailable
 from strata.store import Store, write_progress
 from workers.claims import Claims
@@ -35,6 +35,15 @@ def hand_over(
         chunk.isolation.ended(in_flight, alone, Blame(broken.stage, kind, detail), saved)
         claims.hand_over(chunk.claim)
     claims.stop_renewing(chunk.claim)
+
+
+def step_aside(chunk: PreparedChunk, claims: Claims, error: StageUnavailable) -> None:
+    """Let a chunk step aside whose stage is unavailable. The rows that are computed are kept for its next holder."""
+    if chunk.has_computed and _save(chunk, claims.jobs.store):
+        with suppress(QueueUnavailable):
+            chunk.isolation.ended((), False, Blame(error.stage, "", ""), saved=True)
+    refused = isinstance(error, StageRefused)
+    claims.step_aside(chunk.claim, error.stage, error.reason, refused, error.pause)
 
 
 def _save(chunk: PreparedChunk, store: Store) -> bool:

@@ -12,7 +12,7 @@ deaths without any image of the chunk computed in between, no image is blamed: t
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -41,15 +41,32 @@ KILLED = Blame("runner", "poison", "workers died while they computed this image"
 class Verdict:
     """What follows from the deaths with a chunk.
 
-    alone: the rows to compute first and alone; None: all. poison: the rows to pass over. doubt: why no row can be
-    blamed, so that the chunk has to step aside; "" if it is to be computed. saved: whether the store has rows that an
-    earlier holder computed.
+    alone: the rows to compute first and alone; None: all. accused: those of them that were alone in flight at a death,
+    which come first. unproved: whether the last deaths came one after the other, with single rows in flight, so that an
+    image that nobody accuses has to show first that the machine works. poison: the rows to pass over. doubt: why no row
+    can be blamed, so that the chunk has to step aside; "" if it is to be computed. saved: whether the store has rows
+    that an earlier holder computed.
     """
 
     alone: frozenset[int] | None = frozenset()
+    accused: frozenset[int] = frozenset()
+    unproved: bool = False
     poison: Mapping[int, Blame] = field(default_factory=dict)
     doubt: str = ""
     saved: bool = False
+
+    def order(self, rows: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Rows in the order of their computing: those to compute one by one, then those to compute together."""
+        alone = [row for row in rows if self.alone is None or row in self.alone]
+        together = [row for row in rows if self.alone is not None and row not in self.alone]
+        alone.sort(key=lambda row: row not in self.accused)
+        # first an image that nobody accuses: if it ends a process too, the images are not the cause
+        controls = together or [row for row in alone if row not in self.accused]
+        if self.unproved and controls:
+            control = controls[-1]
+            (together or alone).remove(control)
+            alone.insert(0, control)
+        return alone, together
 
 
 class Isolation:
@@ -86,7 +103,13 @@ class Isolation:
             poison = dict.fromkeys(range(self._chunk.images), KILLED)
         alone = (notes.suspects | notes.deaths.keys()) - poison.keys()
         self._suspects, self._in_a_row = set(alone), notes.in_a_row
-        return Verdict(None if notes.chunk_deaths else alone, poison, saved=notes.saved)
+        return Verdict(
+            alone=None if notes.chunk_deaths else alone,
+            accused=frozenset(notes.deaths.keys() - poison.keys()),
+            unproved=notes.in_a_row >= ROW_DEATHS,
+            poison=poison,
+            saved=notes.saved,
+        )
 
     def mark(self, row: int | None = None) -> None:
         """Note what is in flight now: one row alone, or with None the whole chunk."""

@@ -92,14 +92,29 @@ class MicroBatches:
     def _compute_together(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        self.in_flight = rows
-        claim, items = rows[0][0].claim, [_item(row) for row in rows]
-        act = functools.partial(self._records, rows[0][0], items)
-        records = self.claims.retry(claim, act, StageUnavailable)
+        with self._flying(rows):
+            records = self._records(rows[0][0], [_item(row) for row in rows])
         # settle the rows without their pixels, which nothing needs any more
         for (chunk, row), record in zip(rows, records, strict=True):
             chunk.items[row] = WorkItem(record, settled=True)
-        self.in_flight = ()
+
+    @contextmanager
+    def _flying(self, rows: Sequence[Row]) -> Iterator[None]:
+        """Keep rows in `in_flight` while they are computed, and for ever if the process is broken."""
+        self.in_flight = [*self.in_flight, *rows]
+        try:
+            yield
+        except StageBroken:
+            raise
+        except BaseException:
+            self._land(rows)
+            raise
+        self._land(rows)
+
+    def _land(self, rows: Sequence[Row]) -> None:
+        # two chunks are compared by their identity, because they may have equal content
+        landed = {(id(chunk), row) for chunk, row in rows}
+        self.in_flight = [(chunk, row) for chunk, row in self.in_flight if (id(chunk), row) not in landed]
 
     def _records(self, chunk: PreparedChunk, items: Sequence[WorkItem]) -> list[Record]:
         with _judged(self.group.name):
@@ -129,22 +144,21 @@ class MicroBatches:
 
     def _compute_alone(self, row: Row) -> None:
         chunk, number = row
-        self.in_flight = [row]
         if _is_undecoded(chunk.items[number]):
-            with _judged("decode"):
+            with self._flying([row]), _judged("decode"):
                 chunk.items[number] = self.group.decode(chunk.items[number])
         if not chunk.items[number].settled:
             self._compute_together([row])
 
     def _compute_probe(self, row: Row, error: _Unexpected) -> None:
         """Raise MachineFault with the row's error unless an image that is known to be good can be computed."""
-        chunk, self.in_flight = row[0], ()
+        chunk = row[0]
         try:
             with _judged(self.group.name):
                 item = self.group.decode(WorkItem(PROBE_RECORD, data=_probe_bytes()))
             if item.settled:
                 raise MachineFault(error.part, str(error))
-            self.claims.retry(chunk.claim, functools.partial(self._records, chunk, [item]), StageUnavailable)
+            self._records(chunk, [item])
         except _Unexpected as probe_error:
             raise MachineFault(error.part, f"{error}; a test image fails too: {probe_error}") from error
 

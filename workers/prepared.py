@@ -20,6 +20,8 @@ from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
 
+MAX_ACCOUNTS = 100  # of chunks that stepped aside and have not come back yet
+
 
 @dataclass
 class PreparedChunk:
@@ -45,6 +47,11 @@ class PreparedChunk:
         chunk = self.claim.chunk
         return chunk.fingerprint, chunk.id if self.account.meter and chunk.images > 1 else ""
 
+    @property
+    def has_computed(self) -> bool:
+        """Whether a row was computed since the chunk was prepared."""
+        return any(self.items[row].settled for row in (*self.alone, *self.together))
+
     def records(self) -> list[Record]:
         """The records of all rows, when they are settled.
 
@@ -63,6 +70,15 @@ class ChunkPreparer:
     def __init__(self, group: Group, claims: Claims, micro_batch: int) -> None:
         self.group, self.claims, self.micro_batch = group, claims, micro_batch
         self.store: Store = claims.jobs.store
+        self._interrupted: dict[str, Account] = {}  # by chunk id
+
+    def keep(self, account: Account) -> None:
+        """Keep the account of a chunk that steps aside, for its next attempt in this process."""
+        account.rows = ()
+        self._interrupted[account.chunk.id] = account
+        # another process may have finished the oldest ones
+        if len(self._interrupted) > MAX_ACCOUNTS:
+            del self._interrupted[next(iter(self._interrupted))]
 
     def prepare(self, claim: Claim) -> PreparedChunk | None:
         """Read a chunk's items; None if there is nothing to compute, because its part exists or it cannot be read.
@@ -158,11 +174,12 @@ class ChunkPreparer:
         items = self.claims.retry(claim, lambda: self.group.read(chunk, items), OSError)
         isolation.prepared()
         # rows that may have ended a process come first; settled rows cost nothing
-        rows = [row for row, item in enumerate(items) if not item.settled]
-        alone = [row for row in rows if verdict.alone is None or row in verdict.alone]
-        together = [row for row in rows if verdict.alone is not None and row not in verdict.alone]
+        alone, together = verdict.order([row for row, item in enumerate(items) if not item.settled])
         unsettled = [items[row].record for row in (*alone, *together)]
         account = Account(jobs.ledger, chunk, self.group.meter(chunk), unsettled, self.micro_batch)
+        earlier = self._interrupted.pop(chunk.id, None)
+        if earlier is not None and earlier.payer in self.claims.broker.waiting_jobs(chunk):
+            account.resume(earlier)
         return PreparedChunk(claim, items, isolation, alone, together, verdict.poison.keys(), verdict.saved, account)
 
 

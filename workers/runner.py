@@ -19,9 +19,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TypeVar
 
-from models.base import StageBroken, StageNotLoaded, StageUnfit, WeightsMissing
+from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
 from models.faults import reason_of
-from strata.core import ProfileError
+from strata.core import ProfileError, Usage
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
@@ -29,7 +29,7 @@ from strata.store import Store, count_of, remove_progress
 from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group
-from workers.handover import hand_over
+from workers.handover import hand_over, step_aside
 from workers.leases import Leases
 from workers.micro_batches import MachineFault, MicroBatches, Row
 from workers.prepared import ChunkPreparer, PreparedChunk
@@ -45,6 +45,9 @@ MIN_DECODE_BATCH = 8  # images that one thread decodes for one future
 MAX_DECODE_BATCHES = 4  # futures for one micro-batch
 PERMANENT_ERRORS = (WeightsMissing, ProfileError, StageUnfit)  # a retry would fail in the same way
 STORE_THREADS = 16  # single images whose parts are read or written at a time: each call to a bucket takes a while
+MAX_SERVERS = 8  # fingerprints that are computed at a time, if their servers do not answer soon
+MAX_HELD = 256  # single images that wait for the end of a micro-batch of their fingerprint
+SERVER_SECONDS = 0.25  # to wait for a server before other single images are looked for
 HI_BEFORE_LO = 4  # micro-batches of `hi` before one of `lo`: a constant load of single images must not starve jobs
 
 
@@ -67,6 +70,10 @@ class Runner:
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
         self._store_pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix=f"{group.name} store")
         self._ahead: Future[PreparedChunk | None] | None = None
+        # a model server may not answer for minutes: its chunks are computed in threads, and others meanwhile
+        self._server_pool = ThreadPoolExecutor(MAX_SERVERS, thread_name_prefix=f"{group.name} server")
+        self._busy: set[str] = set()  # fingerprints that are computed in these threads
+        self._held: list[PreparedChunk] = []  # single images of these fingerprints, which wait for their end
 
     def run(self, stop: threading.Event) -> None:
         """Compute chunks until stop is set; chunks in flight are released then. Raises ProcessBroken, with stop set."""
@@ -106,22 +113,29 @@ class Runner:
 
     def _compute_hi(self) -> bool:
         """Compute the single images that wait, at most one micro-batch; False if there were none."""
-        if self.claims.stop.is_set():
+        if self.claims.stop.is_set() or len(self._held) >= MAX_HELD:
             return False
+        held, self._held = self._held, []
         claims = self.claims.claim(self.micro_batch, ("hi",))
         try:
-            # compute chunks of the same profile together
+            # compute chunks of the same profile together; those of a busy fingerprint wait
             prepared = [chunk for chunk in self._together(self.preparer.prepare, claims) if chunk is not None]
-            for _, chunks in itertools.groupby(prepared, key=lambda chunk: chunk.batch_key):
-                self._compute(list(chunks))
+            for _, group in itertools.groupby([*held, *prepared], key=lambda chunk: chunk.batch_key):
+                chunks = list(group)
+                if chunks[0].claim.chunk.fingerprint in self._busy:
+                    self._held += chunks
+                else:
+                    self._compute(chunks)
         except ProcessBroken:
-            self.claims.release_held(claims)
+            self.claims.release_held([*claims, *(chunk.claim for chunk in held)])
             raise
         finally:
             # if Redis went away in between, the leases of the remaining chunks lapse and a worker reclaims them
-            for claim in claims:
-                self.claims.stop_renewing(claim)
-        return bool(claims)
+            waiting = [chunk.claim for chunk in self._held]
+            for claim in [*claims, *(chunk.claim for chunk in held)]:
+                if claim not in waiting:
+                    self.claims.stop_renewing(claim)
+        return len(claims) + len(held) > len(self._held)
 
     def _together(self, act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """The results of act for all items, in threads if there are several. Raises the first error, after the last."""
@@ -154,6 +168,8 @@ class Runner:
         except PERMANENT_ERRORS as error:
             for chunk in chunks:
                 self.claims.fail(chunk.claim, str(error))
+        except StageUnavailable as unavailable:
+            self._step_aside(chunks, unavailable)
         except (StageNotLoaded, MachineFault) as error:
             for chunk in chunks:
                 self.claims.step_aside(chunk.claim, error.stage, str(error))
@@ -204,10 +220,40 @@ class Runner:
         if any(not chunk.items[row].settled for chunk, row in rows):
             for chunk in chunks:
                 self._reserve(chunk)
-        self.batches.compute(rows)
+        if chunks[0].account.meter is None:
+            self.batches.compute(rows)
+        else:
+            self._compute_on_server(rows, chunks)
         # chunks that are computed together have one image each, which is counted at the end
         if len(chunks) == 1:
             chunks[0].account.computed([chunk.items[row].record for chunk, row in rows])
+
+    def _compute_on_server(self, rows: Sequence[Row], chunks: Sequence[PreparedChunk]) -> None:
+        """Compute rows whose stages ask a server, and single images of other fingerprints as long as it takes."""
+        fingerprint = chunks[0].claim.chunk.fingerprint
+        self._busy.add(fingerprint)
+        computing = self._server_pool.submit(self.batches.compute, rows)
+        try:
+            while not computing.done():
+                wait([computing], timeout=SERVER_SECONDS)
+                # each server that hangs may keep one thread
+                if not computing.done() and len(self._busy) < MAX_SERVERS:
+                    with suppress(QueueUnavailable):
+                        self._compute_hi()
+        finally:
+            self._busy.discard(fingerprint)
+        computing.result()
+        # the images were computed: if they were a trial, the others need not wait for its end
+        with suppress(QueueUnavailable):
+            for chunk in chunks:
+                self.claims.stage_works(chunk.claim)
+
+    def _step_aside(self, chunks: Sequence[PreparedChunk], error: StageUnavailable) -> None:
+        """Let chunks step aside. The first one pays for the questions so far, because they were asked together."""
+        for chunk in chunks:
+            chunk.account.interrupted(error.stage, error.usage if chunk is chunks[0] else Usage())
+            self.preparer.keep(chunk.account)
+            step_aside(chunk, self.claims, error)
 
     def _yield_to_hi(self, claim: Claim) -> None:
         """Between two micro-batches: compute waiting single images. Raises WorkInterrupted to leave the chunk."""
@@ -269,6 +315,9 @@ class Runner:
             with suppress(QueueUnavailable):
                 if prepared := self._ahead.result():
                     self.claims.release(prepared.claim)
+        for prepared in self._held:
+            self.claims.release(prepared.claim)
+        self._server_pool.shutdown(wait=True)
         self._pool.shutdown(wait=True)
         self._store_pool.shutdown(wait=True)
 

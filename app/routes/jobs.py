@@ -121,9 +121,10 @@ def list_failures(
 def _lines(given: Services, job: JobView, limit: int, cursor: str | None, rejected: Rejected | None = None) -> Response:
     # the status was read before the summaries and parts: if it is final, they are complete
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
+    written = given.jobs.written(job)
     try:
         with repairs(given, job):
-            page = Results(request, summaries, given.store, job.status).page(cursor, limit, rejected)
+            page = Results(request, summaries, given.store, job.status, written).page(cursor, limit, rejected)
     except BadCursor as error:
         errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
         raise ProblemError("invalid-request", str(error), errors) from error

@@ -65,9 +65,10 @@ def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
 
 def _record(given: Services, job: JobView, key: str) -> Record:
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
+    written = given.jobs.written(job)
     try:
         with repairs(given, job):
-            record = Results(request, summaries, given.store, job.status).record(key)
+            record = Results(request, summaries, given.store, job.status, written).record(key)
     except NotDescribed as error:
         raise ProblemError("unknown-record", str(error)) from error
     if record is None:

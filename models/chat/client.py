@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +35,7 @@ from strata.errors import InvalidInput
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5  # seconds before a second attempt
+MAX_KEPT = 512  # answers of interrupted calls
 PATIENCE = 2.0  # seconds of pauses without any answer, or of a Retry-After, before StageUnavailable is raised
 LONGEST_RETRY_AFTER = 3600.0  # seconds; the upper limit of a Retry-After
 CONNECT_SECONDS = 5.0  # timeout of a connection attempt
@@ -45,7 +46,7 @@ REFUSED_ALL = (401, 403, 404, 405, 407, 410)  # wrong key, URL or model: not the
 NO_CREDIT = 402  # nor is this, but it may pass without a change of settings
 
 
-@dataclass
+@dataclass(eq=False)
 class _Exchange:
     """The state of a question. failed_at: time of its last failed try, in seconds of the monotonic clock.
 
@@ -61,6 +62,7 @@ class _Exchange:
     failed_at: float | None = None
     fault: str = ""
     answer: ChatAnswer | None = None
+    delivered: bool = False  # its answer was returned since the last `clear`, and no call was interrupted since
 
 
 class ChatClient:
@@ -127,25 +129,32 @@ class ChatClient:
         if errors:
             error = min(errors, key=lambda error: isinstance(error, StageUnavailable))
             if isinstance(error, StageUnavailable):
-                error.usage = self._kept_usage()
+                error.usage = self._interrupt(by_body.values())
             raise error
         # only the first of equal questions gets their usage
         answers, charged = [], set[bytes]()
         for body in bodies:
             answer = by_body[body].answer
             assert answer is not None
+            by_body[body].delivered = True
             answers.append(replace(answer, usage=Usage()) if body in charged else answer)
             charged.add(body)
         return answers
 
     def clear(self) -> None:
-        """Drop all kept answers, because the questions will not be asked again."""
-        self._exchanges.clear()
+        """Drop the answers that were returned: their questions will not be asked again.
 
-    def _kept_usage(self) -> Usage:
-        """The usage of all questions since `clear`, answered or not."""
-        kept = (exchange.answer or exchange for exchange in self._exchanges.values())
-        return sum((one.usage for one in kept), Usage())
+        Answers of interrupted calls are kept, at most MAX_KEPT.
+        """
+        kept = [(body, exchange) for body, exchange in self._exchanges.items() if not exchange.delivered]
+        self._exchanges = dict(kept[-MAX_KEPT:])
+
+    def _interrupt(self, asked: Collection[_Exchange]) -> Usage:
+        """Keep all answers for the next attempt. Returns the usage of these questions, and of those since `clear`."""
+        before = [one for one in self._exchanges.values() if one.delivered and one not in asked]
+        for exchange in (*asked, *before):
+            exchange.delivered = False
+        return sum(((one.answer or one).usage for one in (*asked, *before)), Usage())
 
     def _run_caught(self, exchange: _Exchange) -> Exception | None:
         """Run an exchange and return its error: raised in the pool, it would hide the others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -29,13 +28,12 @@ def serve(
 ) -> None:
     """Run the service. Without REDIS_URL it starts its own Redis; its workers are child processes."""
     from strata.core import load_settings
+    from strata.logs import begin_log
 
     # an option that is given replaces the environment variable of the same setting
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
     settings = load_settings(**given)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
-    )
+    begin_log("%H:%M:%S")
     # imported only now, because the service is an optional extra and slow to import
     raise typer.Exit(load("app.server", "all").serve(settings, not no_workers))
 
@@ -48,8 +46,9 @@ def worker(
 ) -> None:
     """Run a worker: one process with a thread for each group. SIGTERM ends it."""
     from strata.core import load_settings
+    from strata.logs import begin_log
 
     settings = load_settings(profile=profile)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_log()
     process = load("workers.process", "workers")
     process.work(settings, groups.split(","), process.real_group)

@@ -21,6 +21,7 @@ from strata.core import (
     FailureNote,
     FailureRow,
     Form,
+    JobStatus,
     JobUsage,
     JobView,
     LayerSpec,
@@ -166,9 +167,9 @@ def duration(seconds: float | None) -> str:
 
 
 def done_images(job: JobView) -> int:
-    """Images that need no more work."""
+    """Images that have a result. Those that a cancelled or failed job has given up have none."""
     counts = job.request_counts
-    return counts.succeeded + counts.filtered + counts.failed + counts.cancelled
+    return counts.succeeded + counts.filtered + counts.failed
 
 
 def job_line(job: JobView) -> str:
@@ -186,6 +187,10 @@ def job_line(job: JobView) -> str:
         parts.append(f"{job.request_counts.failed} failed")
     if job.shards.failed:
         parts.append(f"{job.shards.failed} of {job.shards.total} shards failed")
+    # what has failed is the job, not its images: they have no result
+    failed_as_whole = job.status is JobStatus.FAILED and job.request_counts.cancelled
+    if failed_as_whole:
+        parts.append("the job failed as a whole")
     if job.error:
         parts.append(clean(job.error))
     return ", ".join(parts)
@@ -200,11 +205,12 @@ def waiting_words(waiting: Waiting) -> str:
 def job_details(job: JobView) -> Text:
     """A job in a few lines: its counts, its groups and its shards."""
     counts = job.request_counts
-    ends = (counts.succeeded, counts.filtered, counts.failed, counts.cancelled)
+    given_up = "without result" if job.status is JobStatus.FAILED else "cancelled"
     lines = [
         f"job {job.id} ({job.kind}, profile {job.profile}): {job_line(job)}",
         f"images: total {counts.total}, queued {counts.queued}, processing {counts.processing}, "
-        "succeeded {}, filtered {}, failed {}, cancelled {}".format(*ends),
+        f"succeeded {counts.succeeded}, filtered {counts.filtered}, failed {counts.failed}, "
+        f"{given_up} {counts.cancelled}",
         f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
     ]
     for name, group in job.groups.items():

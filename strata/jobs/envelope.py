@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
+from strata.addresses import without_secrets
 from strata.core import (
     FINAL_GROUP,
     GROUPS,
@@ -55,9 +57,29 @@ def envelope(
         created_at=request.created_at,
         started_at=_time(fields.get("started_at")),
         finished_at=_time(fields.get("finished_at")),
-        error=fields.get("error"),
+        error=without_secrets(fields["error"]) if "error" in fields else None,
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
+    )
+
+
+def damaged_envelope(job_id: str, error: str) -> JobView:
+    """The envelope of a job of which a file of the store is damaged, so that its state is not known."""
+    # an id begins with the milliseconds of its creation; see `new_job_id`
+    milliseconds = int(job_id[:12], 16) if re.match("[0-9a-f]{12}", job_id) else 0
+    created = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return JobView(
+        id=job_id,
+        kind="batch",
+        status=JobStatus.FAILED,
+        profile="",
+        priority="lo",
+        request_counts=RequestCounts(),
+        shards=ShardCounts(),
+        groups={group: GroupProgress() for group in GROUPS},
+        created_at=created,
+        error=error,
+        links={"self": f"/v1/jobs/{job_id}", "retry": f"/v1/jobs/{job_id}/retry"},
     )
 
 

@@ -137,7 +137,7 @@ class Finalizer:
     def _write_end(self, job_id: str, status: JobStatus, written: Written) -> bool:
         # a status that is final already only gets the counts
         final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
-        change = self.queue.job_states.set_end if final is status else self.jobs.set_status
+        change = self.queue.job_states.set_fields if final is status else self.jobs.set_status
         stands = change(job_id, final, finished_at=_now(), **_final_counts(written.counts))
         return stands is final and self.jobs.write_end(job_id, final, written.numbers)
 

@@ -30,8 +30,8 @@ from strata.core import (
     ShardSummary,
     Status,
 )
-from strata.errors import Conflict, NotFound, QueueUnavailable
-from strata.jobs.envelope import envelope
+from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
+from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.waiting import what_waits
 from strata.queue import Heartbeat, Queue, image_of
@@ -209,12 +209,15 @@ class Jobs:
     def restore(self, job_id: str) -> None:
         """Activate a job that is open in the store, but not in Redis: its working copy was lost, or is incomplete.
 
-        It also completes a retry whose process died. Raises UnknownJob.
+        It also completes a retry whose process died, and runs a job again whose end `strata verify` has removed. Raises
+        UnknownJob and DamagedFile.
         """
         request, states = self.request(job_id), self.queue.job_states
-        status = self.status(job_id)
-        if status is not None and not status.final and self.store.read_job_file(job_id, "end") is not None:
+        status, has_end = self.status(job_id), self.store.read_job_file(job_id, "end") is not None
+        if status is not None and not status.final and has_end:
             self._reopen(request)
+        elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
+            self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
             self.activate(request)
         else:
@@ -225,15 +228,11 @@ class Jobs:
             states.activate(job_id)
 
     def request(self, job_id: str) -> JobRequest:
-        """A job's request. Raises UnknownJob."""
-        request = self.queue.job_states.request(job_id)
-        if request is not None:
-            return request
-        # ids are alphanumeric; anything else must not become part of a path
-        text = self.store.read_job_file(job_id, "request") if job_id.isalnum() else None
-        if text is None:
+        """A job's request. Raises UnknownJob and DamagedFile."""
+        request = self.queue.job_states.request(job_id) or self.store.parse_job_file(job_id, "request", JobRequest)
+        if request is None:
             raise UnknownJob(job_id)
-        return JobRequest.model_validate_json(text)
+        return request
 
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status in Redis; None if Redis has no copy of the job."""
@@ -322,11 +321,11 @@ class Jobs:
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
         found = self.queue.job_states.summaries(job_id)
-        if not found and job_id.isalnum():
-            text = self.store.read_job_file(job_id, "shards")
+        if not found:
+            kept = self.store.parse_job_file(job_id, "shards", ShardSummaries)
             # the request of a job of one image has its summary
-            kept = ShardSummaries.model_validate_json(text).shards if text is not None else self.request(job_id).indexed
-            return {summary.shard: summary for summary in kept}
+            shards = kept.shards if kept is not None else self.request(job_id).indexed
+            return {summary.shard: summary for summary in shards}
         return found
 
     def write_shards(self, job_id: str) -> None:
@@ -360,8 +359,8 @@ class Jobs:
         # a job that is complete needs no look into the store
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             return None
-        end = self.store.read_job_file(job.id, "end")
-        return JobEnd.model_validate_json(end).written if end is not None else None
+        end = self.store.parse_job_file(job.id, "end", JobEnd)
+        return end.written if end is not None else None
 
     def accepted(self, request: JobRequest) -> JobView:
         """The envelope of a job that was just created; that of a job without progress if it cannot be read now."""
@@ -374,8 +373,14 @@ class Jobs:
         """A job's envelope. Raises UnknownJob.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
-        stays so.
+        stays so. A job with a damaged file is shown as failed, with the file's name.
         """
+        try:
+            return self._view(job_id)
+        except DamagedFile as error:
+            return damaged_envelope(job_id, str(error))
+
+    def _view(self, job_id: str) -> JobView:
         states = self.queue.job_states
         fields = states.fields(job_id)
         if not _has_ended(fields):
@@ -383,9 +388,9 @@ class Jobs:
         if "status" in fields and states.is_active(job_id):
             return self._envelope({**fields, "status": JobStatus.FINALIZING.value})
         # a job that has ended is what the store says, because its files may have been removed since
-        end = self.store.read_job_file(job_id, "end") if job_id.isalnum() else None
+        end = self.store.parse_job_file(job_id, "end", JobEnd)
         if end is not None:
-            return JobView.model_validate_json(end)
+            return JobView.model_validate(dict(end))
         if "status" not in fields:
             # Redis was emptied: rebuild the copy of a job that has not ended
             self.restore(job_id)
@@ -403,7 +408,8 @@ class Jobs:
             return envelope(request, fields, 0, usage)
         heartbeats = self.queue.heartbeats.live()
         in_flight = self._images_in_flight(request, heartbeats)
-        return envelope(request, fields, in_flight, usage, what_waits(self.queue, request, heartbeats))
+        waiting = what_waits(self.queue, request, heartbeats, fields.get("waiting"))
+        return envelope(request, fields, in_flight, usage, waiting)
 
     def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
         """The job's images in chunks that workers hold now, according to their heartbeats."""

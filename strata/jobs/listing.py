@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core import JobRequest, JobStatus, JobView
-from strata.errors import QueueUnavailable
+from strata.core import JobEnd, JobRequest, JobStatus, JobView
+from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.queue import JobFilter, ListedJob, entry_of
 from strata.store import READERS
@@ -105,12 +105,17 @@ class Listing:
 
     def _listed(self, job_id: str) -> ListedJob | None:
         """A job as its files have it; None if it has no request: another process may be creating it."""
-        text = self.store.read_job_file(job_id, "request")
-        if text is None:
+        try:
+            request = self.store.parse_job_file(job_id, "request", JobRequest)
+            end = self.store.parse_job_file(job_id, "end", JobEnd)
+        except DamagedFile as error:
+            # it is listed as its envelope shows it
+            log.warning("%s", error)
+            return ListedJob(job_id, "batch", JobStatus.FAILED, ":")
+        if request is None:
             return None
-        request, end = JobRequest.model_validate_json(text), self.store.read_job_file(job_id, "end")
         # a job without an end is listed anew when it is activated
-        status = JobStatus.VALIDATING if end is None else JobView.model_validate_json(end).status
+        status = JobStatus.VALIDATING if end is None else end.status
         return ListedJob(job_id, request.kind, status, entry_of(request).partition(":")[2])
 
 

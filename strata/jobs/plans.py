@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 from strata.core import Chunk, JobRequest, ShardSummary
@@ -20,10 +21,18 @@ class Plan:
 
     def __init__(self, request: JobRequest) -> None:
         self.request = request
+        self.reviewed = time.monotonic()
         self.summaries_written = len(request.indexed)
         self.waits_for: str | None = None
         self.restart()
         self._computed: deque[tuple[float, int]] = deque()
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether so many seconds have passed since the plan was made, or this method has returned True."""
+        if time.monotonic() - self.reviewed < seconds:
+            return False
+        self.reviewed = time.monotonic()
+        return True
 
     def restart(self) -> None:
         """Compare all chunks with the store again."""

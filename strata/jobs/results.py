@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -78,12 +78,21 @@ class Page:
 
 
 class Results:
-    """The rows of one job: of each chunk those of the newest attempt. summaries: those of its indexed shards."""
+    """The rows of one job: of each chunk those of the newest attempt.
+
+    summaries: those of its indexed shards; written: which chunks belong to a job that has ended, see `JobEnd`.
+    """
 
     def __init__(
-        self, request: JobRequest, summaries: Mapping[str, ShardSummary], store: Store, status: JobStatus
+        self,
+        request: JobRequest,
+        summaries: Mapping[str, ShardSummary],
+        store: Store,
+        status: JobStatus,
+        written: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.request, self.summaries, self.store, self.status = request, summaries, store, status
+        self._written = None if written is None else {identity: set(found) for identity, found in written.items()}
         self._attempts: dict[str, Attempts] = {}  # by the shard's identity
 
     def page(self, cursor: str | None, limit: int, rejected: Rejected | None = None) -> Page:
@@ -156,6 +165,9 @@ class Results:
         None if there is none and none will be made for this job. Raises _PartMissing if the job has not ended, and
         BrokenPart if it is completed: then the part was there and has been lost.
         """
+        # a part that was written after a cancelled job has ended is not its result
+        if self._written is not None and chunk.number not in self._written.get(chunk.identity, ()):
+            return None
         # one listing for each shard and page
         if chunk.identity not in self._attempts:
             self._attempts[chunk.identity] = self.store.attempts(chunk)

@@ -10,11 +10,13 @@ import logging
 import secrets
 import threading
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
-from strata.errors import QueueUnavailable
+from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
@@ -22,14 +24,17 @@ from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
 from strata.jobs.retention import Retention
+from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store, storage_fault, sweep_progress
+from strata.store import READERS, Store, reason_of, storage_fault, sweep_progress
 
 log = logging.getLogger(__name__)
 
 REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this time
 SWEEP_SECONDS = 3600.0  # a temporary file that is older belongs to no running process
+RESTORED_JOBS = 50  # jobs that are restored from the store in one tick
+COMPARED_SHARDS = 64  # shards of a job whose parts are listed in one tick
 
 
 class Scheduler:
@@ -51,6 +56,8 @@ class Scheduler:
         self.retention = Retention(self.jobs, upload_days)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
+        self.troubles = Troubles()
+        self._open: deque[str] = deque()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
@@ -88,13 +95,25 @@ class Scheduler:
             self._review()
             self.reviewed = time.monotonic()
         self.waiting.refresh()
-        # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         active = self.queue.job_states.active()
-        active -= self.images.advance(active)
+        self._restore_jobs(active)
+        active -= self._advance_images(active)
+        # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         for job_id in sorted(active | set(self.plans)):
-            if job_id not in active or self._advance(self.plans.get(job_id) or self._plan(job_id)):
-                del self.plans[job_id]
-                self.finalizer.forget(job_id)
+            if job_id not in active:
+                self._drop(job_id)
+            elif self.troubles.is_due(job_id, time.monotonic()):
+                self._attend(job_id)
+
+    def _advance_images(self, active: set[str]) -> set[str]:
+        """Advance the jobs of one image, and show the errors of the threads that work on them; returns their ids."""
+        images = self.images.advance(active)
+        for job_id, error in self.images.take_outcomes():
+            if error is not None:
+                self._note_trouble(job_id, error)
+            elif self.troubles.clear(job_id):
+                self._show(job_id, "")
+        return images
 
     def _acquire_lock(self) -> bool:
         state = self.queue.scheduler_lock.acquire(self.name)
@@ -108,40 +127,92 @@ class Scheduler:
     def _reset(self) -> None:
         """Drop all plans: another process schedules, or Redis may have lost what was queued."""
         self.plans.clear()
+        self._open.clear()
         self.finalizer.reset()
         self.images.reset()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
+    def _drop(self, job_id: str) -> None:
+        """Forget a job on which the scheduler no longer works."""
+        self.plans.pop(job_id, None)
+        self.finalizer.forget(job_id)
+        self.troubles.clear(job_id)
+
     def _review(self) -> None:
-        """Activate jobs that are open in the store and unknown to Redis, and restart the plans of all jobs."""
+        """Find the jobs that are open in the store; those of them that Redis does not know are restored."""
         # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
         sweep_progress(self.store)
         self.listing.rebuild_if_lost()
         self.retention.sweep_if_due()
-        # bring back the jobs that Redis has lost
-        known = self.queue.job_states.active()
-        for job_id in self.store.open_jobs():
-            if job_id in known:
-                continue
-            # Redis was emptied before the mark of a job with an end was removed; else the job is being retried
-            status = self.jobs.status(job_id)
-            if (status is None or status.final) and self.store.read_job_file(job_id, "end") is not None:
-                self.store.close_job(job_id)
-                continue
-            # a job is marked as open a moment before its request is written
-            with suppress(UnknownJob):
-                self.jobs.restore(job_id)
-        # queue again what may have been lost, and count parts that other jobs have written
-        for plan in self.plans.values():
-            self._write_summaries(plan)
-            if plan.all_queued:
-                plan.restart()
+        self._open = deque(self.store.open_jobs())
 
-    def _plan(self, job_id: str) -> Plan:
-        self.plans[job_id] = Plan(self.jobs.request(job_id))
-        return self.plans[job_id]
+    def _restore_jobs(self, active: set[str]) -> None:
+        """Bring back the next of the open jobs that Redis has lost: a bounded number, as each takes some reads."""
+        lost: list[str] = []
+        while self._open and len(lost) < RESTORED_JOBS:
+            job_id = self._open.popleft()
+            if job_id not in active:
+                lost.append(job_id)
+        if lost:
+            with ThreadPoolExecutor(READERS) as pool:
+                list(pool.map(self._restore_if_readable, lost))
+
+    def _restore_if_readable(self, job_id: str) -> None:
+        try:
+            self._restore(job_id)
+        except (OSError, DamagedFile) as error:  # the next review tries again
+            log.warning("job %s cannot be restored: %s", job_id, reason_of(error))
+
+    def _restore(self, job_id: str) -> None:
+        # Redis was emptied before the mark of a job with an end was removed; else the job is being retried
+        status = self.jobs.status(job_id)
+        if (status is None or status.final) and self.store.read_job_file(job_id, "end") is not None:
+            self.store.close_job(job_id)
+            return
+        # a job is marked as open a moment before its request is written
+        with suppress(UnknownJob):
+            self.jobs.restore(job_id)
+
+    def _attend(self, job_id: str) -> None:
+        """Advance one job. Its errors are shown on the job and do not stop the others; it is tried again later."""
+        try:
+            plan = self.plans.get(job_id) or Plan(self.jobs.request(job_id))
+            self.plans[job_id] = plan
+            # queue again what may have been lost, and count parts that other jobs have written
+            if plan.is_due(REVIEW_SECONDS):
+                self._write_summaries(plan)
+                if plan.all_queued:
+                    plan.restart()
+            ended = self._advance(plan)
+        except QueueUnavailable:
+            raise
+        except UnknownJob:
+            log.warning("job %s is not planned: neither Redis nor the store has its request", job_id)
+            self.queue.job_states.deactivate(job_id)
+            self._drop(job_id)
+        except Exception as error:
+            self._note_trouble(job_id, error)
+        else:
+            if ended:
+                self._drop(job_id)
+            elif self.troubles.clear(job_id):
+                self._show(job_id, "")
+
+    def _note_trouble(self, job_id: str, error: Exception) -> None:
+        # the plan may have lost what was to be queued: the next attempt begins with a new one
+        self.plans.pop(job_id, None)
+        waiting = self.troubles.add(job_id, error, time.monotonic())
+        # the traceback once; later attempts in one line
+        log.warning("job %s cannot be planned: %s", job_id, waiting.reason, exc_info=waiting.attempts == 1)
+        self._show(job_id, waiting.model_dump_json())
+
+    def _show(self, job_id: str, waiting: str) -> None:
+        """Set the field of the job's hash from which `JobView.waiting` is read; empty: nothing is in its way."""
+        status = self.jobs.status(job_id)
+        if status is not None:
+            self.queue.job_states.set_fields(job_id, status, waiting=waiting)
 
     def _advance(self, plan: Plan) -> bool:
         """Do for a job what can be done now; True if the job has ended."""
@@ -156,21 +227,28 @@ class Scheduler:
             return self.finalizer.advance(plan)
         else:
             self.waiting.tell(plan)
-            self._enqueue(plan, status)
-            self._update_rate(plan)
+            status = self._begin(plan, status)
+            self._enqueue(plan)
+            self._update_rate(plan, status)
             if self._is_complete(plan):
                 self.finalizer.begin(plan.request)
         return False
 
     # queueing
 
-    def _enqueue(self, plan: Plan, status: JobStatus) -> None:
-        """Queue the job's next shards for indexing and its next missing chunks, as far as the streams have room."""
-        request, broker = plan.request, self.queue.broker
+    def _begin(self, plan: Plan, status: JobStatus) -> JobStatus:
+        """Read what was indexed; the first summary ends the validation of the job's shards. Returns the status."""
         self._read_summaries(plan)
-        # the first summary ends the validation of the job's shards
         if plan.known and status is JobStatus.VALIDATING:
-            status = self.jobs.set_status(request.id, JobStatus.IN_PROGRESS) or status
+            return self.jobs.set_status(plan.request.id, JobStatus.IN_PROGRESS) or status
+        return status
+
+    def _enqueue(self, plan: Plan) -> None:
+        """Queue the job's next shards for indexing and its next missing chunks, as far as the streams have room.
+
+        Nothing is queued or counted for a job that was cancelled or has failed in this moment.
+        """
+        request, broker = plan.request, self.queue.broker
         # queue shards that are not indexed
         shards = [plan.unindexed.popleft() for _ in range(min(self._free_slots("index"), len(plan.unindexed)))]
         chunks = (request.index_chunk(shard) for shard in shards if shard not in plan.known)
@@ -181,8 +259,12 @@ class Scheduler:
         # chunks that stepped aside keep no other job waiting, but this one must not add to them without end
         free = min(free, self.high_water - self.waiting.parked(request))
         # queue missing chunks, shard by shard; which of a shard's parts exist is asked when its turn comes
+        compared = 0
         while free > 0 and (plan.chunks or plan.waiting):
             if not plan.chunks:
+                if compared == COMPARED_SHARDS:
+                    break
+                compared += 1
                 plan.request, missing = self.parts.missing(plan.request, plan.waiting.popleft())
                 plan.chunks.extend(missing)
             queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
@@ -218,13 +300,13 @@ class Scheduler:
 
     # ending
 
-    def _update_rate(self, plan: Plan) -> None:
+    def _update_rate(self, plan: Plan, status: JobStatus) -> None:
         """Set the job's rate: images per second that were computed lately, without those whose parts existed."""
         states, job_id = self.queue.job_states, plan.request.id
         images, reused = states.counts(job_id, f"{FINAL_GROUP}:images", f"{FINAL_GROUP}:reused")
         rate = plan.rate(time.monotonic(), images - reused)
         if rate is not None:
-            states.set_rate(job_id, rate)
+            states.set_fields(job_id, status, rate=f"{rate:.3f}")
 
     def _is_complete(self, plan: Plan) -> bool:
         """Whether every shard is indexed, every image has a result, and the job's spending is known."""

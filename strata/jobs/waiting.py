@@ -13,11 +13,15 @@ from strata.queue import Heartbeat, Queue
 REFRESH_SECONDS = 1.0  # between two looks at everything that waits
 
 
-def what_waits(queue: Queue, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> Waiting | None:
+def what_waits(
+    queue: Queue, request: JobRequest, heartbeats: Iterable[Heartbeat], trouble: str | None = None
+) -> Waiting | None:
     """What an unfinished job waits for, and has waited for the longest time; None if nothing is in its way.
 
-    Raises QueueUnavailable.
+    trouble: why the scheduler cannot advance the job, as JSON; it comes first. Raises QueueUnavailable.
     """
+    if trouble:
+        return Waiting.model_validate_json(trouble)
     # a stage that does not work holds up all jobs with the same fingerprint
     found = [waiting for waiting in [queue.waits.find(request.fingerprints)] if waiting is not None]
     # the store or a shard holds up single chunks, which workers report

@@ -66,7 +66,7 @@ class JobStates:
         self._create(keys=[keys.job(request.id)], args=[request.id, *flat])
 
     def fields(self, job_id: str) -> dict[str, str]:
-        """All fields of a job: `request`, `status`, times, `error`, `rate`, and counts as `GROUP:NAME`."""
+        """All fields of a job: `request`, `status`, times, `error`, `rate`, `waiting`, and counts as `GROUP:NAME`."""
         return cast("dict[str, str]", self._redis.hgetall(keys.job(job_id)))
 
     def request(self, job_id: str) -> JobRequest | None:
@@ -113,8 +113,8 @@ class JobStates:
         """
         return self._change(job_id, status, origins(status), [], fields)
 
-    def set_end(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
-        """Set other fields of a job that has ended with this status. Returns the status that stands."""
+    def set_fields(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
+        """Set other fields of a job if it has this status. Returns the status that stands."""
         return self._change(job_id, status, [status], [], fields)
 
     def run_again(self, request: JobRequest, status: JobStatus, **fields: str) -> JobStatus | None:
@@ -136,10 +136,6 @@ class JobStates:
         flat = [text for pair in fields.items() for text in pair]
         stands: Any = self._transition(keys=where, args=[job_id, status.value, json.dumps(before), *flat])
         return JobStatus(stands) if stands else None
-
-    def set_rate(self, job_id: str, rate: float) -> None:
-        """Set the images per second that a job's envelope shows."""
-        self._redis.hset(keys.job(job_id), "rate", f"{rate:.3f}")
 
     def counts(self, job_id: str, *names: str) -> list[int]:
         """Some of a job's counts by their names `GROUP:NAME`; 0 for a count that does not exist."""

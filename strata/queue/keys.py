@@ -64,7 +64,7 @@ def returning(group: str) -> str:
 
 
 def job(job_id: str) -> str:
-    """Hash: request, status, times, error, rate, and counts as `GROUP:NAME`."""
+    """Hash: request, status, times, error, rate, waiting, and counts as `GROUP:NAME`."""
     return f"strata:job:{job_id}"
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from strata.core import GROUPS, JobRequest
-from strata.errors import Conflict
+from strata.core import FINAL_GROUP, GROUPS, JobRequest
+from strata.errors import Conflict, DamagedFile
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Part, PartsOf, Store, UnknownSource
 
@@ -24,17 +24,19 @@ class _References:
     """What is referenced: single parts by snapshots, the newest part of each chunk by jobs.
 
     chunks: parts without their attempt; fingerprints: pairs (group, fingerprint) all of whose parts are referenced,
-    superseded ones too: those of unfinished jobs; uploads: paths.
+    superseded ones too: those of unfinished jobs; groups: all of whose parts may be referenced, by a damaged file;
+    uploads: paths, None if a damaged file may reference any.
     """
 
     parts: set[Part] = field(default_factory=set)
     chunks: Chunks = field(default_factory=set)
     fingerprints: set[tuple[str, str]] = field(default_factory=set)
-    uploads: set[str] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
+    uploads: set[str] | None = field(default_factory=set)
 
     def has(self, path: str, part: Part) -> bool:
         """Whether the part at a path is referenced."""
-        if part in self.parts or (part.group, part.fingerprint) in self.fingerprints:
+        if part in self.parts or (part.group, part.fingerprint) in self.fingerprints or part.group in self.groups:
             return True
         return path.startswith("parts/") and part[:-1] in self.chunks
 
@@ -43,16 +45,19 @@ class Cleaning:
     """Finds and removes unreferenced files of a store.
 
     forget: finished jobs that are removed too, with their uploads, so that their references no longer count. Profiles,
-    the files and uploads of other jobs, and all parts of snapshots stay. Raises UnknownSource, Conflict for a job that
-    has not ended, and OSError if the store cannot be reached.
+    the files and uploads of other jobs, and all parts of snapshots stay. damaged: after a search, a line for each file
+    of a job or snapshot that cannot be read; what it may reference is kept. Raises UnknownSource, Conflict for a job
+    that has not ended, and OSError if the store cannot be reached.
     """
 
     def __init__(self, store: Store, forget: Sequence[str] = ()) -> None:
         self.store = store
         self.forget = list(dict.fromkeys(forget))
         self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
+        self.damaged: set[str] = set()
+        self.damaged_snapshots = False
         for job_id in self.forget:
-            if self._parts_of.request(job_id) is None:
+            if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
                 raise UnknownSource(job_id, "there is no such job in the store")
             if self._unfinished(job_id):
                 raise Conflict(f"job {job_id} has not ended; cancel it first")
@@ -94,22 +99,34 @@ class Cleaning:
             for one in pool.map(self._referenced_by_job, jobs):
                 references.chunks |= one.chunks
                 references.fingerprints |= one.fingerprints
-                references.uploads |= one.uploads
+                known = references.uploads is not None and one.uploads is not None
+                references.uploads = (references.uploads or set()) | (one.uploads or set()) if known else None
+                references.groups |= one.groups
+        # which parts a damaged snapshot pins is not known; only parts of the final group can be pinned
+        if self.damaged_snapshots:
+            references.groups.add(FINAL_GROUP)
         return references
 
     def _pinned(self) -> set[Part]:
-        """The parts of all snapshots."""
-        return {Part.parse(path) for snapshot in self._snapshots.all() for path in snapshot.parts}
+        """The parts of all snapshots whose manifests can be read."""
+        snapshots, damaged = self._snapshots.scan()
+        self.damaged_snapshots = bool(damaged)
+        self.damaged |= set(map(str, damaged))
+        return {Part.parse(path) for snapshot in snapshots for path in snapshot.parts}
 
     def _referenced_by_job(self, job_id: str) -> _References:
-        request = self._parts_of.request(job_id)
+        # which parts a job with a damaged file has is not known: keep all, unless the job is forgotten
+        try:
+            request = self._parts_of.request(job_id)
+            if request is not None and not self._unfinished(job_id):
+                return _References(chunks=set(self._of_job(request)), uploads=self._upload_of(request))
+        except DamagedFile as error:
+            self.damaged.add(str(error))
+            return _References(groups=set(GROUPS), uploads=None)
         if request is None:
             return _References()
-        uploads = {self.store.upload_path(request.shards[0])} if request.kind == "image" else set()
         # the parts of an unfinished job may not be known yet: keep all with its fingerprints
-        if self._unfinished(job_id):
-            return _References(fingerprints=set(request.fingerprints.items()), uploads=uploads)
-        return _References(chunks=set(self._of_job(request)), uploads=uploads)
+        return _References(fingerprints=set(request.fingerprints.items()), uploads=self._upload_of(request))
 
     def _of_job(self, request: JobRequest) -> Iterator[tuple[object, ...]]:
         """Every part of a finished job, without its attempt: the newest attempt counts."""
@@ -121,17 +138,23 @@ class Cleaning:
     def _unfinished(self, job_id: str) -> bool:
         return self.store.read_job_file(job_id, "end") is None
 
-    def _uploads(self, used: set[str]) -> Iterator[tuple[str, int]]:
-        """The uploads of forgotten jobs that no other job uses, with their bytes."""
-        for job_id in self.forget:
-            request = self._parts_of.request(job_id)
-            if request is not None and request.kind == "image":
-                path = self.store.upload_path(request.shards[0])
-                if path not in used:
+    def _upload_of(self, request: JobRequest) -> set[str]:
+        """The path of a job's upload, if it has one."""
+        return {self.store.upload_path(request.shards[0])} if request.kind == "image" else set()
+
+    def _uploads(self, used: set[str] | None) -> Iterator[tuple[str, int]]:
+        """The uploads of forgotten jobs that no other job uses, with their bytes. used: None if that is not known."""
+        for job_id in self.forget if used is not None else ():
+            with suppress(DamagedFile):
+                request = self._parts_of.request(job_id)
+                for path in (self._upload_of(request) if request is not None else set()) - (used or set()):
                     yield from self.store.find(path).items()
 
     def _rows(self) -> Iterator[tuple[str, int]]:
         """Rows files without a manifest: the process that wrote them was killed, or the name was already taken."""
+        # without all manifests it is not known whose rows a file has
+        if self.damaged_snapshots:
+            return
         # young files are kept, since their manifest may be about to be written
         ids = {snapshot.id for snapshot in self._snapshots.all()}
         for path, size in self.store.find("snapshots", "objects").items():

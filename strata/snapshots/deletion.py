@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from strata.core import GROUPS, JobRequest
+from strata.errors import DamagedFile
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Part, PartsOf, Store
 
@@ -26,12 +27,16 @@ class Deletion:
         """Delete a job's files, and of what it uses that which no other job and no snapshot uses; returns the number.
 
         others: the ids of all other jobs that may use the same parts. keeps_upload: whether one uses its upload too.
-        If the process dies in between, the job is still there, and can be deleted again.
+        If a file of one of these jobs or of a snapshot is damaged, all parts stay, because it may use them. If the
+        process dies in between, the job is still there, and can be deleted again.
         """
-        request = self._parts_of.request(job_id)
-        paths = [] if request is None else self._unshared(request, [other for other in others if other != job_id])
-        if request is not None and request.kind == "image" and not keeps_upload:
-            paths.append(self.store.upload_path(request.shards[0]))
+        paths: list[str] = []
+        with suppress(DamagedFile):
+            request = self._parts_of.request(job_id)
+            if request is not None and request.kind == "image" and not keeps_upload:
+                paths.append(self.store.upload_path(request.shards[0]))
+            if request is not None:
+                paths += self._unshared(request, [other for other in others if other != job_id])
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
         # the job's own files last
@@ -40,13 +45,16 @@ class Deletion:
         return len(paths)
 
     def _unshared(self, request: JobRequest, others: Sequence[str]) -> list[str]:
-        """The paths of the parts that only this job uses, of all attempts."""
+        """The paths of the parts that only this job uses, of all attempts. Raises DamagedFile."""
         with ThreadPoolExecutor(READERS) as pool:
             used = set().union(*pool.map(self._used_by, others))
             mine = [folder for folder in self._folders(request) if not used & {folder, (*folder[:2], "")}]
             places = [(place, *folder) for folder in mine for place in PLACES]
             found = [path for files in pool.map(lambda place: self.store.find(*place), places) for path in files]
-        pinned = {Part.parse(path) for snapshot in self._snapshots.all() for path in snapshot.parts}
+        snapshots, damaged = self._snapshots.scan()
+        if damaged:
+            raise damaged[0]
+        pinned = {Part.parse(path) for snapshot in snapshots for path in snapshot.parts}
         return [path for path in found if _part(path) not in pinned]
 
     def _used_by(self, job_id: str) -> set[Folder]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from strata.core import FINAL_GROUP, Chunk
-from strata.errors import Conflict, InvalidInput, NotFound
+from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES
 from strata.snapshots.composition import Composition, composition_of
 from strata.snapshots.features import Rows, read_rows
@@ -89,6 +89,18 @@ class Snapshot:
         They are sorted by part and row. Raises OSError.
         """
         return pq.read_table(pa.BufferReader(self._store.get(_rows_path(self._store, self.id))))
+
+    def fault(self) -> str | None:
+        """Why its rows are not those that it was created with; None if they are. Raises OSError."""
+        path = f"snapshots/objects/{self.id}.parquet"
+        try:
+            rows = self.rows()
+        except FileNotFoundError:
+            return f"{path} is missing"
+        except pa.ArrowException as error:
+            return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
+        whole = rows.schema.equals(ROW_SCHEMA) and _id(self.parts, self.manifest.selection, rows) == self.id
+        return None if whole else f"{path}, or snapshots/{self.name}.json, is damaged: the id is that of other rows"
 
 
 class Snapshots:
@@ -159,7 +171,10 @@ class Snapshots:
         return Snapshot(self.store, name, manifest)
 
     def open(self, name: str) -> Snapshot:
-        """Open a snapshot by its name, its id, or at least the first 12 digits of the id. Raises UnknownSnapshot."""
+        """Open a snapshot by its name, its id, or at least the first 12 digits of the id.
+
+        Raises UnknownSnapshot, and DamagedFile for a name whose manifest is damaged.
+        """
         if _NAME.fullmatch(name):
             with suppress(FileNotFoundError):
                 return self._open(name)
@@ -171,15 +186,25 @@ class Snapshots:
         raise UnknownSnapshot(name, self.names())
 
     def _open(self, name: str) -> Snapshot:
-        return Snapshot(self.store, name, Manifest.model_validate_json(self.store.get(self._path(name))))
+        return Snapshot(self.store, name, self.store.parse(f"snapshots/{name}.json", Manifest))
 
     def names(self) -> list[str]:
         """The names of all snapshots, sorted."""
         return [name.removesuffix(".json") for name in self.store.names("snapshots") if name.endswith(".json")]
 
     def all(self) -> list[Snapshot]:
-        """All snapshots, by creation time."""
-        return sorted(map(self._open, self.names()), key=lambda snapshot: snapshot.manifest.created_at)
+        """All snapshots whose manifests can be read, by creation time."""
+        return self.scan()[0]
+
+    def scan(self) -> tuple[list[Snapshot], list[DamagedFile]]:
+        """All snapshots, by creation time, and an error for each manifest that is damaged."""
+        snapshots, damaged = [], []
+        for name in self.names():
+            try:
+                snapshots.append(self._open(name))
+            except DamagedFile as error:
+                damaged.append(error)
+        return sorted(snapshots, key=lambda snapshot: snapshot.manifest.created_at), damaged
 
     def _path(self, name: str) -> str:
         return self.store.path("snapshots", f"{name}.json")

@@ -73,11 +73,13 @@ class PartsOf:
         return last_attempts(parts)
 
     def request(self, job_id: str) -> JobRequest | None:
-        """A job's request in the store; None if there is no such job."""
-        text = self.store.read_job_file(job_id, "request") if job_id.isalnum() else None
-        return None if text is None else JobRequest.model_validate_json(text)
+        """A job's request in the store; None if there is no such job. Raises DamagedFile."""
+        return self.store.parse_job_file(job_id, "request", JobRequest)
 
     def summaries(self, request: JobRequest) -> list[ShardSummary]:
-        """The summaries of a job's indexed shards in the store; those of an unfinished job may be incomplete."""
-        text = self.store.read_job_file(request.id, "shards")
-        return request.indexed if text is None else ShardSummaries.model_validate_json(text).shards
+        """The summaries of a job's indexed shards in the store; those of an unfinished job may be incomplete.
+
+        Raises DamagedFile.
+        """
+        found = self.store.parse_job_file(request.id, "shards", ShardSummaries)
+        return request.indexed if found is None else found.shards

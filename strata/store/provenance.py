@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
 
 from strata.core import FINAL_GROUP, GROUPS, SCHEMA_VERSION, Profile
+from strata.errors import DamagedFile
 from strata.store.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class Provenance(BaseModel):
@@ -30,9 +35,10 @@ class Provenance(BaseModel):
 def keep_profile(store: Store, profile: Profile) -> None:
     """Write the content of a profile to the store, once for each fingerprint. Raises OSError."""
     fingerprints = {group: profile.fingerprint(group) for group in GROUPS}
-    path = _path(store, fingerprints[FINAL_GROUP])
-    # the content of a profile with this fingerprint cannot have changed
-    if store.exists(path):
+    path = _path(fingerprints[FINAL_GROUP])
+    # the content of a profile with this fingerprint cannot have changed, but its file may be damaged
+    with suppress(FileNotFoundError, DamagedFile):
+        store.parse(path, Provenance)
         return
     content = Provenance(
         fingerprint=fingerprints[FINAL_GROUP],
@@ -43,14 +49,17 @@ def keep_profile(store: Store, profile: Profile) -> None:
         settings=profile.model_dump(mode="json", exclude={"name", "prompts"}),
         prompts=profile.prompts,
     )
-    store.put(path, content.model_dump_json().encode())
+    store.put(store.path(path), content.model_dump_json().encode())
 
 
 def provenance_of(store: Store, fingerprint: str) -> Provenance:
-    """The provenance of `llm` parts with a fingerprint, almost empty if the store has none."""
+    """The provenance of `llm` parts with a fingerprint, almost empty if the store has none, or a damaged one."""
     try:
-        return Provenance.model_validate_json(store.get(_path(store, fingerprint)))
+        return store.parse(_path(fingerprint), Provenance)
     except FileNotFoundError:
+        return Provenance(fingerprint=fingerprint)
+    except DamagedFile as error:
+        log.warning("%s; the next job with this profile writes it anew", error)
         return Provenance(fingerprint=fingerprint)
 
 
@@ -61,5 +70,5 @@ def fingerprints_of(store: Store, name: str) -> list[str]:
     return [content.fingerprint for content in known if name in (content.profile, content.fingerprint)]
 
 
-def _path(store: Store, fingerprint: str) -> str:
-    return store.path("profiles", f"{fingerprint}.json")
+def _path(fingerprint: str) -> str:
+    return f"profiles/{fingerprint}.json"

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from strata.core import Bill, Chunk, Record, Status, records_to_table
+from strata.errors import DamagedFile
 from strata.store.filesystem import as_os_error
 from strata.store.part_files import PartFiles
 from strata.store.part_format import Footer, Source
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Store(PartFiles):
@@ -96,6 +100,21 @@ class Store(PartFiles):
     def write_job_file(self, job_id: str, name: str, content: BaseModel) -> None:
         """Write a file of a job, such as `request`, `shards` or `end`."""
         self.put(self.path("jobs", job_id, f"{name}.json"), content.model_dump_json().encode())
+
+    def parse(self, path: str, model: type[Model]) -> Model:
+        """A JSON file by its path relative to the root. Raises FileNotFoundError and DamagedFile."""
+        try:
+            return model.model_validate_json(self.get(self.path(path)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DamagedFile(path, f"{'.'.join(map(str, first['loc']))} {first['msg']}") from error
+
+    def parse_job_file(self, job_id: str, name: str, model: type[Model]) -> Model | None:
+        """A job's file; None if it does not exist, or if the id is none. Raises DamagedFile."""
+        # ids are alphanumeric; anything else must not become part of a path
+        with suppress(FileNotFoundError):
+            return self.parse(f"jobs/{job_id}/{name}.json", model) if job_id.isalnum() else None
+        return None
 
     def read_job_file(self, job_id: str, name: str) -> bytes | None:
         """A job's file as JSON; None if it does not exist."""

@@ -101,6 +101,23 @@ def test_jobs_in_a_table_and_in_lines() -> None:
     assert "vision: images 3, chunks 1, images reused 3" in details
 
 
+def test_only_what_was_done_is_counted_as_done() -> None:
+    cancelled = job(0, JobStatus.CANCELLED)
+    cancelled.request_counts = RequestCounts(total=300, succeeded=32, cancelled=268)
+    assert render.job_line(cancelled).startswith("cancelled: 32/300 images, ")
+    assert "succeeded 32, filtered 0, failed 0, cancelled 268" in shown(render.job_details(cancelled))
+    # the job failed, and not its images: that is said
+    failed = job(0, JobStatus.FAILED)
+    failed.request_counts, failed.shards, failed.error = (
+        RequestCounts(total=1, cancelled=1),
+        ShardCounts(total=1),
+        "why",
+    )
+    failed.images_per_second = failed.eta_seconds = None
+    assert render.job_line(failed) == "failed: 0/1 images, the job failed as a whole, why"
+    assert "succeeded 0, filtered 0, failed 0, without result 1" in shown(render.job_details(failed))
+
+
 def test_what_a_job_has_spent() -> None:
     usage = JobUsage(prompt_tokens=1200, completion_tokens=34, requests=5, money=0.0025, reserved_tokens=77)
     spent = job(1).model_copy(update={"usage": usage, "budget": Budget(tokens=5000, money=0.5)})

@@ -7,6 +7,8 @@ import time
 import pytest
 
 from strata.core.chunks import Chunk
+from strata.errors import QueueUnavailable
+from strata.queue import keys
 from strata.queue.broker import Broker
 from strata.queue.queue import Queue
 from tests.queue.requests import chunk, job_request
@@ -108,6 +110,56 @@ def test_a_chunk_of_withdrawn_jobs_alone_is_never_claimed(queue: Queue, broker: 
     assert broker.reclaim("vision", "w", idle=0.02) == []
     assert [claim.chunk.number for claim in broker.claim("vision", "w", 3)] == [1]
     assert broker.depth("vision") == 1  # the other two are removed
+
+
+def test_a_dead_claim_behind_many_live_ones_is_found(queue: Queue, broker: Broker) -> None:
+    broker.enqueue_all((chunk(number) for number in range(300)), "one", "lo")
+    live = broker.claim("vision", "live", 299)
+    (dead,) = broker.claim("vision", "dead", 1)
+    for claim in live:
+        assert broker.renew(claim, "live")
+    time.sleep(0.3)
+    for claim in live:
+        assert broker.renew(claim, "live")
+    assert [found.message for found in broker.reclaim("vision", "w", idle=0.3)] == [dead.message]
+    assert broker.reclaim("vision", "w", idle=0.3) == []
+
+
+def test_a_chunk_with_nine_thousand_waiting_jobs_is_finished_for_all(queue: Queue, broker: Broker) -> None:
+    job_ids = [f"job{number}" for number in range(9000)]
+    for job_id in job_ids[::1000]:
+        active_job(queue, job_id)
+    broker.enqueue(chunk(), job_ids[0], "lo")
+    raw_redis(queue).sadd(keys.waiters(chunk().id), *job_ids)
+    (claim,) = broker.claim("vision", "w", 1)
+    assert broker.finish(claim, "w", "", {"images": 4}, chunk(group="llm"))
+    assert broker.waiting_jobs(chunk(group="llm")) == set(job_ids)
+    assert [queue.job_states.counts(job_id, "vision:images") for job_id in job_ids[::1000]] == [[4]] * 9
+    assert broker.depth("llm") == 1 and broker.depth("vision") == 0
+
+
+def test_a_chunk_that_cannot_be_finished_stays_with_its_holder(queue: Queue, broker: Broker) -> None:
+    active_job(queue, "one")
+    broker.enqueue(chunk(), "one", "lo")
+    (claim,) = broker.claim("vision", "w", 1)
+    raw_redis(queue).set(keys.events("one"), "no stream")
+    with pytest.raises(QueueUnavailable, match="WRONGTYPE"):
+        broker.finish(claim, "w", "", {"images": 4}, chunk(group="llm"))
+    assert broker.renew(claim, "w") and broker.waiting_jobs(chunk()) == {"one"}
+    raw_redis(queue).delete(keys.events("one"))
+    assert broker.finish(claim, "w", "", {"images": 4}, chunk(group="llm"))
+    assert broker.depth("llm") == 1
+
+
+def test_who_lost_a_chunk_cannot_drop_it_nor_its_waiting_jobs(queue: Queue, broker: Broker) -> None:
+    active_job(queue, "one")
+    broker.enqueue(chunk(), "one", "lo")
+    (claim,) = broker.claim("vision", "paused", 1)
+    (taken,) = broker.reclaim("vision", "w", idle=0.0)
+    assert not broker.drop(claim, "paused")
+    assert broker.waiting_jobs(chunk()) == {"one"}
+    assert broker.finish(taken, "w", "", {"images": 4})
+    assert queue.job_states.counts("one", "vision:images") == [4]
 
 
 def test_a_dropped_chunk_is_counted_for_nobody(queue: Queue, broker: Broker) -> None:

@@ -117,7 +117,8 @@ def test_a_working_copy_is_created_once_and_forgotten(queue: Queue) -> None:
     states.create(request, status="completed", started_at="later")
     assert (states.request("j"), states.status("j")) == (request, JobStatus.VALIDATING)
     states.set_status("j", JobStatus.FAILED, error="why")
-    states.set_rate("j", 1.23456)
+    assert states.set_fields("j", JobStatus.COMPLETED, rate="2.345") is JobStatus.FAILED
+    assert states.set_fields("j", JobStatus.FAILED, rate="1.235") is JobStatus.FAILED
     fields = states.fields("j")
     assert (fields["status"], fields["error"], fields["rate"], fields["started_at"]) == (
         "failed",
@@ -184,7 +185,7 @@ def test_a_job_that_runs_again_counts_anew_and_its_keys_do_not_expire(queue: Que
     states.create(job_request("j"), status="in_progress", started_at="now")
     states.activate("j")
     states.record("j", chunk(), {"images": 4})
-    states.set_rate("j", 1.0)
+    states.set_fields("j", JobStatus.IN_PROGRESS, rate="1.0", waiting="{}")
     states.set_status("j", JobStatus.FAILED, error="why", finished_at="then")
     # its end is not written yet
     assert states.run_again(job_request("j"), JobStatus.VALIDATING) is JobStatus.FAILED

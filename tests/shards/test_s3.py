@@ -34,6 +34,7 @@ from strata.store.store import Store
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.pinned import pin
+from tests.secrets import SECRET
 from tests.service import Service, running_service
 
 SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"
@@ -70,7 +71,7 @@ def bucket(server: str, settings: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
     """A file system of another client on an empty bucket; the environment names server and keys, as for users."""
     settings.setenv("AWS_ENDPOINT_URL", server)
     settings.setenv("AWS_ACCESS_KEY_ID", "key")
-    settings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    settings.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     client = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
     client.mkdir(BUCKET)
     yield client
@@ -256,7 +257,7 @@ def away(settings: pytest.MonkeyPatch) -> int:
         port = int(free.getsockname()[1])
     settings.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     settings.setenv("AWS_ACCESS_KEY_ID", "key")
-    settings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    settings.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     settings.setenv("AWS_MAX_ATTEMPTS", "1")
     return port
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import Counter
@@ -182,6 +183,37 @@ def test_an_image_that_breaks_every_process_is_poison_and_its_neighbours_are_who
     assert (failure.stage, failure.error_type, failure.transient) == ("captioner", "poison", False)
     assert "illegal memory access" in failure.detail
     assert place.computed[149] == place.computed[151] == 1 and place.nothing_is_left()
+
+
+def test_deadly_images_in_a_row_are_told_from_a_machine_that_breaks(jobs: Jobs, tmp_path: Path) -> None:
+    deadly = set(range(120, 132))
+    with Place(jobs, 100, lambda widths, call: STICKY if deadly & set(widths) else None) as place:
+        job = place.submit(shard_of(tmp_path, range(100, 200)))
+        view = place.wait(job)
+    assert (view.request_counts.succeeded, view.request_counts.failed) == (88, 12)
+    failures = [row.failure for row in place.rows(job) if row.failure]
+    assert {(one.error_type, one.transient) for one in failures} == {("poison", False)}
+    assert all(place.computed[width] == 1 for width in range(100, 200) if width not in deadly)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_machines_that_break_at_random_and_deadly_images_are_told_apart(jobs: Jobs, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    deadly = set(chance.sample(range(100, 300), 5))
+    place = Place(jobs, chance.choice([7, 50, 200]))
+
+    def trouble(widths: Sequence[int], call: int) -> BaseException | None:
+        # a machine that breaks at its first image again and again is as bad as the image
+        breaks = call > 3 and chance.random() < 0.1
+        return STICKY if breaks or deadly & set(widths) else ValueError("bad") if 111 in widths else None
+
+    place.trouble = trouble
+    with place:
+        job = place.submit(shard_of(tmp_path, range(100, 300)))
+        view = place.wait(job)
+    failed = {100 + int(row.key): row.failure.error_type for row in place.rows(job) if row.failure}
+    assert failed == dict.fromkeys(deadly, "poison") | ({111: "ValueError"} if 111 not in deadly else {})
+    assert view.request_counts.failed == len(failed) and place.nothing_is_left()
 
 
 def test_an_image_that_memory_does_not_hold_twice_is_a_transient_failure(jobs: Jobs, tmp_path: Path) -> None:

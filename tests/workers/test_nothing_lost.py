@@ -249,9 +249,9 @@ def test_deaths_without_a_single_image_in_flight_poison_a_small_chunk(jobs: Jobs
     assert isolation.begin() == Verdict(alone=None, poison={0: KILLED})
     raw_redis(jobs.queue).delete(keys.in_flight(chunk.id))
     isolation.mark(0)
-    assert isolation.begin() == Verdict(alone=frozenset({0}))
+    assert isolation.begin() == Verdict(alone=frozenset({0}), accused=frozenset({0}))
     isolation.mark(0)
-    assert isolation.begin() == Verdict(poison={0: KILLED})
+    assert isolation.begin() == Verdict(unproved=True, poison={0: KILLED})
     # a chunk of many images is not given up because workers were killed while they read it
     large = replace(chunk, images=64, number=1)
     isolation = Isolation(jobs.queue.isolation_notes, Claim(large, "strata:stream:vision:lo", "2-0", deliveries=2))

@@ -30,19 +30,20 @@ from strata.shards.sources import ShardMissing, SourceError, index_shard, read_i
 from strata.shards.tars import TarReader
 from strata.store import is_transient, reason_of
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
+from tests.secrets import SECRET
 
 Fault = Callable[[], Exception]
 
 
 def answered(status: int) -> aiohttp.ClientResponseError:
     """The error of aiohttp for a status, with an address that has a signature."""
-    about: Any = type("Info", (), {"real_url": URL("https://host/a.tar?sig=secret")})
+    about: Any = type("Info", (), {"real_url": URL(f"https://host/a.tar?sig={SECRET}")})
     return aiohttp.ClientResponseError(about, (), status=status, message="Text")
 
 
 def behind(cause: Exception) -> FileNotFoundError:
     """fsspec's error for a web address whose size could not be asked."""
-    error = FileNotFoundError("https://host/a.tar?sig=secret")
+    error = FileNotFoundError(f"https://host/a.tar?sig={SECRET}")
     error.__cause__ = cause
     return error
 
@@ -75,7 +76,7 @@ def behind(cause: Exception) -> FileNotFoundError:
 )
 def test_whose_fault_an_error_is(error: Exception, transient: bool) -> None:
     assert is_transient(error) is transient
-    assert "secret" not in reason_of(error) and "\n" not in reason_of(error)
+    assert "secret" not in reason_of(error) and SECRET not in reason_of(error) and "\n" not in reason_of(error)
 
 
 class FlakyReads:

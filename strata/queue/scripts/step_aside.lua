@@ -28,10 +28,14 @@ local waits, record = waits_key(group), waiting_key(group, fingerprint)
 if not is_held(KEYS[1], ARGV[2], ARGV[3], ARGV[1]) then return -1 end
 local message = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 
--- Park the chunk before the others of its fingerprint, because it was claimed before them. It stays in the hash of
--- queued chunks, with an empty message id, so that it is not queued twice.
+-- A chunk that was claimed before its fingerprint began to wait does not count as an attempt.
+local time, due = now(), redis.call('ZSCORE', waits, fingerprint)
+local counts = not due or tonumber(due) <= time or redis.call('HGET', record, 'trial') == ARGV[4]
+
+-- Park the chunk: one that counts before the others of its fingerprint, because it is the next to be tried. It stays in
+-- the hash of queued chunks, with an empty message id, so that it is not queued twice.
 if message then
-  redis.call('LPUSH', parked_key(group, fingerprint, ARGV[7]), cjson.encode(message[2]))
+  redis.call(counts and 'LPUSH' or 'RPUSH', parked_key(group, fingerprint, ARGV[7]), cjson.encode(message[2]))
   redis.call('HSET', KEYS[2], ARGV[4], '')
 end
 remove(KEYS[1], ARGV[2], ARGV[1])
@@ -39,10 +43,8 @@ remove(KEYS[1], ARGV[2], ARGV[1])
 -- No worker has died: nothing of the chunk is in flight now.
 redis.call('HDEL', KEYS[3], '@CURRENT@')
 
--- A chunk that was claimed before its fingerprint began to wait does not count as an attempt.
-local time, due = now(), redis.call('ZSCORE', waits, fingerprint)
 local refusals = tonumber(redis.call('HGET', record, 'refusals') or '0')
-if due and tonumber(due) > time and redis.call('HGET', record, 'trial') ~= ARGV[4] then return refusals end
+if not counts then return refusals end
 
 -- Count the attempt, and set the time of the next one: the pause grows.
 redis.call('HSETNX', record, 'since', time)

@@ -25,7 +25,7 @@ if not allowed then return status end
 -- Begin to count anew: delete the done hashes, and the counts and the other traces of the previous run.
 if #KEYS > 3 then
   redis.call('DEL', unpack(KEYS, 4))
-  redis.call('HDEL', KEYS[1], 'finished_at', 'error', 'rate')
+  redis.call('HDEL', KEYS[1], 'finished_at', 'error', 'rate', 'waiting')
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
     if string.find(name, ':', 1, true) then redis.call('HDEL', KEYS[1], name) end
   end
@@ -34,10 +34,10 @@ if #KEYS > 3 then
   redis.call('PERSIST', KEYS[2])
 end
 
--- Set the status and the other fields, move the job in the list of jobs, and tell those who watch the job.
+-- Set the status and the other fields. If the status changes, move the job in the list, and tell those who watch it.
 redis.call('HSET', KEYS[1], 'status', ARGV[2], unpack(ARGV, 4))
-list_job(KEYS[1], ARGV[1])
 if status ~= ARGV[2] then
+  list_job(KEYS[1], ARGV[1])
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', @MAX_EVENTS@, '*', 'event', 'status', 'status', ARGV[2])
 end
 return ARGV[2]
