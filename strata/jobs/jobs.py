@@ -391,15 +391,11 @@ class Jobs:
         end = self.store.parse_job_file(job_id, "end", JobEnd)
         if end is not None:
             return JobView.model_validate(dict(end))
-        if "status" not in fields:
-            # Redis was emptied: rebuild the copy of a job that has not ended
-            self.restore(job_id)
-            return self._envelope(states.fields(job_id))
-        # its files were removed, or it is retried in this moment
-        fields = states.fields(job_id)
-        if _has_ended(fields):
+        # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
+        if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
             raise UnknownJob(job_id)
-        return self._envelope(fields)
+        self.restore(job_id)
+        return self._view(job_id)
 
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
