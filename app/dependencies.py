@@ -18,6 +18,7 @@ from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
 from strata.queue import Queue
+from strata.shards import ImageReader
 from strata.store import BrokenPart, Store
 
 
@@ -34,6 +35,7 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    images: ImageReader
     store_probe: StoreProbe
     waits: Waits
     deletion: JobDeletion

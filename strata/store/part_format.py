@@ -34,6 +34,7 @@ _MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as
 _DIGITS = 8  # of one checksum
 _VERSION, _PART, _CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
 _COUNTS, _TRANSIENT, _BILL, _FAILURE = b"strata.counts", b"strata.transient", b"strata.bill", b"strata.shard_failure"
+_FAMILIES = b"strata.families"
 
 
 class BrokenPart(DataError):
@@ -51,13 +52,15 @@ class Footer(NamedTuple):
     """The content of a part's footer.
 
     counts: the number of images by status; bill: their cost if a model server was asked; transient: how many images
-    failed for a cause that may pass; failure: of an index part, why the shard was not read completely.
+    failed for a cause that may pass; failure: of an index part, why the shard was not read completely; families: of the
+    index part of a folder or list, see ShardIndex.
     """
 
     counts: Counter[str]
     bill: Bill | None = None
     transient: int = 0
     failure: str | None = None
+    families: tuple[str, ...] = ()
 
     def entries(self) -> dict[bytes, bytes]:
         """The footer as key-value pairs of a Parquet file."""
@@ -66,6 +69,8 @@ class Footer(NamedTuple):
             entries[_BILL] = self.bill.model_dump_json().encode()
         if self.failure is not None:
             entries[_FAILURE] = self.failure.encode()
+        if self.families:
+            entries[_FAMILIES] = json.dumps(self.families).encode()
         return entries
 
 
@@ -234,7 +239,8 @@ def _column_checksum(data: Any, metadata: pq.FileMetaData, leaf: int) -> int:
 def _footer(entries: Mapping[bytes, bytes]) -> Footer:
     bill = Bill.model_validate_json(entries[_BILL]) if _BILL in entries else None
     counts = Counter[str](json.loads(entries.get(_COUNTS, b"{}")))
-    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), entries.get(_FAILURE, b"").decode() or None)
+    failure, families = entries.get(_FAILURE, b"").decode() or None, json.loads(entries.get(_FAMILIES, b"[]"))
+    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families))
 
 
 def _footer_start(data: Any) -> int:
