@@ -17,6 +17,7 @@ from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
 from strata.queue import Queue
+from strata.shards import ImageReader
 from strata.store import BrokenPart, Store
 
 
@@ -33,6 +34,7 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    images: ImageReader
     store_probe: StoreProbe
     waits: Waits
     stopping: threading.Event = field(default_factory=threading.Event)

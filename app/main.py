@@ -20,6 +20,7 @@ from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.queue import Queue
+from strata.shards import ImageReader
 from strata.store import Store
 
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
@@ -51,9 +52,8 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     )
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
-    decoder, probe = Decoder(settings.max_pixels), StoreProbe(store)
-    waits = Waits(all_jobs)
-    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, probe, waits)
+    decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
+    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, images, probe, waits)
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

@@ -65,7 +65,10 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     status: int | None = None,
 ) -> Response:
-    """A problem as an HTTP response. It is ASCII only, because a detail may quote text that UTF-8 cannot encode."""
+    """A problem as an HTTP response, without the users, passwords and queries of URLs.
+
+    It is ASCII only, because a detail may quote text that UTF-8 cannot encode.
+    """
     body: dict[str, Any] = {
         "type": kind.uri,
         "title": kind.title,
@@ -78,7 +81,18 @@ def problem_response(
     given = dict(headers or {})
     if body["status"] in RETRY_AFTER:
         given.setdefault("Retry-After", RETRY_AFTER[body["status"]])
-    return Response(json.dumps(body), status_code=body["status"], headers=given, media_type=MEDIA_TYPE)
+    return Response(
+        json.dumps(_without_secrets(body)), status_code=body["status"], headers=given, media_type=MEDIA_TYPE
+    )
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value with the secrets removed from all its texts."""
+    if isinstance(value, Mapping):
+        return {name: _without_secrets(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def validation_errors(errors: Sequence[Any]) -> list[dict[str, Any]]:

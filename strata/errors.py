@@ -99,6 +99,10 @@ class DamagedFile(DataError):
         self.path = path
 
 
+class BrokenStore(StrataError):
+    """Files of the store are broken or missing."""
+
+
 class IncompleteData(StrataError):
     """Data of a mixture are missing, or a source has fewer samples than the mixture needs."""
 

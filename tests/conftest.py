@@ -16,6 +16,7 @@ from strata.store.store import Store
 from tests.raw_redis import raw_redis
 from tests.service import Service, running_service
 
+pytest_plugins = ["tests.log_search"]  # fails a session whose logs have a secret of its tests
 sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
 
 

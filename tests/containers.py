@@ -25,11 +25,12 @@ import dockerfile
 import yaml
 
 from tests.checkout import CHECKOUT
+from tests.secrets import SECRET
 
 FILE = CHECKOUT / "docker-compose.yml"
 SHARDS = CHECKOUT / "samples" / "shards"
 LONGEST = 180.0  # seconds that a service may run here
-KEY = "the key of the test"
+KEY = f"key-{SECRET}"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 

@@ -16,6 +16,7 @@
 | 11 | a mixture's data are incomplete |
 | 12 | a profile has faults |
 | 13 | this worker process cannot go on, but a new one may: its GPU or one of its models is broken |
+| 14 | `verify` has found broken or missing files |
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ REQUEST_REFUSED = 10
 MIXTURE_INCOMPLETE = 11
 PROFILE_INVALID = 12
 PROCESS_BROKEN = 13
+STORE_BROKEN = 14
 
 CODES: dict[type[Exception], int] = {
     errors.StrataError: FAILURE,
@@ -50,6 +52,7 @@ CODES: dict[type[Exception], int] = {
     errors.ServiceUnavailable: API_UNREACHABLE,
     errors.RequestRefused: REQUEST_REFUSED,
     errors.IncompleteData: MIXTURE_INCOMPLETE,
+    errors.BrokenStore: STORE_BROKEN,
     # a file that is missing, cannot be read or written, or is not text
     OSError: USAGE,
     UnicodeDecodeError: USAGE,

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from strata.addresses import without_secrets
 from strata.cli import exits
 from strata.errors import StrataError
 
@@ -45,12 +46,12 @@ class CommandLine(PlainGroup):
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of stdout has closed it: typer then exits without a message
             if ctx.params.get("debug"):
-                traceback.print_exc()
+                print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
             lines, code = describe_error(error)
             # one line for each fault on stderr; the output of a command on stdout stays as it is
             name = f"strata {ctx.invoked_subcommand}" if ctx.invoked_subcommand in LONG_RUNNING else "strata"
             for line in lines:
-                print(f"{name}: {_printable(line)}", file=sys.stderr, flush=True)
+                print(f"{name}: {_printable(without_secrets(line))}", file=sys.stderr, flush=True)
             raise typer.Exit(code) from error
 
 

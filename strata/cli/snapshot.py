@@ -1,4 +1,4 @@
-"""`strata snapshot` and `strata clean`: commands on the store. They need no running service."""
+"""`strata snapshot`, `strata clean` and `strata verify`: commands on the store. They need no running service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
-from strata.errors import InvalidInput
+from strata.errors import BrokenStore, InvalidInput
 
 if TYPE_CHECKING:
     from strata.snapshots import Selection, Snapshot, Snapshots
@@ -208,3 +208,34 @@ def clean(
     if len(paths) > SHOWN:
         print(f"… and {len(paths) - SHOWN:,} more")
     print(f"{len(paths):,} files, {size / 1e6:,.1f} MB {'removed' if yes else 'can be removed with --yes'}")
+
+
+def verify(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="A job's id.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of the store.")] = False,
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """Read every part against its checksums. Broken ones are set aside and computed again.
+
+    A running service continues the jobs within half a minute, a stopped one when it starts.
+    """
+    from strata.snapshots import Verification
+
+    if (job is None) != everything:
+        raise InvalidInput("name a JOB, or all of the store with --all")
+    verification = Verification(open_store(store), job)
+    paths = verification.paths()
+    with progress() as bar:
+        task = bar.add_task("parts", total=len(paths))
+        report = verification.run(paths, lambda number: bar.advance(task, number))
+    if as_json:
+        print(json.dumps(vars(report)))
+    else:
+        lines = [f"{path}: {reason}" for path, reason in report.broken.items()]
+        lines += [f"{path}: missing" for path in report.missing] + report.damaged
+        lines += [f"job {job_id}: runs again" for job_id in report.jobs]
+        print("\n".join([*lines, f"{report.parts:,} parts with {report.rows:,} rows are intact"]))
+    if not report.intact:
+        counts = (len(report.broken), len(report.missing), len(report.damaged), len(report.jobs))
+        raise BrokenStore("{} parts broken, {} missing, {} other files damaged; {} jobs run again".format(*counts))

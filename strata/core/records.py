@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Any, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
+from strata.addresses import without_secrets
 from strata.core.layers import (
     LAYERS,
     Box,
@@ -71,6 +72,12 @@ class FailureNote(Frozen):
     error_type: str
     detail: str
     transient: bool = False
+
+    @field_validator("detail")
+    @classmethod
+    def _without_secrets(cls, detail: str) -> str:
+        """The detail without the users, passwords and signatures of URLs: it is stored, and told to every caller."""
+        return without_secrets(detail)
 
 
 class _Row(BaseModel):

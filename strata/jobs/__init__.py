@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from strata.jobs.jobs import Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
-from strata.jobs.results import BadCursor, NotDescribed, Rejected, Results
+from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
     "BadCursor",
+    "Found",
     "Jobs",
     "Listing",
     "NotDescribed",

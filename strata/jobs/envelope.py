@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from strata.addresses import without_secrets
 from strata.core import (
     FINAL_GROUP,
     GROUPS,
@@ -56,7 +57,7 @@ def envelope(
         created_at=request.created_at,
         started_at=_time(fields.get("started_at")),
         finished_at=_time(fields.get("finished_at")),
-        error=fields.get("error"),
+        error=without_secrets(fields["error"]) if "error" in fields else None,
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
     )

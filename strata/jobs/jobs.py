@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from strata.core import (
@@ -35,7 +36,7 @@ from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.waiting import what_waits
 from strata.queue import Heartbeat, Queue
-from strata.store import Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
+from strata.store import READERS, Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
 STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
 
@@ -148,7 +149,7 @@ class Jobs:
         # a new job's ledger is complete, because nothing has been spent yet
         if request.paid:
             self.ledger.begin(request.id, request.budget, new=True)
-        self._create(request)
+        self._create(request, ())
 
     @contextmanager
     def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
@@ -170,13 +171,17 @@ class Jobs:
         for future in futures:
             future.result()
 
-    def activate(self, request: JobRequest) -> None:
-        """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler."""
+    def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
+        """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler.
+
+        pinned: the summaries of shards that were indexed for this job before. A job keeps them as long as it lives, so
+        that a folder's files that came, changed or went since do not change what the job describes.
+        """
         # record indexed shards before the scheduler sees the job, because it would queue them for indexing
-        self._create(request)
+        self._create(request, pinned)
         self.queue.job_states.activate(request.id)
 
-    def _create(self, request: JobRequest) -> None:
+    def _create(self, request: JobRequest, pinned: Iterable[ShardSummary]) -> None:
         """Create a job's working copy in Redis, where it is missing, with the shards that need no indexing."""
         if request.paid:
             self.ledger.begin(request.id, request.budget)
@@ -184,25 +189,26 @@ class Jobs:
         # an upload needs no validation: the API has decoded it
         status = JobStatus.IN_PROGRESS if request.kind == "image" else JobStatus.VALIDATING
         states.create(request, status=status.value, started_at=_now())
-        for summary in request.indexed:
-            counts = {"images": summary.images, "chunks": 1}
-            states.record(request.id, request.index_chunk(summary.shard), counts, summary)
+        for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
+            states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
 
     def restore(self, job_id: str) -> None:
         """Activate a job that is open in the store, but not in Redis: its working copy was lost, or is incomplete.
 
-        It also completes a retry whose process died. Raises UnknownJob.
+        It also completes a retry whose process died, and runs a job again whose end `strata verify` has removed. Raises
+        UnknownJob and DamagedFile.
         """
         request, states = self.request(job_id), self.queue.job_states
-        status = self.status(job_id)
-        if status is not None and not status.final and self.store.read_job_file(job_id, "end") is not None:
+        status, has_end = self.status(job_id), self.store.read_job_file(job_id, "end") is not None
+        if status is not None and not status.final and has_end:
             self._reopen(request)
+        elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
+            self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
-            self.activate(request)
+            self.activate(request, self._stored_summaries(job_id))
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
-            known = self.summaries(job_id).values() or request.indexed
-            self._create(request.model_copy(update={"indexed": list(known)}))
+            self._create(request, self.summaries(job_id).values())
             self.set_status(job_id, JobStatus.CANCELLING)
             states.activate(job_id)
 
@@ -278,12 +284,30 @@ class Jobs:
     def _reopen(self, request: JobRequest) -> None:
         """The second part of a retry, after the change of the status: the files of the store, then the scheduler."""
         self.queue.broker.withdraw(request.id)  # from chunks of the previous run
+        # only shards that could not be read, or not to their ends, are indexed again
+        known = self._stored_summaries(request.id) or request.indexed
+        pinned = list(self.with_index(request, (one for one in known if one.failure is None)))
+        self.store.write_job_file(request.id, "shards", ShardSummaries(shards=pinned))
         self.store.write_job_file(request.id, "request", request)
         for name in ("end", "cancel"):
             self.store.remove_job_file(request.id, name)
         # once more, because the mark of a job with an end may have been removed in between
         self.store.open_job(request.id)
-        self.activate(request)
+        self.activate(request, pinned)
+
+    def with_index(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Iterator[ShardSummary]:
+        """Those of the summaries whose index parts exist; a shard whose index part was deleted is indexed again.
+
+        Not so an upload: only the API indexes it.
+        """
+        index = Chunk("index", request.profile, request.fingerprints["index"], "")
+        chunks = [(one, replace(index, shard=one.shard, identity=one.identity)) for one in summaries]
+        # several at a time: each is a round trip to a bucket
+        with ThreadPoolExecutor(READERS) as pool:
+            existing = pool.map(
+                lambda pair: self.store.is_upload(pair[0].shard) or self.store.has_part(pair[1]), chunks
+            )
+            yield from (one for (one, _), exists in zip(chunks, existing, strict=True) if exists)
 
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
         """The chunks of a shard whose part holds failed images, with their newest attempts."""
@@ -298,12 +322,12 @@ class Jobs:
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
         found = self.queue.job_states.summaries(job_id)
-        if not found:
-            kept = self.store.parse_job_file(job_id, "shards", ShardSummaries)
-            # the request of a job of one image has its summary
-            shards = kept.shards if kept is not None else self.request(job_id).indexed
-            return {summary.shard: summary for summary in shards}
-        return found
+        return found or {one.shard: one for one in self._stored_summaries(job_id) or self.request(job_id).indexed}
+
+    def _stored_summaries(self, job_id: str) -> list[ShardSummary]:
+        """The summaries of a job's shards that were written to the store; none of a job of one image."""
+        kept = self.store.parse_job_file(job_id, "shards", ShardSummaries)
+        return [] if kept is None else kept.shards
 
     def write_shards(self, job_id: str) -> None:
         """Write the summaries of a job's shards to the store, for readers that have no Redis."""

@@ -244,7 +244,10 @@ class Scheduler:
                 if compared == COMPARED_SHARDS:
                     break
                 compared += 1
-                plan.request, missing = self.parts.missing(plan.request, plan.waiting.popleft())
+                summary = plan.next_shard()
+                if summary is None:
+                    continue
+                plan.request, missing = self.parts.missing(plan.request, summary)
                 plan.chunks.extend(missing)
             queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
             broker.enqueue_all(queued, request.id, request.priority)
@@ -293,4 +296,8 @@ class Scheduler:
             return False
         names = ("index:images", f"{FINAL_GROUP}:images", "index:chunks")
         total, done, shards = self.queue.job_states.counts(plan.request.id, *names)
+        # a chunk is counted once, however many shards of the job have its content: add the others at the end
+        if done < total <= done + sum(summary.images for _, summary in plan.copies):
+            for number, summary in plan.copies:
+                self.parts.count_copy(plan.request, summary, number)
         return shards == len(plan.request.shards) and done == total and self.billing.known(plan.request)

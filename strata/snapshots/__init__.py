@@ -12,6 +12,7 @@ from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots
+from strata.snapshots.verification import Report, Verification
 
 __all__ = [
     "EDGES",
@@ -23,9 +24,11 @@ __all__ = [
     "Difference",
     "Manifest",
     "Overlap",
+    "Report",
     "Selection",
     "Snapshot",
     "Snapshots",
+    "Verification",
     "axes_of",
     "difference",
     "plot_composition",

@@ -90,6 +90,18 @@ class Snapshot:
         """
         return pq.read_table(pa.BufferReader(self._store.get(_rows_path(self._store, self.id))))
 
+    def fault(self) -> str | None:
+        """Why its rows are not those that it was created with; None if they are. Raises OSError."""
+        path = f"snapshots/objects/{self.id}.parquet"
+        try:
+            rows = self.rows()
+        except FileNotFoundError:
+            return f"{path} is missing"
+        except pa.ArrowException as error:
+            return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
+        whole = rows.schema.equals(ROW_SCHEMA) and _id(self.parts, self.manifest.selection, rows) == self.id
+        return None if whole else f"{path}, or snapshots/{self.name}.json, is damaged: the id is that of other rows"
+
 
 class Snapshots:
     """The snapshots of one store. Every method raises OSError if the store cannot be reached."""

@@ -223,11 +223,16 @@ class PartFiles(Files):
         except FileNotFoundError:
             return False
         except BrokenPart as found:
-            if source.part.attempt and error.path.startswith("parts/"):
-                self.put(self.path(source.part.marker), b"")
-            self.move(error.path, f"broken/{error.path}")
-            log.warning("%s; it is kept as broken/%s", found, error.path)
+            self.move_aside(found)
             return True
+
+    def move_aside(self, error: BrokenPart) -> None:
+        """Move a broken part to `broken/` without reading it again, and leave the mark; see `set_aside`."""
+        part = Part.parse(error.path)
+        if part.attempt and error.path.startswith("parts/"):
+            self.put(self.path(part.marker), b"")
+        self.move(error.path, f"broken/{error.path}")
+        log.warning("%s; it is kept as broken/%s", error, error.path)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.queue import Queue
 from tests.fakes import jpeg
+from tests.secrets import SECRET
 from tests.service import Service, problem, running_service
 
 
@@ -38,14 +39,14 @@ def test_addresses_and_methods_that_are_not_there(idle_service: Service) -> None
 
 def test_an_unexpected_error_tells_nothing(idle_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("secret")
+        raise RuntimeError("the reason")
 
     monkeypatch.setattr(Listing, "page", broken)
-    assert "secret" not in json.dumps(problem(idle_service.client.get("/v1/jobs"), 500, "internal-error"))
+    assert "the reason" not in json.dumps(problem(idle_service.client.get("/v1/jobs"), 500, "internal-error"))
 
 
 def test_the_api_key(queue: Queue, tmp_path: Path) -> None:
-    with running_service(queue, tmp_path, workers=False, api_key="sésame") as service:
+    with running_service(queue, tmp_path, workers=False, api_key=f"sésame-{SECRET}") as service:
         for path in ("/healthz", "/docs", "/openapi.json", "/", "/problems"):
             assert service.client.get(path).status_code == 200
         assert service.client.get("/readyz").status_code == 503
@@ -62,7 +63,7 @@ def test_the_api_key(queue: Queue, tmp_path: Path) -> None:
             assert answer.headers["WWW-Authenticate"] == "Bearer"
             headers = {**headers, "Idempotency-Key": "k"}
             problem(service.client.post("/v1/batches", json={}, headers=headers), 401, "unauthorized")
-        for name, value in (("X-API-Key", "sésame"), ("Authorization", "Bearer sésame")):
+        for name, value in (("X-API-Key", f"sésame-{SECRET}"), ("Authorization", f"Bearer sésame-{SECRET}")):
             raw = [(name.encode(), value.encode())]
             assert service.client.get("/v1/jobs", headers=raw).status_code == 200
 

@@ -446,6 +446,6 @@ def test_what_a_client_cannot_use(
 def test_a_key_beyond_ascii_or_with_a_newline_is_accepted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("STRATA_API_KEY", "sésame\n")
+    monkeypatch.setenv("STRATA_API_KEY", f"sésame-{SECRET}\n")
     assert code_of("jobs") == 0
     assert "strata:" not in capsys.readouterr().err

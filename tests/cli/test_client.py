@@ -22,6 +22,7 @@ from strata.core.schemas import (
     RequestCounts,
     ShardCounts,
 )
+from tests.secrets import SECRET
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -62,7 +63,7 @@ class Service:
         self.requests: list[httpx.Request] = []
         self.pauses: list[float] = []
         transport = httpx.MockTransport(self.handle)
-        self.client = Client("http://strata.test", "secret", transport=transport, sleep=self.pauses.append)
+        self.client = Client("http://strata.test", SECRET, transport=transport, sleep=self.pauses.append)
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         request.read()
@@ -81,7 +82,7 @@ def test_caption_sends_the_file_and_reads_the_record(tmp_path: Path) -> None:
     request = service.requests[0]
     assert (request.method, request.url.path) == ("POST", "/v1/captions")
     assert request.headers["Prefer"] == "wait=7"
-    assert request.headers["Authorization"] == "Bearer secret"
+    assert request.headers["Authorization"] == f"Bearer {SECRET}"
     for part in (
         b'name="file"; filename="one.jpg"',
         b"jpegbytes",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +17,12 @@ from hypothesis import strategies as st
 
 from strata import environment
 from strata.addresses import AddressError, clean_key, redis_address, without_secrets
+from strata.core.records import FailureNote
+from strata.core.requests import JobRequest
 from strata.core.settings import Settings, load_settings
 from strata.errors import InvalidInput
+from strata.jobs.envelope import envelope
+from strata.logs import LogFormatter
 from strata.queue.connection import connect
 from tests.secrets import SECRET
 
@@ -296,3 +303,30 @@ def test_a_key_is_sent_without_white_space_at_its_ends() -> None:
     for key in ("a b", "a\nb", "a\x00b", "a\x7fb"):
         with pytest.raises(AddressError, match=r"^K contains"):
             clean_key(key, "K")
+
+
+def test_a_log_line_and_its_traceback_have_no_secrets() -> None:
+    try:
+        raise OSError(f"https://host/a.tar?X-Amz-Signature={SECRET} is away")
+    except OSError:
+        record = logging.LogRecord("s", logging.ERROR, "", 1, "redis://u:%s@host", (SECRET,), sys.exc_info())
+    text = LogFormatter("%(message)s").format(record)
+    assert SECRET not in text and "redis://host" in text and "OSError: https://host/a.tar?… is away" in text
+
+
+def test_a_failure_and_an_envelope_have_no_secrets() -> None:
+    note = FailureNote(stage="read", error_type="ReadError", detail=f"https://u:{SECRET}@host/a?sig={SECRET}: 500")
+    assert note.detail == "https://host/a?… 500"
+    request = JobRequest(
+        id="a",
+        kind="batch",
+        shards=[],
+        profile="p",
+        fingerprints={},
+        chunk_size=1,
+        priority="lo",
+        metadata={},
+        created_at=datetime.now(UTC),
+    )
+    view = envelope(request, {"status": "failed", "error": f"redis://:{SECRET}@host is away"}, 0, None)
+    assert view.error == "redis://host is away"

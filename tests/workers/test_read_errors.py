@@ -26,23 +26,24 @@ from strata.jobs.results import Results
 from strata.shards import sources
 from strata.shards.lists import ListReader
 from strata.shards.patterns import Roots
-from strata.shards.sources import ShardMissing, SourceError, index_shard, read_images, shard_identity
+from strata.shards.sources import ShardMissing, SourceError, index_shard, read_images, shard_stamp
 from strata.shards.tars import TarReader
 from strata.store import is_transient, reason_of
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
+from tests.secrets import SECRET
 
 Fault = Callable[[], Exception]
 
 
 def answered(status: int) -> aiohttp.ClientResponseError:
     """The error of aiohttp for a status, with an address that has a signature."""
-    about: Any = type("Info", (), {"real_url": URL("https://host/a.tar?sig=secret")})
+    about: Any = type("Info", (), {"real_url": URL(f"https://host/a.tar?sig={SECRET}")})
     return aiohttp.ClientResponseError(about, (), status=status, message="Text")
 
 
 def behind(cause: Exception) -> FileNotFoundError:
     """fsspec's error for a web address whose size could not be asked."""
-    error = FileNotFoundError("https://host/a.tar?sig=secret")
+    error = FileNotFoundError(f"https://host/a.tar?sig={SECRET}")
     error.__cause__ = cause
     return error
 
@@ -75,7 +76,7 @@ def behind(cause: Exception) -> FileNotFoundError:
 )
 def test_whose_fault_an_error_is(error: Exception, transient: bool) -> None:
     assert is_transient(error) is transient
-    assert "secret" not in reason_of(error) and "\n" not in reason_of(error)
+    assert "secret" not in reason_of(error) and SECRET not in reason_of(error) and "\n" not in reason_of(error)
 
 
 class FlakyReads:
@@ -233,13 +234,13 @@ def test_a_server_that_answers_500_is_no_missing_shard(tmp_path: Path) -> None:
         for refused in ([500, 500], [0, 0, 0, 0]):
             faults[:] = refused
             with pytest.raises(OSError, match="cannot be read") as caught:
-                shard_identity(url)
+                shard_stamp(url)
             assert is_transient(caught.value)
             faults.clear()
         for status, kind in ((404, ShardMissing), (401, SourceError), (403, SourceError)):
             faults[:] = [status, status]
             with pytest.raises(kind):
-                shard_identity(url)
+                shard_stamp(url)
         faults.clear()
         assert index_shard(url).table.num_rows == 2
 
