@@ -11,12 +11,14 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.decoding import Decoder
+from app.deletion import JobDeletion
 from app.prefer import Waits
 from app.problems import ProblemError
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
 from strata.queue import Queue
+from strata.shards import ImageReader
 from strata.store import BrokenPart, Store
 
 
@@ -33,8 +35,10 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    images: ImageReader
     store_probe: StoreProbe
     waits: Waits
+    deletion: JobDeletion
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:

@@ -47,7 +47,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
         queue = Queue(url)
         _ping(queue)
         # the supervisor's thread starts and restarts the workers while this thread serves requests
-        server = _http_server(create_app(settings, queue, Store(settings.store_uri)))
+        server = _http_server(create_app(settings, queue, Store(settings.store_uri, settings.moved_roots)))
         watch = Watch(server, queue, embedded, _address(listening, settings.host))
         children = workers() if with_workers else []
         with Supervisor(children, worker_environment(settings, url), watch.check, watch.end) as supervisor:

@@ -55,6 +55,7 @@ def pin(store: Store, shards: list[str], name: str = "pinned", describe: Describ
     chunks = []
     for shard in shards:
         index = index_shard(shard)
+        store.keep_identity(str(index.stamp), index.identity)  # as the indexer does
         for number, first in enumerate(range(0, index.table.num_rows, CHUNK)):
             rows = index.rows[first : first + CHUNK]
             chunk = Chunk("llm", "fake", "f" * 16, shard, index.identity, number, len(rows))

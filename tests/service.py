@@ -62,7 +62,7 @@ def running_service(
         "max_pixels": 1_000_000,
     }
     settings = Settings.model_validate(given | changes)
-    store = Store(settings.store_uri)
+    store = Store(settings.store_uri, settings.moved_roots)
     jobs = Jobs(queue, store)
     machine = FakeMachine(jobs, profile=profile) if workers else None
     with TestClient(create_app(settings, queue, store), raise_server_exceptions=False) as client:

@@ -52,7 +52,8 @@ def mixture_of(config: Config) -> Mixture:
         file = MixtureFile.load(config.mixture)
     except OSError as error:
         raise ConfigError(f"{config.mixture}: {error.strerror or error}") from None
-    store = Store(config.store or load_settings().store_uri)
+    settings = load_settings()
+    store = Store(config.store or settings.store_uri, settings.moved_roots)
     return open_mixture(file, Locations(store, str(config.data or config.mixture.parent), config.output / "tables"))
 
 

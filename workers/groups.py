@@ -11,38 +11,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
-
-import pyarrow as pa
-from PIL import Image
 
 from models.base import Stage, StageNotLoaded
 from models.faults import free_memory
-from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, Usage, decode
-from strata.shards import SourceError, read_images, verify_unchanged
-from strata.store import READERS, IndexRow, Source, Store, is_transient, reason_of
+from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
+from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
+from workers.earlier import Earlier, EarlierRows
+from workers.items import ItemReader, WorkItem, copy_of, decoded, item_of, moved
 from workers.profile_versions import ProfileVersions
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 600.0  # without use, after which the models of a profile's earlier version are dropped
-
-
-@dataclass
-class WorkItem:
-    """One image of a chunk while a group processes it: its record, and its bytes or pixels where the group needs them.
-
-    settled: the record is final for this group, so that nothing has to be computed. rules: those of the profile, which
-    are checked again when the image's size is known.
-    """
-
-    record: Record
-    data: bytes | None = None
-    image: Image.Image | None = None
-    settled: bool = False
-    rules: Rules = field(default_factory=Rules)
 
 
 class Pipeline(Protocol):
@@ -195,24 +178,25 @@ class VisionGroup:
 
     def __init__(self, store: Store, pipelines: PipelineCache, max_pixels: int) -> None:
         self.store, self.pipelines, self.max_pixels = store, pipelines, max_pixels
-        self._index: tuple[Chunk, pa.Table] | None = None
+        self.reader, self.earlier = ItemReader(store), EarlierRows(store)
         self._uploads = ThreadPoolExecutor(READERS, thread_name_prefix="uploads")
 
     def load(self, profile: str) -> None:
         self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
-        rules = self.pipelines.profile(chunk).rules
+        profile = self.pipelines.profile(chunk)
         # read an upload while its index is read: it is a whole file, so that its place need not be looked up
         ahead = self._uploads.submit(self._upload, chunk.shard) if self.store.is_upload(chunk.shard) else None
-        # a retry computes the failed rows only, and copies the others from the attempt before
-        before = _before(self.store, chunk)
-        failed = [record.status is Status.FAILED for record in before] or [True] * chunk.images
-        rows = self._rows(chunk)
-        items = [
-            _item(row, rules) if compute else WorkItem(before[index], settled=True)
-            for index, (row, compute) in enumerate(zip(rows, failed, strict=True))
-        ]
+        index = self.reader.index(chunk, profile)
+        items = [item_of(row, profile.rules) for row in index.rows(chunk)]
+        if before := _before(self.store, chunk):
+            # a retry computes the failed rows only, and copies the others from the attempt before
+            pairs = zip(items, before, strict=True)
+            items = [item if old.status is Status.FAILED else _reused(old) for item, old in pairs]
+        elif earlier := self.earlier.of(chunk, index):
+            # so does a new version of a folder: it copies the rows of images that have not changed
+            items = [_with_earlier(item, earlier, row) for row, item in enumerate(items)]
         data = ahead.result() if ahead is not None else None
         # an upload of another size is not the image: `read` reports it
         return [
@@ -226,28 +210,11 @@ class VisionGroup:
             return self.store.read_upload(uri)
         return None
 
-    def _rows(self, chunk: Chunk) -> list[IndexRow]:
-        """The chunk's rows of its shard's index."""
-        # the fingerprint of `index` is the same for all profiles, so a shard has one index part
-        profile = self.pipelines.profile(chunk)
-        index = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
-        if self.store.is_upload(chunk.shard):
-            return [IndexRow(**row) for row in self.store.read_index(index)[0].to_pylist()]
-        # keep the index that was read last: consecutive chunks are mostly of one shard
-        cached = self._index
-        if cached is None or cached[0] != index:
-            try:
-                cached = self._index = index, self.store.read_index(index)[0]
-            except FileNotFoundError as error:
-                raise Source.of(index).broken("it is missing") from error
-        start = chunk.number * profile.chunk_size
-        return [IndexRow(**row) for row in cached[1].slice(start, chunk.images).to_pylist()]
-
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        return _read(self.store, chunk, items)
+        return self.reader.read(chunk, items)
 
     def decode(self, item: WorkItem) -> WorkItem:
-        return _decoded(item, self.max_pixels)
+        return decoded(item, self.max_pixels)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
@@ -264,32 +231,47 @@ class LlmGroup:
 
     def __init__(self, store: Store, pipelines: PipelineCache) -> None:
         self.store, self.pipelines = store, pipelines
+        self.reader, self.earlier = ItemReader(store), EarlierRows(store)
 
     def load(self, profile: str) -> None:
         self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
-        vision = self.pipelines.profile(chunk).fingerprint("vision")
+        profile = self.pipelines.profile(chunk)
         # of `vision`, the newest attempt counts, if it is at least as new as this one
-        source = chunk.of_group("vision", vision)
+        source = chunk.of_group("vision", profile.fingerprint("vision"))
         newest = self.store.newest(source)
         if newest is None:
             raise Source.of(source).broken("it is missing")
-        records = self.store.read_records(newest)
+        items = [WorkItem(one, settled=one.status is not Status.SUCCEEDED) for one in self.store.read_records(newest)]
         # a retry takes the rows that succeeded from the attempt before, and the others from `vision`
         if before := _before(self.store, chunk):
-            records = [old if old.status is Status.SUCCEEDED else new for old, new in zip(before, records, strict=True)]
-        return [
-            WorkItem(one, settled=one.status is not Status.SUCCEEDED or one.description is not None) for one in records
-        ]
+            pairs = zip(items, before, strict=True)
+            items = [_reused(old) if old.status is Status.SUCCEEDED else item for item, old in pairs]
+        # an upload has no earlier versions, and its record says where it lies
+        return items if self.store.is_upload(chunk.shard) else self._with_index(chunk, items)
+
+    def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
+        """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
+        try:
+            index = self.reader.index(chunk, self.pipelines.profile(chunk))
+        except BrokenPart:  # the records are all that is needed
+            return items
+        if not chunk.attempt and (earlier := self.earlier.of(chunk, index)):
+            items = [_with_description(item, earlier, row) for row, item in enumerate(items)]
+        if not self._sees_images(chunk):
+            return items
+        # `vision` may have read a copy of the shard that lies elsewhere
+        pairs = zip(items, index.rows(chunk), strict=True)
+        return [item if item.settled else moved(item, row.uri) for item, row in pairs]
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        return _read(self.store, chunk, items) if self._sees_images(chunk) else list(items)
+        return self.reader.read(chunk, items) if self._sees_images(chunk) else list(items)
 
     def decode(self, item: WorkItem) -> WorkItem:
         # `vision` has checked the number of pixels against the limit, and has noted it
         size = (item.record.width or 0) * (item.record.height or 0)
-        return _decoded(item, size)
+        return decoded(item, size)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
@@ -310,61 +292,31 @@ def _before(store: Store, chunk: Chunk) -> list[Record]:
     return store.read_records(earlier[0]) if earlier else []
 
 
-def _item(row: IndexRow, rules: Rules) -> WorkItem:
-    """The item of an index row; a sample that cannot be used is settled as failed, a rejected one as filtered."""
-    record = Record(
-        key=row.key,
-        image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
-        alt_text=row.alt_text,
-    )
-    if row.error is not None:
-        return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
-    return _ruled(WorkItem(record, rules=rules))
+def _reused(record: Record) -> WorkItem:
+    """The item of a row that is copied."""
+    return WorkItem(record, settled=True, reused=True)
 
 
-def _ruled(item: WorkItem) -> WorkItem:
-    """The item, settled as filtered if a rule rejects what is known of its image so far."""
-    record = item.rules.applied(item.record)
-    return WorkItem(record, settled=True) if record.status is Status.FILTERED else item
-
-
-def _read(store: Store, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-    """The items with their images' bytes; an item whose image cannot be read is settled as failed.
-
-    Raises OSError if the storage is the cause, so that a later attempt may succeed.
-    """
-    wanted = [item.record.image for item in items if not item.settled and item.data is None]
-    try:
-        # compare the shard with its index first: in a changed shard other images lie at these offsets
-        if wanted and not store.is_upload(chunk.shard):
-            verify_unchanged(chunk.shard, chunk.identity)
-        results = read_images(wanted)
-    except SourceError as error:
-        results = [error] * len(wanted)
-    # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
-    for row, result in zip(wanted, results, strict=True):
-        if isinstance(result, Exception) and is_transient(result):
-            raise OSError(f"{row.uri} cannot be read: {type(result).__name__}: {reason_of(result)}") from result
-    remaining = iter(results)
-    return [item if item.settled or item.data is not None else _with_bytes(item, next(remaining)) for item in items]
-
-
-def _decoded(item: WorkItem, max_pixels: int) -> WorkItem:
-    """The item with its pixels; an item without bytes is left as it is."""
-    if item.settled or item.data is None:
+def _with_earlier(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:
+    """The item as a copy of its image's earlier row; else with the rows that may be its image's, if the bytes agree."""
+    if item.settled:
         return item
-    try:
-        image = decode(item.data, max_pixels)
-    except ImageError as error:
-        return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
-    # note the size, which later groups need without decoding
-    record = item.record.model_copy(update={"width": image.width, "height": image.height})
-    return _ruled(WorkItem(record, image=image, rules=item.rules))
+    found = earlier.same(row)
+    return replace(item, candidates=earlier.alike(row)) if found is None else _reused(copy_of(found, item.record))
 
 
-def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
-    if isinstance(data, Exception):
-        # the image itself was not seen, so that another reading may succeed
-        note = item.record.failed("read", type(data).__name__, reason_of(data), transient=True)
-        return WorkItem(note, settled=True)
-    return WorkItem(item.record, data=data, rules=item.rules)
+def _with_description(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:
+    """The item with the description that was composed before for the same image and the same layers."""
+    if item.settled:
+        return item
+    found, sha256 = earlier.same(row), item.record.image.sha256
+    for one in [found] if found else earlier.alike(row):
+        known = one is found or one.image.sha256 == sha256
+        if known and one.status is Status.SUCCEEDED and _layers(one) == _layers(item.record):
+            return _reused(copy_of(one, item.record))
+    return item
+
+
+def _layers(record: Record) -> dict[str, Any]:
+    """The layers that a description is composed from."""
+    return {name: getattr(record, name) for name in LAYERS if name != "description"}

@@ -10,13 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from strata.core import Chunk, FailureNote, ShardSummary, growing_pause
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
-from strata.shards import index_shard, shard_identity
+from strata.shards import index_shard, shard_stamp
 from strata.store import BrokenPart
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
@@ -33,6 +31,14 @@ class _Deferred(NamedTuple):
 
     attempts: int
     until: float
+
+
+class _Found(NamedTuple):
+    """What a shard holds: its identity, the number of its images, and why it was not read completely, or None."""
+
+    identity: str
+    images: int
+    failure: str | None
 
 
 class Indexer:
@@ -69,12 +75,9 @@ class Indexer:
             return
         try:
             summary = self._summary(claim, stop)
-            # a damaged shard of which some images could be read counts as readable
-            unreadable = int(summary.failure is not None and summary.images == 0)
-            counts = {"images": summary.images, "chunks": 1, "unreadable": unreadable}
             # stop renewing first, or the thread of leases may report a lost lease for the finished chunk
             self.leases.remove(claim)
-            self.broker.finish(claim, self.leases.name, summary.model_dump_json(), counts)
+            self.broker.finish(claim, self.leases.name, summary.model_dump_json(), summary.counts)
             self._deferred.pop(claim.chunk.id, None)
             self.leases.go_on(claim.chunk)
         except OSError as error:
@@ -106,32 +109,53 @@ class Indexer:
         # a shard that has killed several workers is not read again
         if claim.deliveries > MAX_DELIVERIES:
             return _failed(chunk, "poison", f"{claim.deliveries - 1} workers died while they read it")
-        # use the index part if there is one: it is named by the shard's identity, so its content cannot be out of date
         try:
-            part = replace(chunk, identity=shard_identity(chunk.shard))
-            stored = self._stored(part, claim, stop)
-            index = None if stored else index_shard(chunk.shard, self.roots)
+            stamp = shard_stamp(chunk.shard)
+            # a shard with the same time stamp need not be read again
+            found = self._known(claim, stamp, stop) or self._read(claim, stop)
         except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
-        # write the part under the identity that the shard had while it was read
-        if index is not None:
-            part, stored = replace(chunk, identity=index.identity), (index.table, index.failure)
-            self._retry(lambda: self.jobs.store.write_index(part, index.table, index.failure), claim, stop)
-        assert stored is not None
-        table, failure = stored
+        identity, images, failure = found
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
-        return ShardSummary(shard=chunk.shard, identity=part.identity, images=table.num_rows, failure=note)
+        return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note)
 
-    def _stored(self, part: Chunk, claim: Claim, stop: threading.Event) -> tuple[pa.Table, str | None] | None:
-        """The shard's index part, and why it is not complete; None if there is no part yet."""
+    def _known(self, claim: Claim, stamp: str, stop: threading.Event) -> _Found | None:
+        """What is known of a shard with a stamp; None if it must be read."""
+        store = self.jobs.store
+        # earlier versions named the index part by the stamp
+        for identity in (self._retry(lambda: store.read_identity(stamp), claim, stop), stamp):
+            if identity is not None and (found := self._stored(identity, claim, stop)):
+                return found
+        return None
+
+    def _read(self, claim: Claim, stop: threading.Event) -> _Found:
+        """Read a shard, and write its index part if there is none of its identity. Raises SourceError and OSError."""
+        store, index = self.jobs.store, index_shard(claim.chunk.shard, self.roots)
+        part = replace(claim.chunk, identity=index.identity)
+        # a copy of the shard, or the shard with another time stamp, has the same identity
+        found = self._stored(index.identity, claim, stop)
+        if found is None:
+            write = functools.partial(store.write_index, part, index.table, index.failure, index.families)
+            self._retry(write, claim, stop)
+        self._retry(lambda: store.join_families(index.families, index.identity), claim, stop)
+        # the stamp of a list does not tell whether its images have changed: it is read again for each job
+        if index.stamp is not None:
+            keep = functools.partial(store.keep_identity, index.stamp, index.identity)
+            self._retry(keep, claim, stop)
+        return found or _Found(index.identity, index.table.num_rows, index.failure)
+
+    def _stored(self, identity: str, claim: Claim, stop: threading.Event) -> _Found | None:
+        """What the index part of an identity says; None if there is no part yet."""
+        part = replace(claim.chunk, identity=identity)
         try:
-            return self._retry(lambda: self.jobs.store.read_index(part), claim, stop)
+            table, failure = self._retry(lambda: self.jobs.store.read_index(part), claim, stop)
         except FileNotFoundError:
             return None
         except BrokenPart as error:
             # the shard is read again, and the part written anew
             self._retry(functools.partial(self.jobs.store.set_aside, error), claim, stop)
             return None
+        return _Found(identity, table.num_rows, failure)
 
     def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:
         """The result of act. A store that is away or full is waited for, because the shard is not the cause."""

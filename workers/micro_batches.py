@@ -26,7 +26,8 @@ from models.faults import ends_process, is_out_of_memory, reason_of
 from strata.core import ProfileError, Record
 from strata.errors import StrataError
 from workers.claims import Claims
-from workers.groups import Group, WorkItem
+from workers.groups import Group
+from workers.items import WorkItem
 from workers.prepared import PreparedChunk
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,12 @@ from strata.core import Chunk, ProfileError, Record, Status
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.queue import Claim
 from strata.store import BrokenPart, Part, Source, Store, count_of, read_progress
+from strata.store import reason_of as storage_reason
 from workers.accounts import Account
 from workers.claims import Claims
-from workers.groups import Group, WorkItem
+from workers.groups import Group
 from workers.isolation import Isolation, Verdict
+from workers.items import WorkItem
 from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
@@ -93,7 +95,8 @@ class ChunkPreparer:
         except ProfileError as error:
             self.claims.fail(claim, str(error))
         except (FileNotFoundError, ValueError) as error:
-            self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {storage_reason(error)}"
+            self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {reason}")
         except StageNotLoaded as error:
             self.claims.step_aside(claim, error.stage, str(error))
         except QueueUnavailable:

@@ -50,7 +50,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     load_profile(settings.profile, settings.profiles_dir)  # an invalid profile is told before anything is loaded
     # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
     quiet_libraries(settings.threads)
-    jobs = Jobs(Queue(settings.redis_url.get_secret_value()), Store(settings.store_uri))
+    jobs = Jobs(Queue(settings.redis_url.get_secret_value()), Store(settings.store_uri, settings.moved_roots))
     profiles = ProfileVersions(functools.partial(load_profile, folder=settings.profiles_dir))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

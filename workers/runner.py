@@ -298,7 +298,7 @@ class Runner:
         except Exception as error:
             raise MachineFault("store", f"the part cannot be written: {reason_of(error)}") from error
         account.settle()
-        self.claims.finish(prepared.claim, count_of(counts))
+        self.claims.finish(prepared.claim, count_of(counts), reused=sum(item.reused for item in prepared.items))
         if prepared.saved:
             remove_progress(self.store, chunk)
 

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Path, Response
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import ImageError, ImageReference, JobView, Record, decode
-from strata.jobs import NotDescribed, Results
-from strata.shards import read_images
+from strata.core import ImageError, JobView, Record, decode
+from strata.jobs import Found, NotDescribed, Results
+from strata.shards import SourceError
+from strata.store import reason_of
 
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 
@@ -36,7 +37,7 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "defaul
 )
 def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The bytes of the image, as they are in its shard."""
-    data = _bytes_of(_record(given, job, key).image)
+    data = _bytes_of(given, _record(given, job, key)[1])
     return Response(data, media_type=_media_type(data), headers=_SAFE)
 
 
@@ -47,9 +48,9 @@ def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
 )
 def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The image with its layers drawn on it, as a PNG."""
-    record = _record(given, job, key)
+    record, found = _record(given, job, key)
     try:
-        image = decode(_bytes_of(record.image), given.settings.max_pixels)
+        image = decode(_bytes_of(given, found), given.settings.max_pixels)
     except ImageError as error:
         raise ProblemError("invalid-image", str(error)) from error
     file = io.BytesIO()
@@ -60,30 +61,38 @@ def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
 @router.get("/{key:path}")
 def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
     """The record of one image."""
-    return _record(given, job, key)
+    return _record(given, job, key)[0]
 
 
-def _record(given: Services, job: JobView, key: str) -> Record:
+def _record(given: Services, job: JobView, key: str) -> tuple[Record, Found]:
+    """The record of one of a job's images, and where the image lies."""
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     written = given.jobs.written(job)
     try:
         with repairs(given, job):
-            record = Results(request, summaries, given.store, job.status, written).record(key)
+            found = Results(request, summaries, given.store, job.status, written).record(key)
     except NotDescribed as error:
         raise ProblemError("unknown-record", str(error)) from error
-    if record is None:
+    if found is None:
         # the key may be in a shard that is not indexed yet
         waits = len(summaries) < len(request.shards) and not job.status.final
         hint = "; not all its shards are indexed yet" if waits else ""
         raise ProblemError("unknown-record", f"job {job.id} has no image with the key {key[:200]!r}{hint}")
-    return record
+    return found
 
 
-def _bytes_of(reference: ImageReference) -> bytes:
-    # the shard may have been moved or changed since it was indexed
-    (data,) = read_images([reference])
+def _bytes_of(given: Services, found: Found) -> bytes:
+    # the shard may have been moved or changed since it was indexed; in a changed tar another image lies there
+    try:
+        if found.image.offset:
+            given.images.verify(found.chunk.shard, found.chunk.identity)
+        (data,) = given.images.read([found.image])
+    except (SourceError, OSError) as error:
+        data = error
+    if isinstance(data, FileNotFoundError) and given.store.is_upload(found.image.uri):
+        raise ProblemError("image-removed", "the uploaded image was removed; send it again to describe it again")
     if isinstance(data, Exception):
-        raise ProblemError("image-unavailable", f"{reference.uri}: {' '.join(str(data).split())[:300]}") from data
+        raise ProblemError("image-unavailable", f"{found.image.uri}: {reason_of(data)}") from data
     return data
 
 

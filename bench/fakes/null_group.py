@@ -18,7 +18,8 @@ from strata.cli.exits import code_of
 from strata.core import GROUPS, Chunk, ImageReference, Record, Settings
 from strata.errors import StrataError
 from strata.store import Store
-from workers.groups import Group, WorkItem
+from workers.groups import Group
+from workers.items import WorkItem
 from workers.process import work
 from workers.profile_versions import ProfileVersions
 

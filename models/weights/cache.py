@@ -36,7 +36,7 @@ class WeightsState:
 
 def cache_folder() -> Path:
     """The folder of fetched weights: $STRATA_MODELS, by default ~/.cache/strata/models."""
-    return Path(os.environ.get("STRATA_MODELS") or Path.home() / ".cache" / "strata" / "models")
+    return Path(os.environ.get("STRATA_MODELS", "").strip() or "~/.cache/strata/models").expanduser()
 
 
 def locate(settings: StageSettings) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from strata.cli.terminal import StoreUri, open_store, progress
+from strata.cli.terminal import Moved, StoreUri, open_store, progress
 
 # repeats strata.data.export_formats.Form, because importing it loads pyarrow
 FormName = Literal["llava", "monkey", "webdataset", "parquet", "hf"]
@@ -22,6 +22,7 @@ def export(
         str | None, typer.Option(help="The user's turn of conversations; none: the layer's.")
     ] = None,
     level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
+    root: Moved = None,
     store: StoreUri = None,
 ) -> None:
     """Write a snapshot for other tools, each image with the text of one layer."""
@@ -31,7 +32,7 @@ def export(
     from strata.snapshots import Snapshots
 
     layer = level or layer
-    opened = open_store(store)
+    opened = open_store(store, root)
     pinned = Snapshots(opened).open(snapshot)
     request = Request(form, layer_named(layer), instruction)
     # images are read, converted and written one after another

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from strata.cli.terminal import Moved
 from strata.components import load
 
 
@@ -24,6 +25,7 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of a worker's models; none: STRATA_THREADS, else 1.")
     ] = None,
+    root: Moved = None,
     no_workers: Annotated[bool, typer.Option("--no-workers", help="Start no workers; run them elsewhere.")] = False,
 ) -> None:
     """Run the service. Without REDIS_URL it starts its own Redis; its workers are child processes."""
@@ -32,7 +34,7 @@ def serve(
 
     # an option that is given replaces the environment variable of the same setting
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
-    settings = load_settings(**given)
+    settings = load_settings(**given, moved_roots=root)
     begin_log("%H:%M:%S")
     # imported only now, because the service is an optional extra and slow to import
     raise typer.Exit(load("app.server", "all").serve(settings, not no_workers))
@@ -43,12 +45,13 @@ def worker(
     profile: Annotated[
         str | None, typer.Option(help="The profile to load at the start; none: STRATA_PROFILE, else demo.")
     ] = None,
+    root: Moved = None,
 ) -> None:
     """Run a worker: one process with a thread for each group. SIGTERM ends it."""
     from strata.core import load_settings
     from strata.logs import begin_log
 
-    settings = load_settings(profile=profile)
+    settings = load_settings(profile=profile, moved_roots=root)
     begin_log()
     process = load("workers.process", "workers")
     process.work(settings, groups.split(","), process.real_group)

@@ -26,6 +26,10 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show progress until the job's end.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: the service's default.")]
 StoreUri = Annotated[str | None, typer.Option("--store", envvar="STRATA_STORE", help="URI of the store.")]
+Moved = Annotated[
+    list[str] | None,
+    typer.Option("--root", metavar="OLD=NEW", help="Where a folder or bucket of images lies now; may be repeated."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGE", help="Image files.", exists=True, dir_okay=False, readable=True)
@@ -40,12 +44,13 @@ def open_client(url: str, api_key: str | None) -> Client:
     return Client(service_url(url, "--url or STRATA_URL"), api_key)
 
 
-def open_store(uri: str | None) -> Store:
-    """Open the store at a URI, or without one that of the settings. Raises InvalidInput."""
+def open_store(uri: str | None, moved: list[str] | None = None) -> Store:
+    """Open the store at a URI, or without one that of the settings. moved: as `--root`. Raises InvalidInput."""
     from strata.core import load_settings
     from strata.store import Store
 
-    return Store(load_settings(store=uri or None).store_uri)
+    settings = load_settings(store=uri or None, moved_roots=moved or None)
+    return Store(settings.store_uri, settings.moved_roots)
 
 
 def output() -> Console:

@@ -20,6 +20,12 @@ class ShardSummary(BaseModel):
     images: int = 0
     failure: FailureNote | None = None
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What a job counts for the shard. A damaged shard of which some images could be read counts as readable."""
+        unreadable = int(self.failure is not None and self.images == 0)
+        return {"images": self.images, "chunks": 1, "unreadable": unreadable}
+
     def chunks(self, size: int) -> int:
         """The number of chunks of the shard, with `size` images each (the last may have fewer)."""
         # integer division that rounds up

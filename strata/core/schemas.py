@@ -102,7 +102,11 @@ class ShardCounts(BaseModel):
 
 
 class GroupProgress(BaseModel):
-    """Images and chunks of a job that a group has finished. reused: images whose part existed before the job."""
+    """Images and chunks of a job that a group has finished.
+
+    reused: images that were not computed for the job, because their part existed before, or because their rows were
+    copied from earlier parts.
+    """
 
     images: int = 0
     chunks: int = 0

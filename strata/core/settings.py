@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +50,11 @@ class Settings(BaseSettings):
         description="shards outside these folders and buckets are refused: a path, a list separated by `:` or commas, "
         "or a JSON list",
     )
+    moved_roots: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="where folders and buckets of described images lie now: OLD=NEW, a list of them separated by "
+        "commas, or a JSON object",
+    )
     profiles_dir: Path = Field(
         default=components_folder() / "models" / "profiles", description="folder of profile TOML files"
     )
@@ -70,6 +76,13 @@ class Settings(BaseSettings):
     )
     high_water: int = Field(
         default=2000, ge=1, le=10**7, description="length of a stream, in chunks, at which the feeder pauses"
+    )
+    upload_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="days after which an uploaded image is removed, counted from when it was last sent; none: never",
     )
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a worker's models")
 
@@ -121,6 +134,14 @@ class Settings(BaseSettings):
     def _entries(cls, value: object) -> object:
         return _list_of(value) if isinstance(value, str) else value
 
+    @field_validator("moved_roots", mode="before")
+    @classmethod
+    def _moves(cls, value: object) -> object:
+        if isinstance(value, str):
+            return _object_of(value) if value.startswith("{") else _moves_of(value.split(","))
+        # the values of an option
+        return _moves_of(value) if isinstance(value, list) else value
+
     @field_validator("shard_roots", mode="after")
     @classmethod
     def _roots(cls, value: list[str]) -> list[str]:
@@ -141,7 +162,8 @@ def load_settings(**given: object) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         message = first["msg"].removeprefix("Value error, ")
-        raise InvalidInput(f"{_variable(name)}: {message}{_example(name)}") from None
+        option = f"--{name.replace('_', '-')} or " if given.get(name) is not None else ""
+        raise InvalidInput(f"{option}{_variable(name)}: {message}{_example(name)}") from None
 
 
 def _variable(name: str) -> str:
@@ -153,6 +175,24 @@ def _example(name: str) -> str:
     """The default of a number or switch, as an example of what would be right."""
     field = Settings.model_fields.get(name.lower())
     return f" (default: {json.dumps(field.default)})" if field and isinstance(field.default, int | float) else ""
+
+
+def _moves_of(texts: Iterable[str]) -> dict[str, str]:
+    """OLD=NEW texts as a mapping; an old path is made absolute. Raises ValueError for a text that is not OLD=NEW."""
+    moves: dict[str, str] = {}
+    for text in texts:
+        old, equals, new = (part.strip() for part in text.partition("="))
+        if not (old and equals and new):
+            raise ValueError(f"{text.strip()[:100]!r} is not OLD=NEW, such as /data=/mnt/data")
+        moves[old if "://" in old else str(Path(old).absolute())] = _location(new, (*_BUCKETS, "http", "https"))
+    return moves
+
+
+def _object_of(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError('the value is not a JSON object such as {"/data": "/mnt/data"}') from None
 
 
 def _list_of(text: str) -> list[str]:

@@ -37,7 +37,7 @@ class ExportSamples:
 
     def __init__(self, store: Store, snapshot: Snapshot, layer: LayerSpec) -> None:
         self._store, self._snapshot, self._layer = store, snapshot, layer
-        self._files = ImageFiles()
+        self._files = ImageFiles(store)
         self.count = self.skipped = 0  # rows so far with text in this layer, and without
 
     def __iter__(self) -> Iterator[ExportSample]:

@@ -12,7 +12,7 @@ from strata.data.conversations import ConversationError, read_conversations
 from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import RawSample, SampleError, TableSource
 from strata.data.sample_tables import SampleRow, default_cache, kept_table
-from strata.shards import SourceError, expand, index_shard, normalise, shard_identity
+from strata.shards import SourceError, expand, index_shard, normalise, shard_stamp
 from strata.store import as_os_error, file_system
 
 INDEXERS = 4  # tars that are indexed concurrently
@@ -62,10 +62,10 @@ def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:
     pattern: as for `strata submit`. Raises SampleError if a tar is missing or cannot be read to its end.
     """
     try:
-        # the identities of all tars name the cached table
+        # the stamps of all tars name the cached table
         uris = [normalise(uri) for uri in expand([pattern])]
-        identities = list(prefetch_map(shard_identity, uris, INDEXERS))
-        name = f"webdataset/{hashlib.sha256(repr(identities).encode()).hexdigest()}"
+        stamps = list(prefetch_map(shard_stamp, uris, INDEXERS))
+        name = f"webdataset/{hashlib.sha256(repr(stamps).encode()).hexdigest()}"
         table = kept_table(cache or default_cache(), name, lambda: _webdataset_rows(uris))
     except SourceError as error:
         raise SampleError(str(error)) from None
@@ -79,8 +79,8 @@ def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
         # samples without an image or a text are left out
         for row in index.rows:
             if not row.error and row.alt_text and row.alt_text.strip():
-                identity = index.identity if row.offset else ""
-                yield SampleRow(row.key, row.uri, row.offset, row.size, identity, [row.alt_text.strip()])
+                stamp = index.stamp if row.offset and index.stamp else ""
+                yield SampleRow(row.key, row.uri, row.offset, row.size, stamp, [row.alt_text.strip()])
 
 
 class DatasetSource:

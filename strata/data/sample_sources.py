@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 from strata.data.sample_tables import SampleRow, SampleTable
 from strata.errors import DataError
-from strata.shards import SourceError, read_file, read_images, verify_unchanged
-from strata.store import file_system
+from strata.shards import ImageReader, SourceError, read_file
+from strata.store import Store, file_system, reason_of
 
 
 class SampleError(DataError, ValueError):
@@ -45,9 +45,14 @@ class SampleSource(Protocol):
 
 
 class ImageFiles:
-    """Reads the images of rows; checks a shard's identity before the first read from it. Thread-safe."""
+    """Reads the images of rows; checks a shard's identity before the first read from it. Thread-safe.
 
-    def __init__(self) -> None:
+    store: knows the uploads, what was moved, and the identities of the shards; None: a row's identity is its shard's
+    stamp, and its file lies where its URI says.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.images = ImageReader(store)
         self._verified: set[tuple[str, str]] = set()
 
     def read(self, rows: Sequence[SampleRow]) -> list[bytes]:
@@ -57,12 +62,48 @@ class ImageFiles:
         """
         # check each shard once per process
         for uri, identity in {(row.uri, row.identity) for row in rows if row.identity} - self._verified:
-            _verify(uri, identity)
+            self.verify(uri, identity)
             self._verified.add((uri, identity))
         # read in file order, which lets neighbours share a read, and restore the given order
         order = sorted(range(len(rows)), key=lambda index: (rows[index].uri, rows[index].offset))
-        images = dict(zip(order, _read([rows[index] for index in order]), strict=True))
-        return [_bytes(row, images[index]) for index, row in enumerate(rows)]
+        images = dict(zip(order, self._read([rows[index] for index in order]), strict=True))
+        return [self._bytes(row, images[index]) for index, row in enumerate(rows)]
+
+    def verify(self, uri: str, identity: str) -> None:
+        """Raise SampleError if a shard is missing or has changed."""
+        try:
+            self.images.verify(uri, identity)
+        except (SourceError, OSError) as error:
+            raise SampleError(str(error)) from None
+
+    def explain(self, row: SampleRow, reason: str) -> SampleError:
+        """Make the error for an image that cannot be read; if its shard is missing or has changed, that is why."""
+        try:
+            # a missing or changed shard explains the error better than the image does
+            if row.identity:
+                self.verify(row.uri, row.identity)
+        except SampleError as error:
+            return error
+        return SampleError(f"{row.uri}, image {row.key}: {reason}")
+
+    def _read(self, rows: Sequence[SampleRow]) -> list[bytes | Exception]:
+        """The images of rows, in order: those of known size together, whole files of unknown size one by one."""
+        try:
+            images = iter(self.images.read([row for row in rows if row.size]))
+            return [next(images) if row.size else self._read_file(row.uri) for row in rows]
+        except OSError as error:  # the store is away, so that an upload could not be found
+            return [error] * len(rows)
+
+    def _read_file(self, uri: str) -> bytes | Exception:
+        try:
+            return read_file(self.images.locate(uri))
+        except Exception as error:  # each storage has its own exceptions
+            return error
+
+    def _bytes(self, row: SampleRow, image: bytes | Exception) -> bytes:
+        if isinstance(image, bytes):
+            return image
+        raise self.explain(row, reason_of(image))
 
 
 @dataclass
@@ -84,32 +125,26 @@ class TableSource:
     def missing(self) -> list[str]:
         """Check all shards and files; return a line for each that is missing or has changed."""
         lines: list[str] = []
-        folders: dict[str, list[str]] = defaultdict(list)
+        folders: dict[str, list[tuple[str, str]]] = defaultdict(list)
         # shards are checked by their identity; single image files are collected by folder
         for uri, identity in self.table.files():
             if identity:
                 try:
-                    _verify(uri, identity)
+                    self.files.verify(uri, identity)
                 except SampleError as error:
                     lines.append(str(error))
             else:
-                folders[uri.rpartition("/")[0]].append(uri)
+                folder, _, name = self.files.images.locate(uri).rpartition("/")
+                folders[folder].append((name, uri))
         # one listing per folder is much faster than a request per image
-        for folder, uris in folders.items():
+        for folder, files in folders.items():
             there = _names(folder)
-            lines += [f"no such image: {uri}" for uri in uris if uri.rpartition("/")[2] not in there]
+            lines += [f"no such image: {uri}" for name, uri in files if name not in there]
         return lines
 
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""
-        return _error_of(self.table.rows([number])[0], reason)
-
-
-def _verify(uri: str, identity: str) -> None:
-    try:
-        verify_unchanged(uri, identity)
-    except (SourceError, OSError) as error:
-        raise SampleError(str(error)) from None
+        return self.files.explain(self.table.rows([number])[0], reason)
 
 
 def _names(folder: str) -> set[str]:
@@ -119,33 +154,3 @@ def _names(folder: str) -> set[str]:
         return {name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(path, detail=False)}
     except (FileNotFoundError, NotADirectoryError):
         return set()
-
-
-def _read(rows: Sequence[SampleRow]) -> list[bytes | Exception]:
-    """The images of rows, in order: those of known size by `read_images`, whole files one by one."""
-    images = iter(read_images([row for row in rows if row.size]))
-    return [next(images) if row.size else _read_file(row.uri) for row in rows]
-
-
-def _read_file(uri: str) -> bytes | Exception:
-    try:
-        return read_file(uri)
-    except Exception as error:  # each storage has its own exceptions
-        return error
-
-
-def _bytes(row: SampleRow, image: bytes | Exception) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    raise _error_of(row, "no such file" if isinstance(image, FileNotFoundError) else str(image))
-
-
-def _error_of(row: SampleRow, reason: str) -> SampleError:
-    """Make the error for an image that cannot be read; if its shard is missing or has changed, that is the reason."""
-    try:
-        # a missing or changed shard explains the error better than the image does
-        if row.identity:
-            _verify(row.uri, row.identity)
-    except SampleError as error:
-        return error
-    return SampleError(f"{row.uri}, image {row.key}: {reason}")

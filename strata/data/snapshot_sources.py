@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from strata.core import LayerSpec, layer_named
 from strata.data.prefetch import prefetch_map
-from strata.data.sample_sources import TableSource
+from strata.data.sample_sources import ImageFiles, TableSource
 from strata.data.sample_tables import SampleRow, default_cache, kept_table
 from strata.snapshots import Snapshot
 from strata.store import READERS, Part, Store
@@ -43,7 +43,7 @@ def snapshot_source(store: Store, snapshot: Snapshot, layer: str, cache: Path | 
     chosen = layer_named(layer)
     name = f"snapshot/{snapshot.id}/{chosen.name}"
     table = kept_table(cache or default_cache(), name, lambda: _sample_rows(store, snapshot, chosen))
-    return TableSource(name, table)
+    return TableSource(name, table, ImageFiles(store))
 
 
 def _sample_rows(store: Store, snapshot: Snapshot, layer: LayerSpec) -> Iterator[SampleRow]:

@@ -98,8 +98,10 @@ class Finalizer:
 
     def _restart(self, plan: Plan) -> bool:
         """Rebuild the job's working copy and compare its plan with the store again. False: the job has not ended."""
+        # the job keeps its indexes, except those whose parts are missing
+        summaries = list(self.jobs.with_index(plan.request, self.jobs.summaries(plan.request.id).values()))
         if self.queue.job_states.run_again(plan.request, JobStatus.IN_PROGRESS) is JobStatus.IN_PROGRESS:
-            self.jobs.activate(plan.request)
+            self.jobs.activate(plan.request, summaries)
             plan.restart()
         return False
 

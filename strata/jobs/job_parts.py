@@ -7,6 +7,7 @@ it accepts. A broken part is set aside where it is found, and is missing from th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from strata.core import FINAL_GROUP, GROUPS, Chunk, JobRequest, ShardSummary
 from strata.queue import Queue
@@ -46,6 +47,18 @@ class JobParts:
             for group, number in sorted(missing, key=lambda entry: entry[1])
             for chunk in request.chunks(summary, group, [number])
         ]
+
+    def count_copy(self, request: JobRequest, summary: ShardSummary, number: int) -> None:
+        """Count the chunks of a shard that has the content of another shard of the job; again, it has no effect.
+
+        number: which copy of the content it is, from 1.
+        """
+        for chunk, footer in self.written(request, summary):
+            # a job counts a chunk once by its identity and number
+            copy = replace(chunk, identity=f"{chunk.identity}#{number}")
+            for group in GROUPS[1:]:
+                statuses = count_of(footer.counts) if group == FINAL_GROUP else {}
+                self._count(request, replace(copy, group=group), statuses)
 
     def footers(self, request: JobRequest, summary: ShardSummary) -> list[Footer]:
         """The footers of a shard's final parts, in order. Raises FileNotFoundError if one is missing or broken."""

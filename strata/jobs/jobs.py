@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from strata.core import (
@@ -34,14 +35,21 @@ from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
 from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.waiting import what_waits
-from strata.queue import Heartbeat, Queue
-from strata.store import Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
+from strata.queue import Heartbeat, Queue, image_of
+from strata.store import READERS, Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
 STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
 
 
 class UnknownJob(NotFound, LookupError):
     """No job has this id."""
+
+
+class ImageRemoved(NotFound):
+    """The upload of a job was removed, so that its image cannot be computed again."""
+
+    def __init__(self) -> None:
+        super().__init__("the uploaded image was removed; send it again to describe it again")
 
 
 class NotFinished(Conflict, ValueError):
@@ -116,8 +124,8 @@ class Jobs:
         index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
         table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
         chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
-        self.queue.ping()
-        with self._withdrawn_on_error(request.id):
+        # fail before anything is written if Redis is away
+        with self._announced(request), self._withdrawn_on_error(request.id):
             listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
             self._together(
                 lambda: self.store.put_upload(digest, data),
@@ -148,7 +156,18 @@ class Jobs:
         # a new job's ledger is complete, because nothing has been spent yet
         if request.paid:
             self.ledger.begin(request.id, request.budget, new=True)
-        self._create(request)
+        self._create(request, ())
+
+    @contextmanager
+    def _announced(self, request: JobRequest) -> Iterator[None]:
+        """Within the block the upload of a job is not removed, though no job that is listed may use it."""
+        listed, image = self.queue.job_list, image_of(request.shards[0])
+        listed.announce(image, request.id)
+        try:
+            yield
+        finally:
+            with suppress(QueueUnavailable):  # then the announcement expires
+                listed.withdraw(image, request.id)
 
     @contextmanager
     def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
@@ -158,7 +177,7 @@ class Jobs:
         except (OSError, QueueUnavailable):
             # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
             states, listed = self.queue.job_states, self.queue.job_list
-            for remove in (self.store.remove_job, self.store.close_job, states.withdraw, listed.remove):
+            for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
                 with suppress(OSError, QueueUnavailable):
                     remove(job_id)
             raise
@@ -170,13 +189,17 @@ class Jobs:
         for future in futures:
             future.result()
 
-    def activate(self, request: JobRequest) -> None:
-        """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler."""
+    def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
+        """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler.
+
+        pinned: the summaries of shards that were indexed for this job before. A job keeps them as long as it lives, so
+        that a folder's files that came, changed or went since do not change what the job describes.
+        """
         # record indexed shards before the scheduler sees the job, because it would queue them for indexing
-        self._create(request)
+        self._create(request, pinned)
         self.queue.job_states.activate(request.id)
 
-    def _create(self, request: JobRequest) -> None:
+    def _create(self, request: JobRequest, pinned: Iterable[ShardSummary]) -> None:
         """Create a job's working copy in Redis, where it is missing, with the shards that need no indexing."""
         if request.paid:
             self.ledger.begin(request.id, request.budget)
@@ -184,9 +207,8 @@ class Jobs:
         # an upload needs no validation: the API has decoded it
         status = JobStatus.IN_PROGRESS if request.kind == "image" else JobStatus.VALIDATING
         states.create(request, status=status.value, started_at=_now())
-        for summary in request.indexed:
-            counts = {"images": summary.images, "chunks": 1}
-            states.record(request.id, request.index_chunk(summary.shard), counts, summary)
+        for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
+            states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
 
     def restore(self, job_id: str) -> None:
         """Activate a job that is open in the store, but not in Redis: its working copy was lost, or is incomplete.
@@ -201,11 +223,10 @@ class Jobs:
         elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
             self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
-            self.activate(request)
+            self.activate(request, self._stored_summaries(job_id))
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
-            known = self.summaries(job_id).values() or request.indexed
-            self._create(request.model_copy(update={"indexed": list(known)}))
+            self._create(request, self.summaries(job_id).values())
             self.set_status(job_id, JobStatus.CANCELLING)
             states.activate(job_id)
 
@@ -244,13 +265,15 @@ class Jobs:
         """Retry a finished job's failed images, and its shards that could not be read. Results are kept.
 
         Each chunk with failed images gets one more attempt, with a part of its own. A job in which nothing failed
-        is left as it is. Raises NotFinished and UnknownJob.
+        is left as it is. Raises NotFinished, ImageRemoved and UnknownJob.
         """
         view, request = self.view(job_id), self.request(job_id)
         if view.status not in (JobStatus.COMPLETED, JobStatus.FAILED):
             raise NotFinished(view.status)
         if view.status is JobStatus.COMPLETED and not view.request_counts.failed and not view.shards.failed:
             return view
+        if request.kind == "image" and not self.store.has_upload(request.shards[0]):
+            raise ImageRemoved
         # the next attempt of a chunk has a part name of its own, so that the scheduler finds it missing
         retries = dict(request.retries)
         for summary in self.summaries(job_id).values():
@@ -281,12 +304,30 @@ class Jobs:
     def _reopen(self, request: JobRequest) -> None:
         """The second part of a retry, after the change of the status: the files of the store, then the scheduler."""
         self.queue.broker.withdraw(request.id)  # from chunks of the previous run
+        # only shards that could not be read, or not to their ends, are indexed again
+        known = self._stored_summaries(request.id) or request.indexed
+        pinned = list(self.with_index(request, (one for one in known if one.failure is None)))
+        self.store.write_job_file(request.id, "shards", ShardSummaries(shards=pinned))
         self.store.write_job_file(request.id, "request", request)
         for name in ("end", "cancel"):
             self.store.remove_job_file(request.id, name)
         # once more, because the mark of a job with an end may have been removed in between
         self.store.open_job(request.id)
-        self.activate(request)
+        self.activate(request, pinned)
+
+    def with_index(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Iterator[ShardSummary]:
+        """Those of the summaries whose index parts exist; a shard whose index part was deleted is indexed again.
+
+        Not so an upload: only the API indexes it.
+        """
+        index = Chunk("index", request.profile, request.fingerprints["index"], "")
+        chunks = [(one, replace(index, shard=one.shard, identity=one.identity)) for one in summaries]
+        # several at a time: each is a round trip to a bucket
+        with ThreadPoolExecutor(READERS) as pool:
+            existing = pool.map(
+                lambda pair: self.store.is_upload(pair[0].shard) or self.store.has_part(pair[1]), chunks
+            )
+            yield from (one for (one, _), exists in zip(chunks, existing, strict=True) if exists)
 
     def _failed_chunks(self, request: JobRequest, summary: ShardSummary) -> Iterator[Chunk]:
         """The chunks of a shard whose part holds failed images, with their newest attempts."""
@@ -301,12 +342,12 @@ class Jobs:
     def summaries(self, job_id: str) -> dict[str, ShardSummary]:
         """The summaries of a job's indexed shards by URI; of a finished job that Redis has lost, from the store."""
         found = self.queue.job_states.summaries(job_id)
-        if not found:
-            kept = self.store.parse_job_file(job_id, "shards", ShardSummaries)
-            # the request of a job of one image has its summary
-            shards = kept.shards if kept is not None else self.request(job_id).indexed
-            return {summary.shard: summary for summary in shards}
-        return found
+        return found or {one.shard: one for one in self._stored_summaries(job_id) or self.request(job_id).indexed}
+
+    def _stored_summaries(self, job_id: str) -> list[ShardSummary]:
+        """The summaries of a job's shards that were written to the store; none of a job of one image."""
+        kept = self.store.parse_job_file(job_id, "shards", ShardSummaries)
+        return [] if kept is None else kept.shards
 
     def write_shards(self, job_id: str) -> None:
         """Write the summaries of a job's shards to the store, for readers that have no Redis."""
@@ -349,30 +390,32 @@ class Jobs:
         except (OSError, QueueUnavailable):
             return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
 
-    def view(self, job_id: str) -> JobView:
-        """A job's envelope. Raises UnknownJob.
+    def view(self, job_id: str, fields: dict[str, str] | None = None) -> JobView:
+        """A job's envelope. Raises UnknownJob. fields: of its hash in Redis, if they have been read.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
         stays so. A job with a damaged file is shown as failed, with the file's name.
         """
         try:
-            return self._view(job_id)
+            return self._view(job_id, self.queue.job_states.fields(job_id) if fields is None else fields)
         except DamagedFile as error:
             return damaged_envelope(job_id, str(error))
 
-    def _view(self, job_id: str) -> JobView:
+    def _view(self, job_id: str, fields: dict[str, str]) -> JobView:
         states = self.queue.job_states
-        fields = states.fields(job_id)
-        if not {"request", "status"} <= fields.keys():
-            # Redis has no copy: the job has ended, or Redis was emptied and the copy is rebuilt
-            end = self.store.parse_job_file(job_id, "end", JobEnd)
-            if end is not None:
-                return JobView.model_validate(dict(end))
-            self.restore(job_id)
-            fields = states.fields(job_id)
-        if JobStatus(fields["status"]).final and states.is_active(job_id):
-            fields["status"] = JobStatus.FINALIZING.value
-        return self._envelope(fields)
+        if not _has_ended(fields):
+            return self._envelope(fields)
+        if "status" in fields and states.is_active(job_id):
+            return self._envelope({**fields, "status": JobStatus.FINALIZING.value})
+        # a job that has ended is what the store says, because its files may have been removed since
+        end = self.store.parse_job_file(job_id, "end", JobEnd)
+        if end is not None:
+            return JobView.model_validate(dict(end))
+        # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
+        if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
+            raise UnknownJob(job_id)
+        self.restore(job_id)
+        return self._view(job_id, states.fields(job_id))
 
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
@@ -388,6 +431,11 @@ class Jobs:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
         chunks = [chunk for heartbeat in heartbeats for chunk in heartbeat.chunks]
         return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
+
+
+def _has_ended(fields: Mapping[str, str]) -> bool:
+    """Whether a job's hash is that of a job that has ended, or Redis has no complete one."""
+    return not {"request", "status"} <= fields.keys() or JobStatus(fields["status"]).final
 
 
 def _now() -> str:

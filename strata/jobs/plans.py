@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 
 from strata.core import Chunk, JobRequest, ShardSummary
 
@@ -16,7 +16,8 @@ class Plan:
     unindexed: shards to be queued for indexing; known: shards whose summaries have been read; waiting: summaries whose
     chunks are to be compared with the store; chunks: chunks of one shard that are to be queued. So the size of a plan
     grows with the job's shards, not with its images. summaries_written: how many summaries the store has. waits_for:
-    the stage that the job waits for, as its last event about that told.
+    the stage that the job waits for, as its last event about that told. copies: shards with the content of another
+    shard of the job, each with its number among them; their parts are the same.
     """
 
     def __init__(self, request: JobRequest) -> None:
@@ -40,6 +41,18 @@ class Plan:
         self.known: set[str] = set()
         self.waiting: deque[ShardSummary] = deque()
         self.chunks: deque[Chunk] = deque()
+        self.copies: list[tuple[int, ShardSummary]] = []
+        self._shards_with: Counter[str] = Counter()
+
+    def next_shard(self) -> ShardSummary | None:
+        """Take the next shard whose chunks are to be compared with the store; None if it is a copy of one before."""
+        summary = self.waiting.popleft()
+        number = self._shards_with[summary.identity]
+        self._shards_with[summary.identity] += 1
+        if not number:
+            return summary
+        self.copies.append((number, summary))
+        return None
 
     @property
     def all_queued(self) -> bool:

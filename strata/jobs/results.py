@@ -15,6 +15,7 @@ from strata.core import (
     Chunk,
     FailureNote,
     FailureRow,
+    ImageReference,
     JobRequest,
     JobStatus,
     Record,
@@ -22,7 +23,7 @@ from strata.core import (
     Status,
 )
 from strata.errors import InvalidInput, NotFound
-from strata.store import Attempts, Source, Store
+from strata.store import Attempts, IndexRow, Source, Store, located_rows
 
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
@@ -67,6 +68,13 @@ class Cursor(NamedTuple):
 
 class _PartMissing(Exception):
     """The next part has not been written yet."""
+
+
+class Found(NamedTuple):
+    """One image of a job: its chunk, and where the image lies in this job's shard."""
+
+    chunk: Chunk
+    image: IndexRow | ImageReference
 
 
 @dataclass(frozen=True)
@@ -178,8 +186,8 @@ class Results:
             raise Source.of(chunk).broken("it is missing")
         return newest
 
-    def record(self, key: str) -> Record | None:
-        """The record of the image with a key; None if no indexed shard has the key.
+    def record(self, key: str) -> tuple[Record, Found] | None:
+        """The record of the image with a key, and where the image lies; None if no indexed shard has the key.
 
         Raises NotDescribed if the image has no record yet, and BrokenPart as `page` does.
         """
@@ -187,9 +195,10 @@ class Results:
             summary = self.summaries.get(shard)
             if summary is None or not summary.images:
                 continue
-            number, row = self._position(summary, key)
-            if number is None:
+            position, image = self._position(summary, key)
+            if position is None:
                 continue
+            number, row = divmod(position, self.request.chunk_size)
             (chunk,) = self.request.chunks(summary, FINAL_GROUP, [number])
             try:
                 newest = self.newest(chunk)
@@ -202,21 +211,25 @@ class Results:
             except FileNotFoundError as error:
                 raise Source.of(newest).broken("it is missing") from error
             if record.key == key:
-                return record
+                return record, Found(chunk, image or record.image)
         return None
 
-    def _position(self, summary: ShardSummary, key: str) -> tuple[int | None, int]:
-        """The chunk of a shard that has the image with a key, None if none has, and the image's row in the chunk."""
+    def _position(self, summary: ShardSummary, key: str) -> tuple[int | None, IndexRow | None]:
+        """The position of the image with a key in a shard, None if it has none; and where the image lies, if known."""
         # an upload has one image, which is found without the index
         if self.request.kind == "image":
-            return 0, 0
+            return 0, None
         # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
         index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
         try:
-            keys = self.store.read_index(index)[0].column("key").to_pylist()
+            table = self.store.read_index(index)[0]
         except FileNotFoundError as error:
             raise Source.of(index).broken("it is missing") from error
-        return divmod(keys.index(key), self.request.chunk_size) if key in keys else (None, 0)
+        keys = table.column("key").to_pylist()
+        if key not in keys:
+            return None, None
+        position = keys.index(key)
+        return position, located_rows(table.slice(position, 1), summary.shard)[0]
 
 
 def _failure(shard: str, record: Record) -> FailureRow:

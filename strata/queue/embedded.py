@@ -80,6 +80,9 @@ class EmbeddedServer:
                 (self.data_dir / "redis").mkdir(mode=0o700, exist_ok=True)
                 end_orphan(_socket_path(self.data_dir))
                 self._launch()
+            except OSError as error:  # a full or read-only disk, or something else lies at one of the paths
+                self.stop()
+                raise _unusable(self.data_dir, error) from None
             except BaseException:
                 self.stop()
                 raise
@@ -166,7 +169,7 @@ def _lock(data_dir: Path) -> IO[str]:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("a+", encoding="utf-8")
     except OSError as error:
-        raise DataDirectoryError(data_dir, f"cannot use the data directory {data_dir}: {error}") from None
+        raise _unusable(data_dir, error) from None
     # the system releases the lock when the process ends, however it ends
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,10 +181,17 @@ def _lock(data_dir: Path) -> IO[str]:
             data_dir, f"the data directory {data_dir} is in use by process {holder}; stop it or set STRATA_DATA_DIR"
         ) from None
     # write the process id for the error message that another process gets
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+    try:
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+    except OSError as error:
+        raise _unusable(data_dir, error) from None
     return lock
+
+
+def _unusable(data_dir: Path, error: OSError) -> DataDirectoryError:
+    return DataDirectoryError(data_dir, f"cannot use the data directory {data_dir}: {error}")
 
 
 def _make_socket_path(data_dir: Path) -> str:

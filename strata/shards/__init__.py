@@ -1,17 +1,21 @@
 """Shards: expanding their patterns, indexing tars, folders and lists, and reading images by their offsets.
 
-It imports `strata.core` and `strata.store`. Read `sources.py` first: `index_shard` and `read_images` are its interface.
+It imports `strata.core` and `strata.store`. Read `sources.py` first: `index_shard` and `read_images`; then
+`image_reader.py`.
 """
 
 from __future__ import annotations
 
+from strata.shards.image_reader import ImageReader
 from strata.shards.patterns import OutsideRoots, ShardMissing, SourceError, expand, find_shards, normalise
-from strata.shards.sources import index_shard, read_file, read_images, shard_identity, verify_unchanged
+from strata.shards.sources import ShardChanged, index_shard, read_file, read_images, shard_stamp
 from strata.shards.tars import Keys
 
 __all__ = [
+    "ImageReader",
     "Keys",
     "OutsideRoots",
+    "ShardChanged",
     "ShardMissing",
     "SourceError",
     "expand",
@@ -20,6 +24,5 @@ __all__ = [
     "normalise",
     "read_file",
     "read_images",
-    "shard_identity",
-    "verify_unchanged",
+    "shard_stamp",
 ]

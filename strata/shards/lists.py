@@ -31,6 +31,13 @@ MAX_LINE = 2**20  # bytes of a JSON line
 _PIECE = 2**20  # bytes read at a time
 _BATCH = 1000  # rows in memory at a time
 _THREADS = 16  # concurrent requests to a remote storage
+# the fields of a storage's file info that identify the version; the first that is present is used
+_VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """What changes when a file is replaced: its ETag or modification time; empty if its storage tells neither."""
+    return str(next((info[field] for field in _VERSION_FIELDS if info.get(field)), ""))
 
 
 class Entry(NamedTuple):
@@ -87,22 +94,25 @@ class ListReader:
         # the key of the entry, else the file's name, else the position in the list
         own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
         caption = AltText.from_text(entry.caption) if isinstance(entry.caption, str) else None
-        bad = IndexRow(own or entry.position.replace(" ", "-"), self._uri, 0, 0, caption)
+        bad = IndexRow(own or entry.position.replace(" ", "-"), "", 0, 0, caption)
         if entry.error or not isinstance(entry.path, str) or not entry.path:
             return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
         try:
             # look the image up now: a missing file is reported by its row, and its size is needed to read it
-            uri, size = self._image(entry.path)
+            uri, size, stamp = self._image(entry.path)
         except Exception as error:  # each storage library has its own exceptions; other rows must still be read
             if is_transient(error):
                 self._away = error
                 raise
             return bad._replace(error=f"{entry.position}: {_reason(error, entry.path)}")
         key = own or Keys.clean(uri.rpartition("/")[2].partition("?")[0].partition(".")[0]) or bad.key
-        return IndexRow(key, uri, 0, size, caption, None if size else "an empty file")
+        # a path that the list gives relative to its folder stays so: the list may be moved together with its images
+        inside = "://" not in entry.path and not entry.path.startswith("/") and uri.startswith(f"{self._folder}/")
+        kept = f"../{uri[len(self._folder) + 1 :]}" if inside else uri
+        return IndexRow(key, kept, 0, size, caption, None if size else "an empty file", stamp)
 
-    def _image(self, path: str) -> tuple[str, int]:
-        """The URI and size in bytes of an image. Raises SourceError and the exceptions of its storage."""
+    def _image(self, path: str) -> tuple[str, int, str]:
+        """The absolute URI, size in bytes and stamp of an image. Raises SourceError and its storage's exceptions."""
         # a relative path is relative to the list's folder
         if "://" not in path and not path.startswith("/"):
             path = f"{self._folder}/{path}" if self._folder else path
@@ -113,9 +123,9 @@ class ListReader:
         info = filesystem.info(remote_path)
         if info["type"] != "file" or info["size"] is None:
             raise SourceError(f"{short(path)} is not a file, or its server does not report the size")
-        return uri, int(info["size"])
+        return uri, int(info["size"]), version_of(info)
 
-    def _local_image(self, path: str) -> tuple[str, int]:
+    def _local_image(self, path: str) -> tuple[str, int, str]:
         folder, _, name = path.rpartition("/")
         # a control character in a name could break messages and keys
         if name in ("", ".", "..") or not name.isprintable():
@@ -130,7 +140,7 @@ class ListReader:
             info = os.lstat(uri)
         if not stat.S_ISREG(info.st_mode):
             raise SourceError(f"{short(path)} is not a file")
-        return uri, info.st_size
+        return uri, info.st_size, str(info.st_mtime)
 
 
 class _StorageFile:

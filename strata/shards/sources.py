@@ -7,26 +7,27 @@ keys.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from strata.shards.lists import LIST_EXTENSIONS, ListReader
+import pyarrow as pa
+
+from strata.shards.lists import LIST_EXTENSIONS, ListReader, version_of
 from strata.shards.patterns import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, encodable, expand
 from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
-from strata.store import IndexRow, ShardIndex, file_system, index_table, is_transient, reason_of
+from strata.store import IndexRow, ShardIndex, file_system, identity_of, index_table, is_transient, reason_of
 
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
-__all__ += ["expand", "index_shard", "read_file", "read_images", "shard_identity", "verify_unchanged"]
+__all__ += ["expand", "index_shard", "read_file", "read_images", "shard_stamp"]
 
 MAX_GAP = (
     256 * 2**10
 )  # bytes; a smaller gap between two images is read and discarded, which is faster than a second request
 MAX_SPAN = 64 * 2**20  # bytes of one ranged read
-# the fields of a storage's file info that identify the version; the first that is present is used
-_VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 
 
 class ShardChanged(SourceError):
@@ -44,63 +45,64 @@ class Located(Protocol):
     def size(self) -> int: ...
 
 
-def shard_identity(uri: str) -> str:
+def shard_stamp(uri: str, at: str | None = None) -> str:
     """A hash (16 hex digits) of a shard's URI, size, and mtime or ETag; for a folder, of those of its files.
 
-    Raises ShardMissing, SourceError if it is not a shard or may not be read (missing credentials), and OSError if
-    the storage cannot be reached.
+    It takes one request, and tells whether the shard is the same as when it was read last; it says nothing of a copy.
+    at: where the shard lies now, if it was moved. Raises ShardMissing, SourceError if it is not a shard or may not be
+    read (missing credentials), and OSError if the storage cannot be reached.
     """
     with _storage_errors(uri):
-        filesystem, path, info = _locate(uri)
-        return _identity(uri, _listing(filesystem, path) if info["type"] == "directory" else [info])
+        filesystem, path, info = _locate(uri, at)
+        return _stamp(uri, _listing(filesystem, path) if info["type"] == "directory" else [info])
 
 
-def verify_unchanged(uri: str, identity: str) -> None:
-    """Raise ShardChanged if `shard_identity(uri)` is no longer `identity`. Makes one request.
-
-    For a folder only the existence is checked, because its listing may be long, and for a list only the list's own
-    file: `read_images` compares the size of each image's file. Do not call it for uploads, whose identity is the
-    hash of their content. Otherwise raises as shard_identity does.
-    """
-    with _storage_errors(uri):
-        _, _, info = _locate(uri)
-        if info["type"] != "directory" and _identity(uri, [info]) != identity:
-            raise ShardChanged(f"{uri} has changed since it was indexed: submit it again")
-
-
-def index_shard(uri: str, roots: Sequence[str] = ()) -> ShardIndex:
+def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> ShardIndex:
     """Build a shard's index in one pass over it.
 
     A shard is a tar by webdataset's convention, a folder of images with a NAME.txt beside each, or a list
     (`strata.shards.lists`) of images, each of which must lie under `roots`. An image that cannot be read becomes a
-    row with an error; a shard that cannot be read to its end has a `failure`. Raises as shard_identity does.
+    row with an error; a shard that cannot be read to its end has a `failure`. The identity is a hash of what was read:
+    a copy of the shard has the same. Raises as shard_stamp does.
     """
     with _storage_errors(uri):
-        filesystem, path, info = _locate(uri)
-        # a folder: its identity covers the files that are listed
+        filesystem, path, info = _locate(uri, at)
+        # a folder: its stamp covers the files that are listed
         if info["type"] == "directory":
             return _index_folder(uri, filesystem, path)
-        identity = _identity(uri, [info])
+        stamp = _stamp(uri, [info])
         if info["type"] != "file":
-            return ShardIndex(identity, index_table([]), "neither a file nor a folder")
+            return ShardIndex(uri, stamp, stamp, index_table([]), "neither a file nor a folder")
         with filesystem.open(path, "rb") as file:
             # a list: the image of each entry is looked up, because its size is needed
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
-                return ShardIndex(identity, index_table(listed.rows()), listed.failure)
+                table = index_table(listed.rows())
+                return ShardIndex(uri, None, identity_of(0, table), table, listed.failure, _families(uri, table))
             # a tar: images are read by offsets later, which needs a server that supports ranged reads
             if info["size"] is None:
                 raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
             reader, keys = TarReader(file, int(info["size"])), Keys()
-            table = index_table(_tar_row(uri, sample, keys, reader) for sample in reader.samples())
-        return ShardIndex(identity, table, reader.failure(table.column("error").null_count))
+            table = index_table(_tar_row(sample, keys, reader) for sample in reader.samples())
+        failure = reader.failure(table.column("error").null_count)
+        return ShardIndex(uri, stamp, identity_of(int(info["size"]), table), table, failure)
 
 
-def _tar_row(uri: str, sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
-    key, text, image = keys.distinct(sample.key), sample.alt_text(), sample.image()
-    if image is None:
-        return IndexRow(key, uri, 0, 0, text, "sample without image")
-    return IndexRow(key, uri, image.offset, image.size, text, reader.defect(sample, image))
+def _tar_row(sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
+    key, text, found = keys.distinct(sample.key), sample.alt_text(), sample.image()
+    if found is None:
+        return IndexRow(key, "", 0, 0, text, "sample without image")
+    image, stamp = found
+    return IndexRow(key, "", image.offset, image.size, text, reader.defect(sample, image), stamp)
+
+
+def _families(uri: str, table: pa.Table) -> list[str]:
+    """Under which names the indexes of a folder or list are found: one of its URI, one of the names of its images.
+
+    So another version of the folder is found where it lies, and a copy of the folder elsewhere.
+    """
+    names = json.dumps(sorted(set(table.column("uri").to_pylist())))
+    return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (uri, names)]
 
 
 @contextmanager
@@ -115,12 +117,15 @@ def _storage_errors(uri: str) -> Iterator[None]:
         raise (OSError if is_transient(error) else SourceError)(line) from error
 
 
-def _locate(uri: str) -> tuple[Any, str, dict[str, Any]]:
-    """The file system, path and info of a URI. Raises ShardMissing and SourceError."""
+def _locate(uri: str, at: str | None = None) -> tuple[Any, str, dict[str, Any]]:
+    """The file system, path and info of a URI, or of the place that it was moved to.
+
+    Raises ShardMissing and SourceError.
+    """
     if "::" in uri:
         raise SourceError("chained URIs are not supported")
     try:
-        filesystem, path = file_system(uri)
+        filesystem, path = file_system(at or uri)
         return filesystem, path, filesystem.info(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         # a web server that is away looks like a missing file; the cause tells the difference
@@ -136,13 +141,12 @@ def _refused(error: BaseException) -> bool:
     return getattr(error.__cause__, "status", None) in (401, 403)
 
 
-def _identity(uri: str, infos: list[dict[str, Any]]) -> str:
+def _stamp(uri: str, infos: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256(uri.encode("utf-8", "surrogateescape"))
     for info in infos:
         # the mtime or ETag changes when a file is replaced; its content is not read
-        version = next((info[field] for field in _VERSION_FIELDS if info.get(field)), "")
         name = posixpath.basename(info["name"]) if len(infos) > 1 else ""
-        digest.update(f"\n{name}\t{info['size']}\t{version}".encode("utf-8", "surrogateescape"))
+        digest.update(f"\n{name}\t{info['size']}\t{version_of(info)}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -161,17 +165,18 @@ def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
         stem, _, extension = name.rpartition(".")
         if not stem or extension.lower() not in IMAGE_EXTENSIONS:
             continue
-        row_uri = f"{uri.rstrip('/')}/{name}"
         # NAME.jpg and NAME.png would otherwise have the same key
         key = keys.distinct(Keys.clean(stem))
         unusable = "links are not followed" if info.get("islink") else _defect_of_name(name)
         if unusable:
-            rows.append(IndexRow(key, encodable(row_uri), 0, 0, error=unusable))
+            rows.append(IndexRow(key, f"./{encodable(name)}", 0, 0, error=unusable))
             continue
         text = _folder_text(filesystem, by_name, stem)
         size = int(info["size"])
-        rows.append(IndexRow(key, row_uri, 0, size, text, None if size else "an empty file"))
-    return ShardIndex(_identity(uri, files), index_table(rows), None if rows else "a folder without images")
+        rows.append(IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info)))
+    table = index_table(rows)
+    failure = None if rows else "a folder without images"
+    return ShardIndex(uri, _stamp(uri, files), identity_of(0, table), table, failure, _families(uri, table))
 
 
 def _defect_of_name(name: str) -> str | None:
@@ -192,12 +197,17 @@ def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str)
     return None
 
 
-def read_images(rows: Sequence[Located]) -> list[bytes | Exception]:
+def _same(uri: str) -> str:
+    return uri
+
+
+def read_images(rows: Sequence[Located], locate: Callable[[str], str] = _same) -> list[bytes | Exception]:
     """The bytes of each row's image, in order; images that lie close together are fetched with one ranged read.
 
     A row that cannot be read gives an exception instead: ShardChanged if a whole file (offset 0) has another size
     than its row says, OSError for which `is_transient` holds if a later attempt may succeed (the storage does not
-    answer, or its answer ends before the image does), else an exception of the storage.
+    answer, or its answer ends before the image does), else an exception of the storage. locate: tells where the file of
+    a URI lies now.
     """
     results: list[bytes | Exception] = []
     start = 0
@@ -206,7 +216,7 @@ def read_images(rows: Sequence[Located]) -> list[bytes | Exception]:
         end = start + 1
         while end < len(rows) and _joins(rows[start], rows[end - 1], rows[end]):
             end += 1
-        results += _read_span(rows[start:end])
+        results += _read_span(rows[start:end], locate(rows[start].uri))
         start = end
     return results
 
@@ -218,8 +228,8 @@ def _joins(first: Located, before: Located, row: Located) -> bool:
     return near and row.uri == first.uri and before.size > 0 and row.size > 0
 
 
-def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
-    """Fetch rows of one file, sorted by offset, with one read."""
+def _read_span(rows: Sequence[Located], at: str) -> list[bytes | Exception]:
+    """Fetch rows of one file, sorted by offset, with one read. at: where the file lies."""
     first, last = rows[0], rows[-1]
     if first.size <= 0:
         return [SourceError("the row has no image")]
@@ -227,12 +237,12 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole
     try:
-        data = _read_bytes(first.uri, first.offset, end)
+        data = _read_bytes(at, first.offset, end)
     except Exception as error:  # each storage library has its own exceptions; other rows must still be read
         return [error for _ in rows]
-    # spans of a tar need no such check, because callers compare the tar's identity (verify_unchanged)
+    # spans of a tar need no such check, because callers compare the tar's identity (`ImageReader.verify`)
     if whole and len(data) != first.size:
-        return [_size_error(first, len(data))]
+        return [_size_error(first, at, len(data))]
     # cut the span into images
     results: list[bytes | Exception] = []
     for row in rows:
@@ -242,13 +252,13 @@ def _read_span(rows: Sequence[Located]) -> list[bytes | Exception]:
     return results
 
 
-def _size_error(row: Located, got: int) -> Exception:
+def _size_error(row: Located, at: str, got: int) -> Exception:
     """Why a whole file was read with another size than its row says: the file has changed, or the answer was cut."""
     changed = ShardChanged(f"the file no longer has the {row.size:,} bytes that it had when it was indexed")
     if got > row.size:
         return changed
     try:
-        now = _locate(row.uri)[2]["size"]
+        now = _locate(row.uri, at)[2]["size"]
     except Exception as error:  # each storage library has its own exceptions
         return error
     cut = OSError(f"the answer of the storage ends {row.size - got:,} bytes before the file does")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, ClassVar
@@ -12,29 +13,38 @@ from strata.shards.tar_headers import BLOCK, Header, Headers, Window
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 
 
+STAMPED = 64  # bytes in three places of an image that its stamp is made from
+
+
+def _is_image(extension: str) -> bool:
+    return extension.rpartition(".")[2] in IMAGE_EXTENSIONS
+
+
 @dataclass(slots=True)
 class Sample:
     """Consecutive members whose names are equal up to the first dot; `key` is that part, without folders.
 
     members: by extension (lower case, everything after the first dot). txt, json: the content of those members.
-    cut: the last member's content is incomplete, because the next header was found inside its range.
+    stamps: of its images, by extension. cut: the last member's content is incomplete, because the next header was found
+    inside its range.
     """
 
     prefix: str
     key: str
     members: dict[str, Header] = field(default_factory=dict)
+    stamps: dict[str, str] = field(default_factory=dict)
     txt: bytes = b""
     json: bytes = b""
     cut: bool = False
 
-    def image(self) -> Header | None:
-        """The image member: KEY.jpg is preferred to KEY.anything.jpg, which is often a mask or a thumbnail."""
+    def image(self) -> tuple[Header, str | None] | None:
+        """The image member and its stamp. KEY.jpg is preferred to KEY.anything.jpg, often a mask or a thumbnail."""
         inner = None
         for extension, header in self.members.items():
             if extension in IMAGE_EXTENSIONS:
-                return header
-            if inner is None and extension.rpartition(".")[2] in IMAGE_EXTENSIONS:
-                inner = header
+                return header, self.stamps.get(extension)
+            if inner is None and _is_image(extension):
+                inner = header, self.stamps.get(extension)
         return inner
 
     def alt_text(self) -> str | None:
@@ -129,8 +139,11 @@ class TarReader:
                 sample = Sample(prefix, Keys.clean(key))
             sample.members[extension] = header
             end = offset + size if plain else 0
-            # read texts now, while they are in the window
-            if extension == "txt":
+            # read texts and some bytes of images now, while they are in the window
+            if _is_image(extension):
+                if plain and offset + size <= self._size:
+                    sample.stamps[extension] = self._stamp(header)
+            elif extension == "txt":
                 sample.txt = self._text(header)
             elif extension == "json" and not sample.txt:  # a text has priority
                 sample.json = self._text(header)
@@ -143,6 +156,17 @@ class TarReader:
         if not plain or offset + size > self._size:
             return b""
         return self._window.read(offset, size if size < AltText.MAX_BYTES else AltText.MAX_BYTES)
+
+    def _stamp(self, header: Header) -> str:
+        """A checksum of the first, the middle and the last bytes of an image; call it as `_text`.
+
+        Images differ in these. All bytes are not read, since the content of large members is skipped.
+        """
+        _, offset, size, _ = header
+        length, checksum = min(STAMPED, size), 0
+        for start in (offset, offset + (size - length) // 2, offset + size - length):
+            checksum = zlib.crc32(self._window.read(start, length), checksum)
+        return f"{checksum:08x}"
 
     def defect(self, sample: Sample, image: Header) -> str | None:
         """The reason why a sample's image cannot be used, or None."""

@@ -6,13 +6,14 @@ Of Strata it imports only `strata.core` and `strata.errors`. Read `store.py` fir
 from __future__ import annotations
 
 from strata.store.filesystem import as_os_error, file_system
-from strata.store.index_rows import IndexRow, ShardIndex, index_table
+from strata.store.index_rows import IndexRow, ShardIndex, identity_of, index_table, located_rows
 from strata.store.part_files import READERS
 from strata.store.part_format import BrokenPart, Footer, Source
 from strata.store.part_paths import Attempts, Part, last_attempts
 from strata.store.parts import PartsOf, UnknownSource
 from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import Provenance, keep_profile, provenance_of
+from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import is_transient, reason_of, storage_fault
 from strata.store.store import Store, count_of
 
@@ -32,15 +33,18 @@ __all__ = [
     "as_os_error",
     "count_of",
     "file_system",
+    "identity_of",
     "index_table",
     "is_transient",
     "keep_profile",
     "last_attempts",
+    "located_rows",
     "provenance_of",
     "read_progress",
     "reason_of",
     "remove_progress",
     "storage_fault",
     "sweep_progress",
+    "upload_digest",
     "write_progress",
 ]

@@ -1,10 +1,17 @@
-"""The rows of an index part: where each image of a shard lies."""
+"""The rows of an index part: where each image of a shard lies, and what identifies it.
+
+In an index part an image's URI is relative to its shard, so that a shard that was moved has the same index: empty for
+the shard's own file, `./NAME` for a file of a folder, `../PATH` for a path relative to a list's folder. Other paths of
+a list, and the URIs in index parts of earlier versions, are absolute.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,6 +24,7 @@ INDEX_SCHEMA = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("alt_text", pa.string()),
         pa.field("error", pa.string()),
+        pa.field("stamp", pa.string()),
     ]
 )
 _BATCH = 1000  # rows converted at a time, to bound the number of Python objects
@@ -25,7 +33,9 @@ _BATCH = 1000  # rows converted at a time, to bound the number of Python objects
 class IndexRow(NamedTuple):
     """One image of a shard: bytes offset..offset+size of the file at uri. error: why the image cannot be read, or None.
 
-    Offset 0 means the whole file (a loose image, an upload): in a tar a header stands before every member.
+    Offset 0 means the whole file (a loose image, an upload): in a tar a header stands before every member. stamp:
+    changes when the image does: of a file its modification time or ETag, of a member of a tar a checksum of some of its
+    bytes; None if it is not known.
     """
 
     key: str
@@ -34,23 +44,56 @@ class IndexRow(NamedTuple):
     size: int
     alt_text: str | None = None
     error: str | None = None
+    stamp: str | None = None
 
 
 @dataclass
 class ShardIndex:
-    """A shard's images in file order, as a table of INDEX_SCHEMA.
+    """A shard's images in file order, as a table of INDEX_SCHEMA with URIs relative to the shard.
 
-    failure: why the shard was not read completely, or None.
+    identity: a hash of what the shard holds. stamp: that of its file or listing, see `strata.shards.shard_stamp`; None
+    for a list, whose own file does not tell whether its images are the same.
+    failure: why the shard was not read completely, or None. families: of a folder or list, the names under which its
+    earlier and later indexes are found.
     """
 
+    uri: str
+    stamp: str | None
     identity: str
     table: pa.Table
-    failure: str | None
+    failure: str | None = None
+    families: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> list[IndexRow]:
-        """The table's rows."""
-        return [IndexRow(**row) for row in self.table.to_pylist()]
+        """The table's rows, with absolute URIs."""
+        return located_rows(self.table, self.uri)
+
+
+def located_rows(table: pa.Table, shard: str) -> list[IndexRow]:
+    """The rows of an index of a shard, with absolute URIs. The table may be of an earlier version of INDEX_SCHEMA."""
+    rows = (IndexRow(**row) for row in table.to_pylist())
+    return [row._replace(uri=_absolute(row.uri, shard)) for row in rows]
+
+
+def _absolute(uri: str, shard: str) -> str:
+    if not uri:
+        return shard
+    if uri.startswith("../"):
+        return f"{shard.partition('?')[0].rpartition('/')[0]}/{uri[3:]}"
+    return f"{shard.rstrip('/')}/{uri[2:]}" if uri.startswith("./") else uri
+
+
+def identity_of(size: int, table: pa.Table) -> str:
+    """A hash (16 hex digits) of a shard's size in bytes (0 for a folder or a list) and of the rows of its index.
+
+    It contains neither the shard's URI nor its time stamp.
+    """
+    digest = hashlib.sha256(str(size).encode())
+    for batch in table.to_batches():
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()[:16]
 
 
 def index_table(rows: Iterable[IndexRow]) -> pa.Table:

@@ -14,7 +14,7 @@ import functools
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -34,6 +34,7 @@ _MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as
 _DIGITS = 8  # of one checksum
 _VERSION, _PART, _CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
 _COUNTS, _TRANSIENT, _BILL, _FAILURE = b"strata.counts", b"strata.transient", b"strata.bill", b"strata.shard_failure"
+_FAMILIES = b"strata.families"
 
 
 class BrokenPart(DataError):
@@ -51,13 +52,15 @@ class Footer(NamedTuple):
     """The content of a part's footer.
 
     counts: the number of images by status; bill: their cost if a model server was asked; transient: how many images
-    failed for a cause that may pass; failure: of an index part, why the shard was not read completely.
+    failed for a cause that may pass; failure: of an index part, why the shard was not read completely; families: of the
+    index part of a folder or list, see ShardIndex.
     """
 
     counts: Counter[str]
     bill: Bill | None = None
     transient: int = 0
     failure: str | None = None
+    families: tuple[str, ...] = ()
 
     def entries(self) -> dict[bytes, bytes]:
         """The footer as key-value pairs of a Parquet file."""
@@ -66,6 +69,8 @@ class Footer(NamedTuple):
             entries[_BILL] = self.bill.model_dump_json().encode()
         if self.failure is not None:
             entries[_FAILURE] = self.failure.encode()
+        if self.families:
+            entries[_FAMILIES] = json.dumps(self.families).encode()
         return entries
 
 
@@ -117,7 +122,7 @@ def encode(table: pa.Table, part: Part, footer: Footer, codec: str) -> bytes:
 
 def decode_footer(tail: bytes, source: Source) -> Footer:
     """The footer of a part, from the last bytes of its file, which must contain all of it. Raises BrokenPart."""
-    return _guarded(source, lambda: _footer(_checked_metadata(tail, source)[0]))
+    return _guarded(source, lambda: _footer(_checked_metadata(tail, source).entries))
 
 
 def footer_length(tail: bytes, source: Source) -> int:
@@ -135,15 +140,15 @@ def decode(data: Any, source: Source, columns: Sequence[str] | None = None) -> t
 
     def read() -> tuple[pa.Table, Footer]:
         view = memoryview(data)
-        metadata, checksums = _checked_metadata(view, source)
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), metadata=metadata)
-        if checksums is not None:
-            _check_body(view, metadata, checksums, columns, source)
+        found = _checked_metadata(view, source)
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), metadata=found.metadata)
+        if found.checksums is not None:
+            _check_body(view, found.metadata, found.checksums, columns, source)
         table = file.read(None if columns is None else list(columns), use_threads=columns is None)
         # without checksums, at least look for values that no writer writes
-        if checksums is None:
+        if found.checksums is None:
             table.validate(full=True)
-        return table, _footer(metadata)
+        return table, _footer(found.entries)
 
     return _guarded(source, read)
 
@@ -158,8 +163,19 @@ def _guarded(source: Source, act: Callable[[], Result]) -> Result:
         raise source.broken(f"{type(error).__name__}: {error}") from error
 
 
-def _checked_metadata(data: Any, source: Source) -> tuple[pq.FileMetaData, bytes | None]:
-    """A part's metadata and the checksums of its body and columns, None for a part of a version without. Checked."""
+class _Metadata(NamedTuple):
+    """A part's Parquet metadata, its key-value pairs, and the checksums of its body and columns.
+
+    checksums: None for a part of a version without.
+    """
+
+    metadata: pq.FileMetaData
+    entries: Mapping[bytes, bytes]
+    checksums: bytes | None
+
+
+def _checked_metadata(data: Any, source: Source) -> _Metadata:
+    """A part's metadata, compared with its checksum and with what part it must be. Raises BrokenPart."""
     view = memoryview(data)
     start = len(view) - footer_length(bytes(view[-_TAIL:]), source)
     if start < 0:
@@ -176,13 +192,12 @@ def _checked_metadata(data: Any, source: Source) -> tuple[pq.FileMetaData, bytes
     entries = metadata.metadata or {}
     if not marked and int(entries[_VERSION]) >= CHECKED_VERSION:
         raise source.broken("it has no checksums")
-    _check_identity(metadata, source, marked)
-    return metadata, entries[_CHECKSUMS][len(_MARK) + _DIGITS :] if marked else None
+    _check_identity(entries, metadata.num_rows, source, marked)
+    return _Metadata(metadata, entries, entries[_CHECKSUMS][len(_MARK) + _DIGITS :] if marked else None)
 
 
-def _check_identity(metadata: pq.FileMetaData, source: Source, marked: bool) -> None:
+def _check_identity(entries: Mapping[bytes, bytes], rows: int, source: Source, marked: bool) -> None:
     """Raise BrokenPart if the part is another one, or has another number of rows than it must have."""
-    entries, rows = metadata.metadata, metadata.num_rows
     if marked and json.loads(entries[_PART]) != [*source.part, rows]:
         raise source.broken(f"it is the part {entries[_PART].decode()}")
     if source.part.group == "index":
@@ -221,11 +236,11 @@ def _column_checksum(data: Any, metadata: pq.FileMetaData, leaf: int) -> int:
     return checksum
 
 
-def _footer(metadata: pq.FileMetaData) -> Footer:
-    entries = metadata.metadata or {}
+def _footer(entries: Mapping[bytes, bytes]) -> Footer:
     bill = Bill.model_validate_json(entries[_BILL]) if _BILL in entries else None
     counts = Counter[str](json.loads(entries.get(_COUNTS, b"{}")))
-    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), entries.get(_FAILURE, b"").decode() or None)
+    failure, families = entries.get(_FAILURE, b"").decode() or None, json.loads(entries.get(_FAMILIES, b"[]"))
+    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families))
 
 
 def _footer_start(data: Any) -> int:

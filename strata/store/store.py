@@ -8,6 +8,7 @@ parts as files, `part_format.py` their bytes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -20,11 +21,12 @@ from strata.errors import DamagedFile
 from strata.store.filesystem import as_os_error
 from strata.store.part_files import PartFiles
 from strata.store.part_format import Footer, Source
+from strata.store.shard_files import ShardFiles
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Store(PartFiles):
+class Store(PartFiles, ShardFiles):
     """Reads and writes everything that must survive. Safe to use from several threads and machines.
 
     Every method raises OSError if the storage cannot be reached.
@@ -49,9 +51,14 @@ class Store(PartFiles):
         self.write_part(chunk, table, Footer(counts, bill, transient), "snappy")
         return counts
 
-    def write_index(self, chunk: Chunk, table: pa.Table, failure: str | None = None) -> None:
-        """Write a shard's index part from a table of INDEX_SCHEMA. failure: why not all of the shard was read."""
-        self.write_part(chunk, table, Footer(Counter(), failure=failure or ""), "zstd")
+    def write_index(
+        self, chunk: Chunk, table: pa.Table, failure: str | None = None, families: Sequence[str] = ()
+    ) -> None:
+        """Write a shard's index part from a table of INDEX_SCHEMA.
+
+        failure: why not all of the shard was read; families: those of a folder or list, see ShardIndex.
+        """
+        self.write_part(chunk, table, Footer(Counter(), failure=failure or "", families=tuple(families)), "zstd")
 
     def read_records(self, chunk: Chunk) -> list[Record]:
         """The records of the part of a chunk's attempt. Raises FileNotFoundError and BrokenPart."""
@@ -65,27 +72,6 @@ class Store(PartFiles):
         """A shard's index, and why it is incomplete, None if it is not. Raises FileNotFoundError and BrokenPart."""
         table, footer = self.read_part(chunk)
         return table, footer.failure
-
-    # uploads
-
-    def upload_uri(self, digest: str) -> str:
-        """The URI of an uploaded image by its SHA-256: it is stored once, however often it is sent."""
-        return str(self.fs.unstrip_protocol(self._upload_path(digest)))
-
-    def put_upload(self, digest: str, data: bytes) -> None:
-        """Write an uploaded image. It is not asked before whether it exists: that takes as long as writing it."""
-        self.put(self._upload_path(digest), data)
-
-    def _upload_path(self, digest: str) -> str:
-        return self.path("uploads", digest[:2], digest)
-
-    def read_upload(self, uri: str) -> bytes:
-        """An upload's bytes. Raises FileNotFoundError."""
-        return self.get(self._upload_path(uri[-64:]))
-
-    def is_upload(self, uri: str) -> bool:
-        """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
-        return uri.startswith(str(self.fs.unstrip_protocol(self.path("uploads"))))
 
     # jobs
 

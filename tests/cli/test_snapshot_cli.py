@@ -153,7 +153,7 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
         ("diff taken none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("show taken --plot plot.txt", exits.USAGE, "strata: plot.txt: a plot is saved as .png"),
         ("show taken --plot /no/such/plot.png", exits.USAGE, "strata: [Errno 2]"),
-        ("list --store nothing://at/all", exits.USAGE, "strata: the store 'nothing://at/all' cannot be opened"),
+        ("list --store nothing://at/all", exits.USAGE, "strata: --store or STRATA_STORE: nothing://"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -227,3 +228,23 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "file").touch()
     with pytest.raises(DataDirectoryError, match="cannot use the data directory"):
         EmbeddedServer(tmp_path / "file").start()
+
+
+def test_a_data_directory_that_cannot_be_used_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "redis").write_text("a file instead of a folder")
+    (tmp_path / "b").write_text("a file instead of a folder")
+    for name in ("a", "b"):
+        with pytest.raises(DataDirectoryError, match="cannot use the data directory") as caught:
+            EmbeddedServer(tmp_path / name).start()
+        assert len(str(caught.value).splitlines()) == 1
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(DataDirectoryError, match="No space left on device"):
+        patch.setattr("strata.queue.embedded._make_socket_path", full)
+        EmbeddedServer(tmp_path / "c").start()
+    # it can be used afterwards: nothing is locked
+    with EmbeddedServer(tmp_path / "c") as server:
+        assert server.pid is not None

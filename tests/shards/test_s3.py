@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from strata.queue.queue import Queue
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SnapshotExists, Snapshots
+from strata.store.part_format import BrokenPart
+from strata.store.part_paths import Part
 from strata.store.parts import PartsOf
 from strata.store.store import Store
 from tests.described import FINGERPRINT, described, write_part
@@ -128,6 +131,39 @@ def test_a_store_sees_what_others_write_and_remove(bucket: S3FileSystem) -> None
     other.write_records(second, [record])
     bucket.rm_file(other.part_path(first))
     assert store.has_part(second) and not store.has_part(first)
+
+
+def test_attempts_and_broken_parts_in_a_bucket(bucket: S3FileSystem) -> None:
+    """A bucket copies and deletes where a folder renames, and lists only the files of a chunk."""
+    store = Store(f"s3://{BUCKET}/store")
+    first = Chunk("llm", "fake", "f" * 16, "shard", "i" * 16, 3, 1)
+    second, record = replace(first, attempt=1), Record(key="a", image=ImageReference(uri="u", offset=0, size=1))
+    store.write_records(replace(first, number=31), [record])
+    store.write_records(first, [record.failed("read", "OSError", "away", transient=True)])
+    assert store.newest(first) == first and store.newest(second) is None
+    store.write_records(second, [record])
+    assert store.newest(first) == second and store.attempts_before(second) == [first]
+    path = store.relative(store.part_path(second))
+    assert set(store.find("parts")) == {path, path.replace("00003.1", "00031")}
+    assert store.read_footer(first).transient == 1 and store.read_records(second) == [record]
+    assert store.read_columns(path, ["key", "tags"]).num_rows == 1
+    # a first attempt that is written late is moved away by the next who lists the folder
+    store.write_records(first, [record])
+    store.tidy(Part.of_chunk(first), store.attempts(first))
+    assert set(store.find("parts")) == {path, path.replace("00003.1", "00031")}
+    assert store.read_footer(first).counts == {"failed": 1}
+    # a broken part is set aside, and the attempt is computed again
+    data = store.get(store.path(path))
+    store.put(store.path(path), data[:200] + b"x" + data[201:])
+    for read in (store.read_records, store.read_table):
+        with pytest.raises(BrokenPart) as broken:
+            read(second)
+    assert store.set_aside(broken.value) and store.newest(first) is None
+    assert store.attempts(first).needed(first) == second
+    assert list(store.find("broken")) == [f"broken/{path}"]
+    store.write_records(second, [record])
+    store.tidy(Part.of_chunk(first), store.attempts(first))
+    assert store.newest(first) == second and not store.attempts(first).broken
 
 
 def test_snapshots_in_a_bucket(bucket: S3FileSystem) -> None:

@@ -15,6 +15,7 @@ import fsspec
 import pytest
 
 from strata.cli.arguments import shards_of
+from strata.shards.image_reader import ImageReader
 from strata.shards.patterns import find_shards
 from strata.shards.sources import (
     IndexRow,
@@ -26,8 +27,7 @@ from strata.shards.sources import (
     expand,
     index_shard,
     read_images,
-    shard_identity,
-    verify_unchanged,
+    shard_stamp,
 )
 from strata.shards.tar_headers import Window
 from tests.service import Service, problem
@@ -244,24 +244,24 @@ def test_unreadable_uris(uri: str) -> None:
 def test_index(tmp_path: Path) -> None:
     uri = write_tar(tmp_path / "0.tar", samples(5))
     index = index_shard(uri)
-    assert index.failure is None and index.identity == shard_identity(uri) and len(index.identity) == 16
+    assert index.failure is None and index.stamp == shard_stamp(uri) and len(index.identity) == 16
     assert [row.key for row in index.rows] == [f"{i:09d}" for i in range(5)]
     assert [row.alt_text for row in index.rows] == [f"text {i}" for i in range(5)]
     assert read_images(index.rows) == [data for name, data in samples(5) if name.endswith("jpg")]
 
 
-def test_identity_changes_with_the_file(tmp_path: Path) -> None:
+def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
     uri = write_tar(tmp_path / "0.tar", samples(1))
-    first = shard_identity(uri)
-    assert shard_identity(uri) == first
+    first = shard_stamp(uri)
+    assert shard_stamp(uri) == first
     os.utime(uri, (1, 1))
-    assert shard_identity(uri) != first
+    assert shard_stamp(uri) != first
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"1")
-    before = shard_identity(str(folder))
+    before = shard_stamp(str(folder))
     (folder / "b.png").write_bytes(b"1")
-    assert shard_identity(str(folder)) != before
+    assert shard_stamp(str(folder)) != before
 
 
 def test_odd_members(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_no_tar(tmp_path: Path, data: bytes, words: str) -> None:
 
 def test_missing_shard(tmp_path: Path) -> None:
     for uri in (str(tmp_path / "none.tar"), "memory://none.tar"):
-        for function in (shard_identity, index_shard):
+        for function in (shard_stamp, index_shard):
             with pytest.raises(ShardMissing, match="no such shard"):
                 function(uri)
 
@@ -471,13 +471,13 @@ def test_many_duplicates_stay_fast(tmp_path: Path) -> None:
 def test_a_shard_that_changed_or_went(tmp_path: Path) -> None:
     uri = write_tar(tmp_path / "0.tar", samples(3))
     index = index_shard(uri)
-    verify_unchanged(uri, index.identity)
+    ImageReader().verify(uri, index.identity)
     write_tar(tmp_path / "0.tar", samples(4))
     with pytest.raises(ShardChanged, match="changed since"):
-        verify_unchanged(uri, index.identity)
+        ImageReader().verify(uri, index.identity)
     Path(uri).unlink()
     with pytest.raises(ShardMissing):
-        verify_unchanged(uri, index.identity)
+        ImageReader().verify(uri, index.identity)
     assert [type(answer) for answer in read_images(index.rows)] == [FileNotFoundError] * 3
 
 
@@ -487,7 +487,6 @@ def test_a_loose_image_that_changed(tmp_path: Path) -> None:
     index = index_shard(str(tmp_path))
     (tmp_path / "a.jpg").write_bytes(b"longer than before")
     (tmp_path / "b.jpg").write_bytes(b"short")
-    verify_unchanged(str(tmp_path), index.identity)  # for a folder only the existence is checked
     answers = read_images(index.rows)
     assert [type(answer) for answer in answers[:2]] == [ShardChanged] * 2 and answers[2] == b"c" * 10
 
@@ -509,7 +508,7 @@ def test_storages_that_fail(monkeypatch: pytest.MonkeyPatch, raised: type[Except
         raise raised("Unable to locate")
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", info)
-    for function in (shard_identity, index_shard, lambda uri: verify_unchanged(uri, "0")):
+    for function in (shard_stamp, index_shard, lambda uri: ImageReader().verify(uri, "0")):
         with pytest.raises(kind, match="Unable to locate"):
             function("memory://bucket/0.tar")
 
@@ -529,7 +528,7 @@ def test_folder(tmp_path: Path) -> None:
     (folder / "d.jpg").touch()
     (folder / "b.webp").write_bytes(b"4")
     index = index_shard(f"{folder}/")
-    assert index.failure is None and index.identity == shard_identity(f"{folder}/")
+    assert index.failure is None and index.stamp == shard_stamp(f"{folder}/")
     assert [row.key for row in index.rows] == ["a", "b", "b-2", "c", "d"]
     assert [row.alt_text for row in index.rows] == ["an a", "a b", "a b", None, None]
     assert [row.error for row in index.rows[3:]] == ["links are not followed", "an empty file"]

@@ -19,7 +19,7 @@ from strata.core.chunks import Chunk
 from strata.core.profiles import Profile, StageSettings
 from strata.core.records import ImageReference, Record, Status
 from strata.core.usage import Usage
-from strata.shards.sources import index_shard, shard_identity
+from strata.shards.sources import index_shard
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, jpeg, write_shard
 from tests.models.test_chat import captioner, picture_of
@@ -52,18 +52,18 @@ def profile(url: str, with_image: bool) -> Profile:
 
 def described(store: Store, chosen: Profile, shard: str, rows: int) -> list[Record]:
     """What the real `llm` group makes of a shard's images, whose layers are empty."""
-    index = index_shard(shard).table
+    index = index_shard(shard)
     records = [
         Record(
-            key=row["key"],
-            image=ImageReference(uri=row["uri"], offset=row["offset"], size=row["size"]),
+            key=row.key,
+            image=ImageReference(uri=row.uri, offset=row.offset, size=row.size),
             width=32,
             height=24,
-            alt_text=row["alt_text"],
+            alt_text=row.alt_text,
         )
-        for row in index.to_pylist()
+        for row in index.rows
     ]
-    chunk = Chunk("llm", "fake", chosen.fingerprint("llm"), shard, shard_identity(shard), 0, rows)
+    chunk = Chunk("llm", "fake", chosen.fingerprint("llm"), shard, index.identity, 0, rows)
     store.write_records(chunk.of_group("vision", chosen.fingerprint("vision")), records)
     group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: chosen)))
     items = [group.decode(item) for item in group.read(chunk, group.items(chunk))]
@@ -91,7 +91,7 @@ def test_an_image_that_went_is_said_so_and_without_images_none_is_read(store: St
         assert [record.status for record in records] == [Status.SUCCEEDED] * 2
         sighted = profile(server.url, with_image=True)
         group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: sighted)))
-        chunk = Chunk("llm", "fake", sighted.fingerprint("llm"), shard, shard_identity(shard), 0, 2)
+        chunk = Chunk("llm", "fake", sighted.fingerprint("llm"), shard, index_shard(shard).identity, 0, 2)
         Path(shard).unlink()
         items = group.read(chunk, group.items(chunk))
     assert all(item.settled and item.record.failure is not None for item in items)

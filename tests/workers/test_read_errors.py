@@ -26,7 +26,7 @@ from strata.jobs.results import Results
 from strata.shards import sources
 from strata.shards.lists import ListReader
 from strata.shards.patterns import Roots
-from strata.shards.sources import ShardMissing, SourceError, index_shard, read_images, shard_identity
+from strata.shards.sources import ShardMissing, SourceError, index_shard, read_images, shard_stamp
 from strata.shards.tars import TarReader
 from strata.store import is_transient, reason_of
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
@@ -234,13 +234,13 @@ def test_a_server_that_answers_500_is_no_missing_shard(tmp_path: Path) -> None:
         for refused in ([500, 500], [0, 0, 0, 0]):
             faults[:] = refused
             with pytest.raises(OSError, match="cannot be read") as caught:
-                shard_identity(url)
+                shard_stamp(url)
             assert is_transient(caught.value)
             faults.clear()
         for status, kind in ((404, ShardMissing), (401, SourceError), (403, SourceError)):
             faults[:] = [status, status]
             with pytest.raises(kind):
-                shard_identity(url)
+                shard_stamp(url)
         faults.clear()
         assert index_shard(url).table.num_rows == 2
 

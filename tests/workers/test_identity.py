@@ -1,0 +1,258 @@
+"""What a shard is: its content, wherever it lies and whenever it was written. Nothing is computed twice for a move."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import workers.indexer
+from strata.cli import main as cli
+from strata.core.requests import JobRequest
+from strata.data.sample_sources import SampleError
+from strata.data.snapshot_sources import snapshot_source
+from strata.jobs.jobs import Jobs
+from strata.jobs.results import Results
+from strata.queue.queue import Queue
+from strata.shards import ImageReader
+from strata.shards.sources import ShardChanged, index_shard, shard_stamp
+from strata.shards.tar_headers import Window
+from strata.store.store import Store
+from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
+from tests.pinned import pin, write_shards
+from tests.raw_redis import raw_redis
+from tests.service import running_service
+
+
+def run(jobs: Jobs, *shards: str) -> tuple[JobRequest, int]:
+    """A job over shards that has ended, and the number of images that were computed for it."""
+    with FakeMachine(jobs) as machine:
+        job = jobs.create("batch", list(shards), FAKE_PROFILE, "lo")
+        wait_for_end(jobs, job.id)
+        return job, machine.vision.images
+
+
+def keys_of(jobs: Jobs, job: JobRequest) -> list[str]:
+    """The keys of a job's rows that succeeded, sorted."""
+    rows = Results(job, jobs.summaries(job.id), jobs.store, jobs.view(job.id).status).page(None, 5000).rows
+    return sorted(str(row.key) for row in rows if getattr(row, "status", None) == "succeeded")
+
+
+def pictures(count: int) -> list[bytes]:
+    """Different small images."""
+    return [jpeg(20 + number, 20 + number // 7) for number in range(count)]
+
+
+def test_an_identity_is_the_content(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "0.tar", pictures(5))
+    first = index_shard(shard)
+    copy = shutil.copy(shard, tmp_path / "copy.tar")
+    os.utime(shard, (1, 1))
+    assert index_shard(shard).identity == index_shard(str(copy)).identity == first.identity
+    assert index_shard(shard).stamp != first.stamp
+    # other images of the same sizes under the same names, another text, one image more
+    data = Path(shard).read_bytes()
+    at = data.find(pictures(5)[2])
+    middle = at + len(pictures(5)[2]) // 2
+    changed = tmp_path / "changed.tar"
+    changed.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    texts = tmp_path / "texts.tar"
+    texts.write_bytes(data.replace(b"alt 3", b"alt 9"))
+    others = {index_shard(str(path)).identity for path in (changed, texts)}
+    others.add(index_shard(write_shard(tmp_path / "six.tar", pictures(6))).identity)
+    assert len(others) == 3 and first.identity not in others
+
+
+def test_an_identity_does_not_depend_on_how_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = write_shard(tmp_path / "0.tar", [os.urandom(3000 + 700 * number) for number in range(40)])
+    identities = set()
+    for piece in (2 * 2**20, 5000, 1999, 700):
+        monkeypatch.setattr(Window, "PIECE", piece)
+        identities.add(index_shard(shard).identity)
+    assert len(identities) == 1
+
+
+def test_a_touched_a_moved_and_a_copied_shard_are_computed_once(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "0.tar", pictures(10))
+    first, computed = run(jobs, shard)
+    assert computed == 10
+    os.utime(shard, (1, 1))
+    touched, computed = run(jobs, shard)
+    assert computed == 0 and jobs.view(touched.id).groups["llm"].reused == 10
+    moved = str(shutil.move(shard, tmp_path / "moved.tar"))
+    again, computed = run(jobs, moved)
+    assert computed == 0 and keys_of(jobs, again) == keys_of(jobs, first)
+
+
+def test_an_unchanged_shard_is_read_once(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(uri: str, roots: object) -> object:
+        read.append(uri)
+        return index_shard(uri)
+
+    monkeypatch.setattr(workers.indexer, "index_shard", counted)
+    shard = write_shard(tmp_path / "0.tar", pictures(3))
+    run(jobs, shard)
+    run(jobs, shard)
+    assert read == [shard]
+    os.utime(shard, (1, 1))
+    run(jobs, shard)
+    run(jobs, shard)
+    assert read == [shard] * 2
+
+
+def test_an_index_part_of_an_earlier_version_stays(jobs: Jobs, tmp_path: Path) -> None:
+    """Its identity was the stamp of the shard's file: nothing is computed again after the upgrade."""
+    shard = write_shard(tmp_path / "0.tar", pictures(6))
+    job, _ = run(jobs, shard)
+    (summary,) = jobs.summaries(job.id).values()
+    stamp = shard_stamp(shard)
+    for group in ("vision", "llm"):
+        for chunk in job.chunks(summary, group):
+            jobs.store.write_records(replace(chunk, identity=stamp), jobs.store.read_records(chunk))
+    index = replace(job.index_chunk(shard), identity=stamp)
+    jobs.store.write_index(index, jobs.store.read_index(replace(index, identity=summary.identity))[0])
+    for folder in (Path(jobs.store.root) / "parts").glob(f"*/*/{summary.identity}"):
+        shutil.rmtree(folder)
+    shutil.rmtree(Path(jobs.store.root) / "identities")
+    raw_redis(jobs.queue).flushall()
+    again, computed = run(jobs, shard)
+    assert computed == 0 and jobs.summaries(again.id)[shard].identity == stamp
+
+
+def test_two_shards_of_one_content_in_a_job(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "0.tar", pictures(9))
+    shards = [shard, *(str(shutil.copy(shard, tmp_path / f"{number}.tar")) for number in (1, 2))]
+    job, computed = run(jobs, *shards)
+    counts = jobs.view(job.id).request_counts
+    assert computed == 9 and (counts.total, counts.succeeded) == (27, 27)
+    assert len(keys_of(jobs, job)) == 27
+    again, computed = run(jobs, *shards)
+    assert computed == 0 and jobs.view(again.id).request_counts.succeeded == 27
+
+
+def test_a_reader_finds_a_touched_shard_unchanged(store: Store, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "0.tar", pictures(4))
+    identity, reader = index_shard(shard).identity, ImageReader(store)
+    reader.verify(shard, identity)
+    os.utime(shard, (1, 1))
+    reader.verify(shard, identity)
+    assert store.read_identity(shard_stamp(shard)) == identity
+    write_shard(tmp_path / "0.tar", pictures(5))
+    with pytest.raises(ShardChanged, match="has changed since it was indexed"):
+        reader.verify(shard, identity)
+
+
+def test_a_store_that_was_moved_has_everything(queue: Queue, tmp_path: Path) -> None:
+    """Jobs, rows and pictures of uploads and shards are there, and a second submission computes nothing."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    uploads = [jpeg(40, 30), jpeg(41, 31)]
+    with running_service(queue, first) as service:
+        shard = write_shard(first / "shards" / "0.tar", pictures(5))
+        batch = service.submit(shard).json()["id"]
+        wait_for_end(service.jobs, batch)
+        answers = [service.caption(data) for data in uploads]
+        records = [answer.json() for answer in answers]
+        singles = [answer.headers["Location"].rpartition("/")[2] for answer in answers]
+    assert all(record["image"]["uri"].startswith("upload:") for record in records)
+    assert str(tmp_path) not in "".join(map(str, records))
+    # another machine: other paths, an empty Redis, nothing of the first place
+    shutil.copytree(first / "data", second / "data")
+    (second / "shards").mkdir()
+    moved = str(shutil.copy(shard, second / "shards" / "0.tar"))
+    shutil.rmtree(first)
+    raw_redis(queue).flushall()
+    roots = {f"{first}/shards": f"{second}/shards"}
+    with running_service(queue, second, moved_roots=roots) as service:
+        assert service.client.get(f"/v1/jobs/{batch}").json()["request_counts"]["succeeded"] == 5
+        rows = service.client.get(f"/v1/jobs/{batch}/results").text.splitlines()
+        assert len(rows) == 5
+        assert service.client.get(f"/v1/records/{batch}/000000001/image").content == pictures(5)[1]
+        for job in singles:
+            key = service.client.get(f"/v1/jobs/{job}/results").json()["key"]
+            assert service.client.get(f"/v1/records/{job}/{key}/image").content in uploads
+            assert service.client.get(f"/v1/records/{job}/{key}/overlay.png").status_code == 200
+        again = service.submit(moved).json()["id"]
+        wait_for_end(service.jobs, again)
+        assert [service.caption(data).json()["key"] for data in uploads] == [record["key"] for record in records]
+        assert service.machine is not None and service.machine.vision.images == 0
+        # the second job's shard is where it says, so its pictures need no mapping
+        assert service.client.get(f"/v1/records/{again}/000000001/image").content == pictures(5)[1]
+
+
+def test_uploads_of_an_earlier_version_are_found_in_a_moved_store(store: Store, tmp_path: Path) -> None:
+    data = jpeg()
+    digest = hashlib.sha256(data).hexdigest()
+    uri = store.upload_uri(digest)
+    store.put_upload(digest, data)
+    assert uri == f"upload:{digest}" and store.read_upload(uri) == data
+    old = f"/srv/strata/store/uploads/{digest[:2]}/{digest}"
+    for name in (old, f"file://{old}", f"s3://bucket/store/uploads/{digest[:2]}/{digest}"):
+        assert Path(store.locate(name)).read_bytes() == data == store.read_upload(name)
+    missing = old.replace(digest[2:], "0" * 62)
+    assert store.locate(missing) == missing
+
+
+def test_moves_are_prefixes_of_whole_names(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), {"/data": "/new", "/data/deep/": "s3://bucket/deep", "s3://old": "/mnt"})
+    assert store.locate("/data/a.tar") == "/new/a.tar"
+    assert store.locate("/data/deep/a.tar") == "s3://bucket/deep/a.tar"
+    assert store.locate("/database/a.tar") == "/database/a.tar"
+    assert store.locate("s3://old/x/a.tar") == "/mnt/x/a.tar" and store.locate("/data") == "/new"
+
+
+def test_nothing_tells_where_the_store_lies(queue: Queue, tmp_path: Path) -> None:
+    """Neither records nor envelopes nor problems, also when files of the store are gone."""
+    with running_service(queue, tmp_path) as service:
+        answer = service.caption(jpeg())
+        bad = write_shard(tmp_path / "shards" / "0.tar", [b"no image", *pictures(3)])
+        batch = service.submit(bad).json()["id"]
+        wait_for_end(service.jobs, batch)
+        job, key = answer.headers["Location"].rpartition("/")[2], answer.json()["key"]
+        store = Path(service.jobs.store.root)
+        paths = [f"/v1/jobs/{one}{rest}" for one in (job, batch) for rest in ("", "/results", "/failures", "/events")]
+        paths += ["/v1/jobs", *(f"/v1/records/{job}/{key}{rest}" for rest in ("", "/image", "/overlay.png"))]
+
+        def told() -> str:
+            return "".join(service.client.get(path).text for path in paths)
+
+        assert str(store) not in told()
+        for folder in ("uploads", "parts/llm", "parts/index"):
+            shutil.rmtree(store / folder)
+            text = told()
+            assert str(store) not in text and str(tmp_path / "data") not in text
+        Path(bad).unlink()
+        (tmp_path / "folder").symlink_to(tmp_path / "nothing")
+        missing = service.client.get(f"/v1/records/{batch}/000000001/image").text
+        assert str(store) not in missing and "Errno" not in missing
+
+
+def test_images_of_moved_shards_are_read_for_training_and_exports(store: Store, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "old", 2, 4)
+    snapshot = pin(store, shards)
+    before = [sample.data for sample in snapshot_source(store, snapshot, "caption", tmp_path / "a").read(range(8))]
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    source = snapshot_source(store, snapshot, "caption", tmp_path / "a")
+    assert sorted(source.missing()) == [f"no such shard: {shard}" for shard in shards]
+    with pytest.raises(SampleError, match="no such shard"):
+        source.read(range(8))
+    moved = Store(store.uri, {f"{tmp_path}/old": f"{tmp_path}/new"})
+    found = snapshot_source(moved, snapshot, "caption", tmp_path / "a")
+    assert found.missing() == [] and [sample.data for sample in found.read(range(8))] == before
+    # readers are copied to the processes of a DataLoader
+    assert [sample.data for sample in pickle.loads(pickle.dumps(found)).read(range(8))] == before
+    arguments = ["export", "pinned", "--store", store.uri, "--format", "llava", "--layer", "caption"]
+    root = f"{tmp_path}/old={tmp_path}/new"
+    for more, refused in (["--out", f"{tmp_path}/out0"], True), (["--root", root, "--out", f"{tmp_path}/out1"], False):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments, *more])
+        assert bool(ended.value.code) is refused
+    assert len(list((tmp_path / "out1").rglob("*.jpg"))) == 8

@@ -1,0 +1,157 @@
+"""The items of a chunk: which images it has, and how their bytes are read and decoded. No model and no queue."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import pyarrow as pa
+from PIL import Image
+
+from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, decode
+from strata.shards import ImageReader, SourceError
+from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
+
+
+@dataclass
+class WorkItem:
+    """One image of a chunk while a group processes it: its record, and its bytes or pixels where the group needs them.
+
+    settled: the record is final for this group, so that nothing has to be computed. reused: it is a copy of a row that
+    was computed before. rules: those of the profile, which are checked again when the image's size is known.
+    candidates: rows of images with the same size and alt text; a row is the item's if its image has the same bytes.
+    """
+
+    record: Record
+    data: bytes | None = None
+    image: Image.Image | None = None
+    settled: bool = False
+    reused: bool = False
+    rules: Rules = field(default_factory=Rules)
+    candidates: list[Record] = field(default_factory=list)
+
+
+def item_of(row: IndexRow, rules: Rules) -> WorkItem:
+    """The item of an index row; a sample that cannot be used is settled as failed, a rejected one as filtered."""
+    record = Record(key=row.key, image=reference_of(row), alt_text=row.alt_text)
+    if row.error is not None:
+        return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
+    return _ruled(WorkItem(record, rules=rules))
+
+
+def reference_of(row: IndexRow) -> ImageReference:
+    """Where the image of a row lies."""
+    return ImageReference(uri=row.uri, offset=row.offset, size=row.size, sha256=upload_digest(row.uri))
+
+
+def decoded(item: WorkItem, max_pixels: int) -> WorkItem:
+    """The item with its pixels; an item without bytes is left as it is."""
+    if item.settled or item.data is None:
+        return item
+    try:
+        image = decode(item.data, max_pixels)
+    except ImageError as error:
+        return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
+    # note the size, which later groups need without decoding
+    record = item.record.model_copy(update={"width": image.width, "height": image.height})
+    return _ruled(WorkItem(record, image=image, rules=item.rules))
+
+
+class ChunkIndex(NamedTuple):
+    """The index part of a chunk's shard: its chunk, rows and families (see ShardIndex), and the images of a chunk."""
+
+    chunk: Chunk
+    table: pa.Table
+    families: tuple[str, ...]
+    size: int
+
+    def slice(self, chunk: Chunk) -> pa.Table:
+        """The rows of a chunk, with URIs relative to the shard."""
+        return self.table.slice(chunk.number * self.size, chunk.images)
+
+    def rows(self, chunk: Chunk) -> list[IndexRow]:
+        """The rows of a chunk, with absolute URIs."""
+        return located_rows(self.slice(chunk), chunk.shard)
+
+
+class ItemReader:
+    """Reads the index rows and the images of chunks from a store and from shards."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.images = store, ImageReader(store)
+        self._index: ChunkIndex | None = None
+
+    def index(self, chunk: Chunk, profile: Profile) -> ChunkIndex:
+        """The index part of a chunk's shard. Raises OSError, and BrokenPart if it is missing."""
+        # the fingerprint of `index` is the same for all profiles, so a shard has one index part
+        wanted = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
+        # keep the index that was read last: consecutive chunks are mostly of one shard
+        kept = self._index
+        if kept is not None and kept.chunk == wanted and kept.size == profile.chunk_size:
+            return kept
+        try:
+            table, footer = self.store.read_part(wanted)
+        except FileNotFoundError as error:
+            raise Source.of(wanted).broken("it is missing") from error
+        found = ChunkIndex(wanted, table, footer.families, profile.chunk_size)
+        if not self.store.is_upload(chunk.shard):
+            self._index = found
+        return found
+
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
+        """The items with their images' bytes; an item whose image cannot be read is settled as failed.
+
+        An item whose image has the same bytes as that of a candidate is settled as a copy of it. Raises OSError if the
+        storage is the cause, so that a later attempt may succeed.
+        """
+        unread = [not item.settled and item.data is None for item in items]
+        wanted = [item.record.image for item, wants in zip(items, unread, strict=True) if wants]
+        try:
+            # compare a tar with its index first: in a changed tar other images lie at these offsets
+            if any(image.offset for image in wanted):
+                self.images.verify(chunk.shard, chunk.identity)
+            results = self.images.read(wanted)
+        except SourceError as error:
+            results = [error] * len(wanted)
+        # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
+        for row, result in zip(wanted, results, strict=True):
+            if isinstance(result, Exception) and is_transient(result):
+                raise OSError(f"{row.uri} cannot be read: {type(result).__name__}: {reason_of(result)}") from result
+        remaining = iter(results)
+        pairs = zip(items, unread, strict=True)
+        return [_with_bytes(item, next(remaining)) if wants else item for item, wants in pairs]
+
+
+def copy_of(earlier: Record, image: Record) -> Record:
+    """The row of an image as it was computed before, with the key and the place that the image has now."""
+    reference = image.image.model_copy(update={"sha256": image.image.sha256 or earlier.image.sha256})
+    return earlier.model_copy(update={"key": image.key, "image": reference})
+
+
+def moved(item: WorkItem, uri: str) -> WorkItem:
+    """The item with another place of its image."""
+    image = item.record.image.model_copy(update={"uri": uri})
+    return replace(item, record=item.record.model_copy(update={"image": image}))
+
+
+def _ruled(item: WorkItem) -> WorkItem:
+    """The item, settled as filtered if a rule rejects what is known of its image so far."""
+    record = item.rules.applied(item.record)
+    return replace(item, record=record, settled=True) if record.status is Status.FILTERED else item
+
+
+def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
+    record = item.record
+    if isinstance(data, Exception):
+        # the image itself was not seen, so that another reading may succeed
+        return WorkItem(record.failed("read", type(data).__name__, reason_of(data), transient=True), settled=True)
+    # a file of its own is known again by its content, if its name or its time stamp changes
+    if record.image.offset == 0 and record.image.sha256 is None:
+        image = record.image.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+        record = record.model_copy(update={"image": image})
+        for earlier in item.candidates:
+            if earlier.image.sha256 == image.sha256:
+                return WorkItem(copy_of(earlier, record), settled=True, reused=True)
+    return WorkItem(record, data=data, rules=item.rules)
