@@ -89,6 +89,8 @@ def _bytes_of(given: Services, found: Found) -> bytes:
         (data,) = given.images.read([found.image])
     except (SourceError, OSError) as error:
         data = error
+    if isinstance(data, FileNotFoundError) and given.store.is_upload(found.image.uri):
+        raise ProblemError("image-removed", "the uploaded image was removed; send it again to describe it again")
     if isinstance(data, Exception):
         raise ProblemError("image-unavailable", f"{found.image.uri}: {reason_of(data)}") from data
     return data

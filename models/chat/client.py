@@ -28,6 +28,7 @@ from pydantic import SecretStr
 
 from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.questions import ChatAnswer, Question, read_answer, start_of, without
+from strata.addresses import clean_key
 from strata.client import pause_of, proxied
 from strata.core import ChatParameters, Usage, growing_pause
 from strata.errors import InvalidInput
@@ -347,7 +348,7 @@ def _key(variable: str) -> str:
 
     Raises InvalidInput, without the key, if it has characters that a header cannot have.
     """
-    key = os.environ.get(variable, "").strip()
-    if not all("!" <= character <= "~" for character in key):
-        raise InvalidInput(f"{variable}: the key has white space, a control character or a letter beyond ASCII in it")
+    key = clean_key(os.environ.get(variable, ""), variable)
+    if not key.isascii():
+        raise InvalidInput(f"{variable} contains a character that is not ASCII")
     return key

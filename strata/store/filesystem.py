@@ -10,8 +10,9 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -178,6 +179,15 @@ class Files:
         return {self.relative(path): int(found[path]["size"]) for path in sorted(found)}
 
     @as_os_error
+    def written_before(self, moment: float, *names: str) -> list[str]:
+        """The paths, relative to the root, of the files below a folder that were written before a time (of the epoch).
+
+        A file whose storage does not tell its time is not among them. It takes one listing.
+        """
+        found = self.fs.find(self.path(*names), detail=True)
+        return [self.relative(path) for path, info in sorted(found.items()) if _time_of(info) < moment]
+
+    @as_os_error
     def age(self, path: str) -> float:
         """The seconds since a file was written. Raises FileNotFoundError."""
         return time.time() - float(self.fs.modified(path).timestamp())
@@ -202,6 +212,20 @@ class Files:
         """Remove a file. Harmless if it does not exist."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(path)
+
+
+def _time_of(info: Mapping[str, Any]) -> float:
+    """When a file was written, in seconds of the epoch, by its entry in a listing; infinity if it is not told."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return float("inf")
 
 
 def _with_folder(path: Path, act: Callable[[], Result]) -> Result:
