@@ -223,7 +223,7 @@ class Jobs:
         elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
             self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
-            self.activate(request, self._stored_summaries(job_id))
+            self.activate(request, list(self.with_index(request, self._stored_summaries(job_id))))
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
             self._create(request, self.summaries(job_id).values())
