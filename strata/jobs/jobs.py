@@ -174,7 +174,7 @@ class Jobs:
         """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
         try:
             yield
-        except (OSError, QueueUnavailable):
+        except Exception:
             # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
             states, listed = self.queue.job_states, self.queue.job_list
             for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
