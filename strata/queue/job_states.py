@@ -71,6 +71,13 @@ class JobStates:
         """All fields of a job: `request`, `status`, times, `error`, `rate`, `waiting`, and counts as `GROUP:NAME`."""
         return cast("dict[str, str]", self._redis.hgetall(keys.job(job_id)))
 
+    def all_fields(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
+        """The fields of several jobs, in order, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(keys.job(job_id))
+            return list(pipe.execute())
+
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request; None if Redis has no copy of the job."""
         text = cast("str | None", self._redis.hget(keys.job(job_id), "request"))
