@@ -86,7 +86,7 @@ class Isolation:
     def __init__(self, notes: IsolationNotes, claim: Claim) -> None:
         self._notes, self._chunk = notes, claim.chunk
         # a chunk that had stepped aside comes back as a new message
-        self._known = claim.deliveries > 1 or claim.trial
+        self._known = claim.deliveries > 1 or claim.returned
         self._suspects: set[int] = set()
         self._in_a_row = 0
 
