@@ -174,7 +174,7 @@ class Jobs:
         """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
         try:
             yield
-        except (OSError, QueueUnavailable):
+        except Exception:
             # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
             states, listed = self.queue.job_states, self.queue.job_list
             for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
@@ -223,7 +223,7 @@ class Jobs:
         elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
             self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
-            self.activate(request, self._stored_summaries(job_id))
+            self.activate(request, list(self.with_index(request, self._stored_summaries(job_id))))
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
             self._create(request, self.summaries(job_id).values())

@@ -87,12 +87,15 @@ class PartFiles(Files):
     def write_part(self, chunk: Chunk, table: pa.Table, footer: Footer, codec: str) -> None:
         """Write a part, then move the parts of older attempts away.
 
-        A part that is written late, after that of a newer attempt, is moved away itself. In a bucket this is not
-        looked for after a first attempt, to save a round trip: the next one who lists the folder finds it.
+        A part that comes late, when there is one of a newer attempt, is not written. In a bucket this is not looked for
+        before a first attempt, to save a round trip: the next one who lists the folder moves the part away.
         """
-        part = Part.of_chunk(chunk)
-        self.put(self.path(part.path), encode(table, part, footer, codec))
-        if chunk.attempt or self.local:
+        part, asks = Part.of_chunk(chunk), bool(chunk.attempt) or self.local
+        before = self.attempts_of(chunk).found.get(chunk.number, {}) if asks else {}
+        if max(before, default=0) <= chunk.attempt:
+            self.put(self.path(part.path), encode(table, part, footer, codec))
+        # a first attempt that was alone leaves nothing to be done
+        if chunk.attempt or before:
             self.tidy(part, self.attempts_of(chunk))
 
     def tidy(self, folder: Part, attempts: Attempts) -> None:
