@@ -79,8 +79,7 @@ class PartFiles(Files):
         """
         folder, prefix = f"parts/{Part.of_chunk(chunk).folder}", f"{chunk.number:05d}."
         # on a disk a listing is cheap, so that names of earlier versions and marks are looked for too
-        names = self.names(folder) if self.local else self.names(folder, prefix)
-        return Attempts.of_names(name for name in names if name.lstrip("_").startswith(prefix))
+        return Attempts.of_names(self.names(folder, *([prefix, f"_{prefix}"] if self.local else [prefix])))
 
     # writing
 
