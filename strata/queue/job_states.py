@@ -36,7 +36,9 @@ class JobStates:
         events, list_job = {"MAX_EVENTS": str(MAX_EVENTS)}, list_job_script()
         self._create = connection.register_script(load_script("create", LIST_JOB=list_job))
         self._record = connection.register_script(load_script("record", STOPPED=STOPPED_TABLE, **events))
-        self._transition = connection.register_script(load_script("transition", LIST_JOB=list_job, **events))
+        self._transition = connection.register_script(
+            load_script("transition", LIST_JOB=list_job, STOPPED=STOPPED_TABLE, **events)
+        )
         self._close_job = connection.register_script(load_script("close_job", **events))
 
     # the set of unfinished jobs
