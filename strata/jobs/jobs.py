@@ -38,6 +38,7 @@ from strata.jobs.waiting import what_waits
 from strata.queue import Heartbeat, Queue, image_of
 from strata.store import READERS, Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
+CHECKED_SHARDS = 1000  # of a job whose working copy is rebuilt, that it is asked whether their index parts exist
 STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
 
 
@@ -223,7 +224,11 @@ class Jobs:
         elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
             self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
-            self.activate(request, self._stored_summaries(job_id))
+            pinned = self._stored_summaries(job_id)
+            # of a job with many shards, the chunks notice a missing index: asking for all would hold up the scheduler
+            if len(pinned) <= CHECKED_SHARDS:
+                pinned = list(self.with_index(request, pinned))
+            self.activate(request, pinned)
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
             self._create(request, self.summaries(job_id).values())
