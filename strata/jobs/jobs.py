@@ -38,7 +38,6 @@ from strata.jobs.waiting import what_waits
 from strata.queue import Heartbeat, Queue, image_of
 from strata.store import READERS, Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
-CHECKED_SHARDS = 1000  # of a job whose working copy is rebuilt, that it is asked whether their index parts exist
 STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
 
 
@@ -175,7 +174,7 @@ class Jobs:
         """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
         try:
             yield
-        except (OSError, QueueUnavailable):
+        except Exception:
             # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
             states, listed = self.queue.job_states, self.queue.job_list
             for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
@@ -224,11 +223,7 @@ class Jobs:
         elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
             self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
-            pinned = self._stored_summaries(job_id)
-            # of a job with many shards, the chunks notice a missing index: asking for all would hold up the scheduler
-            if len(pinned) <= CHECKED_SHARDS:
-                pinned = list(self.with_index(request, pinned))
-            self.activate(request, pinned)
+            self.activate(request, list(self.with_index(request, self._stored_summaries(job_id))))
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
             self._create(request, self.summaries(job_id).values())
@@ -395,20 +390,19 @@ class Jobs:
         except (OSError, QueueUnavailable):
             return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
 
-    def view(self, job_id: str) -> JobView:
-        """A job's envelope. Raises UnknownJob.
+    def view(self, job_id: str, fields: dict[str, str] | None = None) -> JobView:
+        """A job's envelope. Raises UnknownJob. fields: of its hash in Redis, if they have been read.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
         stays so. A job with a damaged file is shown as failed, with the file's name.
         """
         try:
-            return self._view(job_id)
+            return self._view(job_id, self.queue.job_states.fields(job_id) if fields is None else fields)
         except DamagedFile as error:
             return damaged_envelope(job_id, str(error))
 
-    def _view(self, job_id: str) -> JobView:
+    def _view(self, job_id: str, fields: dict[str, str]) -> JobView:
         states = self.queue.job_states
-        fields = states.fields(job_id)
         if not _has_ended(fields):
             return self._envelope(fields)
         if "status" in fields and states.is_active(job_id):
@@ -421,7 +415,7 @@ class Jobs:
         if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
             raise UnknownJob(job_id)
         self.restore(job_id)
-        return self._view(job_id)
+        return self._view(job_id, states.fields(job_id))
 
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])

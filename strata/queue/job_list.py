@@ -18,7 +18,7 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script
 
-MAX_SCANNED = 5000  # entries that are looked at for one page: about 5 ms of the server's time
+MAX_SCANNED = 5000  # entries that are looked at for one page: about 10 ms of the server's time
 ANNOUNCED_SECONDS = 300  # after which a process that creates a job has died
 KINDS: tuple[JobKind, ...] = ("image", "batch")
 

@@ -157,20 +157,25 @@ class Files:
         return bool(self.fs.exists(path))
 
     @as_os_error
-    def names(self, folder: str, prefix: str = "") -> list[str]:
-        """The names of the files in a folder of the store, sorted; only those that begin with a prefix.
+    def names(self, folder: str, *prefixes: str) -> list[str]:
+        """The names of the files in a folder of the store, sorted; only those that begin with one of some prefixes.
 
-        It takes one listing; S3 and GCS list only the files with the prefix.
+        It takes one listing. For a single prefix, S3 and GCS list only the files with it.
         """
         path = self.path(folder)
         try:
-            if prefix and self._lists_prefixes:
-                found = self.fs.find(path, prefix=prefix)
+            if self.local:
+                # several times as fast as fsspec in a folder of thousands of parts
+                with os.scandir(path) as entries:
+                    found = [entry.name for entry in entries]
+            elif len(prefixes) == 1 and self._lists_prefixes:
+                found = list(self.fs.find(path, prefix=prefixes[0]))
             else:
                 found = self.fs.ls(path, detail=False, refresh=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(name for name in (each.rpartition("/")[2] for each in found) if name.startswith(prefix))
+        names = (each.rpartition("/")[2] for each in found)
+        return sorted(name for name in names if not prefixes or name.startswith(prefixes))
 
     @as_os_error
     def find(self, *names: str) -> dict[str, int]:

@@ -246,12 +246,12 @@ def test_deaths_without_a_single_image_in_flight_poison_a_small_chunk(jobs: Jobs
     assert isolation.begin() == Verdict()  # whoever held it died over something else
     for _ in range(3):
         assert isolation.begin() == Verdict(alone=None)
-    assert isolation.begin() == Verdict(alone=None, poison={0: KILLED})
+    assert isolation.begin() == Verdict(alone=None, condemned={0: KILLED})
     raw_redis(jobs.queue).delete(keys.in_flight(chunk.id))
     isolation.mark(0)
-    assert isolation.begin() == Verdict(alone=frozenset({0}), accused=frozenset({0}))
+    assert isolation.begin() == Verdict(alone=frozenset({0}), deaths={0: 1})
     isolation.mark(0)
-    assert isolation.begin() == Verdict(unproved=True, poison={0: KILLED})
+    assert isolation.begin() == Verdict(frozenset({0}), {0: 2}, {0: KILLED}, unproved=True)
     # a chunk of many images is not given up because workers were killed while they read it
     large = replace(chunk, images=64, number=1)
     isolation = Isolation(jobs.queue.isolation_notes, Claim(large, "strata:stream:vision:lo", "2-0", deliveries=2))
