@@ -1,8 +1,8 @@
 """`python -m bench.scale`: as many images as CC3M through a real service, compared with two task queues; scaling.
 
 1. 332 shards of 10,000 images (one real tar of tiny JPEGs, and copies of it with other ends) are submitted to a
-   service whose workers' groups do nothing (`bench.fakes.null_group` says what is left out): index, schedule, drain; the same again with other
-   fingerprints, so that the index parts are there; and the index alone.
+   service whose workers' groups do nothing (`bench.fakes.null_group` says what is left out): index, schedule, drain;
+   the same again with other fingerprints, so that the index parts are there; and the index alone.
 2. Celery and taskiq with one message per image on the same kind of server (`bench.queue_libraries`).
 3. Images/s of two and of sixteen worker processes over one's, on stages that only wait (`bench.worker_scaling`).
 

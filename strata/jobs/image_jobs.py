@@ -98,7 +98,9 @@ class ImageJobs:
                 raise error
             if error is None or isinstance(error, Exception):
                 self._outcomes.append((job_id, error))
+            # the progress was read before the thread was done: go on with what the next round reads
             image.resumes = now + PAUSE if error else 0.0
+            return
         if now < image.resumes:
             return
         if progress.status in STOPPED:
