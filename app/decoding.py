@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from PIL import Image
 
 from app.problems import ProblemError
 from strata.core import ImageError, decode, size_of
+
+Result = TypeVar("Result")
 
 PIXELS_IN_FLIGHT = 100_000_000  # of all images that are decoded at a time; a decoded pixel takes 3 to 8 bytes
 MAX_WAITING = 64  # requests that wait for their turn, each with its body in memory
@@ -76,20 +81,21 @@ class Decoder:
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     async def check(self, data: bytes) -> None:
-        """Decode an image and forget it. Raises ProblemError if it cannot be decoded, or if too many requests wait."""
+        """Decode an upload and forget it. Raises ProblemError if it cannot be decoded, or if too many requests wait."""
         try:
-            # the size is in the header, so it is known before the pixels need memory
-            loop = asyncio.get_running_loop()
-            width, height = await loop.run_in_executor(self._threads, size_of, data, self.max_pixels)
-            async with self.gate.passing(width * height):
-                await loop.run_in_executor(self._threads, self._decode, data)
+            await self.use(data, lambda image: None)
         except ImageError as error:
             errors = [{"type": error.kind, "location": ["body", "file"], "message": error.detail}]
             raise ProblemError("invalid-image", str(error), errors) from error
 
-    def _decode(self, data: bytes) -> None:
-        # the pixels are freed in this thread, before the gate lets others pass
-        decode(data, self.max_pixels)
+    async def use(self, data: bytes, act: Callable[[Image.Image], Result]) -> Result:
+        """The result of act for an image's pixels, in a thread. Raises ImageError, and ProblemError as `check` does."""
+        # the size is in the header, so it is known before the pixels need memory
+        loop = asyncio.get_running_loop()
+        width, height = await loop.run_in_executor(self._threads, size_of, data, self.max_pixels)
+        # the pixels are freed in the thread, before the gate lets others pass
+        async with self.gate.passing(width * height):
+            return await loop.run_in_executor(self._threads, lambda: act(decode(data, self.max_pixels)))
 
     def close(self) -> None:
         """End the threads."""

@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.decoding import Decoder
+from app.deletion import JobDeletion
 from app.prefer import Waits
 from app.problems import ProblemError
 from app.store_probe import StoreProbe
@@ -37,6 +38,7 @@ class Services:
     images: ImageReader
     store_probe: StoreProbe
     waits: Waits
+    deletion: JobDeletion
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:

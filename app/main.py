@@ -12,6 +12,7 @@ import strata
 from app import problems
 from app.body_limit import BodyLimit
 from app.decoding import Decoder
+from app.deletion import JobDeletion
 from app.dependencies import Services
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
@@ -33,7 +34,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
         # each API process has one; a lock in Redis makes only one of them schedule
-        scheduler = Scheduler(queue, store, settings.high_water)
+        scheduler = Scheduler(queue, store, settings.high_water, settings.upload_days)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
         try:
@@ -53,7 +54,8 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
     decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
-    app.state.services = Services(settings, queue, store, all_jobs, Listing(all_jobs), decoder, images, probe, waits)
+    listing, deletion = Listing(all_jobs), JobDeletion(all_jobs)
+    app.state.services = Services(settings, queue, store, all_jobs, listing, decoder, images, probe, waits, deletion)
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)

@@ -74,6 +74,19 @@ _TYPES = (
         "its results so far are reused.",
     ),
     ProblemType(
+        "job-not-ended",
+        409,
+        "Job not ended",
+        "Only a job that has ended can be deleted. Cancel it first, and wait until it has ended.",
+    ),
+    ProblemType(
+        "image-removed",
+        410,
+        "Image removed",
+        "The uploaded image of this job was removed; `STRATA_UPLOAD_DAYS` says for how long uploads are kept. The "
+        "record is still there. Send the image again to describe it again.",
+    ),
+    ProblemType(
         "body-too-large",
         413,
         "Body too large",

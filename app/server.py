@@ -133,6 +133,9 @@ def _bind(host: str, port: int) -> Iterator[socket.socket]:
         listening = socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
         raise PortInUse(host, port, error.strerror or str(error)) from error
+    # send the body of a response without waiting until the client has acknowledged its head, which Linux delays by 40
+    # ms; accepted connections inherit this, and asyncio does not set it, because it does not know their protocol
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listening:
         yield listening
 

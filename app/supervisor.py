@@ -165,7 +165,7 @@ def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
     """This process's environment with all settings as variables, so that a worker has the service's settings."""
     # Redis, the data directory and the store get absolute values below; a worker does not serve HTTP
     http = {"host", "port", "api_key"}
-    own = settings.model_dump(mode="json", exclude={"redis_url", "data_dir", "store"} | http)
+    own = settings.model_dump(mode="json", exclude={"redis_url", "data_dir", "store"} | http, exclude_none=True)
     inherited = own_variables(os.environ)  # without misspelt variables, of which this process has told
     for name in http:
         inherited.pop(f"STRATA_{name.upper()}", None)

@@ -1,8 +1,8 @@
 """`python -m bench.scale`: as many images as CC3M through a real service, compared with two task queues; scaling.
 
-1. 332 shards of 10,000 images (one real tar of tiny JPEGs and links to it) are submitted to a service whose workers'
-   groups do nothing (`bench.fakes.null_group` says what is left out): index, schedule, drain; the same again with other
-   fingerprints, so that the index parts are there; and the index alone.
+1. 332 shards of 10,000 images (one real tar of tiny JPEGs, and copies of it with other ends) are submitted to a
+   service whose workers' groups do nothing (`bench.fakes.null_group` says what is left out): index, schedule, drain;
+   the same again with other fingerprints, so that the index parts are there; and the index alone.
 2. Celery and taskiq with one message per image on the same kind of server (`bench.queue_libraries`).
 3. Images/s of two and of sixteen worker processes over one's, on stages that only wait (`bench.worker_scaling`).
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,11 +38,12 @@ Figures = dict[str, float]
 
 
 def make_shards(folder: Path, shards: int, images: int) -> list[str]:
-    """Write one tar and hard links to it; symbolic links would be resolved, and be the same shard."""
+    """Write one tar, and copies with more zeros at the end: shards of one content would share their parts."""
     first = folder / "00000.tar"
     write_shard(first, 0, images)
     for number in range(1, shards):
-        os.link(first, folder / f"{number:05d}.tar")
+        copy = Path(shutil.copyfile(first, folder / f"{number:05d}.tar"))
+        os.truncate(copy, copy.stat().st_size + 512 * number)
     return [str(folder / f"{number:05d}.tar") for number in range(shards)]
 
 

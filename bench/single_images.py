@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import psutil  # type: ignore[import-untyped]
 from PIL import Image
 
 from bench.fakes.slow_store import SCHEME, Call, calls_in, chain
@@ -81,7 +82,7 @@ class Bench:
 
     def many(self, count: int, callers: int) -> dict[str, float]:
         """The rate of many callers, each with one image at a time, and the storage calls for each image."""
-        since = time.time()
+        since, before = time.time(), self._cpu_seconds()
         seconds = asyncio.run(_send(self.fleet.url, count, callers))
         elapsed = time.time() - since
         ended = self._wait_for_ends(since)
@@ -91,10 +92,16 @@ class Bench:
             f"{callers} callers, seconds to a record, 95th percentile": statistics.quantiles(seconds, n=20)[-1],
             "seconds from the last answer to the last job's end": ended,
         }
-        names = self.names()
+        names, after = self.names(), self._cpu_seconds()
+        figures |= {f"CPU ms per image, {name}": 1000 * (after[name] - before[name]) / count for name in after}
         counts = Counter(f"{names[call.process]}: {call.name} {call.folder}" for call in self.calls(since))
         figures |= {f"calls per image, {name}": n / count for name, n in sorted(counts.items())}
         return figures | {"calls per image, all": sum(counts.values()) / count}
+
+    def _cpu_seconds(self) -> dict[str, float]:
+        """The processor time that each process has used."""
+        times = {name: psutil.Process(pid).cpu_times() for pid, name in self.names().items()}
+        return {name: used.user + used.system for name, used in times.items()}
 
     def _wait_for_ends(self, since: float) -> float:
         """The seconds until no job is open; END_SECONDS if some still are."""

@@ -87,11 +87,12 @@ class StageBroken(ProcessBroken, RuntimeError):
 
 @dataclass(frozen=True)
 class Failure:
-    """The result of an item that the stage could not process."""
+    """The result of an item that the stage could not process. transient: as in `FailureNote`."""
 
     stage: str
     error_type: str
     detail: str
+    transient: bool = False
 
 
 @dataclass(frozen=True)

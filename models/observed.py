@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -120,7 +121,7 @@ class Observed:
         # a failed row keeps seconds and usage: the tokens of its requests were paid
         if self.failure is not None:
             record = self.record.model_copy(update=costs)
-            return record.failed(self.failure.stage, self.failure.error_type, self.failure.detail)
+            return record.failed(*dataclasses.astuple(self.failure))
         return text_judged(self.layered.model_copy(update=costs), settings)
 
 

@@ -12,6 +12,7 @@ large ones; alone, they would leave the GPU waiting for Python), and the croppin
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +188,7 @@ class LlmPipeline:
         record = record.model_copy(update=costs)
         # a failed composer keeps the layers out of the row; else each sentence is tied to its evidence
         if isinstance(text, Failure):
-            return record.failed(text.stage, text.error_type, text.detail)
+            return record.failed(*dataclasses.astuple(text))
         return record.model_copy(update={"description": describe(text, record)})
 
 

@@ -88,6 +88,7 @@ class FakeMachine:
         name: str = "worker",
         vision: bool = True,
         profile: Profile = FAKE_PROFILE,
+        roots: Sequence[str] = (),
     ) -> None:
         self.jobs = jobs
         self.vision, self.llm = FakeVision(profile, seconds), FakeLlm(profile)
@@ -102,7 +103,7 @@ class FakeMachine:
         if not vision:
             groups = groups[1:]
         loops = [Runner(group, jobs, self.leases, profiles, 2).run for group in groups]
-        loops += [Indexer(jobs, self.leases).run, lambda stop: self.scheduler.run(stop, interval=0.02)]
+        loops += [Indexer(jobs, self.leases, roots).run, lambda stop: self.scheduler.run(stop, interval=0.02)]
         self.threads = [threading.Thread(target=loop, args=(self.stop,), daemon=True) for loop in loops]
 
     def __enter__(self) -> FakeMachine:

@@ -5,8 +5,9 @@ killed notes nothing more, so that all images of its chunk are suspects. A suspe
 whose models have passed their probes, and before the other images. An image that was alone in flight at two deaths is
 passed over. The notes lie in Redis: if they are lost, another process may end, but no row is lost.
 
-A machine can be at fault although its probes pass: then all suspects end processes alone. After MAX_IN_A_ROW such
-deaths without any image of the chunk computed in between, no image is blamed: the chunk steps aside and its jobs wait.
+A machine can be at fault although its probes pass: then every image ends processes. Therefore an image of the chunk
+that nobody accuses is computed before one that was alone at a death, and only what ends a process after that is blamed.
+After MAX_IN_A_ROW deaths without any image of the chunk computed in between, the chunk steps aside and its jobs wait.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from strata.queue import Claim, IsolationNotes, Notes
 
 ROW_DEATHS = 2  # with a row alone in flight, after which it is poison
 CHUNK_DEATHS = 4  # with nobody knows how many rows in flight, after which the chunk itself is in doubt
-MAX_POISON = 3  # images of a chunk that are poison although nothing shows that the machine computes others
+MAX_POISON = 3  # images of a chunk of which all may be poison: too few to show that the machine computes others
 MAX_IN_A_ROW = ROW_DEATHS * (MAX_POISON + 1)
 
 
@@ -41,28 +42,38 @@ KILLED = Blame("runner", "poison", "workers died while they computed this image"
 class Verdict:
     """What follows from the deaths with a chunk.
 
-    alone: the rows to compute first and alone; None: all. accused: those of them that were alone in flight at a death,
-    which come first. unproved: whether the last deaths came one after the other, with single rows in flight, so that an
-    image that nobody accuses has to show first that the machine works. poison: the rows to pass over. doubt: why no row
-    can be blamed, so that the chunk has to step aside; "" if it is to be computed. saved: whether the store has rows
-    that an earlier holder computed.
+    alone: the rows to compute first and alone; None: all. deaths: by row, with that row alone in flight. condemned: the
+    rows with too many of them, and why. unproved: whether nothing was computed between the last deaths, so that the
+    machine may be the cause. doubt: why the chunk has to step aside; "" if it is to be computed. saved: whether the
+    store has rows that an earlier holder computed.
     """
 
     alone: frozenset[int] | None = frozenset()
-    accused: frozenset[int] = frozenset()
+    deaths: Mapping[int, int] = field(default_factory=dict)
+    condemned: Mapping[int, Blame] = field(default_factory=dict)
     unproved: bool = False
-    poison: Mapping[int, Blame] = field(default_factory=dict)
     doubt: str = ""
     saved: bool = False
+
+    def needs_control(self, rows: Collection[int]) -> bool:
+        """Whether all rows that are left are accused, so that none of them can show that the machine works."""
+        undecided = [row for row in rows if row in self.deaths and (self.unproved or row not in self.condemned)]
+        return bool(undecided) and not set(rows) - self.deaths.keys()
+
+    def poison(self, rows: Collection[int]) -> dict[int, Blame]:
+        """The rows to pass over, of those that are left: none as long as another can show that the machine works."""
+        condemned = {row: blame for row, blame in self.condemned.items() if row in rows}
+        others = set(rows) - self.deaths.keys()
+        return {} if self.unproved and (others or len(condemned) > MAX_POISON) else condemned
 
     def order(self, rows: Sequence[int]) -> tuple[list[int], list[int]]:
         """Rows in the order of their computing: those to compute one by one, then those to compute together."""
         alone = [row for row in rows if self.alone is None or row in self.alone]
         together = [row for row in rows if self.alone is not None and row not in self.alone]
-        alone.sort(key=lambda row: row not in self.accused)
-        # first an image that nobody accuses: if it ends a process too, the images are not the cause
-        controls = together or [row for row in alone if row not in self.accused]
-        if self.unproved and controls:
+        alone.sort(key=lambda row: (row not in self.deaths, self.deaths.get(row, 0)))
+        # before an accused row one that nobody accuses: it shows whether this process computes any image
+        controls = together or [row for row in alone if row not in self.deaths]
+        if alone and alone[0] in self.deaths and controls:
             control = controls[-1]
             (together or alone).remove(control)
             alone.insert(0, control)
@@ -75,7 +86,7 @@ class Isolation:
     def __init__(self, notes: IsolationNotes, claim: Claim) -> None:
         self._notes, self._chunk = notes, claim.chunk
         # a chunk that had stepped aside comes back as a new message
-        self._known = claim.deliveries > 1 or claim.trial
+        self._known = claim.deliveries > 1 or claim.returned
         self._suspects: set[int] = set()
         self._in_a_row = 0
 
@@ -97,19 +108,14 @@ class Isolation:
         if doubt:
             self._notes.try_again(self._chunk.id, notes, MAX_IN_A_ROW - 1, CHUNK_DEATHS - 1)
             return Verdict(doubt=doubt)
-        # rows with two deaths are poison; of a small chunk, all rows if nobody knows more
-        poison = {row: _blame(notes, row) for row, deaths in notes.deaths.items() if deaths >= ROW_DEATHS}
+        condemned = {row: _blame(notes, row) for row, deaths in notes.deaths.items() if deaths >= ROW_DEATHS}
+        unproved = notes.in_a_row >= ROW_DEATHS
+        # of a small chunk all rows, if nobody knows more
         if notes.chunk_deaths >= CHUNK_DEATHS:
-            poison = dict.fromkeys(range(self._chunk.images), KILLED)
-        alone = (notes.suspects | notes.deaths.keys()) - poison.keys()
-        self._suspects, self._in_a_row = set(alone), notes.in_a_row
-        return Verdict(
-            alone=None if notes.chunk_deaths else alone,
-            accused=frozenset(notes.deaths.keys() - poison.keys()),
-            unproved=notes.in_a_row >= ROW_DEATHS,
-            poison=poison,
-            saved=notes.saved,
-        )
+            condemned, unproved = dict.fromkeys(range(self._chunk.images), KILLED), False
+        self._suspects, self._in_a_row = set(notes.suspects | notes.deaths.keys()), notes.in_a_row
+        alone = None if notes.chunk_deaths else frozenset(self._suspects)
+        return Verdict(alone, notes.deaths, condemned, unproved, saved=notes.saved)
 
     def mark(self, row: int | None = None) -> None:
         """Note what is in flight now: one row alone, or with None the whole chunk."""

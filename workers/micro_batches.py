@@ -83,6 +83,7 @@ class MicroBatches:
             # one of several images does not fit in memory: nobody knows which
             if not broken.memory or len(decoded) == 1:
                 raise
+            self._land(decoded)
             doubtful += decoded
         except _Unexpected as error:
             log.exception("%s: a micro-batch failed outside of the stages: %s", self.group.name, error)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from models.base import StageNotLoaded
 from models.faults import reason_of
-from strata.core import Chunk, ProfileError, Record
+from strata.core import Chunk, ProfileError, Record, Status
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.queue import Claim
 from strata.store import BrokenPart, Part, Source, Store, count_of, read_progress
@@ -16,7 +16,7 @@ from strata.store import reason_of as storage_reason
 from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group
-from workers.isolation import Blame, Isolation
+from workers.isolation import Isolation, Verdict
 from workers.items import WorkItem
 from workers.retry import WorkInterrupted
 
@@ -166,13 +166,12 @@ class ChunkPreparer:
             isolation.prepared()
             self.claims.step_aside(claim, self.group.name, verdict.doubt)
             return None
-        # read the rows; settle the poisonous ones as failed, and those that an earlier holder has computed
+        # read the rows; settle those that an earlier holder has computed, and those that are passed over
         items = self.claims.retry(claim, lambda: self.group.items(chunk), OSError)
-        for row, blame in verdict.poison.items():
-            items[row] = _poisoned(items[row], blame)
+        saved: dict[int, Record] = {}
         if verdict.saved:
             saved = self.claims.retry(claim, lambda: read_progress(self.store, chunk), OSError)
-            items = [WorkItem(saved[row], settled=True) if row in saved else item for row, item in enumerate(items)]
+        poison = _settle(items, verdict, saved)
         # read the images of the others
         items = self.claims.retry(claim, lambda: self.group.read(chunk, items), OSError)
         isolation.prepared()
@@ -183,14 +182,25 @@ class ChunkPreparer:
         earlier = self._interrupted.pop(chunk.id, None)
         if earlier is not None and earlier.payer in self.claims.broker.waiting_jobs(chunk):
             account.resume(earlier)
-        return PreparedChunk(claim, items, isolation, alone, together, verdict.poison.keys(), verdict.saved, account)
+        return PreparedChunk(claim, items, isolation, alone, together, poison, verdict.saved, account)
 
 
-def _poisoned(item: WorkItem, blame: Blame) -> WorkItem:
-    """A poisonous image, settled as failed; an item that is settled already is left as it is."""
-    if item.settled:
-        return item
-    return WorkItem(item.record.failed(*blame, transient=blame.error_type == "OutOfMemoryError"), settled=True)
+def _settle(items: list[WorkItem], verdict: Verdict, saved: Mapping[int, Record]) -> Collection[int]:
+    """Settle the rows that are saved, and those that are poison, which are returned."""
+    left = [row for row, item in enumerate(items) if not item.settled and row not in saved]
+    # if all rows that are left are accused, one that was computed before shows whether the machine works
+    spare = [row for row, record in saved.items() if record.status is Status.SUCCEEDED and not items[row].settled]
+    if spare and verdict.needs_control(left):
+        left.append(spare[-1])
+    poison = verdict.poison(left)
+    for row, item in enumerate(items):
+        if row in poison:
+            stage, kind, detail = poison[row]
+            record = item.record.failed(stage, kind, detail, transient=kind == "OutOfMemoryError")
+            items[row] = WorkItem(record, settled=True)
+        elif row in saved and row not in left:
+            items[row] = WorkItem(saved[row], settled=True)
+    return poison.keys()
 
 
 def _transient(record: Record) -> Record:

@@ -236,8 +236,8 @@ class Runner:
         try:
             while not computing.done():
                 wait([computing], timeout=SERVER_SECONDS)
-                # each server that hangs may keep one thread
-                if not computing.done() and len(self._busy) < MAX_SERVERS:
+                # each server that hangs may keep one thread; nothing else is in flight beside a suspect
+                if not computing.done() and len(self._busy) < MAX_SERVERS and not _is_suspect(rows):
                     with suppress(QueueUnavailable):
                         self._compute_hi()
         finally:
@@ -320,6 +320,10 @@ class Runner:
         self._server_pool.shutdown(wait=True)
         self._pool.shutdown(wait=True)
         self._store_pool.shutdown(wait=True)
+
+
+def _is_suspect(rows: Sequence[Row]) -> bool:
+    return any(row in chunk.alone for chunk, row in rows)
 
 
 def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:

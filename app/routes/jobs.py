@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView
-from strata.jobs import BadCursor, NotFinished, Rejected, Results, id_of
+from strata.jobs import BadCursor, ImageRemoved, NotFinished, Rejected, Results, id_of
 from strata.queue import JobFilter
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
@@ -65,6 +65,17 @@ def show_job(job: KnownJob) -> JobView:
     return job
 
 
+@router.delete("/{job_id}", status_code=204)
+def delete_job(job: KnownJob, given: ServicesDep) -> None:
+    """Delete a job that has ended, for good: its record or rows, its image and its files.
+
+    What another job or a snapshot uses too stays.
+    """
+    if not job.status.final:
+        raise ProblemError("job-not-ended", f"the job is {job.status.value}; cancel it first")
+    given.deletion.delete(job.id)
+
+
 @router.post("/{job_id}/cancel")
 def cancel_job(job: KnownJob, given: ServicesDep) -> JobView:
     """Cancel a job. Computed results are kept; a job that has ended is left as it is."""
@@ -78,6 +89,8 @@ def retry_job(job: KnownJob, given: ServicesDep) -> JobView:
         return given.jobs.retry(job.id)
     except NotFinished as error:
         raise ProblemError("job-not-finished", str(error)) from error
+    except ImageRemoved as error:
+        raise ProblemError("image-removed", str(error)) from error
 
 
 @router.get("/{job_id}/results", response_class=Response, responses=_LINES)

@@ -6,11 +6,13 @@ import io
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import ImageError, JobView, Record, decode
+from strata.core import ImageError, JobView, Record
 from strata.jobs import Found, NotDescribed, Results
 from strata.shards import SourceError
 from strata.store import reason_of
@@ -46,16 +48,21 @@ def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "A picture"}},
 )
-def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The image with its layers drawn on it, as a PNG."""
-    record, found = _record(given, job, key)
+    record, found = await run_in_threadpool(_record, given, job, key)
+    data = await run_in_threadpool(_bytes_of, given, found)
     try:
-        image = decode(_bytes_of(given, found), given.settings.max_pixels)
+        content = await given.decoder.use(data, lambda image: _drawn(image, record))
     except ImageError as error:
         raise ProblemError("invalid-image", str(error)) from error
+    return Response(content, media_type="image/png")
+
+
+def _drawn(image: Image.Image, record: Record) -> bytes:
     file = io.BytesIO()
     draw_overlay(image, record).save(file, "PNG")
-    return Response(file.getvalue(), media_type="image/png")
+    return file.getvalue()
 
 
 @router.get("/{key:path}")
@@ -89,6 +96,8 @@ def _bytes_of(given: Services, found: Found) -> bytes:
         (data,) = given.images.read([found.image])
     except (SourceError, OSError) as error:
         data = error
+    if isinstance(data, FileNotFoundError) and given.store.is_upload(found.image.uri):
+        raise ProblemError("image-removed", "the uploaded image was removed; send it again to describe it again")
     if isinstance(data, Exception):
         raise ProblemError("image-unavailable", f"{found.image.uri}: {reason_of(data)}") from data
     return data

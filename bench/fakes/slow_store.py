@@ -41,6 +41,7 @@ class SlowFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has no ty
         self.seconds = float(os.environ.get("SLOW_STORE_SECONDS", "0.05"))
         self.notes = os.environ.get("SLOW_STORE_CALLS")
         self._inside = threading.local()
+        self._file: int | None = None
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
         """Write an object: other processes see all of it or nothing."""
@@ -48,9 +49,12 @@ class SlowFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has no ty
             target = Path(self._strip_protocol(path))
             if mode == "create" and target.exists():
                 raise FileExistsError(str(target))
-            target.parent.mkdir(parents=True, exist_ok=True)
             temporary = target.with_name(f".{uuid.uuid4().hex}")
-            temporary.write_bytes(value)
+            try:
+                temporary.write_bytes(value)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(value)
             temporary.rename(target)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
@@ -119,9 +123,10 @@ class SlowFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has no ty
         # the folder below the store's root, which is named `store`
         folder = str(path).rpartition("/store/")[2].split("/")[:2]
         line = json.dumps([name, "/".join(folder[:2] if folder[0] == "parts" else folder[:1]), start, time.time()])
-        # one write of less than a page is not mixed with that of another thread
-        with Path(self.notes, str(os.getpid())).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        # one write at the file's end is not mixed with that of another thread
+        if self._file is None:
+            self._file = os.open(Path(self.notes, str(os.getpid())), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(self._file, f"{line}\n".encode())
 
 
 def calls_in(folder: Path) -> list[Call]:

@@ -70,7 +70,8 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
             answer = next(answers) if question is not None else ChatAnswer("", None, False, Usage())
             usage.append(answer.usage)
             fault = answer.fault or self._fault(answer)
-            results.append(Failure(self.name, NoAnswer.__name__, fault) if fault else self._text(answer))
+            failure = Failure(self.name, NoAnswer.__name__, fault, answer.transient) if fault else None
+            results.append(failure or self._text(answer))
         self.usage = usage
         return results
 

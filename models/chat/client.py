@@ -28,6 +28,7 @@ from pydantic import SecretStr
 
 from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.questions import ChatAnswer, Question, read_answer, start_of, without
+from strata.addresses import clean_key
 from strata.client import pause_of, proxied
 from strata.core import ChatParameters, Usage, growing_pause
 from strata.errors import InvalidInput
@@ -51,7 +52,7 @@ class _Exchange:
     """The state of a question. failed_at: time of its last failed try, in seconds of the monotonic clock.
 
     tries: number of failed tries; failed_probes: probes that were sent for it and had no usable answer; usage: of all
-    its tries and probes so far.
+    its tries and probes so far; transient: whether the fault of its last try may pass.
     """
 
     question: Question
@@ -61,6 +62,7 @@ class _Exchange:
     failed_probes: int = 0
     failed_at: float | None = None
     fault: str = ""
+    transient: bool = False
     answer: ChatAnswer | None = None
     delivered: bool = False  # its answer was returned since the last `clear`, and no call was interrupted since
 
@@ -171,7 +173,7 @@ class ChatClient:
             if exchange.failed_at is not None:
                 self._check_server(exchange, exchange.failed_at)
                 if exchange.tries >= self._tries:
-                    exchange.answer = ChatAnswer("", exchange.fault, False, exchange.usage)
+                    exchange.answer = ChatAnswer("", exchange.fault, False, exchange.usage, exchange.transient)
                     return
             self._try_once(exchange)
 
@@ -180,13 +182,14 @@ class ChatClient:
         try:
             response = self._post(exchange.body)
         except httpx.RequestError as error:  # it was sent, and its cost is unknown
-            self._fail(exchange, f"no answer: {self._masked(error)}", exchange.question.bound)
+            self._fail(exchange, f"no answer: {self._masked(error)}", exchange.question.bound, transient=True)
             return
         # an error status costs nothing; a client error (but 408, 409, 425) would be the same in the next try
         if response.status_code >= 400:
-            if response.status_code < 500 and response.status_code not in (408, 409, 425):
+            lasting = response.status_code < 500 and response.status_code not in (408, 409, 425)
+            if lasting:
                 exchange.tries = self._tries
-            self._fail(exchange, self._words_of(response), Usage())
+            self._fail(exchange, self._words_of(response), Usage(), transient=not lasting)
             return
         # a success status, which was charged; the answer may still be unusable
         answer = read_answer(response, exchange.question, self._secret)
@@ -201,8 +204,9 @@ class ChatClient:
         self._answered_at, self._failed_probes = time.monotonic(), 0
         self._troubled_since, self._doubted = None, False
 
-    def _fail(self, exchange: _Exchange, fault: str, usage: Usage) -> None:
+    def _fail(self, exchange: _Exchange, fault: str, usage: Usage, transient: bool = False) -> None:
         exchange.tries += 1
+        exchange.transient = transient
         exchange.fault, exchange.usage, exchange.failed_at = fault, exchange.usage + usage, time.monotonic()
 
     def _check_server(self, exchange: _Exchange, failed_at: float) -> None:
@@ -344,7 +348,7 @@ def _key(variable: str) -> str:
 
     Raises InvalidInput, without the key, if it has characters that a header cannot have.
     """
-    key = os.environ.get(variable, "").strip()
-    if not all("!" <= character <= "~" for character in key):
-        raise InvalidInput(f"{variable}: the key has white space, a control character or a letter beyond ASCII in it")
+    key = clean_key(os.environ.get(variable, ""), variable)
+    if not key.isascii():
+        raise InvalidInput(f"{variable} contains a character that is not ASCII")
     return key

@@ -33,12 +33,16 @@ class Question:
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """An answer's text in one line, or its fault. cut: the text was truncated at max_tokens."""
+    """An answer's text in one line, or its fault. cut: the text was truncated at max_tokens.
+
+    transient: there was no answer, or an error of the server, so that the same question may have an answer later.
+    """
 
     text: str
     fault: str | None
     cut: bool
     usage: Usage
+    transient: bool = False
 
 
 class _Message(BaseModel):

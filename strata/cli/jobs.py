@@ -205,6 +205,28 @@ def cancel(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key:
         _print_job(client.cancel(job), as_json)
 
 
+def delete(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB", help="Jobs that have ended.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only shown.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Delete jobs for good: their rows, images and files. Without --yes they are only shown.
+
+    What another job or a snapshot uses too stays.
+    """
+    from strata.cli import render
+
+    with open_client(url, api_key) as client:
+        for job in jobs:
+            view = client.job(job)
+            if yes:
+                client.delete(job)
+            print(f"{'deleted ' if yes else ''}{view.id}: {render.job_line(view)}")
+    if not yes:
+        print("nothing was deleted: add --yes", file=sys.stderr)
+
+
 def retry(
     job: JobId,
     follow: Follow = False,

@@ -69,6 +69,7 @@ for _command in (
     jobs.jobs,
     jobs.status,
     jobs.cancel,
+    jobs.delete,
     jobs.retry,
     jobs.results,
     jobs.failures,

@@ -198,7 +198,7 @@ def job_line(job: JobView) -> str:
 
 def waiting_words(waiting: Waiting) -> str:
     """What a job waits for: the stage, since when, the attempts, the reason."""
-    since = f"since {waiting.since:%H:%M:%S} UTC, {waiting.attempts} attempts"
+    since = f"since {waiting.since:%H:%M:%S} UTC, {waiting.attempts} attempt{'s' if waiting.attempts != 1 else ''}"
     return f"waits for {clean(waiting.stage)} ({since}): {clean(waiting.reason)}"
 
 

@@ -239,6 +239,10 @@ class Client:
         """Cancel a job. Chunks that are being computed are still finished."""
         return parse_response(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/cancel"))
 
+    def delete(self, job_id: str) -> None:
+        """Delete a job that has ended, for good: its rows, its image and its files."""
+        self._send("DELETE", f"/v1/jobs/{_quote(job_id)}")
+
     def retry(self, job_id: str) -> JobView:
         """Retry the failed images of a finished job."""
         return parse_response(JobView, self._send("POST", f"/v1/jobs/{_quote(job_id)}/retry"))

@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     high_water: int = Field(
         default=2000, ge=1, le=10**7, description="length of a stream, in chunks, at which the feeder pauses"
     )
+    upload_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="days after which an uploaded image is removed, counted from when it was last sent; none: never",
+    )
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a worker's models")
 
     @property

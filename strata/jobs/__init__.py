@@ -5,7 +5,7 @@ It imports `strata.core`, `strata.store` and `strata.queue`. Read `jobs.py` firs
 
 from __future__ import annotations
 
-from strata.jobs.jobs import Jobs, NotFinished, UnknownJob
+from strata.jobs.jobs import ImageRemoved, Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
 from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
@@ -13,6 +13,7 @@ from strata.jobs.scheduler import Scheduler
 __all__ = [
     "BadCursor",
     "Found",
+    "ImageRemoved",
     "Jobs",
     "Listing",
     "NotDescribed",

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from strata.core import GROUPS, STOPPED, JobRequest, JobStatus
+from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.jobs import Jobs, UnknownJob, created_at
 from strata.jobs.plans import Plan
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import JobProgress
-from strata.store import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,13 @@ PAUSE = 5.0  # seconds after an error
 
 @dataclass
 class _Image:
-    """An unfinished job: when it is looked at by the monotonic clock, a thread's work on it, what it waits for."""
+    """An unfinished job: when it is looked at, when it resumes after an error, a thread's work, what it waits for.
+
+    Times are those of the monotonic clock.
+    """
 
     due: float
+    resumes: float = 0.0
     work: Future[None] | None = None
     plan: Plan | None = None
 
@@ -47,6 +51,7 @@ class ImageJobs:
         self.jobs, self.queue, self.states = jobs, jobs.queue, jobs.queue.job_states
         self.billing, self.finalizer, self.waiting = billing, finalizer, waiting
         self._images: dict[str, _Image] = {}
+        self._outcomes: list[tuple[str, Exception | None]] = []
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="image jobs")
 
     def close(self) -> None:
@@ -65,6 +70,7 @@ class ImageJobs:
         progress = {job_id: one for job_id, one in self.states.progress(active).items() if one.kind == "image"}
         for job_id in self._images.keys() - progress.keys():
             del self._images[job_id]
+            self._outcomes.append((job_id, None))
         now = time.monotonic()
         for job_id, one in progress.items():
             image = self._images.get(job_id)
@@ -74,6 +80,11 @@ class ImageJobs:
             self._advance(job_id, image, one, now)
         return set(progress)
 
+    def take_outcomes(self) -> list[tuple[str, Exception | None]]:
+        """The jobs on which a thread has worked since the last call, each with the error, or None if there was none."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
     def _advance(self, job_id: str, image: _Image, progress: JobProgress, now: float) -> None:
         if self.waiting.anything or image.plan is not None:
             image.plan = image.plan or Plan(self.jobs.request(job_id))
@@ -82,12 +93,16 @@ class ImageJobs:
         if image.work is not None:
             if not image.work.done():
                 return
-            error = image.work.exception()
-            image.work = None
-            if error is not None:
-                log.warning("job %s cannot be ended or queued now: %s", job_id, reason_of(error))
-                image.due = now + PAUSE
-                return
+            error, image.work = image.work.exception(), None
+            if isinstance(error, QueueUnavailable):
+                raise error
+            if error is None or isinstance(error, Exception):
+                self._outcomes.append((job_id, error))
+            # the progress was read before the thread was done: go on with what the next round reads
+            image.resumes = now + PAUSE if error else 0.0
+            return
+        if now < image.resumes:
+            return
         if progress.status in STOPPED:
             image.work = self._pool.submit(self._end, job_id, progress.status)
         elif progress.images:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -35,7 +35,7 @@ from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
 from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.waiting import what_waits
-from strata.queue import Heartbeat, Queue
+from strata.queue import Heartbeat, Queue, image_of
 from strata.store import READERS, Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
 
 STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
@@ -43,6 +43,13 @@ STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made toge
 
 class UnknownJob(NotFound, LookupError):
     """No job has this id."""
+
+
+class ImageRemoved(NotFound):
+    """The upload of a job was removed, so that its image cannot be computed again."""
+
+    def __init__(self) -> None:
+        super().__init__("the uploaded image was removed; send it again to describe it again")
 
 
 class NotFinished(Conflict, ValueError):
@@ -117,8 +124,8 @@ class Jobs:
         index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
         table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
         chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
-        self.queue.ping()
-        with self._withdrawn_on_error(request.id):
+        # fail before anything is written if Redis is away
+        with self._announced(request), self._withdrawn_on_error(request.id):
             listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
             self._together(
                 lambda: self.store.put_upload(digest, data),
@@ -152,14 +159,25 @@ class Jobs:
         self._create(request, ())
 
     @contextmanager
+    def _announced(self, request: JobRequest) -> Iterator[None]:
+        """Within the block the upload of a job is not removed, though no job that is listed may use it."""
+        listed, image = self.queue.job_list, image_of(request.shards[0])
+        listed.announce(image, request.id)
+        try:
+            yield
+        finally:
+            with suppress(QueueUnavailable):  # then the announcement expires
+                listed.withdraw(image, request.id)
+
+    @contextmanager
     def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
         """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
         try:
             yield
-        except (OSError, QueueUnavailable):
+        except Exception:
             # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
             states, listed = self.queue.job_states, self.queue.job_list
-            for remove in (self.store.remove_job, self.store.close_job, states.withdraw, listed.remove):
+            for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
                 with suppress(OSError, QueueUnavailable):
                     remove(job_id)
             raise
@@ -205,7 +223,7 @@ class Jobs:
         elif status is JobStatus.COMPLETED and not has_end and not states.is_active(job_id):
             self._run_again(request)
         elif self.store.read_job_file(job_id, "cancel") is None:
-            self.activate(request, self._stored_summaries(job_id))
+            self.activate(request, list(self.with_index(request, self._stored_summaries(job_id))))
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
             self._create(request, self.summaries(job_id).values())
@@ -247,13 +265,15 @@ class Jobs:
         """Retry a finished job's failed images, and its shards that could not be read. Results are kept.
 
         Each chunk with failed images gets one more attempt, with a part of its own. A job in which nothing failed
-        is left as it is. Raises NotFinished and UnknownJob.
+        is left as it is. Raises NotFinished, ImageRemoved and UnknownJob.
         """
         view, request = self.view(job_id), self.request(job_id)
         if view.status not in (JobStatus.COMPLETED, JobStatus.FAILED):
             raise NotFinished(view.status)
         if view.status is JobStatus.COMPLETED and not view.request_counts.failed and not view.shards.failed:
             return view
+        if request.kind == "image" and not self.store.has_upload(request.shards[0]):
+            raise ImageRemoved
         # the next attempt of a chunk has a part name of its own, so that the scheduler finds it missing
         retries = dict(request.retries)
         for summary in self.summaries(job_id).values():
@@ -370,30 +390,32 @@ class Jobs:
         except (OSError, QueueUnavailable):
             return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
 
-    def view(self, job_id: str) -> JobView:
-        """A job's envelope. Raises UnknownJob.
+    def view(self, job_id: str, fields: dict[str, str] | None = None) -> JobView:
+        """A job's envelope. Raises UnknownJob. fields: of its hash in Redis, if they have been read.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
         stays so. A job with a damaged file is shown as failed, with the file's name.
         """
         try:
-            return self._view(job_id)
+            return self._view(job_id, self.queue.job_states.fields(job_id) if fields is None else fields)
         except DamagedFile as error:
             return damaged_envelope(job_id, str(error))
 
-    def _view(self, job_id: str) -> JobView:
+    def _view(self, job_id: str, fields: dict[str, str]) -> JobView:
         states = self.queue.job_states
-        fields = states.fields(job_id)
-        if not {"request", "status"} <= fields.keys():
-            # Redis has no copy: the job has ended, or Redis was emptied and the copy is rebuilt
-            end = self.store.parse_job_file(job_id, "end", JobEnd)
-            if end is not None:
-                return JobView.model_validate(dict(end))
-            self.restore(job_id)
-            fields = states.fields(job_id)
-        if JobStatus(fields["status"]).final and states.is_active(job_id):
-            fields["status"] = JobStatus.FINALIZING.value
-        return self._envelope(fields)
+        if not _has_ended(fields):
+            return self._envelope(fields)
+        if "status" in fields and states.is_active(job_id):
+            return self._envelope({**fields, "status": JobStatus.FINALIZING.value})
+        # a job that has ended is what the store says, because its files may have been removed since
+        end = self.store.parse_job_file(job_id, "end", JobEnd)
+        if end is not None:
+            return JobView.model_validate(dict(end))
+        # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
+        if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
+            raise UnknownJob(job_id)
+        self.restore(job_id)
+        return self._view(job_id, states.fields(job_id))
 
     def _envelope(self, fields: dict[str, str]) -> JobView:
         request = JobRequest.model_validate_json(fields["request"])
@@ -409,6 +431,11 @@ class Jobs:
         """The job's images in chunks that workers hold now, according to their heartbeats."""
         chunks = [chunk for heartbeat in heartbeats for chunk in heartbeat.chunks]
         return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
+
+
+def _has_ended(fields: Mapping[str, str]) -> bool:
+    """Whether a job's hash is that of a job that has ended, or Redis has no complete one."""
+    return not {"request", "status"} <= fields.keys() or JobStatus(fields["status"]).final
 
 
 def _now() -> str:

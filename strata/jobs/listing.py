@@ -71,13 +71,16 @@ class Listing:
 
     def _views(self, ids: Sequence[str]) -> list[JobView | None]:
         """The envelopes of jobs, in order; None for a job that does not exist."""
-        # the envelopes of jobs that ended a while ago are read from the store: several at a time
+        fields = self.jobs.queue.job_states.all_fields(ids)
+        # the envelopes of jobs that have ended are read from the store: in a bucket several at a time
+        if self.store.local:
+            return list(map(self._view, ids, fields))
         with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(self._view, ids))
+            return list(pool.map(self._view, ids, fields))
 
-    def _view(self, job_id: str) -> JobView | None:
+    def _view(self, job_id: str, fields: dict[str, str]) -> JobView | None:
         try:
-            return self.jobs.view(job_id)
+            return self.jobs.view(job_id, fields)
         except UnknownJob:
             return None
 

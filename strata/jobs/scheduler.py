@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from strata.addresses import without_secrets
@@ -22,10 +23,11 @@ from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.plans import Plan
+from strata.jobs.retention import Retention
 from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import Store, reason_of, storage_fault, sweep_progress
+from strata.store import READERS, Store, reason_of, storage_fault, sweep_progress
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +40,11 @@ COMPARED_SHARDS = 64  # shards of a job whose parts are listed in one tick
 class Scheduler:
     """Queues the chunks of jobs and ends the jobs. Call `run` in a thread, or `tick` by hand.
 
-    high_water: how many chunks a group's streams hold at most.
+    high_water: how many chunks a group's streams hold at most; upload_days: for how long uploads are kept, None: for
+    ever.
     """
 
-    def __init__(self, queue: Queue, store: Store, high_water: int) -> None:
+    def __init__(self, queue: Queue, store: Store, high_water: int, upload_days: float | None = None) -> None:
         self.queue, self.store, self.high_water = queue, store, high_water
         self.jobs = Jobs(queue, store)
         self.billing = Billing(self.jobs)
@@ -50,6 +53,7 @@ class Scheduler:
         self.parts = self.jobs.parts
         self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.listing = Listing(self.jobs)
+        self.retention = Retention(self.jobs, upload_days)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.troubles = Troubles()
@@ -75,6 +79,7 @@ class Scheduler:
         self.finalizer.close()
         self.images.close()
         self.listing.close()
+        self.retention.close()
         self.billing.close()
         with suppress(QueueUnavailable):
             self.queue.scheduler_lock.release(self.name)
@@ -92,13 +97,23 @@ class Scheduler:
         self.waiting.refresh()
         active = self.queue.job_states.active()
         self._restore_jobs(active)
-        active -= self.images.advance(active)
+        active -= self._advance_images(active)
         # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
         for job_id in sorted(active | set(self.plans)):
             if job_id not in active:
                 self._drop(job_id)
             elif self.troubles.is_due(job_id, time.monotonic()):
                 self._attend(job_id)
+
+    def _advance_images(self, active: set[str]) -> set[str]:
+        """Advance the jobs of one image, and show the errors of the threads that work on them; returns their ids."""
+        images = self.images.advance(active)
+        for job_id, error in self.images.take_outcomes():
+            if error is not None:
+                self._note_trouble(job_id, error)
+            elif self.troubles.clear(job_id):
+                self._show(job_id, "")
+        return images
 
     def _acquire_lock(self) -> bool:
         state = self.queue.scheduler_lock.acquire(self.name)
@@ -130,19 +145,25 @@ class Scheduler:
         self.store.sweep(SWEEP_SECONDS)
         sweep_progress(self.store)
         self.listing.rebuild_if_lost()
+        self.retention.sweep_if_due()
         self._open = deque(self.store.open_jobs())
 
     def _restore_jobs(self, active: set[str]) -> None:
         """Bring back the next of the open jobs that Redis has lost: a bounded number, as each takes some reads."""
-        restored = 0
-        while self._open and restored < RESTORED_JOBS:
+        lost: list[str] = []
+        while self._open and len(lost) < RESTORED_JOBS:
             job_id = self._open.popleft()
             if job_id not in active:
-                restored += 1
-                try:
-                    self._restore(job_id)
-                except (OSError, DamagedFile) as error:  # the next review tries again
-                    log.warning("job %s cannot be restored: %s", job_id, reason_of(error))
+                lost.append(job_id)
+        if lost:
+            with ThreadPoolExecutor(READERS) as pool:
+                list(pool.map(self._restore_if_readable, lost))
+
+    def _restore_if_readable(self, job_id: str) -> None:
+        try:
+            self._restore(job_id)
+        except (OSError, DamagedFile) as error:  # the next review tries again
+            log.warning("job %s cannot be restored: %s", job_id, reason_of(error))
 
     def _restore(self, job_id: str) -> None:
         # Redis was emptied before the mark of a job with an end was removed; else the job is being retried

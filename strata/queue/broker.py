@@ -21,6 +21,7 @@ from strata.queue.job_events import MAX_EVENTS
 from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits
 
 PRIORITIES = ("hi", "lo")  # in the order in which they are served
+RETURNED = "returned"  # a field of the messages of chunks that have stepped aside before
 _DAY_MS = 86_400_000
 _MOST_MOVED = 1000  # chunks that one call of `claim` parks, returns or removes: Redis serves nobody else meanwhile
 _TRIAL_CHECK_MS = 10_000  # after this time it is looked whether a trial still goes on
@@ -28,12 +29,22 @@ _TRIAL_CHECK_MS = 10_000  # after this time it is looked whether a trial still g
 
 @dataclass(frozen=True)
 class Claim:
-    """A chunk in flight: its message in a stream, and the number of its deliveries (1: this is the first one)."""
+    """A chunk in flight: its message in a stream, and the number of its deliveries (1: this is the first one).
+
+    returned: it has stepped aside before, so that rows of it may be computed already.
+    """
 
     chunk: Chunk
     stream: str
     message: str
     deliveries: int = 1
+    returned: bool = False
+
+    @classmethod
+    def of(cls, stream: str, message: str, fields: Mapping[str, str], deliveries: int = 1) -> Claim:
+        """The claim of a message with these fields."""
+        chunk = Chunk.from_fields({name: text for name, text in fields.items() if name != RETURNED})
+        return cls(chunk, stream, message, deliveries, RETURNED in fields)
 
     @property
     def priority(self) -> str:
@@ -129,7 +140,7 @@ class Broker:
                 keys=[keys.QUEUED, *streams], args=[keys.CONSUMER_GROUP, consumer, count, *limits, *trials]
             )
             if found or block <= 0:
-                return [Claim(_chunk_of(flat), stream, message) for stream, (message, flat) in found]
+                return [Claim.of(stream, message, _fields_of(flat)) for stream, (message, flat) in found]
             return [claim for claim in self._wait(streams, consumer, block) if self._is_admitted(claim)]
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
@@ -145,11 +156,7 @@ class Broker:
         reply: Any = self._redis.xreadgroup(
             keys.CONSUMER_GROUP, consumer, positions, count=1, block=max(1, round(seconds * 1000))
         )
-        return [
-            Claim(Chunk.from_fields(fields), stream, message)
-            for stream, messages in reply or []
-            for message, fields in messages
-        ]
+        return [Claim.of(stream, message, fields) for stream, messages in reply or [] for message, fields in messages]
 
     def _is_admitted(self, claim: Claim) -> bool:
         """Whether a chunk of a blocking read is to be computed; else it has been parked or removed."""
@@ -197,7 +204,7 @@ class Broker:
                 return  # no consumer group: nothing was ever claimed from this stream
             cursor = reply[0]
             for message, fields in reply[1]:
-                yield Claim(Chunk.from_fields(fields), stream, message, self._deliveries(stream, message))
+                yield Claim.of(stream, message, fields, self._deliveries(stream, message))
             if cursor == "0-0":
                 return
 
@@ -274,5 +281,5 @@ def _flat(fields: Mapping[str, str]) -> list[str]:
     return [text for pair in fields.items() for text in pair]
 
 
-def _chunk_of(flat: Sequence[str]) -> Chunk:
-    return Chunk.from_fields(dict(zip(flat[::2], flat[1::2], strict=True)))
+def _fields_of(flat: Sequence[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -18,7 +18,8 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script
 
-MAX_SCANNED = 5000  # entries that are looked at for one page: about 5 ms of the server's time
+MAX_SCANNED = 5000  # entries that are looked at for one page: about 10 ms of the server's time
+ANNOUNCED_SECONDS = 300  # after which a process that creates a job has died
 KINDS: tuple[JobKind, ...] = ("image", "batch")
 
 
@@ -91,6 +92,21 @@ class JobList:
         args: list[Any] = [top, bottom, chosen.profile or "", chosen.image or "", limit, MAX_SCANNED]
         ids, following = cast("tuple[list[str], str]", self._page(keys=where, args=args))
         return list(ids), following or None
+
+    def announce(self, image: str, job_id: str) -> None:
+        """Announce a job of one image that is being created: from now on its upload must not be removed."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.sadd(keys.ANNOUNCED + image, job_id)
+            pipe.expire(keys.ANNOUNCED + image, ANNOUNCED_SECONDS)
+            pipe.execute()
+
+    def withdraw(self, image: str, job_id: str) -> None:
+        """The job is listed now, or it was not created."""
+        self._redis.srem(keys.ANNOUNCED + image, job_id)
+
+    def is_announced(self, image: str) -> bool:
+        """Whether a job with this upload is being created."""
+        return bool(self._redis.exists(keys.ANNOUNCED + image))
 
     def is_complete(self) -> bool:
         """Whether the list has all jobs of the store. False after Redis was emptied."""

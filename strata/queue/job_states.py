@@ -36,7 +36,9 @@ class JobStates:
         events, list_job = {"MAX_EVENTS": str(MAX_EVENTS)}, list_job_script()
         self._create = connection.register_script(load_script("create", LIST_JOB=list_job))
         self._record = connection.register_script(load_script("record", STOPPED=STOPPED_TABLE, **events))
-        self._transition = connection.register_script(load_script("transition", LIST_JOB=list_job, **events))
+        self._transition = connection.register_script(
+            load_script("transition", LIST_JOB=list_job, STOPPED=STOPPED_TABLE, **events)
+        )
         self._close_job = connection.register_script(load_script("close_job", **events))
 
     # the set of unfinished jobs
@@ -69,6 +71,13 @@ class JobStates:
         """All fields of a job: `request`, `status`, times, `error`, `rate`, `waiting`, and counts as `GROUP:NAME`."""
         return cast("dict[str, str]", self._redis.hgetall(keys.job(job_id)))
 
+    def all_fields(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
+        """The fields of several jobs, in order, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(keys.job(job_id))
+            return list(pipe.execute())
+
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request; None if Redis has no copy of the job."""
         text = cast("str | None", self._redis.hget(keys.job(job_id), "request"))
@@ -96,6 +105,14 @@ class JobStates:
             for job_id, (listed, status, images) in zip(ids, found, strict=True)
             if listed and status
         }
+
+    def images(self, job_ids: Collection[str]) -> set[str]:
+        """The uploads of jobs of one image, as `image_of` names them, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "listed")
+            entries: Any = pipe.execute()
+        return {entry.rpartition(":")[2] for entry in entries if entry and kind_of(entry) == "image"}
 
     def set_status(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
         """Change a job's status and other fields, and add an event, in one step, if the present status allows it.
@@ -147,8 +164,8 @@ class JobStates:
         names += [keys.done(job_id, group) for group in GROUPS]
         return bool(self._close_job(keys=names, args=[job_id, status.value, ENDED_SECONDS]))
 
-    def withdraw(self, job_id: str) -> None:
-        """Delete a job that was refused while it was created, with all its keys."""
+    def delete(self, job_id: str) -> None:
+        """Delete a job with all its keys: it was refused while it was created, or it is deleted for good."""
         names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.srem(keys.ACTIVE, job_id)

@@ -9,6 +9,7 @@ WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
 TRIAL = "trial"  # part of the names of the streams of trials
 LISTED = "strata:list:"  # the beginning of the names of the lists of jobs; STATUS:KIND follows
+ANNOUNCED = "strata:announced:"  # the beginning of the names of sets of jobs that are being created; IMAGE follows
 LIST_COMPLETE = "strata:list:complete"  # string that exists while the list of jobs has all jobs of the store
 LIST_REBUILD = "strata:list:rebuild"  # string: the token of the process that rebuilds the list of jobs
 EVENTS_SUFFIX = ":events"  # scripts append it to a job's key

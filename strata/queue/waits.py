@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from strata.core import GROUPS, Waiting
 from strata.queue import keys
-from strata.queue.broker import PRIORITIES, Claim
+from strata.queue.broker import PRIORITIES, RETURNED, Claim
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.scripts import load_with_waits
@@ -31,7 +31,7 @@ class Waits:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        self._step_aside = connection.register_script(load_with_waits("step_aside", CURRENT=CURRENT))
+        self._step_aside = connection.register_script(load_with_waits("step_aside", CURRENT=CURRENT, RETURNED=RETURNED))
 
     def step_aside(
         self, claim: Claim, consumer: str, stage: str, reason: str, refused: bool = False, pause: float = 0.0

@@ -13,7 +13,7 @@ from strata.shards.tar_headers import BLOCK, Header, Headers, Window
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 
 
-STAMPED = 64  # bytes in three places of an image that its stamp is made from
+STAMPED = 128 * 2**10  # bytes in each of three places of a large image that its stamp is made from
 
 
 def _is_image(extension: str) -> bool:
@@ -158,14 +158,17 @@ class TarReader:
         return self._window.read(offset, size if size < AltText.MAX_BYTES else AltText.MAX_BYTES)
 
     def _stamp(self, header: Header) -> str:
-        """A checksum of the first, the middle and the last bytes of an image; call it as `_text`.
+        """A checksum of an image; call it as `_text`.
 
-        Images differ in these. All bytes are not read, since the content of large members is skipped.
+        Of an image of more than 3 STAMPED bytes, only the first, the middle and the last STAMPED bytes are in it, since
+        the content of large members is skipped.
         """
         _, offset, size, _ = header
-        length, checksum = min(STAMPED, size), 0
-        for start in (offset, offset + (size - length) // 2, offset + size - length):
-            checksum = zlib.crc32(self._window.read(start, length), checksum)
+        if size <= 3 * STAMPED:
+            return f"{zlib.crc32(self._window.read(offset, size)):08x}"
+        checksum = 0
+        for start in (offset, offset + (size - STAMPED) // 2, offset + size - STAMPED):
+            checksum = zlib.crc32(self._window.read(start, STAMPED), checksum)
         return f"{checksum:08x}"
 
     def defect(self, sample: Sample, image: Header) -> str | None:

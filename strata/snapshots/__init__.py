@@ -8,6 +8,7 @@ from __future__ import annotations
 from strata.snapshots.axes import EDGES, Axis, axes_of
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.composition import plot_composition, shares_of
+from strata.snapshots.deletion import Deletion
 from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.selection import Selection
@@ -21,6 +22,7 @@ __all__ = [
     "Axis",
     "Change",
     "Cleaning",
+    "Deletion",
     "Difference",
     "Manifest",
     "Overlap",

@@ -24,13 +24,15 @@ class _References:
     """What is referenced: single parts by snapshots, the newest part of each chunk by jobs.
 
     chunks: parts without their attempt; fingerprints: pairs (group, fingerprint) all of whose parts are referenced,
-    superseded ones too: those of unfinished jobs. groups: all of whose parts may be referenced, by a damaged file.
+    superseded ones too: those of unfinished jobs; groups: all of whose parts may be referenced, by a damaged file;
+    uploads: paths, None if a damaged file may reference any.
     """
 
     parts: set[Part] = field(default_factory=set)
     chunks: Chunks = field(default_factory=set)
     fingerprints: set[tuple[str, str]] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
+    uploads: set[str] | None = field(default_factory=set)
 
     def has(self, path: str, part: Part) -> bool:
         """Whether the part at a path is referenced."""
@@ -42,10 +44,10 @@ class _References:
 class Cleaning:
     """Finds and removes unreferenced files of a store.
 
-    forget: finished jobs that are removed too, so that their references no longer count. Uploads, profiles, the files
-    of other jobs and all parts of snapshots stay. damaged: after a search, a line for each file of a job or snapshot
-    that cannot be read; what it may reference is kept. Raises UnknownSource, Conflict for a job that has not ended, and
-    OSError if the store cannot be reached.
+    forget: finished jobs that are removed too, with their uploads, so that their references no longer count. Profiles,
+    the files and uploads of other jobs, and all parts of snapshots stay. damaged: after a search, a line for each file
+    of a job or snapshot that cannot be read; what it may reference is kept. Raises UnknownSource, Conflict for a job
+    that has not ended, and OSError if the store cannot be reached.
     """
 
     def __init__(self, store: Store, forget: Sequence[str] = ()) -> None:
@@ -75,7 +77,8 @@ class Cleaning:
             if (part := _part(path)) is not None and not references.has(path, part)
         }
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
-        return {**parts, **self.store.find("broken"), **dict(jobs), **dict(self._rows())}
+        uploads = dict(self._uploads(references.uploads))
+        return {**parts, **self.store.find("broken"), **uploads, **dict(jobs), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
@@ -96,6 +99,8 @@ class Cleaning:
             for one in pool.map(self._referenced_by_job, jobs):
                 references.chunks |= one.chunks
                 references.fingerprints |= one.fingerprints
+                known = references.uploads is not None and one.uploads is not None
+                references.uploads = (references.uploads or set()) | (one.uploads or set()) if known else None
                 references.groups |= one.groups
         # which parts a damaged snapshot pins is not known; only parts of the final group can be pinned
         if self.damaged_snapshots:
@@ -114,14 +119,14 @@ class Cleaning:
         try:
             request = self._parts_of.request(job_id)
             if request is not None and not self._unfinished(job_id):
-                return _References(chunks=set(self._of_job(request)))
+                return _References(chunks=set(self._of_job(request)), uploads=self._upload_of(request))
         except DamagedFile as error:
             self.damaged.add(str(error))
-            return _References(groups=set(GROUPS))
+            return _References(groups=set(GROUPS), uploads=None)
         if request is None:
             return _References()
         # the parts of an unfinished job may not be known yet: keep all with its fingerprints
-        return _References(fingerprints=set(request.fingerprints.items()))
+        return _References(fingerprints=set(request.fingerprints.items()), uploads=self._upload_of(request))
 
     def _of_job(self, request: JobRequest) -> Iterator[tuple[object, ...]]:
         """Every part of a finished job, without its attempt: the newest attempt counts."""
@@ -132,6 +137,18 @@ class Cleaning:
 
     def _unfinished(self, job_id: str) -> bool:
         return self.store.read_job_file(job_id, "end") is None
+
+    def _upload_of(self, request: JobRequest) -> set[str]:
+        """The path of a job's upload, if it has one."""
+        return {self.store.upload_path(request.shards[0])} if request.kind == "image" else set()
+
+    def _uploads(self, used: set[str] | None) -> Iterator[tuple[str, int]]:
+        """The uploads of forgotten jobs that no other job uses, with their bytes. used: None if that is not known."""
+        for job_id in self.forget if used is not None else ():
+            with suppress(DamagedFile):
+                request = self._parts_of.request(job_id)
+                for path in (self._upload_of(request) if request is not None else set()) - (used or set()):
+                    yield from self.store.find(path).items()
 
     def _rows(self) -> Iterator[tuple[str, int]]:
         """Rows files without a manifest: the process that wrote them was killed, or the name was already taken."""

@@ -10,8 +10,9 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -156,26 +157,40 @@ class Files:
         return bool(self.fs.exists(path))
 
     @as_os_error
-    def names(self, folder: str, prefix: str = "") -> list[str]:
-        """The names of the files in a folder of the store, sorted; only those that begin with a prefix.
+    def names(self, folder: str, *prefixes: str) -> list[str]:
+        """The names of the files in a folder of the store, sorted; only those that begin with one of some prefixes.
 
-        It takes one listing; S3 and GCS list only the files with the prefix.
+        It takes one listing. For a single prefix, S3 and GCS list only the files with it.
         """
         path = self.path(folder)
         try:
-            if prefix and self._lists_prefixes:
-                found = self.fs.find(path, prefix=prefix)
+            if self.local:
+                # several times as fast as fsspec in a folder of thousands of parts
+                with os.scandir(path) as entries:
+                    found = [entry.name for entry in entries]
+            elif len(prefixes) == 1 and self._lists_prefixes:
+                found = list(self.fs.find(path, prefix=prefixes[0]))
             else:
                 found = self.fs.ls(path, detail=False, refresh=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(name for name in (each.rpartition("/")[2] for each in found) if name.startswith(prefix))
+        names = (each.rpartition("/")[2] for each in found)
+        return sorted(name for name in names if not prefixes or name.startswith(prefixes))
 
     @as_os_error
     def find(self, *names: str) -> dict[str, int]:
         """The sizes in bytes of all files below a folder, by their paths relative to the root, sorted."""
         found = self.fs.find(self.path(*names), detail=True)
         return {self.relative(path): int(found[path]["size"]) for path in sorted(found)}
+
+    @as_os_error
+    def written_before(self, moment: float, *names: str) -> list[str]:
+        """The paths, relative to the root, of the files below a folder that were written before a time (of the epoch).
+
+        A file whose storage does not tell its time is not among them. It takes one listing.
+        """
+        found = self.fs.find(self.path(*names), detail=True)
+        return [self.relative(path) for path, info in sorted(found.items()) if _time_of(info) < moment]
 
     @as_os_error
     def age(self, path: str) -> float:
@@ -202,6 +217,20 @@ class Files:
         """Remove a file. Harmless if it does not exist."""
         with suppress(FileNotFoundError):
             self.fs.rm_file(path)
+
+
+def _time_of(info: Mapping[str, Any]) -> float:
+    """When a file was written, in seconds of the epoch, by its entry in a listing; infinity if it is not told."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return float("inf")
 
 
 def _with_folder(path: Path, act: Callable[[], Result]) -> Result:

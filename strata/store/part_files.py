@@ -79,20 +79,24 @@ class PartFiles(Files):
         """
         folder, prefix = f"parts/{Part.of_chunk(chunk).folder}", f"{chunk.number:05d}."
         # on a disk a listing is cheap, so that names of earlier versions and marks are looked for too
-        names = self.names(folder) if self.local else self.names(folder, prefix)
-        return Attempts.of_names(name for name in names if name.lstrip("_").startswith(prefix))
+        return Attempts.of_names(self.names(folder, *([prefix, f"_{prefix}"] if self.local else [prefix])))
 
     # writing
 
     def write_part(self, chunk: Chunk, table: pa.Table, footer: Footer, codec: str) -> None:
         """Write a part, then move the parts of older attempts away.
 
-        A part that is written late, after that of a newer attempt, is moved away itself. In a bucket this is not
-        looked for after a first attempt, to save a round trip: the next one who lists the folder finds it.
+        A part that comes late is not written: when there is one of a newer attempt, or was one that broke. In a bucket
+        this is not looked for before a first attempt, to save a round trip: the next one who lists the folder moves the
+        part away.
         """
-        part = Part.of_chunk(chunk)
-        self.put(self.path(part.path), encode(table, part, footer, codec))
-        if chunk.attempt or self.local:
+        part, asks = Part.of_chunk(chunk), bool(chunk.attempt) or self.local
+        before = self.attempts_of(chunk) if asks else Attempts()
+        found = before.found.get(chunk.number, {})
+        if max(found, default=0) <= chunk.attempt == before.needed(chunk).attempt:
+            self.put(self.path(part.path), encode(table, part, footer, codec))
+        # a first attempt that was alone leaves nothing to be done
+        if chunk.attempt or found:
             self.tidy(part, self.attempts_of(chunk))
 
     def tidy(self, folder: Part, attempts: Attempts) -> None:

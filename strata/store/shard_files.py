@@ -44,6 +44,14 @@ class ShardFiles(Files):
         """Whether a shard is an upload. An upload is named by its content, so it cannot change."""
         return _digest_of(uri) is not None
 
+    def upload_path(self, uri: str) -> str:
+        """The path of an upload relative to the store's root."""
+        return self.relative(self._upload(_digest_of(uri) or ""))
+
+    def has_upload(self, uri: str) -> bool:
+        """Whether an upload is still there."""
+        return self.exists(self._upload(_digest_of(uri) or ""))
+
     def locate(self, uri: str) -> str:
         """Where the file of an image or a shard lies now: uploads in this store, other files after the moves."""
         digest = _digest_of(uri)

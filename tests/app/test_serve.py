@@ -244,3 +244,10 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pyt
             time.sleep(0.05)
     assert child.process is not None and child.process.returncode == -signal.SIGKILL
     assert not ended.is_set()
+
+
+def test_a_response_does_not_wait_for_an_acknowledgement() -> None:
+    with server._bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -109,8 +109,18 @@ async def failures(request: Request) -> Response:
     return reply(FailureRow(shard="a.tar", key=None, failure=note))
 
 
+DELETED: list[str] = []
+
+
 async def all_jobs(request: Request) -> Response:
+    if request.query_params.get("cursor") == "n":
+        return reply(JobPage(jobs=[job("three")], next="m" if request.query_params["limit"] == "1" else None))
     return reply(JobPage(jobs=[job("one"), job("two")], next="n"))
+
+
+async def deleted_job(request: Request) -> Response:
+    DELETED.append(request.path_params["job"])
+    return Response(status_code=204)
 
 
 async def overlay(request: Request) -> Response:
@@ -124,6 +134,7 @@ def url() -> Iterator[str]:
         Route("/v1/batches", batches, methods=["POST"]),
         Route("/v1/jobs", all_jobs),
         Route("/v1/jobs/{job}", one_job),
+        Route("/v1/jobs/{job}", deleted_job, methods=["DELETE"]),
         Route("/v1/jobs/{job}/results", results),
         Route("/v1/jobs/{job}/failures", failures),
         Route("/v1/jobs/{job}/cancel", one_job, methods=["POST"]),
@@ -202,6 +213,25 @@ def test_interrupting_a_followed_job_says_that_it_continues(
     monkeypatch.setattr("strata.cli.render.follow", interrupted)
     assert code_of("submit", "good.tar", "--follow") == 130
     assert "job completed continues; see `strata status completed --follow`" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("service")
+def test_a_filtered_list_is_filled_from_several_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("jobs", "--status", "failed", "--kind", "image", "--json") == 0
+    assert [one.id for one in JobPage.model_validate_json(capsys.readouterr().out).jobs] == ["one", "two", "three"]
+    assert code_of("jobs", "--created-after", "2026-11-28T12:00:00", "--limit", "3") == 0
+    assert capsys.readouterr().err == "more: strata jobs --created-after 2026-11-28T12:00:00 --cursor m\n"
+    assert code_of("jobs", "--status", "done") == exits.USAGE
+
+
+@pytest.mark.usefixtures("service")
+def test_jobs_are_deleted_only_with_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    DELETED.clear()
+    assert code_of("delete", "one", "two") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("one: completed") and err == "nothing was deleted: add --yes\n" and not DELETED
+    assert code_of("delete", "one", "two", "--yes") == 0
+    assert DELETED == ["one", "two"] and "deleted two" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("service")

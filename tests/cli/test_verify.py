@@ -31,7 +31,8 @@ KEPT = Path(__file__).parents[1] / "data_files" / "store-schema-2" / "store"
 @pytest.fixture
 def described(jobs: Jobs, tmp_path: Path) -> list[JobRequest]:
     """Two completed jobs of a shard of ten images each, in three chunks."""
-    shards = [write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(IMAGES)]) for name in "ab"]
+    images = [jpeg(20 + n) for n in range(IMAGES)]
+    shards = [write_shard(tmp_path / f"{first}.tar", images, first) for first in (0, 100)]
     with FakeMachine(jobs):
         requests = [jobs.create("batch", [shard], FAKE_PROFILE, "lo") for shard in shards]
         for request in requests:

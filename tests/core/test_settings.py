@@ -152,6 +152,20 @@ def test_shard_roots(value: str, roots: list[str], monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
+    ("value", "moves"),
+    [
+        ("/data=/mnt/data", {"/data": "/mnt/data"}),
+        ("s3://old=/new, /data=s3://bucket/data", {"s3://old": "/new", "/data": "s3://bucket/data"}),
+        ('{"/data": "/mnt/a,b"}', {"/data": "/mnt/a,b"}),
+    ],
+)
+def test_moved_roots(value: str, moves: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRATA_MOVED_ROOTS", value)
+    assert load_settings().moved_roots == moves
+    assert load_settings(moved_roots=["/a=/b"]).moved_roots == {"/a": "/b"}
+
+
+@pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("STRATA_SHARD_ROOTS", "", "it names no folder or bucket"),
@@ -163,6 +177,10 @@ def test_shard_roots(value: str, roots: list[str], monkeypatch: pytest.MonkeyPat
         ("STRATA_SHARD_ROOTS", "s3://", "the bucket is missing"),
         ("STRATA_SHARD_ROOTS", f"https://user:{SECRET}@host/sets", "with a user or key"),
         ("STRATA_SHARD_ROOTS", "$NOT_SET_AT_ALL/data", "$NOT_SET_AT_ALL in the path is not set"),
+        ("STRATA_MOVED_ROOTS", "/data", "is not OLD=NEW"),
+        ("STRATA_MOVED_ROOTS", "/data=", "is not OLD=NEW"),
+        ("STRATA_MOVED_ROOTS", '{"/data"', "not a JSON object"),
+        ("STRATA_MOVED_ROOTS", "/data=foo://bucket", "foo:// cannot be used here"),
         ("STRATA_STORE", "ftpx://", "ftpx:// cannot be used here"),
         ("STRATA_STORE", "foo://", "foo:// cannot be used here; right are a folder's path and s3://"),
         ("STRATA_STORE", "s33://bucket", "did you mean s3://?"),

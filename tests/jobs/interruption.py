@@ -10,7 +10,7 @@ from strata.jobs.scheduler import Scheduler
 from strata.queue.queue import Queue
 from strata.store.store import Store
 
-PARTS_OF_QUEUE = ("broker", "job_states", "job_events", "ledger")
+PARTS_OF_QUEUE = ("broker", "job_states", "job_events", "ledger", "job_list", "waits", "heartbeats", "scheduler_lock")
 
 
 class Died(BaseException):
@@ -62,9 +62,12 @@ class Countdown:
             self.left = None
 
 
+def fragile(target: object, countdown: Countdown) -> Any:
+    """A queue or a store whose calls are the steps of a countdown."""
+    return _Interrupted(target, countdown)
+
+
 def mortal_scheduler(queue: Queue, store: Store, high_water: int = 100) -> tuple[Scheduler, Countdown]:
     """A scheduler that can die before any call of its queue or its store."""
     countdown = Countdown()
-    fragile_queue: Any = _Interrupted(queue, countdown)
-    fragile_store: Any = _Interrupted(store, countdown)
-    return Scheduler(fragile_queue, fragile_store, high_water), countdown
+    return Scheduler(fragile(queue, countdown), fragile(store, countdown), high_water), countdown

@@ -139,6 +139,22 @@ def test_tiny_checkpoints_say_the_same_in_any_batch(name: str, checkpoints: dict
 
 
 @pytest.mark.parametrize("name", TINY)
+def test_every_stage_computes_its_probe(name: str, checkpoints: dict[str, Path]) -> None:
+    stage = _tiny(name, checkpoints)
+    computed: list[int] = []
+    compute = stage.compute
+
+    def counted(batch: Any) -> list[Any]:
+        results = compute(batch)
+        computed.append(len(results))
+        return results
+
+    stage.compute = counted  # type: ignore[method-assign]
+    stage.probe()
+    assert computed == [1]
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_half_precision_runs_through_every_stage(
     name: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

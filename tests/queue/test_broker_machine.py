@@ -1,10 +1,12 @@
-"""The broker against a model of it: any sequence of enqueue, claim, renew, release, reclaim, finish and withdraw."""
+"""The broker against a model of it: any sequence of enqueue, claim, renew, release, reclaim, finish, drop, withdraw,
+step aside, trials and returns. No chunk is lost, none is held by two, and what is parked comes back."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,12 +18,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import strata.queue.waits as waits_module
+from strata.core.chunks import Chunk
+from strata.queue import keys
 from strata.queue.broker import PRIORITIES, Claim
 from strata.queue.queue import Queue
 from tests.queue.requests import chunk, job_request
 from tests.raw_redis import raw_redis
 
-JOBS, WORKERS, CHUNKS = ("one", "two"), ("a", "b"), 3
+JOBS, WORKERS, CHUNKS = ("one", "two"), ("a", "b"), 5
+FINGERPRINTS = ("e" * 16, "f" * 16)
+STREAMS = (*PRIORITIES, *(f"trial:{priority}" for priority in PRIORITIES))
 jobs, workers, numbers = st.sampled_from(JOBS), st.sampled_from(WORKERS), st.integers(0, CHUNKS - 1)
 
 
@@ -35,17 +42,83 @@ class Entry:
     deliveries: int = 0
 
 
+def one_chunk(number: int) -> Chunk:
+    """A chunk; odd numbers have another fingerprint than even ones."""
+    return replace(chunk(number), fingerprint=FINGERPRINTS[number % 2])
+
+
+@dataclass
+class Wait:
+    """A waiting fingerprint: whether its pause is over, the chunk that is tried, and the refusals in a row."""
+
+    due: bool = False
+    trial: int | None = None
+    refusals: int = 0
+
+
 @dataclass
 class Model:
-    """What the broker must hold: entries by priority in the order of their messages, waiting jobs, and counts."""
+    """What the broker must hold: entries by stream in the order of their messages, waiting jobs, and counts.
 
-    streams: dict[str, list[Entry]] = field(default_factory=lambda: {priority: [] for priority in PRIORITIES})
+    parked: entries by fingerprint and priority; waits: by fingerprint; returning: fingerprints.
+    """
+
+    streams: dict[str, list[Entry]] = field(default_factory=lambda: {name: [] for name in STREAMS})
+    parked: dict[tuple[str, str], list[Entry]] = field(
+        default_factory=lambda: {(fingerprint, p): [] for fingerprint in FINGERPRINTS for p in PRIORITIES}
+    )
+    waits: dict[str, Wait] = field(default_factory=dict)
+    returning: set[str] = field(default_factory=set)
     waiting: dict[int, set[str]] = field(default_factory=lambda: {number: set() for number in range(CHUNKS)})
     counted: set[tuple[str, int]] = field(default_factory=set)
 
     def find(self, number: int) -> tuple[str, Entry] | None:
-        pairs = ((priority, entry) for priority, entries in self.streams.items() for entry in entries)
+        pairs = ((name, entry) for name, entries in self.streams.items() for entry in entries)
         return next((pair for pair in pairs if pair[1].number == number), None)
+
+    def is_parked(self, number: int) -> bool:
+        return any(entry.number == number for entries in self.parked.values() for entry in entries)
+
+    def unpark(self, fingerprint: str, priority: str) -> Entry | None:
+        """The oldest parked entry that a job waits for; those before it are removed."""
+        entries = self.parked[fingerprint, priority]
+        while entries:
+            entry = entries.pop(0)
+            if self.waiting[entry.number]:
+                return entry
+        return None
+
+    def bring_back(self) -> None:
+        """What every claim does first with the fingerprints that no longer wait."""
+        for fingerprint in self.returning:
+            for priority in PRIORITIES:
+                while (entry := self.unpark(fingerprint, priority)) is not None:
+                    self.streams[priority].append(Entry(entry.number))
+        self.returning.clear()
+
+    def try_due(self, room: int) -> list[tuple[str, Entry]]:
+        """The trials that a claim begins."""
+        found: list[tuple[str, Entry]] = []
+        for fingerprint in sorted(name for name, wait in self.waits.items() if wait.due):
+            if len(found) == room:
+                break
+            wait = self.waits[fingerprint]
+            for priority in PRIORITIES:
+                entry = self.unpark(fingerprint, priority) if wait.trial is None else None
+                if entry is not None:
+                    wait.trial = entry.number
+                    found.append((f"trial:{priority}", Entry(entry.number)))
+                    self.streams[f"trial:{priority}"].append(found[-1][1])
+            if wait.trial is not None:
+                wait.due = False
+            elif not any(self.parked[fingerprint, priority] for priority in PRIORITIES):
+                del self.waits[fingerprint]
+        return found
+
+    def end_trial(self, number: int) -> None:
+        wait = self.waits.get(FINGERPRINTS[number % 2])
+        if wait is not None and wait.trial == number:
+            wait.trial, wait.due = None, True
 
     def held(self, claim: Claim, worker: str) -> Entry | None:
         """The claim's entry if the worker is its holder."""
@@ -61,7 +134,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.broker, self.model = self.queue.broker, Model()
+        self.broker, self.waits, self.model = self.queue.broker, self.queue.waits, Model()
         self.claims: list[tuple[Claim, str]] = []  # also those that were lost or finished
 
     @initialize()
@@ -73,25 +146,33 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(number=numbers, job=jobs, priority=st.sampled_from(PRIORITIES))
     def enqueue(self, number: int, job: str, priority: str) -> None:
-        new = self.model.find(number) is None
-        assert self.broker.enqueue(chunk(number), job, priority) == new
+        new = self.model.find(number) is None and not self.model.is_parked(number)
+        assert self.broker.enqueue(one_chunk(number), job, priority) == new
         if new:
             self.model.streams[priority].append(Entry(number))
         self.model.waiting[number].add(job)
 
     @rule(worker=workers, count=st.integers(1, 3))
     def claim(self, worker: str, count: int) -> None:
-        expected: list[tuple[str, Entry]] = []
-        for priority, entries in self.model.streams.items():
+        model = self.model
+        model.bring_back()
+        expected = model.try_due(count)
+        for priority in PRIORITIES:
+            entries = model.streams[priority]
             for entry in [entry for entry in entries if not entry.holder]:
+                fingerprint = FINGERPRINTS[entry.number % 2]
                 if len(expected) == count:
                     break
-                if self.model.waiting[entry.number]:
-                    expected.append((priority, entry))
-                else:
+                if not model.waiting[entry.number]:
                     entries.remove(entry)
+                elif fingerprint in model.waits:
+                    entries.remove(entry)
+                    model.parked[fingerprint, priority].append(entry)
+                else:
+                    expected.append((priority, entry))
+        expected += model.try_due(count - len(expected))
         found = self.broker.claim("vision", worker, count)
-        assert [(claim.priority, claim.chunk.number) for claim in found] == [(p, entry.number) for p, entry in expected]
+        assert [(_stream(claim), claim.chunk.number) for claim in found] == [(n, entry.number) for n, entry in expected]
         for claim, (_, entry) in zip(found, expected, strict=True):
             entry.message, entry.holder, entry.deliveries = claim.message, worker, 1
             self.claims.append((claim, worker))
@@ -107,11 +188,51 @@ class BrokerMachine(RuleBasedStateMachine):
                     expected = [entry]
                 else:
                     entries.remove(entry)
+                    self.model.end_trial(entry.number)
         found = self.broker.reclaim("vision", worker, idle=0.0)
+        self.set_due()
         for entry in expected:
             entry.holder, entry.deliveries = worker, entry.deliveries + 1
         assert [(claim.message, claim.deliveries) for claim in found] == [(e.message, e.deliveries) for e in expected]
         self.claims += [(claim, worker) for claim in found]
+
+    @rule()
+    def pauses_end(self) -> None:
+        for wait in self.model.waits.values():
+            wait.due = wait.due or wait.trial is None
+        self.set_due()
+
+    def set_due(self) -> None:
+        """Give all fingerprints that are due the same time, so that the order in which they are tried is known."""
+        for fingerprint, wait in self.model.waits.items():
+            if wait.due:
+                raw_redis(self.queue).zadd(keys.waits("vision"), {fingerprint: 0})
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), refused=st.booleans())
+    def step_aside(self, data: st.DataObject, refused: bool) -> None:
+        claim, worker = data.draw(st.sampled_from(self.claims))
+        refusals = self.waits.step_aside(claim, worker, "captioner", "away", refused)
+        entry = self.model.held(claim, worker)
+        if entry is None:
+            assert refusals is None
+            return
+        fingerprint = claim.chunk.fingerprint
+        wait = self.model.waits.setdefault(fingerprint, Wait(due=True))
+        counts = wait.due or wait.trial == entry.number
+        parked = self.model.parked[fingerprint, claim.priority]
+        parked.insert(0 if counts else len(parked), entry)
+        self.model.streams[_stream(claim)].remove(entry)
+        if counts:
+            self.model.waits[fingerprint] = Wait(refusals=wait.refusals + 1 if refused else 0)
+            self.model.returning.discard(fingerprint)
+        assert refusals == self.model.waits[fingerprint].refusals
+
+    @rule(fingerprint=st.sampled_from(FINGERPRINTS))
+    def stage_works(self, fingerprint: str) -> None:
+        self.waits.end("vision", fingerprint)
+        self.model.waits.pop(fingerprint, None)
+        self.model.returning.add(fingerprint)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -135,9 +256,23 @@ class BrokerMachine(RuleBasedStateMachine):
         entry = self.model.held(claim, worker)
         assert self.broker.finish(claim, worker, "", {"images": 4}) == (entry is not None)
         if entry is not None:
-            self.model.streams[claim.priority].remove(entry)
+            self.model.streams[_stream(claim)].remove(entry)
             self.model.counted |= {(job, entry.number) for job in self.model.waiting[entry.number]}
             self.model.waiting[entry.number] = set()
+            self.model.end_trial(entry.number)
+            self.set_due()
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        claim, worker = data.draw(st.sampled_from(self.claims))
+        entry = self.model.held(claim, worker)
+        assert self.broker.drop(claim, worker) == (entry is not None)
+        if entry is not None:
+            self.model.streams[_stream(claim)].remove(entry)
+            self.model.waiting[entry.number] = set()
+            self.model.end_trial(entry.number)
+            self.set_due()
 
     @rule(job=jobs)
     def withdraw(self, job: str) -> None:
@@ -148,7 +283,11 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self) -> None:
         assert self.broker.depth("vision") == sum(map(len, self.model.streams.values()))
-        assert [self.broker.waiting_jobs(chunk(number)) for number in range(CHUNKS)] == list(
+        in_streams, parked = sum(map(len, self.model.streams.values())), sum(map(len, self.model.parked.values()))
+        assert sum(self.waits.parked("vision", fingerprint) for fingerprint in FINGERPRINTS) == parked
+        assert raw_redis(self.queue).hlen(keys.QUEUED) == in_streams + parked
+        assert self.waits.fingerprints() == {("vision", fingerprint) for fingerprint in self.model.waits}
+        assert [self.broker.waiting_jobs(one_chunk(number)) for number in range(CHUNKS)] == list(
             self.model.waiting.values()
         )
         counts = Counter(job for job, _ in self.model.counted)
@@ -157,7 +296,13 @@ class BrokerMachine(RuleBasedStateMachine):
         ]
 
 
-def test_the_broker_agrees_with_its_model(queue: Queue) -> None:
-    checks = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+def _stream(claim: Claim) -> str:
+    return f"trial:{claim.priority}" if claim.trial else claim.priority
+
+
+def test_the_broker_agrees_with_its_model(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waits_module, "FIRST_PAUSE", 600.0)  # a pause ends when the machine ends it
+    monkeypatch.setattr(waits_module, "LONGEST_PAUSE", 600.0)
+    checks = settings(max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
     machine = type("BrokerMachineOnServer", (BrokerMachine,), {"queue": queue})
     run_state_machine_as_test(machine, settings=checks)

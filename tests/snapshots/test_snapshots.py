@@ -182,8 +182,10 @@ def test_of_a_chunk_the_last_attempt_there_is(store: Store) -> None:
 def test_jobs_that_share_parts_and_were_tried_again(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shards = [write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(6)]) for name in "ab"]
-    bad, run = {"000000001"}, FakeVision.run
+    shards = [
+        write_shard(tmp_path / f"{first}.tar", [jpeg(20 + n) for n in range(6)], first) for first in range(0, 200, 100)
+    ]
+    bad, run = {"000000001", "000000101"}, FakeVision.run
 
     def flaky(self: FakeVision, batch: list) -> list[Record]:  # type: ignore[type-arg]
         return [one.failed("captioner", "Flaky", "no") if one.key in bad else one for one in run(self, batch)]
@@ -330,7 +332,9 @@ def test_differences(jobs: Jobs, tmp_path: Path) -> None:
 
 def test_cleaning_removes_what_nobody_names(jobs: Jobs, tmp_path: Path) -> None:
     store = jobs.store
-    shards = [write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(6)]) for name in "abc"]
+    shards = [
+        write_shard(tmp_path / f"{first}.tar", [jpeg(20 + n) for n in range(6)], first) for first in range(0, 300, 100)
+    ]
     with FakeMachine(jobs):
         ended = [jobs.create("batch", [shard], FAKE_PROFILE, "lo").id for shard in shards]
         for job in ended:
@@ -393,7 +397,9 @@ def test_cleaning_removes_rows_that_have_no_name(store: Store) -> None:
 
 
 def test_shards_of_a_running_job_are_known_without_redis(jobs: Jobs, tmp_path: Path) -> None:
-    shards = [write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(8)]) for name in "ab"]
+    shards = [
+        write_shard(tmp_path / f"{first}.tar", [jpeg(20 + n) for n in range(8)], first) for first in range(0, 200, 100)
+    ]
     with FakeMachine(jobs, seconds=0.2):
         request = jobs.create("batch", shards, FAKE_PROFILE, "lo")
         until = time.monotonic() + 10

@@ -166,6 +166,8 @@ def test_damage_of_parts_of_earlier_versions_is_noticed_as_far_as_arrow_does(tmp
 
 def test_a_broken_part_is_set_aside_and_an_intact_one_is_not(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     chunk = chunk_of(attempt=1)
+    store.write_records(chunk_of(), rows(1))
+    first = Path(store.part_path(chunk_of())).read_bytes()
     store.write_records(chunk, rows())
     path = Part.of_chunk(chunk).path
     error = BrokenPart(path, "told by a reader that was wrong", 4)
@@ -176,7 +178,7 @@ def test_a_broken_part_is_set_aside_and_an_intact_one_is_not(store: Store, caplo
     assert len(caplog.records) == 1 and f"kept as broken/{path}" in caplog.text
     assert Path(store.path("broken", path)).read_bytes() == data[:-9]
     # no older attempt counts in its place, until it is computed again
-    store.write_records(chunk_of(), rows(1))
+    Path(store.part_path(chunk_of())).write_bytes(first)
     assert store.newest(chunk_of()) is None and store.attempts(chunk).needed(chunk_of()) == chunk
     store.write_records(chunk, rows())
     assert store.newest(chunk_of()) == chunk and not store.attempts(chunk).broken

@@ -1,10 +1,14 @@
-"""What the store does with records that Parquet cannot hold."""
+"""What the store does with records that Parquet cannot hold, and when its files were written."""
 
 from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
 
 from strata.core import Chunk, ImageReference, Record, Status
 from strata.core.layers import TextLine
 from strata.store import Store
+from strata.store.filesystem import _time_of
 from tests.fakes import FAKE_PROFILE
 
 
@@ -26,3 +30,21 @@ def test_a_text_that_is_not_unicode_fails_its_row_and_no_other(store: Store) -> 
     assert failed.failure is not None and failed.failure.error_type == "bad_text" and failed.key == "2"
     assert failed.text is None and failed.seconds == {"ocr": 0.5}
     assert [line.text for line in written[2].text or ()] == ["whole"]
+
+
+def test_the_time_of_a_file_in_any_listing(store: Store) -> None:
+    moment = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    stamp = moment.timestamp()
+    listings: list[dict[str, object]] = [
+        {"mtime": stamp},
+        {"LastModified": moment},
+        {"updated": "2026-11-28T12:00:00Z"},
+        {"created": stamp},
+    ]
+    assert [_time_of(info) for info in listings] == [stamp] * 4
+    assert _time_of({"size": 1}) == _time_of({"updated": "yesterday"}) == float("inf")
+    for name in ("old", "new"):
+        store.put(store.path("uploads", name[0], name), b"x")
+    os.utime(store.path("uploads", "o", "old"), (stamp, stamp))
+    assert store.written_before(stamp + 1, "uploads") == ["uploads/o/old"]
+    assert store.written_before(stamp, "nothing") == []

@@ -370,3 +370,71 @@ def test_of_a_chunk_with_a_final_part_no_vision_part_is_needed(jobs: Jobs, shard
     view = jobs.view(second.id)
     assert faults.computed == [] and view.request_counts.succeeded == IMAGES
     assert [view.groups[group].reused for group in ("vision", "llm")] == [IMAGES, IMAGES]
+
+
+def test_an_index_that_breaks_before_its_images_are_read_is_made_again(jobs: Jobs, shard: str, faults: Faults) -> None:
+    """A worker finds it while it prepares a chunk: the shard is indexed again, then the chunk is queued anew."""
+    request = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+    until = time.monotonic() + 60
+    with FakeMachine(jobs, vision=False):
+        while not jobs.queue.broker.depth("vision"):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    (path,) = jobs.store.find("parts", "index")
+    flip(jobs.store.path(path))
+    with FakeMachine(jobs) as machine:
+        while not jobs.view(request.id).status.final:
+            assert time.monotonic() < until
+            machine.scheduler.reviewed = -1e9  # compare the plan with the store again, without waiting for its time
+            time.sleep(0.1)
+    assert jobs.view(request.id).request_counts.succeeded == IMAGES
+    assert list(jobs.store.find("broken")) == [f"broken/{path}"] and path in jobs.store.find("parts")
+
+
+@pytest.mark.parametrize("group", ["index", "vision", "llm"])
+def test_an_image_whose_parts_are_broken_is_described_again(queue: Queue, tmp_path: Path, group: str) -> None:
+    with running_service(queue, tmp_path) as service:
+        first = service.caption(jpeg()).json()
+        for path in service.jobs.store.find("parts"):
+            if path.startswith(f"parts/{group}/") or (group == "vision" and path.startswith("parts/llm/")):
+                flip(service.jobs.store.path(path))
+        again = service.caption(jpeg()).json()
+        plain: dict[str, object] = {"seconds": {}}
+        assert again | plain == first | plain
+        (job, *_) = service.jobs.store.job_ids()
+        wait_for_end(service.jobs, job)
+        found = service.client.get(f"/v1/records/{job}/{first['key']}")
+        assert found.status_code == 200 and found.json() | plain == first | plain
+
+
+def test_a_record_of_an_image_whose_part_breaks_later_is_made_again(queue: Queue, tmp_path: Path) -> None:
+    with running_service(queue, tmp_path) as service:
+        first = service.caption(jpeg()).json()
+        (job,) = service.jobs.store.job_ids()
+        wait_for_end(service.jobs, job)
+        (path,) = service.jobs.store.find("parts", "llm")
+        flip(service.jobs.store.path(path))
+        address = f"/v1/records/{job}/{first['key']}"
+        assert service.client.get(address).status_code == 503
+        until = time.monotonic() + 60
+        while (answer := service.client.get(address)).status_code != 200:
+            assert time.monotonic() < until, answer.text
+            time.sleep(0.05)
+        wait_for_end(service.jobs, job)
+        assert service.jobs.view(job).status is JobStatus.COMPLETED and answer.json()["key"] == first["key"]
+
+
+def test_a_caption_with_a_transient_failure_is_computed_anew(queue: Queue, tmp_path: Path, faults: Faults) -> None:
+    with running_service(queue, tmp_path) as service:
+        first = service.caption(jpeg()).json()
+        # the same image failed for a while, as a worker without memory would have written it
+        (path,) = service.jobs.store.find("parts", "vision")
+        part = Part.parse(path)
+        chunk = Chunk("vision", "fake", part.fingerprint, "", part.identity, 0, 1)
+        record = service.jobs.store.read_record(chunk, 0).failed("detector", "OutOfMemory", "no memory", True)
+        for group in ("vision", "llm"):
+            written = replace(chunk, group=group, fingerprint=FAKE_PROFILE.fingerprint(group))
+            service.jobs.store.write_records(written, [record])
+        again = service.caption(jpeg()).json()
+        assert again["status"] == "succeeded" and again["caption"] == first["caption"]
+        assert len(faults.computed) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 import workers.indexer
+from strata.cli import main as cli
 from strata.core.requests import JobRequest
+from strata.data.sample_sources import SampleError
+from strata.data.snapshot_sources import snapshot_source
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.queue.queue import Queue
@@ -20,6 +24,7 @@ from strata.shards.sources import ShardChanged, index_shard, shard_stamp
 from strata.shards.tar_headers import Window
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
+from tests.pinned import pin, write_shards
 from tests.raw_redis import raw_redis
 from tests.service import running_service
 
@@ -202,3 +207,52 @@ def test_moves_are_prefixes_of_whole_names(tmp_path: Path) -> None:
     assert store.locate("/data/deep/a.tar") == "s3://bucket/deep/a.tar"
     assert store.locate("/database/a.tar") == "/database/a.tar"
     assert store.locate("s3://old/x/a.tar") == "/mnt/x/a.tar" and store.locate("/data") == "/new"
+
+
+def test_nothing_tells_where_the_store_lies(queue: Queue, tmp_path: Path) -> None:
+    """Neither records nor envelopes nor problems, also when files of the store are gone."""
+    with running_service(queue, tmp_path) as service:
+        answer = service.caption(jpeg())
+        bad = write_shard(tmp_path / "shards" / "0.tar", [b"no image", *pictures(3)])
+        batch = service.submit(bad).json()["id"]
+        wait_for_end(service.jobs, batch)
+        job, key = answer.headers["Location"].rpartition("/")[2], answer.json()["key"]
+        store = Path(service.jobs.store.root)
+        paths = [f"/v1/jobs/{one}{rest}" for one in (job, batch) for rest in ("", "/results", "/failures", "/events")]
+        paths += ["/v1/jobs", *(f"/v1/records/{job}/{key}{rest}" for rest in ("", "/image", "/overlay.png"))]
+
+        def told() -> str:
+            return "".join(service.client.get(path).text for path in paths)
+
+        assert str(store) not in told()
+        for folder in ("uploads", "parts/llm", "parts/index"):
+            shutil.rmtree(store / folder)
+            text = told()
+            assert str(store) not in text and str(tmp_path / "data") not in text
+        Path(bad).unlink()
+        (tmp_path / "folder").symlink_to(tmp_path / "nothing")
+        missing = service.client.get(f"/v1/records/{batch}/000000001/image").text
+        assert str(store) not in missing and "Errno" not in missing
+
+
+def test_images_of_moved_shards_are_read_for_training_and_exports(store: Store, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "old", 2, 4)
+    snapshot = pin(store, shards)
+    before = [sample.data for sample in snapshot_source(store, snapshot, "caption", tmp_path / "a").read(range(8))]
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    source = snapshot_source(store, snapshot, "caption", tmp_path / "a")
+    assert sorted(source.missing()) == [f"no such shard: {shard}" for shard in shards]
+    with pytest.raises(SampleError, match="no such shard"):
+        source.read(range(8))
+    moved = Store(store.uri, {f"{tmp_path}/old": f"{tmp_path}/new"})
+    found = snapshot_source(moved, snapshot, "caption", tmp_path / "a")
+    assert found.missing() == [] and [sample.data for sample in found.read(range(8))] == before
+    # readers are copied to the processes of a DataLoader
+    assert [sample.data for sample in pickle.loads(pickle.dumps(found)).read(range(8))] == before
+    arguments = ["export", "pinned", "--store", store.uri, "--format", "llava", "--layer", "caption"]
+    root = f"{tmp_path}/old={tmp_path}/new"
+    for more, refused in (["--out", f"{tmp_path}/out0"], True), (["--root", root, "--out", f"{tmp_path}/out1"], False):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments, *more])
+        assert bool(ended.value.code) is refused
+    assert len(list((tmp_path / "out1").rglob("*.jpg"))) == 8

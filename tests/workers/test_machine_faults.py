@@ -256,7 +256,7 @@ def test_a_machine_that_breaks_on_every_image_blames_none_and_goes_on_when_it_is
 
 def test_single_images_are_suspects_too_and_share_no_blame(jobs: Jobs, tmp_path: Path) -> None:
     with Place(jobs, 1, lambda widths, call: STICKY if 150 in widths else None) as place:
-        shards = [write_shard(tmp_path / f"{width}.tar", [jpeg(width, 8)]) for width in range(148, 153)]
+        shards = [write_shard(tmp_path / f"{width}.tar", [jpeg(width, 8)], first=width) for width in range(148, 153)]
         views = [place.wait(job) for job in [place.submit(shard, "hi") for shard in shards]]
     assert [view.request_counts.failed for view in views] == [0, 0, 1, 0, 0]
 
@@ -358,7 +358,7 @@ def test_a_decoder_that_fails_unexpectedly(
             raise KeyError("marker")
         return image
 
-    monkeypatch.setattr("workers.groups.decode", fail)
+    monkeypatch.setattr("workers.items.decode", fail)
     with Place(jobs, 20) as place:
         job = place.submit(shard_of(tmp_path, range(100, 140)))
         if all_fail:
@@ -381,7 +381,7 @@ def test_a_decoder_without_memory_is_the_machine_s_fault(
             raise MemoryError
         return image
 
-    monkeypatch.setattr("workers.groups.decode", fail)
+    monkeypatch.setattr("workers.items.decode", fail)
     with place:
         view = place.wait(place.submit(shard_of(tmp_path, range(100, 140))))
     assert view.request_counts.succeeded == 40 and len(place.ends) == 1

@@ -246,12 +246,12 @@ def test_deaths_without_a_single_image_in_flight_poison_a_small_chunk(jobs: Jobs
     assert isolation.begin() == Verdict()  # whoever held it died over something else
     for _ in range(3):
         assert isolation.begin() == Verdict(alone=None)
-    assert isolation.begin() == Verdict(alone=None, poison={0: KILLED})
+    assert isolation.begin() == Verdict(alone=None, condemned={0: KILLED})
     raw_redis(jobs.queue).delete(keys.in_flight(chunk.id))
     isolation.mark(0)
-    assert isolation.begin() == Verdict(alone=frozenset({0}), accused=frozenset({0}))
+    assert isolation.begin() == Verdict(alone=frozenset({0}), deaths={0: 1})
     isolation.mark(0)
-    assert isolation.begin() == Verdict(unproved=True, poison={0: KILLED})
+    assert isolation.begin() == Verdict(frozenset({0}), {0: 2}, {0: KILLED}, unproved=True)
     # a chunk of many images is not given up because workers were killed while they read it
     large = replace(chunk, images=64, number=1)
     isolation = Isolation(jobs.queue.isolation_notes, Claim(large, "strata:stream:vision:lo", "2-0", deliveries=2))
@@ -283,7 +283,7 @@ def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) ->
 
 def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> None:
     for name in ("changed", "gone"):
-        write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n) for n in range(4)])
+        write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n, 10 + len(name)) for n in range(4)])
     job = jobs.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")
     with FakeMachine(jobs, vision=False):
         wait_until(lambda: jobs.queue.broker.depth("vision") == 2)
@@ -294,7 +294,10 @@ def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> 
         assert running.vision.images == 0
         kinds = [row.failure.error_type for row in records(jobs, job.id) if row.failure]
         assert kinds == ["ShardChanged"] * 4 + ["ShardMissing"] * 4
-        jobs.retry(job.id)  # what lies there now is read
+        jobs.retry(job.id)  # a job keeps its index
         wait_for_end(jobs, job.id)
-    counts = jobs.view(job.id).request_counts
-    assert (counts.total, counts.succeeded, jobs.view(job.id).shards.failed) == (4, 4, 1)
+        assert jobs.view(job.id).request_counts.failed == 8
+        again = jobs.create("batch", job.shards, FAKE_PROFILE, "lo")  # what lies there now is read
+        wait_for_end(jobs, again.id)
+    counts = jobs.view(again.id).request_counts
+    assert (counts.total, counts.succeeded, jobs.view(again.id).shards.failed) == (4, 4, 1)

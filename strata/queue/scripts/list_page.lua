@@ -15,7 +15,6 @@ local filtered = ARGV[3] ~= '' or ARGV[4] ~= ''
 local batch = math.min(filtered and 500 or limit, most)
 
 local sets = {}
-for i, key in ipairs(KEYS) do sets[i] = {key = key, top = ARGV[1], members = {}, at = 1, more = true} end
 
 -- The newest member of a set that was not taken yet, or nil. Members are read in batches.
 local function head(set)
@@ -27,22 +26,25 @@ local function head(set)
   return set.members[set.at]
 end
 
--- The set with the newest member.
-local function newest()
-  local best, member
-  for _, set in ipairs(sets) do
-    local candidate = head(set)
-    if candidate and (not member or candidate > member) then best, member = set, candidate end
-  end
-  return best, member
+-- Only sets that have members are compared: mostly few do.
+for _, key in ipairs(KEYS) do
+  local set = {key = key, top = ARGV[1], members = {}, at = 1, more = true}
+  set.head = head(set)
+  if set.head then table.insert(sets, set) end
 end
 
+-- Take the newest member of all sets, one after another.
 local ids, looked, last = {}, 0, ''
-local set, member = newest()
-while set and #ids < limit and looked < most do
-  local id, profile, image = string.match(member, '^([^:]*):(.*):([^:]*)$')
+while #sets > 0 and #ids < limit and looked < most do
+  local best = 1
+  for i = 2, #sets do
+    if sets[i].head > sets[best].head then best = i end
+  end
+  local set = sets[best]
+  local id, profile, image = string.match(set.head, '^([^:]*):(.*):([^:]*)$')
   if (ARGV[3] == '' or ARGV[3] == profile) and (ARGV[4] == '' or ARGV[4] == image) then table.insert(ids, id) end
   set.at, looked, last = set.at + 1, looked + 1, id
-  set, member = newest()
+  set.head = head(set)
+  if not set.head then table.remove(sets, best) end
 end
-return {ids, set and last or ''}
+return {ids, #sets > 0 and last or ''}

@@ -16,6 +16,7 @@
 -- ARGV[11] the pause that the server asks for, in ms
 -- ARGV[12] the first pause in ms; it is doubled after each attempt
 -- ARGV[13] the longest pause in ms
+-- @RETURNED@ the field of a message whose chunk has stepped aside before
 -- @CURRENT@ the field of the isolation notes for what is in flight
 --
 -- Returns the number of refusals in a row, or -1 with nothing changed if the consumer no longer holds the message.
@@ -35,6 +36,11 @@ local counts = not due or tonumber(due) <= time or redis.call('HGET', record, 't
 -- Park the chunk: one that counts before the others of its fingerprint, because it is the next to be tried. It stays in
 -- the hash of queued chunks, with an empty message id, so that it is not queued twice.
 if message then
+  -- The mark tells its next holder, under whatever message it returns, that the chunk has been worked on.
+  if not value_of(message[2], '@RETURNED@') then
+    table.insert(message[2], '@RETURNED@')
+    table.insert(message[2], '1')
+  end
   redis.call(counts and 'LPUSH' or 'RPUSH', parked_key(group, fingerprint, ARGV[7]), cjson.encode(message[2]))
   redis.call('HSET', KEYS[2], ARGV[4], '')
 end

@@ -9,6 +9,7 @@
 -- ARGV[3]  the statuses that it may follow, as a JSON list; an empty text stands for a job without a copy in Redis
 -- ARGV[4…] other fields of the hash as name, value, name, value …
 -- @MAX_EVENTS@ about how many events the stream keeps
+-- @STOPPED@ the statuses in which a job is to end or has ended, as fields of a Lua table
 -- LIST_JOB (a placeholder) is the function list_job(job_key, job_id)
 --
 -- Returns the status that stands afterwards; nil if Redis has no copy of the job.
@@ -38,6 +39,9 @@ end
 redis.call('HSET', KEYS[1], 'status', ARGV[2], unpack(ARGV, 4))
 if status ~= ARGV[2] then
   list_job(KEYS[1], ARGV[1])
+  -- The scheduler has to write its end. A job whose retry has died half-way is not among the active ones.
+  local stopped = {@STOPPED@}
+  if stopped[ARGV[2]] then redis.call('SADD', KEYS[3], ARGV[1]) end
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', @MAX_EVENTS@, '*', 'event', 'status', 'status', ARGV[2])
 end
 return ARGV[2]

@@ -1,0 +1,57 @@
+"""Deleting jobs for good: which other jobs may use the same files is asked of the list of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from app.problems import ProblemError
+from strata.core import JobRequest
+from strata.errors import DamagedFile, QueueUnavailable
+from strata.jobs import Jobs, UnknownJob
+from strata.queue import JobFilter, image_of
+from strata.snapshots import Deletion
+
+PAGE = 1000
+
+
+class JobDeletion:
+    """Deletes jobs that have ended. Its methods raise QueueUnavailable, OSError and ProblemError."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs, self.states, self.list = jobs, jobs.queue.job_states, jobs.queue.job_list
+        self._deletion = Deletion(jobs.store)
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job, and what it alone uses. While Redis rebuilds the list of jobs, this is refused."""
+        if not self.list.is_complete():
+            detail = "the list of jobs is being rebuilt, so that it is not known what other jobs use; try again later"
+            raise ProblemError("not-ready", detail, headers={"Retry-After": "10"})
+        try:
+            request = self.jobs.request(job_id)
+        except UnknownJob as error:
+            raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
+        except DamagedFile:
+            # which parts it used is not known: `strata clean` finds those that nothing uses
+            self._deletion.delete(job_id, [])
+        else:
+            others = [other for other in self._others(request) if other != job_id]
+            # a job with the same image may be in the making
+            image = image_of(request.shards[0]) if request.kind == "image" else None
+            shared = image is not None and (bool(others) or self.list.is_announced(image))
+            self._deletion.delete(job_id, others, keeps_upload=shared)
+        # the working copy last: without the files it is not shown
+        for forget in (self.states.delete, self.list.remove):
+            with suppress(QueueUnavailable):
+                forget(job_id)
+
+    def _others(self, request: JobRequest) -> Iterator[str]:
+        """The jobs that may use the same parts: those of the same image, or all other jobs of shards."""
+        image = request.kind == "image"
+        chosen = JobFilter(kind=request.kind, image=image_of(request.shards[0]) if image else None)
+        cursor = None
+        while True:
+            ids, cursor = self.list.page(chosen, PAGE, cursor)
+            yield from ids
+            if cursor is None:
+                return

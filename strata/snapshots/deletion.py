@@ -1,0 +1,80 @@
+"""Deleting a job for good: its files, its upload, and all parts that neither another job nor a snapshot uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from strata.core import GROUPS, JobRequest
+from strata.errors import DamagedFile
+from strata.snapshots.snapshots import Snapshots
+from strata.store import READERS, Part, PartsOf, Store
+
+# where the parts of a folder lie: the newest attempts, older ones, and those that are broken and were set aside
+PLACES = ("parts", "superseded", "broken/parts", "broken/superseded")
+Folder = tuple[str, str, str]  # group, fingerprint, and the identity of a shard: the parts of one shard
+
+
+class Deletion:
+    """Deletes jobs that have ended. Every method raises OSError if the store cannot be reached."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
+
+    def delete(self, job_id: str, others: Iterable[str], keeps_upload: bool = False) -> int:
+        """Delete a job's files, and of what it uses that which no other job and no snapshot uses; returns the number.
+
+        others: the ids of all other jobs that may use the same parts. keeps_upload: whether one uses its upload too.
+        If a file of one of these jobs or of a snapshot is damaged, all parts stay, because it may use them. If the
+        process dies in between, the job is still there, and can be deleted again.
+        """
+        paths: list[str] = []
+        with suppress(DamagedFile):
+            request = self._parts_of.request(job_id)
+            if request is not None and request.kind == "image" and not keeps_upload:
+                paths.append(self.store.upload_path(request.shards[0]))
+            if request is not None:
+                paths += self._unshared(request, [other for other in others if other != job_id])
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
+        # the job's own files last
+        self.store.remove_job(job_id)
+        self.store.close_job(job_id)
+        return len(paths)
+
+    def _unshared(self, request: JobRequest, others: Sequence[str]) -> list[str]:
+        """The paths of the parts that only this job uses, of all attempts. Raises DamagedFile."""
+        with ThreadPoolExecutor(READERS) as pool:
+            used = set().union(*pool.map(self._used_by, others))
+            mine = [folder for folder in self._folders(request) if not used & {folder, (*folder[:2], "")}]
+            places = [(place, *folder) for folder in mine for place in PLACES]
+            found = [path for files in pool.map(lambda place: self.store.find(*place), places) for path in files]
+        snapshots, damaged = self._snapshots.scan()
+        if damaged:
+            raise damaged[0]
+        pinned = {Part.parse(path) for snapshot in snapshots for path in snapshot.parts}
+        return [path for path in found if _part(path) not in pinned]
+
+    def _used_by(self, job_id: str) -> set[Folder]:
+        """The folders of parts that a job uses; one with an empty identity stands for all of its fingerprint."""
+        request = self._parts_of.request(job_id)
+        if request is None:
+            return set()
+        used = set(self._folders(request))
+        # the shards of a job that is not complete may not be known yet
+        if request.kind == "batch" and self.store.read_job_file(job_id, "end") is None:
+            used |= {(group, fingerprint, "") for group, fingerprint in request.fingerprints.items()}
+        return used
+
+    def _folders(self, request: JobRequest) -> list[Folder]:
+        identities = [summary.identity for summary in self._parts_of.summaries(request) if summary.identity]
+        return [(group, request.fingerprints[group], identity) for group in GROUPS for identity in identities]
+
+
+def _part(path: str) -> Part | None:
+    """The part of a path, wherever it lies; None for another file, such as a mark."""
+    with suppress(ValueError):
+        return Part.parse(path.removeprefix("broken/"))
+    return None
