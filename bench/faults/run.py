@@ -34,7 +34,7 @@ from bench.faults.chat import chat_server
 from bench.faults.orders import VARIABLE, Orders
 from bench.faults.schedule import CLOCK_OFF, KINDS, Schedule
 from bench.faults.store import FaultyFileSystem
-from bench.processes import BENCH_PROFILES, Fleet
+from bench.processes import BENCH_PROFILES, PYTHONPATH, Fleet
 from bench.s3_server import S3, s3_server
 from bench.tiny_shards import write_shard
 from strata.client import ApiError, Client
@@ -122,17 +122,18 @@ def _tell(seconds: float, views: Sequence[JobView], schedule: Schedule | None) -
     counts: Counter[str] = Counter()
     for view in views:
         counts.update(view.request_counts.model_dump())
-    waiting = [waiting.reason for view in views if (waiting := getattr(view, "waiting", None))]
+    waiting = [waiting.reason for view in views if (waiting := view.waiting)]
     left = len(schedule.left) if schedule else 0
     print(f"  {seconds:4.0f} s: {dict(counts)}, faults left {left}, {waiting or ''}", flush=True)
 
 
 def verify(fleet: Fleet, views: Sequence[JobView]) -> list[JobView]:
     """Check every part of the jobs, as `strata verify` does, and wait until broken ones are computed again."""
-    environment = {**os.environ, **fleet.settings, "STRATA_URL": fleet.url, "REDIS_URL": fleet.server.url}
+    ours = {"PYTHONPATH": PYTHONPATH, "STRATA_URL": fleet.url, "REDIS_URL": fleet.server.url}
+    environment = {**os.environ, **fleet.settings, **ours}
     for view in views:
         command = [sys.executable, "-m", "strata", "verify", view.id]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
         print(f"  strata verify: exit code {done.returncode}, {' '.join(done.stdout.split())[:200]}", flush=True)
     return run_jobs_again(fleet, views)
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -317,8 +317,8 @@ def test_a_bucket_that_is_away(
 class CountingStore(Store):
     """Counts its writes, each of which can be held up."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri)
+    def __init__(self, uri: str, moved: Mapping[str, str] | None = None) -> None:
+        super().__init__(uri, moved)
         self.writes = 0
         self.free = threading.Event()
         self.free.set()
