@@ -10,8 +10,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
-from app.decoding import Decoder
 from app.deletion import JobDeletion
+from app.images.decoding import Decoder
 from app.prefer import Waits
 from app.problems import ProblemError
 from app.store_probe import StoreProbe

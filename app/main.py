@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, FastAPI
 import strata
 from app import problems
 from app.body_limit import BodyLimit
-from app.decoding import Decoder
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.images.decoding import Decoder
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key

@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import ServicesDep
 from app.idempotency import IdempotentRoute
+from app.images.uploads import read_upload
 from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
-from app.uploads import read_upload
 from strata.core import CaptionBody, JobView, Record
 from strata.errors import QueueUnavailable
 

@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
-from app.overlay import draw_overlay
+from app.images.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import ImageError, JobView, Record
 from strata.jobs import Found, NotDescribed, Results

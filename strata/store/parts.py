@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from strata.core import FINAL_GROUP, JobRequest, ShardSummaries, ShardSummary
+from strata.core import FINAL_GROUP, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.errors import NotFound
 from strata.store.part_files import READERS
 from strata.store.part_paths import Part, last_attempts
@@ -58,8 +58,11 @@ class PartsOf:
     def job(self, request: JobRequest) -> list[Part]:
         """The existing parts of a job, one for each chunk: that of the newest attempt, whichever job made it.
 
-        While a chunk is retried, it is that of the attempt before.
+        While a chunk is retried, it is that of the attempt before. Of a job that was cancelled or has failed, only the
+        parts that existed at its end.
         """
+        end = self.store.parse_job_file(request.id, "end", JobEnd)
+        written = end.written if end is not None else None
         chunks = [list(request.chunks(summary, FINAL_GROUP)) for summary in self.summaries(request) if summary.images]
         # one listing for each shard, several at a time: each is a round trip to a bucket
         with ThreadPoolExecutor(READERS) as pool:
@@ -68,7 +71,7 @@ class PartsOf:
             Part.of_chunk(chunk)._replace(attempt=max(attempts.found[chunk.number]))
             for shard, attempts in zip(chunks, listings, strict=True)
             for chunk in shard
-            if chunk.number in attempts.found
+            if chunk.number in attempts.found and (written is None or chunk.number in written.get(chunk.identity, ()))
         ]
         return last_attempts(parts)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.decoding import Decoder, PixelGate
+from app.images.decoding import Decoder, PixelGate
 from app.problems import ProblemError
 from tests.fakes import jpeg
 from tests.service import png

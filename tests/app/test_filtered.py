@@ -12,7 +12,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from app.overlay import draw_overlay
+from app.images.overlay import draw_overlay
 from strata.cli import jobs, render
 from strata.cli import main as cli
 from strata.client.client import Client

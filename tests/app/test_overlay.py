@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageChops
 from pycocotools import mask as coco
 
-from app.masks import mask_image
-from app.overlay import COLOURS, MIN_LONG_SIDE, READ, STRIP, draw_overlay
+from app.images.masks import mask_image
+from app.images.overlay import COLOURS, MIN_LONG_SIDE, READ, STRIP, draw_overlay
 from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
 from strata.core.records import (
     Caption,
@@ -86,7 +86,7 @@ def test_masks_of_impossible_sizes_are_not_decoded(size: tuple[int, int]) -> Non
 
 HOSTILE = """
 import sys
-from app.masks import mask_image
+from app.images.masks import mask_image
 from strata.core.records import Mask
 for line in sys.stdin:
     height, width, *counts = line.rstrip("\\n").split(" ", 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.fetching import is_public
+from app.images.fetching import is_public
 from app.problem_types import PROBLEMS, document
 from strata.core.profiles import GROUPS
 from strata.jobs.listing import Listing

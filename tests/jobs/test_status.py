@@ -19,6 +19,7 @@ from strata.jobs.jobs import Jobs, NotFinished
 from strata.jobs.results import Results
 from strata.jobs.scheduler import Scheduler
 from strata.queue import keys
+from strata.store.parts import PartsOf
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.jobs.hand_worker import HandWorker, batch, identity_of
 from tests.jobs.interruption import Died, mortal_scheduler
@@ -142,6 +143,8 @@ def test_the_counts_of_a_cancelled_job_are_its_results(jobs: Jobs, scheduler: Sc
     view = check_end(jobs, job.id, JobStatus.CANCELLED)
     assert (view.request_counts.total, view.request_counts.succeeded, view.request_counts.cancelled) == (10, 8, 2)
     assert end_of(jobs, job.id).written == {identity_of("a.tar"): [0, 1]}
+    # nor is it part of a snapshot or an export of the job
+    assert [part.number for part in PartsOf(jobs.store).sources([job.id])] == [0, 1]
 
 
 def test_a_cancellation_survives_the_loss_of_redis(jobs: Jobs, scheduler: Scheduler) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from app.masks import mask_image
+from app.images.masks import mask_image
 from strata.core import LAYERS, Box, LayerSpec, Mask, Record, Status
 
 Colour = tuple[int, int, int]

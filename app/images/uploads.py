@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from app.fetching import fetch
+from app.images.fetching import fetch
 from app.problems import ProblemError, invalid_request
 from strata.core import CaptionBody, Settings
 
