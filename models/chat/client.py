@@ -8,7 +8,8 @@ is at fault:
   sends a probe before them.
 - The server refuses every request, because the key, the address or the model is wrong: StageRefused.
 - The question has no usable answer, but the probe has one: the question is at fault, and its answer states the fault.
-- The probes have no usable answer either, and the server charges for them: StageUnfit, do not retry.
+- The probes have no usable answer either, and the server counts their tokens: StageUnfit, do not retry. Without a
+  count no model has answered, but a proxy, for example: StageUnavailable.
 - A response that was lost in transit may have cost tokens: its upper bound is counted as usage.
 """
 
@@ -243,7 +244,7 @@ class ChatClient:
             return ""
         # charged, but not usable: after as many in a row as a question has tries, the stage is unfit
         self._charge(exchange, answer.usage)
-        self._failed_probes += 1
+        self._failed_probes += answer.counted
         if self._failed_probes >= self._tries:
             reason = self._unavailable(f"test questions have no usable answer either: {answer.fault}")
             raise StageUnfit(str(reason))

@@ -36,6 +36,7 @@ class ChatAnswer:
     """An answer's text in one line, or its fault. cut: the text was truncated at max_tokens.
 
     transient: there was no answer, or an error of the server, so that the same question may have an answer later.
+    counted: the response has the server's own count of tokens, so that a model has answered and not, say, a proxy.
     """
 
     text: str
@@ -43,6 +44,7 @@ class ChatAnswer:
     cut: bool
     usage: Usage
     transient: bool = False
+    counted: bool = False
 
 
 class _Message(BaseModel):
@@ -81,25 +83,26 @@ def read_answer(response: httpx.Response, question: Question, secret: SecretStr)
     The usage is the server's count, or the question's upper bound if the server gives none.
     """
     # the usage first: an answer that cannot be parsed may have been charged
-    usage = _usage(response.content, question)
+    count = _usage(response.content)
+    usage, counted = count or question.bound, count is not None
     try:
         choice = _Completion.model_validate_json(response.content).choices[0]
     except ValidationError:
-        return ChatAnswer(
-            "", f"the server's answer is not a chat completion: {start_of(response, secret)!r}", False, usage
-        )
+        fault = f"the server's answer is not a chat completion: {start_of(response, secret)!r}"
+        return ChatAnswer("", fault, False, usage, counted=counted)
     # remove the reasoning, and put the text into one line
     text = " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split())
     empty = f"the server's answer is empty (finish_reason {choice.finish_reason})"
-    return ChatAnswer(text, None if text else without(secret, empty), choice.finish_reason == "length", usage)
+    fault = None if text else without(secret, empty)
+    return ChatAnswer(text, fault, choice.finish_reason == "length", usage, counted=counted)
 
 
-def _usage(content: bytes, question: Question) -> Usage:
-    """The token counts in a response, or the question's upper bound if they are missing or not valid."""
+def _usage(content: bytes) -> Usage | None:
+    """The token counts in a response; None if they are missing or not valid."""
     try:
         count = _Counted.model_validate_json(content).usage
     except ValidationError:
-        return question.bound
+        return None
     return Usage(prompt_tokens=count.prompt_tokens, completion_tokens=count.completion_tokens, requests=1)
 
 
