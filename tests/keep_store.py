@@ -90,7 +90,7 @@ def describe(jobs: Jobs, profiles: dict[str, Profile]) -> list[JobRequest]:
         requests = []
         try:
             for profile in profiles.values():
-                request = jobs.create("batch", [SHARD], profile, "lo", {"kept": profile.name})
+                request = jobs.new.create("batch", [SHARD], profile, "lo", {"kept": profile.name})
                 wait_for_end(jobs, request.id, 300)
                 jobs.retry(request.id)
                 wait_for_end(jobs, request.id, 300)

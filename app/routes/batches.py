@@ -37,7 +37,7 @@ def submit_shards(
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     shards = _shards(body.input.shards, given)
     _refuse_missing(shards)
-    job = given.jobs.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
+    job = given.jobs.new.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return given.jobs.accepted(job)
 

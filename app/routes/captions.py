@@ -65,7 +65,7 @@ async def caption_image(
     upload = await read_upload(request, given.settings)
     profile = await run_in_threadpool(given.profile, upload.profile)
     await given.decoder.check(upload.data)
-    job = await run_in_threadpool(given.jobs.create_image, upload.data, upload.alt_text, profile)
+    job = await run_in_threadpool(given.jobs.new.create_image, upload.data, upload.alt_text, profile)
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}

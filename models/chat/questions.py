@@ -92,9 +92,8 @@ def read_answer(response: httpx.Response, question: Question, secret: SecretStr)
         return ChatAnswer("", fault, False, usage, counted=counted)
     # remove the reasoning, and put the text into one line
     text = " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split())
-    empty = f"the server's answer is empty (finish_reason {choice.finish_reason})"
-    fault = None if text else without(secret, empty)
-    return ChatAnswer(text, fault, choice.finish_reason == "length", usage, counted=counted)
+    empty = without(secret, f"the server's answer is empty (finish_reason {choice.finish_reason})")
+    return ChatAnswer(text, None if text else empty, choice.finish_reason == "length", usage, counted=counted)
 
 
 def _usage(content: bytes) -> Usage | None:

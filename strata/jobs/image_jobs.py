@@ -18,7 +18,8 @@ from strata.core import GROUPS, STOPPED, JobRequest, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
-from strata.jobs.jobs import Jobs, UnknownJob, created_at
+from strata.jobs.jobs import Jobs, UnknownJob
+from strata.jobs.new_jobs import created_at
 from strata.jobs.plans import Plan
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import JobProgress

@@ -1,32 +1,23 @@
-"""Jobs: creating, cancelling and retrying them, and the envelope that shows their progress.
+"""Jobs: cancelling and retrying them, and the envelope that shows their progress. `new_jobs.py` creates them.
 
 A job's request and its end are files in the store. Redis holds the working copy, which can be rebuilt from them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from strata.core import (
     FINAL_GROUP,
-    GROUPS,
-    Budget,
     Cancellation,
     Chunk,
     JobEnd,
-    JobKind,
     JobRequest,
     JobStatus,
     JobView,
-    Priority,
-    Profile,
     ShardSummaries,
     ShardSummary,
     Status,
@@ -34,11 +25,10 @@ from strata.core import (
 from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
 from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
+from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import what_waits
-from strata.queue import Heartbeat, Queue, image_of
-from strata.store import READERS, Attempts, BrokenPart, Footer, IndexRow, Store, index_table, keep_profile
-
-STORE_CALLS = 64  # at a time for new jobs; the calls of one image are made together
+from strata.queue import Heartbeat, Queue
+from strata.store import READERS, Attempts, BrokenPart, Footer, Store
 
 
 class UnknownJob(NotFound, LookupError):
@@ -59,135 +49,14 @@ class NotFinished(Conflict, ValueError):
         super().__init__(f"the job is {status.value}; only a job that is completed or failed can be retried")
 
 
-def new_job_id() -> str:
-    """A new id. Ids sort by the time of their creation."""
-    return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
-
-
-def created_at(job_id: str) -> float:
-    """When a job was created, in seconds since 1970, from its id; 0 for an id of another form."""
-    try:
-        return int(job_id[:12], 16) / 1000
-    except ValueError:
-        return 0.0
-
-
 class Jobs:
-    """Creates, shows, cancels and retries jobs. Every method raises QueueUnavailable and OSError."""
+    """Shows, cancels and retries jobs; `new` creates them. Every method raises QueueUnavailable and OSError."""
 
     def __init__(self, queue: Queue, store: Store) -> None:
         self.queue, self.store = queue, store
         self.ledger = queue.ledger
         self.parts = JobParts(queue, store)
-        self._pool = ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="jobs")
-        self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
-
-    def create(
-        self,
-        kind: JobKind,
-        shards: list[str],
-        profile: Profile,
-        priority: Priority,
-        metadata: dict[str, str] | None = None,
-        indexed: Iterable[ShardSummary] = (),
-        budget: Budget | None = None,
-    ) -> JobRequest:
-        """Write a job's request to the store and activate the job; the scheduler queues its chunks.
-
-        indexed: the summaries of shards that need no indexing.
-        """
-        request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget)
-        # fail before anything is written: a job must not be accepted if nothing can schedule it
-        self.queue.ping()
-        with self._withdrawn_on_error(request.id):
-            # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
-            self._together(lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id))
-            self.store.write_job_file(request.id, "request", request)
-            self._create_new(request)
-            self.queue.job_states.activate(request.id)
-        return request
-
-    def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
-        """Store an image and create a job for it alone, whose first chunk is queued at once.
-
-        The upload is a shard of one image. It is indexed here, and its chunk is queued here, so that the request does
-        not wait for the scheduler. A call to a bucket takes a while, so that only two follow one another: all that the
-        request refers to, then the request.
-        """
-        # the same image with the same text has the same identity, so its parts are found again
-        digest = hashlib.sha256(data).hexdigest()
-        uri = self.store.upload_uri(digest)
-        identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
-        summary = ShardSummary(shard=uri, identity=identity, images=1)
-        request = _request("image", [uri], profile, "hi", {}, [summary], None)
-        # the index part is that which the group `index` would write
-        index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
-        table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
-        chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
-        # fail before anything is written if Redis is away
-        with self._announced(request), self._withdrawn_on_error(request.id):
-            listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
-            self._together(
-                lambda: self.store.put_upload(digest, data),
-                lambda: self.store.write_index(index, table),
-                lambda: self._keep_profile(profile),
-                lambda: self.store.open_job(request.id),
-            )
-            known = [listing.result() for listing in listings]
-            self.store.write_job_file(request.id, "request", request)
-            self._create_new(request)
-            # mostly no part of the image exists; those that do are counted, before the scheduler may end the job
-            missing = chunks[:1]
-            if any(attempts.found or attempts.broken for attempts in known):
-                request, missing = self.parts.missing(request, summary)
-            self.queue.job_states.activate(request.id)
-            self.queue.broker.enqueue_all(missing, request.id, request.priority)
-        return request
-
-    def _keep_profile(self, profile: Profile) -> None:
-        """Keep a profile's content, once for each fingerprint, so that the parts' origin can be looked up."""
-        fingerprint = profile.fingerprint(FINAL_GROUP)
-        if fingerprint not in self._profiles:
-            keep_profile(self.store, profile)
-            self._profiles.add(fingerprint)
-
-    def _create_new(self, request: JobRequest) -> None:
-        """Create the working copy of a new job, whose request is in the store."""
-        # a new job's ledger is complete, because nothing has been spent yet
-        if request.paid:
-            self.ledger.begin(request.id, request.budget, new=True)
-        self._create(request, ())
-
-    @contextmanager
-    def _announced(self, request: JobRequest) -> Iterator[None]:
-        """Within the block the upload of a job is not removed, though no job that is listed may use it."""
-        listed, image = self.queue.job_list, image_of(request.shards[0])
-        listed.announce(image, request.id)
-        try:
-            yield
-        finally:
-            with suppress(QueueUnavailable):  # then the announcement expires
-                listed.withdraw(image, request.id)
-
-    @contextmanager
-    def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
-        """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
-        try:
-            yield
-        except Exception:
-            # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
-            states, listed = self.queue.job_states, self.queue.job_list
-            for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
-                with suppress(OSError, QueueUnavailable):
-                    remove(job_id)
-            raise
-
-    def _together(self, *acts: Callable[[], None]) -> None:
-        """Make calls that do not depend on each other. Raises the first error, after the last call."""
-        futures = [self._pool.submit(act) for act in acts]
-        wait(futures)
-        for future in futures:
-            future.result()
+        self.new = NewJobs(queue, store, self.parts)
 
     def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler.
@@ -196,19 +65,8 @@ class Jobs:
         that a folder's files that came, changed or went since do not change what the job describes.
         """
         # record indexed shards before the scheduler sees the job, because it would queue them for indexing
-        self._create(request, pinned)
+        self.new.create_copy(request, pinned)
         self.queue.job_states.activate(request.id)
-
-    def _create(self, request: JobRequest, pinned: Iterable[ShardSummary]) -> None:
-        """Create a job's working copy in Redis, where it is missing, with the shards that need no indexing."""
-        if request.paid:
-            self.ledger.begin(request.id, request.budget)
-        states = self.queue.job_states
-        # an upload needs no validation: the API has decoded it
-        status = JobStatus.IN_PROGRESS if request.kind == "image" else JobStatus.VALIDATING
-        states.create(request, status=status.value, started_at=_now())
-        for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
-            states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
 
     def restore(self, job_id: str) -> None:
         """Activate a job that is open in the store, but not in Redis: its working copy was lost, or is incomplete.
@@ -226,7 +84,7 @@ class Jobs:
             self.activate(request, list(self.with_index(request, self._stored_summaries(job_id))))
         else:
             # nothing is indexed for a cancelled job: its shards so far are those that the store knows
-            self._create(request, self.summaries(job_id).values())
+            self.new.create_copy(request, self.summaries(job_id).values())
             self.set_status(job_id, JobStatus.CANCELLING)
             states.activate(job_id)
 
@@ -440,30 +298,3 @@ def _has_ended(fields: Mapping[str, str]) -> bool:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
-
-
-def _request(
-    kind: JobKind,
-    shards: list[str],
-    profile: Profile,
-    priority: Priority,
-    metadata: dict[str, str],
-    indexed: list[ShardSummary],
-    budget: Budget | None,
-) -> JobRequest:
-    """A new job's request. It holds everything that decides which parts belong to the job."""
-    return JobRequest(
-        id=new_job_id(),
-        kind=kind,
-        shards=list(dict.fromkeys(shards)),
-        profile=profile.name,
-        fingerprints={group: profile.fingerprint(group) for group in GROUPS},
-        chunk_size=profile.chunk_size,
-        priority=priority,
-        metadata=metadata,
-        created_at=datetime.now(UTC),
-        indexed=indexed,
-        paid=[group for group in GROUPS if profile.paid(group)],
-        priced=profile.priced,
-        budget=budget,
-    )

@@ -36,7 +36,7 @@ def service(queue: Queue, tmp_path: Path) -> Iterator[Service]:
 def jobs_of(service: Service, tmp_path: Path, count: int = 3) -> list[str]:
     """The ids of completed jobs of one shard each, of which Redis knows nothing any more."""
     shards = [write_shard(tmp_path / "shards" / f"{number}.tar", [jpeg(20 + number)]) for number in range(count)]
-    ids = [service.jobs.create("batch", [shard], FAKE_PROFILE, "lo").id for shard in shards]
+    ids = [service.jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id for shard in shards]
     for job_id in ids:
         wait_for_end(service.jobs, job_id)
     raw_redis(service.jobs.queue).flushall()

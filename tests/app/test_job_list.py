@@ -67,11 +67,11 @@ def test_jobs_are_filtered(service: Service, complete: bool) -> None:
 def test_a_lost_list_is_rebuilt_from_the_store(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()])
     with FakeMachine(jobs):
-        ended = jobs.create("batch", [shard], FAKE_PROFILE, "lo").id
-        image = jobs.create_image(jpeg(30), None, FAKE_PROFILE).id
+        ended = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
+        image = jobs.new.create_image(jpeg(30), None, FAKE_PROFILE).id
         for job in (ended, image):
             wait_for_end(jobs, job)
-    running = jobs.create("batch", [shard], FAKE_PROFILE, "lo").id
+    running = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
     (tmp_path / "store" / "jobs" / "half").mkdir()  # a process died before it wrote the request
     raw_redis(jobs.queue).flushall()
     listing = Listing(jobs)
@@ -89,7 +89,7 @@ def test_a_job_whose_files_are_gone_leaves_the_list(jobs: Jobs) -> None:
     listing.rebuild_if_lost()
     wait_for_list(jobs)
     with FakeMachine(jobs):
-        gone, kept = (jobs.create_image(jpeg(width), None, FAKE_PROFILE).id for width in (20, 30))
+        gone, kept = (jobs.new.create_image(jpeg(width), None, FAKE_PROFILE).id for width in (20, 30))
         for job in (gone, kept):
             wait_for_end(jobs, job)
     raw_redis(jobs.queue).delete(f"strata:job:{gone}")

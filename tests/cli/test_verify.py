@@ -34,7 +34,7 @@ def described(jobs: Jobs, tmp_path: Path) -> list[JobRequest]:
     images = [jpeg(20 + n) for n in range(IMAGES)]
     shards = [write_shard(tmp_path / f"{first}.tar", images, first) for first in (0, 100)]
     with FakeMachine(jobs):
-        requests = [jobs.create("batch", [shard], FAKE_PROFILE, "lo") for shard in shards]
+        requests = [jobs.new.create("batch", [shard], FAKE_PROFILE, "lo") for shard in shards]
         for request in requests:
             wait_for_end(jobs, request.id)
     return requests

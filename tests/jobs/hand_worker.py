@@ -14,7 +14,7 @@ from tests.fakes import FAKE_PROFILE
 
 def batch(jobs: Jobs, *shards: str) -> JobRequest:
     """Create a job of shards that need not exist, because a `HandWorker` indexes them."""
-    return jobs.create("batch", list(shards), FAKE_PROFILE, "lo")
+    return jobs.new.create("batch", list(shards), FAKE_PROFILE, "lo")
 
 
 class HandWorker:

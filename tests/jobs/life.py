@@ -116,7 +116,7 @@ class LifeMachine(RuleBasedStateMachine):
         queue, store = fragile(self.queue, countdown), fragile(self.store, countdown)
         if not schedules:
             jobs = Jobs(queue, store)
-            jobs._pool = InlineExecutor()  # type: ignore[assignment]
+            jobs.new._pool = InlineExecutor()  # type: ignore[assignment]
             return Process(jobs, countdown)
         scheduler = Scheduler(queue, store, high_water=100)
         owners: tuple[Any, ...] = (
@@ -170,7 +170,7 @@ class LifeMachine(RuleBasedStateMachine):
     @rule(shards=st.lists(st.sampled_from(SHARDS), min_size=1, max_size=2, unique=True), left=deaths)
     def create(self, shards: list[str], left: int | None) -> None:
         def act(jobs: Jobs) -> JobView:
-            return jobs.view(jobs.create("batch", shards, FAKE_PROFILE, "lo").id)
+            return jobs.view(jobs.new.create("batch", shards, FAKE_PROFILE, "lo").id)
 
         self.count("jobs")
         view = self.request(left, act)

@@ -41,9 +41,9 @@ def test_two_storage_calls_in_a_row_before_the_work_starts(
 ) -> None:
     store = slow_store(tmp_path, monkeypatch, 0.4)
     jobs = Jobs(queue, store)
-    jobs.create_image(new_image(), None, FAKE_PROFILE)  # it also writes the profile, and creates folders
+    jobs.new.create_image(new_image(), None, FAKE_PROFILE)  # it also writes the profile, and creates folders
     before = len(calls_in(tmp_path / "calls"))
-    request = jobs.create_image(new_image(), "a text", FAKE_PROFILE)
+    request = jobs.new.create_image(new_image(), "a text", FAKE_PROFILE)
     calls = calls_in(tmp_path / "calls")[before:]
     assert chain(calls) == 2
     assert sorted(f"{call.name} {call.folder}" for call in calls) == [
@@ -80,12 +80,12 @@ def test_a_store_that_fails_leaves_no_half_of_a_job(
 
     monkeypatch.setattr(Store, "put", failing)
     with pytest.raises(OSError, match="the disk is away"):
-        jobs.create_image(jpeg(), None, FAKE_PROFILE)
+        jobs.new.create_image(jpeg(), None, FAKE_PROFILE)
     assert_nothing_is_left(jobs)
     # the same image is accepted when the store is there again
     monkeypatch.undo()
     with FakeMachine(jobs):
-        job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+        job = jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id
         wait_for_end(jobs, job)
     assert jobs.view(job).request_counts.succeeded == 1
 
@@ -98,9 +98,9 @@ def test_a_job_that_redis_refuses_is_not_run_later(jobs: Jobs, monkeypatch: pyte
     monkeypatch.setattr(type(jobs.queue.job_states), "activate", refused)
     with pytest.raises(QueueUnavailable):
         if kind == "image":
-            jobs.create_image(jpeg(), None, FAKE_PROFILE)
+            jobs.new.create_image(jpeg(), None, FAKE_PROFILE)
         else:
-            jobs.create("batch", ["/a.tar"], FAKE_PROFILE, "lo")
+            jobs.new.create("batch", ["/a.tar"], FAKE_PROFILE, "lo")
     monkeypatch.undo()
     assert_nothing_is_left(jobs)
 
@@ -119,9 +119,9 @@ def assert_nothing_is_left(jobs: Jobs) -> None:
 
 def test_an_image_that_was_described_is_complete_at_once(jobs: Jobs) -> None:
     with FakeMachine(jobs) as machine:
-        wait_for_end(jobs, jobs.create_image(jpeg(), None, FAKE_PROFILE).id)
+        wait_for_end(jobs, jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id)
         computed = machine.vision.images
-        again = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+        again = jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id
         assert jobs.queue.job_states.progress([again])[again].images == 1
         wait_for_end(jobs, again)
         view = jobs.view(again)
@@ -144,7 +144,7 @@ def test_the_schedulers_thread_makes_no_storage_call_for_images(
     monkeypatch.setattr(SlowFileSystem, "_note", noting)
     scheduler = machine.threads[-1]
     with machine:
-        ids = [jobs.create_image(jpeg(20 + n), None, FAKE_PROFILE).id for n in range(6)]
+        ids = [jobs.new.create_image(jpeg(20 + n), None, FAKE_PROFILE).id for n in range(6)]
         for job in ids:
             wait_for_end(jobs, job, 60)
         # the end is written before the mark is removed
@@ -164,7 +164,7 @@ def test_an_image_that_nobody_queued_is_queued_by_the_scheduler(jobs: Jobs, monk
     with monkeypatch.context() as patched:
         # the API process dies before it has queued the chunk
         patched.setattr(type(jobs.queue.broker), "enqueue_all", lambda *_: None)
-        job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+        job = jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id
     assert jobs.view(job).status is JobStatus.IN_PROGRESS
     with FakeMachine(jobs):
         wait_for_end(jobs, job)
@@ -172,7 +172,7 @@ def test_an_image_that_nobody_queued_is_queued_by_the_scheduler(jobs: Jobs, monk
 
 
 def test_a_cancelled_image_ends(jobs: Jobs) -> None:
-    job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+    job = jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id
     assert jobs.cancel(job).status is JobStatus.CANCELLING
     with FakeMachine(jobs):
         wait_for_end(jobs, job)
@@ -183,7 +183,7 @@ def test_a_cancelled_image_ends(jobs: Jobs) -> None:
 
 def test_the_summary_of_an_old_image_job_is_in_its_request(jobs: Jobs) -> None:
     with FakeMachine(jobs):
-        job = jobs.create_image(jpeg(), None, FAKE_PROFILE).id
+        job = jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id
         wait_for_end(jobs, job)
     raw_redis(jobs.queue).flushall()
     assert [summary.images for summary in jobs.summaries(job).values()] == [1]

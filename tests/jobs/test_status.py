@@ -316,7 +316,7 @@ def test_one_tick_restores_and_compares_a_bounded_number(
 def test_a_watcher_sees_the_end(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()])
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     events = [fields for _, fields in jobs.queue.job_events.after(job.id, "0-0") if fields["event"] == "status"]
     assert [fields["status"] for fields in events] == ["in_progress", "finalizing", "completed", "completed"]

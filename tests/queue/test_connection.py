@@ -175,7 +175,7 @@ def test_a_service_behind_sentinels_goes_on_after_a_failover(store: Store, tmp_p
             jobs = Jobs(queue, store)
             shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])
             with FakeMachine(jobs, seconds=0.05) as machine:
-                job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+                job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
                 wait_for(lambda: machine.vision.images >= 8)
                 master.kill()
                 wait_for(lambda: jobs.view(job.id).status is JobStatus.COMPLETED)

@@ -171,7 +171,7 @@ def test_without_servers_nothing_is_reserved(ledger: Ledger) -> None:
 
 def test_bills_of_parts_are_counted_again_before_more_is_spent(jobs: Jobs) -> None:
     summary = ShardSummary(shard="a.tar", identity="i" * 16, images=12)
-    job = jobs.create("batch", ["a.tar"], PAID, "lo", indexed=[summary], budget=Budget(tokens=100))
+    job = jobs.new.create("batch", ["a.tar"], PAID, "lo", indexed=[summary], budget=Budget(tokens=100))
     first, second, _ = job.chunks(summary, "llm")
     jobs.store.write_records(first, [record()] * 4, bill(job.id, "mine", 30))
     jobs.store.write_records(second, [record()] * 4, bill("another", "theirs", 40))

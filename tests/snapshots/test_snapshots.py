@@ -193,8 +193,8 @@ def test_jobs_that_share_parts_and_were_tried_again(
     monkeypatch.setattr(FakeVision, "run", flaky)
     snapshots, parts_of = Snapshots(jobs.store), PartsOf(jobs.store)
     with FakeMachine(jobs):
-        one = jobs.create("batch", shards[:1], FAKE_PROFILE, "lo").id
-        both = jobs.create("batch", shards, FAKE_PROFILE, "lo").id
+        one = jobs.new.create("batch", shards[:1], FAKE_PROFILE, "lo").id
+        both = jobs.new.create("batch", shards, FAKE_PROFILE, "lo").id
         for job in (one, both):
             wait_for_end(jobs, job)
         bad.clear()
@@ -214,7 +214,7 @@ def test_jobs_that_share_parts_and_were_tried_again(
 def test_while_a_job_is_tried_again_its_old_parts_stand_in(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(), jpeg(), b"no image"])
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo").id
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
         wait_for_end(jobs, job)
     jobs.retry(job)  # and no worker is there
     (part,) = PartsOf(jobs.store).sources([job])
@@ -227,7 +227,7 @@ def test_snapshots_of_a_running_job_see_whole_parts_only(jobs: Jobs, tmp_path: P
     snapshots, parts_of = Snapshots(jobs.store), PartsOf(jobs.store)
     seen: list[set[tuple[str, str]]] = []
     with FakeMachine(jobs, seconds=0.03):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo").id
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
         while not jobs.view(job).status.final:
             parts = parts_of.sources([job])
             if parts:
@@ -242,7 +242,7 @@ def test_snapshots_of_a_running_job_see_whole_parts_only(jobs: Jobs, tmp_path: P
 
 
 def test_a_job_of_which_nothing_is_known_yet(jobs: Jobs, tmp_path: Path) -> None:
-    job = jobs.create("batch", [str(tmp_path / "a.tar")], FAKE_PROFILE, "lo").id
+    job = jobs.new.create("batch", [str(tmp_path / "a.tar")], FAKE_PROFILE, "lo").id
     assert PartsOf(jobs.store).sources([job]) == []
     with pytest.raises(SelectionError, match="none of these sources is described yet"):
         Snapshots(jobs.store).create("x", PartsOf(jobs.store).sources([job]), Selection())
@@ -250,7 +250,7 @@ def test_a_job_of_which_nothing_is_known_yet(jobs: Jobs, tmp_path: Path) -> None
 
 def test_single_images_are_a_data_set_too(jobs: Jobs) -> None:
     with FakeMachine(jobs):
-        one, two = (jobs.create_image(jpeg(width), None, FAKE_PROFILE).id for width in (20, 30))
+        one, two = (jobs.new.create_image(jpeg(width), None, FAKE_PROFILE).id for width in (20, 30))
         for job in (one, two):
             wait_for_end(jobs, job)
     assert len(PartsOf(jobs.store).sources([one])) == 1
@@ -262,7 +262,7 @@ def test_single_images_are_a_data_set_too(jobs: Jobs) -> None:
 
 def test_a_job_keeps_what_its_profile_says(jobs: Jobs, tmp_path: Path) -> None:
     profile = load_profile("demo", Settings().profiles_dir)
-    jobs.create("batch", [str(tmp_path / "a.tar")], profile, "lo")
+    jobs.new.create("batch", [str(tmp_path / "a.tar")], profile, "lo")
     kept = provenance_of(jobs.store, profile.fingerprint("llm"))
     prompt = (CHECKOUT / "models" / "prompts" / "small.toml").read_text()
     assert kept.prompts == {"small": prompt}
@@ -272,7 +272,7 @@ def test_a_job_keeps_what_its_profile_says(jobs: Jobs, tmp_path: Path) -> None:
     assert kept.settings["evidence"]["region"] == profile.evidence.region
     assert kept.fingerprints["vision"] == profile.fingerprint("vision")
     when = kept.kept_at
-    jobs.create("batch", [str(tmp_path / "b.tar")], profile, "lo")
+    jobs.new.create("batch", [str(tmp_path / "b.tar")], profile, "lo")
     assert provenance_of(jobs.store, profile.fingerprint("llm")).kept_at == when
 
 
@@ -299,7 +299,7 @@ def test_a_prompt_beside_the_profiles_is_kept_if_it_is_the_one_named(tmp_path: P
 def test_a_profile_that_changed_is_named_by_its_fingerprint(jobs: Jobs, tmp_path: Path) -> None:
     changed = FAKE_PROFILE.model_copy(update={"chunk_size": 5})
     for profile in (FAKE_PROFILE, changed):
-        jobs.create("batch", [str(tmp_path / "a.tar")], profile, "lo")
+        jobs.new.create("batch", [str(tmp_path / "a.tar")], profile, "lo")
     with pytest.raises(UnknownSource, match="the profile has changed") as caught:
         PartsOf(jobs.store).sources(["fake"])
     assert changed.fingerprint("llm") in str(caught.value)
@@ -310,7 +310,7 @@ def test_differences(jobs: Jobs, tmp_path: Path) -> None:
     store, snapshots = jobs.store, Snapshots(jobs.store)
     changed = FAKE_PROFILE.model_copy(update={"chunk_size": 5})
     for profile in (FAKE_PROFILE, changed):
-        jobs.create("batch", [str(tmp_path / "a.tar")], profile, "lo")
+        jobs.new.create("batch", [str(tmp_path / "a.tar")], profile, "lo")
     old, new = (profile.fingerprint("llm") for profile in (FAKE_PROFILE, changed))
     records = [described("a"), described("b"), described("c", status=Status.FAILED)]
     first = write_part(store, records, fingerprint=old)
@@ -336,7 +336,7 @@ def test_cleaning_removes_what_nobody_names(jobs: Jobs, tmp_path: Path) -> None:
         write_shard(tmp_path / f"{first}.tar", [jpeg(20 + n) for n in range(6)], first) for first in range(0, 300, 100)
     ]
     with FakeMachine(jobs):
-        ended = [jobs.create("batch", [shard], FAKE_PROFILE, "lo").id for shard in shards]
+        ended = [jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id for shard in shards]
         for job in ended:
             wait_for_end(jobs, job)
     pinned = Snapshots(store).create("kept", PartsOf(store).sources(ended[:1]), Selection(count=1))
@@ -369,14 +369,14 @@ def test_cleaning_keeps_what_is_pinned_meanwhile(store: Store) -> None:
 def test_cleaning_keeps_the_parts_of_unfinished_jobs_also_superseded_ones(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(), b"no image"])
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo").id
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
         wait_for_end(jobs, job)
         jobs.retry(job)
         wait_for_end(jobs, job)
     superseded = set(jobs.store.find("superseded"))
     assert len(superseded) == 2  # of vision and llm
     assert set(Cleaning(jobs.store).unreferenced()) == superseded
-    later = jobs.create("batch", [str(tmp_path / "b.tar")], FAKE_PROFILE, "lo").id
+    later = jobs.new.create("batch", [str(tmp_path / "b.tar")], FAKE_PROFILE, "lo").id
     with pytest.raises(StrataError, match=f"job {later} has not ended"):
         Cleaning(jobs.store, [later])
     with pytest.raises(UnknownSource, match="no such job"):
@@ -401,7 +401,7 @@ def test_shards_of_a_running_job_are_known_without_redis(jobs: Jobs, tmp_path: P
         write_shard(tmp_path / f"{first}.tar", [jpeg(20 + n) for n in range(8)], first) for first in range(0, 200, 100)
     ]
     with FakeMachine(jobs, seconds=0.2):
-        request = jobs.create("batch", shards, FAKE_PROFILE, "lo")
+        request = jobs.new.create("batch", shards, FAKE_PROFILE, "lo")
         until = time.monotonic() + 10
         while not (known := PartsOf(jobs.store).summaries(request)):
             assert time.monotonic() < until

@@ -67,7 +67,7 @@ def key(number: int) -> str:
 
 
 def submit(jobs: Jobs, shard: str) -> JobRequest:
-    request = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+    request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
     wait_for_end(jobs, request.id)
     return jobs.request(request.id)
 
@@ -160,7 +160,7 @@ def test_a_job_asks_for_a_transient_failure_once(jobs: Jobs, shard: str, faults:
         submit(jobs, shard)
         for attempt in (1, 2):
             faults.computed = []
-            request = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+            request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
             machine.scheduler.reviewed = -1e9  # compare every plan with the store again
             wait_for_end(jobs, request.id)
             assert faults.computed == [key(1)]
@@ -185,7 +185,7 @@ def test_a_plan_is_the_same_after_redis_was_emptied(jobs: Jobs, shard: str, faul
     faults.transient = {key(1)}
     with FakeMachine(jobs):
         submit(jobs, shard)
-    request = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+    request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
     (summary,) = [replace_shard(jobs, shard)]
     parts = JobParts(jobs.queue, jobs.store)
     raised, missing = parts.missing(request, summary)
@@ -212,7 +212,7 @@ def test_a_worker_that_holds_an_older_attempt_finds_the_newer_part(jobs: Jobs, s
     records = jobs.store.read_records(first)
     jobs.store.write_records(replace(first, attempt=1), records)
     faults.computed = []
-    late = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+    late = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
     jobs.queue.broker.enqueue(first, late.id, "lo")
     with FakeMachine(jobs):
         wait_for_end(jobs, late.id)
@@ -344,7 +344,7 @@ def test_results_of_a_broken_part_are_answered_with_503_and_computed_again(
 
 def test_a_cancelled_job_is_not_run_again_for_a_broken_part(jobs: Jobs, shard: str) -> None:
     with FakeMachine(jobs, seconds=0.05):
-        request = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         until = time.monotonic() + 20
         while not jobs.store.find("parts", "llm") and time.monotonic() < until:
             time.sleep(0.01)
@@ -374,7 +374,7 @@ def test_of_a_chunk_with_a_final_part_no_vision_part_is_needed(jobs: Jobs, shard
 
 def test_an_index_that_breaks_before_its_images_are_read_is_made_again(jobs: Jobs, shard: str, faults: Faults) -> None:
     """A worker finds it while it prepares a chunk: the shard is indexed again, then the chunk is queued anew."""
-    request = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+    request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
     until = time.monotonic() + 60
     with FakeMachine(jobs, vision=False):
         while not jobs.queue.broker.depth("vision"):

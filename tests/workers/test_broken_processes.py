@@ -81,7 +81,7 @@ def test_a_gpu_that_breaks_in_every_process_fails_none_of_200_images(
     # the probe, then twelve batches; the next process computes the eight suspects alone, and four batches
     children = [Child("vision", command("index,vision", 13)), Child("llm", command("llm", 0))]
     with caplog.at_level(logging.WARNING), Supervisor(children, environment, lambda: None, lambda: None):
-        job = jobs.create("batch", [shard], load_profile("breaking", tmp_path), "lo")
+        job = jobs.new.create("batch", [shard], load_profile("breaking", tmp_path), "lo")
         deadline = time.monotonic() + 300
         while not jobs.view(job.id).status.final:
             assert time.monotonic() < deadline, jobs.view(job.id).model_dump_json()

@@ -34,7 +34,7 @@ class Run(NamedTuple):
 def run(jobs: Jobs, *shards: str) -> Run:
     """Run a job over shards; the images of a list may lie anywhere."""
     with FakeMachine(jobs, profile=PROFILE, roots=["/"]) as machine:
-        job = jobs.create("batch", list(shards), PROFILE, "lo")
+        job = jobs.new.create("batch", list(shards), PROFILE, "lo")
         wait_for_end(jobs, job.id, 120)
         return Run(job, machine.vision.images, machine.llm.images)
 
@@ -209,7 +209,7 @@ def test_a_retry_takes_up_no_new_file_and_loses_no_row(jobs: Jobs, tmp_path: Pat
 def test_an_unfinished_job_keeps_its_version_when_redis_is_emptied(jobs: Jobs, tmp_path: Path) -> None:
     folder = made(tmp_path / "folder", 20)
     with FakeMachine(jobs, vision=False, profile=PROFILE):
-        job = jobs.create("batch", [str(folder)], PROFILE, "lo")
+        job = jobs.new.create("batch", [str(folder)], PROFILE, "lo")
         until = time.monotonic() + 60
         while jobs.store.read_job_file(job.id, "shards") is None:
             assert time.monotonic() < until

@@ -32,7 +32,7 @@ from tests.service import running_service
 def run(jobs: Jobs, *shards: str) -> tuple[JobRequest, int]:
     """A job over shards that has ended, and the number of images that were computed for it."""
     with FakeMachine(jobs) as machine:
-        job = jobs.create("batch", list(shards), FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", list(shards), FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
         return job, machine.vision.images
 

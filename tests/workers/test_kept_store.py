@@ -93,7 +93,7 @@ def scheduling(queue: Queue, kept: Store) -> Iterator[Jobs]:
 def test_a_job_of_the_same_profile_computes_nothing(scheduling: Jobs, fingerprint: str) -> None:
     before = {path: Path(scheduling.store.path(path)).stat().st_mtime_ns for path in scheduling.store.find("parts")}
     profile = profile_of(provenance_of(scheduling.store, fingerprint))
-    request = scheduling.create("batch", [SHARD], profile, "lo")
+    request = scheduling.new.create("batch", [SHARD], profile, "lo")
     wait_for_end(scheduling, request.id)
     view = scheduling.view(request.id)
     assert view.status is JobStatus.COMPLETED

@@ -119,7 +119,7 @@ class Place:
             thread.join()
 
     def submit(self, shard: str, priority: Priority = "lo") -> str:
-        return self.jobs.create("batch", [shard], self.profile, priority).id
+        return self.jobs.new.create("batch", [shard], self.profile, priority).id
 
     def wait(self, job_id: str) -> JobView:
         """The job at its end. Raises TimeoutError."""

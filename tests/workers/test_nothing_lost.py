@@ -50,7 +50,7 @@ def test_an_image_that_ends_workers_is_passed_over(jobs: Jobs, valkey_url: str, 
     deadly = jpeg(colour=f"rgb{DEADLY}")
     shard = write_shard(tmp_path / "a.tar", [jpeg(), jpeg(), deadly, jpeg(), jpeg()])
     with machine(jobs, valkey_url) as workers:
-        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        job = jobs.new.create("batch", [shard], fake_profile(), "lo")
         run_to_end(jobs, job.id, workers)
     assert workers[0].deaths == [-signal.SIGKILL] * 3  # with its neighbours, then twice alone
     rows = records(jobs, job.id)
@@ -62,7 +62,7 @@ def test_an_image_that_ends_workers_is_passed_over(jobs: Jobs, valkey_url: str, 
 def test_a_paused_worker_that_wakes_up_does_not_count_twice(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])
     with machine(jobs, valkey_url, workers=2, seconds=0.02) as workers:
-        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        job = jobs.new.create("batch", [shard], fake_profile(), "lo")
         while not (holders := holders_of(jobs, "vision")):
             time.sleep(0.01)
         holder = next(worker for worker in workers if worker.process.pid == holders[0])
@@ -80,7 +80,7 @@ def test_a_paused_worker_that_wakes_up_does_not_count_twice(jobs: Jobs, valkey_u
 def test_sigterm_gives_back_within_seconds(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 64)
     with machine(jobs, valkey_url, seconds=0.05, lease=60.0) as workers:
-        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        job = jobs.new.create("batch", [shard], fake_profile(), "lo")
         while not jobs.queue.broker.depth("vision"):
             time.sleep(0.01)
         time.sleep(0.5)
@@ -97,7 +97,7 @@ def test_sigterm_gives_back_within_seconds(jobs: Jobs, valkey_url: str, tmp_path
 def test_an_emptied_redis_is_filled_again_at_once(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])
     with FakeMachine(jobs, seconds=0.02) as running:
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         while jobs.view(job.id).request_counts.succeeded < 8:
             time.sleep(0.01)
         raw_redis(jobs.queue).flushall()
@@ -120,7 +120,7 @@ def test_a_full_disk_is_waited_for(jobs: Jobs, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Store, "put", full)
     with FakeMachine(jobs) as running:
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     view = jobs.view(job.id)
     assert refused and view.status is JobStatus.COMPLETED
@@ -149,7 +149,7 @@ def test_retry_tries_the_failed_images_only(jobs: Jobs, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(FakeVision, "run", flaky)
     with FakeMachine(jobs) as running:
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
         assert jobs.view(job.id).request_counts.failed == 3
         before = {row.key: row for row in records(jobs, job.id)}
@@ -174,7 +174,7 @@ def test_retry_tries_the_failed_images_only(jobs: Jobs, tmp_path: Path, monkeypa
 def test_retry_reads_a_shard_that_was_away(jobs: Jobs, tmp_path: Path) -> None:
     path = tmp_path / "late.tar"
     with FakeMachine(jobs):
-        job = jobs.create("batch", [str(path)], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [str(path)], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
         assert jobs.view(job.id).status is JobStatus.FAILED
         write_shard(path, [jpeg()] * 3)
@@ -195,7 +195,7 @@ def test_single_images_do_not_starve_a_job(jobs: Jobs, tmp_path: Path) -> None:
             if jobs.queue.broker.depth("vision") < 30:
                 for _ in range(10):
                     width += 1
-                    jobs.create_image(jpeg(width, 10), None, FAKE_PROFILE)
+                    jobs.new.create_image(jpeg(width, 10), None, FAKE_PROFILE)
             else:
                 time.sleep(0.005)
 
@@ -204,7 +204,7 @@ def test_single_images_do_not_starve_a_job(jobs: Jobs, tmp_path: Path) -> None:
         flooding.start()
         try:
             time.sleep(0.3)
-            job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+            job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
             wait_for_end(jobs, job.id, seconds=30)
             waiting = raw_redis(jobs.queue).xlen(keys.stream("vision", "hi"))
         finally:
@@ -217,7 +217,7 @@ def test_single_images_do_not_starve_a_job(jobs: Jobs, tmp_path: Path) -> None:
 def test_a_cancelled_chunk_is_left_between_two_micro_batches(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 256)
     with machine(jobs, valkey_url, seconds=0.03, lease=30.0) as workers:  # a micro-batch is a second, the chunk 8
-        job = jobs.create("batch", [shard], fake_profile(), "lo")
+        job = jobs.new.create("batch", [shard], fake_profile(), "lo")
         wait_until(lambda: jobs.view(job.id).status is JobStatus.IN_PROGRESS)
         time.sleep(0.5)
         jobs.cancel(job.id)
@@ -263,14 +263,14 @@ def test_deaths_without_a_single_image_in_flight_poison_a_small_chunk(jobs: Jobs
 
 
 def jobs_chunks(jobs: Jobs) -> list:  # type: ignore[type-arg]
-    request = jobs.create_image(jpeg(), None, FAKE_PROFILE)
+    request = jobs.new.create_image(jpeg(), None, FAKE_PROFILE)
     return list(request.chunks(request.indexed[0], "vision"))
 
 
 def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()])
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
         until = time.monotonic() + 5
         while expiry(jobs, job.id) < 0 and time.monotonic() < until:
@@ -284,7 +284,7 @@ def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) ->
 def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> None:
     for name in ("changed", "gone"):
         write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n, 10 + len(name)) for n in range(4)])
-    job = jobs.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")
+    job = jobs.new.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")
     with FakeMachine(jobs, vision=False):
         wait_until(lambda: jobs.queue.broker.depth("vision") == 2)
     write_shard(tmp_path / "changed.tar", [jpeg(90 + n) for n in range(4)])
@@ -297,7 +297,7 @@ def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> 
         jobs.retry(job.id)  # a job keeps its index
         wait_for_end(jobs, job.id)
         assert jobs.view(job.id).request_counts.failed == 8
-        again = jobs.create("batch", job.shards, FAKE_PROFILE, "lo")  # what lies there now is read
+        again = jobs.new.create("batch", job.shards, FAKE_PROFILE, "lo")  # what lies there now is read
         wait_for_end(jobs, again.id)
     counts = jobs.view(again.id).request_counts
     assert (counts.total, counts.succeeded, jobs.view(again.id).shards.failed) == (4, 4, 1)

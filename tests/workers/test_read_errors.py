@@ -109,7 +109,7 @@ def test_a_blip_while_images_are_read_fails_none(
     shard = write_shard(tmp_path / "0.tar", [jpeg() for _ in range(8)])
     flaky = FlakyReads(monkeypatch, fault, 2)
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     counts = jobs.view(job.id).request_counts
     assert (counts.succeeded, counts.failed, flaky.left) == (8, 0, 0)
@@ -131,7 +131,7 @@ def test_an_answer_that_is_cut_fails_no_image(jobs: Jobs, tmp_path: Path, monkey
 
     monkeypatch.setattr(sources, "_read_bytes", cut)
     with FakeMachine(jobs):
-        job = jobs.create("batch", shards, FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", shards, FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     assert jobs.view(job.id).request_counts.succeeded == 8 and max(left) < 0
 
@@ -148,7 +148,7 @@ def test_a_missing_file_of_a_folder_is_a_failed_row(jobs: Jobs, tmp_path: Path) 
     assert isinstance(results[1], FileNotFoundError) and not is_transient(results[1])
     (folder / "1.jpg").write_bytes(jpeg())
     with FakeMachine(jobs, vision=False) as machine:
-        job = jobs.create("batch", [str(folder)], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [str(folder)], FAKE_PROFILE, "lo")
         until_indexed(jobs, job.id)
         (folder / "1.jpg").unlink()
     assert machine.llm.images == 0
@@ -249,7 +249,7 @@ def test_an_indexer_waits_for_a_server(jobs: Jobs, tmp_path: Path) -> None:
     """Another shard is indexed meanwhile, and a shard that does not exist fails at once."""
     there = write_shard(tmp_path / "0.tar", [jpeg()])
     with flaky_server(tar_of(tmp_path, 3), [500, 500, 0, 0, 0, 0, 503, 503]) as (url, faults), FakeMachine(jobs):
-        job = jobs.create("batch", [url, there, f"{tmp_path}/none.tar"], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [url, there, f"{tmp_path}/none.tar"], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
         assert not faults
     view = jobs.view(job.id)
@@ -259,7 +259,7 @@ def test_an_indexer_waits_for_a_server(jobs: Jobs, tmp_path: Path) -> None:
 
 def test_a_cancelled_job_ends_the_waiting(jobs: Jobs, tmp_path: Path) -> None:
     with flaky_server(tar_of(tmp_path, 1), [500] * 10_000) as (url, _), FakeMachine(jobs):
-        job = jobs.create("batch", [url], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [url], FAKE_PROFILE, "lo")
         threading.Event().wait(0.5)
         jobs.cancel(job.id)
         wait_for_end(jobs, job.id)
@@ -300,7 +300,7 @@ def test_a_name_that_is_not_utf8_is_one_failed_row(jobs: Jobs, tmp_path: Path) -
     (folder / "good.jpg").write_bytes(jpeg())
     Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.jpg")).write_bytes(jpeg())
     with FakeMachine(jobs):
-        job = jobs.create("batch", [str(folder)], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [str(folder)], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     counts = jobs.view(job.id).request_counts
     assert (counts.succeeded, counts.failed) == (1, 1)

@@ -28,7 +28,7 @@ def rows(jobs: Jobs, job_id: str) -> Counter[str]:
 def test_a_shard_is_described_once_each(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 30)])
     with FakeMachine(jobs) as machine:
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     view = jobs.view(job.id)
     assert view.status is JobStatus.COMPLETED
@@ -48,8 +48,8 @@ def job_chunks(jobs: Jobs, job_id: str) -> list:  # type: ignore[type-arg]
 def test_a_second_submission_computes_nothing(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 30)])
     with FakeMachine(jobs) as machine:
-        wait_for_end(jobs, jobs.create("batch", [shard], FAKE_PROFILE, "lo").id)
-        again = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        wait_for_end(jobs, jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id)
+        again = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, again.id)
     view = jobs.view(again.id)
     assert view.request_counts.succeeded == 10
@@ -61,7 +61,7 @@ def test_a_bad_image_is_a_failed_row_and_its_neighbours_are_whole(jobs: Jobs, tm
     images = [jpeg(), b"no image", jpeg()[:300], b"", jpeg()]
     shard = write_shard(tmp_path / "a.tar", images)
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     counts = jobs.view(job.id).request_counts
     assert (counts.total, counts.succeeded, counts.failed) == (5, 2, 3)
@@ -79,9 +79,9 @@ def test_a_shard_that_cannot_be_read_fails_alone(jobs: Jobs, tmp_path: Path) -> 
     (tmp_path / "b.tar").write_bytes(b"this is no tar at all" * 100)
     shards = [good, str(tmp_path / "b.tar"), str(tmp_path / "missing.tar")]
     with FakeMachine(jobs):
-        job = jobs.create("batch", shards, FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", shards, FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
-        bad = jobs.create("batch", shards[1:], FAKE_PROFILE, "lo")
+        bad = jobs.new.create("batch", shards[1:], FAKE_PROFILE, "lo")
         wait_for_end(jobs, bad.id)
     view = jobs.view(job.id)
     assert view.status is JobStatus.COMPLETED
@@ -95,7 +95,7 @@ def test_a_dead_workers_chunk_is_taken_over(jobs: Jobs, tmp_path: Path) -> None:
     with FakeMachine(jobs, lease_seconds=0.4) as machine:
         dead_workers_claim(jobs.queue.broker, "vision")
         machine.vision.seconds = 0.05
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         deadline = time.monotonic() + 10
         while not jobs.queue.broker.claim("vision", "dead", 1) and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -106,7 +106,7 @@ def test_a_dead_workers_chunk_is_taken_over(jobs: Jobs, tmp_path: Path) -> None:
 def test_losing_redis_loses_nothing(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 50)])
     with FakeMachine(jobs, seconds=0.02) as machine:
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         while jobs.view(job.id).groups["llm"].chunks < 2:
             time.sleep(0.01)
         raw_redis(jobs.queue).flushall()
@@ -122,10 +122,10 @@ def test_losing_redis_loses_nothing(jobs: Jobs, tmp_path: Path) -> None:
 def test_a_part_that_vanished_is_computed_again(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 32)])
     with FakeMachine(jobs):
-        first = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        first = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, first.id)
         jobs.store.fs.rm(jobs.store.part_path(job_chunks(jobs, first.id)[1]))
-        again = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        again = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         wait_for_end(jobs, again.id)
     assert jobs.view(again.id).request_counts.succeeded == 12
     assert jobs.view(again.id).groups["llm"].reused == 8
@@ -134,7 +134,7 @@ def test_a_part_that_vanished_is_computed_again(jobs: Jobs, tmp_path: Path) -> N
 def test_a_cancelled_job_ends_and_its_counts_add_up(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 80)])
     with FakeMachine(jobs, seconds=0.05):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         while jobs.view(job.id).groups["llm"].chunks < 1:
             time.sleep(0.01)
         jobs.cancel(job.id)
@@ -150,10 +150,10 @@ def test_a_single_image_does_not_wait_for_a_shard(jobs: Jobs, tmp_path: Path) ->
     slow = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 60)])
     quick = write_shard(tmp_path / "b.tar", [jpeg(99)])
     with FakeMachine(jobs, seconds=0.1):
-        bulk = jobs.create("batch", [slow], FAKE_PROFILE, "lo")
+        bulk = jobs.new.create("batch", [slow], FAKE_PROFILE, "lo")
         while not jobs.view(bulk.id).groups["vision"].chunks:
             time.sleep(0.01)
-        single = jobs.create("batch", [quick], FAKE_PROFILE, "hi")
+        single = jobs.new.create("batch", [quick], FAKE_PROFILE, "hi")
         wait_for_end(jobs, single.id)
         assert not jobs.view(bulk.id).status.final
 
@@ -169,7 +169,7 @@ def test_a_fault_outside_of_the_stages_is_waited_for(
 
         run = machine.llm.run
         monkeypatch.setattr(machine.llm, "run", broken)
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         while not (waiting := jobs.queue.waits.find({"llm": FAKE_PROFILE.fingerprint("llm")})):
             time.sleep(0.01)
         assert "out of order" in waiting.reason and not jobs.store.find("parts", "llm")
@@ -181,7 +181,7 @@ def test_a_fault_outside_of_the_stages_is_waited_for(
 def test_a_stopped_worker_gives_its_chunks_back_at_once(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 40)])
     with FakeMachine(jobs, seconds=0.05, lease_seconds=60) as first:
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         while not jobs.view(job.id).groups["vision"].chunks:
             time.sleep(0.01)
     assert first.vision.images < 20
@@ -195,7 +195,7 @@ def test_a_stopped_worker_gives_its_chunks_back_at_once(jobs: Jobs, tmp_path: Pa
 def test_a_redis_that_comes_back_is_gone_on_with(jobs: Jobs, tmp_path: Path, valkey_url: str) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 40)])
     with FakeMachine(jobs, seconds=0.02, lease_seconds=0.5) as machine:
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         while not jobs.view(job.id).groups["vision"].chunks:
             time.sleep(0.01)
         with redis.Redis.from_url(valkey_url, single_connection_client=True) as admin:

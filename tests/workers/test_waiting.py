@@ -62,7 +62,7 @@ def test_a_job_tells_that_the_store_is_full(jobs: Jobs, tmp_path: Path, monkeypa
     monkeypatch.setattr(Store, "write_records", write_records)
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 2)
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         waiting = waiting_of(jobs, job.id)
         assert (waiting.stage, waiting.reason) == ("store", "No space left on device") and waiting.attempts >= 1
         assert wait_until(jobs, job.id, lambda view: bool(view.waiting and view.waiting.attempts > 1))
@@ -86,7 +86,7 @@ def test_a_job_tells_that_a_shard_is_away(jobs: Jobs, tmp_path: Path, monkeypatc
     monkeypatch.setattr("workers.indexer.index_shard", index_shard)
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 2)
     with FakeMachine(jobs):
-        job = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         waiting = waiting_of(jobs, job.id)
         assert (waiting.stage, waiting.reason) == ("shard", "the bucket does not answer")
         broken.clear()
@@ -95,7 +95,7 @@ def test_a_job_tells_that_a_shard_is_away(jobs: Jobs, tmp_path: Path, monkeypatc
 
 
 def test_what_a_worker_waited_for_is_forgotten_with_the_worker(jobs: Jobs, tmp_path: Path) -> None:
-    request = jobs.create("batch", [str(tmp_path / "a.tar")], FAKE_PROFILE, "lo")
+    request = jobs.new.create("batch", [str(tmp_path / "a.tar")], FAKE_PROFILE, "lo")
     chunk = request.index_chunk(request.shards[0])
     jobs.queue.broker.enqueue(chunk, request.id, "lo")
     with Leases(jobs.queue, "w", ["index"], 1.0) as leases:
@@ -115,7 +115,7 @@ def test_a_waiting_stage_is_told_to_every_job_of_its_fingerprint_and_fed_no_furt
     shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])  # ten chunks
     scheduler = Scheduler(queue, store, high_water=3)
     scheduler.waiting.refresh = _always(scheduler.waiting)  # type: ignore[method-assign]
-    job, stop = jobs.create("batch", [shard], FAKE_PROFILE, "lo"), threading.Event()
+    job, stop = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo"), threading.Event()
     indexing = threading.Thread(target=Indexer(jobs, Leases(queue, "i", ["index"], 5.0)).run, args=(stop,))
     indexing.start()
     while not (claims := queue.broker.claim("vision", "w", 1)):
@@ -128,7 +128,7 @@ def test_a_waiting_stage_is_told_to_every_job_of_its_fingerprint_and_fed_no_furt
         assert queue.broker.claim("vision", "w", 10) == []
     fingerprint = FAKE_PROFILE.fingerprint("vision")
     assert queue.waits.parked("vision", fingerprint) <= 2 * scheduler.high_water
-    other = jobs.create("batch", [shard], FAKE_PROFILE, "lo")
+    other = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
     for one in (job, other):
         found = jobs.view(one.id).waiting
         assert found is not None and (found.stage, found.reason, found.attempts) == ("captioner", "server away", 1)

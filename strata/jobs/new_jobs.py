@@ -1,0 +1,197 @@
+"""New jobs: each is accepted as a whole, with its request in the store and its working copy in Redis, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from strata.core import (
+    FINAL_GROUP,
+    GROUPS,
+    Budget,
+    Chunk,
+    JobKind,
+    JobRequest,
+    JobStatus,
+    Priority,
+    Profile,
+    ShardSummary,
+)
+from strata.errors import QueueUnavailable
+from strata.jobs.job_parts import JobParts
+from strata.queue import Queue, image_of
+from strata.store import IndexRow, Store, index_table, keep_profile
+
+STORE_CALLS = 64  # at a time; the calls of one image are made together
+
+
+def new_job_id() -> str:
+    """A new id. Ids sort by the time of their creation."""
+    return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
+
+
+def created_at(job_id: str) -> float:
+    """When a job was created, in seconds since 1970, from its id; 0 for an id of another form."""
+    try:
+        return int(job_id[:12], 16) / 1000
+    except ValueError:
+        return 0.0
+
+
+class NewJobs:
+    """Creates jobs. Every method raises QueueUnavailable and OSError, and leaves nothing of a job behind then."""
+
+    def __init__(self, queue: Queue, store: Store, parts: JobParts) -> None:
+        self.queue, self.store, self.parts = queue, store, parts
+        self._pool = ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="jobs")
+        self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
+
+    def create(
+        self,
+        kind: JobKind,
+        shards: list[str],
+        profile: Profile,
+        priority: Priority,
+        metadata: dict[str, str] | None = None,
+        indexed: Iterable[ShardSummary] = (),
+        budget: Budget | None = None,
+    ) -> JobRequest:
+        """Write a job's request to the store and activate the job; the scheduler queues its chunks.
+
+        indexed: the summaries of shards that need no indexing.
+        """
+        request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget)
+        # fail before anything is written: a job must not be accepted if nothing can schedule it
+        self.queue.ping()
+        with self._withdrawn_on_error(request.id):
+            # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
+            self._together(lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id))
+            self.store.write_job_file(request.id, "request", request)
+            self._create_new(request)
+            self.queue.job_states.activate(request.id)
+        return request
+
+    def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
+        """Store an image and create a job for it alone, whose first chunk is queued at once.
+
+        The upload is a shard of one image. It is indexed here, and its chunk is queued here, so that the request does
+        not wait for the scheduler. A call to a bucket takes a while, so that only two follow one another: all that the
+        request refers to, then the request.
+        """
+        # the same image with the same text has the same identity, so its parts are found again
+        digest = hashlib.sha256(data).hexdigest()
+        uri = self.store.upload_uri(digest)
+        identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
+        summary = ShardSummary(shard=uri, identity=identity, images=1)
+        request = _request("image", [uri], profile, "hi", {}, [summary], None)
+        # the index part is that which the group `index` would write
+        index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
+        table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
+        chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
+        # fail before anything is written if Redis is away
+        with self._announced(request), self._withdrawn_on_error(request.id):
+            listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
+            self._together(
+                lambda: self.store.put_upload(digest, data),
+                lambda: self.store.write_index(index, table),
+                lambda: self._keep_profile(profile),
+                lambda: self.store.open_job(request.id),
+            )
+            known = [listing.result() for listing in listings]
+            self.store.write_job_file(request.id, "request", request)
+            self._create_new(request)
+            # mostly no part of the image exists; those that do are counted, before the scheduler may end the job
+            missing = chunks[:1]
+            if any(attempts.found or attempts.broken for attempts in known):
+                request, missing = self.parts.missing(request, summary)
+            self.queue.job_states.activate(request.id)
+            self.queue.broker.enqueue_all(missing, request.id, request.priority)
+        return request
+
+    def _keep_profile(self, profile: Profile) -> None:
+        """Keep a profile's content, once for each fingerprint, so that the parts' origin can be looked up."""
+        fingerprint = profile.fingerprint(FINAL_GROUP)
+        if fingerprint not in self._profiles:
+            keep_profile(self.store, profile)
+            self._profiles.add(fingerprint)
+
+    def _create_new(self, request: JobRequest) -> None:
+        """Create the working copy of a new job, whose request is in the store."""
+        # a new job's ledger is complete, because nothing has been spent yet
+        if request.paid:
+            self.queue.ledger.begin(request.id, request.budget, new=True)
+        self.create_copy(request, ())
+
+    @contextmanager
+    def _announced(self, request: JobRequest) -> Iterator[None]:
+        """Within the block the upload of a job is not removed, though no job that is listed may use it."""
+        listed, image = self.queue.job_list, image_of(request.shards[0])
+        listed.announce(image, request.id)
+        try:
+            yield
+        finally:
+            with suppress(QueueUnavailable):  # then the announcement expires
+                listed.withdraw(image, request.id)
+
+    @contextmanager
+    def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
+        """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
+        try:
+            yield
+        except Exception:
+            # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
+            states, listed = self.queue.job_states, self.queue.job_list
+            for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
+                with suppress(OSError, QueueUnavailable):
+                    remove(job_id)
+            raise
+
+    def _together(self, *acts: Callable[[], None]) -> None:
+        """Make calls that do not depend on each other. Raises the first error, after the last call."""
+        futures = [self._pool.submit(act) for act in acts]
+        wait(futures)
+        for future in futures:
+            future.result()
+
+    def create_copy(self, request: JobRequest, pinned: Iterable[ShardSummary]) -> None:
+        """Create a job's working copy in Redis, where it is missing, with the shards that need no indexing."""
+        if request.paid:
+            self.queue.ledger.begin(request.id, request.budget)
+        states = self.queue.job_states
+        # an upload needs no validation: the API has decoded it
+        status = JobStatus.IN_PROGRESS if request.kind == "image" else JobStatus.VALIDATING
+        states.create(request, status=status.value, started_at=datetime.now(UTC).isoformat())
+        for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
+            states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
+
+
+def _request(
+    kind: JobKind,
+    shards: list[str],
+    profile: Profile,
+    priority: Priority,
+    metadata: dict[str, str],
+    indexed: list[ShardSummary],
+    budget: Budget | None,
+) -> JobRequest:
+    """A new job's request. It holds everything that decides which parts belong to the job."""
+    return JobRequest(
+        id=new_job_id(),
+        kind=kind,
+        shards=list(dict.fromkeys(shards)),
+        profile=profile.name,
+        fingerprints={group: profile.fingerprint(group) for group in GROUPS},
+        chunk_size=profile.chunk_size,
+        priority=priority,
+        metadata=metadata,
+        created_at=datetime.now(UTC),
+        indexed=indexed,
+        paid=[group for group in GROUPS if profile.paid(group)],
+        priced=profile.priced,
+        budget=budget,
+    )
