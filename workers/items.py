@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, decode
-from strata.shards import ImageReader, SourceError
+from strata.shards import ImageReader, ShardChanged, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
 
 
@@ -147,11 +147,15 @@ def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
         # the image itself was not seen, so that another reading may succeed
         return WorkItem(record.failed("read", type(data).__name__, reason_of(data), transient=True), settled=True)
-    # a file of its own is known again by its content, if its name or its time stamp changes
-    if record.image.offset == 0 and record.image.sha256 is None:
-        image = record.image.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
-        record = record.model_copy(update={"image": image})
+    # the content of a file of its own is what identifies it
+    if record.image.offset == 0:
+        digest = hashlib.sha256(data).hexdigest()
+        # the group before saw these bytes; of others it has told nothing
+        if record.image.sha256 not in (None, digest):
+            detail = "the file has other content than when it was read before: submit it again"
+            return WorkItem(record.failed("read", ShardChanged.__name__, detail, transient=True), settled=True)
+        record = record.model_copy(update={"image": record.image.model_copy(update={"sha256": digest})})
         for earlier in item.candidates:
-            if earlier.image.sha256 == image.sha256:
+            if earlier.image.sha256 == digest:
                 return WorkItem(copy_of(earlier, record), settled=True, reused=True)
     return WorkItem(record, data=data, rules=item.rules)

@@ -18,6 +18,7 @@ from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
+from workers.items import ItemReader, WorkItem
 
 PROFILE = FAKE_PROFILE.model_copy(update={"chunk_size": 64, "micro_batch": 32})
 MANY = 1000
@@ -182,6 +183,21 @@ def test_a_list_with_one_entry_more_and_one_image_changed(jobs: Jobs, tmp_path: 
     changed = run(jobs, str(tmp_path / f"list.{kind}"))
     assert (changed.vision, changed.llm) == (1, 1) and rows(jobs, changed.job)["0000"] == "99 by 98"
     assert len(rows(jobs, job)) == 50
+
+
+def test_a_description_is_not_composed_from_another_image_than_the_layers(jobs: Jobs, tmp_path: Path) -> None:
+    """A file was replaced by one of equal size after `vision` had read it: a composer that sees images is not asked."""
+    folder = made(tmp_path / "folder", 3)
+    first = run(jobs, str(folder))
+    (summary,) = jobs.summaries(first.job.id).values()
+    (chunk,) = first.job.chunks(summary, "vision")
+    seen = [WorkItem(record) for record in jobs.store.read_records(chunk)]
+    data = (folder / "0001.jpg").read_bytes()
+    (folder / "0001.jpg").write_bytes(data[:-3] + b"\0" + data[-2:])
+    items = ItemReader(jobs.store).read(chunk, seen)
+    assert [item.settled for item in items] == [False, True, False]
+    failure = items[1].record.failure
+    assert failure is not None and failure.transient and failure.error_type == "ShardChanged"
 
 
 # a job keeps its version
