@@ -191,7 +191,7 @@ def _moves_of(texts: Iterable[str]) -> dict[str, str]:
 def _object_of(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError('the value is not a JSON object such as {"/data": "/mnt/data"}') from None
 
 
@@ -200,7 +200,7 @@ def _list_of(text: str) -> list[str]:
     if text.startswith("["):
         try:
             entries = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             entries = None
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             raise ValueError('the value is not a JSON list of texts such as ["/data", "s3://bucket"]')

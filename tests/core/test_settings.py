@@ -173,6 +173,8 @@ def test_moved_roots(value: str, moves: dict[str, str], monkeypatch: pytest.Monk
         ("STRATA_SHARD_ROOTS", "[]", "it names no folder or bucket"),
         ("STRATA_SHARD_ROOTS", '["/data"', "not a JSON list"),
         ("STRATA_SHARD_ROOTS", "[1]", "not a JSON list"),
+        pytest.param("STRATA_SHARD_ROOTS", "[" * 100_000, "not a JSON list", id="nested list"),
+        pytest.param("STRATA_MOVED_ROOTS", '{"a":' * 100_000, "not a JSON object", id="nested object"),
         ("STRATA_SHARD_ROOTS", "foo://bucket", "foo:// cannot be used here"),
         ("STRATA_SHARD_ROOTS", "s3://", "the bucket is missing"),
         ("STRATA_SHARD_ROOTS", f"https://user:{SECRET}@host/sets", "with a user or key"),
