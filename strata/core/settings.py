@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from strata.addresses import clean_key, redis_address
+from strata.addresses import check_tls_files, clean_key, redis_address
 from strata.components import components_folder
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            redis_address(value.get_secret_value())
+            check_tls_files(redis_address(value.get_secret_value()))
         return value
 
     @field_validator("api_key", mode="after")
