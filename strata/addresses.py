@@ -1,13 +1,16 @@
 """Addresses and keys that the operator gives: how they are checked, and how they are printed without their secrets.
 
-`redis_address` is the one parser of Redis URLs: the settings check with it, and the queue connects with it.
+`redis_address` is the one parser of Redis URLs: the settings check with it, and the queue connects with it. The
+settings also try the files of its TLS options with `check_tls_files`.
 """
 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from strata.errors import InvalidInput
@@ -36,6 +39,8 @@ _TLS_OPTIONS = {
     "ssl_keyfile",
     "ssl_password",
 }
+_CERT_REQS = ("none", "optional", "required")
+_TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 # a URL in a text: its scheme, user and password, the rest, and its query
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"<>]*@)?([^\s?'\"<>]*)(\?[^\s'\"<>]*)?")
 
@@ -156,7 +161,49 @@ def _options(query: str, scheme: str) -> dict[str, str]:
             raise AddressError(f"unknown option ?{name[:50]}={hint}")
         if name in _NUMBERS and not re.fullmatch(r"[0-9]{1,5}", value):
             raise AddressError(f"the option ?{name}= must be a whole number")
+    if options.get("ssl_cert_reqs", "required") not in _CERT_REQS:
+        raise AddressError(f"the option ?ssl_cert_reqs= must be one of {', '.join(_CERT_REQS)}")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise AddressError("the option ?ssl_keyfile= needs ?ssl_certfile=, the certificate of the key")
     return options
+
+
+def check_tls_files(address: RedisAddress) -> None:
+    """Read the files of an address's TLS options, as each new connection does.
+
+    Raises AddressError if one does not exist, cannot be read, or does not have what it should. The message names the
+    option, and not its value.
+    """
+    options = address.options
+    for name in _TLS_FILES:
+        if name in options:
+            _check_readable(name, Path(options[name]))
+    # what the files have, and whether the key belongs to the certificate
+    context = ssl.create_default_context()
+    try:
+        if "ssl_ca_certs" in options:
+            name = "ssl_ca_certs"
+            context.load_verify_locations(cafile=options[name])
+        if "ssl_certfile" in options:
+            name = "ssl_certfile"
+            # without a password Python would ask for one on the terminal
+            password = options.get("ssl_password", "")
+            context.load_cert_chain(options[name], options.get("ssl_keyfile"), lambda: password)
+    except (OSError, ValueError) as error:
+        right = "certificates in PEM" if name == "ssl_ca_certs" else "a certificate in PEM with its key"
+        reason = getattr(error, "reason", None)
+        raise AddressError(f"the file of ?{name}= does not hold {right}{f' ({reason})' if reason else ''}") from None
+
+
+def _check_readable(name: str, path: Path) -> None:
+    try:
+        if name == "ssl_ca_path":
+            next(path.iterdir(), None)
+        else:
+            path.open("rb").close()
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or "it is no path"
+        raise AddressError(f"the option ?{name}= names what cannot be read: {reason}") from None
 
 
 def _changed(address: RedisAddress, **values: object) -> RedisAddress:

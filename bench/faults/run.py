@@ -46,7 +46,7 @@ SHARD = 500  # images
 LEASE = 2.0  # seconds
 BUDGET = 600.0  # seconds for one run
 TOLERANCE = 1e-3  # of floats
-PACE = 0.004  # seconds that a call of a fake stage costs for each item
+PACE = 0.008  # seconds that a call of a fake stage costs for each item
 HOUR = 3600.0
 PAUSES = (3.0, 6.0)  # seconds between two faults, least and most
 WORKER = "bench.faults.worker"
@@ -231,9 +231,10 @@ def report(
     adds_up = counts["succeeded"] == sum(row.status is Status.SUCCEEDED for row in found) == len(expected)
     if not adds_up:
         print(f"the counts do not add up: {[view.model_dump_json() for view in views]}")
-    done = {*schedule.done, CLOCK_OFF}
-    print(f"{[str(view.status) for view in views]}: {dict(counts)}, {dict(schedule.done)}")
-    number, of = sum(schedule.done.values()) + 1, len({*kinds, CLOCK_OFF})
+    caused = schedule.caused()
+    done = {*caused, CLOCK_OFF}
+    print(f"{[str(view.status) for view in views]}: {dict(counts)}, {dict(caused)}")
+    number, of = sum(caused.values()) + 1, len({*kinds, CLOCK_OFF})
     print(f"lost {lost} doubled {doubled} false {false} of {len(expected)}, faults {number} of {len(done)} kinds")
     return 0 if adds_up and len(done) == of and not (lost or doubled or false) else 1
 

@@ -42,6 +42,7 @@ KINDS = {
     "redis_killed": 1,
     "all_killed": 1,
 }
+ORDERED = (STICKY_CUDA, OUT_OF_MEMORY, MEMORY_STUCK, STAGE_EXITS, BUILD_ERROR)  # caused by who takes the order
 CLOCK_OFF = "clock_off"  # a kind of its own: one worker's clock is an hour off all the time
 
 
@@ -73,20 +74,22 @@ class Schedule:
             self.next = now + 1
 
     def is_over(self) -> bool:
-        """Whether every fault was caused."""
-        ordered = (STICKY_CUDA, OUT_OF_MEMORY, MEMORY_STUCK, STAGE_EXITS, BUILD_ERROR)
-        return not self.left and not any(self.orders.open(kind) for kind in ordered)
+        """Whether every fault was caused or ordered."""
+        return not self.left
+
+    def caused(self) -> Counter[str]:
+        """How many faults of each kind were caused, without those that were ordered too late: no image was left."""
+        return +(self.done - Counter({kind: self.orders.open(kind) for kind in ORDERED}))
 
     def _cause(self, kind: str) -> bool:
         """Cause one fault; False if that is not possible now."""
         if kind in (STORE_FLAKY, DISK_FULL, *RESPONSES):
             self.orders.hold(kind, STATE_SECONDS)
-        elif kind in (STICKY_CUDA, OUT_OF_MEMORY, MEMORY_STUCK, STAGE_EXITS):
+        elif kind in ORDERED:
             self.orders.give(kind)
-        elif kind == BUILD_ERROR:
             # pipelines are built when a worker starts
-            self.orders.give(kind)
-            self.random.choice(self.fleet.workers).send(signal.SIGKILL)
+            if kind == BUILD_ERROR:
+                self.random.choice(self.fleet.workers).send(signal.SIGKILL)
         else:
             cause: Callable[[], bool | None] = getattr(self, f"_{kind}")
             return cause() is not False

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from strata.addresses import clean_key, redis_address
+from strata.addresses import check_tls_files, clean_key, redis_address
 from strata.components import components_folder
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            redis_address(value.get_secret_value())
+            check_tls_files(redis_address(value.get_secret_value()))
         return value
 
     @field_validator("api_key", mode="after")
@@ -191,7 +191,7 @@ def _moves_of(texts: Iterable[str]) -> dict[str, str]:
 def _object_of(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError('the value is not a JSON object such as {"/data": "/mnt/data"}') from None
 
 
@@ -200,7 +200,7 @@ def _list_of(text: str) -> list[str]:
     if text.startswith("["):
         try:
             entries = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             entries = None
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             raise ValueError('the value is not a JSON list of texts such as ["/data", "s3://bucket"]')

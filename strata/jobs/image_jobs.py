@@ -76,7 +76,8 @@ class ImageJobs:
         for job_id, one in progress.items():
             image = self._images.get(job_id)
             if image is None:
-                age = time.time() - created_at(job_id)
+                # the id may be from a machine whose clock is ahead
+                age = max(0.0, time.time() - created_at(job_id))
                 image = self._images[job_id] = _Image(due=now + max(0.0, FIRST_LOOK - age))
             self._advance(job_id, image, one, now)
         return set(progress)

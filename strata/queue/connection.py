@@ -29,6 +29,14 @@ Result = TypeVar("Result")
 Class = TypeVar("Class")
 
 
+class _SentinelClient(redis.Redis):
+    """A client of one sentinel, whose representation is in the message if no sentinel knows the service's server."""
+
+    def __repr__(self) -> str:
+        kept = self.connection_pool.connection_kwargs
+        return f"{kept['host']}:{kept['port']}"
+
+
 def connect(url: str) -> Connection:
     """A client for a server's URL. It connects at the first command, and is safe to use from several threads.
 
@@ -44,9 +52,11 @@ def connect(url: str) -> Connection:
         return redis.Redis(unix_socket_path=address.path, **options)
     options |= {"ssl": True} if address.tls else {}
     if address.sentinel:
-        sentinel: Any = Sentinel  # the client has no types for it
+        untyped: Any = Sentinel  # the client has no types for it
+        sentinel = untyped([], **options)
         asking = options | asked | {"db": 0, "retry": _retry()}
-        return cast(Connection, sentinel(address.hosts, sentinel_kwargs=asking, **options).master_for(address.service))
+        sentinel.sentinels = [_SentinelClient(host=host, port=port, **asking) for host, port in address.hosts]
+        return cast(Connection, sentinel.master_for(address.service))
     host, port = address.hosts[0]
     return redis.Redis(host=host, port=port, **options)
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from strata.errors import InvalidInput
 from strata.jobs.envelope import envelope
 from strata.logs import LogFormatter
 from strata.queue.connection import connect
+from tests.certificates import write_certificates
 from tests.secrets import SECRET
 
 
@@ -61,6 +63,8 @@ def refusal(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
         (f"redis://:{SECRET}@host/garbage", "only the number of a database"),
         (f"redis://:{SECRET}@host/0/1", "only the number of a database"),
         (f"redis://:{SECRET}@host?ssl_ca_certs=a", "it needs rediss://"),
+        (f"rediss://host?ssl_cert_reqs={SECRET}", "?ssl_cert_reqs= must be one of none, optional, required"),
+        (f"rediss://host?ssl_keyfile=/{SECRET}", "?ssl_keyfile= needs ?ssl_certfile="),
         (f"redis://host?pass={SECRET}", "unknown option ?pass="),
         (f"redis://host?socket_timeout={SECRET}", "?socket_timeout= must be a whole number"),
         (f":{SECRET}@host:6379", "must begin with one of redis://, rediss://, unix://"),
@@ -86,7 +90,7 @@ def test_a_redis_url_that_cannot_be_used(url: str, told: str, monkeypatch: pytes
         ("redis://user:p@a:@[::1]:7000/", "redis://[::1]:7000/0"),
         ("redis:///2", "redis://localhost:6379/2"),
         ("redis://host?db=4&client_name=a", "redis://host:6379/4"),
-        ("rediss://user:p@host/1?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=false", "rediss://host:6379/1"),
+        ("rediss://user:p@host/1?ssl_cert_reqs=none&ssl_check_hostname=false", "rediss://host:6379/1"),
         ("unix:///run/my%20redis/redis.sock?db=2", "unix:///run/my redis/redis.sock"),
         ("redis+sentinel://:p@a,b:1/mine/2", "redis+sentinel://a:26379,b:1/mine/2"),
         ("rediss+sentinel://a/mine", "rediss+sentinel://a:26379/mine/0"),
@@ -106,6 +110,36 @@ def test_a_redis_url_and_how_it_is_printed(url: str, printed: str, monkeypatch: 
         if address.hosts:
             host = keywords.get("host", "localhost"), keywords.get("port", 6379)
             assert address.hosts == (host,)
+
+
+def test_the_files_of_tls_options_are_read_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_certificates(tmp_path)
+    ca, certificate, key = (tmp_path / name for name in ("ca.pem", "server.pem", "server.key"))
+    (text := tmp_path / "text").write_text(SECRET)
+    pair = f"ssl_certfile={certificate}&ssl_keyfile={key}"
+    for query in (f"ssl_ca_certs={ca}", f"ssl_ca_path={tmp_path}", pair, f"{pair}&ssl_ca_certs={ca}"):
+        monkeypatch.setenv("REDIS_URL", f"rediss://host/0?{query}")
+        assert load_settings().redis_url is not None
+    for query, told in (
+        (f"ssl_ca_certs={tmp_path / SECRET}", "?ssl_ca_certs= names what cannot be read: No such file"),
+        (f"ssl_ca_certs={tmp_path}", "?ssl_ca_certs= names what cannot be read: Is a directory"),
+        ("ssl_ca_certs=", "?ssl_ca_certs= names what cannot be read"),
+        ("ssl_ca_certs=a%00b", "?ssl_ca_certs= names what cannot be read: it is no path"),
+        (f"ssl_ca_path={ca}", "?ssl_ca_path= names what cannot be read: Not a directory"),
+        (f"ssl_ca_certs={text}", "?ssl_ca_certs= does not hold certificates in PEM"),
+        (f"ssl_certfile={certificate}", "?ssl_certfile= does not hold a certificate in PEM with its key"),
+        (f"ssl_certfile={ca}&ssl_keyfile={key}", "(KEY_VALUES_MISMATCH)"),
+        (f"{pair}&ssl_ca_certs={tmp_path / SECRET}", "?ssl_ca_certs= names what cannot be read"),
+    ):
+        assert told in refusal(monkeypatch, "REDIS_URL", f"rediss://:{SECRET}@host/0?{query}")
+    # an encrypted key: its password is needed, and is not asked for on the terminal
+    locked = serialization.BestAvailableEncryption(SECRET.encode())
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    for password in ("", "&ssl_password=wrong"):
+        assert "?ssl_certfile= does not hold" in refusal(monkeypatch, "REDIS_URL", f"rediss://host?{pair}{password}")
+    monkeypatch.setenv("REDIS_URL", f"rediss://host?{pair}&ssl_password={SECRET}")
+    assert load_settings().redis_url is not None
 
 
 @given(st.text(max_size=60))
@@ -173,6 +207,8 @@ def test_moved_roots(value: str, moves: dict[str, str], monkeypatch: pytest.Monk
         ("STRATA_SHARD_ROOTS", "[]", "it names no folder or bucket"),
         ("STRATA_SHARD_ROOTS", '["/data"', "not a JSON list"),
         ("STRATA_SHARD_ROOTS", "[1]", "not a JSON list"),
+        pytest.param("STRATA_SHARD_ROOTS", "[" * 100_000, "not a JSON list", id="nested list"),
+        pytest.param("STRATA_MOVED_ROOTS", '{"a":' * 100_000, "not a JSON object", id="nested object"),
         ("STRATA_SHARD_ROOTS", "foo://bucket", "foo:// cannot be used here"),
         ("STRATA_SHARD_ROOTS", "s3://", "the bucket is missing"),
         ("STRATA_SHARD_ROOTS", f"https://user:{SECRET}@host/sets", "with a user or key"),

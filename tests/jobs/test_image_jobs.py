@@ -17,10 +17,14 @@ from bench.fakes.slow_store import SlowFileSystem, calls_in, chain
 from strata.core.profiles import GROUPS
 from strata.core.schemas import JobStatus, JobView
 from strata.errors import QueueUnavailable
-from strata.jobs import image_jobs
+from strata.jobs import image_jobs, new_jobs
+from strata.jobs.billing import Billing
+from strata.jobs.finalizer import Finalizer
+from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.jobs.scheduler import Scheduler
+from strata.jobs.waiting import WaitingJobs
 from strata.queue.job_list import JobFilter
 from strata.queue.queue import Queue
 from strata.store.store import Store
@@ -169,6 +173,20 @@ def test_an_image_that_nobody_queued_is_queued_by_the_scheduler(jobs: Jobs, monk
     with FakeMachine(jobs):
         wait_for_end(jobs, job)
     assert jobs.view(job).request_counts.succeeded == 1
+
+
+def test_an_image_of_a_machine_whose_clock_is_ahead_is_looked_at_soon(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the id says that the job is created in ten hours
+    monkeypatch.setattr(new_jobs, "new_job_id", lambda: f"{int((time.time() + 36_000) * 1000):012x}{'a' * 10}")
+    job = jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id
+    ending = ImageJobs(jobs, Billing(jobs), Finalizer(jobs), WaitingJobs(jobs.queue))
+    try:
+        ending.advance([job])
+        assert ending._images[job].due <= time.monotonic() + image_jobs.FIRST_LOOK
+    finally:
+        ending.close()
 
 
 def test_a_cancelled_image_ends(jobs: Jobs) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 import subprocess
@@ -15,10 +14,6 @@ from typing import Any
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from strata.core.schemas import JobStatus
 from strata.errors import QueueUnavailable
@@ -26,6 +21,7 @@ from strata.jobs.jobs import Jobs
 from strata.queue.queue import Queue
 from strata.queue.server_process import find_server
 from strata.store.store import Store
+from tests.certificates import write_certificates
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, write_shard
 from tests.queue.requests import chunk
 
@@ -73,34 +69,6 @@ def server(folder: Path, *options: str, sentinel: str = "") -> Iterator[tuple[in
 
 
 # TLS
-
-
-def write_certificates(folder: Path) -> None:
-    """A CA (ca.pem), and a certificate of 127.0.0.1 that it has signed (server.pem with server.key)."""
-    now, name = datetime.datetime.now(datetime.UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-
-    def certificate(subject: str, key: ec.EllipticCurvePrivateKey, ca: bool) -> x509.Certificate:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if not ca:
-            names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-            builder = builder.add_extension(names, critical=False)
-        return builder.sign(keys[0], hashes.SHA256())
-
-    pem = serialization.Encoding.PEM
-    (folder / "ca.pem").write_bytes(certificate("test CA", keys[0], True).public_bytes(pem))
-    (folder / "server.pem").write_bytes(certificate("localhost", keys[1], False).public_bytes(pem))
-    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "server.key").write_bytes(keys[1].private_bytes(pem, *private))
 
 
 @contextmanager
@@ -190,8 +158,13 @@ def test_sentinels_that_know_no_such_service_or_are_away_are_no_queue(tmp_path: 
         pytest.raises(QueueUnavailable, match="No master found for 'mine'"),
     ):
         Queue(f"redis+sentinel://127.0.0.1:{port}/mine").ping()
-    with pytest.raises(QueueUnavailable):
-        Queue(f"redis+sentinel://127.0.0.1:{free_port()}/mine").ping()
+    ports = free_port(), free_port()
+    with pytest.raises(QueueUnavailable) as caught:
+        Queue(f"redis+sentinel://:planted@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/mine").ping()
+    # one readable line with each sentinel's address
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1 and len(line) < 300 and "redis." not in line and "planted" not in line
+    assert all(f"127.0.0.1:{port} - " in line for port in ports) and "ConnectionError" in line
 
 
 # servers that answer every command with an error
