@@ -220,7 +220,7 @@ def test_a_status_changes_as_the_table_says(queue: Queue, before: JobStatus | No
     assert queue.job_events.after("j", FIRST_EVENT) == []
 
 
-@pytest.mark.parametrize("status", STOPPED)
+@pytest.mark.parametrize("status", sorted(STOPPED))
 def test_nothing_is_queued_or_counted_for_a_job_that_has_stopped(queue: Queue, status: JobStatus) -> None:
     states, broker = queue.job_states, queue.broker
     states.create(job_request("j"), status="in_progress")
