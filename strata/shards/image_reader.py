@@ -25,7 +25,14 @@ class ImageReader:
 
     def read(self, rows: Sequence[Located]) -> list[bytes | Exception]:
         """The bytes of each row's image, or an exception, as `read_images` gives them. Raises OSError."""
-        return read_images(rows, self.locate)
+        results = read_images(rows, self.locate)
+        # an upload that is missing may only be away with the store
+        if self.store is not None and any(
+            isinstance(result, FileNotFoundError) and self.store.is_upload(row.uri)
+            for row, result in zip(rows, results, strict=True)
+        ):
+            self.store.check_mark()
+        return results
 
     def verify(self, uri: str, identity: str) -> None:
         """Raise ShardChanged if the tar at a URI is no longer the one that had this identity.
