@@ -22,6 +22,7 @@ class WorkItem:
     settled: the record is final for this group, so that nothing has to be computed. reused: it is a copy of a row that
     was computed before. rules: those of the profile, which are checked again when the image's size is known.
     candidates: rows of images with the same size and alt text; a row is the item's if its image has the same bytes.
+    stamp: that of the image's index row, if its bytes are to be those that were indexed.
     """
 
     record: Record
@@ -31,6 +32,7 @@ class WorkItem:
     reused: bool = False
     rules: Rules = field(default_factory=Rules)
     candidates: list[Record] = field(default_factory=list)
+    stamp: str | None = None
 
 
 def item_of(row: IndexRow, rules: Rules) -> WorkItem:
@@ -38,7 +40,7 @@ def item_of(row: IndexRow, rules: Rules) -> WorkItem:
     record = Record(key=row.key, image=reference_of(row), alt_text=row.alt_text)
     if row.error is not None:
         return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
-    return _ruled(WorkItem(record, rules=rules))
+    return _ruled(WorkItem(record, rules=rules, stamp=row.stamp))
 
 
 def reference_of(row: IndexRow) -> ImageReference:
@@ -112,7 +114,7 @@ class ItemReader:
             # compare a tar with its index first: in a changed tar other images lie at these offsets
             if any(image.offset for image in wanted):
                 self.images.verify(chunk.shard, chunk.identity)
-            results = self.images.read(wanted)
+            results = self.images.read(wanted, [item.stamp for item, wants in zip(items, unread, strict=True) if wants])
         except SourceError as error:
             results = [error] * len(wanted)
         # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
