@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.routes.health import ready_workers
-from app.supervisor import Supervisor, worker_environment, workers
+from app.supervisor import Child, Supervisor, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
@@ -49,8 +49,8 @@ def serve(settings: Settings, with_workers: bool) -> int:
         store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread serves requests
         server = _http_server(create_app(settings, queue, store))
-        watch = Watch(server, queue, embedded, _address(listening, settings.host))
         children = workers() if with_workers else []
+        watch = Watch(server, queue, embedded, _address(listening, settings.host), children)
         with Supervisor(children, worker_environment(settings, url), watch.check, watch.end) as supervisor:
             server.run(sockets=[listening])
         if supervisor.error is not None:
@@ -83,8 +83,16 @@ def _http_server(app: FastAPI) -> uvicorn.Server:
 class Watch:
     """Prints when the service listens and when it is ready, and restarts the embedded server when it has ended."""
 
-    def __init__(self, server: uvicorn.Server, queue: Queue, embedded: EmbeddedServer | None, address: str) -> None:
+    def __init__(
+        self,
+        server: uvicorn.Server,
+        queue: Queue,
+        embedded: EmbeddedServer | None,
+        address: str,
+        children: Sequence[Child],
+    ) -> None:
         self.server, self.queue, self.embedded, self.address = server, queue, embedded, address
+        self.children = children
         self.listening = self.ready = False
 
     def check(self) -> None:
@@ -97,7 +105,9 @@ class Watch:
         # ready: each group has a worker that has loaded its models
         if self.listening and not self.ready:
             try:
-                ready = ready_workers(self.queue)
+                # the heartbeats of workers that were killed with the last service have not expired yet
+                own = {child.process.pid for child in self.children if child.process is not None}
+                ready = ready_workers(self.queue, own if self.children else None)
             except QueueUnavailable:
                 return
             if all(ready[group] for group in GROUPS):

@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, decode
-from strata.shards import ImageReader, SourceError
+from strata.shards import ImageReader, ShardChanged, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
 
 
@@ -22,6 +22,7 @@ class WorkItem:
     settled: the record is final for this group, so that nothing has to be computed. reused: it is a copy of a row that
     was computed before. rules: those of the profile, which are checked again when the image's size is known.
     candidates: rows of images with the same size and alt text; a row is the item's if its image has the same bytes.
+    stamp: that of the image's index row, if its bytes are to be those that were indexed.
     """
 
     record: Record
@@ -31,6 +32,7 @@ class WorkItem:
     reused: bool = False
     rules: Rules = field(default_factory=Rules)
     candidates: list[Record] = field(default_factory=list)
+    stamp: str | None = None
 
 
 def item_of(row: IndexRow, rules: Rules) -> WorkItem:
@@ -38,7 +40,7 @@ def item_of(row: IndexRow, rules: Rules) -> WorkItem:
     record = Record(key=row.key, image=reference_of(row), alt_text=row.alt_text)
     if row.error is not None:
         return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
-    return _ruled(WorkItem(record, rules=rules))
+    return _ruled(WorkItem(record, rules=rules, stamp=row.stamp))
 
 
 def reference_of(row: IndexRow) -> ImageReference:
@@ -112,7 +114,7 @@ class ItemReader:
             # compare a tar with its index first: in a changed tar other images lie at these offsets
             if any(image.offset for image in wanted):
                 self.images.verify(chunk.shard, chunk.identity)
-            results = self.images.read(wanted)
+            results = self.images.read(wanted, [item.stamp for item, wants in zip(items, unread, strict=True) if wants])
         except SourceError as error:
             results = [error] * len(wanted)
         # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
@@ -147,11 +149,15 @@ def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
     if isinstance(data, Exception):
         # the image itself was not seen, so that another reading may succeed
         return WorkItem(record.failed("read", type(data).__name__, reason_of(data), transient=True), settled=True)
-    # a file of its own is known again by its content, if its name or its time stamp changes
-    if record.image.offset == 0 and record.image.sha256 is None:
-        image = record.image.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
-        record = record.model_copy(update={"image": image})
+    # the content of a file of its own is what identifies it
+    if record.image.offset == 0:
+        digest = hashlib.sha256(data).hexdigest()
+        # the group before saw these bytes; of others it has told nothing
+        if record.image.sha256 not in (None, digest):
+            detail = "the file has other content than when it was read before: submit it again"
+            return WorkItem(record.failed("read", ShardChanged.__name__, detail, transient=True), settled=True)
+        record = record.model_copy(update={"image": record.image.model_copy(update={"sha256": digest})})
         for earlier in item.candidates:
-            if earlier.image.sha256 == image.sha256:
+            if earlier.image.sha256 == digest:
                 return WorkItem(copy_of(earlier, record), settled=True, reused=True)
     return WorkItem(record, data=data, rules=item.rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -58,7 +59,10 @@ def readyz(given: ServicesDep) -> Readiness:
     return Readiness(workers={group: workers[group] for group in GROUPS})
 
 
-def ready_workers(queue: Queue) -> Counter[str]:
-    """The number of ready workers of each group, according to their heartbeats. Raises QueueUnavailable."""
-    heartbeats = queue.heartbeats.live()
-    return Counter(group for heartbeat in heartbeats if heartbeat.ready for group in heartbeat.groups)
+def ready_workers(queue: Queue, pids: Collection[int] | None = None) -> Counter[str]:
+    """The number of ready workers of each group, according to their heartbeats. Raises QueueUnavailable.
+
+    pids: only these processes count; None: all.
+    """
+    ready = [heartbeat for heartbeat in queue.heartbeats.live() if heartbeat.ready]
+    return Counter(group for one in ready if pids is None or one.pid in pids for group in one.groups)

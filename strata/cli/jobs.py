@@ -151,7 +151,7 @@ def jobs(
     cursor: Annotated[str | None, typer.Option(help="Continue an earlier list.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only jobs of one image, or of shards.")] = None,
-    profile: ProfileName = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="Only jobs with this profile.")] = None,
     created_after: Annotated[datetime | None, typer.Option(help="Created at this time (UTC) or later.")] = None,
     created_before: Annotated[datetime | None, typer.Option(help="Created before this time (UTC).")] = None,
     as_json: AsJson = False,
@@ -253,10 +253,19 @@ def _print_job(view: JobView, as_json: bool) -> None:
 
 
 def results(job: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Print a job's records as JSON Lines."""
+    """Print a job's records as JSON Lines; of a job that has not ended, those so far, which stderr then says."""
     with open_client(url, api_key) as client:
         for record in client.results(job):
             print(record.model_dump_json())
+        _tell_state(client.job(job))
+
+
+def _tell_state(view: JobView) -> None:
+    """Say on stderr that a job has not ended, or why it failed as a whole: its rows do not tell that."""
+    from strata.cli import render
+
+    if not view.status.final or view.error:
+        print(f"strata: job {view.id} is {render.job_line(view)}", file=sys.stderr)
 
 
 def failures(
@@ -274,3 +283,4 @@ def failures(
     with open_client(url, api_key) as client:
         for row in client.failures(job, status):
             print(row.model_dump_json() if as_json else render.failure_line(row))
+        _tell_state(client.job(job))

@@ -295,7 +295,11 @@ class Client:
     # results
 
     def results(self, job_id: str) -> Iterator[Record]:
-        """Yield the job's records so far."""
+        """Yield the job's records so far.
+
+        While the job runs, reading ends at the first chunk without results. A job that has ended runs again if one of
+        its parts is found broken: so ask for its status after reading, not before.
+        """
         return self._lines(f"/v1/jobs/{_quote(job_id)}/results", Record)
 
     def failures(self, job_id: str, status: Literal["failed", "filtered"] = "failed") -> Iterator[FailureRow]:

@@ -211,8 +211,9 @@ class Scheduler:
         # the plan may have lost what was to be queued: the next attempt begins with a new one
         self.plans.pop(job_id, None)
         waiting = self.troubles.add(job_id, error, time.monotonic())
-        # the traceback once; later attempts in one line
-        log.warning("job %s cannot be planned: %s", job_id, waiting.reason, exc_info=waiting.attempts == 1)
+        # the traceback of an error in our code, once; a storage that is away or full needs none
+        unexpected = waiting.attempts == 1 and storage_fault(error) is None
+        log.warning("job %s cannot be planned: %s", job_id, waiting.reason, exc_info=unexpected)
         self._show(job_id, waiting.model_dump_json())
 
     def _show(self, job_id: str, waiting: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.queue.queue import Queue
 from strata.shards import ImageReader
-from strata.shards.sources import ShardChanged, index_shard, shard_stamp
+from strata.shards.sources import ShardChanged, index_shard, shard_stamp, shard_stamps
 from strata.shards.tar_headers import Window
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
@@ -77,6 +79,32 @@ def test_an_identity_does_not_depend_on_how_a_file_is_read(tmp_path: Path, monke
     assert len(identities) == 1
 
 
+@pytest.mark.parametrize("float_times", [False, True])
+def test_a_large_image_is_told_apart_by_its_headers_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, float_times: bool
+) -> None:
+    """Of a large member only parts are read: a tar that was written anew with other bytes between them is another."""
+    data = [os.urandom(2**20) for _ in range(3)]
+
+    def write(name: str, time: int, changed: bool) -> str:
+        with tarfile.open(tmp_path / name, "w", format=tarfile.PAX_FORMAT) as tar:
+            for number, image in enumerate(data):
+                member = tarfile.TarInfo(f"{number}.jpg")
+                member.size, member.mtime = len(image), time + 0.6 if float_times else time
+                image = image[:200_000] + b"other" + image[200_005:] if changed else image
+                tar.addfile(member, io.BytesIO(image))
+        return str(tmp_path / name)
+
+    first = index_shard(write("first.tar", 1000, changed=False)).identity
+    again = write("again.tar", 2000, changed=True)
+    identities = set()
+    for piece in (2 * 2**20, 5000, 1999, 700):
+        monkeypatch.setattr(Window, "PIECE", piece)
+        identities.add(index_shard(again).identity)
+        assert index_shard(str(tmp_path / "first.tar")).identity == first
+    assert len(identities) == 1 and first not in identities
+
+
 def test_a_touched_a_moved_and_a_copied_shard_are_computed_once(jobs: Jobs, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "0.tar", pictures(10))
     first, computed = run(jobs, shard)
@@ -112,7 +140,7 @@ def test_an_index_part_of_an_earlier_version_stays(jobs: Jobs, tmp_path: Path) -
     shard = write_shard(tmp_path / "0.tar", pictures(6))
     job, _ = run(jobs, shard)
     (summary,) = jobs.summaries(job.id).values()
-    stamp = shard_stamp(shard)
+    stamp = shard_stamps(shard).earlier
     for group in ("vision", "llm"):
         for chunk in job.chunks(summary, group):
             jobs.store.write_records(replace(chunk, identity=stamp), jobs.store.read_records(chunk))
