@@ -26,14 +26,48 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 MARK = "strata-store.json"  # at the root of a store; see `Files.check_mark`
+CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # to connect to a storage's server; without a byte from it
+ATTEMPTS = 2  # of botocore for a request to S3, and of s3fs, which calls botocore
 
 
 def file_system(uri: str) -> tuple[Any, str]:
     """The file system of a URI and the path in it. Raises ImportError or ValueError if none is known for the URI.
 
-    Listings are not cached, because other processes write files: a cached listing would not have them.
+    Listings are not cached, because other processes write files: a cached listing would not have them. A server that
+    does not answer is given up after a while, with an OSError (`_limits`).
     """
-    return cast("tuple[Any, str]", fsspec.url_to_fs(uri, use_listings_cache=False))
+    found: tuple[Any, str] = fsspec.url_to_fs(uri, use_listings_cache=False, **_limits(uri))
+    if uri.startswith(("s3://", "s3a://")):
+        found[0].retries = ATTEMPTS
+    return found
+
+
+def _limits(uri: str) -> dict[str, Any]:
+    """Options with time limits for the file system of a web server or of S3; what fsspec's configuration sets stays.
+
+    The whole of a transfer has no limit: it may be large. The libraries' own limits are 5 minutes for a transfer from a
+    web server, and for S3 25 attempts, which take longer.
+    A write to S3 is not limited: aiohttp counts no time before it has sent the body.
+    """
+    scheme = uri.partition("://")[0] if "::" not in uri else ""
+    if scheme in ("http", "https"):
+        import aiohttp  # an extra
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+        return {"client_kwargs": {"timeout": timeout, **_configured(("http", "https"), "client_kwargs")}}
+    if scheme in ("s3", "s3a"):
+        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENT_SECONDS}
+        retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": ATTEMPTS}}
+        return {"config_kwargs": {**limits, **retries, **_configured(("s3", "s3a"), "config_kwargs")}}
+    return {}
+
+
+def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
+    """A group of options for a file system in the user's configuration of fsspec."""
+    found: dict[str, Any] = {}
+    for protocol in protocols:
+        found |= fsspec.config.conf.get(protocol, {}).get(name) or {}
+    return found
 
 
 def as_os_error(act: Callable[P, Result]) -> Callable[P, Result]:
