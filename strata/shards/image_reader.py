@@ -32,7 +32,14 @@ class ImageReader:
 
     def read(self, rows: Sequence[Located], versions: Sequence[str | None] = ()) -> list[bytes | Exception]:
         """The bytes of each row's image, or an exception, as `read_images` gives them. Raises OSError."""
-        return read_images(rows, self.locate, versions)
+        results = read_images(rows, self.locate, versions)
+        # an upload that is missing may only be away with the store
+        if self.store is not None and any(
+            isinstance(result, FileNotFoundError) and self.store.is_upload(row.uri)
+            for row, result in zip(rows, results, strict=True)
+        ):
+            self.store.check_mark()
+        return results
 
     def is_gone(self, uri: str) -> bool:
         """Whether there is no file or folder of a shard. Raises as `shard_stamps` does, but not ShardMissing."""
