@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from strata.shards.sources import Located, ShardChanged, Stamps, index_shard, read_images, shard_stamps
+from strata.shards.patterns import ShardMissing
+from strata.shards.sources import Located, ShardChanged, Stamps, find_shard, index_shard, read_images, shard_stamps
 from strata.store import Store
 
 # for which a shard of unknown version is believed to be the same: reading it for each chunk would take longer than the
@@ -39,6 +40,14 @@ class ImageReader:
         ):
             self.store.check_mark()
         return results
+
+    def is_gone(self, uri: str) -> bool:
+        """Whether there is no file or folder of a shard. Raises as `shard_stamps` does, but not ShardMissing."""
+        try:
+            find_shard(uri, self.locate(uri))
+        except ShardMissing:
+            return True
+        return False
 
     def verify(self, uri: str, identity: str) -> None:
         """Raise ShardChanged if the tar at a URI is no longer the one that had this identity.

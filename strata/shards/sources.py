@@ -22,7 +22,7 @@ from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReade
 from strata.store import IndexRow, ShardIndex, file_system, identity_of, index_table, is_transient, reason_of
 
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
-__all__ += ["expand", "index_shard", "read_file", "read_images", "shard_stamp", "shard_stamps"]
+__all__ += ["expand", "find_shard", "index_shard", "read_file", "read_images", "shard_stamp", "shard_stamps"]
 
 MAX_GAP = (
     256 * 2**10
@@ -71,6 +71,12 @@ def shard_stamps(uri: str, at: str | None = None) -> Stamps:
     with _storage_errors(uri):
         filesystem, path, info = _locate(uri, at)
         return Stamps.of(uri, _listing(filesystem, path) if info["type"] == "directory" else [info])
+
+
+def find_shard(uri: str, at: str | None = None) -> None:
+    """Find a shard's file or folder. It takes one request. Raises as shard_stamps does."""
+    with _storage_errors(uri):
+        _locate(uri, at)
 
 
 def shard_stamp(uri: str, at: str | None = None) -> str:

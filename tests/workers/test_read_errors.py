@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from yarl import URL
 
-from strata.core.records import Status
+from strata.core.records import Record, Status
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
@@ -40,6 +40,8 @@ from strata.shards.tars import TarReader
 from strata.store import is_transient, reason_of
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.secrets import SECRET
+from workers import items
+from workers.items import ItemReader
 
 Fault = Callable[[], Exception]
 
@@ -167,6 +169,46 @@ def test_a_missing_file_of_a_folder_is_a_failed_row(jobs: Jobs, tmp_path: Path) 
     failed = [row for row in rows_of if getattr(row, "status", None) is Status.FAILED]
     assert len(failed) == 1 and failed[0].failure is not None
     assert failed[0].failure.transient and failed[0].failure.detail == "no such file"
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_shard_that_is_gone_is_waited_for_a_while(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, comes_back: bool
+) -> None:
+    """Its images do not fail if it comes back; they are failed rows of a passing cause if it does not."""
+    shard = tmp_path / "shard.tar"
+    if kind == "tar":
+        write_shard(shard, [jpeg() for _ in range(4)])
+    else:
+        shard.mkdir()
+        for number in range(4):
+            (shard / f"{number}.jpg").write_bytes(jpeg(20 + number))
+    with FakeMachine(jobs, vision=False):
+        job = jobs.new.create("batch", [str(shard)], FAKE_PROFILE, "lo")
+        until_indexed(jobs, job.id)
+    shard.rename(tmp_path / "away")
+    monkeypatch.setattr(items, "GONE_SECONDS", 600.0 if comes_back else 0.3)
+    seen, whole = threading.Event(), ItemReader._await_shard
+
+    def await_shard(reader: ItemReader, name: str, results: Sequence[bytes | Exception]) -> None:
+        try:
+            whole(reader, name, results)
+        except OSError:
+            seen.set()
+            raise
+
+    monkeypatch.setattr(ItemReader, "_await_shard", await_shard)
+    with FakeMachine(jobs):
+        assert seen.wait(60)
+        if comes_back:
+            (tmp_path / "away").rename(shard)
+        wait_for_end(jobs, job.id, 60)
+    counts = jobs.view(job.id).request_counts
+    assert (counts.succeeded, counts.failed) == ((4, 0) if comes_back else (0, 4))
+    page = Results(jobs.request(job.id), jobs.summaries(job.id), jobs.store, JobStatus.COMPLETED).page(None, 10)
+    failures = [row.failure for row in page.rows if isinstance(row, Record) and row.failure]
+    assert all(failure.transient for failure in failures) and len(failures) == counts.failed
 
 
 def until_indexed(jobs: Jobs, job_id: str) -> None:
