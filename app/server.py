@@ -18,9 +18,10 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Child, Supervisor, worker_environment, workers
-from strata.addresses import redis_address
+from strata.addresses import redis_address, without_secrets
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
+from strata.jobs import pair
 from strata.queue import EmbeddedServer, Queue
 from strata.store import Store
 
@@ -45,9 +46,9 @@ def serve(settings: Settings, with_workers: bool) -> int:
         embedded = None if settings.redis_url else stack.enter_context(EmbeddedServer(settings.data_dir))
         url = settings.redis_url.get_secret_value() if settings.redis_url else embedded.url if embedded else ""
         queue = Queue(url)
-        _ping(queue)
+        store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread serves requests
-        server = _http_server(create_app(settings, queue, Store(settings.store_uri, settings.moved_roots)))
+        server = _http_server(create_app(settings, queue, store))
         children = workers() if with_workers else []
         watch = Watch(server, queue, embedded, _address(listening, settings.host), children)
         with Supervisor(children, worker_environment(settings, url), watch.check, watch.end) as supervisor:
@@ -155,11 +156,17 @@ def _address(listening: socket.socket, host: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _ping(queue: Queue) -> None:
+def _paired_store(settings: Settings, queue: Queue) -> Store:
+    """The store, with its mark, which Redis remembers. Raises RedisUnavailable, and OtherStore if that is another."""
+    store = Store(settings.store_uri, settings.moved_roots)
     try:
         queue.ping()
+        pair(queue, store)
     except QueueUnavailable as error:
         raise RedisUnavailable(f"Redis at {redis_address(queue.url)} cannot be reached: {error}") from error
+    except OSError as error:  # requests are answered with 503 until it is back; the scheduler pairs the two then
+        log.warning("the store cannot be used: %s", without_secrets(str(error)))
+    return store
 
 
 @contextmanager

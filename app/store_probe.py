@@ -41,6 +41,7 @@ class StoreProbe:
 
     def _write(self) -> str:
         try:
+            self.store.check_mark()
             # random bytes, because a file system may store zeros without using space
             self.store.put(self.store.path("health", "api"), os.urandom(PROBE_BYTES))
         except Exception as error:  # each storage library has its own errors, and all of them mean the same here

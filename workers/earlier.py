@@ -22,15 +22,19 @@ Key = tuple[str, int, str | None, str | None]
 
 
 class _Version(NamedTuple):
-    """Another version of a folder: its identity, and its rows' positions by what identifies an image."""
+    """Another version of a folder: its identity, and its rows' positions by what identifies an image.
+
+    own: it is of the same URI, so that the time stamps of both are of the same files.
+    """
 
     identity: str
+    own: bool
     exact: dict[Key, int]
     names: dict[str, int]
     alike: dict[tuple[int, str | None], list[int]]
 
     @classmethod
-    def of(cls, identity: str, index: pa.Table) -> _Version:
+    def of(cls, identity: str, own: bool, index: pa.Table) -> _Version:
         """The version with an index; rows without an image are left out."""
         exact: dict[Key, int] = {}
         names: dict[str, int] = {}
@@ -40,7 +44,7 @@ class _Version(NamedTuple):
                 exact[key] = position
                 names[key[0]] = position
                 alike[key[1], key[3]].append(position)
-        return cls(identity, exact, names, alike)
+        return cls(identity, own, exact, names, alike)
 
 
 class EarlierRows:
@@ -58,13 +62,15 @@ class EarlierRows:
         kept = self._versions
         if kept is None or kept[0] != index.chunk:
             others = (one for one in self.store.family(index.families) if one != chunk.identity)
-            versions = [version for one in others if (version := self._version(index.chunk, one))]
+            versions = [version for one in others if (version := self._version(index, one))]
             kept = self._versions = index.chunk, versions
         return Earlier(self.store, chunk, index.size, _keys(index.slice(chunk)), kept[1]) if kept[1] else None
 
-    def _version(self, index: Chunk, identity: str) -> _Version | None:
+    def _version(self, index: ChunkIndex, identity: str) -> _Version | None:
         try:
-            return _Version.of(identity, self.store.read_index(replace(index, identity=identity))[0])
+            table, footer = self.store.read_part(replace(index.chunk, identity=identity))
+            # the first family is that of the URI
+            return _Version.of(identity, footer.families[:1] == index.families[:1], table)
         except (FileNotFoundError, BrokenPart):  # `strata clean` has removed it, or a job of its own must repair it
             return None
 
@@ -78,11 +84,15 @@ class Earlier:
         self._tables: dict[Chunk, pa.Table] = {}
 
     def same(self, row: int) -> Record | None:
-        """The earlier row of an image whose name, size, time stamp and alt text have not changed; None without one."""
+        """The earlier row of an image whose name, size, time stamp and alt text have not changed; None without one.
+
+        Only rows of the same URI count: elsewhere another file may have the same time stamp.
+        """
         key = self.keys[row]
         if key is None or not key[2]:
             return None
-        found = (self._row(version, version.exact[key]) for version in self.versions if key in version.exact)
+        own = [version for version in self.versions if version.own]
+        found = (self._row(version, version.exact[key]) for version in own if key in version.exact)
         return next((record for record in found if record is not None), None)
 
     def alike(self, row: int) -> list[Record]:

@@ -301,7 +301,8 @@ def _with_earlier(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:
     """The item as a copy of its image's earlier row; else with the rows that may be its image's, if the bytes agree."""
     if item.settled:
         return item
-    found = earlier.same(row)
+    # the version of a local file was compared when it was read; of others only the bytes tell
+    found = None if "://" in item.record.image.uri else earlier.same(row)
     return replace(item, candidates=earlier.alike(row)) if found is None else _reused(copy_of(found, item.record))
 
 
@@ -309,10 +310,10 @@ def _with_description(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:
     """The item with the description that was composed before for the same image and the same layers."""
     if item.settled:
         return item
-    found, sha256 = earlier.same(row), item.record.image.sha256
-    for one in [found] if found else earlier.alike(row):
-        known = one is found or one.image.sha256 == sha256
-        if known and one.status is Status.SUCCEEDED and _layers(one) == _layers(item.record):
+    # an earlier version of the program has not noted the SHA-256
+    sha256, found = item.record.image.sha256, earlier.same(row)
+    for one in [found] if found and found.image.sha256 == sha256 else earlier.alike(row):
+        if one.image.sha256 == sha256 and one.status is Status.SUCCEEDED and _layers(one) == _layers(item.record):
             return _reused(copy_of(one, item.record))
     return item
 

@@ -14,7 +14,8 @@ from strata.core import Chunk, FailureNote, ShardSummary, growing_pause
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
-from strata.shards import index_shard, shard_stamp
+from strata.shards import index_shard, shard_stamps
+from strata.shards.sources import Stamps
 from strata.store import BrokenPart
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
@@ -110,20 +111,23 @@ class Indexer:
         if claim.deliveries > MAX_DELIVERIES:
             return _failed(chunk, "poison", f"{claim.deliveries - 1} workers died while they read it")
         try:
-            stamp = shard_stamp(chunk.shard)
+            stamps = shard_stamps(chunk.shard)
             # a shard with the same time stamp need not be read again
-            found = self._known(claim, stamp, stop) or self._read(claim, stop)
+            found = self._known(claim, stamps, stop) or self._read(claim, stop)
         except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
         identity, images, failure = found
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
         return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note)
 
-    def _known(self, claim: Claim, stamp: str, stop: threading.Event) -> _Found | None:
-        """What is known of a shard with a stamp; None if it must be read."""
-        store = self.jobs.store
+    def _known(self, claim: Claim, stamps: Stamps, stop: threading.Event) -> _Found | None:
+        """What is known of a shard with its stamps; None if it must be read."""
+        store, stamp = self.jobs.store, stamps.now
+        # its storage does not tell whether the shard was replaced
+        if stamp is None:
+            return None
         # earlier versions named the index part by the stamp
-        for identity in (self._retry(lambda: store.read_identity(stamp), claim, stop), stamp):
+        for identity in (self._retry(lambda: store.read_identity(stamp), claim, stop), stamps.earlier):
             if identity is not None and (found := self._stored(identity, claim, stop)):
                 return found
         return None
@@ -138,7 +142,7 @@ class Indexer:
             write = functools.partial(store.write_index, part, index.table, index.failure, index.families)
             self._retry(write, claim, stop)
         self._retry(lambda: store.join_families(index.families, index.identity), claim, stop)
-        # the stamp of a list does not tell whether its images have changed: it is read again for each job
+        # a list, or a shard of unknown version, is read again for each job
         if index.stamp is not None:
             keep = functools.partial(store.keep_identity, index.stamp, index.identity)
             self._retry(keep, claim, stop)

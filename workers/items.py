@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -11,8 +12,11 @@ import pyarrow as pa
 from PIL import Image
 
 from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, decode
-from strata.shards import ImageReader, ShardChanged, SourceError
+from strata.shards import ImageReader, ShardChanged, ShardMissing, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
+
+GONE_SECONDS = 300.0  # for which a shard that is gone is waited for; then its images are failed rows of a passing cause
+FORGET_SECONDS = 600.0  # after which a shard that was seen to be gone is waited for anew
 
 
 @dataclass
@@ -22,6 +26,7 @@ class WorkItem:
     settled: the record is final for this group, so that nothing has to be computed. reused: it is a copy of a row that
     was computed before. rules: those of the profile, which are checked again when the image's size is known.
     candidates: rows of images with the same size and alt text; a row is the item's if its image has the same bytes.
+    stamp: that of the image's index row, if its bytes are to be those that were indexed.
     """
 
     record: Record
@@ -31,6 +36,7 @@ class WorkItem:
     reused: bool = False
     rules: Rules = field(default_factory=Rules)
     candidates: list[Record] = field(default_factory=list)
+    stamp: str | None = None
 
 
 def item_of(row: IndexRow, rules: Rules) -> WorkItem:
@@ -38,7 +44,7 @@ def item_of(row: IndexRow, rules: Rules) -> WorkItem:
     record = Record(key=row.key, image=reference_of(row), alt_text=row.alt_text)
     if row.error is not None:
         return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
-    return _ruled(WorkItem(record, rules=rules))
+    return _ruled(WorkItem(record, rules=rules, stamp=row.stamp))
 
 
 def reference_of(row: IndexRow) -> ImageReference:
@@ -77,11 +83,15 @@ class ChunkIndex(NamedTuple):
 
 
 class ItemReader:
-    """Reads the index rows and the images of chunks from a store and from shards."""
+    """Reads the index rows and the images of chunks from a store and from shards.
+
+    A shard that is gone as a whole is waited for GONE_SECONDS: a folder that is mounted anew is away for a moment.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store, self.images = store, ImageReader(store)
         self._index: ChunkIndex | None = None
+        self._gone: dict[str, tuple[float, float]] = {}  # since when shards are gone, and when that was last seen
 
     def index(self, chunk: Chunk, profile: Profile) -> ChunkIndex:
         """The index part of a chunk's shard. Raises OSError, and BrokenPart if it is missing."""
@@ -104,7 +114,7 @@ class ItemReader:
         """The items with their images' bytes; an item whose image cannot be read is settled as failed.
 
         An item whose image has the same bytes as that of a candidate is settled as a copy of it. Raises OSError if the
-        storage is the cause, so that a later attempt may succeed.
+        storage is the cause, or if the shard is gone for a short time, so that a later attempt may succeed.
         """
         unread = [not item.settled and item.data is None for item in items]
         wanted = [item.record.image for item, wants in zip(items, unread, strict=True) if wants]
@@ -112,16 +122,39 @@ class ItemReader:
             # compare a tar with its index first: in a changed tar other images lie at these offsets
             if any(image.offset for image in wanted):
                 self.images.verify(chunk.shard, chunk.identity)
-            results = self.images.read(wanted)
+            results = self.images.read(wanted, [item.stamp for item, wants in zip(items, unread, strict=True) if wants])
         except SourceError as error:
             results = [error] * len(wanted)
         # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
         for row, result in zip(wanted, results, strict=True):
             if isinstance(result, Exception) and is_transient(result):
                 raise OSError(f"{row.uri} cannot be read: {type(result).__name__}: {reason_of(result)}") from result
+        self._await_shard(chunk.shard, results)
         remaining = iter(results)
         pairs = zip(items, unread, strict=True)
         return [_with_bytes(item, next(remaining)) if wants else item for item, wants in pairs]
+
+    def _await_shard(self, shard: str, results: Sequence[bytes | Exception]) -> None:
+        """Raise OSError if images are missing because their whole shard is gone, and not longer than GONE_SECONDS."""
+        missing = any(isinstance(result, FileNotFoundError | NotADirectoryError | ShardMissing) for result in results)
+        # an upload does not come back
+        if not missing or self.store.is_upload(shard) or not self._is_gone(shard):
+            self._gone.pop(shard, None)
+            return
+        now = time.monotonic()
+        since, seen = self._gone.get(shard, (now, now))
+        # that it was gone for another job, long ago, says nothing of now
+        if now - seen > FORGET_SECONDS:
+            since = now
+        self._gone[shard] = since, now
+        if now - since < GONE_SECONDS:
+            raise OSError(f"{shard} is not there any more: it is waited for up to {GONE_SECONDS:.0f} s")
+
+    def _is_gone(self, shard: str) -> bool:
+        try:
+            return self.images.is_gone(shard)
+        except SourceError:  # it may not be read: the images' own errors tell that
+            return False
 
 
 def copy_of(earlier: Record, image: Record) -> Record:

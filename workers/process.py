@@ -21,7 +21,7 @@ from models.base import StageNotLoaded
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable, StrataError
-from strata.jobs import Jobs
+from strata.jobs import Jobs, pair
 from strata.queue import Queue
 from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
@@ -51,6 +51,9 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     # Store, queue and profiles, shared by the groups' threads; a signal sets `stop`, which every loop looks at.
     quiet_libraries(settings.threads)
     jobs = Jobs(Queue(settings.redis_url.get_secret_value()), Store(settings.store_uri, settings.moved_roots))
+    # a store that is not that of Redis is told at once; while one of the two is away, it is found out later
+    with suppress(QueueUnavailable, OSError):
+        pair(jobs.queue, jobs.store)
     profiles = ProfileVersions(functools.partial(load_profile, folder=settings.profiles_dir))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +65,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
         _import_ahead()
         with collector_spared():
             # Everything is loaded: report ready, and run a thread for each group until a signal.
-            if not _is_announced(leases, stop):
+            if not _is_announced(jobs, leases, stop):
                 return
             log.info("worker %s is ready for %s", name, ", ".join(groups))
             broken: list[ProcessBroken] = []
@@ -76,10 +79,18 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
             _end(threads, leases, broken)
 
 
-def _is_announced(leases: Leases, stop: threading.Event) -> bool:
-    """Report that the worker is ready, and wait for Redis if it is away; False if a signal came first."""
+def _is_announced(jobs: Jobs, leases: Leases, stop: threading.Event) -> bool:
+    """Report that the worker is ready, and wait for Redis and the store if one is away; False if a signal came first.
+
+    Raises OtherStore.
+    """
+
+    def announce() -> None:
+        pair(jobs.queue, jobs.store)
+        leases.announce_ready()
+
     try:
-        retry_until_done(leases.announce_ready, (QueueUnavailable,), stop, lambda: True)
+        retry_until_done(announce, (QueueUnavailable, OSError), stop, lambda: True)
     except WorkInterrupted:
         return False
     return True

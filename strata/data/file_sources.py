@@ -79,7 +79,7 @@ def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
         # samples without an image or a text are left out
         for row in index.rows:
             if not row.error and row.alt_text and row.alt_text.strip():
-                stamp = index.stamp if row.offset and index.stamp else ""
+                stamp = (index.stamp or shard_stamp(uri)) if row.offset else ""
                 yield SampleRow(row.key, row.uri, row.offset, row.size, stamp, [row.alt_text.strip()])
 
 

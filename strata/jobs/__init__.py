@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from strata.jobs.jobs import ImageRemoved, Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
+from strata.jobs.pairing import OtherStore, pair
 from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results
 from strata.jobs.scheduler import Scheduler
 
@@ -18,9 +19,11 @@ __all__ = [
     "Listing",
     "NotDescribed",
     "NotFinished",
+    "OtherStore",
     "Rejected",
     "Results",
     "Scheduler",
     "UnknownJob",
     "id_of",
+    "pair",
 ]

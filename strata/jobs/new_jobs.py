@@ -70,7 +70,9 @@ class NewJobs:
         self.queue.ping()
         with self._withdrawn_on_error(request.id):
             # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
-            self._together(lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id))
+            self._together(
+                self.store.check_mark, lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id)
+            )
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
             self.queue.job_states.activate(request.id)
@@ -97,6 +99,7 @@ class NewJobs:
         with self._announced(request), self._withdrawn_on_error(request.id):
             listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
             self._together(
+                self.store.check_mark,
                 lambda: self.store.put_upload(digest, data),
                 lambda: self.store.write_index(index, table),
                 lambda: self._keep_profile(profile),

@@ -22,6 +22,7 @@ from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
+from strata.jobs.pairing import OtherStore, pair
 from strata.jobs.plans import Plan
 from strata.jobs.retention import Retention
 from strata.jobs.troubles import Troubles
@@ -69,6 +70,9 @@ class Scheduler:
             except QueueUnavailable as error:
                 log.warning("the scheduler waits for Redis: %s", error)
                 self._reset()
+                stop.wait(1.0)
+            except OtherStore as error:
+                log.error("the scheduler waits: %s", error)
                 stop.wait(1.0)
             except Exception as error:
                 if storage_fault(error) is None:
@@ -141,6 +145,9 @@ class Scheduler:
 
     def _review(self) -> None:
         """Find the jobs that are open in the store; those of them that Redis does not know are restored."""
+        # Redis may have forgotten the store since the start, or the store was away then
+        if self.store.has_mark:
+            pair(self.queue, self.store)
         # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self.store.sweep(SWEEP_SECONDS)
         sweep_progress(self.store)

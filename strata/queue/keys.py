@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CONSUMER_GROUP = "strata"
+STORE = "strata:store"  # string: the id of the store whose jobs are in this database
 QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are queued or in flight
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 WORKERS = "strata:workers"  # set of the names of workers

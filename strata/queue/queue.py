@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from strata.queue import keys
 from strata.queue.broker import Broker
 from strata.queue.connection import connect, translate_errors
 from strata.queue.heartbeats import Heartbeats
@@ -45,6 +46,15 @@ class Queue:
     def ping(self) -> None:
         """Check that the server answers. Raises QueueUnavailable."""
         self._redis.ping()
+
+    def store_id(self) -> str | None:
+        """The id of the store whose jobs are in this database; None if none was remembered."""
+        return cast("str | None", self._redis.get(keys.STORE))
+
+    def remember_store(self, store_id: str) -> str:
+        """Remember the id of the store if none is remembered; returns the one that is remembered then."""
+        before: Any = self._redis.set(keys.STORE, store_id, nx=True, get=True)
+        return str(before or store_id)
 
     def peak_memory(self) -> int:
         """The most memory that the server has used since its start, in bytes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.shards.image_reader import ImageReader
 from strata.shards.patterns import OutsideRoots, ShardMissing, SourceError, expand, find_shards, normalise
-from strata.shards.sources import ShardChanged, index_shard, read_file, read_images, shard_stamp
+from strata.shards.sources import ShardChanged, index_shard, read_file, read_images, shard_stamp, shard_stamps
 from strata.shards.tars import Keys
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "read_file",
     "read_images",
     "shard_stamp",
+    "shard_stamps",
 ]

@@ -36,8 +36,26 @@ _VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "La
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """What changes when a file is replaced: its ETag or modification time; empty if its storage tells neither."""
+    """What changes when a file is replaced: its ETag or modification time; empty if its storage tells neither.
+
+    Of a local file also its inode, which changes if another file of the same time is moved to its name.
+    """
+    version = earlier_version_of(info)
+    return _local_version(info["mtime"], info["ino"]) if "ino" in info and "mtime" in info else version
+
+
+def earlier_version_of(info: dict[str, Any]) -> str:
+    """What earlier versions of the program took for a file's version: without the inode."""
     return str(next((info[field] for field in _VERSION_FIELDS if info.get(field)), ""))
+
+
+def local_version(info: os.stat_result) -> str:
+    """The same as version_of for a local file."""
+    return _local_version(info.st_mtime, info.st_ino)
+
+
+def _local_version(mtime: float, inode: int) -> str:
+    return f"{mtime} {inode}"
 
 
 class Entry(NamedTuple):
@@ -140,7 +158,7 @@ class ListReader:
             info = os.lstat(uri)
         if not stat.S_ISREG(info.st_mode):
             raise SourceError(f"{short(path)} is not a file")
-        return uri, info.st_size, str(info.st_mtime)
+        return uri, info.st_size, local_version(info)
 
 
 class _StorageFile:

@@ -12,17 +12,17 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from strata.shards.lists import LIST_EXTENSIONS, ListReader, version_of
+from strata.shards.lists import LIST_EXTENSIONS, ListReader, earlier_version_of, local_version, version_of
 from strata.shards.patterns import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, encodable, expand
 from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
 from strata.store import IndexRow, ShardIndex, file_system, identity_of, index_table, is_transient, reason_of
 
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
-__all__ += ["expand", "index_shard", "read_file", "read_images", "shard_stamp"]
+__all__ += ["expand", "find_shard", "index_shard", "read_file", "read_images", "shard_stamp", "shard_stamps"]
 
 MAX_GAP = (
     256 * 2**10
@@ -45,16 +45,44 @@ class Located(Protocol):
     def size(self) -> int: ...
 
 
-def shard_stamp(uri: str, at: str | None = None) -> str:
-    """A hash (16 hex digits) of a shard's URI, size, and mtime or ETag; for a folder, of those of its files.
+class Stamps(NamedTuple):
+    """What tells whether a shard is the same as when it was read last; it says nothing of a copy.
 
-    It takes one request, and tells whether the shard is the same as when it was read last; it says nothing of a copy.
+    now: a hash (16 hex digits) of its URI, size and version (see `version_of`), of a folder of those of its files; None
+    if its storage does not tell the version. earlier: the stamp that earlier versions of the program gave it.
+    """
+
+    now: str | None
+    earlier: str
+
+    @classmethod
+    def of(cls, uri: str, infos: list[dict[str, Any]]) -> Stamps:
+        """The stamps of a shard with these files."""
+        known = all(version_of(info) for info in infos)
+        return cls(_stamp(uri, infos, version_of) if known else None, _stamp(uri, infos, earlier_version_of))
+
+
+def shard_stamps(uri: str, at: str | None = None) -> Stamps:
+    """A shard's stamps. It takes one request.
+
     at: where the shard lies now, if it was moved. Raises ShardMissing, SourceError if it is not a shard or may not be
     read (missing credentials), and OSError if the storage cannot be reached.
     """
     with _storage_errors(uri):
         filesystem, path, info = _locate(uri, at)
-        return _stamp(uri, _listing(filesystem, path) if info["type"] == "directory" else [info])
+        return Stamps.of(uri, _listing(filesystem, path) if info["type"] == "directory" else [info])
+
+
+def find_shard(uri: str, at: str | None = None) -> None:
+    """Find a shard's file or folder. It takes one request. Raises as shard_stamps does."""
+    with _storage_errors(uri):
+        _locate(uri, at)
+
+
+def shard_stamp(uri: str, at: str | None = None) -> str:
+    """A shard's stamp; if its storage does not tell its version, a hash of its URI and size. Otherwise shard_stamps."""
+    stamps = shard_stamps(uri, at)
+    return stamps.now or stamps.earlier
 
 
 def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> ShardIndex:
@@ -63,29 +91,29 @@ def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> S
     A shard is a tar by webdataset's convention, a folder of images with a NAME.txt beside each, or a list
     (`strata.shards.lists`) of images, each of which must lie under `roots`. An image that cannot be read becomes a
     row with an error; a shard that cannot be read to its end has a `failure`. The identity is a hash of what was read:
-    a copy of the shard has the same. Raises as shard_stamp does.
+    a copy of a tar has the same. Raises as shard_stamps does.
     """
     with _storage_errors(uri):
         filesystem, path, info = _locate(uri, at)
         # a folder: its stamp covers the files that are listed
         if info["type"] == "directory":
             return _index_folder(uri, filesystem, path)
-        stamp = _stamp(uri, [info])
+        stamps = Stamps.of(uri, [info])
         if info["type"] != "file":
-            return ShardIndex(uri, stamp, stamp, index_table([]), "neither a file nor a folder")
+            return ShardIndex(uri, stamps.now, stamps.earlier, index_table([]), "neither a file nor a folder")
         with filesystem.open(path, "rb") as file:
             # a list: the image of each entry is looked up, because its size is needed
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
                 table = index_table(listed.rows())
-                return ShardIndex(uri, None, identity_of(0, table), table, listed.failure, _families(uri, table))
+                return ShardIndex(uri, None, identity_of(uri, table), table, listed.failure, _families(uri, table))
             # a tar: images are read by offsets later, which needs a server that supports ranged reads
             if info["size"] is None:
                 raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
             reader, keys = TarReader(file, int(info["size"])), Keys()
             table = index_table(_tar_row(sample, keys, reader) for sample in reader.samples())
         failure = reader.failure(table.column("error").null_count)
-        return ShardIndex(uri, stamp, identity_of(int(info["size"]), table), table, failure)
+        return ShardIndex(uri, stamps.now, identity_of(int(info["size"]), table), table, failure)
 
 
 def _tar_row(sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
@@ -141,12 +169,12 @@ def _refused(error: BaseException) -> bool:
     return getattr(error.__cause__, "status", None) in (401, 403)
 
 
-def _stamp(uri: str, infos: list[dict[str, Any]]) -> str:
+def _stamp(uri: str, infos: list[dict[str, Any]], version: Callable[[dict[str, Any]], str]) -> str:
     digest = hashlib.sha256(uri.encode("utf-8", "surrogateescape"))
     for info in infos:
         # the mtime or ETag changes when a file is replaced; its content is not read
         name = posixpath.basename(info["name"]) if len(infos) > 1 else ""
-        digest.update(f"\n{name}\t{info['size']}\t{version_of(info)}".encode("utf-8", "surrogateescape"))
+        digest.update(f"\n{name}\t{info['size']}\t{version(info)}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -176,7 +204,7 @@ def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
         rows.append(IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info)))
     table = index_table(rows)
     failure = None if rows else "a folder without images"
-    return ShardIndex(uri, _stamp(uri, files), identity_of(0, table), table, failure, _families(uri, table))
+    return ShardIndex(uri, Stamps.of(uri, files).now, identity_of(uri, table), table, failure, _families(uri, table))
 
 
 def _defect_of_name(name: str) -> str | None:
@@ -201,13 +229,15 @@ def _same(uri: str) -> str:
     return uri
 
 
-def read_images(rows: Sequence[Located], locate: Callable[[str], str] = _same) -> list[bytes | Exception]:
+def read_images(
+    rows: Sequence[Located], locate: Callable[[str], str] = _same, versions: Sequence[str | None] = ()
+) -> list[bytes | Exception]:
     """The bytes of each row's image, in order; images that lie close together are fetched with one ranged read.
 
     A row that cannot be read gives an exception instead: ShardChanged if a whole file (offset 0) has another size
-    than its row says, OSError for which `is_transient` holds if a later attempt may succeed (the storage does not
-    answer, or its answer ends before the image does), else an exception of the storage. locate: tells where the file of
-    a URI lies now.
+    than its row says, or a local one another version than `versions` says (None: it is not known); OSError for which
+    `is_transient` holds if a later attempt may succeed (the storage does not answer, or its answer ends before the
+    image does); else an exception of the storage. locate: tells where the file of a URI lies now.
     """
     results: list[bytes | Exception] = []
     start = 0
@@ -216,7 +246,9 @@ def read_images(rows: Sequence[Located], locate: Callable[[str], str] = _same) -
         end = start + 1
         while end < len(rows) and _joins(rows[start], rows[end - 1], rows[end]):
             end += 1
-        results += _read_span(rows[start:end], locate(rows[start].uri))
+        at, version = locate(rows[start].uri), versions[start] if versions else None
+        # a file that was moved with its root has other times and another inode
+        results += _read_span(rows[start:end], at, version if at == rows[start].uri else None)
         start = end
     return results
 
@@ -228,8 +260,8 @@ def _joins(first: Located, before: Located, row: Located) -> bool:
     return near and row.uri == first.uri and before.size > 0 and row.size > 0
 
 
-def _read_span(rows: Sequence[Located], at: str) -> list[bytes | Exception]:
-    """Fetch rows of one file, sorted by offset, with one read. at: where the file lies."""
+def _read_span(rows: Sequence[Located], at: str, version: str | None) -> list[bytes | Exception]:
+    """Fetch rows of one file, sorted by offset, with one read. at: where the file lies; version: of a whole file."""
     first, last = rows[0], rows[-1]
     if first.size <= 0:
         return [SourceError("the row has no image")]
@@ -237,7 +269,7 @@ def _read_span(rows: Sequence[Located], at: str) -> list[bytes | Exception]:
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole
     try:
-        data = _read_bytes(at, first.offset, end)
+        data = _read_bytes(at, first.offset, end, version if whole else None)
     except Exception as error:  # each storage library has its own exceptions; other rows must still be read
         return [error for _ in rows]
     # spans of a tar need no such check, because callers compare the tar's identity (`ImageReader.verify`)
@@ -272,16 +304,23 @@ def read_file(uri: str) -> bytes:
     return data
 
 
-def _read_bytes(uri: str, start: int, end: int) -> bytes:
-    """Read bytes start..end of a file, fewer if it is shorter."""
+def _read_bytes(uri: str, start: int, end: int, version: str | None = None) -> bytes:
+    """Read bytes start..end of a file, fewer if it is shorter. Raises ShardChanged if a local one has another version.
+
+    The version is not compared if it is one without inode, of an earlier version of the program.
+    """
     # local files without fsspec, in a tenth of its time: training reads thousands of images per second
     if uri.startswith("/"):
         file = os.open(uri, os.O_RDONLY)
         try:
-            return os.pread(file, end - start, start)
+            data = os.pread(file, end - start, start)
+            # of the open file, after it was read: it is the one that the bytes are of
+            if version and " " in version and local_version(os.fstat(file)) != version:
+                raise ShardChanged("the file is no longer the one that was indexed: submit it again")
+            return data
         finally:
             os.close(file)
     filesystem, path = file_system(uri)
     # other storages: one ranged request
-    data: bytes = filesystem.cat_file(path, start=start, end=end)
-    return data
+    found: bytes = filesystem.cat_file(path, start=start, end=end)
+    return found

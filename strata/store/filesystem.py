@@ -25,13 +25,49 @@ from strata.store.storage_errors import LIBRARIES
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
+MARK = "strata-store.json"  # at the root of a store; see `Files.check_mark`
+CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # to connect to a storage's server; without a byte from it
+ATTEMPTS = 2  # of botocore for a request to S3, and of s3fs, which calls botocore
+
 
 def file_system(uri: str) -> tuple[Any, str]:
     """The file system of a URI and the path in it. Raises ImportError or ValueError if none is known for the URI.
 
-    Listings are not cached, because other processes write files: a cached listing would not have them.
+    Listings are not cached, because other processes write files: a cached listing would not have them. A server that
+    does not answer is given up after a while, with an OSError (`_limits`).
     """
-    return cast("tuple[Any, str]", fsspec.url_to_fs(uri, use_listings_cache=False))
+    found: tuple[Any, str] = fsspec.url_to_fs(uri, use_listings_cache=False, **_limits(uri))
+    if uri.startswith(("s3://", "s3a://")):
+        found[0].retries = ATTEMPTS
+    return found
+
+
+def _limits(uri: str) -> dict[str, Any]:
+    """Options with time limits for the file system of a web server or of S3; what fsspec's configuration sets stays.
+
+    The whole of a transfer has no limit: it may be large. The libraries' own limits are 5 minutes for a transfer from a
+    web server, and for S3 25 attempts, which take longer.
+    A write to S3 is not limited: aiohttp counts no time before it has sent the body.
+    """
+    scheme = uri.partition("://")[0] if "::" not in uri else ""
+    if scheme in ("http", "https"):
+        import aiohttp  # an extra
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+        return {"client_kwargs": {"timeout": timeout, **_configured(("http", "https"), "client_kwargs")}}
+    if scheme in ("s3", "s3a"):
+        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENT_SECONDS}
+        retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": ATTEMPTS}}
+        return {"config_kwargs": {**limits, **retries, **_configured(("s3", "s3a"), "config_kwargs")}}
+    return {}
+
+
+def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
+    """A group of options for a file system in the user's configuration of fsspec."""
+    found: dict[str, Any] = {}
+    for protocol in protocols:
+        found |= fsspec.config.conf.get(protocol, {}).get(name) or {}
+    return found
 
 
 def as_os_error(act: Callable[P, Result]) -> Callable[P, Result]:
@@ -68,6 +104,7 @@ class Files:
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
         self.local = "file" in protocols
         self._lists_prefixes = bool(protocols & {"s3", "s3a", "gs", "gcs"})
+        self._mark: bytes | None = None  # the content of the mark when this process has seen it first
 
     def path(self, *names: str) -> str:
         """The path of a file below the root."""
@@ -76,6 +113,38 @@ class Files:
     def relative(self, path: str) -> str:
         """A file's path relative to the root."""
         return path.removeprefix(self.path("")).lstrip("/")
+
+    @as_os_error
+    def check_mark(self) -> None:
+        """Raise OSError if the store has lost its mark, or has another one than this process has seen at its start.
+
+        Then another folder, often an empty one, is at the place of the store, because the store is not mounted: a file
+        that is missing there may exist in the store. It takes one read, so it is called where something is missing, and
+        not before each read. Nothing is checked in a process that has not read the mark (`Store.find_mark`).
+        """
+        if self._mark is None:
+            return
+        try:
+            found = self.fs.cat_file(self.path(MARK))
+        except (FileNotFoundError, NotADirectoryError):
+            raise OSError(errno.EIO, f"the store is away: its mark {MARK} is missing") from None
+        if found != self._mark:
+            raise OSError(errno.EIO, f"another store is at the place of this one: its mark {MARK} is another")
+
+    def _check_folder(self) -> None:
+        """As `check_mark`, but not of a bucket, where much is asked for that may be missing, and nothing is mounted."""
+        if self.local:
+            self.check_mark()
+
+    def _with_folder(self, path: Path, act: Callable[[], Result]) -> Result:
+        """The result of act, which writes a file; if the file's folder is missing, create it and call act again."""
+        # trying first saves a system call for each file but the first in a folder
+        try:
+            return act()
+        except FileNotFoundError:
+            self._check_folder()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return act()
 
     @as_os_error
     def put(self, path: str, data: bytes) -> None:
@@ -93,11 +162,11 @@ class Files:
         # write a temporary file, flush it to the disk, then rename it: a rename is atomic
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
         try:
-            with _with_folder(temporary, lambda: temporary.open("wb")) as file:
+            with self._with_folder(temporary, lambda: temporary.open("wb")) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a rename can reach the disk before the bytes do
-            _with_folder(Path(path), lambda: temporary.rename(path))
+            self._with_folder(Path(path), lambda: temporary.rename(path))
         except BaseException:
             with suppress(OSError):  # a storage that is away cannot remove it either, and the first error counts
                 temporary.unlink(missing_ok=True)
@@ -127,6 +196,8 @@ class Files:
             self.fs.pipe_file(path, data, mode="create")
         except OSError as error:  # each server reports an existing file in its own way
             if not self.fs.exists(path):
+                if isinstance(error, FileNotFoundError):  # as in `put`
+                    raise OSError(errno.EIO, "the store's bucket does not exist") from error
                 raise
             # the library may have sent our own write twice: then the file has our content
             if self.fs.cat_file(path) != data:
@@ -149,12 +220,19 @@ class Files:
     @as_os_error
     def get(self, path: str) -> bytes:
         """The content of a file. Raises FileNotFoundError."""
-        return cast(bytes, self.fs.cat_file(path))
+        try:
+            return cast(bytes, self.fs.cat_file(path))
+        except FileNotFoundError:
+            self.check_mark()
+            raise
 
     @as_os_error
     def exists(self, path: str) -> bool:
         """Whether a file exists."""
-        return bool(self.fs.exists(path))
+        found = bool(self.fs.exists(path))
+        if not found:
+            self._check_folder()
+        return found
 
     @as_os_error
     def names(self, folder: str, *prefixes: str) -> list[str]:
@@ -173,6 +251,7 @@ class Files:
             else:
                 found = self.fs.ls(path, detail=False, refresh=True)
         except (FileNotFoundError, NotADirectoryError):
+            self._check_folder()
             return []
         names = (each.rpartition("/")[2] for each in found)
         return sorted(name for name in names if not prefixes or name.startswith(prefixes))
@@ -181,6 +260,8 @@ class Files:
     def find(self, *names: str) -> dict[str, int]:
         """The sizes in bytes of all files below a folder, by their paths relative to the root, sorted."""
         found = self.fs.find(self.path(*names), detail=True)
+        if not found:
+            self._check_folder()
         return {self.relative(path): int(found[path]["size"]) for path in sorted(found)}
 
     @as_os_error
@@ -203,20 +284,24 @@ class Files:
 
         A bucket copies the file and then deletes it. Harmless if the file does not exist.
         """
-        with suppress(FileNotFoundError):
+        try:
             if self.fs.exists(self.path(target)):
                 self.fs.rm_file(self.path(path))
             elif self.local:
-                _with_folder(Path(self.path(target)), lambda: Path(self.path(path)).rename(self.path(target)))
+                self._with_folder(Path(self.path(target)), lambda: Path(self.path(path)).rename(self.path(target)))
             else:
                 self.fs.cp_file(self.path(path), self.path(target))
                 self.fs.rm_file(self.path(path))
+        except FileNotFoundError:
+            self._check_folder()
 
     @as_os_error
     def remove(self, path: str) -> None:
         """Remove a file. Harmless if it does not exist."""
-        with suppress(FileNotFoundError):
+        try:
             self.fs.rm_file(path)
+        except FileNotFoundError:
+            self._check_folder()
 
 
 def _time_of(info: Mapping[str, Any]) -> float:
@@ -231,13 +316,3 @@ def _time_of(info: Mapping[str, Any]) -> float:
         if isinstance(value, int | float):
             return float(value)
     return float("inf")
-
-
-def _with_folder(path: Path, act: Callable[[], Result]) -> Result:
-    """The result of act, which writes a file; if the file's folder is missing, create it and call act again."""
-    # trying first saves a system call for each file but the first in a folder
-    try:
-        return act()
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return act()

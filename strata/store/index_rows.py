@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -34,8 +35,8 @@ class IndexRow(NamedTuple):
     """One image of a shard: bytes offset..offset+size of the file at uri. error: why the image cannot be read, or None.
 
     Offset 0 means the whole file (a loose image, an upload): in a tar a header stands before every member. stamp:
-    changes when the image does: of a file its modification time or ETag, of a member of a tar a checksum of some of its
-    bytes; None if it is not known.
+    changes when the image does: of a file its modification time (of a local one with its inode) or ETag, of a member of
+    a tar a checksum of some of its bytes; None or empty if it is not known.
     """
 
     key: str
@@ -51,8 +52,8 @@ class IndexRow(NamedTuple):
 class ShardIndex:
     """A shard's images in file order, as a table of INDEX_SCHEMA with URIs relative to the shard.
 
-    identity: a hash of what the shard holds. stamp: that of its file or listing, see `strata.shards.shard_stamp`; None
-    for a list, whose own file does not tell whether its images are the same.
+    identity: a hash of what the shard holds. stamp: that of its file or listing, see `strata.shards.Stamps`; None if
+    its storage does not tell its version, and for a list, whose own file does not tell whether its images are the same.
     failure: why the shard was not read completely, or None. families: of a folder or list, the names under which its
     earlier and later indexes are found.
     """
@@ -84,16 +85,26 @@ def _absolute(uri: str, shard: str) -> str:
     return f"{shard.rstrip('/')}/{uri[2:]}" if uri.startswith("./") else uri
 
 
-def identity_of(size: int, table: pa.Table) -> str:
-    """A hash (16 hex digits) of a shard's size in bytes (0 for a folder or a list) and of the rows of its index.
+def identity_of(of: int | str, table: pa.Table) -> str:
+    """A hash (16 hex digits) of the rows of a shard's index, and of its size in bytes; of a folder or a list, its URI.
 
-    It contains neither the shard's URI nor its time stamp.
+    The rows of a tar have checksums, so that a copy of it has the same identity. Those of a folder or a list have time
+    stamps, which identify a file only at its own place: archives that are made reproducibly give all files one time. If
+    the version of one of its images is not known, each call gives another identity.
     """
-    digest = hashlib.sha256(str(size).encode())
+    digest = hashlib.sha256(str(of).encode("utf-8", "surrogateescape"))
+    if isinstance(of, str) and _unknown_versions(table):
+        digest.update(uuid.uuid4().bytes)
     for batch in table.to_batches():
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()[:16]
+
+
+def _unknown_versions(table: pa.Table) -> bool:
+    """Whether there is an image whose storage does not tell its version."""
+    pairs = zip(table.column("stamp").to_pylist(), table.column("error").to_pylist(), strict=True)
+    return any(not stamp and error is None for stamp, error in pairs)
 
 
 def index_table(rows: Iterable[IndexRow]) -> pa.Table:

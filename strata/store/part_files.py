@@ -196,7 +196,11 @@ class PartFiles(Files):
         for place in before:
             with suppress(FileNotFoundError):
                 return read(place)
-        return read(last)
+        try:
+            return read(last)
+        except FileNotFoundError:
+            self.check_mark()
+            raise
 
     # broken parts
 

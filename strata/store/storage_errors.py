@@ -91,6 +91,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(status, int):
         return f"the server answered {status} {message or ''}".strip()[:300]
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, TimeoutError) and not text:
+        return "the server does not answer"
     return " ".join(f"{text or type(error).__name__}".split())[:300]
 
 

@@ -7,6 +7,8 @@ parts as files, `part_format.py` their bytes.
 
 from __future__ import annotations
 
+import errno
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
-from strata.core import Bill, Chunk, Record, Status, records_to_table
+from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, records_to_table
 from strata.errors import DamagedFile
-from strata.store.filesystem import as_os_error
+from strata.store.filesystem import MARK, as_os_error
 from strata.store.part_files import PartFiles
 from strata.store.part_format import Footer, Source
 from strata.store.shard_files import ShardFiles
@@ -26,11 +28,24 @@ from strata.store.shard_files import ShardFiles
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class Mark(BaseModel):
+    """The file at the root of a store by which processes know that it is still the same store.
+
+    id: 32 random hexadecimal digits. schema_version: that of the Strata that has made the mark.
+    """
+
+    id: str
+    schema_version: int
+
+
 class Store(PartFiles, ShardFiles):
     """Reads and writes everything that must survive. Safe to use from several threads and machines.
 
-    Every method raises OSError if the storage cannot be reached.
+    Every method raises OSError if the storage cannot be reached. has_mark: whether this process wants a mark of it, as
+    `strata.jobs.pairing` does for a service and for workers.
     """
+
+    has_mark = False
 
     def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
         """Write a part with its counts and its bill in the footer; returns the number of images by status.
@@ -108,8 +123,10 @@ class Store(PartFiles, ShardFiles):
     @as_os_error
     def remove_job(self, job_id: str) -> None:
         """Remove a job with all its files."""
-        with suppress(FileNotFoundError):
+        try:
             self.fs.rm(self.path("jobs", job_id), recursive=True)
+        except FileNotFoundError:
+            self._check_folder()
 
     def open_job(self, job_id: str) -> None:
         """Mark a job as unfinished, so that unfinished jobs are found without reading the files of all jobs."""
@@ -125,7 +142,40 @@ class Store(PartFiles, ShardFiles):
 
     def job_ids(self) -> list[str]:
         """The ids of all jobs, sorted by the time of their creation."""
-        return self.names("jobs")
+        found = self.names("jobs")
+        if not found:
+            self.check_mark()
+        return found
+
+    # the mark
+
+    def find_mark(self) -> str | None:
+        """The store's id, from its mark; None if it has none. From the first time on the mark must stay: `check_mark`.
+
+        Raises DamagedFile, and OSError if the store has lost the mark that it had, or has another one.
+        """
+        self.has_mark = True
+        self.check_mark()
+        try:
+            mark = self.parse(MARK, Mark)
+        except FileNotFoundError:
+            return None
+        self._mark = self.get(self.path(MARK))
+        return mark.id
+
+    def make_mark(self) -> str:
+        """Give the store a mark with a new id, and return it; the id that another process has written before."""
+        mark = Mark(id=secrets.token_hex(16), schema_version=SCHEMA_VERSION)
+        with suppress(FileExistsError):
+            self.put_new(self.path(MARK), mark.model_dump_json().encode())
+        found = self.find_mark()
+        if found is None:
+            raise OSError(errno.EIO, f"the mark {MARK} that was written is not there")
+        return found
+
+    def is_empty(self) -> bool:
+        """Whether the store has neither jobs nor parts."""
+        return not self.names("jobs") and not self.names("parts")
 
 
 def count_of(counts: Counter[str]) -> dict[str, int]:

@@ -294,9 +294,9 @@ def test_images_are_read_together_and_not_all_at_once(
     spans: list[int] = []
     read = sources._read_span
 
-    def counted(rows: Sequence[sources.Located], at: str) -> list[bytes | Exception]:
+    def counted(rows: Sequence[sources.Located], at: str, version: str | None) -> list[bytes | Exception]:
         spans.append(len(rows))
-        return read(rows, at)
+        return read(rows, at, version)
 
     monkeypatch.setattr(sources, "_read_span", counted)
     seen: list[int] = []

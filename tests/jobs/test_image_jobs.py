@@ -22,6 +22,7 @@ from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs
+from strata.jobs.pairing import pair
 from strata.jobs.results import Results
 from strata.jobs.scheduler import Scheduler
 from strata.jobs.waiting import WaitingJobs
@@ -45,12 +46,14 @@ def test_two_storage_calls_in_a_row_before_the_work_starts(
 ) -> None:
     store = slow_store(tmp_path, monkeypatch, 0.4)
     jobs = Jobs(queue, store)
+    pair(queue, store)
     jobs.new.create_image(new_image(), None, FAKE_PROFILE)  # it also writes the profile, and creates folders
     before = len(calls_in(tmp_path / "calls"))
     request = jobs.new.create_image(new_image(), "a text", FAKE_PROFILE)
     calls = calls_in(tmp_path / "calls")[before:]
     assert chain(calls) == 2
     assert sorted(f"{call.name} {call.folder}" for call in calls) == [
+        "get strata-store.json",
         "list parts/llm",
         "list parts/vision",
         "put jobs",

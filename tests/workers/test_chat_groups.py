@@ -25,6 +25,7 @@ from tests.fakes import FAKE_PROFILE, jpeg, write_shard
 from tests.models.test_chat import captioner, picture_of
 from tests.models.test_stages import SETTINGS, FakeDetector, FakeMatcher, FakeOcr, FakeSegmenter
 from tests.scripted_server import Reply, good, is_plain, scripted
+from workers import items
 from workers.groups import LlmGroup, PipelineCache
 from workers.profile_versions import ProfileVersions
 
@@ -82,7 +83,10 @@ def test_the_composer_sees_each_records_own_image(store: Store, tmp_path: Path) 
     )
 
 
-def test_an_image_that_went_is_said_so_and_without_images_none_is_read(store: Store, tmp_path: Path) -> None:
+def test_an_image_that_went_is_said_so_and_without_images_none_is_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items, "GONE_SECONDS", 0.0)
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 2)
     with scripted(lambda body: good("It is there.")) as server:
         blind = profile(server.url, with_image=False)
@@ -93,9 +97,9 @@ def test_an_image_that_went_is_said_so_and_without_images_none_is_read(store: St
         group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: sighted)))
         chunk = Chunk("llm", "fake", sighted.fingerprint("llm"), shard, index_shard(shard).identity, 0, 2)
         Path(shard).unlink()
-        items = group.read(chunk, group.items(chunk))
-    assert all(item.settled and item.record.failure is not None for item in items)
-    assert [item.record.failure.stage for item in items if item.record.failure] == ["read"] * 2
+        read = group.read(chunk, group.items(chunk))
+    assert all(item.settled and item.record.failure is not None for item in read)
+    assert [item.record.failure.stage for item in read if item.record.failure] == ["read"] * 2
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from strata.core.records import Record
 from strata.core.requests import JobRequest
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
@@ -124,11 +126,7 @@ def test_a_copy_of_a_folder_and_a_moved_one(jobs: Jobs, tmp_path: Path) -> None:
     second = run(jobs, str(copy))
     assert (second.vision, second.llm) == (0, 0) and rows(jobs, second.job) == rows(jobs, first.job)
     moved = run(jobs, str(shutil.move(folder, tmp_path / "moved")))
-    assert (moved.vision, moved.llm) == (0, 0)
-    assert (
-        jobs.summaries(moved.job.id)[f"{tmp_path}/moved"].identity
-        == next(iter(jobs.summaries(first.job.id).values())).identity
-    )
+    assert (moved.vision, moved.llm) == (0, 0) and rows(jobs, moved.job) == rows(jobs, first.job)
 
 
 def test_a_failed_row_of_an_earlier_version_is_computed_again(jobs: Jobs, tmp_path: Path) -> None:
@@ -198,6 +196,72 @@ def test_a_description_is_not_composed_from_another_image_than_the_layers(jobs: 
     assert [item.settled for item in items] == [False, True, False]
     failure = items[1].record.failure
     assert failure is not None and failure.transient and failure.error_type == "ShardChanged"
+
+
+def test_equal_names_sizes_and_times_at_two_places_are_not_equal_images(jobs: Jobs, tmp_path: Path) -> None:
+    """Archives that are made reproducibly give all files one time."""
+    folder = made(tmp_path / "folder", 20)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    image = (other / "0001.jpg").read_bytes()
+    (other / "0001.jpg").write_bytes(image[:-3] + b"\0" + image[-2:])
+    for file in (*folder.iterdir(), *other.iterdir()):
+        os.utime(file, (1, 1))
+    first, second = run(jobs, str(folder)), run(jobs, str(other))
+    assert (first.vision, second.vision) == (20, 1)
+    digests = {sha256 for one in (first, second) for sha256 in digests_of(jobs, one.job)}
+    assert len(digests) == 21
+    assert sorted(digests_of(jobs, second.job)) == sorted(
+        hashlib.sha256(file.read_bytes()).hexdigest() for file in other.glob("*.jpg")
+    )
+
+
+def digests_of(jobs: Jobs, job: JobRequest) -> list[str]:
+    """The SHA-256 of the images of a job's rows, in order."""
+    found = Results(job, jobs.summaries(job.id), jobs.store, jobs.view(job.id).status).page(None, 500).rows
+    return [str(row.image.sha256) for row in found if isinstance(row, Record)]
+
+
+def test_two_files_of_one_size_and_time_that_change_places(jobs: Jobs, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    image = jpeg()
+    for name, data in (("a", image), ("b", image[:-3] + b"\0" + image[-2:])):
+        (folder / f"{name}.jpg").write_bytes(data)
+        os.utime(folder / f"{name}.jpg", (1, 1))
+    first = run(jobs, str(folder))
+    (folder / "a.jpg").rename(folder / "c.jpg")
+    (folder / "b.jpg").rename(folder / "a.jpg")
+    (folder / "c.jpg").rename(folder / "b.jpg")
+    second = run(jobs, str(folder))
+    # both are known by their content
+    assert (first.vision, second.vision) == (2, 0)
+    assert digests_of(jobs, second.job) == digests_of(jobs, first.job)[::-1]
+
+
+@pytest.mark.parametrize("by", ["time", "inode"])
+def test_a_file_that_was_another_while_it_was_read(jobs: Jobs, tmp_path: Path, by: str) -> None:
+    """A file is replaced by one of equal size between `index` and `vision`, and put back: no row has its pixels."""
+    folder = made(tmp_path / "folder", 3)
+    file, kept = folder / "0001.jpg", tmp_path / "kept.jpg"
+    with FakeMachine(jobs, vision=False, profile=PROFILE):
+        job = jobs.new.create("batch", [str(folder)], PROFILE, "lo")
+        until = time.monotonic() + 60
+        while jobs.store.read_job_file(job.id, "shards") is None:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    file.rename(kept)
+    data = kept.read_bytes()
+    file.write_bytes(data[:-3] + b"\0" + data[-2:])
+    times = kept.stat().st_atime_ns, kept.stat().st_mtime_ns
+    os.utime(file, ns=(1, 1) if by == "time" else times)
+    with FakeMachine(jobs, profile=PROFILE):
+        wait_for_end(jobs, job.id, 60)
+    assert "no longer the one that was indexed" in rows(jobs, job)["0001"]
+    assert jobs.view(job.id).request_counts.succeeded == 2
+    kept.rename(file)
+    again = run(jobs, str(folder))
+    assert again.vision == 1 and digests_of(jobs, again.job)[1] == hashlib.sha256(data).hexdigest()
 
 
 # a job keeps its version

@@ -22,7 +22,7 @@ from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.queue.queue import Queue
 from strata.shards import ImageReader
-from strata.shards.sources import ShardChanged, index_shard, shard_stamp
+from strata.shards.sources import ShardChanged, index_shard, shard_stamp, shard_stamps
 from strata.shards.tar_headers import Window
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
@@ -140,7 +140,7 @@ def test_an_index_part_of_an_earlier_version_stays(jobs: Jobs, tmp_path: Path) -
     shard = write_shard(tmp_path / "0.tar", pictures(6))
     job, _ = run(jobs, shard)
     (summary,) = jobs.summaries(job.id).values()
-    stamp = shard_stamp(shard)
+    stamp = shard_stamps(shard).earlier
     for group in ("vision", "llm"):
         for chunk in job.chunks(summary, group):
             jobs.store.write_records(replace(chunk, identity=stamp), jobs.store.read_records(chunk))

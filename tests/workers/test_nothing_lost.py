@@ -24,6 +24,7 @@ from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
 from tests.machines import fake_profile, machine, run_to_end
 from tests.raw_redis import raw_redis
+from workers import items
 from workers.isolation import KILLED, Isolation, Verdict
 
 
@@ -281,7 +282,8 @@ def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) ->
     assert jobs.view(job.id) == view
 
 
-def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path) -> None:
+def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(items, "GONE_SECONDS", 0.5)
     for name in ("changed", "gone"):
         write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n, 10 + len(name)) for n in range(4)])
     job = jobs.new.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")

@@ -19,18 +19,29 @@ import pyarrow.parquet as pq
 import pytest
 from yarl import URL
 
-from strata.core.records import Status
+from strata.core.records import Record, Status
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.shards import sources
+from strata.shards.image_reader import ImageReader
 from strata.shards.lists import ListReader
 from strata.shards.patterns import Roots
-from strata.shards.sources import ShardMissing, SourceError, index_shard, read_images, shard_stamp
+from strata.shards.sources import (
+    ShardChanged,
+    ShardMissing,
+    SourceError,
+    index_shard,
+    read_images,
+    shard_stamp,
+    shard_stamps,
+)
 from strata.shards.tars import TarReader
 from strata.store import is_transient, reason_of
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.secrets import SECRET
+from workers import items
+from workers.items import ItemReader
 
 Fault = Callable[[], Exception]
 
@@ -87,11 +98,11 @@ class FlakyReads:
         self._read = sources._read_bytes
         monkeypatch.setattr(sources, "_read_bytes", self)
 
-    def __call__(self, uri: str, start: int, end: int) -> bytes:
+    def __call__(self, uri: str, start: int, end: int, version: str | None = None) -> bytes:
         if self.left > 0:
             self.left -= 1
             raise self.fault()
-        return self._read(uri, start, end)
+        return self._read(uri, start, end, version)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +134,11 @@ def test_an_answer_that_is_cut_fails_no_image(jobs: Jobs, tmp_path: Path, monkey
     shards = [write_shard(tmp_path / "0.tar", [jpeg() for _ in range(4)]), str(folder)]
     whole, left = sources._read_bytes, [2, 2]
 
-    def cut(uri: str, start: int, end: int) -> bytes:
+    def cut(uri: str, start: int, end: int, version: str | None = None) -> bytes:
         """Half of the bytes, twice for the tar and twice for the folder."""
         kind = int(uri.startswith(str(folder)))
         left[kind] -= 1
-        return whole(uri, start, start + (end - start) // 2 if left[kind] >= 0 else end)
+        return whole(uri, start, start + (end - start) // 2 if left[kind] >= 0 else end, version)
 
     monkeypatch.setattr(sources, "_read_bytes", cut)
     with FakeMachine(jobs):
@@ -158,6 +169,46 @@ def test_a_missing_file_of_a_folder_is_a_failed_row(jobs: Jobs, tmp_path: Path) 
     failed = [row for row in rows_of if getattr(row, "status", None) is Status.FAILED]
     assert len(failed) == 1 and failed[0].failure is not None
     assert failed[0].failure.transient and failed[0].failure.detail == "no such file"
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_shard_that_is_gone_is_waited_for_a_while(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, comes_back: bool
+) -> None:
+    """Its images do not fail if it comes back; they are failed rows of a passing cause if it does not."""
+    shard = tmp_path / "shard.tar"
+    if kind == "tar":
+        write_shard(shard, [jpeg() for _ in range(4)])
+    else:
+        shard.mkdir()
+        for number in range(4):
+            (shard / f"{number}.jpg").write_bytes(jpeg(20 + number))
+    with FakeMachine(jobs, vision=False):
+        job = jobs.new.create("batch", [str(shard)], FAKE_PROFILE, "lo")
+        until_indexed(jobs, job.id)
+    shard.rename(tmp_path / "away")
+    monkeypatch.setattr(items, "GONE_SECONDS", 600.0 if comes_back else 0.3)
+    seen, whole = threading.Event(), ItemReader._await_shard
+
+    def await_shard(reader: ItemReader, name: str, results: Sequence[bytes | Exception]) -> None:
+        try:
+            whole(reader, name, results)
+        except OSError:
+            seen.set()
+            raise
+
+    monkeypatch.setattr(ItemReader, "_await_shard", await_shard)
+    with FakeMachine(jobs):
+        assert seen.wait(60)
+        if comes_back:
+            (tmp_path / "away").rename(shard)
+        wait_for_end(jobs, job.id, 60)
+    counts = jobs.view(job.id).request_counts
+    assert (counts.succeeded, counts.failed) == ((4, 0) if comes_back else (0, 4))
+    page = Results(jobs.request(job.id), jobs.summaries(job.id), jobs.store, JobStatus.COMPLETED).page(None, 10)
+    failures = [row.failure for row in page.rows if isinstance(row, Record) and row.failure]
+    assert all(failure.transient for failure in failures) and len(failures) == counts.failed
 
 
 def until_indexed(jobs: Jobs, job_id: str) -> None:
@@ -227,6 +278,48 @@ def flaky_server(data: bytes, faults: Sequence[int] = ()) -> Iterator[tuple[str,
 def tar_of(folder: Path, count: int) -> bytes:
     """The bytes of a tar with so many images."""
     return Path(write_shard(folder / "made.tar", [jpeg() for _ in range(count)])).read_bytes()
+
+
+def test_a_server_that_tells_no_version_is_asked_again(jobs: Jobs, tmp_path: Path) -> None:
+    """Another tar of equal length at the same address is another shard, also for the images of a job before."""
+    first = tar_of(tmp_path, 2)
+    handler = type("Handler", (FlakyServer,), {"data": first, "faults": []})
+    at = first.find(jpeg()) + len(jpeg()) // 2
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/0.tar"
+        assert shard_stamps(url).now is None
+        identities = []
+        for data in (first, first[:at] + bytes([first[at] ^ 1]) + first[at + 1 :]):
+            handler.data = data  # type: ignore[attr-defined]
+            with FakeMachine(jobs):
+                job = jobs.new.create("batch", [url], FAKE_PROFILE, "lo")
+                wait_for_end(jobs, job.id)
+            identities.append(jobs.summaries(job.id)[url].identity)
+        assert identities[0] != identities[1]
+        with pytest.raises(ShardChanged):
+            ImageReader(jobs.store).verify(url, identities[0])
+        ImageReader(jobs.store).verify(url, identities[1])
+        # so is a list with an image there
+        path = tmp_path / "list.jsonl"
+        path.write_text(json.dumps({"image": url.replace("0.tar", "a.jpg")}))
+        handler.data = jpeg()  # type: ignore[attr-defined]
+        computed = []
+        for _ in range(2):
+            with FakeMachine(jobs, roots=[url.removesuffix("/0.tar"), str(tmp_path)]) as machine:
+                job = jobs.new.create("batch", [str(path)], FAKE_PROFILE, "lo")
+                wait_for_end(jobs, job.id)
+                computed.append((machine.vision.images, jobs.view(job.id).request_counts.succeeded))
+        assert computed == [(1, 1), (0, 1)]
+        data = jpeg()
+        handler.data = data[:-3] + b"\0" + data[-2:]  # type: ignore[attr-defined]
+        with FakeMachine(jobs, roots=[url.removesuffix("/0.tar"), str(tmp_path)]) as machine:
+            job = jobs.new.create("batch", [str(path)], FAKE_PROFILE, "lo")
+            wait_for_end(jobs, job.id)
+            assert machine.vision.images == 1
+        server.shutdown()
+        thread.join()
 
 
 def test_a_server_that_answers_500_is_no_missing_shard(tmp_path: Path) -> None:
