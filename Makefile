@@ -26,7 +26,7 @@ serve: weights
 	$(BIN)/strata serve
 
 test: weights
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov
 
 lint: install
 	$(BIN)/ruff check .

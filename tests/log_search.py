@@ -141,8 +141,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     search.test = "a file of the session"
     if factory is not None and factory._basetemp is not None:
         search.search_files(factory.getbasetemp())
+    # a process of pytest-xdist hands what it has found to the one that ends the session
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["secrets"] = search.found
     if search.found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of pytest-xdist has found."""
+    node.config.stash[SEARCH].found += getattr(node, "workeroutput", {}).get("secrets", [])
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -45,14 +45,24 @@ HEAD = "import sys\nfrom subprocess import run\nimport pytest\nfrom tests.secret
 pytestmark = pytest.mark.prints_secret
 
 
-def session(body: str, mark: str = "") -> tuple[int, str]:
-    """Exit code and output of a session with one test that has this body."""
+def session(body: str, mark: str = "", processes: int = 0) -> tuple[int, str]:
+    """Exit code and output of a session with one test that has this body. processes: of pytest-xdist."""
     text = f"{HEAD}{mark}\ndef test_one(tmp_path, capsys):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
     # outside of the temporary folder of this session, which is searched itself
     with tempfile.TemporaryDirectory(prefix="log-search-") as folder:
         file = Path(folder) / "test_inner.py"
         file.write_text(text, encoding="utf-8")
-        options = ["-p", "tests.log_search", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={folder}"]
+        options = [
+            "-n",
+            str(processes),
+            "-p",
+            "tests.log_search",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            os.devnull,
+            f"--rootdir={folder}",
+        ]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, f"--basetemp={folder}/temporary", str(file)],
             cwd=folder,
@@ -66,9 +76,10 @@ def session(body: str, mark: str = "") -> tuple[int, str]:
         return done.returncode, done.stdout
 
 
+@pytest.mark.parametrize("processes", [0, 2])
 @pytest.mark.parametrize("body", LEAKS.values(), ids=LEAKS.keys())
-def test_a_secret_is_found(body: str) -> None:
-    code, output = session(body)
+def test_a_secret_is_found(body: str, processes: int) -> None:
+    code, output = session(body, processes=processes)
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert "secrets in logs" in output and SECRET in output
 
