@@ -54,6 +54,11 @@ def local_version(info: os.stat_result) -> str:
     return _local_version(info.st_mtime, info.st_ino)
 
 
+def same_time(version: str, other: str) -> bool:
+    """Whether two versions of a local file have the same time: each machine may number a FUSE mount's inodes itself."""
+    return version.partition(" ")[0] == other.partition(" ")[0]
+
+
 def _local_version(mtime: float, inode: int) -> str:
     return f"{mtime} {inode}"
 

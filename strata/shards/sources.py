@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from strata.shards.lists import LIST_EXTENSIONS, ListReader, earlier_version_of, local_version, version_of
+from strata.shards.lists import LIST_EXTENSIONS, ListReader, earlier_version_of, local_version, same_time, version_of
 from strata.shards.patterns import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, encodable, expand
 from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
 from strata.store import IndexRow, ShardIndex, file_system, identity_of, index_table, is_transient, reason_of
@@ -315,7 +315,7 @@ def _read_bytes(uri: str, start: int, end: int, version: str | None = None) -> b
         try:
             data = os.pread(file, end - start, start)
             # of the open file, after it was read: it is the one that the bytes are of
-            if version and " " in version and local_version(os.fstat(file)) != version:
+            if version and " " in version and not same_time(local_version(os.fstat(file)), version):
                 raise ShardChanged("the file is no longer the one that was indexed: submit it again")
             return data
         finally:
