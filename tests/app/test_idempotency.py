@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from strata.jobs.jobs import Jobs
+from strata.jobs.new_jobs import NewJobs
 from strata.queue import keys
 from strata.queue.idempotency_keys import ANSWER_SECONDS
 from strata.queue.queue import Queue
@@ -59,7 +59,7 @@ def test_a_request_in_flight_is_a_conflict(idle_service: Service, monkeypatch: p
         inner.append(post(idle_service, "flight"))
         raise RuntimeError("the first attempt fails")
 
-    monkeypatch.setattr(Jobs, "create_image", slow)
+    monkeypatch.setattr(NewJobs, "create_image", slow)
     problem(post(idle_service, "flight"), 500, "internal-error")
     problem(inner[0], 409, "idempotency-key-in-flight")
     assert inner[0].headers["Retry-After"] == "1"
