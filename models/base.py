@@ -13,6 +13,7 @@ item is at fault, and the process should end. A stage whose server is away raise
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from models.faults import empty_cache, ends_process, free_memory, is_out_of_memory, reason_of
+from models.faults import empty_cache, ends_process, free_memory, is_out_of_memory, reason_of, text_of
 from strata.core import Box, Caption, ImageReference, Record, Region, StageSettings, Usage
 from strata.errors import ProcessBroken, StrataError, WeightsError
 
@@ -269,8 +270,10 @@ class Stage(ABC, Generic[StageItem, StageResult]):
                 raise
             return None, reason_of(error)
 
-    def _isolated(self, batch: Sequence[StageItem], prepared: Callable[[], Any]) -> list[StageResult | Failure]:
-        """The results of one batch, with a Failure for each item that fails alone.
+    def _isolated(
+        self, batch: Sequence[StageItem], prepared: Callable[[], Any], again: bool = False
+    ) -> list[StageResult | Failure]:
+        """The results of one batch, with a Failure for each item that fails alone, twice. again: the second time.
 
         Raises StageBroken if the process is at fault, and the error itself if memory lacks.
         """
@@ -284,9 +287,12 @@ class Stage(ABC, Generic[StageItem, StageResult]):
                 raise
             if ends_process(error):
                 raise StageBroken(self.name, reason_of(error)) from error
-            if len(batch) == 1:
+            if len(batch) == 1 and again:
                 self._unproved = reason_of(error)
-                return [Failure(self.name, type(error).__name__, str(error))]
+                return [Failure(self.name, type(error).__name__, text_of(error))]
+        # an item alone is tried once more: its error may have been chance
+        if len(batch) == 1:
+            return self._isolated(batch, functools.partial(self.prepare, batch), again=True)
         # prepare and compute each half, so that only the item at fault gets a Failure
         middle = len(batch) // 2
         return [
@@ -298,8 +304,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     def _computed(self, batch: Sequence[StageItem], prepared: Callable[[], Any]) -> list[StageResult]:
         """The results of one batch, which show that the stage works. Raises any error."""
         results = self.compute(prepared())
-        if len(results) != len(batch):
-            raise RuntimeError(f"{self.name} returned {len(results)} results for {len(batch)} items")
+        check_results(self.name, results, len(batch))
         self._unproved = ""
         return results
 
@@ -314,6 +319,28 @@ class Stage(ABC, Generic[StageItem, StageResult]):
             if is_interrupt(error):
                 raise
             raise StageBroken(self.name, f"{reason}; then its probe failed: {reason_of(error)}") from error
+
+
+def check_results(stage: str, results: Any, items: int) -> None:
+    """Raise TypeError, RuntimeError or ValueError if a stage's results are none: a wrong number, type or value."""
+    if isinstance(results, str | bytes | Mapping):
+        raise TypeError(f"{stage} returned a {type(results).__name__} in place of a list")
+    if len(results) != items:
+        raise RuntimeError(f"{stage} returned {len(results)} results for {items} items")
+    # half precision that overflows, and a GPU that fails, give numbers that are none
+    if not all(map(_is_finite, results)):
+        raise ValueError(f"{stage} returned a number that is not finite")
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether the numbers in a result are finite: in a score, a box, or a list of Detections and the like."""
+    if isinstance(value, float | np.floating):
+        return math.isfinite(value)
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    if isinstance(value, Detection | Segment | ReadLine):
+        return _is_finite(value.box) and _is_finite(value.score)
+    return True
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -56,7 +56,9 @@ _NO_MEMORY_MESSAGES = re.compile(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU or the machine ran out of memory; less work at once, or more free memory, may help."""
-    return any(type(one).__name__ in _NO_MEMORY_TYPES or _NO_MEMORY_MESSAGES.search(str(one)) for one in _chain(error))
+    return any(
+        type(one).__name__ in _NO_MEMORY_TYPES or _NO_MEMORY_MESSAGES.search(text_of(one)) for one in _chain(error)
+    )
 
 
 def ends_process(error: BaseException) -> bool:
@@ -67,13 +69,21 @@ def ends_process(error: BaseException) -> bool:
     if is_out_of_memory(error):
         return False
     return not isinstance(error, Exception) or any(
-        type(one).__name__ in _BROKEN_TYPES or _BROKEN_MESSAGES.search(str(one)) for one in _chain(error)
+        type(one).__name__ in _BROKEN_TYPES or _BROKEN_MESSAGES.search(text_of(one)) for one in _chain(error)
     )
 
 
 def reason_of(error: BaseException) -> str:
     """An error as one line: its type and its message."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500].removesuffix(": ")
+    return f"{type(error).__name__}: {' '.join(text_of(error).split())}"[:500].removesuffix(": ")
+
+
+def text_of(error: BaseException) -> str:
+    """The error's message; empty if its class cannot even make one."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def empty_cache() -> None:

@@ -22,7 +22,7 @@ from models.base import (
     StageUnfit,
     WeightsMissing,
 )
-from models.faults import ends_process, is_out_of_memory, reason_of
+from models.faults import ends_process, is_out_of_memory, reason_of, text_of
 from strata.core import ProfileError, Record
 from strata.errors import StrataError
 from workers.claims import Claims
@@ -53,7 +53,7 @@ class _Unexpected(Exception):
 
     def __init__(self, part: str, error: Exception) -> None:
         super().__init__(reason_of(error))
-        self.part, self.error_type, self.detail = part, type(error).__name__, str(error)
+        self.part, self.error_type, self.detail = part, type(error).__name__, text_of(error)
 
 
 class MicroBatches:
@@ -137,9 +137,13 @@ class MicroBatches:
         # nothing succeeded: find out whether anything does
         if failed and not works:
             self._compute_probe(*failed[-1])
-        for (chunk, number), own in failed:
-            record = chunk.items[number].record.failed(own.part, own.error_type, own.detail)
-            chunk.items[number] = WorkItem(record, settled=True)
+        # once more, now that others succeed: the error may have been chance, or the machine's
+        for chunk, number in (row for row, _ in failed):
+            try:
+                self._compute_alone((chunk, number))
+            except _Unexpected as own:
+                record = chunk.items[number].record.failed(own.part, own.error_type, own.detail)
+                chunk.items[number] = WorkItem(record, settled=True)
         # their stages may have asked servers whose answers are lost
         for chunk in {id(chunk): chunk for chunk, _ in rows}.values():
             chunk.account.lost()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, Field, SecretStr, ValidationError
@@ -91,7 +93,7 @@ def read_answer(response: httpx.Response, question: Question, secret: SecretStr)
         fault = f"the server's answer is not a chat completion: {start_of(response, secret)!r}"
         return ChatAnswer("", fault, False, usage, counted=counted)
     # remove the reasoning, and put the text into one line
-    text = " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split())
+    text = without(secret, " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split()))
     empty = without(secret, f"the server's answer is empty (finish_reason {choice.finish_reason})")
     return ChatAnswer(text, None if text else empty, choice.finish_reason == "length", usage, counted=counted)
 
@@ -112,5 +114,12 @@ def start_of(response: httpx.Response, secret: SecretStr) -> str:
 
 
 def without(secret: SecretStr, text: str) -> str:
-    """The text with three asterisks in place of the secret."""
-    return text.replace(secret.get_secret_value(), "***") if secret.get_secret_value() else text
+    """The text with three asterisks in place of the secret, also as JSON or an address writes it."""
+    plain = secret.get_secret_value()
+    if not plain:
+        return text
+    quoted = json.dumps(plain)[1:-1]
+    forms = {plain, quoted, quoted.replace("/", "\\/"), repr(plain)[1:-1], quote(plain), quote(plain, safe="")}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+    return text

@@ -97,7 +97,7 @@ def _same(one: Any, other: Any) -> None:
     if isinstance(one, (str, Failure)):
         assert one == other
     elif isinstance(one, float):
-        assert one == pytest.approx(other, abs=1e-4)
+        assert one == pytest.approx(other, abs=1e-3)
     elif isinstance(one, list):
         assert len(one) == len(other)
         for first, second in zip(one, other, strict=True):

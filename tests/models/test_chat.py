@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -315,6 +316,25 @@ def test_a_key_that_the_server_repeats_is_told_to_nobody(
             told += [str(error), repr(error)]
     assert told and all(KEY[:6] not in text for text in [*told, caplog.text])
     assert before or "***" in told[0]
+
+
+@pytest.mark.parametrize("escape", [str, lambda key: key.replace("/", "\\/"), lambda key: quote(key, safe="")])
+def test_a_key_that_the_server_repeats_escaped_is_told_to_nobody(
+    escape: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-a/b+c=SLASHEDKEY"
+    monkeypatch.setenv("MY_KEY", key)
+    reply = Reply(f'{{"error": "wrong key {escape(key)}"}}', 401)
+    with scripted(lambda _: reply) as server, pytest.raises(StageRefused, match=r"wrong key \*\*\*") as caught:
+        composer(server.url, api_key_variable="MY_KEY").run([request("one")])
+    assert "SLASHEDKEY" not in str(caught.value)
+
+
+def test_a_key_in_an_answer_is_no_part_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with scripted(lambda _: good(f"Your key is {KEY}.")) as server:
+        texts = composer(server.url, api_key_variable="MY_KEY").run([request("one")])
+    assert texts == ["Your key is ***."]
 
 
 def test_who_refuses_everybody_is_at_fault_itself() -> None:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.base import PROBES, CaptionRequest, Failure, Stage, StageBroken, StageNotLoaded, StageUnavailable
+from models.base import PROBES, CaptionRequest, Detection, Failure, Stage, StageBroken, StageNotLoaded, StageUnavailable
 from models.building import load_stages
 from models.faults import ends_process, is_out_of_memory
 from strata.core import STAGES_OF
@@ -166,6 +166,41 @@ def test_no_item_is_blamed_by_a_stage_that_does_not_work(bad: set[int], breaks_a
         assert stage.run(list(range(length))) == expected
     except StageBroken:
         assert breaks_at is not None and len(stage.calls) >= breaks_at
+
+
+def test_an_error_by_chance_fails_no_item() -> None:
+    stage = Sums(lambda batch, call: RuntimeError("flaky") if call % 2 else None)
+    assert stage.run(list(range(1, 9))) == list(range(2, 10))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "results",
+    ["ab", {1: 2, 2: 3}, [1, 2, 3], [1, NAN], [1, float("inf")], [[], [Detection((NAN, 0.0, 1.0, 1.0), "a thing", 0.5)]]],
+    ids=repr,
+)
+def test_what_is_no_result_is_no_data(results: Any) -> None:
+    class Odd(Sums):
+        def compute(self, batch: Sequence[int]) -> Any:
+            return results if 13 in batch else super().compute(batch)
+
+    assert Odd(lambda batch, call: None).run([1, 2, 3, 4]) == [2, 3, 4, 5]
+    (first, second) = Odd(lambda batch, call: None).run([1, 13])
+    assert first == 2 and isinstance(second, Failure)
+
+
+class Wordless(Exception):
+    """Its message cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
+def test_an_error_without_a_message_is_an_error_of_its_item() -> None:
+    stage = Sums(lambda batch, call: Wordless() if 13 in batch else None)
+    assert stage.run([1, 13, 3]) == [2, Failure("captioner", "Wordless", ""), 4]
 
 
 def test_every_kind_of_stage_has_a_probe() -> None:
