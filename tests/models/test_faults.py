@@ -173,12 +173,12 @@ def test_an_error_by_chance_fails_no_item() -> None:
     assert stage.run(list(range(1, 9))) == list(range(2, 10))
 
 
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
     "results",
-    ["ab", {1: 2, 2: 3}, [1, 2, 3], [1, NAN], [1, float("inf")], [[], [Detection((NAN, 0.0, 1.0, 1.0), "a thing", 0.5)]]],
+    ["ab", {1: 2, 2: 3}, [1, 2, 3], [1, NAN], [1, -INF], [[], [Detection((NAN, 0.0, 1.0, 1.0), "a thing", 0.5)]]],
     ids=repr,
 )
 def test_what_is_no_result_is_no_data(results: Any) -> None:
