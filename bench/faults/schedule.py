@@ -43,6 +43,7 @@ KINDS = {
     "all_killed": 1,
 }
 ORDERED = (STICKY_CUDA, OUT_OF_MEMORY, MEMORY_STUCK, STAGE_EXITS, BUILD_ERROR)  # caused by who takes the order
+EARLY = 0.6  # in which first part of the schedule they come
 CLOCK_OFF = "clock_off"  # a kind of its own: one worker's clock is an hour off all the time
 
 
@@ -54,8 +55,8 @@ class Schedule:
     ) -> None:
         self.fleet, self.orders, self.store = fleet, orders, store
         self.random, self.pauses = random.Random(seed), pauses
-        self.left = list(kinds)
-        self.random.shuffle(self.left)
+        # in a random order; those that need an image in flight come before the work is done
+        self.left = sorted(kinds, key=lambda kind: -self.random.random() * (EARLY if kind in ORDERED else 1))
         self.done: Counter[str] = Counter()
         self.next = time.monotonic()
 
