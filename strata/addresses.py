@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -121,7 +121,7 @@ def _socket(address: RedisAddress, place: str, path: str) -> RedisAddress:
     if place or not path:
         raise AddressError("the URL of a socket needs an absolute path: unix:///run/redis/redis.sock")
     database = int(address.options.get("db", "0"))
-    return _changed(address, path=f"/{unquote(path)}", database=database)
+    return replace(address, path=f"/{unquote(path)}", database=database)
 
 
 def _server(address: RedisAddress, place: str, path: str) -> RedisAddress:
@@ -138,7 +138,7 @@ def _server(address: RedisAddress, place: str, path: str) -> RedisAddress:
     number = names[0] if names else address.options.get("db", "0")
     if len(names) > 1 or not re.fullmatch(r"[0-9]{1,5}", number):
         raise AddressError(f"after the host only the number of a database may follow, as in {_EXAMPLE}")
-    return _changed(address, hosts=hosts, service=service, database=int(number))
+    return replace(address, hosts=hosts, service=service, database=int(number))
 
 
 def _host(text: str, default: int) -> tuple[str, int]:
@@ -204,10 +204,6 @@ def _check_readable(name: str, path: Path) -> None:
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
         reason = getattr(error, "strerror", None) or "it is no path"
         raise AddressError(f"the option ?{name}= names what cannot be read: {reason}") from None
-
-
-def _changed(address: RedisAddress, **values: object) -> RedisAddress:
-    return RedisAddress(**{**vars(address), **values})
 
 
 def service_url(url: str, name: str) -> str:

@@ -16,6 +16,7 @@ import tarfile
 import threading
 from pathlib import Path
 
+from bench.fakes.scripted_server import good, scripted
 from models.prompts import FOLDER
 from models.weights.cache import sha256_of
 from strata.core.profiles import Profile, StageSettings, load_profile
@@ -32,7 +33,6 @@ from strata.store.parts import PartsOf
 from strata.store.store import Store
 from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end
-from tests.scripted_server import good, scripted
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.process import real_group

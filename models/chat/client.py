@@ -45,6 +45,7 @@ PROBE_SECONDS = 30.0  # timeout of a probe: its answer is one word
 # errors after which the server has certainly not received the request, so it cost nothing
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 REFUSED_ALL = (401, 403, 404, 405, 407, 410)  # wrong key, URL or model: not the fault of a question
+MAX_RESPONSE = 4 * 2**20  # bytes; a completion has some kilobytes
 NO_CREDIT = 402  # nor is this, but it may pass without a change of settings
 
 
@@ -97,8 +98,8 @@ class ChatClient:
         key = _key(p.api_key_variable)
         self._secret = SecretStr(key)
         self._http = httpx.Client(
-            timeout=httpx.Timeout(p.timeout, connect=min(CONNECT_SECONDS, p.timeout)),
-            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+            headers={"Content-Type": "application/json", "Accept-Encoding": "identity"}
+            | ({"Authorization": f"Bearer {key}"} if key else {}),
             limits=httpx.Limits(max_connections=p.concurrency),
             trust_env=proxied(self._url),
         )
@@ -262,14 +263,13 @@ class ChatClient:
         seconds: the timeout of the answer; None: the parameters'. Raises StageUnavailable if the server is unreachable
         or busy for long, StageRefused if it refuses all requests, and httpx.RequestError if the response was lost.
         """
-        timeout = httpx.USE_CLIENT_DEFAULT if seconds is None else httpx.Timeout(seconds, connect=CONNECT_SECONDS)
         reason = ""
         for attempt in range(self._tries):
             self._wait_for_turn()
             self._pause(growing_pause(attempt, FIRST_PAUSE, PATIENCE) if attempt else 0.0, reason)
             # not delivered: try again, it cost nothing
             try:
-                response = self._http.post(self._url, content=body, timeout=timeout)
+                response = self._response(body, seconds or self._parameters.timeout)
             except NOT_SENT as error:
                 reason = self._masked(error)
                 continue
@@ -286,6 +286,22 @@ class ChatClient:
                 raise self._unavailable(self._words_of(response))
             return response
         raise self._unavailable(reason)
+
+    def _response(self, body: bytes, seconds: float) -> httpx.Response:
+        """Send a request once. Raises httpx.RequestError if its whole response is not there in time, or is too long."""
+        deadline = time.monotonic() + seconds
+        timeout = httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
+        # httpx limits the time between two pieces of a response, and not that of the whole
+        with self._http.stream("POST", self._url, content=body, timeout=timeout) as response:
+            data = bytearray()
+            for piece in response.iter_bytes():
+                data += piece
+                if len(data) > MAX_RESPONSE:
+                    raise httpx.ReadError(f"the response has more than {MAX_RESPONSE:,} bytes")
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout(f"the response had not ended after {seconds:g} s")
+        headers = [(name, value) for name, value in response.headers.items() if name != "content-encoding"]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(data), request=response.request)
 
     def _wait_for_turn(self) -> None:
         """Wait for the end of the server's Retry-After. Raises StageUnavailable if it is further than PATIENCE."""

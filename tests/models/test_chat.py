@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import models.chat.client as chat_client
+from bench.fakes.scripted_server import HANG_UP, Reply, good, is_plain, scripted
 from models.base import CaptionRequest, ComposeRequest, Failure, StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
 from models.prompts import FOLDER
@@ -26,7 +27,6 @@ from strata.core.profiles import StageSettings
 from strata.core.records import Caption, ImageReference, Record
 from strata.core.usage import Usage
 from strata.errors import InvalidInput
-from tests.scripted_server import HANG_UP, Reply, good, is_plain, scripted
 from tests.secrets import SECRET
 
 GOOD = good(" A dog\nis here. ")
@@ -360,6 +360,19 @@ def test_a_page_in_place_of_every_answer_is_waited_for(body: str) -> None:
         # the model is back
         server.answer = lambda _: GOOD
         assert stage.run([request("one")]) == ["A dog is here."]
+
+
+def test_a_response_that_does_not_end_or_is_too_long_is_no_answer() -> None:
+    with scripted(lambda _: Reply("x" * 1000, drip=0.2)) as server:
+        began = time.monotonic()
+        with pytest.raises(StageUnavailable, match="had not ended after 1 s"):
+            composer(server.url, timeout=1.0, retries=0).run([request("one")])
+        assert time.monotonic() - began < 60  # and not the 200 s of the page
+    with (
+        scripted(lambda _: Reply("x" * (chat_client.MAX_RESPONSE + 1))) as server,
+        pytest.raises(StageUnavailable, match="more than"),
+    ):
+        composer(server.url, retries=0).run([request("one")])
 
 
 def test_usage_never_passes_the_bound() -> None:

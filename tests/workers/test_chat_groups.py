@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import models.chat.client as chat_client
+from bench.fakes.scripted_server import Reply, good, is_plain, scripted
 from models.base import StageUnavailable
 from models.pipeline import LlmPipeline, VisionPipeline
 from models.prompts import FOLDER
@@ -24,7 +25,6 @@ from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, jpeg, write_shard
 from tests.models.test_chat import captioner, picture_of
 from tests.models.test_stages import SETTINGS, FakeDetector, FakeMatcher, FakeOcr, FakeSegmenter
-from tests.scripted_server import Reply, good, is_plain, scripted
 from workers import items
 from workers.groups import LlmGroup, PipelineCache
 from workers.profile_versions import ProfileVersions

@@ -15,6 +15,7 @@ import pytest
 import models.chat.client as chat_client
 import strata.queue.waits as waits_module
 import workers.claims as claims_module
+from bench.fakes.scripted_server import Reply, good, scripted
 from models.pipeline import LlmPipeline
 from models.prompts import FOLDER
 from models.weights.cache import sha256_of
@@ -22,7 +23,6 @@ from strata.core.profiles import Profile, load_profile
 from strata.queue.job_events import FIRST_EVENT
 from strata.queue.queue import Queue
 from tests.fakes import FakeLlm, FakeVision, jpeg, write_shard
-from tests.scripted_server import Reply, good, scripted
 from tests.service import Service, running_service
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from models.chat.backends import PROBE
 
 @dataclass(frozen=True)
 class Reply:
-    """A response. cut: the number of bytes after which the connection is closed."""
+    """A response. cut: the number of bytes after which the connection is closed; drip: seconds before each byte."""
 
     body: str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
+    drip: float = 0.0
 
 
 HANG_UP = Reply("", cut=0)
@@ -83,7 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
         data = reply.body.encode()
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[: reply.cut])
+        for piece in [data[i : i + 1] for i in range(len(data))] if reply.drip else [data[: reply.cut]]:
+            time.sleep(reply.drip)
+            self.wfile.write(piece)
         self.close_connection = reply.cut is not None
 
     def log_message(self, *arguments: Any) -> None:
