@@ -46,7 +46,7 @@ SHARD = 500  # images
 LEASE = 2.0  # seconds
 BUDGET = 600.0  # seconds for one run
 TOLERANCE = 1e-3  # of floats
-PACE = 0.008  # seconds that a call of a fake stage costs for each item
+WORK_SECONDS = 40.0  # that each stage takes for all images together: the work must outlast the faults
 HOUR = 3600.0
 PAUSES = (3.0, 6.0)  # seconds between two faults, least and most
 WORKER = "bench.faults.worker"
@@ -212,7 +212,7 @@ def run(folder: Path, images: int, seed: int, kinds: Sequence[str], s3: S3 | Non
         disturbed = folder / "disturbed"
         store = s3.settings("faults") if s3 else {"STRATA_STORE": f"faulty://{disturbed}/store"}
         os.environ.update(s3.environment if s3 else {})
-        workers = [[*arguments, "--seconds", str(PACE)] for arguments in WORKERS]
+        workers = [[*arguments, "--seconds", str(WORK_SECONDS / images)] for arguments in WORKERS]
         workers[1] += ["--clock", str(HOUR)]
         with Fleet(disturbed, str(folder / "shards"), workers, base | store, WORKER) as fleet:
             schedule = Schedule(fleet, orders, disturbed / "store", seed, kinds, PAUSES)

@@ -97,9 +97,10 @@ class ChatClient:
         p = self._parameters
         key = _key(p.api_key_variable)
         self._secret = SecretStr(key)
+        # a compressed response could expand to any size
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         self._http = httpx.Client(
-            headers={"Content-Type": "application/json", "Accept-Encoding": "identity"}
-            | ({"Authorization": f"Bearer {key}"} if key else {}),
+            headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
             limits=httpx.Limits(max_connections=p.concurrency),
             trust_env=proxied(self._url),
         )
