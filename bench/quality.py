@@ -20,10 +20,10 @@ from typing import Any
 
 from sklearn.metrics import roc_auc_score
 
-from models.base import Pair
 from models.boxes import iou
 from models.building import build_stages
 from models.crops import crop_box
+from models.items import Pair
 from samples.scenes import HELD_OUT_SEED, PHRASES, SceneOptions, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from models.base import Segment
+from models.items import Segment
 from strata.core import Box, Mask
 
 

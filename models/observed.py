@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from models.base import Failure, Pair, Segment
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence_filter import text_judged
+from models.items import Failure, Pair, Segment
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
 
@@ -64,7 +64,7 @@ class Observed:
     def set_entries(self, layer: LayerSpec, results: list[Any]) -> None:
         """Set the entries of a layer that its stage found in the whole image. results: one list."""
         (found,) = results
-        # built-in stages return dataclasses of models.base with the fields of the layer's model
+        # built-in stages return dataclasses of models.items with the fields of the layer's model
         entries = [one if isinstance(one, layer.model) else layer.model(**vars(one)) for one in found]
         self._set_layer(layer.name, entries)
 

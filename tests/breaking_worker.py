@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from bench.fakes.stages import FakeCaptioner
-from models.base import CaptionRequest
+from models.items import CaptionRequest
 from models.pipeline import VisionPipeline
 from strata.cli.exits import code_of
 from strata.core import Profile, Settings, StageSettings

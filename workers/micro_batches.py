@@ -13,16 +13,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from models.base import (
-    PROBE_IMAGE,
-    PROBE_RECORD,
-    StageBroken,
-    StageNotLoaded,
-    StageUnavailable,
-    StageUnfit,
-    WeightsMissing,
-)
+from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
 from models.faults import ends_process, is_out_of_memory, reason_of, text_of
+from models.items import PROBE_IMAGE, PROBE_RECORD
 from strata.core import ProfileError, Record
 from strata.errors import StrataError
 from workers.claims import Claims

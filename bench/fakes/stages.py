@@ -7,20 +7,8 @@ from typing import ClassVar
 
 from PIL import Image
 
-from models.base import (
-    CaptionerStage,
-    CaptionRequest,
-    ComposeRequest,
-    ComposerStage,
-    Detection,
-    DetectorStage,
-    MatcherStage,
-    OcrStage,
-    Pair,
-    ReadLine,
-    Segment,
-    SegmenterStage,
-)
+from models.base import CaptionerStage, ComposerStage, DetectorStage, MatcherStage, OcrStage, SegmenterStage
+from models.items import CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
 from strata.core import SegmenterParameters, StageSettings
 
 

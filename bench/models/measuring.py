@@ -19,7 +19,7 @@ from bench.models.bare import Bare, bare, finish
 from bench.models.measurement import WARM_UP, WARM_UP_OURS, Measurement, Options
 from bench.models.original import Original, Stages
 from bench.models.random_models import random_paper, random_weights
-from models.base import CaptionRequest
+from models.items import CaptionRequest
 from models.pipeline import VisionPipeline
 from strata.core import ImageReference, Profile, Record, Settings, Status, decode, load_profile
 from workers.process import collector_spared

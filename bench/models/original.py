@@ -31,9 +31,10 @@ from pycocotools import mask as coco_mask
 from transformers import pipeline
 
 from bench.models.bare import networks_of
-from models.base import CaptionRequest, Detection, Pair, Segment, Stage
+from models.base import Stage
 from models.boxes import iou
 from models.devices import cpu_threads
+from models.items import CaptionRequest, Detection, Pair, Segment
 from models.stages.ocr import RapidOcr
 from models.stages.segmenter import SamSegmenter
 from strata.core import Box, EvidenceSettings, decode

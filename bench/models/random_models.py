@@ -19,8 +19,8 @@ from unittest.mock import patch
 import torch
 from transformers import AutoConfig, AutoModelForMaskGeneration
 
-from models.base import Detection
 from models.devices import best_device, best_precision
+from models.items import Detection
 from models.stages import captioner, detector, matcher, segmenter
 from strata.core import Profile, StageSettings
 

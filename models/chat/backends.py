@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
 
-from models.base import CaptionRequest, ComposeRequest, Failure, Stage
+from models.base import Stage
 from models.chat.client import ChatClient
 from models.chat.questions import ChatAnswer, Question, prompt_bound
 from models.evidence import sentences_of
+from models.items import CaptionRequest, ComposeRequest, Failure
 from models.prompts import load_prompt
 from strata.core import ChatCaptionerParameters, ChatComposerParameters, ChatParameters, StageSettings, Usage
 from strata.errors import StrataError

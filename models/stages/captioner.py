@@ -22,8 +22,9 @@ from transformers import (
     Florence2ForConditionalGeneration,
 )
 
-from models.base import CaptionerStage, CaptionRequest
+from models.base import CaptionerStage
 from models.devices import features, load_model
+from models.items import CaptionRequest
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
 from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.base import ComposeRequest, ComposerStage
+from models.base import ComposerStage
 from models.demo.grounding import Guide
+from models.items import ComposeRequest
 from models.prompts import Prompt, facts_of, load_prompt
 from models.weights.cache import locate
 from strata.core import Record, StageSettings, TransformersComposerParameters

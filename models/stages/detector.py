@@ -19,8 +19,9 @@ from transformers import (
     Florence2ForConditionalGeneration,
 )
 
-from models.base import Detection, DetectorStage
+from models.base import DetectorStage
 from models.devices import features, load_model
+from models.items import Detection
 from models.stages.florence import FlorenceTask
 from models.weights.cache import locate
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from models.base import PLACEHOLDER_IMAGE
 from models.devices import features
+from models.items import PLACEHOLDER_IMAGE
 
 
 class FlorenceTask:

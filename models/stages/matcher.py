@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForImageTextRetrieval, Blip2Processor
 
-from models.base import MatcherStage, Pair
+from models.base import MatcherStage
 from models.devices import features, load_model
+from models.items import Pair
 from models.stages.clip import ClipEncoders, require_file
 from models.weights.cache import locate
 from strata.core import OpenClipParameters, Parameters, StageSettings

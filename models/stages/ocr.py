@@ -19,8 +19,9 @@ import rapidocr
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from models.base import OcrStage, ReadLine, WeightsMissing
+from models.base import OcrStage, WeightsMissing
 from models.devices import cpu_threads
+from models.items import ReadLine
 from models.weights.cache import locate
 from strata.core import Box, OcrParameters, StageSettings
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from models.base import CaptionerStage, CaptionRequest, Failure
+from models.base import CaptionerStage
 from models.devices import features, load_model
+from models.items import CaptionRequest, Failure
 from models.weights.cache import locate
 from strata.core import QwenVLParameters, StageSettings
 

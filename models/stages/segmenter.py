@@ -17,9 +17,10 @@ from torch import Tensor
 from torchvision.ops import masks_to_boxes, nms
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
-from models.base import PLACEHOLDER_IMAGE, Segment, SegmenterStage
+from models.base import SegmenterStage
 from models.demo.salient import salient_masks
 from models.devices import compile_on_gpu, features, load_model
+from models.items import PLACEHOLDER_IMAGE, Segment
 from models.weights.cache import locate
 from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterParameters, StageSettings
 

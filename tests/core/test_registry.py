@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from bench.fakes.back_ends import BACK_ENDS
-from models.base import Detection, Stage, StageNotLoaded
+from models.base import Stage, StageNotLoaded
 from models.building import build_stage, build_stages, stage_class
 from models.chat.backends import OpenAIComposer
+from models.items import Detection
 from strata.core.parameters import BUILT_IN, BackEnd
 from strata.core.profiles import ProfileError, StageSettings, load_profile, read_profile
 from strata.core.registry import UnknownBackEnd, installed

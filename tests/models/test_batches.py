@@ -17,9 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from models.base import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment, Stage
+from models.base import Stage
 from models.building import build_stage
 from models.crops import crop_segment
+from models.items import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings, load_profile
 from tests import tiny_models

@@ -11,8 +11,9 @@ from PIL import Image
 from pydantic import ValidationError
 from transformers import AutoProcessor
 
-from models.base import CaptionerStage, CaptionRequest, Failure, WeightsMissing
+from models.base import CaptionerStage, WeightsMissing
 from models.building import build_stage
+from models.items import CaptionRequest, Failure
 from strata.core.profiles import StageSettings
 from tests.tiny_models import blip2_captioner, florence, make
 

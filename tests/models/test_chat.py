@@ -19,8 +19,9 @@ from PIL import Image
 
 import models.chat.client as chat_client
 from bench.fakes.scripted_server import HANG_UP, Reply, good, is_plain, scripted
-from models.base import CaptionRequest, ComposeRequest, Failure, StageRefused, StageUnavailable, StageUnfit
+from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
+from models.items import CaptionRequest, ComposeRequest, Failure
 from models.prompts import FOLDER
 from models.weights.cache import sha256_of
 from strata.core.profiles import StageSettings

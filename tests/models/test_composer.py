@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.base import ComposeRequest, WeightsMissing
+from models.base import WeightsMissing
 from models.demo.int8 import Int8Linear
+from models.items import ComposeRequest
 from models.notes import notes_of, place_of, settings_of
 from models.prompts import FOLDER, full_notes, small_notes
 from models.stages.composer import TransformersComposer

@@ -18,8 +18,9 @@ from transformers import (
     RTDetrV2ForObjectDetection,
 )
 
-from models.base import Detection, DetectorStage, Failure, WeightsMissing
+from models.base import DetectorStage, WeightsMissing
 from models.building import build_stage
+from models.items import Detection, Failure
 from models.stages.detector import DENSE_CAPTIONS, FlorenceDetector
 from strata.core.profiles import StageSettings
 from tests.tiny_models import florence, make

@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.base import PROBES, CaptionRequest, Detection, Failure, Stage, StageBroken, StageNotLoaded, StageUnavailable
+from models.base import Stage, StageBroken, StageNotLoaded, StageUnavailable
 from models.building import load_stages
 from models.faults import ends_process, is_out_of_memory
+from models.items import PROBES, CaptionRequest, Detection, Failure
 from strata.core import STAGES_OF
 from strata.core.profiles import StageSettings
 

@@ -22,9 +22,10 @@ from transformers import (
     BlipImageProcessor,
 )
 
-from models.base import Failure, MatcherStage, Pair, WeightsMissing
+from models.base import MatcherStage, WeightsMissing
 from models.building import build_stage
 from models.devices import pixels
+from models.items import Failure, Pair
 from models.stages.clip import on_tensors
 from models.stages.matcher import probabilities
 from models.weights.cache import BUNDLED

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from models.base import CaptionRequest, Failure, WeightsMissing
+from models.base import WeightsMissing
 from models.building import build_stage
+from models.items import CaptionRequest, Failure
 from models.stages.qwen_vl import QwenVLCaptioner
 from strata.core.profiles import StageSettings
 from tests.tiny_models import make, qwen3_vl

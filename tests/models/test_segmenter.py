@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from torch.utils._pytree import tree_map
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration, pipeline
 
-from models.base import Failure, Segment, SegmenterStage, WeightsMissing
+from models.base import SegmenterStage, WeightsMissing
 from models.building import build_stage
+from models.items import Failure, Segment
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings
 from tests import tiny_models

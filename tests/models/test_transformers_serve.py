@@ -16,8 +16,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from bench.processes import Process
-from models.base import CaptionRequest, ComposeRequest, StageUnavailable
+from models.base import StageUnavailable
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
+from models.items import CaptionRequest, ComposeRequest
 from models.prompts import FOLDER, load_prompt
 from models.weights.cache import locate, sha256_of
 from strata.core.profiles import StageSettings, load_profile

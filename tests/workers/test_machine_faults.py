@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from models.base import PROBE_IMAGE, CaptionerStage, CaptionRequest
+from models.base import CaptionerStage
+from models.items import PROBE_IMAGE, CaptionRequest
 from models.observed import Observed
 from models.pipeline import VisionPipeline
 from strata.core import Profile, Record, StageSettings, Status, decode

@@ -1,0 +1,125 @@
+"""The items and results of the stages: their types, the items that probe a stage, and the check of results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from strata.core import Box, Caption, ImageReference, Record, Region
+
+PLACEHOLDER_IMAGE = Image.new("RGB", (64, 64))  # for calls whose result does not depend on the image
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The result of an item that the stage could not process. transient: as in `FailureNote`."""
+
+    stage: str
+    error_type: str
+    detail: str
+    transient: bool = False
+
+
+@dataclass(frozen=True)
+class CaptionRequest:
+    """The captioner's item: an upright RGB image. kind: "scene" captions a whole image, "crop" names one object."""
+
+    image: Image.Image
+    kind: Literal["scene", "crop"] = "scene"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One of the detector's results for an image. box: in pixels of the image; score: 0..1."""
+
+    box: Box
+    phrase: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One of the segmenter's results for an image. mask: bool (H, W) of the whole image; box: its bounding box."""
+
+    mask: np.typing.NDArray[np.bool_]
+    box: Box
+    score: float
+
+
+@dataclass(frozen=True)
+class ReadLine:
+    """One of the OCR's results for an image. box: the axis-aligned rectangle around the line's polygon, in pixels."""
+
+    text: str
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The matcher's item. The result is the probability that the phrase describes the crop."""
+
+    crop: Image.Image
+    phrase: str
+
+
+@dataclass(frozen=True)
+class ComposeRequest:
+    """The composer's item. record: with its layers; image: upright RGB, only if the composer uses it."""
+
+    record: Record
+    image: Image.Image | None = None
+
+
+def check_results(stage: str, results: Any, items: int) -> None:
+    """Raise TypeError, RuntimeError or ValueError if a stage's results are none: a wrong number, type or value."""
+    if isinstance(results, str | bytes | Mapping):
+        raise TypeError(f"{stage} returned a {type(results).__name__} in place of a list")
+    if len(results) != items:
+        raise RuntimeError(f"{stage} returned {len(results)} results for {items} items")
+    # half precision that overflows, and a GPU that fails, give numbers that are none
+    if not all(map(_is_finite, results)):
+        raise ValueError(f"{stage} returned a number that is not finite")
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether the numbers in a result are finite: in a score, a box, or a list of Detections and the like."""
+    if isinstance(value, float | np.floating):
+        return math.isfinite(value)
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    if isinstance(value, Detection | Segment | ReadLine):
+        return _is_finite(value.box) and _is_finite(value.score)
+    return True
+
+
+def _probe_image() -> Image.Image:
+    """A square on a background: something that can be found, described and matched."""
+    image = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(image).rectangle((16, 16, 47, 47), "red")
+    return image
+
+
+PROBE_IMAGE = _probe_image()
+PROBE_RECORD = Record(
+    key="probe",
+    image=ImageReference(uri="probe", size=0),
+    width=PROBE_IMAGE.width,
+    height=PROBE_IMAGE.height,
+    caption=Caption(text="a red square on a white background", score=1.0),
+    regions=[Region(box=(16.0, 16.0, 48.0, 48.0), phrase="a red square", score=1.0)],
+)
+PROBES: Mapping[str, Any] = {
+    "captioner": CaptionRequest(PROBE_IMAGE),
+    "detector": PROBE_IMAGE,
+    "segmenter": PROBE_IMAGE,
+    "ocr": PROBE_IMAGE,
+    "tagger": PROBE_IMAGE,
+    "matcher": Pair(PROBE_IMAGE, "a red square"),
+    "composer": ComposeRequest(PROBE_RECORD, PROBE_IMAGE),
+}
