@@ -164,7 +164,7 @@ def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
     """This process's environment with all settings as variables, so that a worker has the service's settings."""
     # Redis, the data directory and the store get absolute values below; a worker does not serve HTTP
-    http = {"host", "port", "api_key"}
+    http = {"host", "port", "api_key", "allowed_hosts", "cors_origins"}
     own = settings.model_dump(mode="json", exclude={"redis_url", "data_dir", "store"} | http, exclude_none=True)
     inherited = own_variables(os.environ)  # without misspelt variables, of which this process has told
     for name in http:

@@ -106,6 +106,7 @@ def _parts(folder: Path, profile: Profile, changes: dict[str, Any]) -> tuple[Set
         "shard_roots": [str(shards)],
         "profiles_dir": profiles,
         "profile": "fake",
+        "allowed_hosts": ["testserver"],  # by which the client of tests calls it
         "max_body_bytes": MAX_BODY,
         "max_pixels": 1_000_000,
     }
