@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.images import ImageError, decode, size_of
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -132,7 +131,6 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GroupProgress",
-    "ImageError",
     "ImageReference",
     "InvalidProfile",
     "JobEnd",
@@ -171,7 +169,6 @@ __all__ = [
     "UnknownBackEnd",
     "Usage",
     "Waiting",
-    "decode",
     "growing_pause",
     "head_of",
     "installed",
@@ -183,6 +180,5 @@ __all__ = [
     "part_name",
     "read_profile",
     "records_to_table",
-    "size_of",
     "table_to_records",
 ]
