@@ -110,12 +110,12 @@ _TYPES = (
         "invalid-image",
         422,
         "Invalid image",
-        "The bytes cannot be decoded. The detail begins with the reason, which `errors` has as `type`, and which a failed "
-        "row has as its error type: `empty`; `not_an_image` (another kind of file); `truncated` (cut off or damaged); "
-        "`unsupported` (a format or variant that is not decoded); `too_many_pixels` (more than `STRATA_MAX_PIXELS`); "
-        "`too_costly` (decoding takes more than 448 MiB of memory, or more processor time than an image of its size may "
-        "take; or a JPEG has too many scans, or a TIFF too many tiles or tags); `decoder_crashed` (the decoder crashed on "
-        "it twice).",
+        "The bytes cannot be decoded. The detail begins with the reason, which `errors` has as `type`, and which a "
+        "failed row has as its error type: `empty`; `not_an_image` (another kind of file); `truncated` (cut off or "
+        "damaged); `unsupported` (a format or variant that is not decoded); `too_many_pixels` (more than "
+        "`STRATA_MAX_PIXELS`); `too_costly` (decoding takes more than 448 MiB of memory, or more processor time than "
+        "an image of its size may; or a JPEG has too many scans, or a TIFF too many tiles or tags); "
+        "`decoder_crashed` (the decoder crashed on it twice).",
     ),
     ProblemType(
         "refused-url",
@@ -202,8 +202,9 @@ _TYPES = (
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded that no more are taken, or the processes that decode are ended from outside, "
-        "for example for lack of memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "So many images wait to be decoded that no more are taken, or the processes that decode are ended from "
+        "outside, for example for lack of memory. Nothing of the request was kept. Send it again after `Retry-After` "
+        "seconds.",
     ),
     ProblemType(
         "storage-unavailable",
