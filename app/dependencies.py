@@ -14,6 +14,7 @@ from app.deletion import JobDeletion
 from app.images.decoding import Decoder
 from app.prefer import Waits
 from app.problems import ProblemError
+from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
@@ -35,6 +36,7 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    shards: ShardFinder
     images: ImageReader
     store_probe: StoreProbe
     waits: Waits

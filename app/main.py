@@ -17,6 +17,7 @@ from app.images.decoding import Decoder
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
+from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
@@ -54,8 +55,10 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
     decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
-    listing, deletion = Listing(all_jobs), JobDeletion(all_jobs)
-    app.state.services = Services(settings, queue, store, all_jobs, listing, decoder, images, probe, waits, deletion)
+    listing, deletion, shards = Listing(all_jobs), JobDeletion(all_jobs), ShardFinder(settings.shard_roots)
+    app.state.services = Services(
+        settings, queue, store, all_jobs, listing, decoder, shards, images, probe, waits, deletion
+    )
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
