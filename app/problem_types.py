@@ -87,6 +87,14 @@ _TYPES = (
         "record is still there. Send the image again to describe it again.",
     ),
     ProblemType(
+        "part-lost",
+        410,
+        "Part lost",
+        "A file of results of a cancelled or failed job is damaged or missing: the disk or the network has changed or "
+        "lost it. Submit the shards of the job again, or retry it if it has failed: what is missing is computed again, "
+        "and is then a result of this job too.",
+    ),
+    ProblemType(
         "body-too-large",
         413,
         "Body too large",
