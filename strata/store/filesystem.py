@@ -366,7 +366,7 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
         if not isinstance(error, FileNotFoundError) and error.errno not in _NO_FILE:
             raise error
 
-    alone = [(path, [], [""])] if Path(path).is_file() else []
+    alone: list[tuple[str, list[str], list[str]]] = [(path, [], [""])] if Path(path).is_file() else []
     for folder, _, names in alone or os.walk(path, onerror=fail):
         for file in (Path(folder, name) for name in names):
             try:
