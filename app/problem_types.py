@@ -117,15 +117,17 @@ _TYPES = (
         "refused-url",
         422,
         "Refused URL",
-        "`image_url` must be http or https, and all addresses of its host must be public (this protects the network "
-        "in which the service runs). `STRATA_PRIVATE_URLS=true` allows private addresses.",
+        "`image_url` must be http or https with port 80 or 443, without a user name, and all addresses of its host "
+        "must be public (this protects the network in which the service runs); so must those of each redirect. "
+        "`STRATA_PRIVATE_URLS=true` allows private addresses, `STRATA_URL_PORTS` other ports, and `STRATA_URL_HOSTS` "
+        "only some hosts.",
     ),
     ProblemType(
         "image-not-fetched",
         422,
         "Image not fetched",
         "`image_url` could not be fetched: its server sent no successful response within 10 seconds, sent "
-        "more than `STRATA_MAX_BODY_BYTES`, or redirected more than 3 times.",
+        "more than `STRATA_MAX_BODY_BYTES` or a compressed body, or redirected more than 3 times.",
     ),
     ProblemType(
         "unknown-profile",
@@ -198,8 +200,8 @@ _TYPES = (
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded that no more are taken. Nothing of the request was kept. Send it again "
-        "after `Retry-After` seconds.",
+        "So many images wait to be decoded, or are being fetched, that no more are taken. Nothing of the request was "
+        "kept. Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",
