@@ -185,7 +185,7 @@ def _peel(region: _Region, thickness: Pixels, depth: float, least: float) -> tup
             count, labels, stats, _ = cv2.connectedComponentsWithStats(eroded, connectivity=4)
             # pieces that are thin are ends, not objects
             peaks = np.zeros(count, near.dtype)
-            np.maximum.at(peaks, labels.ravel(), near.ravel())
+            np.maximum.at(peaks, labels.ravel().astype(np.intp), near.ravel())
             thick = [label for label in range(1, count) if peaks[label] >= max(depth / NECK, least)]
             if len(thick) >= 2:
                 parts = _regions(labels, stats, thick)
