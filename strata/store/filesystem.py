@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import fsspec
 
 from strata.addresses import without_secrets
+from strata.egress import EgressRules
 from strata.errors import InvalidInput
 from strata.store.storage_errors import LIBRARIES
 
@@ -42,6 +43,10 @@ def file_system(uri: str) -> tuple[Any, str]:
     Listings are not cached, because other processes write files: a cached listing would not have them. A server that
     does not answer is given up after a while, with an OSError (`_limits`).
     """
+    if _scheme(uri) in ("http", "https"):
+        from strata.store.web_files import WebFiles  # aiohttp is an extra
+
+        return WebFiles(EgressRules.of_root(uri), **_limits(uri)), uri
     found: tuple[Any, str] = fsspec.url_to_fs(uri, use_listings_cache=False, **_limits(uri))
     if uri.startswith(("s3://", "s3a://")):
         found[0].retries = ATTEMPTS
@@ -55,7 +60,7 @@ def _limits(uri: str) -> dict[str, Any]:
     web server, and for S3 25 attempts, which take longer.
     A write to S3 is not limited: aiohttp counts no time before it has sent the body.
     """
-    scheme = uri.partition("://")[0] if "::" not in uri else ""
+    scheme = _scheme(uri)
     if scheme in ("http", "https"):
         import aiohttp  # an extra
 
@@ -66,6 +71,11 @@ def _limits(uri: str) -> dict[str, Any]:
         retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": ATTEMPTS}}
         return {"config_kwargs": {**limits, **retries, **_configured(("s3", "s3a"), "config_kwargs")}}
     return {}
+
+
+def _scheme(uri: str) -> str:
+    """The scheme of a URI; empty for a path, and for a file system inside another."""
+    return uri.partition("://")[0].lower() if "://" in uri and "::" not in uri else ""
 
 
 def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
