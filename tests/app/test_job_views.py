@@ -1,4 +1,4 @@
-"""Envelopes for many requests at once: they share the reads, see every change before them, and do not share an error."""
+"""Envelopes for many requests at once: they share reads, see all changes before them, and share no error."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_an_error_is_that_of_its_own_job(queue: Queue, jobs: Jobs) -> None:
     async def ask() -> list[Any]:
         views = JobViews(jobs)
         names = [good, bad, "0" * 22, f"{good}:events", "*"]
-        return await asyncio.gather(*(views.find(name) for name in names), return_exceptions=True)
+        return list(await asyncio.gather(*(views.find(name) for name in names), return_exceptions=True))
 
     found = asyncio.run(ask())
     assert found[0].view.id == good
@@ -107,7 +107,7 @@ def test_without_redis_every_request_gets_the_error(jobs: Jobs, monkeypatch: pyt
 
     async def ask() -> list[Any]:
         views = JobViews(jobs)
-        return await asyncio.gather(views.find("a"), views.find("b"), return_exceptions=True)
+        return list(await asyncio.gather(views.find("a"), views.find("b"), return_exceptions=True))
 
     assert [type(error) for error in asyncio.run(ask())] == [QueueUnavailable, QueueUnavailable]
 
