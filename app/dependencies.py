@@ -59,12 +59,14 @@ class Services:
 
 @contextmanager
 def repairs(given: Services, job: JobView) -> Iterator[None]:
-    """Convert BrokenPart to a problem, after the part was set aside and the job opened again to compute it anew."""
+    """Convert BrokenPart to a problem, after the part was set aside and a completed job was run again."""
     try:
         yield
     except BrokenPart as error:
-        given.jobs.repair(job.id, error)
-        raise ProblemError("part-broken", f"{error}; it is computed again") from error
+        if given.jobs.repair(job.id, error):
+            raise ProblemError("part-broken", f"{error}; it is computed again") from error
+        detail = f"{error}; the job is {job.status.value}, so that it is not computed again"
+        raise ProblemError("part-lost", detail) from error
 
 
 def services(request: Request) -> Services:

@@ -60,6 +60,13 @@ _TYPES = (
         "The address exists, but does not support this method. The header `Allow` lists the methods that it supports.",
     ),
     ProblemType(
+        "request-too-slow",
+        408,
+        "Request too slow",
+        "The head or the body of the request did not arrive in time. The head must arrive within 15 seconds, a body "
+        "within 20 seconds and one second more for each 16 KiB. Send the request again over a new connection.",
+    ),
+    ProblemType(
         "idempotency-key-in-flight",
         409,
         "A request with this Idempotency-Key is in flight",
@@ -85,6 +92,14 @@ _TYPES = (
         "Image removed",
         "The uploaded image of this job was removed; `STRATA_UPLOAD_DAYS` says for how long uploads are kept. The "
         "record is still there. Send the image again to describe it again.",
+    ),
+    ProblemType(
+        "part-lost",
+        410,
+        "Part lost",
+        "A file of results of a cancelled or failed job is damaged or missing: the disk or the network has changed or "
+        "lost it. Submit the shards of the job again, or retry it if it has failed: what is missing is computed again, "
+        "and is then a result of this job too.",
     ),
     ProblemType(
         "body-too-large",
@@ -169,6 +184,13 @@ _TYPES = (
         "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
     ),
     ProblemType(
+        "headers-too-large",
+        431,
+        "Headers too large",
+        "The request line and the headers have more than 16 KiB, or there are more than 100 headers. Send fewer or "
+        "shorter ones.",
+    ),
+    ProblemType(
         "internal-error",
         500,
         "Internal error",
@@ -195,6 +217,13 @@ _TYPES = (
         "Redis unavailable",
         "Redis cannot be reached. Nothing is lost, and the service recovers by itself when Redis is available again. "
         "Send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "too-many-connections",
+        503,
+        "Too many connections",
+        "As many connections are open as the service takes, and it works for all of them. Nothing of the request was "
+        "read. Close connections that are not needed, and send the request again after `Retry-After` seconds.",
     ),
     ProblemType(
         "too-busy",

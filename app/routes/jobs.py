@@ -48,7 +48,10 @@ def list_jobs(
         after=id_of(created_after) if created_after else None,
         before=id_of(created_before) if created_before else None,
     )
-    views, following = given.listing.page(chosen, limit, cursor)
+    try:
+        views, following = given.listing.page(chosen, limit, cursor)
+    except BadCursor as error:
+        raise _bad_cursor(error) from error
     if following:
         # the next page has the same filters
         filters = {"status": status, "kind": kind, "profile": profile}
@@ -126,14 +129,18 @@ def _lines(given: Services, job: JobView, limit: int, cursor: str | None, reject
         with repairs(given, job):
             page = Results(request, summaries, given.store, job.status, written).page(cursor, limit, rejected)
     except BadCursor as error:
-        errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
-        raise ProblemError("invalid-request", str(error), errors) from error
+        raise _bad_cursor(error) from error
     # one JSON object for each line, and the next page's address in the header `Link` (RFC 8288)
     text = "".join(f"{row.model_dump_json()}\n" for row in page.rows)
     path = f"/v1/jobs/{job.id}/{'failures' if rejected else 'results'}"
     also = {"status": rejected} if rejected == "filtered" else {}
     headers = {"Link": _next_link(path, page.next, limit, **also)} if page.next else {}
     return Response(text, headers=headers, media_type=NDJSON)
+
+
+def _bad_cursor(error: BadCursor) -> ProblemError:
+    errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
+    return ProblemError("invalid-request", str(error), errors)
 
 
 def _next_link(path: str, cursor: str, limit: int, **also: str) -> str:

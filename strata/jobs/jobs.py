@@ -21,6 +21,7 @@ from strata.core import (
     ShardSummaries,
     ShardSummary,
     Status,
+    is_job_id,
 )
 from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
 from strata.jobs.envelope import damaged_envelope, envelope
@@ -90,6 +91,8 @@ class Jobs:
 
     def request(self, job_id: str) -> JobRequest:
         """A job's request. Raises UnknownJob and DamagedFile."""
+        if not is_job_id(job_id):
+            raise UnknownJob(job_id)
         request = self.queue.job_states.request(job_id) or self.store.parse_job_file(job_id, "request", JobRequest)
         if request is None:
             raise UnknownJob(job_id)
@@ -140,14 +143,17 @@ class Jobs:
         request = request.model_copy(update={"retries": retries})
         return self._run_again(request)
 
-    def repair(self, job_id: str, error: BrokenPart) -> None:
+    def repair(self, job_id: str, error: BrokenPart) -> bool:
         """Set a broken part of a job aside; if the job is completed, run it again, so that the part is computed anew.
 
         If the job has not ended, the part is found missing when its plan is compared with the store the next time.
+        False if the part is not computed again, because the job was cancelled or has failed.
         """
         self.store.set_aside(error)
-        if self.view(job_id).status is JobStatus.COMPLETED:
+        status = self.view(job_id).status
+        if status is JobStatus.COMPLETED:
             self._run_again(self.request(job_id))
+        return status not in (JobStatus.CANCELLED, JobStatus.FAILED)
 
     def _run_again(self, request: JobRequest) -> JobView:
         """Open a job again that has ended; of the parts that it needs, those that exist are kept."""
@@ -254,6 +260,9 @@ class Jobs:
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
         stays so. A job with a damaged file is shown as failed, with the file's name.
         """
+        # other texts must not become part of a key or a path
+        if not is_job_id(job_id):
+            raise UnknownJob(job_id)
         try:
             return self._view(job_id, self.queue.job_states.fields(job_id) if fields is None else fields)
         except DamagedFile as error:
@@ -270,7 +279,7 @@ class Jobs:
         if end is not None:
             return JobView.model_validate(dict(end))
         # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
-        if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
+        if self.store.read_job_file(job_id, "request") is None:
             raise UnknownJob(job_id)
         self.restore(job_id)
         return self._view(job_id, states.fields(job_id))

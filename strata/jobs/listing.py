@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core import JobEnd, JobRequest, JobStatus, JobView
+from strata.core import JobEnd, JobRequest, JobStatus, JobView, is_job_id
 from strata.errors import DamagedFile, QueueUnavailable
+from strata.jobs.envelope import damaged_envelope
 from strata.jobs.jobs import Jobs, UnknownJob
+from strata.jobs.results import BadCursor
 from strata.queue import JobFilter, ListedJob, entry_of
 from strata.store import READERS
 
@@ -42,7 +44,11 @@ class Listing:
         """At most limit jobs, the newest first, and the cursor of the next page, None on the last one.
 
         A page can have fewer jobs, or none, and yet a cursor: so many jobs are looked at that it takes a bounded time.
+        Raises BadCursor.
         """
+        # a cursor is the id of the last job of the page before
+        if cursor is not None and not is_job_id(cursor):
+            raise BadCursor
         complete = self.list.is_complete()
         if not complete:
             return self._page_of_store(chosen, limit, cursor)
@@ -83,6 +89,10 @@ class Listing:
             return self.jobs.view(job_id, fields)
         except UnknownJob:
             return None
+        # one job whose data nobody expects must not hide all others
+        except (ValueError, LookupError) as error:
+            log.exception("job %s cannot be shown", job_id)
+            return damaged_envelope(job_id, f"it cannot be shown: {type(error).__name__}: {error}"[:300])
 
     # rebuilding
 

@@ -63,7 +63,7 @@ class Broker:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        jobs = {"JOB": keys.job(""), "STOPPED": STOPPED_TABLE}
+        jobs = {"JOB": keys.JOB, "STOPPED": STOPPED_TABLE}
         finish = load_with_waits("finish", EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs)
         self._enqueue = connection.register_script(load_script("enqueue", **jobs))
         self._claim = connection.register_script(load_with_waits("claim"))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from strata.core import FINAL_GROUP, GROUPS, Chunk, JobKind, JobRequest, JobStatus, ShardSummary, origins
+from strata.core import FINAL_GROUP, GROUPS, Chunk, JobKind, JobRequest, JobStatus, ShardSummary, is_job_id, origins
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
@@ -45,7 +45,7 @@ class JobStates:
 
     def active(self) -> set[str]:
         """The ids of the jobs that the scheduler works on."""
-        return cast("set[str]", self._redis.smembers(keys.ACTIVE))
+        return {job_id for job_id in cast("set[str]", self._redis.smembers(keys.ACTIVE)) if is_job_id(job_id)}
 
     def activate(self, job_id: str) -> None:
         """Add a job to those that the scheduler works on."""
