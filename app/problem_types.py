@@ -60,6 +60,13 @@ _TYPES = (
         "The address exists, but does not support this method. The header `Allow` lists the methods that it supports.",
     ),
     ProblemType(
+        "request-too-slow",
+        408,
+        "Request too slow",
+        "The head or the body of the request did not arrive in time. The head must arrive within 15 seconds, a body "
+        "within 20 seconds and one second more for each 16 KiB. Send the request again over a new connection.",
+    ),
+    ProblemType(
         "idempotency-key-in-flight",
         409,
         "A request with this Idempotency-Key is in flight",
@@ -85,6 +92,14 @@ _TYPES = (
         "Image removed",
         "The uploaded image of this job was removed; `STRATA_UPLOAD_DAYS` says for how long uploads are kept. The "
         "record is still there. Send the image again to describe it again.",
+    ),
+    ProblemType(
+        "part-lost",
+        410,
+        "Part lost",
+        "A file of results of a cancelled or failed job is damaged or missing: the disk or the network has changed or "
+        "lost it. Submit the shards of the job again, or retry it if it has failed: what is missing is computed again, "
+        "and is then a result of this job too.",
     ),
     ProblemType(
         "body-too-large",
@@ -125,15 +140,17 @@ _TYPES = (
         "refused-url",
         422,
         "Refused URL",
-        "`image_url` must be http or https, and all addresses of its host must be public (this protects the network "
-        "in which the service runs). `STRATA_PRIVATE_URLS=true` allows private addresses.",
+        "`image_url` must be http or https with port 80 or 443, without a user name, and all addresses of its host "
+        "must be public (this protects the network in which the service runs); so must those of each redirect. "
+        "`STRATA_PRIVATE_URLS=true` allows private addresses, `STRATA_URL_PORTS` other ports, and `STRATA_URL_HOSTS` "
+        "only some hosts.",
     ),
     ProblemType(
         "image-not-fetched",
         422,
         "Image not fetched",
         "`image_url` could not be fetched: its server sent no successful response within 10 seconds, sent "
-        "more than `STRATA_MAX_BODY_BYTES`, or redirected more than 3 times.",
+        "more than `STRATA_MAX_BODY_BYTES` or a compressed body, or redirected more than 3 times.",
     ),
     ProblemType(
         "unknown-profile",
@@ -176,6 +193,13 @@ _TYPES = (
         "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
     ),
     ProblemType(
+        "headers-too-large",
+        431,
+        "Headers too large",
+        "The request line and the headers have more than 16 KiB, or there are more than 100 headers. Send fewer or "
+        "shorter ones.",
+    ),
+    ProblemType(
         "internal-error",
         500,
         "Internal error",
@@ -204,11 +228,18 @@ _TYPES = (
         "Send the request again after `Retry-After` seconds.",
     ),
     ProblemType(
+        "too-many-connections",
+        503,
+        "Too many connections",
+        "As many connections are open as the service takes, and it works for all of them. Nothing of the request was "
+        "read. Close connections that are not needed, and send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded, or so many submissions for their shards to be found, that no more are "
-        "taken. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
+        "found, that no more are taken. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",

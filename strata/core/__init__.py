@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
+from strata.core.ids import checked_job_id, is_hash, is_job_id
 from strata.core.images import ImageError, decode, size_of
 from strata.core.layers import (
     LAYERS,
@@ -171,10 +172,13 @@ __all__ = [
     "UnknownBackEnd",
     "Usage",
     "Waiting",
+    "checked_job_id",
     "decode",
     "growing_pause",
     "head_of",
     "installed",
+    "is_hash",
+    "is_job_id",
     "kept",
     "layer_named",
     "load_profile",

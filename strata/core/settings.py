@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from strata.addresses import check_tls_files, clean_key, redis_address
 from strata.components import components_folder
+from strata.egress import host_pattern
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput
 
@@ -70,6 +71,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, le=2**40, description="largest request body")
     max_pixels: int = Field(default=100_000_000, ge=1, le=2**32, description="largest image, width × height")
     private_urls: bool = Field(default=False, description="let image_url reach private and loopback addresses")
+    url_ports: Annotated[list[int], NoDecode] = Field(
+        default=[80, 443], description="ports that image_url may have, separated by commas"
+    )
+    url_hosts: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="the only hosts that image_url may name, separated by commas, as example.org or *.example.org; "
+        "none: every public host",
+    )
     lease_seconds: float = Field(
         default=15.0,
         gt=0,
@@ -131,6 +140,23 @@ class Settings(BaseSettings):
     @classmethod
     def _store(cls, value: str | None) -> str | None:
         return value and (_location(value, _BUCKETS) if "://" in value else _local_folder(value))
+
+    @field_validator("url_ports", "url_hosts", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("url_ports", mode="after")
+    @classmethod
+    def _ports(cls, value: list[int]) -> list[int]:
+        if not value or not all(0 < port < 65536 for port in value):
+            raise ValueError("right are ports from 1 to 65535, such as 80,443")
+        return value
+
+    @field_validator("url_hosts", mode="after")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        return [host_pattern(text) for text in value]
 
     @field_validator("shard_roots", mode="before")
     @classmethod
