@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
+from strata.core.ids import checked_job_id, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -169,9 +170,12 @@ __all__ = [
     "UnknownBackEnd",
     "Usage",
     "Waiting",
+    "checked_job_id",
     "growing_pause",
     "head_of",
     "installed",
+    "is_hash",
+    "is_job_id",
     "kept",
     "layer_named",
     "load_profile",
