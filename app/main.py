@@ -12,14 +12,16 @@ from starlette.types import ASGIApp
 
 import strata
 from app import problems
-from app.body_limit import BodyLimit
-from app.browsers import BrowserGuard
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.bodies import BodyLimit
+from app.http.browsers import BrowserGuard
+from app.http.security import V1, KeyCheck, documented_key
 from app.images.decoding import Decoder
+from app.job_views import JobViews
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
-from app.security import V1, KeyCheck, documented_key
+from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
@@ -52,11 +54,13 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         scheduler = Scheduler(queue, store, settings.high_water, settings.upload_days)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
+        app.state.services.decoder.start()
         try:
             yield
         finally:
             stop.set()
             thread.join(STOP_SECONDS)
+            app.state.services.decoder.close()
 
     app = _Application(
         title="Strata",
@@ -69,8 +73,11 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
     decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
-    listing, deletion = Listing(all_jobs), JobDeletion(all_jobs)
-    app.state.services = Services(settings, queue, store, all_jobs, listing, decoder, images, probe, waits, deletion)
+    listing, deletion, views = Listing(all_jobs), JobDeletion(all_jobs), JobViews(all_jobs)
+    shards = ShardFinder(settings.shard_roots)
+    app.state.services = Services(
+        settings, queue, store, all_jobs, listing, decoder, shards, images, probe, waits, deletion, views
+    )
     # from the inside out: limit bodies before they are parsed, check the key before that; a browser's question whether
     # a page of another origin may send a request has no key
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
@@ -86,8 +93,9 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     api_docs.install(app)
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key)])
-    for resource in (captions, batches, events, jobs, records):
+    # the routes are tried in this order, so that those that are asked for most come first
+    for resource in (jobs, captions, batches, events, records):
         v1.include_router(resource.router)
-    for router in (health.router, pages.router, v1):
+    for router in (v1, health.router, pages.router):
         app.include_router(router)
     return app

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.limits import ConnectionLimits
+from app.http.limits import ConnectionLimits
 from app.main import create_app
 from app.server import HttpServer
 from strata.core.profiles import Profile

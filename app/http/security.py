@@ -49,7 +49,7 @@ def _has_key(headers: Headers, key: bytes) -> bool:
     return any(matches)
 
 
-def documented_key(
+async def documented_key(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> None:
