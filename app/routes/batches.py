@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Response
 from app.dependencies import Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
+from app.security import Caller
 from strata.core import BatchRequest, JobView
 from strata.shards import OutsideRoots, ShardMissing, SourceError, find_shards
 
@@ -23,6 +24,7 @@ def submit_shards(
     body: BatchRequest,
     given: ServicesDep,
     response: Response,
+    caller: Caller,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
     """Describe the images of shards. The response is immediate; the workers read the shards.
@@ -37,7 +39,9 @@ def submit_shards(
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     shards = _shards(body.input.shards, given)
     _refuse_missing(shards)
-    job = given.jobs.new.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
+    job = given.jobs.new.create(
+        "batch", shards, profile, body.priority, body.metadata, budget=body.budget, caller=caller
+    )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return given.jobs.accepted(job)
 
