@@ -98,6 +98,15 @@ class Broker:
         """The ids of the jobs that wait for a chunk. If there are none, the chunk need not be computed."""
         return cast("set[str]", self._redis.smembers(keys.waiters(chunk.id)))
 
+    def all_waiting_jobs(self, chunks: Sequence[Chunk]) -> list[set[str]]:
+        """`waiting_jobs` of several chunks, in order, in one round trip."""
+        if not chunks:
+            return []
+        with self._redis.pipeline(transaction=False) as pipe:
+            for chunk in chunks:
+                pipe.smembers(keys.waiters(chunk.id))
+            return list(pipe.execute())
+
     def is_queued(self, chunk: Chunk, job_id: str) -> bool:
         """Whether a chunk is queued, in flight or parked, and a job waits for it."""
         with self._redis.pipeline(transaction=False) as pipe:

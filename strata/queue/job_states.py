@@ -24,6 +24,16 @@ class JobProgress(NamedTuple):
     images: int
 
 
+class WorkingCopy(NamedTuple):
+    """A job's fields in Redis, and whether the scheduler works on it."""
+
+    fields: dict[str, str]
+    active: bool
+
+
+NO_COPY = WorkingCopy({}, active=False)
+
+
 @translate_errors
 class JobStates:
     """The working copies of all jobs. Every method raises QueueUnavailable.
@@ -71,12 +81,16 @@ class JobStates:
         """All fields of a job: `request`, `status`, times, `error`, `rate`, `waiting`, and counts as `GROUP:NAME`."""
         return cast("dict[str, str]", self._redis.hgetall(keys.job(job_id)))
 
-    def all_fields(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
-        """The fields of several jobs, in order, in one round trip."""
+    def copies(self, job_ids: Sequence[str]) -> list[WorkingCopy]:
+        """The working copies of several jobs, in order, in one round trip; without fields where there is none."""
+        if not job_ids:
+            return []
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(keys.job(job_id))
-            return list(pipe.execute())
+                pipe.sismember(keys.ACTIVE, job_id)
+            found = iter(pipe.execute())
+        return [WorkingCopy(fields, bool(active)) for fields, active in zip(found, found, strict=True)]
 
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request; None if Redis has no copy of the job."""
