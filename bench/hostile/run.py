@@ -5,10 +5,10 @@ and ids, requests that schemathesis makes with and without the key, deep and wid
 requests of a page of another site, flipped bits in parts, and parts that are broken in every way.
 
 The last line is `hangs 0 crashes 0 undocumented 5xx 0 of T tars, I images, A API cases, P patterns; peak API M MiB
-above idle, worker W MiB`. A hang is a response, or a job's next row, that comes after its deadline; a crash is an end of
-a process, or a traceback, in the service's log; documented is 503 with its problem. The line before it tells how much
-was wrong: whole samples that were lost, counts that do not add up, damage that was not noticed, secrets that were told.
-The exit code is 0 if all of these are 0, and if the memory stays within its bounds.
+above idle, worker W MiB`. A hang is a response, or a job's next row, that comes after its deadline. A crash is an end
+of a process, or a traceback, in the service's log. Documented is 503 with its problem. The line before it tells how
+much was wrong: whole samples that were lost, counts that do not add up, damage that was not noticed, secrets that were
+told. The exit code is 0 if all of these are 0, and if the memory stays within its bounds.
 """
 
 from __future__ import annotations
@@ -62,15 +62,20 @@ def run(folder: Path, seed: int, sizes: Sizes, only: frozenset[str]) -> int:
         main.wait_ready()
         warm_up(main)
         print(f"seed {seed}: ready after {time.monotonic() - began:.0f} s", flush=True)
+
+        def both(attack: Callable[[AttackedService], None]) -> None:
+            for service in (main, unlocked):
+                attack(service)
+
         attacks: dict[str, Callable[[], object]] = {
             "tars": lambda: attack_tars(main, seed, sizes.tars),
             "workers": lambda: attack_workers(main, seed, sizes.images),
             "uploads": lambda: attack_uploads(main, seed, sizes.images),
             "patterns": lambda: attack_patterns(main, seed, sizes.patterns),
             "ids": lambda: attack_ids(main, seed, sizes.ids),
-            "bombs": lambda: [attack_bombs(each, seed) for each in (main, unlocked)],
+            "bombs": lambda: both(lambda each: attack_bombs(each, seed)),
             "browser": lambda: attack_as_browser(unlocked),
-            "connections": lambda: [attack_connections(each) for each in (main, unlocked)],
+            "connections": lambda: both(attack_connections),
             "api": lambda: attack_api(((main, True), (main, False), (unlocked, True)), seed, sizes.cases),
             "parts": lambda: attack_parts(main, seed, sizes.flips),
         }

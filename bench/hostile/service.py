@@ -90,7 +90,7 @@ class AttackedService:
     def wait_ready(self) -> None:
         """Wait until every group has a worker that has loaded its models. Raises TimeoutError."""
         until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
+        while time.monotonic() < until and self.process.poll() is None:
             with suppress(httpx.HTTPError):
                 if httpx.get(f"{self.url}/readyz", trust_env=False).is_success:
                     return
