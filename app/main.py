@@ -39,11 +39,13 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         scheduler = Scheduler(queue, store, settings.high_water, settings.upload_days)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
+        app.state.services.decoder.start()
         try:
             yield
         finally:
             stop.set()
             thread.join(STOP_SECONDS)
+            app.state.services.decoder.close()
 
     app = FastAPI(
         title="Strata",

@@ -133,8 +133,12 @@ _TYPES = (
         "invalid-image",
         422,
         "Invalid image",
-        "The bytes cannot be read as an image: they are empty, another kind of file, truncated, or the image has more "
-        "pixels than `STRATA_MAX_PIXELS`. The detail says which.",
+        "The bytes cannot be decoded. The detail begins with the reason, which `errors` has as `type`, and which a "
+        "failed row has as its error type: `empty`; `not_an_image` (another kind of file); `truncated` (cut off or "
+        "damaged); `unsupported` (a format or variant that is not decoded); `too_many_pixels` (more than "
+        "`STRATA_MAX_PIXELS`); `too_costly` (decoding takes more than 448 MiB of memory, or more processor time than "
+        "an image of its size may; or a JPEG has too many scans, or a TIFF too many tiles or tags); "
+        "`decoder_crashed` (the decoder crashed on it twice).",
     ),
     ProblemType(
         "refused-url",
@@ -239,7 +243,8 @@ _TYPES = (
         503,
         "Too busy",
         "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
-        "found, that no more are taken. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "found, that no more are taken; or the processes that decode are ended from outside, for example for lack of "
+        "memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",

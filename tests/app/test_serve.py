@@ -231,7 +231,7 @@ def test_a_worker_has_every_setting_of_its_service(name: str, tmp_path: Path, mo
     }
     default = Settings.model_fields[name].default
     changed = other[name] if name in other else not default if isinstance(default, bool) else (default or 4) + 1
-    settings = Settings(data_dir=tmp_path, **{name: changed})
+    settings = Settings.model_validate({"data_dir": tmp_path, name: changed})
     for variable, value in supervisor.worker_environment(settings, "redis://127.0.0.1").items():
         monkeypatch.setenv(variable, value)
     assert getattr(load_settings(), name) == getattr(settings, name) == changed

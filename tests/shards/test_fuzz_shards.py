@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.hostile.tars import MUTATIONS, STYLES, Broken, shard
-from strata.core.images import ImageError, decode
+from strata.images import ImageError, decode
 from strata.shards.sources import SourceError, index_shard, read_images
 
 SEEDS = 360  # mutated shards of each style
