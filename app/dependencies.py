@@ -15,6 +15,7 @@ from app.images.decoding import Decoder
 from app.job_views import JobViews, Shown
 from app.prefer import Waits
 from app.problems import ProblemError
+from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
@@ -36,6 +37,7 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    shards: ShardFinder
     images: ImageReader
     store_probe: StoreProbe
     waits: Waits

@@ -18,6 +18,7 @@ from app.job_views import JobViews
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
+from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
@@ -38,11 +39,13 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         scheduler = Scheduler(queue, store, settings.high_water, settings.upload_days)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
+        app.state.services.decoder.start()
         try:
             yield
         finally:
             stop.set()
             thread.join(STOP_SECONDS)
+            app.state.services.decoder.close()
 
     app = FastAPI(
         title="Strata",
@@ -56,8 +59,9 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     all_jobs = Jobs(queue, store)
     decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
     listing, deletion, views = Listing(all_jobs), JobDeletion(all_jobs), JobViews(all_jobs)
+    shards = ShardFinder(settings.shard_roots)
     app.state.services = Services(
-        settings, queue, store, all_jobs, listing, decoder, images, probe, waits, deletion, views
+        settings, queue, store, all_jobs, listing, decoder, shards, images, probe, waits, deletion, views
     )
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
