@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 SETTINGS = (
     "STRATA_API_KEY",
     "STRATA_DATA_DIR",
+    "STRATA_HANG_SECONDS",
     "STRATA_HIGH_WATER",
     "STRATA_HOST",
     "STRATA_LEASE_SECONDS",
