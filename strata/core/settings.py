@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,9 @@ from strata.egress import host_pattern
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput
 
+# the default roots below the working folder; not that folder itself: a caller may name any file under the roots as a
+# list or shard, and working folders hold keys, settings and the store
+SHARD_FOLDERS = ("shards", "samples")
 _BUCKETS = ("s3", "s3a", "gs", "gcs")
 # a colon between two entries of a list, but none of those within a URI such as http://host:80/folder
 _BETWEEN = re.compile(r":(?!//)(?=[/~$.]|[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -47,9 +51,9 @@ class Settings(BaseSettings):
     )
     store: str | None = Field(default=None, description="folder or URI of the store; none: data_dir/store")
     shard_roots: Annotated[list[str], NoDecode] = Field(
-        default_factory=lambda: [str(Path.cwd())],
+        default_factory=lambda: [str(Path.cwd() / name) for name in SHARD_FOLDERS],
         description="shards outside these folders and buckets are refused: a path, a list separated by `:` or commas, "
-        "or a JSON list",
+        "or a JSON list; none: `shards` and `samples` in the folder that the service is started in",
     )
     moved_roots: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
@@ -148,7 +152,13 @@ class Settings(BaseSettings):
     @field_validator("url_ports", "url_hosts", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # a worker is given a JSON list
+        if value.startswith("["):
+            with suppress(ValueError, RecursionError):
+                return json.loads(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("url_ports", mode="after")
     @classmethod

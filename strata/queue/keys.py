@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from strata.core import checked_job_id
+
 CONSUMER_GROUP = "strata"
 STORE = "strata:store"  # string: the id of the store whose jobs are in this database
 QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are queued or in flight
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
+CALLER = "caller"  # the field of a job's hash and of a message with the caller whose turn it takes
 TRIAL = "trial"  # part of the names of the streams of trials
 LISTED = "strata:list:"  # the beginning of the names of the lists of jobs; STATUS:KIND follows
 ANNOUNCED = "strata:announced:"  # the beginning of the names of sets of jobs that are being created; IMAGE follows
 LIST_COMPLETE = "strata:list:complete"  # string that exists while the list of jobs has all jobs of the store
 LIST_REBUILD = "strata:list:rebuild"  # string: the token of the process that rebuilds the list of jobs
+JOB = "strata:job:"  # the beginning of the names of the keys of jobs, which scripts append ids to
 EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
 
 # Chunks, by group and by chunk id
@@ -26,6 +30,16 @@ def stream(group: str, priority: str) -> str:
 def trials(group: str, priority: str) -> str:
     """Stream: chunks of waiting fingerprints that are tried. Each is claimed in the moment in which it is added."""
     return f"strata:stream:{group}:{TRIAL}:{priority}"
+
+
+def lane(group: str, priority: str, caller: str) -> str:
+    """List: the chunks that a caller has queued and that are not in the stream yet; each as in `parked`."""
+    return f"strata:lane:{group}:{priority}:{caller}"
+
+
+def turns(group: str, priority: str) -> str:
+    """List: the callers with chunks in lanes, in the order of their turns."""
+    return f"strata:turns:{group}:{priority}"
 
 
 def waiters(chunk_id: str) -> str:
@@ -61,12 +75,12 @@ def returning(group: str) -> str:
     return f"strata:returning:{group}"
 
 
-# Jobs, by job id
+# Jobs, by job id; each raises ValueError for a text that has not the form of one
 
 
 def job(job_id: str) -> str:
     """Hash: request, status, times, error, rate, waiting, and counts as `GROUP:NAME`."""
-    return f"strata:job:{job_id}"
+    return JOB + checked_job_id(job_id)
 
 
 def done(job_id: str, group: str) -> str:
@@ -81,7 +95,7 @@ def events(job_id: str) -> str:
 
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
-    return f"strata:ledger:{job_id}"
+    return f"strata:ledger:{checked_job_id(job_id)}"
 
 
 def listed(status: str, kind: str) -> str:
