@@ -101,6 +101,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="seconds without a heartbeat until a chunk is reclaimed",
     )
+    hang_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="least seconds after which a call of a stage counts as hung; raise it for models that take minutes",
+    )
     high_water: int = Field(
         default=2000, ge=1, le=10**7, description="length of a stream, in chunks, at which the feeder pauses"
     )
