@@ -1,8 +1,10 @@
-"""The API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+"""The API key: `Authorization: Bearer KEY` or `X-API-Key: KEY`; and who has sent a request."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import ipaddress
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -38,3 +40,23 @@ async def require_key(
 ) -> None:
     """`check_key` as a dependency. The other parameters only add the two ways to send a key to the OpenAPI document."""
     check_key(request)
+
+
+async def caller_of(request: Request) -> str:
+    """Whose turns a request takes in the queue: an opaque text for its API key and its client's address.
+
+    An IPv6 network of 64 bits counts as one address, because one host has all of it.
+    """
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        network = host
+    else:
+        network = str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else host
+    # the key is one that was checked: any other text would let a client be as many callers as it likes
+    key = services(request).settings.api_key
+    return hashlib.sha256(f"{key.get_secret_value() if key else ''}\0{network}".encode()).hexdigest()[:16]
+
+
+Caller = Annotated[str, Depends(caller_of)]

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,7 +145,13 @@ class Settings(BaseSettings):
     @field_validator("url_ports", "url_hosts", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # a worker is given a JSON list
+        if value.startswith("["):
+            with suppress(ValueError, RecursionError):
+                return json.loads(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("url_ports", mode="after")
     @classmethod
