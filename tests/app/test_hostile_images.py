@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 
+from bench.hostile.images import bombs, jpeg_scans
 from tests.app.test_serve import served
-from tests.images.crafted import bombs, jpeg_scans
+from tests.memory import peak_memory
 
 MIB = 2**20
 ABOVE_IDLE = 600 * MIB  # what the API may take, with its decoding processes
-
-
-@contextmanager
-def peak_memory(process: psutil.Process) -> Iterator[list[int]]:
-    """The largest proportional set size of a process and its decoders in the block, and that at rest before it."""
-    stop, found = threading.Event(), [memory(process), 0]
-
-    def watch() -> None:
-        while not stop.wait(0.02):
-            found[1] = max(found[1], memory(process))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
-
-
-def memory(process: psutil.Process) -> int:
-    """Bytes of a process and of its decoders; shared pages count once."""
-    total = 0
-    for one in [process, *process.children()]:
-        try:
-            if one == process or "strata.images.child" in one.cmdline():
-                rolled = Path(f"/proc/{one.pid}/smaps_rollup").read_text(encoding="utf-8")
-                total += next(int(line.split()[1]) * 1024 for line in rolled.splitlines() if line.startswith("Pss:"))
-        except (psutil.NoSuchProcess, OSError, StopIteration):  # it has just ended
-            continue
-    return total
 
 
 def test_hostile_uploads_leave_the_service_alive_and_within_its_memory(tmp_path: Path) -> None:
