@@ -39,6 +39,13 @@ _TYPES = (
         "The service requires an API key, and the request has none or a wrong one. "
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     ),
+    ProblemType(
+        "origin-not-allowed",
+        403,
+        "Origin not allowed",
+        "A browser sent this request for a page of another origin. Open the page of the service itself; or the "
+        "operator adds the page's origin to `STRATA_CORS_ORIGINS`. A proxy in front must pass `Host`.",
+    ),
     ProblemType("not-found", 404, "Not found", "Nothing exists at this address. `/docs` lists all addresses."),
     ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
     ProblemType(
@@ -109,10 +116,26 @@ _TYPES = (
         "Send a smaller image, or put many images into a shard and submit the shard.",
     ),
     ProblemType(
+        "too-many-shards",
+        413,
+        "Too many shards",
+        "One submission may name at most 100,000 shards, whose names have at most 32 Mi characters together, and 100 "
+        "lists (`@FILE`) of at most 16 MiB together. Finding them may list at most 1,000,000 files and folders, and "
+        "take at most 30 seconds. Send several submissions, or a narrower glob; the detail says what was too much.",
+    ),
+    ProblemType(
         "unsupported-media-type",
         415,
         "Unsupported media type",
         "Send `multipart/form-data` with a field `file`, or `application/json`.",
+    ),
+    ProblemType(
+        "host-not-allowed",
+        421,
+        "Host not allowed",
+        "The header `Host` names neither an IP address nor localhost nor a host that the service was told to serve, as "
+        "a request of a web page with a changed address does (DNS rebinding). Call the service by its address, or the "
+        "operator adds the name to `STRATA_ALLOWED_HOSTS`.",
     ),
     ProblemType(
         "invalid-request",
@@ -125,8 +148,12 @@ _TYPES = (
         "invalid-image",
         422,
         "Invalid image",
-        "The bytes cannot be read as an image: they are empty, another kind of file, truncated, or the image has more "
-        "pixels than `STRATA_MAX_PIXELS`. The detail says which.",
+        "The bytes cannot be decoded. The detail begins with the reason, which `errors` has as `type`, and which a "
+        "failed row has as its error type: `empty`; `not_an_image` (another kind of file); `truncated` (cut off or "
+        "damaged); `unsupported` (a format or variant that is not decoded); `too_many_pixels` (more than "
+        "`STRATA_MAX_PIXELS`); `too_costly` (decoding takes more than 448 MiB of memory, or more processor time than "
+        "an image of its size may; or a JPEG has too many scans, or a TIFF too many tiles or tags); "
+        "`decoder_crashed` (the decoder crashed on it twice).",
     ),
     ProblemType(
         "refused-url",
@@ -163,13 +190,14 @@ _TYPES = (
         422,
         "Invalid shards",
         "A shard's path or URI, a range, a glob or a list (`@FILE`) of shards cannot be parsed or listed. A range has "
-        "the form `{00000..00331}`.",
+        "the form `{00000..00331}`, and a pattern at most 4,096 characters. Lines of a list are told by their numbers.",
     ),
     ProblemType(
         "shard-outside-roots",
         422,
         "Shard outside the allowed roots",
-        "The service reads shards only below the folders and buckets in `STRATA_SHARD_ROOTS`.",
+        "The service reads shards only below the folders and buckets in `STRATA_SHARD_ROOTS`: if it is not set, in the "
+        "folders `shards` and `samples` of the folder that the service was started in.",
     ),
     ProblemType(
         "shard-not-found",
@@ -229,8 +257,9 @@ _TYPES = (
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded, or are being fetched, that no more are taken. Nothing of the request was "
-        "kept. Send it again after `Retry-After` seconds.",
+        "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
+        "found, that no more are taken; or the processes that decode are ended from outside, for example for lack of "
+        "memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import KnownJob, Services, ServicesDep, repairs
+from app.dependencies import KnownJob, Services, ServicesDep, ShownJob, repairs
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView
 from strata.jobs import BadCursor, ImageRemoved, NotFinished, Rejected, Results, id_of
@@ -62,10 +62,10 @@ def list_jobs(
     return JobPage(jobs=views, next=following)
 
 
-@router.get("/{job_id}")
-def show_job(job: KnownJob) -> JobView:
+@router.get("/{job_id}", response_model=JobView)
+async def show_job(shown: ShownJob) -> Response:
     """The job's envelope: its status, counts and links."""
-    return job
+    return Response(shown.json, media_type="application/json")
 
 
 @router.delete("/{job_id}", status_code=204)

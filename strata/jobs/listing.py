@@ -77,16 +77,16 @@ class Listing:
 
     def _views(self, ids: Sequence[str]) -> list[JobView | None]:
         """The envelopes of jobs, in order; None for a job that does not exist."""
-        fields = self.jobs.queue.job_states.all_fields(ids)
+        found = self.jobs.views(ids)
         # the envelopes of jobs that have ended are read from the store: in a bucket several at a time
         if self.store.local:
-            return list(map(self._view, ids, fields))
+            return list(map(self._view, ids, found))
         with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(self._view, ids, fields))
+            return list(pool.map(self._view, ids, found))
 
-    def _view(self, job_id: str, fields: dict[str, str]) -> JobView | None:
+    def _view(self, job_id: str, view: JobView | None) -> JobView | None:
         try:
-            return self.jobs.view(job_id, fields)
+            return view or self.jobs.stored_view(job_id)
         except UnknownJob:
             return None
         # one job whose data nobody expects must not hide all others

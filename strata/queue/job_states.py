@@ -24,6 +24,16 @@ class JobProgress(NamedTuple):
     images: int
 
 
+class WorkingCopy(NamedTuple):
+    """A job's fields in Redis, and whether the scheduler works on it."""
+
+    fields: dict[str, str]
+    active: bool
+
+
+NO_COPY = WorkingCopy({}, active=False)
+
+
 @translate_errors
 class JobStates:
     """The working copies of all jobs. Every method raises QueueUnavailable.
@@ -63,7 +73,7 @@ class JobStates:
 
     def create(self, request: JobRequest, **fields: str) -> None:
         """Create a job's working copy with these fields, and list the job. Fields that exist are left as they are."""
-        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        values = _fields_of(request) | fields
         flat = [text for pair in values.items() for text in pair]
         self._create(keys=[keys.job(request.id)], args=[request.id, *flat])
 
@@ -71,12 +81,16 @@ class JobStates:
         """All fields of a job: `request`, `status`, times, `error`, `rate`, `waiting`, and counts as `GROUP:NAME`."""
         return cast("dict[str, str]", self._redis.hgetall(keys.job(job_id)))
 
-    def all_fields(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
-        """The fields of several jobs, in order, in one round trip."""
+    def copies(self, job_ids: Sequence[str]) -> list[WorkingCopy]:
+        """The working copies of several jobs, in order, in one round trip; without fields where there is none."""
+        if not job_ids:
+            return []
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(keys.job(job_id))
-            return list(pipe.execute())
+                pipe.sismember(keys.ACTIVE, job_id)
+            found = iter(pipe.execute())
+        return [WorkingCopy(fields, bool(active)) for fields, active in zip(found, found, strict=True)]
 
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request; None if Redis has no copy of the job."""
@@ -135,7 +149,7 @@ class JobStates:
         # the working copy of a job that is retried may have expired
         before = [*origins(status), *([""] if status is JobStatus.VALIDATING else [])]
         done = [keys.done(request.id, group) for group in GROUPS]
-        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        values = _fields_of(request) | fields
         return self._change(request.id, status, before, done, values)
 
     def _change(
@@ -204,3 +218,9 @@ class JobStates:
         else:
             texts = {}
         return {shard: ShardSummary.model_validate_json(text) for shard, text in texts.items() if text is not None}
+
+
+def _fields_of(request: JobRequest) -> dict[str, str]:
+    """The fields of a job's hash that follow from its request."""
+    fields = {"request": request.model_dump_json(), "listed": entry_of(request)}
+    return fields | ({keys.CALLER: request.caller} if request.caller else {})
