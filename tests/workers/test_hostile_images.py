@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import zlib
@@ -41,14 +42,14 @@ def test_large_and_hostile_images_leave_a_worker_within_its_memory(
     # as large as images may be: 100 million pixels of grey, 49 million of many scans, 25 million with transparency
     largest = png(10_000, 10_000, zlib.compress(bytes(10_001 * 10_000), 1), colour=0)
     scans, wide = jpeg_scans(7000, 7000, 3), bombs()["png rgba"]
-    images = [largest, largest, jpeg(20), scans, scans, wide, wide, wide, *bombs().values(), jpeg(21)]
+    images = [largest, largest, jpeg(20), scans, wide, wide, *bombs().values(), jpeg(21)]
     with DecodingPool(100_000_000) as decoder:
         monkeypatch.setattr("tests.fakes.DECODER", decoder)
         decoder.decode(jpeg())
         with peak_memory(psutil.Process()) as found:
             records = described(jobs, write_shard(tmp_path / "a.tar", images), 300)
     assert len(records) == len(images)
-    assert all(record.status is Status.SUCCEEDED for record in (*records[:8], records[-1]))
+    assert all(record.status is Status.SUCCEEDED for record in (*records[:6], records[-1]))
     assert {record.failure.error_type for record in records if record.failure} == {
         "too_costly",
         "too_many_pixels",
@@ -62,7 +63,7 @@ def test_large_and_hostile_images_leave_a_worker_within_its_memory(
 def test_decoders_that_end(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, times: int, failed: int
 ) -> None:
-    """One that is killed costs no row, also if it is killed again; one that crashes on an image twice costs that row."""
+    """One that is killed costs no row, also if it is killed again; one that crashes on an image costs that row."""
     ask, left = pool._Process.decode, [number] * times
 
     def end_and_ask(self: pool._Process, data: bytes, request: dict[str, object]) -> Image.Image:
@@ -85,7 +86,7 @@ def test_micro_batches_are_bounded_by_their_pixels(monkeypatch: pytest.MonkeyPat
     batches = list(micro_batches([(chunk, row) for row in range(len(sizes))], 4))  # type: ignore[misc]
     assert [[row for _, row in batch.rows] for batch in batches] == [[0, 1, 2], [3], [4, 5, 6], [7, 8]]
     assert [batch.pixels for batch in batches] == [3000, 10_000, 2700, 901]
-    assert [one.fits_beside(other) for one, other in zip(batches, batches[1:], strict=False)] == [False, False, True]
+    assert [one.fits_beside(other) for one, other in itertools.pairwise(batches)] == [False, False, True]
     assert MicroBatch([]).fits_beside(batches[0])
     # what has no bytes, or no header, counts nothing
     chunk = _Chunk([WorkItem(Record.model_construct(), data=data) for data in (None, b"text", b"", jpeg()[:30])])
