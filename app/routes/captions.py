@@ -9,11 +9,11 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import ServicesDep
+from app.http.callers import Caller
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
 from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
-from app.security import Caller
 from strata.core import CaptionBody, JobView, Record
 from strata.errors import QueueUnavailable
 
