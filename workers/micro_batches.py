@@ -120,7 +120,8 @@ class MicroBatches:
             self._compute_each(doubtful, works=any(_item(row).settled for row in decoded))
 
     def _decode(self, chunk: PreparedChunk, row: int) -> None:
-        item, seconds = chunk.items[row], DEADLINES.limits.first
+        # the pool that decodes has limits of its own, which are shorter
+        item, seconds = chunk.items[row], DEADLINES.limits.storage
         if _is_undecoded(item):
             accused = pickle.dumps([chunk.isolation.flying([row])])
             with DEADLINES.watch(Activity(self.group.name, "decode", seconds, item.record.key, claims=accused)):
