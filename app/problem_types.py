@@ -260,7 +260,8 @@ _TYPES = (
         "Too busy",
         "So many bodies of requests are in memory, so many images wait to be decoded or are being fetched, or so many "
         "submissions wait for their shards to be found, that no more are taken; or the processes "
-        "that decode are ended from outside, for example for lack of memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "that decode are ended from outside, for example for lack of memory. Nothing of the request was kept. "
+        "Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",
