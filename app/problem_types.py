@@ -39,6 +39,13 @@ _TYPES = (
         "The service requires an API key, and the request has none or a wrong one. "
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     ),
+    ProblemType(
+        "origin-not-allowed",
+        403,
+        "Origin not allowed",
+        "A browser sent this request for a page of another origin. Open the page of the service itself; or the "
+        "operator adds the page's origin to `STRATA_CORS_ORIGINS`. A proxy in front must pass `Host`.",
+    ),
     ProblemType("not-found", 404, "Not found", "Nothing exists at this address. `/docs` lists all addresses."),
     ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
     ProblemType(
@@ -123,11 +130,20 @@ _TYPES = (
         "Send `multipart/form-data` with a field `file`, or `application/json`.",
     ),
     ProblemType(
+        "host-not-allowed",
+        421,
+        "Host not allowed",
+        "The header `Host` names neither an IP address nor localhost nor a host that the service was told to serve, as "
+        "a request of a web page with a changed address does (DNS rebinding). Call the service by its address, or the "
+        "operator adds the name to `STRATA_ALLOWED_HOSTS`.",
+    ),
+    ProblemType(
         "invalid-request",
         422,
         "Invalid request",
-        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, a missing, "
-        "unknown or wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
+        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, JSON with "
+        "more than 32 levels or 120,000 values, more than 64 parameters in the URL, a missing, unknown or wrong field, "
+        "or an invalid cursor. `errors` lists every location and what is wrong there.",
     ),
     ProblemType(
         "invalid-image",
@@ -242,9 +258,10 @@ _TYPES = (
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
-        "found, that no more are taken; or the processes that decode are ended from outside, for example for lack of "
-        "memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "So many bodies of requests are in memory, so many images wait to be decoded or are being fetched, or so many "
+        "submissions wait for their shards to be found, that no more are taken; or the processes "
+        "that decode are ended from outside, for example for lack of memory. Nothing of the request was kept. "
+        "Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",

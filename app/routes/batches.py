@@ -8,9 +8,9 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Services, ServicesDep
+from app.http.callers import Caller
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from app.security import Caller
 from strata.core import BatchRequest, JobView, Profile
 
 router = APIRouter(route_class=IdempotentRoute)
