@@ -68,11 +68,11 @@ def attack_workers(service: AttackedService, seed: int, count: int) -> None:
     for first in range(0, len(pictures), 250):
         write_tar(packed / f"{first:05d}.tar", pictures[first : first + 250])
     plain = service.shards / "plain.tar"
-    write_tar(plain, list(plain_pictures(seed)))
-    jobs = [submit(service, "images", str(folder)), submit(service, "images", f"{packed}/*.tar")]
-    jobs.append(submit(service, "images", str(plain), profile="demo"))
-    for job in finished(service, "images", [job for job in jobs if job]):
-        rows_of(service, "images", job)
+    write_tar(plain, list(plain_pictures(seed, max(len(PLAIN), count // 25))))
+    jobs = [submit(service, "workers", str(folder)), submit(service, "workers", f"{packed}/*.tar")]
+    jobs += [submit(service, "workers", str(plain), profile) for profile in service.profiles[1:]]
+    for job in finished(service, "workers", [job for job in jobs if job]):
+        rows_of(service, "workers", job)
     service.tally.done["images"] += count
     ask_for_pictures(service, jobs[0])
 
@@ -84,10 +84,10 @@ def ask_for_pictures(service: AttackedService, job: str | None) -> None:
             service.caller.send("overlays", "GET", f"/v1/records/{job}/{number:05d}/{path}")
 
 
-def plain_pictures(seed: int) -> Iterator[bytes]:
-    """Pictures of few colours, which have no background, or no object, or neither."""
+def plain_pictures(seed: int, count: int) -> Iterator[bytes]:
+    """So many pictures of few colours, which have no background, or no object, or neither."""
     rng = random.Random(seed)
-    for number in range(40):
+    for number in range(count):
         width, height = rng.choice([(64, 48), (8, 8), (1, 1), (1, 200), (333, 7), (256, 256)])
         colours = [tuple(rng.randrange(256) for _ in range(3)) for _ in range(4)]
         image = Image.new("RGB", (width, height))
