@@ -186,7 +186,7 @@ def test_an_image_of_a_machine_whose_clock_is_ahead_is_looked_at_soon(
     job = jobs.new.create_image(jpeg(), None, FAKE_PROFILE).id
     ending = ImageJobs(jobs, Billing(jobs), Finalizer(jobs), WaitingJobs(jobs.queue))
     try:
-        ending.advance([job])
+        ending.advance({job}, [job])
         assert ending._images[job].due <= time.monotonic() + image_jobs.FIRST_LOOK
     finally:
         ending.close()
