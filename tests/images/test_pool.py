@@ -188,7 +188,7 @@ def test_processes_end_with_the_parent() -> None:
     children = [int(word) for word in parent.stdout.readline().split()]
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while any(is_running(child) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -253,7 +253,7 @@ def test_the_sandbox_refuses_files_network_processes_memory_and_time() -> None:
     assert done.returncode == -signal.SIGPROF
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(weights=st.lists(st.integers(1, 120), min_size=1, max_size=12))
 def test_the_budget_is_never_exceeded_and_all_get_their_turn(weights: list[int]) -> None:
     budget = Budget(100)
