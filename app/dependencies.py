@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.deletion import JobDeletion
+from app.http.limits import LARGE_ANSWERS, MAX_STREAMS, MAX_STREAMS_OF_CALLER
+from app.http.slots import Slots
 from app.images.decoding import Decoder
 from app.job_views import JobViews, Shown
 from app.prefer import Waits
@@ -28,6 +31,7 @@ from strata.store import BrokenPart, Store
 class Services:
     """The objects that routes use, built once at the start of the application.
 
+    streams: the answers that send events; large_answers: those that are made at a time of results and images.
     stopping: set when the server shuts down; requests that wait for something return then.
     """
 
@@ -43,6 +47,8 @@ class Services:
     waits: Waits
     deletion: JobDeletion
     views: JobViews
+    streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
+    large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:

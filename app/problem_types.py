@@ -142,8 +142,8 @@ _TYPES = (
         422,
         "Invalid request",
         "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, JSON with "
-        "more than 32 levels or 120,000 values, more than 64 parameters in the URL, a missing, unknown or wrong field, "
-        "or an invalid cursor. `errors` lists every location and what is wrong there.",
+        "more than 32 levels, 1,000 keys or 120,000 values, more than 64 parameters in the URL, a missing, unknown or "
+        "wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
     ),
     ProblemType(
         "invalid-image",
@@ -211,6 +211,13 @@ _TYPES = (
         422,
         "Idempotency-Key used for another body",
         "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
+    ),
+    ProblemType(
+        "too-many-streams",
+        429,
+        "Too many streams",
+        "As many streams of `/events` are open as the service takes in all, or for one caller. Close some of them, or "
+        "ask for the job itself from time to time. Send the request again after `Retry-After` seconds.",
     ),
     ProblemType(
         "headers-too-large",

@@ -10,6 +10,7 @@ from typing import Any, cast
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
@@ -121,6 +122,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
     app.add_exception_handler(DamagedFile, _damaged_file)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _storage)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -169,6 +171,11 @@ def _storage(request: Request, error: Exception) -> Response:
     full = "the storage of the service is full; nothing of the request was kept"
     away = "the storage of the service is not available now; please try again later"
     return ProblemError(f"storage-{fault}", full if fault == "full" else away).response()
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went away while its body was read: nobody gets this response, and it is no error of the service."""
+    return problem_response(PROBLEMS["malformed-request"], "the body of the request is incomplete")
 
 
 def _one_line(error: Exception) -> str:

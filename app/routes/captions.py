@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Services, ServicesDep
 from app.http.callers import Caller
+from app.http.limits import MAX_WAITS
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
@@ -69,7 +70,7 @@ async def caption_image(
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}
-    if wait is not None:
+    if wait is not None and given.waits.count < MAX_WAITS:
         headers["Preference-Applied"] = f"wait={wait:g}"
         try:
             record = await given.waits.record(job, wait, given.stopping.is_set)
