@@ -148,7 +148,7 @@ def running_browser(folder: Path) -> Iterator[Browser]:
         os.close(ours_out)
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(120)
         finally:
             process.kill()
             os.close(ours_in)

@@ -103,7 +103,7 @@ def test_foreign_files_stop_nothing(
             assert service.client.get(f"/v1/jobs/{ID}").status_code == 404
             assert service.caption(jpeg(50 + number)).status_code == 200
             raw_redis(jobs.queue).flushall()
-        seen, until = reviews["whole"], time.monotonic() + 20
+        seen, until = reviews["whole"], time.monotonic() + 120
         while reviews["whole"] < seen + 4 and time.monotonic() < until:
             time.sleep(0.02)
     assert reviews["whole"] >= seen + 4
