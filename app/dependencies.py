@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.deletion import JobDeletion
+from app.http.networks import network_of
 from app.http.limits import LARGE_ANSWERS, MAX_STREAMS, MAX_STREAMS_OF_CALLER
 from app.http.slots import Slots
 from app.images.decoding import Decoder
@@ -92,7 +94,15 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-async def _settings(given: ServicesDep) -> Settings:
+async async def caller_of(request: Request) -> str:
+    """Whose turns a request takes in the queue: an opaque text for its API key and its client's network."""
+    network = network_of(request.client.host if request.client else "")
+    # the key is one that was checked: any other text would let a client be as many callers as it likes
+    key = services(request).settings.api_key
+    return hashlib.sha256(f"{key.get_secret_value() if key else ''}\0{network}".encode()).hexdigest()[:16]
+
+
+def _settings(given: ServicesDep) -> Settings:
     return given.settings
 
 
@@ -107,6 +117,7 @@ async def _known_job(shown: Annotated[Shown, Depends(_shown_job)]) -> JobView:
     return shown.view
 
 
+Caller = Annotated[str, Depends(caller_of)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 ShownJob = Annotated[Shown, Depends(_shown_job)]
 KnownJob = Annotated[JobView, Depends(_known_job)]

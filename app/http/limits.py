@@ -25,7 +25,7 @@ class ConnectionLimits:
     transfer_seconds: float = 20.0
     min_rate: int = 16 * 2**10
     head_bytes: int = 16 * 2**10
-    unsent_bytes: int = 128 * 2**20
+    unsent_bytes: int = 64 * 2**20
 
 
 MAX_HEADERS = 100

@@ -7,8 +7,7 @@ from typing import Annotated, NoReturn
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep
-from app.http.callers import Caller
+from app.dependencies import Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import BatchRequest, JobView, Profile

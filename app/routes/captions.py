@@ -8,8 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep
-from app.http.callers import Caller
+from app.dependencies import Caller, Services, ServicesDep
 from app.http.limits import MAX_WAITS
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute

@@ -11,8 +11,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import KnownJob, ServicesDep
-from app.http.callers import Caller
+from app.dependencies import Caller, KnownJob, ServicesDep
 from app.problems import PROBLEM_RESPONSES
 from strata.core import JobView
 from strata.errors import QueueUnavailable
