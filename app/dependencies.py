@@ -13,8 +13,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.deletion import JobDeletion
-from app.http.networks import network_of
 from app.http.limits import LARGE_ANSWERS, MAX_STREAMS, MAX_STREAMS_OF_CALLER
+from app.http.networks import network_of
 from app.http.slots import Slots
 from app.images.decoding import Decoder
 from app.job_views import JobViews, Shown
@@ -94,7 +94,7 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-async async def caller_of(request: Request) -> str:
+async def caller_of(request: Request) -> str:
     """Whose turns a request takes in the queue: an opaque text for its API key and its client's network."""
     network = network_of(request.client.host if request.client else "")
     # the key is one that was checked: any other text would let a client be as many callers as it likes
@@ -102,7 +102,7 @@ async async def caller_of(request: Request) -> str:
     return hashlib.sha256(f"{key.get_secret_value() if key else ''}\0{network}".encode()).hexdigest()[:16]
 
 
-def _settings(given: ServicesDep) -> Settings:
+async def _settings(given: ServicesDep) -> Settings:
     return given.settings
 
 
