@@ -275,9 +275,10 @@ class Scheduler:
 
     def _show(self, job_id: str, waiting: str) -> None:
         """Set the field of the job's hash from which `JobView.waiting` is read; empty: nothing is in its way."""
-        status = self.jobs.status(job_id)
-        if status is not None:
-            self.queue.job_states.set_fields(job_id, status, waiting=waiting)
+        with suppress(ValueError):  # a status that this version does not know stays
+            status = self.jobs.status(job_id)
+            if status is not None:
+                self.queue.job_states.set_fields(job_id, status, waiting=waiting)
 
     def _advance(self, plan: Plan) -> bool:
         """Do for a job what can be done now; True if the job has ended."""

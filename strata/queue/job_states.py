@@ -22,6 +22,9 @@ WHAT = {"image": "single images", "batch": "jobs of shards", "shards": "shards"}
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
 
 
+_STATUSES = frozenset(status.value for status in JobStatus)
+
+
 class JobProgress(NamedTuple):
     """A job's kind and status, and how many of its images have a final result."""
 
@@ -190,7 +193,7 @@ class JobStates:
         return {
             job_id: JobProgress(kind_of(listed), JobStatus(status), int(images or 0))
             for job_id, (listed, status, images) in zip(ids, found, strict=True)
-            if listed and status
+            if listed and status in _STATUSES
         }
 
     def images(self, job_ids: Collection[str]) -> set[str]:

@@ -42,7 +42,7 @@ def _depth(value: Any) -> int:
 
 
 @given(_VALUES, st.integers(0, 40), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_json_is_measured_as_it_is_parsed(value: Any, more: int, ascii_only: bool) -> None:
     for _ in range(more):
         value = [value]
@@ -51,7 +51,7 @@ def test_json_is_measured_as_it_is_parsed(value: Any, more: int, ascii_only: boo
 
 
 @given(st.binary(max_size=300) | st.text('[]{}",\\', max_size=300).map(str.encode))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_let_through_is_parsed_or_refused_in_bounds(body: bytes) -> None:
     if json_fault(body):
         return

@@ -155,7 +155,7 @@ def test_the_schedulers_thread_makes_no_storage_call_for_images(
         for job in ids:
             wait_for_end(jobs, job, 60)
         # the end is written before the mark is removed
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while jobs.store.open_jobs() and time.monotonic() < until:
             time.sleep(0.05)
     assert jobs.store.open_jobs() == []
