@@ -278,7 +278,8 @@ _TYPES = (
         "Queue full",
         "So much of what all callers have sent has not been described yet that no more is taken; "
         "`STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS` are the limits. Nothing of the request "
-        "was kept. Send it again after `Retry-After` seconds, which follow from how much was described in the last minute.",
+        "was kept. Send it again after `Retry-After` seconds, which follow from how much was described in the last "
+        "minute.",
     ),
     ProblemType(
         "storage-unavailable",
