@@ -24,7 +24,7 @@ from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
-from strata.queue import Queue
+from strata.queue import Bounds, Queue
 from strata.shards import ImageReader
 from strata.store import BrokenPart, Store
 
@@ -52,6 +52,12 @@ class Services:
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
     large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def bounds(self) -> Bounds:
+        """How many unfinished jobs the queue takes."""
+        given = self.settings
+        return Bounds(given.queue_images, given.queue_jobs, given.queue_shards, given.caller_share)
 
     def profile(self, name: str | None) -> Profile:
         """The profile with this name; None: the default profile. Raises ProblemError."""

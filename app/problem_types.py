@@ -227,6 +227,15 @@ _TYPES = (
         "shorter ones.",
     ),
     ProblemType(
+        "share-used",
+        429,
+        "Your share of the queue is used",
+        "So much of what you have sent has not been described yet that no more is taken: one caller may use "
+        "`STRATA_CALLER_SHARE` of `STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS`. A caller is an "
+        "API key and an address. Nothing of the request was kept. Send it again after `Retry-After` seconds, which "
+        "follow from how much was described in the last minute.",
+    ),
+    ProblemType(
         "internal-error",
         500,
         "Internal error",
@@ -269,6 +278,15 @@ _TYPES = (
         "submissions wait for their shards to be found, that no more are taken; or the processes "
         "that decode are ended from outside, for example for lack of memory. Nothing of the request was kept. "
         "Send it again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "queue-full",
+        503,
+        "Queue full",
+        "So much of what all callers have sent has not been described yet that no more is taken; "
+        "`STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS` are the limits. Nothing of the request "
+        "was kept. Send it again after `Retry-After` seconds, which follow from how much was described in the last "
+        "minute.",
     ),
     ProblemType(
         "storage-unavailable",

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
 from strata.core import Problem
-from strata.errors import DamagedFile, QueueUnavailable, StrataError
+from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError
 from strata.store import storage_fault
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
+    app.add_exception_handler(QueueFull, _queue_full)
     app.add_exception_handler(DamagedFile, _damaged_file)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _storage)
@@ -159,6 +160,12 @@ def _damaged_file(request: Request, error: Exception) -> Response:
 def _queue_unavailable(request: Request, error: Exception) -> Response:
     log.warning("%s %s: Redis is not available: %s", request.method, request.url.path, _one_line(error))
     return ProblemError("redis-unavailable", "the queue is not available now; please try again later").response()
+
+
+def _queue_full(request: Request, error: Exception) -> Response:
+    full = cast(QueueFull, error)
+    name = "share-used" if full.own else "queue-full"
+    return ProblemError(name, str(full), headers={"Retry-After": str(full.seconds)}).response()
 
 
 def _storage(request: Request, error: Exception) -> Response:

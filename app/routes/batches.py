@@ -40,8 +40,16 @@ async def submit_shards(
 
 
 def _create(given: Services, body: BatchRequest, shards: list[str], profile: Profile, caller: str) -> JobView:
-    new = given.jobs.new
-    job = new.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget, caller=caller)
+    job = given.jobs.new.create(
+        "batch",
+        shards,
+        profile,
+        body.priority,
+        body.metadata,
+        budget=body.budget,
+        caller=caller,
+        bounds=given.bounds,
+    )
     return given.jobs.accepted(job)
 
 
