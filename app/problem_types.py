@@ -39,6 +39,13 @@ _TYPES = (
         "The service requires an API key, and the request has none or a wrong one. "
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     ),
+    ProblemType(
+        "origin-not-allowed",
+        403,
+        "Origin not allowed",
+        "A browser sent this request for a page of another origin. Open the page of the service itself; or the "
+        "operator adds the page's origin to `STRATA_CORS_ORIGINS`. A proxy in front must pass `Host`.",
+    ),
     ProblemType("not-found", 404, "Not found", "Nothing exists at this address. `/docs` lists all addresses."),
     ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
     ProblemType(
@@ -123,18 +130,31 @@ _TYPES = (
         "Send `multipart/form-data` with a field `file`, or `application/json`.",
     ),
     ProblemType(
+        "host-not-allowed",
+        421,
+        "Host not allowed",
+        "The header `Host` names neither an IP address nor localhost nor a host that the service was told to serve, as "
+        "a request of a web page with a changed address does (DNS rebinding). Call the service by its address, or the "
+        "operator adds the name to `STRATA_ALLOWED_HOSTS`.",
+    ),
+    ProblemType(
         "invalid-request",
         422,
         "Invalid request",
-        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, a missing, "
-        "unknown or wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
+        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, JSON with "
+        "more than 32 levels, 1,000 keys or 120,000 values, more than 64 parameters in the URL, a missing, unknown or "
+        "wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
     ),
     ProblemType(
         "invalid-image",
         422,
         "Invalid image",
-        "The bytes cannot be read as an image: they are empty, another kind of file, truncated, or the image has more "
-        "pixels than `STRATA_MAX_PIXELS`. The detail says which.",
+        "The bytes cannot be decoded. The detail begins with the reason, which `errors` has as `type`, and which a "
+        "failed row has as its error type: `empty`; `not_an_image` (another kind of file); `truncated` (cut off or "
+        "damaged); `unsupported` (a format or variant that is not decoded); `too_many_pixels` (more than "
+        "`STRATA_MAX_PIXELS`); `too_costly` (decoding takes more than 448 MiB of memory, or more processor time than "
+        "an image of its size may; or a JPEG has too many scans, or a TIFF too many tiles or tags); "
+        "`decoder_crashed` (the decoder crashed on it twice).",
     ),
     ProblemType(
         "refused-url",
@@ -193,11 +213,27 @@ _TYPES = (
         "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
     ),
     ProblemType(
+        "too-many-streams",
+        429,
+        "Too many streams",
+        "As many streams of `/events` are open as the service takes in all, or for one caller. Close some of them, or "
+        "ask for the job itself from time to time. Send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
         "headers-too-large",
         431,
         "Headers too large",
         "The request line and the headers have more than 16 KiB, or there are more than 100 headers. Send fewer or "
         "shorter ones.",
+    ),
+    ProblemType(
+        "share-used",
+        429,
+        "Your share of the queue is used",
+        "So much of what you have sent has not been described yet that no more is taken: one caller may use "
+        "`STRATA_CALLER_SHARE` of `STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS`. A caller is an "
+        "API key and an address. Nothing of the request was kept. Send it again after `Retry-After` seconds, which "
+        "follow from how much was described in the last minute.",
     ),
     ProblemType(
         "internal-error",
@@ -238,8 +274,19 @@ _TYPES = (
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
-        "found, that no more are taken. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "So many bodies of requests are in memory, so many images wait to be decoded or are being fetched, or so many "
+        "submissions wait for their shards to be found, that no more are taken; or the processes "
+        "that decode are ended from outside, for example for lack of memory. Nothing of the request was kept. "
+        "Send it again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "queue-full",
+        503,
+        "Queue full",
+        "So much of what all callers have sent has not been described yet that no more is taken; "
+        "`STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS` are the limits. Nothing of the request "
+        "was kept. Send it again after `Retry-After` seconds, which follow from how much was described in the last "
+        "minute.",
     ),
     ProblemType(
         "storage-unavailable",

@@ -11,8 +11,12 @@ from collections.abc import Iterable, Mapping
 
 # the fields of `strata.core.Settings`; a test compares the two
 SETTINGS = (
+    "STRATA_ALLOWED_HOSTS",
     "STRATA_API_KEY",
+    "STRATA_CALLER_SHARE",
+    "STRATA_CORS_ORIGINS",
     "STRATA_DATA_DIR",
+    "STRATA_HANG_SECONDS",
     "STRATA_HIGH_WATER",
     "STRATA_HOST",
     "STRATA_LEASE_SECONDS",
@@ -22,6 +26,9 @@ SETTINGS = (
     "STRATA_PRIVATE_URLS",
     "STRATA_PROFILE",
     "STRATA_PROFILES_DIR",
+    "STRATA_QUEUE_IMAGES",
+    "STRATA_QUEUE_JOBS",
+    "STRATA_QUEUE_SHARDS",
     "STRATA_REDIS_URL",
     "STRATA_SHARD_ROOTS",
     "STRATA_MOVED_ROOTS",

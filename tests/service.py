@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.limits import ConnectionLimits
+from app.http.limits import ConnectionLimits
 from app.main import create_app
 from app.server import HttpServer
 from strata.core.profiles import Profile
@@ -40,7 +40,7 @@ class Service:
     jobs: Jobs
     machine: FakeMachine | None
 
-    def caption(self, data: bytes, wait: float | None = 20, **fields: str) -> Answer:
+    def caption(self, data: bytes, wait: float | None = 120, **fields: str) -> Answer:
         """POST one image as multipart."""
         headers = {"Prefer": f"wait={wait:g}"} if wait is not None else {}
         return self.client.post("/v1/captions", files={"file": ("a.jpg", data)}, data=fields, headers=headers)
@@ -92,7 +92,7 @@ def listening(app: FastAPI, limits: ConnectionLimits) -> Iterator[int]:
             yield port
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive()
 
 
@@ -106,6 +106,7 @@ def _parts(folder: Path, profile: Profile, changes: dict[str, Any]) -> tuple[Set
         "shard_roots": [str(shards)],
         "profiles_dir": profiles,
         "profile": "fake",
+        "allowed_hosts": ["testserver"],  # by which the client of tests calls it
         "max_body_bytes": MAX_BODY,
         "max_pixels": 1_000_000,
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
 from strata.core.ids import checked_job_id, is_hash, is_job_id
-from strata.core.images import ImageError, decode, size_of
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -133,7 +132,6 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GroupProgress",
-    "ImageError",
     "ImageReference",
     "InvalidProfile",
     "JobEnd",
@@ -173,7 +171,6 @@ __all__ = [
     "Usage",
     "Waiting",
     "checked_job_id",
-    "decode",
     "growing_pause",
     "head_of",
     "installed",
@@ -187,6 +184,5 @@ __all__ = [
     "part_name",
     "read_profile",
     "records_to_table",
-    "size_of",
     "table_to_records",
 ]

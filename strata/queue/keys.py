@@ -7,9 +7,13 @@ from strata.core import checked_job_id
 CONSUMER_GROUP = "strata"
 STORE = "strata:store"  # string: the id of the store whose jobs are in this database
 QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are queued or in flight
-ACTIVE = "strata:active"  # set of the ids of unfinished jobs
+ACTIVE = "strata:unfinished"  # hash: the id of an unfinished job -> KIND:SHARDS:CALLER
+OPEN = "strata:open"  # hash: the sums of unfinished jobs, see scripts/open_jobs.lua
+CHANGED = "strata:changed"  # set of the ids of the jobs that have changed since the scheduler has looked
+SETTLED = "strata:settled"  # stream of the ids of the jobs of one image that got a result or never get one
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
+CALLER = "caller"  # the field of a job's hash and of a message with the caller whose turn it takes
 TRIAL = "trial"  # part of the names of the streams of trials
 LISTED = "strata:list:"  # the beginning of the names of the lists of jobs; STATUS:KIND follows
 ANNOUNCED = "strata:announced:"  # the beginning of the names of sets of jobs that are being created; IMAGE follows
@@ -29,6 +33,16 @@ def stream(group: str, priority: str) -> str:
 def trials(group: str, priority: str) -> str:
     """Stream: chunks of waiting fingerprints that are tried. Each is claimed in the moment in which it is added."""
     return f"strata:stream:{group}:{TRIAL}:{priority}"
+
+
+def lane(group: str, priority: str, caller: str) -> str:
+    """List: the chunks that a caller has queued and that are not in the stream yet; each as in `parked`."""
+    return f"strata:lane:{group}:{priority}:{caller}"
+
+
+def turns(group: str, priority: str) -> str:
+    """List: the callers with chunks in lanes, in the order of their turns."""
+    return f"strata:turns:{group}:{priority}"
 
 
 def waiters(chunk_id: str) -> str:
@@ -85,6 +99,11 @@ def events(job_id: str) -> str:
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
     return f"strata:ledger:{checked_job_id(job_id)}"
+
+
+def closed(kind: str, period: int) -> str:
+    """String with an expiry: how many jobs of a kind, or shards of batches, have ended in a period of ten seconds."""
+    return f"strata:closed:{kind}:{period}"
 
 
 def listed(status: str, kind: str) -> str:

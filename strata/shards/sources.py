@@ -12,7 +12,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +36,7 @@ from strata.store import IndexRow, ShardIndex, file_system, identity_of, index_t
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
 __all__ += ["expand", "find_shard", "index_shard", "read_file", "read_images", "shard_stamp", "shard_stamps"]
 
+Item = TypeVar("Item")
 MAX_GAP = (
     256 * 2**10
 )  # bytes; a smaller gap between two images is read and discarded, which is faster than a second request
@@ -100,19 +101,21 @@ def shard_stamp(uri: str, at: str | None = None) -> str:
     return stamps.now or stamps.earlier
 
 
-def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> ShardIndex:
+def index_shard(
+    uri: str, roots: Sequence[str] = (), at: str | None = None, progress: Callable[[], None] = lambda: None
+) -> ShardIndex:
     """Build a shard's index in one pass over it.
 
     A shard is a tar by webdataset's convention, a folder of images with a NAME.txt beside each, or a list
     (`strata.shards.lists`) of images, each of which must lie under `roots`. An image that cannot be read becomes a
     row with an error; a shard that cannot be read to its end has a `failure`. The identity is a hash of what was read:
-    a copy of a tar has the same. Raises as shard_stamps does.
+    a copy of a tar has the same. progress: called for each row. Raises as shard_stamps does.
     """
     with _storage_errors(uri):
         filesystem, path, info = _locate(uri, at)
         # a folder: its stamp covers the files that are listed
         if info["type"] == "directory":
-            return _index_folder(uri, filesystem, path)
+            return _index_folder(uri, filesystem, path, progress)
         stamps = Stamps.of(uri, [info])
         if info["type"] != "file":
             return ShardIndex(uri, stamps.now, stamps.earlier, index_table([]), "neither a file nor a folder")
@@ -120,22 +123,30 @@ def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> S
             # a list: the image of each entry is looked up, because its size is needed
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
-                table, failure = _table(listed.rows())
+                table, failure = _table(listed.rows(), progress)
                 families = _families(uri, table)
                 return ShardIndex(uri, None, identity_of(uri, table), table, failure or listed.failure, families)
             # a tar: images are read by offsets later, which needs a server that supports ranged reads
             if info["size"] is None:
                 raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
             reader, keys = TarReader(file, int(info["size"])), Keys()
-            table, failure = _table(_tar_row(sample, keys, reader) for sample in reader.samples())
+            rows = (_tar_row(sample, keys, reader) for sample in reader.samples())
+            table, failure = _table(rows, progress)
         failure = failure or reader.failure(table.column("error").null_count)
         return ShardIndex(uri, stamps.now, identity_of(int(info["size"]), table), table, failure)
 
 
-def _table(rows: Iterable[IndexRow]) -> tuple[pa.Table, str | None]:
-    """The table of a shard's rows, and why it has not all of them, or None."""
+def _table(rows: Iterable[IndexRow], progress: Callable[[], None]) -> tuple[pa.Table, str | None]:
+    """The table of a shard's rows, and why it has not all of them, or None. progress is called after each row."""
     bounded = BoundedRows(rows)
-    return index_table(bounded), bounded.failure
+    return index_table(_noted(bounded, progress)), bounded.failure
+
+
+def _noted(items: Iterable[Item], progress: Callable[[], None]) -> Iterator[Item]:
+    """The items; progress is called after each."""
+    for item in items:
+        yield item
+        progress()
 
 
 def _tar_row(sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
@@ -229,12 +240,12 @@ def _infos(filesystem: Any, path: str) -> Iterator[dict[str, Any]]:
             yield filesystem.info(entry)
 
 
-def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
+def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], None]) -> ShardIndex:
     """Index a folder's images, sorted by name. Links are not followed: they could lead out of the allowed roots."""
     files = _listing(filesystem, path)
     # captions are looked up by name among the listed files, without further requests
     by_name = {posixpath.basename(info["name"]): info for info in files}
-    table, failure = _table(_folder_rows(filesystem, by_name))
+    table, failure = _table(_folder_rows(filesystem, by_name), progress)
     failure = failure or (None if table.num_rows else "a folder without images")
     return ShardIndex(uri, Stamps.of(uri, files).now, identity_of(uri, table), table, failure, _families(uri, table))
 

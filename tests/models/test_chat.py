@@ -23,7 +23,7 @@ from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
 from models.items import CaptionRequest, ComposeRequest, Failure
 from models.prompts import FOLDER
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from strata.core.profiles import StageSettings
 from strata.core.records import Caption, ImageReference, Record
 from strata.core.usage import Usage
@@ -85,7 +85,7 @@ def test_a_question_and_its_usage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_requests_are_in_flight_and_answers_keep_their_places() -> None:
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=120)
 
     def answer(body: dict[str, Any]) -> Reply:
         server.lock.release()
@@ -267,7 +267,7 @@ def test_a_server_that_hangs_costs_one_timeout_and_one_probe(monkeypatch: pytest
     free = threading.Event()
 
     def hang(body: dict[str, Any]) -> Reply:
-        free.wait(30)
+        free.wait(120)
         return GOOD
 
     with scripted(hang) as server:

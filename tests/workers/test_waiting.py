@@ -78,10 +78,10 @@ def test_a_job_tells_that_the_store_is_full(jobs: Jobs, tmp_path: Path, monkeypa
 def test_a_job_tells_that_a_shard_is_away(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [True]
 
-    def index_shard(shard: str, *more: Any) -> Any:
+    def index_shard(shard: str, *more: Any, **options: Any) -> Any:
         if broken:
             raise ConnectionError("the bucket does not answer")
-        return sources.index_shard(shard, *more)
+        return sources.index_shard(shard, *more, **options)
 
     monkeypatch.setattr("workers.indexer.index_shard", index_shard)
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 2)
@@ -139,12 +139,12 @@ def test_a_waiting_stage_is_told_to_every_job_of_its_fingerprint_and_fed_no_furt
     assert events_of(jobs, job.id) == [("waiting", "captioner"), ("resumed", "captioner")]
 
 
-def _always(waiting: Any) -> Callable[[], None]:
+def _always(waiting: Any) -> Callable[[], bool]:
     """A `refresh` that looks each time."""
     refresh = waiting.refresh
 
-    def look() -> None:
+    def look() -> bool:
         waiting._refreshed = float("-inf")
-        refresh()
+        return bool(refresh())
 
     return look
