@@ -141,8 +141,9 @@ _TYPES = (
         "invalid-request",
         422,
         "Invalid request",
-        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, a missing, "
-        "unknown or wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
+        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, JSON with "
+        "more than 32 levels or 120,000 values, more than 64 parameters in the URL, a missing, unknown or wrong field, "
+        "or an invalid cursor. `errors` lists every location and what is wrong there.",
     ),
     ProblemType(
         "invalid-image",
@@ -257,9 +258,10 @@ _TYPES = (
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
-        "found, that no more are taken; or the processes that decode are ended from outside, for example for lack of "
-        "memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "So many bodies of requests are in memory, so many images wait to be decoded or are being fetched, or so many "
+        "submissions wait for their shards to be found, that no more are taken; or the processes "
+        "that decode are ended from outside, for example for lack of memory. Nothing of the request was kept. "
+        "Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",

@@ -28,6 +28,8 @@ _OF_STATUS = {
     405: "method-not-allowed",
     413: "body-too-large",
     415: "unsupported-media-type",
+    422: "invalid-request",
+    503: "too-busy",
 }
 _DOCUMENTED: dict[str, Any] = {
     "description": "A problem",

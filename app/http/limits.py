@@ -26,3 +26,10 @@ class ConnectionLimits:
     min_rate: int = 16 * 2**10
     head_bytes: int = 16 * 2**10
     unsent_bytes: int = 128 * 2**20
+
+
+MAX_HEADERS = 100
+MAX_QUERY_PARAMETERS = 64
+MAX_JSON_DEPTH = 32
+MAX_JSON_VALUES = 120_000  # a request for jobs may have 100,000 shards
+BODY_BYTES_IN_FLIGHT = 128 * 2**20  # of all requests; decoding base64 needs as much again, for one request at a time

@@ -8,13 +8,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import ServicesDep
+from app.dependencies import Services, ServicesDep
 from app.http.callers import Caller
+from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
 from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
-from strata.core import CaptionBody, JobView, Record
+from strata.core import CaptionBody, JobRequest, JobView, Record
 from strata.errors import QueueUnavailable
 
 router = APIRouter(route_class=IdempotentRoute)
@@ -63,11 +64,8 @@ async def caption_image(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
-    # read the image, decode it once, and create its job; each may raise a problem
-    upload = await read_upload(request, given.settings)
-    profile = await run_in_threadpool(given.profile, upload.profile)
-    await given.decoder.check(upload.data)
-    job = await run_in_threadpool(given.jobs.new.create_image, upload.data, upload.alt_text, profile, caller)
+    job = await _created(request, given, caller)
+    await forget_body(request)  # it need not stay in memory while the request waits
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}
@@ -81,6 +79,14 @@ async def caption_image(
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)
     return _json(await run_in_threadpool(given.jobs.accepted, job), 202, headers)
+
+
+async def _created(request: Request, given: Services, caller: str) -> JobRequest:
+    """Read the image, decode it once, and create its job; each may raise ProblemError."""
+    upload = await read_upload(request, given.settings)
+    profile = await run_in_threadpool(given.profile, upload.profile)
+    await given.decoder.check(upload.data)
+    return await run_in_threadpool(given.jobs.new.create_image, upload.data, upload.alt_text, profile, caller)
 
 
 def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:

@@ -76,8 +76,7 @@ def _run(task: tuple[str, str | None, str, list[Operation], int, int]) -> Tally:
     for method, path in operations:
         _cases(caller, schema[path][method], job, number, each)
     caller.close()
-    # a lock cannot be sent to another process
-    return Tally(tally.hangs, tally.errors, tally.wrong, [], tally.done, tally.statuses, tally.slowest)
+    return tally
 
 
 def _cases(caller: Caller, operation: Any, job: str, number: int, count: int) -> None:

@@ -5,7 +5,7 @@ Of Strata it imports only `strata.core` and `strata.errors`. Read `queue.py` fir
 
 from __future__ import annotations
 
-from strata.queue.broker import PRIORITIES, Claim
+from strata.queue.broker import PRIORITIES, Claim, Queued
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat, HeldUp
 from strata.queue.idempotency_keys import IdempotencyKeys
@@ -34,6 +34,7 @@ __all__ = [
     "LockState",
     "Notes",
     "Queue",
+    "Queued",
     "WorkingCopy",
     "entry_of",
     "image_of",

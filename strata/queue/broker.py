@@ -20,7 +20,7 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits
+from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits, open_jobs_script
 
 PRIORITIES = ("hi", "lo")  # in the order in which they are served
 RETURNED = "returned"  # a field of the messages of chunks that have stepped aside before
@@ -74,7 +74,9 @@ class Broker:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
         jobs = {"JOB": keys.JOB, "STOPPED": STOPPED_TABLE}
-        finish = load_with_waits("finish", EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs)
+        finish = load_with_waits(
+            "finish", OPEN_JOBS=open_jobs_script(), EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs
+        )
         self._enqueue = connection.register_script(load_with_waits("enqueue", **jobs))
         self._queued = connection.register_script(load_with_waits("queued"))
         self._claim = connection.register_script(load_with_waits("claim"))

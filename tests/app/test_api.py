@@ -30,7 +30,7 @@ def test_one_image_with_and_without_waiting(service: Service) -> None:
     record = Record.model_validate_json(answer.content)
     assert record.key == hashlib.sha256(data).hexdigest()[:16]
     assert record.alt_text == "red" and record.caption is not None and record.description is not None
-    assert answer.headers["Preference-Applied"] == "wait=20"
+    assert answer.headers["Preference-Applied"] == "wait=120"
     job = answer.headers["Location"]
     assert answer.headers["Content-Location"] == f"/v1/records/{job.rpartition('/')[2]}/{record.key}"
     place = answer.headers["Content-Location"]

@@ -35,7 +35,7 @@ HOSTILE = (
     "~",
     "$(id)",
 )
-FAST = settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FAST = settings(max_examples=40, database=None, suppress_health_check=list(HealthCheck))
 ROUTES = [
     ("GET", "/v1/jobs/{}"),
     ("DELETE", "/v1/jobs/{}"),

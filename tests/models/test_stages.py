@@ -145,7 +145,7 @@ class FakePreparer(Stage[int, int]):
 
     def compute(self, batch: Sequence[int]) -> list[int]:
         following = self.prepared.get(batch[0] + 3)
-        assert following is None or following.wait(10), "the next batch was not prepared meanwhile"
+        assert following is None or following.wait(120), "the next batch was not prepared meanwhile"
         return [2 * number for number in batch]
 
 
@@ -372,7 +372,7 @@ def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipelin
 
     class LastOcr(FakeOcr):
         def compute(self, batch: Sequence[Image.Image]) -> list[list[ReadLine]]:
-            assert matched.wait(10), "the matcher waits for ocr"
+            assert matched.wait(120), "the matcher waits for ocr"
             return super().compute(batch)
 
     class SayingMatcher(FakeMatcher):
@@ -392,12 +392,12 @@ def test_the_detector_goes_beside_the_segmenter_on_models_that_leave_the_cpu_idl
     class SlowDetector(FakeDetector):
         def compute(self, batch: Sequence[Image.Image]) -> list[list[Detection]]:
             begun.set()
-            assert segmented.wait(10), "the segmenter waits for the detector"
+            assert segmented.wait(120), "the segmenter waits for the detector"
             return super().compute(batch)
 
     class WaitingSegmenter(FakeSegmenter):
         def compute(self, batch: Sequence[Image.Image]) -> list[list[Segment]]:
-            assert begun.wait(10), "the detector waits for the segmenter"
+            assert begun.wait(120), "the detector waits for the segmenter"
             segmented.set()
             return super().compute(batch)
 

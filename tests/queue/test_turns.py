@@ -69,7 +69,7 @@ def test_a_worker_that_waits_gets_a_chunk_at_once(queue: Queue) -> None:
     thread.start()
     # more chunks than there are workers: those that the first claim does not take must not wait for another event
     broker.enqueue_all([chunk(number) for number in range(3)], "one", "hi")
-    thread.join(30)
+    thread.join(120)
     assert found == [0, 1, 2]
 
 

@@ -11,6 +11,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 
+import fsspec
 import pytest
 
 from strata.egress import RefusedAddress
@@ -80,7 +81,7 @@ def test_an_image_of_a_list_that_redirects_out_of_the_root_is_a_row_with_a_reaso
     web.pages["/sets/list.jsonl"] = response("\n".join(lines).encode(), Accept_Ranges="bytes")
     index = index_shard(f"{web.url}/sets/list.jsonl", [f"{web.url}/sets"])
     errors = index.table.column("error").to_pylist()
-    assert "is not allowed" in errors[0] and all("outside the folders" in error for error in errors[1:])
+    assert "RefusedAddress" in errors[0] and all("outside the folders" in error for error in errors[1:])
     assert not other.asked and "planted" not in str(errors)
 
 
@@ -96,6 +97,21 @@ def test_redirects_to_the_own_host_and_to_public_hosts_are_followed(web: Web, mo
     # a root with a name in a private network
     assert file_system("http://images.example/c.tar")[0].cat_file("http://images.example/c.tar") == body
     assert internet.connected[-1] == ("10.0.0.7", 80)
+
+
+def test_a_proxy_of_the_users_configuration_is_asked(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It, and not we, resolves the names; addresses that are not public are refused all the same."""
+    internet = Internet(web, monkeypatch)
+    internet.names = {"proxy.example": ["127.0.0.1"]}
+    monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"trust_env": True}})
+    monkeypatch.setenv("http_proxy", f"http://proxy.example:{web.port}")
+    web.pages |= {"http://files.example/a": redirect("http://b.example/a"), "http://b.example/a": response(b"image")}
+    web.pages["http://files.example/c"] = redirect("http://10.0.0.7/a")
+    filesystem, _ = file_system("http://files.example/a")
+    assert filesystem.cat_file("http://files.example/a") == b"image"
+    with pytest.raises(RefusedAddress):
+        filesystem.cat_file("http://files.example/c")
+    assert set(internet.looked_up) == {"proxy.example"} and len(web.asked) == 3
 
 
 def endless(target: str, connection: socket.socket) -> None:
@@ -114,6 +130,8 @@ def test_a_read_takes_no_more_memory_than_its_range(web: Web) -> None:
     try:
         for name in ("bomb", "endless"):
             assert len(filesystem.cat_file(f"{web.url}/{name}", start=0, end=1000)) == 1000
+            with filesystem.open(f"{web.url}/{name}", size=10**9, block_size=1000) as file:
+                assert len(file.read(1000)) == 1000
         assert tracemalloc.get_traced_memory()[1] < 2**25
     finally:
         tracemalloc.stop()
