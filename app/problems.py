@@ -10,11 +10,12 @@ from typing import Any, cast
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
 from strata.core import Problem
-from strata.errors import DamagedFile, QueueUnavailable, StrataError
+from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError
 from strata.store import storage_fault
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
+    app.add_exception_handler(QueueFull, _queue_full)
     app.add_exception_handler(DamagedFile, _damaged_file)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _storage)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -159,6 +162,12 @@ def _queue_unavailable(request: Request, error: Exception) -> Response:
     return ProblemError("redis-unavailable", "the queue is not available now; please try again later").response()
 
 
+def _queue_full(request: Request, error: Exception) -> Response:
+    full = cast(QueueFull, error)
+    name = "share-used" if full.own else "queue-full"
+    return ProblemError(name, str(full), headers={"Retry-After": str(full.seconds)}).response()
+
+
 def _storage(request: Request, error: Exception) -> Response:
     """The problem for a storage that is full or away. Any other OSError is a programming error, and is raised again."""
     fault = storage_fault(error)
@@ -169,6 +178,11 @@ def _storage(request: Request, error: Exception) -> Response:
     full = "the storage of the service is full; nothing of the request was kept"
     away = "the storage of the service is not available now; please try again later"
     return ProblemError(f"storage-{fault}", full if fault == "full" else away).response()
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went away while its body was read: nobody gets this response, and it is no error of the service."""
+    return problem_response(PROBLEMS["malformed-request"], "the body of the request is incomplete")
 
 
 def _one_line(error: Exception) -> str:

@@ -18,8 +18,8 @@ from typing import Literal, cast
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from app.http.callers import network_of
 from app.http.limits import ConnectionLimits
+from app.http.networks import network_of
 from app.problems import ProblemError
 
 # what a connection waits for: the head of a request, its body, the service, or that the client reads the answer

@@ -191,6 +191,7 @@ class Scheduler:
         self._open = deque(self.store.open_jobs())
         self.listing.rebuild_if_lost()
         self.retention.sweep_if_due()
+        self.queue.broker.restore_turns()
         # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self._tidy("temporary files", lambda: self.store.sweep(SWEEP_SECONDS))
         self._tidy("rows of chunks", lambda: sweep_progress(self.store))
