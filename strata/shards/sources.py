@@ -40,6 +40,7 @@ Item = TypeVar("Item")
 MAX_GAP = (
     256 * 2**10
 )  # bytes; a smaller gap between two images is read and discarded, which is faster than a second request
+MAX_IMAGE = 512 * 2**20  # bytes of one image: 100 million pixels without compression have 400 MB
 MAX_SPAN = 64 * 2**20  # bytes of one ranged read
 _BATCH = 1000  # rows as Python objects at a time
 # what is used of the information about a file
@@ -294,10 +295,11 @@ def read_images(
 ) -> list[bytes | Exception]:
     """The bytes of each row's image, in order; images that lie close together are fetched with one ranged read.
 
-    A row that cannot be read gives an exception instead: ShardChanged if a whole file (offset 0) has another size
-    than its row says, or a local one another version than `versions` says (None: it is not known); OSError for which
-    `is_transient` holds if a later attempt may succeed (the storage does not answer, or its answer ends before the
-    image does); else an exception of the storage. locate: tells where the file of a URI lies now.
+    A row that cannot be read gives an exception instead: SourceError if it has more than MAX_IMAGE bytes; ShardChanged
+    if a whole file (offset 0) has another size than its row says, or a local one another version than `versions` says
+    (None: it is not known); OSError for which `is_transient` holds if a later attempt may succeed (the storage does not
+    answer, or its answer ends before the image does); else an exception of the storage. locate: tells where the file of
+    a URI lies now.
     """
     results: list[bytes | Exception] = []
     start = 0
@@ -325,6 +327,8 @@ def _read_span(rows: Sequence[Located], at: str, version: str | None) -> list[by
     first, last = rows[0], rows[-1]
     if first.size <= 0:
         return [SourceError("the row has no image")]
+    if first.size > MAX_IMAGE:
+        return [SourceError(f"{first.size:,} bytes, but at most {MAX_IMAGE:,} are read for one image")]
     # for a whole file one byte more is requested, which shows whether the file has grown
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole
