@@ -51,6 +51,11 @@ class Waits:
         self._begun: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="waits")
 
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     async def record(
         self, request: JobRequest, seconds: float, is_stopping: Callable[[], bool] = lambda: False
     ) -> Record | None:

@@ -66,9 +66,9 @@ class Board:
         self._memory = mmap.mmap(descriptor, size)
 
     def write(self, content: bytes) -> None:
-        """Replace the content; one that is too long is not written."""
+        """Replace the content. Raises ValueError if it is too long."""
         if len(content) > SIZE:
-            return
+            raise ValueError("too long")
         changes, *lengths = _HEAD.unpack_from(self._memory)
         place = 1 - self._place
         self._memory[self._start(place) : self._start(place) + len(content)] = content
@@ -138,7 +138,9 @@ class Watchdog:
         """Tell the process what the worker does now."""
         told = {number: tuple(vars(activity).values()) for number, activity in activities.items()}
         flying: Flights = {group: (flight.keys, flight.rows) for group, flight in flights.items()}
-        self._board.write(pickle.dumps((told, flying)))
+        content = pickle.dumps((told, flying))
+        # of very many rows in flight none can be told: then all of their chunks are suspects
+        self._board.write(content if len(content) <= SIZE else pickle.dumps((told, {})))
 
 
 class Watch:

@@ -13,6 +13,7 @@ from app.http.limits import (
     BODY_BYTES_IN_FLIGHT,
     MAX_HEADERS,
     MAX_JSON_DEPTH,
+    MAX_JSON_KEYS,
     MAX_JSON_VALUES,
     MAX_QUERY_PARAMETERS,
 )
@@ -21,7 +22,7 @@ from app.problems import ProblemError
 _LARGE = 2**16  # bytes of JSON that are looked at in a thread
 _HELD = "strata.body"  # where a request's scope has its Body
 # a string of JSON, or one of its other marks; an unfinished string reaches to the end
-_JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
+_JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]', re.DOTALL)
 
 
 class BodyBudget:
@@ -146,23 +147,27 @@ async def _checked_json(receive: Receive) -> Message:
 def json_fault(body: bytes) -> str:
     """Why a JSON text is not parsed; empty if it may be. It is read once and nothing is built of it.
 
-    A parser needs up to 100 bytes of memory for a byte of `[[],[],…`, and its stack for the depth.
+    A parser needs up to 30 bytes of memory for a byte of `[[],[],…`, and its stack for the depth; pydantic makes an
+    error for each unknown key.
     """
     # RFC 8259 requires UTF-8; a text of another encoding has zeros, and could hide its brackets from what follows
     if b"\0" in body:
         return "JSON must be UTF-8"
     # at least as many as there are: most texts need no closer look
     opened, commas = body.count(b"[") + body.count(b"{"), body.count(b",")
-    if opened <= MAX_JSON_DEPTH and opened + commas <= MAX_JSON_VALUES:
+    if opened <= MAX_JSON_DEPTH and opened + commas <= MAX_JSON_VALUES and body.count(b":") <= MAX_JSON_KEYS:
         return ""
     # without those within strings
-    depth = values = 0
+    depth = values = keys = 0
     for tokens, match in enumerate(_JSON_TOKEN.finditer(body)):
         mark = match[0][:1]
         depth += (mark in b"[{") - (mark in b"]}")
         values += mark in b"[{,"
+        keys += mark == b":"
         if depth > MAX_JSON_DEPTH:
             return f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels"
+        if keys > MAX_JSON_KEYS:
+            return f"the JSON has more than {MAX_JSON_KEYS} keys"
         # what is no JSON can have strings without commas between them
         if values > MAX_JSON_VALUES or tokens > 4 * MAX_JSON_VALUES:
             return f"the JSON has more than {MAX_JSON_VALUES} values"

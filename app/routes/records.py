@@ -38,9 +38,10 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "defaul
     response_class=Response,
     responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
 )
-def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The bytes of the image, as they are in its shard."""
-    data = _bytes_of(given, _record(given, job, key)[1])
+    async with given.large_answers:
+        data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key)[1]))
     return Response(data, media_type=_media_type(data), headers=_SAFE)
 
 

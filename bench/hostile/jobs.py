@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import re
 import tarfile
@@ -65,6 +66,7 @@ def attack_workers(service: AttackedService, seed: int, count: int) -> None:
     loose = [*images.bombs().values(), *(data for _, data in images.mutated(seed + 1, half))][:half]
     for number, data in enumerate(loose):
         (folder / f"{number:05d}.jpg").write_bytes(data)
+    _write_odd_files(folder)
     for first in range(0, len(pictures), 250):
         write_tar(packed / f"{first:05d}.tar", pictures[first : first + 250])
     plain = service.shards / "plain.tar"
@@ -75,6 +77,18 @@ def attack_workers(service: AttackedService, seed: int, count: int) -> None:
         rows_of(service, "workers", job)
     service.tally.done["images"] += count
     ask_for_pictures(service, jobs[0])
+
+
+def _write_odd_files(folder: Path) -> None:
+    """What is named as an image and is none: a pipe, links, a folder, and large files, of which most is a hole."""
+    os.mkfifo(folder / "a pipe.jpg")
+    (folder / "a folder.jpg").mkdir()
+    for name, target in (("secret", "/etc/passwd"), ("circle", "a circle.jpg"), ("zeros", "/dev/zero")):
+        (folder / f"a {name}.jpg").symlink_to(target)
+    for name, size in (("10 GiB", 10 * 2**30), ("600 MiB", 600 * 2**20), ("60 MiB", 60 * 2**20)):
+        with (folder / f"{name}.jpg").open("wb") as file:
+            file.write(b"\xff\xd8\xff\xe0")
+            file.truncate(size)
 
 
 def ask_for_pictures(service: AttackedService, job: str | None) -> None:

@@ -90,7 +90,14 @@ class ImageJobs:
                 age = max(0.0, time.time() - created_at(job_id))
                 image = self._images[job_id] = _Image(due=now + max(0.0, FIRST_LOOK - age))
                 self._look_at(job_id, image.due)
-            self._advance(job_id, image, one, now)
+            # an error of one job must not stop the others
+            try:
+                self._advance(job_id, image, one, now)
+            except QueueUnavailable:
+                raise
+            except Exception as error:
+                self._outcomes.append((job_id, error))
+                image.resumes = now + PAUSE
         return set(progress)
 
     def _take_due(self, now: float) -> set[str]:

@@ -191,6 +191,7 @@ class Scheduler:
         self._open = deque(self.store.open_jobs())
         self.listing.rebuild_if_lost()
         self.retention.sweep_if_due()
+        self.queue.broker.restore_turns()
         # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self._tidy("temporary files", lambda: self.store.sweep(SWEEP_SECONDS))
         self._tidy("rows of chunks", lambda: sweep_progress(self.store))
@@ -275,9 +276,10 @@ class Scheduler:
 
     def _show(self, job_id: str, waiting: str) -> None:
         """Set the field of the job's hash from which `JobView.waiting` is read; empty: nothing is in its way."""
-        status = self.jobs.status(job_id)
-        if status is not None:
-            self.queue.job_states.set_fields(job_id, status, waiting=waiting)
+        with suppress(ValueError):  # a status that this version does not know stays
+            status = self.jobs.status(job_id)
+            if status is not None:
+                self.queue.job_states.set_fields(job_id, status, waiting=waiting)
 
     def _advance(self, plan: Plan) -> bool:
         """Do for a job what can be done now; True if the job has ended."""

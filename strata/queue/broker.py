@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import redis
 
-from strata.core import Chunk
+from strata.core import GROUPS, Chunk
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
@@ -79,6 +79,7 @@ class Broker:
         )
         self._enqueue = connection.register_script(load_with_waits("enqueue", **jobs))
         self._queued = connection.register_script(load_with_waits("queued"))
+        self._restore_turns = connection.register_script(load_with_waits("restore_turns", OPEN=keys.OPEN))
         self._claim = connection.register_script(load_with_waits("claim"))
         self._admit = connection.register_script(load_with_waits("admit"))
         self._finish = connection.register_script(finish)
@@ -115,6 +116,10 @@ class Broker:
         for caller, number in zip(lanes[::2], lanes[1::2], strict=True):
             in_lanes[caller] += int(number)
         return Queued(int(in_streams), in_lanes)
+
+    def restore_turns(self) -> int:
+        """Give a turn to callers whose chunks would never be claimed without; how many. Redis may have lost turns."""
+        return sum(int(self._restore_turns(args=[group, *PRIORITIES])) for group in GROUPS)
 
     def waiting_jobs(self, chunk: Chunk) -> set[str]:
         """The ids of the jobs that wait for a chunk. If there are none, the chunk need not be computed."""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import httpx
 import httpx_sse
+import pytest
 
 from app.prefer import wait_of
 from strata.core.records import Record
 from strata.core.schemas import JobPage, JobStatus, JobView
+from strata.jobs import results
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 from tests.service import Answer, Service, problem
@@ -207,3 +209,18 @@ def test_a_truncated_shard_and_members_that_are_no_images(service: Service) -> N
     assert ends[0].json()["status"] == "failed"
     assert ends[1].content == b"no image" and ends[1].headers["content-type"] == "application/octet-stream"
     problem(ends[2], 422, "invalid-image")
+
+
+def test_a_page_of_results_ends_by_its_size(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = Path(service.settings.shard_roots[0]) / "a.tar"
+    write_shard(shard, [jpeg(width) for width in range(20, 40)])
+    job = service.submit(str(shard)).json()["id"]
+    wait_for_end(service.jobs, job)
+    whole = service.client.get(f"/v1/jobs/{job}/results").text
+    monkeypatch.setattr(results, "PAGE_SIZE", len(whole) // 4)
+    pages, address = [], f"/v1/jobs/{job}/results"
+    while address:
+        page = service.client.get(address)
+        pages.append(page.text)
+        address = page.links.get("next", {}).get("url", "")
+    assert "".join(pages) == whole and len(pages) >= 4

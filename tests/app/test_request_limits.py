@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,16 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from app import dependencies
 from app.http.limits import MAX_HEADERS, MAX_JSON_DEPTH, MAX_JSON_VALUES, MAX_QUERY_PARAMETERS
 from app.http.request_limits import BodyBudget, RequestLimits, json_fault
+from app.routes import captions
+from app.routes import jobs as routes
+from strata.core.profiles import load_profile
+from strata.queue.queue import Queue
 from tests.app.test_serve import served
 from tests.fakes import jpeg
-from tests.service import Service, problem
+from tests.service import Service, listening_service, problem
 
 JSON = {"Content-Type": "application/json"}
 MIB = 2**20
@@ -68,6 +73,8 @@ def test_what_is_let_through_is_parsed_or_refused_in_bounds(body: bytes) -> None
         (b'"\\"' + b"]" * 50 + b'"' + b"[" * 40, "deeper"),
         (b"[" + b"0," * (MAX_JSON_VALUES + 1) + b"0]", "values"),
         (b"[" + b"{}," * (MAX_JSON_VALUES // 2 + 1) + b"0]", "values"),
+        (b"{" + b'"a":0,' * 1001 + b'"a":0}', "keys"),
+        (b'{"a":["' + b":" * 2000 + b'"],' + b'"a":0,' * 1001 + b"}", "keys"),
         (b'""' * (4 * MAX_JSON_VALUES + 1) + b"[" * 33, "values"),
         ("[[[".encode("utf-16-le"), "UTF-8"),
         (("[" * 40).encode("utf-32-be"), "UTF-8"),
@@ -191,7 +198,7 @@ def _bodies() -> Iterator[tuple[bytes, dict[str, str]]]:
 
 
 def test_large_bodies_do_not_fill_the_memory(tmp_path: Path) -> None:
-    with served(tmp_path, "--no-workers") as (process, url), ThreadPoolExecutor(12) as pool:
+    with served(tmp_path, "--no-workers") as (process, url), ThreadPoolExecutor(6) as pool:
         assert httpx.get(f"{url}/healthz").status_code == 200
         idle = _memory(process.pid)
         peak, done = idle, threading.Event()
@@ -205,7 +212,7 @@ def test_large_bodies_do_not_fill_the_memory(tmp_path: Path) -> None:
         thread.start()
         posts = [
             pool.submit(httpx.post, f"{url}/v1/captions", content=body, headers=headers, timeout=LONG)
-            for body, headers in list(_bodies()) * 4
+            for body, headers in list(_bodies()) * 2
         ]
         statuses = {post.result().status_code for post in posts}
         assert statuses <= {422, 503} and 422 in statuses
@@ -217,3 +224,55 @@ def test_large_bodies_do_not_fill_the_memory(tmp_path: Path) -> None:
 def _memory(pid: int) -> int:
     """The memory of a process without its children, in bytes."""
     return int(psutil.Process(pid).memory_info().rss)
+
+
+def test_streams_of_events_have_a_bound(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies, "MAX_STREAMS_OF_CALLER", 2)
+    monkeypatch.setattr(dependencies, "MAX_STREAMS", 3)
+    with listening_service(queue, tmp_path) as port, ExitStack() as stack:
+        url = f"http://127.0.0.1:{port}"
+        job = httpx.post(f"{url}/v1/captions", files={"file": ("a.jpg", jpeg())}).json()["id"]
+
+        def stream(source: str) -> httpx.Response:
+            transport = httpx.HTTPTransport(local_address=source)
+            client = stack.enter_context(httpx.Client(transport=transport, timeout=LONG))
+            return stack.enter_context(client.stream("GET", f"{url}/v1/jobs/{job}/events"))
+
+        # two for one address, three in all
+        mine = [stream("127.0.0.1") for _ in range(2)]
+        refused = stream("127.0.0.1")
+        refused.read()
+        assert [one.status_code for one in mine] == [200, 200]
+        assert problem(refused, 429, "too-many-streams") and refused.headers["Retry-After"]
+        assert stream("127.0.0.2").status_code == 200
+        assert stream("127.0.0.2").status_code == 429
+        # a place is free again when its stream ends
+        mine[0].close()
+        end = time.monotonic() + LONG
+        while stream("127.0.0.1").status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_too_many_waits_are_answered_at_once(idle_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "MAX_WAITS", 0)
+    answer = idle_service.caption(jpeg(colour="blue"), wait=100)
+    assert answer.status_code == 202 and "Preference-Applied" not in answer.headers
+
+
+def test_a_page_of_jobs_is_bounded(idle_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, client = idle_service.jobs, idle_service.client
+    profile = load_profile("fake", idle_service.settings.profiles_dir)
+    # as a store of an earlier version may have them, and as they are now
+    large = [jobs.new.create("batch", ["a.tar"], profile, "lo", {"a": "b" * MIB}).id for _ in range(6)]
+    small = [jobs.new.create("batch", ["a.tar"], profile, "lo", {"a": "b" * 5000}).id for _ in range(30)]
+    assert len(client.get("/v1/jobs?limit=200").content) < MIB
+    monkeypatch.setattr(routes, "LIST_BYTES", 50_000)
+    found, address = [], "/v1/jobs?limit=200&kind=batch"
+    while address:
+        page = client.get(address)
+        assert len(page.content) < 50_000 + MIB // 10
+        found += page.json()["jobs"]
+        address = page.links.get("next", {}).get("url", "")
+    assert [job["id"] for job in found] == [*reversed(small), *reversed(large)]
+    assert {job["id"] for job in found if job["metadata"]} == set(small)

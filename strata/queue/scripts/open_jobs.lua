@@ -3,8 +3,8 @@
 --
 -- @JOB@     the key of a job's hash, without the job's id at its end
 -- @ACTIVE@  the hash of the jobs that the scheduler works on: id -> KIND:NUMBER:CALLER, with the number of shards
--- @OPEN@    the hash of the sums of these jobs: KIND or KIND:CALLER -> jobs, shards or shards:CALLER -> shards
--- @CLOSED@  the beginning of the keys of the counts of what has ended lately; KIND and ten seconds follow
+-- @OPEN@    the hash of their sums: `image` and `batch` -> jobs, `shards` -> shards of batches; each also as NAME:CALLER
+-- @CLOSED@  the beginning of the keys of the sums of what has ended lately; NAME and the number of ten seconds follow
 -- @CHANGED@ the set of the jobs that have changed since the scheduler has looked
 -- @SETTLED@ the stream of the jobs of one image that have got their result, or never get one
 
@@ -20,14 +20,17 @@ local function tell_waiting(job_id)
   if is_image(job_id) then redis.call('XADD', '@SETTLED@', 'MAXLEN', '~', 1000, '*', 'job', job_id) end
 end
 
+-- Add a job to the sums, or take it from them; returns its numbers.
 local function add_up(entry, sign)
   local kind, number, caller = string.match(entry, '^(%a+):(%d+):(.*)$')
-  local sums = {[kind] = 1, [kind .. ':' .. caller] = 1}
-  if kind == 'batch' then sums['shards'], sums['shards:' .. caller] = number, number end
-  for name, n in pairs(sums) do
-    if redis.call('HINCRBY', '@OPEN@', name, sign * tonumber(n)) <= 0 then redis.call('HDEL', '@OPEN@', name) end
+  local numbers = {[kind] = 1}
+  if kind == 'batch' then numbers['shards'] = tonumber(number) end
+  for name, n in pairs(numbers) do
+    for _, sum in ipairs({name, name .. ':' .. caller}) do
+      if redis.call('HINCRBY', '@OPEN@', sum, sign * n) <= 0 then redis.call('HDEL', '@OPEN@', sum) end
+    end
   end
-  return kind, number
+  return numbers
 end
 
 -- Let the scheduler work on a job.
@@ -45,10 +48,11 @@ local function leave(job_id)
   local entry = redis.call('HGET', '@ACTIVE@', job_id)
   if not entry then return false end
   redis.call('HDEL', '@ACTIVE@', job_id)
-  local kind, number = add_up(entry, -1)
   -- Count what has ended in each ten seconds of the last minute, by which it is told when there is room again.
-  local key = '@CLOSED@' .. kind .. ':' .. math.floor(tonumber(redis.call('TIME')[1]) / 10)
-  redis.call('INCRBY', key, number)
-  redis.call('EXPIRE', key, 120)
+  local period = math.floor(tonumber(redis.call('TIME')[1]) / 10)
+  for name, n in pairs(add_up(entry, -1)) do
+    redis.call('INCRBY', '@CLOSED@' .. name .. ':' .. period, n)
+    redis.call('EXPIRE', '@CLOSED@' .. name .. ':' .. period, 120)
+  end
   return true
 end
