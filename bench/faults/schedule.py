@@ -30,7 +30,9 @@ from bench.faults.store import DISK_FULL, STORE_FLAKY
 from bench.processes import Fleet
 from strata.core import GROUPS
 
-STATE_SECONDS = 10.0  # for which the store fails, the disk is full, or the chat server answers wrongly
+STATE_SECONDS = 10.0  # for which the store fails, the disk is full, or the chat server answers wrongly, from the first
+# call on that fails for it; a state for which no call fails in PATIENCE seconds is given up
+PATIENCE = 180.0
 REDIS_SECONDS = 5.0  # for which Redis is read-only, or loads its file
 STOP_SECONDS = 5.0  # longer than a lease, for which a worker is stopped
 ALL_THE_TIME = 86_400.0
@@ -64,9 +66,7 @@ ORDERED = (
     HANG,
     HANG_LOCKED,
 )  # caused by who takes the order
-# what holds for a time, and is caused when a call fails for it
-STATES = (STORE_FLAKY, DISK_FULL, *RESPONSES)
-TRIES = 3  # how often a state is let hold until a call fails for it
+STATES = (STORE_FLAKY, DISK_FULL, *RESPONSES)  # what holds for a time, and counts when a call has failed for it
 EARLY = 0.6  # in which first part of the schedule they come
 CLOCK_OFF = "clock_off"  # a kind of its own: one worker's clock is an hour off all the time
 
@@ -80,14 +80,15 @@ class Schedule:
         self.fleet, self.orders, self.store = fleet, orders, store
         self.random, self.pauses = random.Random(seed), pauses
         self.done: Counter[str] = Counter()
-        self.tries: Counter[str] = Counter()
-        self.held: dict[str, float] = {}  # states that no call has failed for yet: when their time is over
+        self.held: dict[str, float] = {}  # states that no call has failed for yet: when they are given up
         # one image hangs all the time
         if HANG_IMAGE in kinds:
-            self._hold(HANG_IMAGE, ALL_THE_TIME)
+            self._begin(HANG_IMAGE, ALL_THE_TIME)
         # in a random order; those that need an image in flight come before the work is done
         scheduled = [kind for kind in kinds if kind != HANG_IMAGE]
-        self.left = sorted(scheduled, key=lambda kind: -self.random.random() * (EARLY if kind in ORDERED else 1))
+        self.left = sorted(
+            scheduled, key=lambda kind: -self.random.random() * (EARLY if kind in (*ORDERED, *RESPONSES) else 1)
+        )
         self.next = time.monotonic()
 
     def beat(self) -> None:
@@ -113,26 +114,24 @@ class Schedule:
         """How many faults of each kind were caused, without those that came too late: no image was left."""
         return +(self.done - Counter({kind: self.orders.open(kind) for kind in ORDERED}))
 
-    def _hold(self, state: str, seconds: float) -> None:
+    def _begin(self, state: str, seconds: float) -> None:
         self.orders.hold(state, seconds)
         self.held[state] = time.monotonic() + seconds
-        self.tries[state] += 1
 
     def _count_states(self, now: float) -> None:
-        """Count the states that a call has failed for. One whose time was over before that is tried again."""
+        """Count the states that a call has failed for, and let them end; forget those that are given up."""
         for state, until in list(self.held.items()):
             met = self.orders.met(state)
-            if not met and now < until:
-                continue
-            del self.held[state]
-            self.done[state] += met
-            if not met and self.tries[state] < TRIES:
-                self.left.append(state)
+            if met and state in STATES:
+                self.orders.hold(state, STATE_SECONDS)
+            if met or now >= until:
+                del self.held[state]
+                self.done[state] += met
 
     def _cause(self, kind: str) -> bool:
         """Cause one fault; False if that is not possible now."""
         if kind in STATES:
-            self._hold(kind, STATE_SECONDS)
+            self._begin(kind, PATIENCE)
         elif kind in ORDERED:
             self.orders.give(kind)
             # pipelines are built when a worker starts

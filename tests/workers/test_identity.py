@@ -10,6 +10,7 @@ import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,12 +239,18 @@ def test_moves_are_prefixes_of_whole_names(tmp_path: Path) -> None:
     assert store.locate("s3://old/x/a.tar") == "/mnt/x/a.tar" and store.locate("/data") == "/new"
 
 
-def test_a_worker_reads_images_where_they_lie_now(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
+def test_a_worker_reads_images_where_they_lie_now(
+    jobs: Jobs, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     with FakeMachine(jobs) as machine:
         run_vision = machine.vision.run
-        machine.vision.run = lambda batch: [one.failed("captioner", "why", "no") for one in run_vision(batch)]
+
+        def fail(batch: Any) -> Any:
+            return [one.failed("captioner", "why", "no") for one in run_vision(batch)]
+
+        monkeypatch.setattr(machine.vision, "run", fail)
         job = jobs.new.create("batch", [write_shard(old / "0.tar", pictures(3))], FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)
     assert jobs.view(job.id).request_counts.failed == 3
