@@ -58,7 +58,8 @@ _TYPES = (
         "image-unavailable",
         404,
         "Image unavailable",
-        "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted.",
+        "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted; "
+        "or the image has more than 40 MiB and more than `STRATA_MAX_BODY_BYTES`, and is not shown.",
     ),
     ProblemType(
         "method-not-allowed",

@@ -67,7 +67,7 @@ def _read(connection: socket.socket) -> bytes:
 def _problem(answer: bytes, status: int, name: str) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
-    assert b"content-type: application/problem+json" in head
+    assert b"content-type: application/problem+json" in head and b"x-content-type-options: nosniff" in head
     assert json.loads(body)["type"] == f"/problems/{name}"
 
 

@@ -198,7 +198,7 @@ def _bodies() -> Iterator[tuple[bytes, dict[str, str]]]:
 
 
 def test_large_bodies_do_not_fill_the_memory(tmp_path: Path) -> None:
-    with served(tmp_path, "--no-workers") as (process, url), ThreadPoolExecutor(12) as pool:
+    with served(tmp_path, "--no-workers") as (process, url), ThreadPoolExecutor(6) as pool:
         assert httpx.get(f"{url}/healthz").status_code == 200
         idle = _memory(process.pid)
         peak, done = idle, threading.Event()
@@ -212,7 +212,7 @@ def test_large_bodies_do_not_fill_the_memory(tmp_path: Path) -> None:
         thread.start()
         posts = [
             pool.submit(httpx.post, f"{url}/v1/captions", content=body, headers=headers, timeout=LONG)
-            for body, headers in list(_bodies()) * 4
+            for body, headers in list(_bodies()) * 2
         ]
         statuses = {post.result().status_code for post in posts}
         assert statuses <= {422, 503} and 422 in statuses

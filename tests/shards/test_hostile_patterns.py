@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from app import shard_finder
 from app.problems import ProblemError
 from app.shard_finder import ShardFinder
+from bench.hostile.crafted_shards import hostile_patterns
 from strata.shards import globs
 from strata.shards.globs import Glob
 from strata.shards.patterns import find_shards
@@ -29,7 +30,6 @@ from strata.shards.ranges import Expansion, TooManyShards
 from strata.shards.roots import OutsideRoots, ShardMissing, SourceError
 from tests.service import Service, problem
 from tests.shards.bounded import bounded
-from tests.shards.crafted import hostile_patterns
 
 
 @given(st.text("ab*?[]!-^\\.&|~é", max_size=12), st.text("ab]-!^.é\n&|~[", max_size=8))
