@@ -23,7 +23,7 @@ from app.problems import ProblemError
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
-from strata.jobs import Jobs, Listing, UnknownJob
+from strata.jobs import Jobs, Listing
 from strata.queue import Bounds, Queue
 from strata.shards import ImageReader
 from strata.store import BrokenPart, Store
@@ -113,10 +113,7 @@ async def _settings(given: ServicesDep) -> Settings:
 
 
 async def _shown_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> Shown:
-    try:
-        return await given.views.find(job_id)
-    except UnknownJob as error:
-        raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
+    return await given.views.find(job_id)
 
 
 async def _known_job(shown: Annotated[Shown, Depends(_shown_job)]) -> JobView:

@@ -58,7 +58,8 @@ _TYPES = (
         "image-unavailable",
         404,
         "Image unavailable",
-        "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted.",
+        "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted; "
+        "or the image has more than 40 MiB and more than `STRATA_MAX_BODY_BYTES`, and is not shown.",
     ),
     ProblemType(
         "method-not-allowed",
@@ -119,7 +120,7 @@ _TYPES = (
         "too-many-shards",
         413,
         "Too many shards",
-        "One submission may name at most 100,000 shards, whose names have at most 32 Mi characters together, and 100 "
+        "One submission may name at most 100,000 shards, whose names have at most 16 Mi characters together, and 100 "
         "lists (`@FILE`) of at most 16 MiB together. Finding them may list at most 1,000,000 files and folders, and "
         "take at most 30 seconds. Send several submissions, or a narrower glob; the detail says what was too much.",
     ),

@@ -16,6 +16,7 @@ from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
 from strata.core import Problem
 from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError
+from strata.jobs import UnknownJob
 from strata.store import storage_fault
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
     app.add_exception_handler(QueueFull, _queue_full)
+    app.add_exception_handler(UnknownJob, _unknown_job)
     app.add_exception_handler(DamagedFile, _damaged_file)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _storage)
@@ -150,6 +152,11 @@ def _http(request: Request, error: Exception) -> Response:
 
 def _validation(request: Request, error: Exception) -> Response:
     return invalid_request(cast(RequestValidationError, error).errors()).response()
+
+
+def _unknown_job(request: Request, error: Exception) -> Response:
+    # at any point of a request: another one may have deleted the job
+    return ProblemError("unknown-job", str(error)).response()
 
 
 def _damaged_file(request: Request, error: Exception) -> Response:

@@ -6,7 +6,7 @@ process does that ends in order (`workers.handover`), so that poison isolation f
 
 The time during which the worker is stopped (SIGSTOP) or the watchdog itself does not run is not counted.
 
-The file is run by its path, and imports nothing but the standard library until it has to end a worker: it takes 10 MiB.
+The file is run by its path, and imports nothing but the standard library until it has to end a worker: it takes 15 MiB.
 """
 
 from __future__ import annotations

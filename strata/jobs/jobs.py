@@ -37,6 +37,9 @@ _FINAL = frozenset(status.value for status in JobStatus if status.final)
 class UnknownJob(NotFound, LookupError):
     """No job has this id."""
 
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id[:100]!r}")
+
 
 class ImageRemoved(NotFound):
     """The upload of a job was removed, so that its image cannot be computed again."""

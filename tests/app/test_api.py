@@ -11,6 +11,7 @@ import httpx_sse
 import pytest
 
 from app.prefer import wait_of
+from app.routes import records
 from strata.core.records import Record
 from strata.core.schemas import JobPage, JobStatus, JobView
 from strata.jobs import results
@@ -224,3 +225,16 @@ def test_a_page_of_results_ends_by_its_size(service: Service, monkeypatch: pytes
         pages.append(page.text)
         address = page.links.get("next", {}).get("url", "")
     assert "".join(pages) == whole and len(pages) >= 4
+
+
+def test_an_image_with_very_many_bytes_is_not_shown(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = Path(service.settings.shard_roots[0])
+    write_shard(shards / "a.tar", [jpeg()])
+    job = service.submit(f"{shards}/a.tar").json()["id"]
+    wait_for_end(service.jobs, job)
+    key = lines(service.client.get(f"/v1/jobs/{job}/results"))[0]["key"]
+    monkeypatch.setattr(records, "SHOWN_IMAGE_BYTES", 100)
+    monkeypatch.setattr(service.settings, "max_body_bytes", 100)
+    for path in ("image", "overlay.png"):
+        told = problem(service.client.get(f"/v1/records/{job}/{key}/{path}"), 404, "image-unavailable")
+        assert "at most 100" in told["detail"]
