@@ -141,6 +141,9 @@ def florence(folder: Path, answer: str = "") -> None:
         image_token_id=plain.image_token_id,
     )
     model = _loud(Florence2ForConditionalGeneration(config))
+    # as the published checkpoints have it
+    published = {"early_stopping": True, "forced_eos_token_id": 2, "no_repeat_ngram_size": 3, "num_beams": 3}
+    model.generation_config.update(**published, bos_token_id=0, pad_token_id=1, eos_token_id=2)
     if answer:
         written = [2, *plain.tokenizer(answer, add_special_tokens=False).input_ids, 2]
         model.generation_config.sequence_bias = [[written[: end + 1], 1e4] for end in range(1, len(written))]

@@ -19,13 +19,12 @@ from transformers import (
     AutoProcessor,
     Blip2ForConditionalGeneration,
     Blip2Processor,
-    Florence2ForConditionalGeneration,
 )
 
 from models.base import CaptionerStage
 from models.devices import features, load_model
 from models.items import CaptionRequest
-from models.stages.florence import FlorenceTask
+from models.stages.florence import FlorenceTask, load_florence
 from models.weights.cache import locate
 from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings
 
@@ -99,10 +98,7 @@ class FlorenceCaptioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_model(Florence2ForConditionalGeneration, folder)
-        # the checkpoint's default (no 3-gram twice) is meant for beam search; in greedy decoding it would forbid the
-        # second "to the left of the" of a caption
-        self._model.generation_config.no_repeat_ngram_size = None
+        self._model = load_florence(folder)
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
         self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
 
