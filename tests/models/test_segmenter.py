@@ -219,7 +219,7 @@ def test_masks_are_those_of_the_library_s_pipeline(blots: tuple[str, Path], para
         assert expected
         # edges lie where logits are nil, which rounding decides; of equal masks, any score may be meant
         for segment in found:
-            scores = [score for mask, score in expected if (mask ^ segment.mask).mean() < 0.002]
+            scores = [score for mask, score in expected if (mask ^ segment.mask).mean() < 0.005]
             assert min(abs(min(max(score, 0.0), 1.0) - segment.score) for score in scores) < 1e-4
 
 
