@@ -12,8 +12,10 @@ from fastapi import Depends, Path, Request
 
 from app.deletion import JobDeletion
 from app.images.decoding import Decoder
+from app.job_views import JobViews, Shown
 from app.prefer import Waits
 from app.problems import ProblemError
+from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
 from strata.jobs import Jobs, Listing, UnknownJob
@@ -35,10 +37,12 @@ class Services:
     jobs: Jobs
     listing: Listing
     decoder: Decoder
+    shards: ShardFinder
     images: ImageReader
     store_probe: StoreProbe
     waits: Waits
     deletion: JobDeletion
+    views: JobViews
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def profile(self, name: str | None) -> Profile:
@@ -59,12 +63,14 @@ class Services:
 
 @contextmanager
 def repairs(given: Services, job: JobView) -> Iterator[None]:
-    """Convert BrokenPart to a problem, after the part was set aside and the job opened again to compute it anew."""
+    """Convert BrokenPart to a problem, after the part was set aside and a completed job was run again."""
     try:
         yield
     except BrokenPart as error:
-        given.jobs.repair(job.id, error)
-        raise ProblemError("part-broken", f"{error}; it is computed again") from error
+        if given.jobs.repair(job.id, error):
+            raise ProblemError("part-broken", f"{error}; it is computed again") from error
+        detail = f"{error}; the job is {job.status.value}, so that it is not computed again"
+        raise ProblemError("part-lost", detail) from error
 
 
 def services(request: Request) -> Services:
@@ -72,19 +78,29 @@ def services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-ServicesDep = Annotated[Services, Depends(services)]
+# dependencies that do not wait are asynchronous: FastAPI runs any other in a thread, which takes longer than they do
+async def _services(request: Request) -> Services:
+    return services(request)
 
 
-def _settings(given: ServicesDep) -> Settings:
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+async def _settings(given: ServicesDep) -> Settings:
     return given.settings
 
 
-def _known_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> JobView:
+async def _shown_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> Shown:
     try:
-        return given.jobs.view(job_id)
+        return await given.views.find(job_id)
     except UnknownJob as error:
         raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
 
 
+async def _known_job(shown: Annotated[Shown, Depends(_shown_job)]) -> JobView:
+    return shown.view
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
+ShownJob = Annotated[Shown, Depends(_shown_job)]
 KnownJob = Annotated[JobView, Depends(_known_job)]

@@ -14,9 +14,11 @@ from app.body_limit import BodyLimit
 from app.deletion import JobDeletion
 from app.dependencies import Services
 from app.images.decoding import Decoder
+from app.job_views import JobViews
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
 from app.security import require_key
+from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
@@ -37,11 +39,13 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         scheduler = Scheduler(queue, store, settings.high_water, settings.upload_days)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
+        app.state.services.decoder.start()
         try:
             yield
         finally:
             stop.set()
             thread.join(STOP_SECONDS)
+            app.state.services.decoder.close()
 
     app = FastAPI(
         title="Strata",
@@ -54,16 +58,20 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # the services that routes and dependencies use
     all_jobs = Jobs(queue, store)
     decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
-    listing, deletion = Listing(all_jobs), JobDeletion(all_jobs)
-    app.state.services = Services(settings, queue, store, all_jobs, listing, decoder, images, probe, waits, deletion)
+    listing, deletion, views = Listing(all_jobs), JobDeletion(all_jobs), JobViews(all_jobs)
+    shards = ShardFinder(settings.shard_roots)
+    app.state.services = Services(
+        settings, queue, store, all_jobs, listing, decoder, shards, images, probe, waits, deletion, views
+    )
     # limit bodies before they are parsed, and convert every error to a problem
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     problems.install(app)
     api_docs.install(app)
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
-    for resource in (captions, batches, events, jobs, records):
+    # the routes are tried in this order, so that those that are asked for most come first
+    for resource in (jobs, captions, batches, events, records):
         v1.include_router(resource.router)
-    for router in (health.router, pages.router, v1):
+    for router in (v1, health.router, pages.router):
         app.include_router(router)
     return app

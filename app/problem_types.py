@@ -60,6 +60,13 @@ _TYPES = (
         "The address exists, but does not support this method. The header `Allow` lists the methods that it supports.",
     ),
     ProblemType(
+        "request-too-slow",
+        408,
+        "Request too slow",
+        "The head or the body of the request did not arrive in time. The head must arrive within 15 seconds, a body "
+        "within 20 seconds and one second more for each 16 KiB. Send the request again over a new connection.",
+    ),
+    ProblemType(
         "idempotency-key-in-flight",
         409,
         "A request with this Idempotency-Key is in flight",
@@ -87,11 +94,27 @@ _TYPES = (
         "record is still there. Send the image again to describe it again.",
     ),
     ProblemType(
+        "part-lost",
+        410,
+        "Part lost",
+        "A file of results of a cancelled or failed job is damaged or missing: the disk or the network has changed or "
+        "lost it. Submit the shards of the job again, or retry it if it has failed: what is missing is computed again, "
+        "and is then a result of this job too.",
+    ),
+    ProblemType(
         "body-too-large",
         413,
         "Body too large",
         "The body of the request is larger than `STRATA_MAX_BODY_BYTES` (20 MiB if not set). "
         "Send a smaller image, or put many images into a shard and submit the shard.",
+    ),
+    ProblemType(
+        "too-many-shards",
+        413,
+        "Too many shards",
+        "One submission may name at most 100,000 shards, whose names have at most 32 Mi characters together, and 100 "
+        "lists (`@FILE`) of at most 16 MiB together. Finding them may list at most 1,000,000 files and folders, and "
+        "take at most 30 seconds. Send several submissions, or a narrower glob; the detail says what was too much.",
     ),
     ProblemType(
         "unsupported-media-type",
@@ -110,22 +133,28 @@ _TYPES = (
         "invalid-image",
         422,
         "Invalid image",
-        "The bytes cannot be read as an image: they are empty, another kind of file, truncated, or the image has more "
-        "pixels than `STRATA_MAX_PIXELS`. The detail says which.",
+        "The bytes cannot be decoded. The detail begins with the reason, which `errors` has as `type`, and which a "
+        "failed row has as its error type: `empty`; `not_an_image` (another kind of file); `truncated` (cut off or "
+        "damaged); `unsupported` (a format or variant that is not decoded); `too_many_pixels` (more than "
+        "`STRATA_MAX_PIXELS`); `too_costly` (decoding takes more than 448 MiB of memory, or more processor time than "
+        "an image of its size may; or a JPEG has too many scans, or a TIFF too many tiles or tags); "
+        "`decoder_crashed` (the decoder crashed on it twice).",
     ),
     ProblemType(
         "refused-url",
         422,
         "Refused URL",
-        "`image_url` must be http or https, and all addresses of its host must be public (this protects the network "
-        "in which the service runs). `STRATA_PRIVATE_URLS=true` allows private addresses.",
+        "`image_url` must be http or https with port 80 or 443, without a user name, and all addresses of its host "
+        "must be public (this protects the network in which the service runs); so must those of each redirect. "
+        "`STRATA_PRIVATE_URLS=true` allows private addresses, `STRATA_URL_PORTS` other ports, and `STRATA_URL_HOSTS` "
+        "only some hosts.",
     ),
     ProblemType(
         "image-not-fetched",
         422,
         "Image not fetched",
         "`image_url` could not be fetched: its server sent no successful response within 10 seconds, sent "
-        "more than `STRATA_MAX_BODY_BYTES`, or redirected more than 3 times.",
+        "more than `STRATA_MAX_BODY_BYTES` or a compressed body, or redirected more than 3 times.",
     ),
     ProblemType(
         "unknown-profile",
@@ -146,13 +175,14 @@ _TYPES = (
         422,
         "Invalid shards",
         "A shard's path or URI, a range, a glob or a list (`@FILE`) of shards cannot be parsed or listed. A range has "
-        "the form `{00000..00331}`.",
+        "the form `{00000..00331}`, and a pattern at most 4,096 characters. Lines of a list are told by their numbers.",
     ),
     ProblemType(
         "shard-outside-roots",
         422,
         "Shard outside the allowed roots",
-        "The service reads shards only below the folders and buckets in `STRATA_SHARD_ROOTS`.",
+        "The service reads shards only below the folders and buckets in `STRATA_SHARD_ROOTS`: if it is not set, in the "
+        "folders `shards` and `samples` of the folder that the service was started in.",
     ),
     ProblemType(
         "shard-not-found",
@@ -165,6 +195,13 @@ _TYPES = (
         422,
         "Idempotency-Key used for another body",
         "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
+    ),
+    ProblemType(
+        "headers-too-large",
+        431,
+        "Headers too large",
+        "The request line and the headers have more than 16 KiB, or there are more than 100 headers. Send fewer or "
+        "shorter ones.",
     ),
     ProblemType(
         "internal-error",
@@ -195,11 +232,19 @@ _TYPES = (
         "Send the request again after `Retry-After` seconds.",
     ),
     ProblemType(
+        "too-many-connections",
+        503,
+        "Too many connections",
+        "As many connections are open as the service takes, and it works for all of them. Nothing of the request was "
+        "read. Close connections that are not needed, and send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded that no more are taken. Nothing of the request was kept. Send it again "
-        "after `Retry-After` seconds.",
+        "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
+        "found, that no more are taken; or the processes that decode are ended from outside, for example for lack of "
+        "memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",

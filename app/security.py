@@ -31,7 +31,7 @@ def check_key(request: Request) -> None:
         raise ProblemError("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def require_key(
+async def require_key(
     request: Request,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],

@@ -5,16 +5,21 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from math import ceil
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
+from app.connections import Connection, Connections
+from app.limits import ConnectionLimits
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Child, Supervisor, worker_environment, workers
@@ -28,6 +33,10 @@ from strata.store import Store
 log = logging.getLogger("strata")
 
 GRACE_SECONDS = 5  # for requests in flight at shutdown
+CHECK_TICKS = 5  # of 0.1 s between two checks of all connections
+BACKLOG = 2048  # connections that wait to be accepted
+ACCEPTED_AT_ONCE = 32
+DESCRIPTORS = 65_536  # that the process uses if it may: more make some programs that it starts slow
 
 
 def serve(settings: Settings, with_workers: bool) -> int:
@@ -48,7 +57,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
         queue = Queue(url)
         store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread serves requests
-        server = _http_server(create_app(settings, queue, store))
+        server = HttpServer(create_app(settings, queue, store), connection_limits())
         children = workers() if with_workers else []
         watch = Watch(server, queue, embedded, _address(listening, settings.host), children)
         with Supervisor(children, worker_environment(settings, url), watch.check, watch.end) as supervisor:
@@ -60,12 +69,44 @@ def serve(settings: Settings, with_workers: bool) -> int:
         return supervisor.code or 0
 
 
-class _Server(uvicorn.Server):
-    """A server that sets `stopping` when it shuts down, so that waiting requests return instead of being cancelled."""
+class HttpServer(uvicorn.Server):
+    """uvicorn with limits and deadlines for its connections.
 
-    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+    It sets `stopping` when it shuts down, so that waiting requests return instead of being cancelled.
+    """
+
+    server_state: Connections
+
+    def __init__(self, app: FastAPI, limits: ConnectionLimits) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=ceil(limits.request_seconds),
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            h11_max_incomplete_event_size=limits.head_bytes,
+            backlog=min(ACCEPTED_AT_ONCE, limits.connections // 8 + 1),
+        )
         super().__init__(config)
-        self._stopping = stopping
+        self.server_state = Connections(limits)
+        self._stopping: threading.Event = app.state.services.stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen."""
+        await super().startup(sockets)
+        # asyncio accepts as many connections at once as its backlog has: few, so that `Connections` sees them before
+        # the descriptors are used up, after which asyncio would try each of the others in vain; many may wait
+        for listening in sockets or []:
+            listening.listen(BACKLOG)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called every 0.1 s: also checks the connections."""
+        if counter % CHECK_TICKS == 0:
+            self.server_state.check()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listening sockets, and wait for the requests in flight."""
@@ -73,11 +114,20 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _http_server(app: FastAPI) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
-    )
-    return _Server(config, app.state.services.stopping)
+def connection_limits() -> ConnectionLimits:
+    """The limits of connections, after the process was allowed as many descriptors as it may have.
+
+    Half of them are for connections, the others for files, for Redis and for the storage.
+    """
+    limits = ConnectionLimits()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        soft = max(soft, allowed)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        most = min(limits.connections, soft // 2)
+        limits = replace(limits, connections=most, per_address=min(limits.per_address, most * 2 // 3))
+    return limits
 
 
 class Watch:
@@ -141,7 +191,7 @@ def _bind(host: str, port: int) -> Iterator[socket.socket]:
     """The listening socket. Raises PortInUse."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=2048)
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise PortInUse(host, port, error.strerror or str(error)) from error
     # send the body of a response without waiting until the client has acknowledged its head, which Linux delays by 40

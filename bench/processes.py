@@ -23,23 +23,41 @@ from strata.queue import EmbeddedServer, Queue
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
 CHECKOUT = Path(__file__).resolve().parent.parent
 PLUG_INS = Path(__file__).resolve().parent / "plugins"  # registers the back ends of BENCH_PROFILES
-PYTHONPATH = os.pathsep.join((str(CHECKOUT), str(PLUG_INS)))
+
+
+def python_path(checkout: Path) -> str:
+    """The PYTHONPATH of processes that run the code of a checkout."""
+    return os.pathsep.join((str(checkout), str(checkout / "bench" / "plugins")))
+
+
+PYTHONPATH = python_path(CHECKOUT)
 
 
 class Process:
-    """A command that is kept running. deaths: the signals (negative) and exit codes with which it ended."""
+    """A command that is kept running. deaths: the signals (negative) and exit codes with which it ended.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self.command, self.log = [sys.executable, *command], log
+    checkout: the folder whose code it runs.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, checkout: Path = CHECKOUT
+    ) -> None:
+        self.command, self.log, self.checkout = [sys.executable, *command], log, checkout
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRATA_", "REDIS_URL"))}
-        self.environment = {**inherited, "PYTHONPATH": PYTHONPATH, **environment}
+        self.environment = {**inherited, "PYTHONPATH": python_path(checkout), **environment}
         self.deaths: list[int] = []
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command,
+                env=self.environment,
+                # `python -m` looks for modules in the working folder first
+                cwd=self.checkout if self.checkout != CHECKOUT else None,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     @property
@@ -70,7 +88,8 @@ class Fleet:
     """An embedded server, the API without workers, and workers with fake stages. Use as a context manager.
 
     folder: data, store (unless another is given) and logs; shards: the allowed root; settings: more of Strata's, such
-    as STRATA_LEASE_SECONDS; workers: the arguments of each; worker: the module that they run.
+    as STRATA_LEASE_SECONDS; workers: the arguments of each; worker: the module that they run; checkout: the folder with
+    the code of API and workers.
     """
 
     def __init__(
@@ -80,14 +99,15 @@ class Fleet:
         workers: Sequence[Sequence[str]],
         settings: Mapping[str, str] | None = None,
         worker: str = "bench.fakes.worker",
+        checkout: Path = CHECKOUT,
     ) -> None:
-        self.folder, self.worker_arguments, self.worker = folder, workers, worker
+        self.folder, self.worker_arguments, self.worker, self.checkout = folder, workers, worker, checkout
         self.port = _free_port()
         # the fleet's own settings; the caller's come last
         self.settings = {
             "STRATA_DATA_DIR": str(folder / "data"),
             "STRATA_STORE": str(folder / "store"),
-            "STRATA_PROFILES_DIR": str(BENCH_PROFILES),
+            "STRATA_PROFILES_DIR": str(checkout / "bench" / "profiles"),
             "STRATA_PROFILE": "fake",
             "STRATA_SHARD_ROOTS": f'["{shards}"]',
             "STRATA_PORT": str(self.port),
@@ -101,10 +121,13 @@ class Fleet:
         self.server.start()
         # the server has its URL only after its start
         environment = {**self.settings, "REDIS_URL": self.server.url}
-        self.api = Process(["-m", "strata", "serve", "--no-workers"], environment, self.folder / "api.log")
+        self.api = Process(
+            ["-m", "strata", "serve", "--no-workers"], environment, self.folder / "api.log", self.checkout
+        )
         for number, arguments in enumerate(self.worker_arguments):
             command = ["-m", self.worker, *arguments]
-            self.workers.append(Process(command, environment, self.folder / f"worker-{number}.log"))
+            log = self.folder / f"worker-{number}.log"
+            self.workers.append(Process(command, environment, log, self.checkout))
         return self
 
     def __exit__(self, *_: object) -> None:

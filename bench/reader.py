@@ -31,7 +31,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from bench.reader_images import IMAGES, describe
-from strata.core import images
+from strata import images
 from strata.data import MAX_PIXELS, Mixture, Sample, SampleReader, snapshot_source
 from strata.snapshots import Snapshots
 from strata.store import Store

@@ -45,7 +45,8 @@ def bare_loop(threads: int) -> float:
 def run_bare_loop() -> float:
     """The process of `bare_loop`: decode, vision, llm, one micro-batch after another, without queue and parts."""
     from models.pipeline import LlmPipeline, VisionPipeline
-    from strata.core import ImageReference, Settings, decode, load_profile
+    from strata.core import ImageReference, Settings, load_profile
+    from strata.images import decode
 
     settings = Settings()
     profile = load_profile("demo", settings.profiles_dir)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from app.limits import ConnectionLimits
 from app.main import create_app
+from app.server import HttpServer
 from strata.core.profiles import Profile
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs
@@ -22,6 +27,7 @@ from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine
 
 MAX_BODY = 200_000
+LIMITS = ConnectionLimits()
 Answer = Any  # the client's response class is httpx2's or httpx's, as Starlette finds them
 
 
@@ -49,6 +55,48 @@ def running_service(
     queue: Queue, folder: Path, workers: bool = True, profile: Profile = FAKE_PROFILE, **changes: Any
 ) -> Iterator[Service]:
     """Run a service whose shards lie in folder/shards, with fake workers or none. profile: its only profile."""
+    settings, store = _parts(folder, profile, changes)
+    jobs = Jobs(queue, store)
+    machine = FakeMachine(jobs, profile=profile) if workers else None
+    with TestClient(create_app(settings, queue, store), raise_server_exceptions=False) as client:
+        if machine is None:
+            yield Service(client, settings, jobs, None)
+            return
+        with machine:
+            yield Service(client, settings, jobs, machine)
+
+
+@contextmanager
+def listening_service(
+    queue: Queue, folder: Path, limits: ConnectionLimits = LIMITS, workers: bool = False, **changes: Any
+) -> Iterator[int]:
+    """Run a service behind the real HTTP server, on a port of 127.0.0.1; with fake workers or none."""
+    settings, store = _parts(folder, FAKE_PROFILE, changes)
+    with listening(create_app(settings, queue, store), limits) as port:
+        if not workers:
+            yield port
+            return
+        with FakeMachine(Jobs(queue, store), profile=FAKE_PROFILE):
+            yield port
+
+
+@contextmanager
+def listening(app: FastAPI, limits: ConnectionLimits) -> Iterator[int]:
+    """Run an application behind the real HTTP server, on a port of 127.0.0.1."""
+    server = HttpServer(app, limits)
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as bound:
+        port = bound.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+        thread.start()
+        try:
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def _parts(folder: Path, profile: Profile, changes: dict[str, Any]) -> tuple[Settings, Store]:
     profiles, shards = folder / "profiles", folder / "shards"
     for made in (profiles, shards):
         made.mkdir(exist_ok=True)
@@ -62,15 +110,7 @@ def running_service(
         "max_pixels": 1_000_000,
     }
     settings = Settings.model_validate(given | changes)
-    store = Store(settings.store_uri, settings.moved_roots)
-    jobs = Jobs(queue, store)
-    machine = FakeMachine(jobs, profile=profile) if workers else None
-    with TestClient(create_app(settings, queue, store), raise_server_exceptions=False) as client:
-        if machine is None:
-            yield Service(client, settings, jobs, None)
-            return
-        with machine:
-            yield Service(client, settings, jobs, machine)
+    return settings, Store(settings.store_uri, settings.moved_roots)
 
 
 def write_profile(folder: Path, profile: Profile = FAKE_PROFILE) -> None:

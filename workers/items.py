@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pyarrow as pa
 from PIL import Image
 
-from strata.core import Chunk, ImageError, ImageReference, Profile, Record, Rules, Status, decode
+from strata.core import Chunk, ImageReference, Profile, Record, Rules, Status
+from strata.images import ImageError, decode
 from strata.shards import ImageReader, ShardChanged, ShardMissing, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
 

@@ -87,7 +87,7 @@ async def _from_json(body: bytes, settings: Settings) -> Upload:
     if (given.image_url is None) == (given.image_base64 is None):
         raise _invalid("image_url", "exactly one of image_url and image_base64 must be given")
     if given.image_url is not None:
-        data = await fetch(given.image_url, settings.private_urls, settings.max_body_bytes)
+        data = await fetch(given.image_url, settings)
     else:
         data = _from_base64(given.image_base64 or "")
     return Upload(data, given.alt_text or None, given.profile or None)

@@ -37,7 +37,7 @@ async def watch_job(
     try:
         # read the newest event's id before the job, so that no change between the two is missed
         seen = resumed if resumed else await run_in_threadpool(events.newest, job.id)
-        view = await run_in_threadpool(given.jobs.view, job.id)
+        view = (await given.views.find(job.id)).view
         yield _event("job", view, seen)
         while not view.status.final and not given.stopping.is_set():
             # poll: one blocking read per client would need one connection to Redis per client
@@ -45,7 +45,7 @@ async def watch_job(
             entries = await run_in_threadpool(events.after, job.id, seen)
             if entries:
                 seen = entries[-1][0]
-                view = await run_in_threadpool(given.jobs.view, job.id)
+                view = (await given.views.find(job.id)).view
                 changed = any(fields.get("event") == "status" for _, fields in entries)
                 yield _event("status" if changed or view.status.final else "progress", view, seen)
     except (QueueUnavailable, UnknownJob, OSError):

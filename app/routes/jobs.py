@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import KnownJob, Services, ServicesDep, repairs
+from app.dependencies import KnownJob, Services, ServicesDep, ShownJob, repairs
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView
 from strata.jobs import BadCursor, ImageRemoved, NotFinished, Rejected, Results, id_of
@@ -48,7 +48,10 @@ def list_jobs(
         after=id_of(created_after) if created_after else None,
         before=id_of(created_before) if created_before else None,
     )
-    views, following = given.listing.page(chosen, limit, cursor)
+    try:
+        views, following = given.listing.page(chosen, limit, cursor)
+    except BadCursor as error:
+        raise _bad_cursor(error) from error
     if following:
         # the next page has the same filters
         filters = {"status": status, "kind": kind, "profile": profile}
@@ -59,10 +62,10 @@ def list_jobs(
     return JobPage(jobs=views, next=following)
 
 
-@router.get("/{job_id}")
-def show_job(job: KnownJob) -> JobView:
+@router.get("/{job_id}", response_model=JobView)
+async def show_job(shown: ShownJob) -> Response:
     """The job's envelope: its status, counts and links."""
-    return job
+    return Response(shown.json, media_type="application/json")
 
 
 @router.delete("/{job_id}", status_code=204)
@@ -126,14 +129,18 @@ def _lines(given: Services, job: JobView, limit: int, cursor: str | None, reject
         with repairs(given, job):
             page = Results(request, summaries, given.store, job.status, written).page(cursor, limit, rejected)
     except BadCursor as error:
-        errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
-        raise ProblemError("invalid-request", str(error), errors) from error
+        raise _bad_cursor(error) from error
     # one JSON object for each line, and the next page's address in the header `Link` (RFC 8288)
     text = "".join(f"{row.model_dump_json()}\n" for row in page.rows)
     path = f"/v1/jobs/{job.id}/{'failures' if rejected else 'results'}"
     also = {"status": rejected} if rejected == "filtered" else {}
     headers = {"Link": _next_link(path, page.next, limit, **also)} if page.next else {}
     return Response(text, headers=headers, media_type=NDJSON)
+
+
+def _bad_cursor(error: BadCursor) -> ProblemError:
+    errors = [{"type": "value_error", "location": ["query", "cursor"], "message": str(error)}]
+    return ProblemError("invalid-request", str(error), errors)
 
 
 def _next_link(path: str, cursor: str, limit: int, **also: str) -> str:

@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.images.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import ImageError, JobView, Record
+from strata.core import JobView, Record
+from strata.images import ImageError
 from strata.jobs import Found, NotDescribed, Results
 from strata.shards import SourceError
 from strata.store import reason_of

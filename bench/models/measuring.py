@@ -21,7 +21,8 @@ from bench.models.original import Original, Stages
 from bench.models.random_models import random_paper, random_weights
 from models.items import CaptionRequest
 from models.pipeline import VisionPipeline
-from strata.core import ImageReference, Profile, Record, Settings, Status, decode, load_profile
+from strata.core import ImageReference, Profile, Record, Settings, Status, load_profile
+from strata.images import decode
 from workers.process import collector_spared
 from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
 

@@ -37,7 +37,8 @@ from models.devices import cpu_threads
 from models.items import CaptionRequest, Detection, Pair, Segment
 from models.stages.ocr import RapidOcr
 from models.stages.segmenter import SamSegmenter
-from strata.core import Box, EvidenceSettings, decode
+from strata.core import Box, EvidenceSettings
+from strata.images import decode
 
 CAPTIONS_A_CALL = 2
 POINTS_A_CALL = 64  # segment_anything's default, which M/amg.py does not change

@@ -56,7 +56,7 @@ class ClassicalSegmenter(SegmenterStage):
             return []
         if scale < 1:
             pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
-        found = salient_masks(pixels, self.parameters.smallest)
+        found = salient_masks(pixels, self.parameters.smallest, self.parameters.max_masks)
         if scale < 1:
             found = [(_enlarge(mask, image.size), score) for mask, score in found]
         return _largest(found, self.parameters)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.images import ImageError, decode, size_of
+from strata.core.ids import checked_job_id, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -132,7 +132,6 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GroupProgress",
-    "ImageError",
     "ImageReference",
     "InvalidProfile",
     "JobEnd",
@@ -171,10 +170,12 @@ __all__ = [
     "UnknownBackEnd",
     "Usage",
     "Waiting",
-    "decode",
+    "checked_job_id",
     "growing_pause",
     "head_of",
     "installed",
+    "is_hash",
+    "is_job_id",
     "kept",
     "layer_named",
     "load_profile",
@@ -183,6 +184,5 @@ __all__ = [
     "part_name",
     "read_profile",
     "records_to_table",
-    "size_of",
     "table_to_records",
 ]

@@ -23,6 +23,10 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]  # JSON allows texts that cannot be encoded for Redis and the store
+# the limits of the metadata of OpenAI's batch API: a page of jobs shows the metadata of each
+MetadataKey = Annotated[Text, Field(max_length=64)]
+MetadataValue = Annotated[Text, Field(max_length=512)]
+ProfileName = Annotated[Text, Field(max_length=255)]
 
 
 class JobStatus(StrEnum):
@@ -65,9 +69,9 @@ class BatchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     input: BatchInput
-    profile: str | None = None
+    profile: ProfileName | None = None
     priority: Priority = "lo"
-    metadata: dict[Text, Text] = Field(default_factory=dict, max_length=16)
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
     budget: Budget | None = None
 
 
@@ -78,7 +82,7 @@ class CaptionBody(BaseModel):
     image_url: str | None = Field(default=None, max_length=4096)
     image_base64: str | None = None
     alt_text: str | None = Field(default=None, max_length=4096)
-    profile: str | None = None
+    profile: ProfileName | None = None
 
 
 class RequestCounts(BaseModel):

@@ -19,9 +19,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from strata.addresses import check_tls_files, clean_key, redis_address
 from strata.components import components_folder
+from strata.egress import host_pattern
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput
 
+# the default roots below the working folder; not that folder itself: a caller may name any file under the roots as a
+# list or shard, and working folders hold keys, settings and the store
+SHARD_FOLDERS = ("shards", "samples")
 _BUCKETS = ("s3", "s3a", "gs", "gcs")
 # a colon between two entries of a list, but none of those within a URI such as http://host:80/folder
 _BETWEEN = re.compile(r":(?!//)(?=[/~$.]|[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -46,9 +50,9 @@ class Settings(BaseSettings):
     )
     store: str | None = Field(default=None, description="folder or URI of the store; none: data_dir/store")
     shard_roots: Annotated[list[str], NoDecode] = Field(
-        default_factory=lambda: [str(Path.cwd())],
+        default_factory=lambda: [str(Path.cwd() / name) for name in SHARD_FOLDERS],
         description="shards outside these folders and buckets are refused: a path, a list separated by `:` or commas, "
-        "or a JSON list",
+        "or a JSON list; none: `shards` and `samples` in the folder that the service is started in",
     )
     moved_roots: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
@@ -67,6 +71,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, le=2**40, description="largest request body")
     max_pixels: int = Field(default=100_000_000, ge=1, le=2**32, description="largest image, width × height")
     private_urls: bool = Field(default=False, description="let image_url reach private and loopback addresses")
+    url_ports: Annotated[list[int], NoDecode] = Field(
+        default=[80, 443], description="ports that image_url may have, separated by commas"
+    )
+    url_hosts: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="the only hosts that image_url may name, separated by commas, as example.org or *.example.org; "
+        "none: every public host",
+    )
     lease_seconds: float = Field(
         default=15.0,
         gt=0,
@@ -128,6 +140,23 @@ class Settings(BaseSettings):
     @classmethod
     def _store(cls, value: str | None) -> str | None:
         return value and (_location(value, _BUCKETS) if "://" in value else _local_folder(value))
+
+    @field_validator("url_ports", "url_hosts", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("url_ports", mode="after")
+    @classmethod
+    def _ports(cls, value: list[int]) -> list[int]:
+        if not value or not all(0 < port < 65536 for port in value):
+            raise ValueError("right are ports from 1 to 65535, such as 80,443")
+        return value
+
+    @field_validator("url_hosts", mode="after")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        return [host_pattern(text) for text in value]
 
     @field_validator("shard_roots", mode="before")
     @classmethod

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strata.core import LayerSpec, images, kept
+from strata.core import LayerSpec, kept
 from strata.data.export_formats import FORMATS, ExportSample, Form, PhraseBox, Target
 from strata.data.prefetch import prefetch_map
 from strata.data.sample_sources import ImageFiles, SampleError
 from strata.data.sample_tables import SampleRow
 from strata.data.snapshot_sources import sample_row, snapshot_rows
 from strata.errors import RequestRefused, StrataError
+from strata.images import ImageError, as_jpeg
 from strata.snapshots import Snapshot
 from strata.store import Store
 
@@ -63,8 +64,8 @@ class ExportSamples:
     def _sample(self, row: dict[str, Any], sample: SampleRow, data: bytes) -> ExportSample:
         # the training tools ignore EXIF, so images are made upright
         try:
-            jpeg, (width, height) = images.as_jpeg(data, MAX_PIXELS)
-        except images.ImageError as error:
+            jpeg, (width, height) = as_jpeg(data, MAX_PIXELS)
+        except ImageError as error:
             raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
         boxes = [PhraseBox(self._layer.words_of(entry), tuple(entry["box"])) for entry in self._entries(row)]
         return ExportSample(sample.key, jpeg, width, height, sample.turns[0], boxes)

@@ -63,7 +63,7 @@ def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:
     """
     try:
         # the stamps of all tars name the cached table
-        uris = [normalise(uri) for uri in expand([pattern])]
+        uris = [normalise(uri) for uri in expand(pattern)]
         stamps = list(prefetch_map(shard_stamp, uris, INDEXERS))
         name = f"webdataset/{hashlib.sha256(repr(stamps).encode()).hexdigest()}"
         table = kept_table(cache or default_cache(), name, lambda: _webdataset_rows(uris))

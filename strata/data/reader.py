@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from strata.core import images
+from strata import images
 from strata.data.mixtures import Mixture, Share
 from strata.data.permutations import Numbers
 from strata.data.prefetch import prefetch_map

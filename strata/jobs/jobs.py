@@ -5,7 +5,7 @@ A job's request and its end are files in the store. Redis holds the working copy
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,13 +21,14 @@ from strata.core import (
     ShardSummaries,
     ShardSummary,
     Status,
+    is_job_id,
 )
 from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
 from strata.jobs.envelope import damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.new_jobs import NewJobs
-from strata.jobs.waiting import what_waits
-from strata.queue import Heartbeat, Queue
+from strata.jobs.waiting import Activity
+from strata.queue import NO_COPY, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
 
 
@@ -90,6 +91,8 @@ class Jobs:
 
     def request(self, job_id: str) -> JobRequest:
         """A job's request. Raises UnknownJob and DamagedFile."""
+        if not is_job_id(job_id):
+            raise UnknownJob(job_id)
         request = self.queue.job_states.request(job_id) or self.store.parse_job_file(job_id, "request", JobRequest)
         if request is None:
             raise UnknownJob(job_id)
@@ -140,14 +143,17 @@ class Jobs:
         request = request.model_copy(update={"retries": retries})
         return self._run_again(request)
 
-    def repair(self, job_id: str, error: BrokenPart) -> None:
+    def repair(self, job_id: str, error: BrokenPart) -> bool:
         """Set a broken part of a job aside; if the job is completed, run it again, so that the part is computed anew.
 
         If the job has not ended, the part is found missing when its plan is compared with the store the next time.
+        False if the part is not computed again, because the job was cancelled or has failed.
         """
         self.store.set_aside(error)
-        if self.view(job_id).status is JobStatus.COMPLETED:
+        status = self.view(job_id).status
+        if status is JobStatus.COMPLETED:
             self._run_again(self.request(job_id))
+        return status not in (JobStatus.CANCELLED, JobStatus.FAILED)
 
     def _run_again(self, request: JobRequest) -> JobView:
         """Open a job again that has ended; of the parts that it needs, those that exist are kept."""
@@ -248,47 +254,66 @@ class Jobs:
         except (OSError, QueueUnavailable):
             return envelope(request, {"status": JobStatus.VALIDATING.value}, 0, None)
 
-    def view(self, job_id: str, fields: dict[str, str] | None = None) -> JobView:
-        """A job's envelope. Raises UnknownJob. fields: of its hash in Redis, if they have been read.
+    def view(self, job_id: str) -> JobView:
+        """A job's envelope. Raises UnknownJob.
 
         A job that has ended is shown as `finalizing` until its end is in the store, so that what is shown as ended
         stays so. A job with a damaged file is shown as failed, with the file's name.
         """
+        (found,) = self.views([job_id])
+        return found or self.stored_view(job_id)
+
+    def views(self, job_ids: Sequence[str]) -> list[JobView | None]:
+        """The envelopes of jobs, in order, in a few round trips to Redis for all of them, and no call to the store.
+
+        None for a job whose envelope is in the store, because it has ended or Redis has no copy of it: `stored_view`
+        reads it.
+        """
+        # no key is built from a text that cannot be an id
+        ids = [job_id for job_id in job_ids if is_job_id(job_id)]
+        copies = dict(zip(ids, self.queue.job_states.copies(ids), strict=True))
+        # what the workers do is read once for all jobs, and only if one of them has not ended
+        running = any(not _has_ended(copy.fields) for copy in copies.values())
+        activity = Activity(self.queue) if running else None
+        return [self._view(copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
+
+    def _view(self, copy: WorkingCopy, activity: Activity | None) -> JobView | None:
+        fields = copy.fields
+        if not _has_ended(fields):
+            return self._envelope(fields, activity)
+        if copy.active and {"request", "status"} <= fields.keys():
+            return self._envelope({**fields, "status": JobStatus.FINALIZING.value})
+        return None
+
+    def stored_view(self, job_id: str) -> JobView:
+        """The envelope of a job of which Redis has no copy or which has ended. Raises UnknownJob."""
+        # other texts must not become part of a key or a path
+        if not is_job_id(job_id):
+            raise UnknownJob(job_id)
         try:
-            return self._view(job_id, self.queue.job_states.fields(job_id) if fields is None else fields)
+            return self._stored_view(job_id)
         except DamagedFile as error:
             return damaged_envelope(job_id, str(error))
 
-    def _view(self, job_id: str, fields: dict[str, str]) -> JobView:
-        states = self.queue.job_states
-        if not _has_ended(fields):
-            return self._envelope(fields)
-        if "status" in fields and states.is_active(job_id):
-            return self._envelope({**fields, "status": JobStatus.FINALIZING.value})
+    def _stored_view(self, job_id: str) -> JobView:
         # a job that has ended is what the store says, because its files may have been removed since
         end = self.store.parse_job_file(job_id, "end", JobEnd)
         if end is not None:
             return JobView.model_validate(dict(end))
         # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
-        if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
+        if self.store.read_job_file(job_id, "request") is None:
             raise UnknownJob(job_id)
         self.restore(job_id)
-        return self._view(job_id, states.fields(job_id))
+        return self.view(job_id)
 
-    def _envelope(self, fields: dict[str, str]) -> JobView:
+    def _envelope(self, fields: dict[str, str], activity: Activity | None = None) -> JobView:
+        """An envelope. activity: what the workers do; None: not shown, as nothing is in flight of a job that ends."""
         request = JobRequest.model_validate_json(fields["request"])
         usage = self.ledger.usage(request.id, request.priced) if request.paid else None
-        if JobStatus(fields["status"]).final:
+        if activity is None:
             return envelope(request, fields, 0, usage)
-        heartbeats = self.queue.heartbeats.live()
-        in_flight = self._images_in_flight(request, heartbeats)
-        waiting = what_waits(self.queue, request, heartbeats, fields.get("waiting"))
-        return envelope(request, fields, in_flight, usage, waiting)
-
-    def _images_in_flight(self, request: JobRequest, heartbeats: Iterable[Heartbeat]) -> int:
-        """The job's images in chunks that workers hold now, according to their heartbeats."""
-        chunks = [chunk for heartbeat in heartbeats for chunk in heartbeat.chunks]
-        return sum(chunk.images for chunk in chunks if request.id in self.queue.broker.waiting_jobs(chunk))
+        in_flight = activity.images_in_flight(request.id)
+        return envelope(request, fields, in_flight, usage, activity.waiting(request, fields.get("waiting")))
 
 
 def _has_ended(fields: Mapping[str, str]) -> bool:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core import JobEnd, JobRequest, JobStatus, JobView
+from strata.core import JobEnd, JobRequest, JobStatus, JobView, is_job_id
 from strata.errors import DamagedFile, QueueUnavailable
+from strata.jobs.envelope import damaged_envelope
 from strata.jobs.jobs import Jobs, UnknownJob
+from strata.jobs.results import BadCursor
 from strata.queue import JobFilter, ListedJob, entry_of
 from strata.store import READERS
 
@@ -42,7 +44,11 @@ class Listing:
         """At most limit jobs, the newest first, and the cursor of the next page, None on the last one.
 
         A page can have fewer jobs, or none, and yet a cursor: so many jobs are looked at that it takes a bounded time.
+        Raises BadCursor.
         """
+        # a cursor is the id of the last job of the page before
+        if cursor is not None and not is_job_id(cursor):
+            raise BadCursor
         complete = self.list.is_complete()
         if not complete:
             return self._page_of_store(chosen, limit, cursor)
@@ -71,18 +77,22 @@ class Listing:
 
     def _views(self, ids: Sequence[str]) -> list[JobView | None]:
         """The envelopes of jobs, in order; None for a job that does not exist."""
-        fields = self.jobs.queue.job_states.all_fields(ids)
+        found = self.jobs.views(ids)
         # the envelopes of jobs that have ended are read from the store: in a bucket several at a time
         if self.store.local:
-            return list(map(self._view, ids, fields))
+            return list(map(self._view, ids, found))
         with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(self._view, ids, fields))
+            return list(pool.map(self._view, ids, found))
 
-    def _view(self, job_id: str, fields: dict[str, str]) -> JobView | None:
+    def _view(self, job_id: str, view: JobView | None) -> JobView | None:
         try:
-            return self.jobs.view(job_id, fields)
+            return view or self.jobs.stored_view(job_id)
         except UnknownJob:
             return None
+        # one job whose data nobody expects must not hide all others
+        except (ValueError, LookupError) as error:
+            log.exception("job %s cannot be shown", job_id)
+            return damaged_envelope(job_id, f"it cannot be shown: {type(error).__name__}: {error}"[:300])
 
     # rebuilding
 

@@ -34,6 +34,9 @@ MAX_PARTS = 64  # parts that are read for one page, so that the time of a page w
 class BadCursor(InvalidInput, ValueError):
     """The cursor is not one that a page has returned."""
 
+    def __init__(self) -> None:
+        super().__init__("the cursor is not one that a page has returned")
+
 
 class NotDescribed(NotFound):
     """An image has no record, because it has not been described yet."""
@@ -58,11 +61,11 @@ class Cursor(NamedTuple):
         try:
             numbers = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         except (ValueError, RecursionError) as error:
-            raise BadCursor("the cursor is not one that a page has returned") from error
-        # callers may send any text: accept three small numbers only
+            raise BadCursor from error
+        # callers may send any text: accept three small numbers only, in the form that `encode` gives them
         valid = isinstance(numbers, list) and len(numbers) == 3 and all(type(n) is int and n >= 0 for n in numbers)
-        if not valid or max(numbers) > 2**31:
-            raise BadCursor("the cursor is not one that a page has returned")
+        if not valid or max(numbers) > 2**31 or cls(*numbers).encode() != text:
+            raise BadCursor
         return cls(*numbers)
 
 
@@ -111,6 +114,7 @@ class Results:
         BadCursor, and BrokenPart for a broken part, and for a part of a completed job that is missing.
         """
         position = Cursor.decode(cursor)
+        self._check(position)
         rows: list[Row] = []
         parts = 0
         try:
@@ -125,6 +129,12 @@ class Results:
         except _PartMissing:
             return Page(rows, position.encode())
         return Page(rows, None)
+
+    def _check(self, position: Cursor) -> None:
+        """Raise BadCursor for a position behind the job's end, which no page of this job has returned."""
+        # how many chunks a shard has may change with a retry, so that only the end of the job is certain
+        if position > Cursor(len(self.request.shards)) or position.row > self.request.chunk_size:
+            raise BadCursor
 
     def _walk(self, start: Cursor, limit: int, rejected: Rejected | None) -> Iterator[tuple[Cursor, Row | None]]:
         """Each row with the cursor after it, and after each part None with its cursor. Raises _PartMissing."""
@@ -171,10 +181,11 @@ class Results:
         """The chunk with the newest attempt that has a part, whichever job made it.
 
         None if there is none and none will be made for this job. Raises _PartMissing if the job has not ended, and
-        BrokenPart if it is completed: then the part was there and has been lost.
+        BrokenPart if the part was there when it ended, and has been lost.
         """
         # a part that was written after a cancelled job has ended is not its result
-        if self._written is not None and chunk.number not in self._written.get(chunk.identity, ()):
+        belongs = self._written is not None and chunk.number in self._written.get(chunk.identity, ())
+        if self._written is not None and not belongs:
             return None
         # one listing for each shard and page
         if chunk.identity not in self._attempts:
@@ -182,7 +193,7 @@ class Results:
         newest = self._attempts[chunk.identity].newest(chunk)
         if newest is None and not self.status.final:
             raise _PartMissing
-        if newest is None and self.status is JobStatus.COMPLETED:
+        if newest is None and (belongs or self.status is JobStatus.COMPLETED):
             raise Source.of(chunk).broken("it is missing")
         return newest
 

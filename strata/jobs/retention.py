@@ -57,7 +57,7 @@ class Retention:
         # while Redis lacks jobs, it is not known which uploads are still needed
         if not listed.is_complete():
             return 0
-        old = self.store.written_before(time.time() - days * DAY, "uploads")
+        old = self.store.uploads_before(time.time() - days * DAY)
         needed = states.images(states.active())
         # asked last: a job that is created in this moment has announced its upload, and writes it again
         gone = (path for path in old if _image(path) not in needed and not listed.is_announced(_image(path)))

@@ -11,12 +11,13 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
-from strata.errors import DamagedFile, QueueUnavailable
+from strata.errors import DamagedFile, QueueUnavailable, StrataError
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
@@ -59,6 +60,7 @@ class Scheduler:
         self.plans: dict[str, Plan] = {}
         self.troubles = Troubles()
         self._open: deque[str] = deque()
+        self._told: dict[str, str] = {}  # what the log has told, by what cannot be done
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
@@ -148,12 +150,26 @@ class Scheduler:
         # Redis may have forgotten the store since the start, or the store was away then
         if self.store.has_mark:
             pair(self.queue, self.store)
-        # remove the temporary files of processes that were killed, and rows that were kept for nobody
-        self.store.sweep(SWEEP_SECONDS)
-        sweep_progress(self.store)
+        self._open = deque(self.store.open_jobs())
         self.listing.rebuild_if_lost()
         self.retention.sweep_if_due()
-        self._open = deque(self.store.open_jobs())
+        # remove the temporary files of processes that were killed, and rows that were kept for nobody
+        self._tidy("temporary files", lambda: self.store.sweep(SWEEP_SECONDS))
+        self._tidy("rows of chunks", lambda: sweep_progress(self.store))
+
+    def _tidy(self, what: str, act: Callable[[], object]) -> None:
+        """Remove what nobody needs. No job waits for it, so that an error stops nothing."""
+        try:
+            act()
+        except OSError as error:
+            self._warn(f"old {what} cannot be removed", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Tell of an error in the log, once as long as it is the same."""
+        reason = str(error) if isinstance(error, StrataError) else reason_of(error)
+        if self._told.get(what) != reason:
+            self._told[what] = reason
+            log.warning("%s: %s", what, reason)
 
     def _restore_jobs(self, active: set[str]) -> None:
         """Bring back the next of the open jobs that Redis has lost: a bounded number, as each takes some reads."""
@@ -169,8 +185,10 @@ class Scheduler:
     def _restore_if_readable(self, job_id: str) -> None:
         try:
             self._restore(job_id)
-        except (OSError, DamagedFile) as error:  # the next review tries again
-            log.warning("job %s cannot be restored: %s", job_id, reason_of(error))
+        except (OSError, ValueError, DamagedFile) as error:  # the next review tries again
+            self._warn(f"job {job_id} cannot be restored", error)
+        else:
+            self._told.pop(f"job {job_id} cannot be restored", None)
 
     def _restore(self, job_id: str) -> None:
         # Redis was emptied before the mark of a job with an end was removed; else the job is being retried
@@ -210,10 +228,11 @@ class Scheduler:
     def _note_trouble(self, job_id: str, error: Exception) -> None:
         # the plan may have lost what was to be queued: the next attempt begins with a new one
         self.plans.pop(job_id, None)
-        waiting = self.troubles.add(job_id, error, time.monotonic())
-        # the traceback of an error in our code, once; a storage that is away or full needs none
-        unexpected = waiting.attempts == 1 and storage_fault(error) is None
-        log.warning("job %s cannot be planned: %s", job_id, waiting.reason, exc_info=unexpected)
+        before, waiting = self.troubles.reason(job_id), self.troubles.add(job_id, error, time.monotonic())
+        # once for each reason, with the traceback of an error in our code; a storage that is away or full needs none
+        if waiting.reason != before:
+            unexpected = storage_fault(error) is None
+            log.warning("job %s cannot be planned: %s", job_id, waiting.reason, exc_info=unexpected)
         self._show(job_id, waiting.model_dump_json())
 
     def _show(self, job_id: str, waiting: str) -> None:

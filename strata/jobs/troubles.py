@@ -38,6 +38,11 @@ class Troubles:
         self._found[job_id] = _Trouble(waiting, now + growing_pause(attempts - 1, FIRST_PAUSE, LONGEST_PAUSE))
         return waiting
 
+    def reason(self, job_id: str) -> str | None:
+        """Why a job could not be advanced; None if it has no trouble."""
+        found = self._found.get(job_id)
+        return found.waiting.reason if found else None
+
     def clear(self, job_id: str) -> bool:
         """Forget a job's trouble; whether it had any."""
         return self._found.pop(job_id, None) is not None

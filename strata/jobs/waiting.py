@@ -13,24 +13,42 @@ from strata.queue import Heartbeat, Queue
 REFRESH_SECONDS = 1.0  # between two looks at everything that waits
 
 
-def what_waits(
-    queue: Queue, request: JobRequest, heartbeats: Iterable[Heartbeat], trouble: str | None = None
-) -> Waiting | None:
-    """What an unfinished job waits for, and has waited for the longest time; None if nothing is in its way.
+class Activity:
+    """What the workers hold and what is waited for, read once, in four round trips, for the envelopes of many jobs."""
 
-    trouble: why the scheduler cannot advance the job, as JSON; it comes first. Raises QueueUnavailable.
-    """
-    if trouble:
-        return Waiting.model_validate_json(trouble)
-    # a stage that does not work holds up all jobs with the same fingerprint
-    found = [waiting for waiting in [queue.waits.find(request.fingerprints)] if waiting is not None]
-    # the store or a shard holds up single chunks, which workers report
-    now = datetime.now(UTC)
-    for held_up in (one for heartbeat in heartbeats for one in heartbeat.held_up):
-        if request.id in queue.broker.waiting_jobs(held_up.chunk):
-            since = now - timedelta(seconds=round(held_up.seconds))
-            found.append(Waiting(stage=held_up.stage, reason=held_up.reason, since=since, attempts=held_up.attempts))
-    return min(found, key=lambda waiting: waiting.since, default=None)
+    def __init__(self, queue: Queue, heartbeats: Iterable[Heartbeat] | None = None) -> None:
+        self.queue = queue
+        self.heartbeats = list(queue.heartbeats.live() if heartbeats is None else heartbeats)
+        self._fingerprints = queue.waits.fingerprints()
+        chunks = [chunk for heartbeat in self.heartbeats for chunk in heartbeat.chunks]
+        self._held_up = [held_up for heartbeat in self.heartbeats for held_up in heartbeat.held_up]
+        found = queue.broker.all_waiting_jobs([*chunks, *(held_up.chunk for held_up in self._held_up)])
+        self._chunks = list(zip(chunks, found, strict=False))
+        self._waiting_for_held_up = found[len(chunks) :]
+
+    def images_in_flight(self, job_id: str) -> int:
+        """A job's images in chunks that workers hold, according to their heartbeats."""
+        return sum(chunk.images for chunk, jobs in self._chunks if job_id in jobs)
+
+    def waiting(self, request: JobRequest, trouble: str | None = None) -> Waiting | None:
+        """What an unfinished job waits for, and has waited for the longest time; None if nothing is in its way.
+
+        trouble: why the scheduler cannot advance the job, as JSON; it comes first. Raises QueueUnavailable.
+        """
+        if trouble:
+            return Waiting.model_validate_json(trouble)
+        # a stage that does not work holds up all jobs with the same fingerprint
+        found: list[Waiting] = []
+        if self._fingerprints & set(request.fingerprints.items()):
+            found += [waiting for waiting in [self.queue.waits.find(request.fingerprints)] if waiting is not None]
+        # the store or a shard holds up single chunks, which workers report
+        now = datetime.now(UTC)
+        for held_up, jobs in zip(self._held_up, self._waiting_for_held_up, strict=True):
+            if request.id in jobs:
+                since = now - timedelta(seconds=round(held_up.seconds))
+                reported = Waiting(stage=held_up.stage, reason=held_up.reason, since=since, attempts=held_up.attempts)
+                found.append(reported)
+        return min(found, key=lambda waiting: waiting.since, default=None)
 
 
 class WaitingJobs:
@@ -57,7 +75,7 @@ class WaitingJobs:
     def tell(self, plan: Plan) -> None:
         """Add an event when a job begins to wait, and one when it no longer does."""
         waits = self._heartbeats or self._fingerprints & set(plan.request.fingerprints.items())
-        waiting = what_waits(self.queue, plan.request, self._heartbeats) if waits else None
+        waiting = Activity(self.queue, self._heartbeats).waiting(plan.request) if waits else None
         if (waiting is None) == (plan.waits_for is None):
             return
         if waiting is not None:

@@ -11,13 +11,14 @@ from strata.queue.heartbeats import Heartbeat, HeldUp
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
-from strata.queue.job_states import JobProgress
+from strata.queue.job_states import NO_COPY, JobProgress, WorkingCopy
 from strata.queue.ledger import Ledger
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
 
 __all__ = [
     "MAX_SCANNED",
+    "NO_COPY",
     "PRIORITIES",
     "WHOLE_CHUNK",
     "Claim",
@@ -33,6 +34,7 @@ __all__ = [
     "LockState",
     "Notes",
     "Queue",
+    "WorkingCopy",
     "entry_of",
     "image_of",
 ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -21,6 +23,7 @@ from typing import IO
 import redis
 
 from strata.errors import DataDirectoryError, RedisUnavailable
+from strata.queue import append_only
 from strata.queue.server_process import (
     STOP_SECONDS,
     check_version,
@@ -32,8 +35,22 @@ from strata.queue.server_process import (
     spawn,
 )
 
+log = logging.getLogger(__name__)
+
 MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 to 108
 START_SECONDS = 30.0  # to wait for an answer; a server that answers that it is loading its file may take longer
+
+
+class _NotStarted(RedisUnavailable):
+    """The server has not answered. reason: the last line of its log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the embedded server did not start: {reason}")
+        self.reason = reason
+
+
+class _ServerEnded(_NotStarted):
+    """The server has ended by itself before it answered."""
 
 
 class EmbeddedServer:
@@ -90,12 +107,15 @@ class EmbeddedServer:
     def ensure_running(self) -> bool:
         """Start the server again if it has ended; True if it had. Call it regularly between start and stop.
 
-        Raises RedisUnavailable if it cannot be started.
+        Raises RedisUnavailable if it cannot be started, and DataDirectoryError.
         """
         with self._guard:
             if self._lock is None or self.pid is not None:
                 return False
-            self._launch()
+            try:
+                self._launch()
+            except OSError as error:
+                raise _unusable(self.data_dir, error) from None
             return True
 
     def stop(self) -> None:
@@ -115,6 +135,28 @@ class EmbeddedServer:
                 self._lock = None
 
     def _launch(self) -> None:
+        """Start a server; if its append-only file is damaged, without that: what the store has is enough to go on."""
+        folder = self.data_dir / "redis"
+        fault = append_only.fault_of(folder)
+        if not fault:
+            try:
+                self._launch_once()
+                return
+            except _ServerEnded as error:
+                fault = error.reason
+        # if the server starts without its file, the file was the cause
+        aside = append_only.set_aside(folder)
+        try:
+            self._launch_once()
+        except RedisUnavailable:
+            if aside:
+                append_only.put_back(folder, aside)
+            raise
+        if aside:
+            line = "the append-only file was damaged (%s) and is now %s; the queue follows from the store"
+            log.warning(line, fault, aside)
+
+    def _launch_once(self) -> None:
         _remove_socket(self.data_dir)
         path = _make_socket_path(self.data_dir)
         self.url = socket_url(path)
@@ -136,8 +178,11 @@ class EmbeddedServer:
                 time.sleep(0.02)
         finally:
             connection.close()
+        code = process.poll()
         self.stop_child(process)
-        raise RedisUnavailable(f"the embedded server did not start: {_last_line(self.data_dir)}")
+        # somebody who kills it, or the system when memory lacks, says nothing about its files
+        ended = code is not None and -code not in (signal.SIGKILL, signal.SIGTERM)
+        raise (_ServerEnded if ended else _NotStarted)(_last_line(self.data_dir))
 
     @staticmethod
     def stop_child(process: subprocess.Popen[bytes]) -> None:
@@ -223,6 +268,6 @@ def _remove_socket(data_dir: Path) -> None:
 
 
 def _last_line(data_dir: Path) -> str:
-    log = data_dir / "redis" / "server.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    return lines[-1] if lines else "it has written no log"
+    path = data_dir / "redis" / "server.log"
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "it has written no log")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from strata.core import FINAL_GROUP, GROUPS, Chunk, JobKind, JobRequest, JobStatus, ShardSummary, origins
+from strata.core import FINAL_GROUP, GROUPS, Chunk, JobKind, JobRequest, JobStatus, ShardSummary, is_job_id, origins
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
@@ -22,6 +22,16 @@ class JobProgress(NamedTuple):
     kind: JobKind
     status: JobStatus
     images: int
+
+
+class WorkingCopy(NamedTuple):
+    """A job's fields in Redis, and whether the scheduler works on it."""
+
+    fields: dict[str, str]
+    active: bool
+
+
+NO_COPY = WorkingCopy({}, active=False)
 
 
 @translate_errors
@@ -45,7 +55,7 @@ class JobStates:
 
     def active(self) -> set[str]:
         """The ids of the jobs that the scheduler works on."""
-        return cast("set[str]", self._redis.smembers(keys.ACTIVE))
+        return {job_id for job_id in cast("set[str]", self._redis.smembers(keys.ACTIVE)) if is_job_id(job_id)}
 
     def activate(self, job_id: str) -> None:
         """Add a job to those that the scheduler works on."""
@@ -71,12 +81,16 @@ class JobStates:
         """All fields of a job: `request`, `status`, times, `error`, `rate`, `waiting`, and counts as `GROUP:NAME`."""
         return cast("dict[str, str]", self._redis.hgetall(keys.job(job_id)))
 
-    def all_fields(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
-        """The fields of several jobs, in order, in one round trip."""
+    def copies(self, job_ids: Sequence[str]) -> list[WorkingCopy]:
+        """The working copies of several jobs, in order, in one round trip; without fields where there is none."""
+        if not job_ids:
+            return []
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(keys.job(job_id))
-            return list(pipe.execute())
+                pipe.sismember(keys.ACTIVE, job_id)
+            found = iter(pipe.execute())
+        return [WorkingCopy(fields, bool(active)) for fields, active in zip(found, found, strict=True)]
 
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request; None if Redis has no copy of the job."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from strata.core import checked_job_id
+
 CONSUMER_GROUP = "strata"
 STORE = "strata:store"  # string: the id of the store whose jobs are in this database
 QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are queued or in flight
@@ -13,6 +15,7 @@ LISTED = "strata:list:"  # the beginning of the names of the lists of jobs; STAT
 ANNOUNCED = "strata:announced:"  # the beginning of the names of sets of jobs that are being created; IMAGE follows
 LIST_COMPLETE = "strata:list:complete"  # string that exists while the list of jobs has all jobs of the store
 LIST_REBUILD = "strata:list:rebuild"  # string: the token of the process that rebuilds the list of jobs
+JOB = "strata:job:"  # the beginning of the names of the keys of jobs, which scripts append ids to
 EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
 
 # Chunks, by group and by chunk id
@@ -61,12 +64,12 @@ def returning(group: str) -> str:
     return f"strata:returning:{group}"
 
 
-# Jobs, by job id
+# Jobs, by job id; each raises ValueError for a text that has not the form of one
 
 
 def job(job_id: str) -> str:
     """Hash: request, status, times, error, rate, waiting, and counts as `GROUP:NAME`."""
-    return f"strata:job:{job_id}"
+    return JOB + checked_job_id(job_id)
 
 
 def done(job_id: str, group: str) -> str:
@@ -81,7 +84,7 @@ def events(job_id: str) -> str:
 
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
-    return f"strata:ledger:{job_id}"
+    return f"strata:ledger:{checked_job_id(job_id)}"
 
 
 def listed(status: str, kind: str) -> str:

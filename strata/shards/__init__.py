@@ -7,7 +7,9 @@ It imports `strata.core` and `strata.store`. Read `sources.py` first: `index_sha
 from __future__ import annotations
 
 from strata.shards.image_reader import ImageReader
-from strata.shards.patterns import OutsideRoots, ShardMissing, SourceError, expand, find_shards, normalise
+from strata.shards.patterns import find_shards
+from strata.shards.ranges import TooManyShards, expand
+from strata.shards.roots import OutsideRoots, ShardMissing, SourceError, normalise
 from strata.shards.sources import ShardChanged, index_shard, read_file, read_images, shard_stamp, shard_stamps
 from strata.shards.tars import Keys
 
@@ -18,6 +20,7 @@ __all__ = [
     "ShardChanged",
     "ShardMissing",
     "SourceError",
+    "TooManyShards",
     "expand",
     "find_shards",
     "index_shard",

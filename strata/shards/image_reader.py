@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from strata.shards.patterns import ShardMissing
+from strata.shards.roots import ShardMissing
 from strata.shards.sources import Located, ShardChanged, Stamps, find_shard, index_shard, read_images, shard_stamps
 from strata.store import Store
 

@@ -7,19 +7,19 @@ folder.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import os
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from strata.shards.patterns import Roots, SourceError, normalise, short
+from strata.shards.roots import Roots, SourceError
 from strata.shards.tars import AltText, Keys
 from strata.store import IndexRow, file_system, is_transient, reason_of
 
@@ -107,19 +107,22 @@ class ListReader:
                 away = self._away or self._file.error
                 if away is not None and is_transient(away):
                     raise away from away.__cause__
-                line = " ".join(str(error).split())[:200]
+                # pyarrow's messages may quote what it has read
+                line = str(error) if isinstance(error, SourceError) else "the list is damaged"
                 self.failure = f"{line} (after {count:,} rows)" if count else line
         if not count and self.failure is None:
             self.failure = "a list without rows"
 
     def _row(self, entry: Entry) -> IndexRow:
         """The row of an entry; its key is not yet unique."""
+        bad = IndexRow(entry.position.replace(" ", "-"), "", 0, 0)
+        # of a row that is none of a list of images nothing is shown: any file may be named as a list
+        if entry.error or not isinstance(entry.path, str) or not entry.path:
+            return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
         # the key of the entry, else the file's name, else the position in the list
         own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
         caption = AltText.from_text(entry.caption) if isinstance(entry.caption, str) else None
-        bad = IndexRow(own or entry.position.replace(" ", "-"), "", 0, 0, caption)
-        if entry.error or not isinstance(entry.path, str) or not entry.path:
-            return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
+        bad = bad._replace(key=own or bad.key, alt_text=caption)
         try:
             # look the image up now: a missing file is reported by its row, and its size is needed to read it
             uri, size, stamp = self._image(entry.path)
@@ -127,7 +130,7 @@ class ListReader:
             if is_transient(error):
                 self._away = error
                 raise
-            return bad._replace(error=f"{entry.position}: {_reason(error, entry.path)}")
+            return bad._replace(error=f"{entry.position}: {_reason(error)}")
         key = own or Keys.clean(uri.rpartition("/")[2].partition("?")[0].partition(".")[0]) or bad.key
         # a path that the list gives relative to its folder stays so: the list may be moved together with its images
         inside = "://" not in entry.path and not entry.path.startswith("/") and uri.startswith(f"{self._folder}/")
@@ -141,28 +144,23 @@ class ListReader:
             path = f"{self._folder}/{path}" if self._folder else path
         if "://" not in path:
             return self._local_image(path)
-        uri = self._roots.check(path)
+        uri = self._roots.check(path, "its image")
         filesystem, remote_path = file_system(uri)
         info = filesystem.info(remote_path)
         if info["type"] != "file" or info["size"] is None:
-            raise SourceError(f"{short(path)} is not a file, or its server does not report the size")
+            raise SourceError("its image is not a file, or the server does not report the size")
         return uri, int(info["size"]), version_of(info)
 
     def _local_image(self, path: str) -> tuple[str, int, str]:
-        folder, _, name = path.rpartition("/")
+        name = path.rpartition("/")[2]
         # a control character in a name could break messages and keys
         if name in ("", ".", "..") or not name.isprintable():
-            raise SourceError(f"{short(ascii(path))} is not the path of an image")
-        uri = f"{_real_folder(folder or '/').rstrip('/')}/{name}"
-        if not self._roots.hold(uri):
-            self._roots.check(path)  # raises
-        # the target of a symbolic link must also lie under the roots
-        info = os.lstat(uri)
-        if stat.S_ISLNK(info.st_mode):
-            uri = self._roots.check(uri)
-            info = os.lstat(uri)
+            raise SourceError("the path is none of an image")
+        uri, info = self._roots.find(path, "its image")
+        if info is None:
+            info = Path(uri).stat()  # raises the reason
         if not stat.S_ISREG(info.st_mode):
-            raise SourceError(f"{short(path)} is not a file")
+            raise SourceError("its image is not a file")
         return uri, info.st_size, local_version(info)
 
 
@@ -184,18 +182,15 @@ class _StorageFile:
         return getattr(self._file, name)
 
 
-def _reason(error: Exception, path: str) -> str:
-    """Why an image of a list cannot be used, in one line."""
+def _reason(error: Exception) -> str:
+    """Why an image of a list cannot be used, in one line that quotes nothing of the list."""
     if isinstance(error, FileNotFoundError):
-        return f"no such image: {short(path)}"
-    line = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {reason_of(error)}"
-    return " ".join(line.split())[:200]
-
-
-@functools.lru_cache(maxsize=1024)
-def _real_folder(folder: str) -> str:
-    """The normalised path of a folder. Cached: resolving links is slow, and many images share a folder."""
-    return normalise(folder)
+        return "no such image"
+    if isinstance(error, SourceError):
+        return str(error)
+    # the texts of other errors may quote the path
+    told = isinstance(getattr(error, "status", None), int) or getattr(error, "strerror", None)
+    return f"{type(error).__name__}: {reason_of(error) if told else 'its image cannot be looked up'}"
 
 
 def _json_entries(file: IO[bytes]) -> Iterator[Entry]:
@@ -210,8 +205,8 @@ def _json_entries(file: IO[bytes]) -> Iterator[Entry]:
 def _json_entry(position: str, line: bytes) -> Entry:
     try:
         fields = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        return Entry(position, error=f"not JSON: {error}")
+    except (ValueError, RecursionError):
+        return Entry(position, error="not JSON")
     if not isinstance(fields, dict):
         return Entry(position, error="not a JSON object")
     # of each choice of names the first that the row has
@@ -235,8 +230,8 @@ def _parquet_entries(file: IO[bytes]) -> Iterator[Entry]:
     """Yield the rows of a Parquet file. Raises SourceError and pyarrow's exceptions."""
     try:
         parquet = pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"not a Parquet file: {error}") from None
+    except (pa.ArrowException, OSError):
+        raise SourceError("not a Parquet file, or a damaged one") from None
     # choose the columns by name and type
     schema = parquet.schema_arrow
     path, caption, key = (_text_column(schema, choice) for choice in (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS))

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from strata.shards.lists import LIST_EXTENSIONS, ListReader, earlier_version_of, local_version, same_time, version_of
-from strata.shards.patterns import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, encodable, expand
+from strata.shards.ranges import expand
+from strata.shards.roots import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, encodable
 from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
 from strata.store import IndexRow, ShardIndex, file_system, identity_of, index_table, is_transient, reason_of
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from strata.core import FINAL_GROUP, GROUPS, JobRequest
+from strata.core import FINAL_GROUP, GROUPS, JobRequest, is_hash, is_job_id
 from strata.errors import Conflict, DamagedFile
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Part, PartsOf, Store, UnknownSource
@@ -57,7 +57,7 @@ class Cleaning:
         self.damaged: set[str] = set()
         self.damaged_snapshots = False
         for job_id in self.forget:
-            if not job_id.isalnum() or self.store.read_job_file(job_id, "request") is None:
+            if not is_job_id(job_id) or self.store.read_job_file(job_id, "request") is None:
                 raise UnknownSource(job_id, "there is no such job in the store")
             if self._unfinished(job_id):
                 raise Conflict(f"job {job_id} has not ended; cancel it first")
@@ -74,17 +74,18 @@ class Cleaning:
         parts = {
             path: size
             for path, size in found.items()
-            if (part := _part(path)) is not None and not references.has(path, part)
+            if (part := Part.find(path)) is not None and not references.has(path, part)
         }
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
         uploads = dict(self._uploads(references.uploads))
-        return {**parts, **self.store.find("broken"), **uploads, **dict(jobs), **dict(self._rows())}
+        broken = {path: size for path, size in self.store.find("broken").items() if Part.find(path.partition("/")[2])}
+        return {**parts, **broken, **uploads, **dict(jobs), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
         # read the snapshots again: minutes may have passed while the user confirmed
         pinned = self._pinned()
-        gone = [path for path in paths if _part(path) not in pinned]
+        gone = [path for path in paths if Part.find(path) not in pinned]
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), gone))
         for job_id in self.forget:
@@ -158,16 +159,9 @@ class Cleaning:
         # young files are kept, since their manifest may be about to be written
         ids = {snapshot.id for snapshot in self._snapshots.all()}
         for path, size in self.store.find("snapshots", "objects").items():
+            name, _, suffix = path.rpartition("/")[2].partition(".")
+            if name in ids or suffix != "parquet" or not is_hash(name):
+                continue
             with suppress(FileNotFoundError):
-                if (
-                    path.rpartition("/")[2].partition(".")[0] not in ids
-                    and self.store.age(self.store.path(path)) > ROWS_AGE
-                ):
+                if self.store.age(self.store.path(path)) > ROWS_AGE:
                     yield path, size
-
-
-def _part(path: str) -> Part | None:
-    """The part of a path, or None if the path is not one of our parts; such files are never removed."""
-    with suppress(ValueError):
-        return Part.parse(path)
-    return None

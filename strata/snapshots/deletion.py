@@ -55,7 +55,7 @@ class Deletion:
         if damaged:
             raise damaged[0]
         pinned = {Part.parse(path) for snapshot in snapshots for path in snapshot.parts}
-        return [path for path in found if _part(path) not in pinned]
+        return [path for path in found if Part.find(path.removeprefix("broken/")) not in pinned]
 
     def _used_by(self, job_id: str) -> set[Folder]:
         """The folders of parts that a job uses; one with an empty identity stands for all of its fingerprint."""
@@ -71,10 +71,3 @@ class Deletion:
     def _folders(self, request: JobRequest) -> list[Folder]:
         identities = [summary.identity for summary in self._parts_of.summaries(request) if summary.identity]
         return [(group, request.fingerprints[group], identity) for group in GROUPS for identity in identities]
-
-
-def _part(path: str) -> Part | None:
-    """The part of a path, wherever it lies; None for another file, such as a mark."""
-    with suppress(ValueError):
-        return Part.parse(path.removeprefix("broken/"))
-    return None

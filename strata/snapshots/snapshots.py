@@ -13,11 +13,12 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from strata.core import FINAL_GROUP, Chunk
 from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
@@ -30,6 +31,7 @@ from strata.store import Part, Provenance, Store, last_attempts, provenance_of
 SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
 ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FILE = re.compile(_NAME.pattern + r"\.json")
 
 
 class SnapshotExists(Conflict):
@@ -48,6 +50,11 @@ class UnknownSnapshot(NotFound):
         self.name, self.known = name, list(known)
 
 
+def _path_of_part(path: str) -> str:
+    Part.parse(path)  # raises ValueError
+    return path
+
+
 class Counts(BaseModel):
     """The numbers of parts, and of their rows by status. passed: succeeded rows that pass the filter."""
 
@@ -62,14 +69,14 @@ class Counts(BaseModel):
 class Manifest(BaseModel):
     """The content of `snapshots/NAME.json`. sources: the jobs and data sets that the parts come from."""
 
-    id: str
+    id: str = Field(pattern="^[0-9a-f]{64}$")
     created_at: datetime
     sources: list[str]
     selection: Selection
     counts: Counts
     composition: Composition
     provenance: list[Provenance]
-    parts: list[str]
+    parts: list[Annotated[str, AfterValidator(_path_of_part)]]
 
 
 class Snapshot:
@@ -190,7 +197,9 @@ class Snapshots:
 
     def names(self) -> list[str]:
         """The names of all snapshots, sorted."""
-        return [name.removesuffix(".json") for name in self.store.names("snapshots") if name.endswith(".json")]
+        found = [name for name in self.store.names("snapshots") if name != "objects"]
+        ours = self.store.without_foreign("snapshots", found, lambda name: bool(_FILE.fullmatch(name)))
+        return [name.removesuffix(".json") for name in ours]
 
     def all(self) -> list[Snapshot]:
         """All snapshots whose manifests can be read, by creation time."""
@@ -204,6 +213,8 @@ class Snapshots:
                 snapshots.append(self._open(name))
             except DamagedFile as error:
                 damaged.append(error)
+            except FileNotFoundError:  # a link that leads nowhere: what it pins is not known
+                damaged.append(DamagedFile(f"snapshots/{name}.json", "it cannot be found"))
         return sorted(snapshots, key=lambda snapshot: snapshot.manifest.created_at), damaged
 
     def _path(self, name: str) -> str:

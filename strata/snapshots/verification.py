@@ -10,7 +10,6 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from pydantic import BaseModel
 from strata.core import FINAL_GROUP, GROUPS, JobEnd, JobRequest, JobStatus, ShardSummaries, ShardSummary
 from strata.errors import DamagedFile
 from strata.snapshots.snapshots import Snapshots
-from strata.store import READERS, BrokenPart, Part, Source, Store, UnknownSource, provenance_of
+from strata.store import READERS, BrokenPart, Part, Source, Store, UnknownSource, kept_profiles, provenance_of
 
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str, str, str]  # group, fingerprint and shard's identity of parts
@@ -67,7 +66,7 @@ class Verification:
             found = [*self.store.find("parts"), *self.store.find("superseded")]
         else:
             found = [path for place in self._places(self.job_id) for path in self._found(place)]
-        parts = [path for path in found if _part(path) is not None]
+        parts = [path for path in found if Part.find(path) is not None]
         indexes = [part for part in map(Part.parse, parts) if part.group == "index"]
         self._indexes = {part.identity: part for part in indexes}
         return sorted(parts, key=lambda path: Part.parse(path).group != "index")
@@ -126,8 +125,8 @@ class Verification:
         """The chunk size of the profile with a fingerprint, of any group; None if the store does not know it."""
         if not self._sizes:
             self._sizes[""] = None
-            for name in self.store.names("profiles"):
-                kept = provenance_of(self.store, name.removesuffix(".json"))
+            for fingerprint in kept_profiles(self.store):
+                kept = provenance_of(self.store, fingerprint)
                 self._sizes |= dict.fromkeys(kept.fingerprints.values(), kept.settings.get("chunk_size"))
         return self._sizes.get(fingerprint)
 
@@ -142,9 +141,9 @@ class Verification:
         for snapshot in snapshots:
             if reason := snapshot.fault():
                 self.report.damaged.append(reason)
-        for name in self.store.names("profiles"):
-            if provenance_of(self.store, name.removesuffix(".json")).kept_at is None:
-                self.report.damaged.append(f"profiles/{name} is damaged")
+        for fingerprint in kept_profiles(self.store):
+            if provenance_of(self.store, fingerprint).kept_at is None:
+                self.report.damaged.append(f"profiles/{fingerprint}.json is damaged")
 
     def _verify_job(self, job_id: str) -> None:
         """Note what a completed job lacks, and open it again if that is a final part or an index."""
@@ -197,9 +196,3 @@ class Verification:
             if str(error) not in self.report.damaged:
                 self.report.damaged.append(str(error))
             return None
-
-
-def _part(path: str) -> Part | None:
-    with suppress(ValueError):
-        return Part.parse(path)
-    return None

@@ -12,7 +12,7 @@ from strata.store.part_format import BrokenPart, Footer, Source
 from strata.store.part_paths import Attempts, Part, last_attempts
 from strata.store.parts import PartsOf, UnknownSource
 from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
-from strata.store.provenance import Provenance, keep_profile, provenance_of
+from strata.store.provenance import Provenance, keep_profile, kept_profiles, provenance_of
 from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import is_transient, reason_of, storage_fault
 from strata.store.store import Store, count_of
@@ -37,6 +37,7 @@ __all__ = [
     "index_table",
     "is_transient",
     "keep_profile",
+    "kept_profiles",
     "last_attempts",
     "located_rows",
     "provenance_of",

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
+import stat
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,14 +21,19 @@ from typing import Any, ParamSpec, TypeVar, cast
 import fsspec
 
 from strata.addresses import without_secrets
+from strata.egress import EgressRules
 from strata.errors import InvalidInput
 from strata.store.storage_errors import LIBRARIES
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 MARK = "strata-store.json"  # at the root of a store; see `Files.check_mark`
 CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # to connect to a storage's server; without a byte from it
+# the name that should hold the file is none of a folder, or leads nowhere: then the file does not exist
+_NO_FILE = frozenset({errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 ATTEMPTS = 2  # of botocore for a request to S3, and of s3fs, which calls botocore
 
 
@@ -36,6 +43,10 @@ def file_system(uri: str) -> tuple[Any, str]:
     Listings are not cached, because other processes write files: a cached listing would not have them. A server that
     does not answer is given up after a while, with an OSError (`_limits`).
     """
+    if _scheme(uri) in ("http", "https"):
+        from strata.store.web_files import WebFiles  # aiohttp is an extra
+
+        return WebFiles(EgressRules.of_root(uri), **_limits(uri)), uri
     found: tuple[Any, str] = fsspec.url_to_fs(uri, use_listings_cache=False, **_limits(uri))
     if uri.startswith(("s3://", "s3a://")):
         found[0].retries = ATTEMPTS
@@ -49,7 +60,7 @@ def _limits(uri: str) -> dict[str, Any]:
     web server, and for S3 25 attempts, which take longer.
     A write to S3 is not limited: aiohttp counts no time before it has sent the body.
     """
-    scheme = uri.partition("://")[0] if "::" not in uri else ""
+    scheme = _scheme(uri)
     if scheme in ("http", "https"):
         import aiohttp  # an extra
 
@@ -60,6 +71,11 @@ def _limits(uri: str) -> dict[str, Any]:
         retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": ATTEMPTS}}
         return {"config_kwargs": {**limits, **retries, **_configured(("s3", "s3a"), "config_kwargs")}}
     return {}
+
+
+def _scheme(uri: str) -> str:
+    """The scheme of a URI; empty for a path, and for a file system inside another."""
+    return uri.partition("://")[0].lower() if "://" in uri and "::" not in uri else ""
 
 
 def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
@@ -104,6 +120,7 @@ class Files:
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
         self.local = "file" in protocols
         self._lists_prefixes = bool(protocols & {"s3", "s3a", "gs", "gcs"})
+        self._told: set[str] = set()  # folders with foreign entries that the log has told of
         self._mark: bytes | None = None  # the content of the mark when this process has seen it first
 
     def path(self, *names: str) -> str:
@@ -210,21 +227,25 @@ class Files:
             return 0
         removed = 0
         for path in Path(self.path("tmp")).glob("*"):
-            # another process may remove or rename the file at the same time
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - age:
+            # another process may remove or rename the file at the same time; a folder is none of ours
+            with suppress(FileNotFoundError, IsADirectoryError):
+                if path.lstat().st_mtime < time.time() - age:
                     path.unlink()
                     removed += 1
         return removed
 
     @as_os_error
     def get(self, path: str) -> bytes:
-        """The content of a file. Raises FileNotFoundError."""
+        """The content of a file. Raises FileNotFoundError, and IsADirectoryError for a folder."""
         try:
             return cast(bytes, self.fs.cat_file(path))
         except FileNotFoundError:
             self.check_mark()
             raise
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
 
     @as_os_error
     def exists(self, path: str) -> bool:
@@ -257,12 +278,45 @@ class Files:
         return sorted(name for name in names if not prefixes or name.startswith(prefixes))
 
     @as_os_error
+    def folders(self, folder: str, is_ours: Callable[[str], bool]) -> list[str]:
+        """The names of the folders in a folder of the store that have the form of ours, sorted. It takes one listing.
+
+        All else is foreign: it stays where it is, and the log tells of it once.
+        """
+        path = self.path(folder)
+        try:
+            if self.local:
+                with os.scandir(path) as entries:
+                    found = {entry.name: _is_folder(entry) for entry in entries}
+            else:
+                listed = self.fs.ls(path, detail=True, refresh=True)
+                found = {one["name"].rstrip("/").rpartition("/")[2]: one["type"] == "directory" for one in listed}
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_folder()
+            return []
+        return self.without_foreign(folder, found, lambda name: found[name] and is_ours(name))
+
+    def without_foreign(self, folder: str, names: Iterable[str], is_ours: Callable[[str], bool]) -> list[str]:
+        """Those of the names in a folder that are ours, sorted. The log tells once that there are others."""
+        names = sorted(names)
+        ours = [name for name in names if is_ours(name)]
+        if len(ours) < len(names) and folder not in self._told:
+            self._told.add(folder)
+            known = set(ours)
+            one = next(name for name in names if name not in known)
+            log.warning("%s/ has %d foreign entries, which are ignored; one is %r", folder, len(names) - len(ours), one)
+        return ours
+
+    @as_os_error
     def find(self, *names: str) -> dict[str, int]:
         """The sizes in bytes of all files below a folder, by their paths relative to the root, sorted."""
-        found = self.fs.find(self.path(*names), detail=True)
+        if self.local:
+            found = {path: info.st_size for path, info in _files(self.path(*names))}
+        else:
+            found = {path: info["size"] for path, info in self.fs.find(self.path(*names), detail=True).items()}
         if not found:
             self._check_folder()
-        return {self.relative(path): int(found[path]["size"]) for path in sorted(found)}
+        return {self.relative(path): int(found[path]) for path in sorted(found)}
 
     @as_os_error
     def written_before(self, moment: float, *names: str) -> list[str]:
@@ -270,8 +324,12 @@ class Files:
 
         A file whose storage does not tell its time is not among them. It takes one listing.
         """
-        found = self.fs.find(self.path(*names), detail=True)
-        return [self.relative(path) for path, info in sorted(found.items()) if _time_of(info) < moment]
+        if self.local:
+            times = {path: info.st_mtime for path, info in _files(self.path(*names))}
+        else:
+            found = self.fs.find(self.path(*names), detail=True)
+            times = {path: _time_of(info) for path, info in found.items()}
+        return [self.relative(path) for path in sorted(times) if times[path] < moment]
 
     @as_os_error
     def age(self, path: str) -> float:
@@ -302,6 +360,32 @@ class Files:
             self.fs.rm_file(path)
         except FileNotFoundError:
             self._check_folder()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in circles
+        return False
+
+
+def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The files below a local folder, or a file itself; links that lead nowhere, pipes and the like are left out."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError) and error.errno not in _NO_FILE:
+            raise error
+
+    alone: list[tuple[str, list[str], list[str]]] = [(path, [], [""])] if Path(path).is_file() else []
+    for folder, _, names in alone or os.walk(path, onerror=fail):
+        for file in (Path(folder, name) for name in names):
+            try:
+                info = file.stat()
+            except OSError as error:
+                fail(error)
+                continue
+            if stat.S_ISREG(info.st_mode):
+                yield str(file), info
 
 
 def _time_of(info: Mapping[str, Any]) -> float:

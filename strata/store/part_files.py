@@ -195,9 +195,9 @@ class PartFiles(Files):
         *before, last = [source._replace(path=path) for path in source.part.places]
         for place in before:
             with suppress(FileNotFoundError):
-                return read(place)
+                return _file_at(place, read)
         try:
-            return read(last)
+            return _file_at(last, read)
         except FileNotFoundError:
             self.check_mark()
             raise
@@ -206,7 +206,7 @@ class PartFiles(Files):
 
     def check(self, source: Source) -> pa.Table:
         """Read all of a part at one path, and return its table. Raises FileNotFoundError and BrokenPart."""
-        table, _ = self.decoded(source)
+        table, _ = _file_at(source, self.decoded)
         if source.part.group != "index":
             self.to_records(table, source)
         return table
@@ -241,6 +241,14 @@ class PartFiles(Files):
             self.put(self.path(part.marker), b"")
         self.move(error.path, f"broken/{error.path}")
         log.warning("%s; it is kept as broken/%s", error, error.path)
+
+
+def _file_at(source: Source, read: Callable[[Source], Result]) -> Result:
+    """The result of reading a part at one path. Raises FileNotFoundError, and BrokenPart also for a folder."""
+    try:
+        return read(source)
+    except IsADirectoryError as error:
+        raise source.broken("it is a folder") from error
 
 
 @functools.cache

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from strata.core import Chunk, part_name
 
-_PATH = re.compile(r"(?:parts|superseded)/([^/]+)/([0-9a-f]+)/([^/]+)/_?(\d+)(?:\.(\d+))?\.parquet")
-_NAME = re.compile(r"(_?)(\d+)(?:\.(\d+))?\.(parquet|broken)")
+_PATH = re.compile(r"(?:parts|superseded)/([a-z]+)/([0-9a-f]+)/([^/.][^/]*)/_?(\d+)(?:\.(\d+))?\.parquet", re.ASCII)
+_NAME = re.compile(r"(_?)(\d+)(?:\.(\d+))?\.(parquet|broken)", re.ASCII)
 
 
 class Part(NamedTuple):
@@ -34,6 +34,11 @@ class Part(NamedTuple):
         if found is None:
             raise ValueError(f"{path!r} is not the path of a part")
         return cls(found[1], found[2], found[3], int(found[4]), int(found[5] or 0))
+
+    @classmethod
+    def find(cls, path: str) -> Part | None:
+        """The part at a path as `parse` takes it; None for a path of another file."""
+        return cls.parse(path) if _PATH.fullmatch(path) else None
 
     @classmethod
     def of_chunk(cls, chunk: Chunk) -> Part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from strata.core import FINAL_GROUP, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core import FINAL_GROUP, JobEnd, JobRequest, ShardSummaries, ShardSummary, is_hash
 from strata.errors import NotFound
 from strata.store.part_files import READERS
 from strata.store.part_paths import Part, last_attempts
@@ -44,16 +44,16 @@ class PartsOf:
         known = fingerprints_of(self.store, name)
         if len(known) > 1:
             raise UnknownSource(name, f"the profile has changed; name one of its fingerprints: {', '.join(known)}")
-        # a fingerprint whose profile was not kept; alphanumeric, so that it is the name of one folder
-        parts = self.data_set(known[0] if known else name) if name.isalnum() or known else []
+        # a fingerprint whose profile was not kept
+        parts = self.data_set(known[0] if known else name) if is_hash(name) or known else []
         if not parts and not known:
             raise UnknownSource(name)
         return parts
 
     def data_set(self, fingerprint: str) -> list[Part]:
         """The parts with a fingerprint, one for each chunk."""
-        paths = self.store.find("parts", FINAL_GROUP, fingerprint)
-        return last_attempts(Part.parse(path) for path in paths if path.endswith(".parquet"))
+        found = map(Part.find, self.store.find("parts", FINAL_GROUP, fingerprint))
+        return last_attempts(part for part in found if part is not None)
 
     def job(self, request: JobRequest) -> list[Part]:
         """The existing parts of a job, one for each chunk: that of the newest attempt, whichever job made it.

@@ -5,6 +5,7 @@ It lies beside the parts and is no part: nobody but the next holder reads it, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ from strata.core import Chunk, Record
 from strata.store.filesystem import Files
 
 FOLDER = "progress"
+_PATH = re.compile(r"progress/[a-z]+/[0-9a-f]+/[^/]+/\d+(\.\d+)?\.json", re.ASCII)
 LIFETIME_SECONDS = 7 * 86_400.0  # after it, progress that nobody has asked for is removed
 
 
@@ -33,7 +35,7 @@ def read_progress(store: Files, chunk: Chunk) -> dict[int, Record]:
     try:
         return Progress.model_validate_json(store.get(_path(store, chunk))).rows
     # a file of another version, or damaged: the rows are computed again
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, ValueError):
         return {}
 
 
@@ -46,7 +48,7 @@ def remove_progress(store: Files, chunk: Chunk) -> None:
 def sweep_progress(store: Files) -> int:
     """Remove progress that nobody has asked for. Returns the number of files. Raises OSError."""
     removed = 0
-    for path in map(store.path, store.find(FOLDER)):
+    for path in (store.path(found) for found in store.find(FOLDER) if _PATH.fullmatch(found)):
         # another process may remove the file at the same time
         with suppress(FileNotFoundError):
             if store.age(path) > LIFETIME_SECONDS:

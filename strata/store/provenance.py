@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,8 @@ from strata.errors import DamagedFile
 from strata.store.store import Store
 
 log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[0-9a-f]{1,64}\.json")  # of a kept profile's file
 
 
 class Provenance(BaseModel):
@@ -63,10 +66,15 @@ def provenance_of(store: Store, fingerprint: str) -> Provenance:
         return Provenance(fingerprint=fingerprint)
 
 
+def kept_profiles(store: Store) -> list[str]:
+    """The fingerprints of `llm` parts whose profiles the store has kept, sorted. It takes one listing."""
+    ours = store.without_foreign("profiles", store.names("profiles"), lambda name: bool(_NAME.fullmatch(name)))
+    return [name.removesuffix(".json") for name in ours]
+
+
 def fingerprints_of(store: Store, name: str) -> list[str]:
     """The fingerprints of `llm` that the store knows for a profile's name; for a fingerprint, itself. Sorted."""
-    paths = store.find("profiles")
-    known = (provenance_of(store, path.rpartition("/")[2].removesuffix(".json")) for path in paths)
+    known = (provenance_of(store, fingerprint) for fingerprint in kept_profiles(store))
     return [content.fingerprint for content in known if name in (content.profile, content.fingerprint)]
 
 

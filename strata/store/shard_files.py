@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
+from strata.core import is_hash
 from strata.store.filesystem import Files
 
 MAX_FAMILY = 8  # indexes of a folder that are remembered: each is read when a later one is computed
+_UPLOADED = re.compile(r"uploads/([0-9a-f]{2})/(\1[0-9a-f]{62})")  # the path of an upload
 _UPLOAD = "upload:"  # before the SHA-256 of an uploaded image in its URI
 # the URIs of uploads by earlier versions: absolute, in the folder of a store
 _OLD_UPLOAD = re.compile(r".+/uploads/([0-9a-f]{2})/(\1[0-9a-f]{62})")
@@ -48,6 +50,10 @@ class ShardFiles(Files):
         """The path of an upload relative to the store's root."""
         return self.relative(self._upload(_digest_of(uri) or ""))
 
+    def uploads_before(self, moment: float) -> list[str]:
+        """The paths, relative to the root, of the uploads that were written before a time (of the epoch)."""
+        return [path for path in self.written_before(moment, "uploads") if _UPLOADED.fullmatch(path)]
+
     def has_upload(self, uri: str) -> bool:
         """Whether an upload is still there."""
         return self.exists(self._upload(_digest_of(uri) or ""))
@@ -71,11 +77,15 @@ class ShardFiles(Files):
     # what shards are
 
     def read_identity(self, stamp: str) -> str | None:
-        """The identity of the shard that had a stamp when it was read; None if no shard with this stamp was read."""
+        """The identity of the shard that had a stamp when it was read; None if no shard with this stamp was read.
+
+        It is also None if the file is damaged; `keep_identity` writes it anew.
+        """
         try:
-            return self.get(self.path("identities", stamp)).decode()
-        except FileNotFoundError:
+            identity = self.get(self.path("identities", stamp)).decode("ascii", "replace")
+        except (FileNotFoundError, IsADirectoryError):
             return None
+        return identity if is_hash(identity) else None
 
     def keep_identity(self, stamp: str, identity: str) -> None:
         """Remember the identity of the shard that has a stamp, so that it need not be read again."""
@@ -94,10 +104,13 @@ class ShardFiles(Files):
                 self.put(self.path("families", name), json.dumps(joined).encode())
 
     def _family(self, name: str) -> list[str]:
+        """The identities of a family; none if its file is damaged, because it only saves work."""
         try:
-            return list(json.loads(self.get(self.path("families", name))))
-        except FileNotFoundError:
+            found = json.loads(self.get(self.path("families", name)))
+        except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
             return []
+        known = found[:MAX_FAMILY] if isinstance(found, list) else []
+        return [identity for identity in known if isinstance(identity, str) and is_hash(identity)]
 
 
 def upload_digest(uri: str) -> str | None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
-from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, records_to_table
+from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, checked_job_id, is_job_id, records_to_table
 from strata.errors import DamagedFile
 from strata.store.filesystem import MARK, as_os_error
 from strata.store.part_files import PartFiles
@@ -88,11 +88,11 @@ class Store(PartFiles, ShardFiles):
         table, footer = self.read_part(chunk)
         return table, footer.failure
 
-    # jobs
+    # jobs: every method raises ValueError for a text that has not the form of an id, unless it says something else
 
     def write_job_file(self, job_id: str, name: str, content: BaseModel) -> None:
         """Write a file of a job, such as `request`, `shards` or `end`."""
-        self.put(self.path("jobs", job_id, f"{name}.json"), content.model_dump_json().encode())
+        self.put(self._job_path(job_id, name), content.model_dump_json().encode())
 
     def parse(self, path: str, model: type[Model]) -> Model:
         """A JSON file by its path relative to the root. Raises FileNotFoundError and DamagedFile."""
@@ -101,51 +101,58 @@ class Store(PartFiles, ShardFiles):
         except ValidationError as error:
             first = error.errors()[0]
             raise DamagedFile(path, f"{'.'.join(map(str, first['loc']))} {first['msg']}") from error
+        except IsADirectoryError as error:
+            raise DamagedFile(path, "it is a folder") from error
 
     def parse_job_file(self, job_id: str, name: str, model: type[Model]) -> Model | None:
-        """A job's file; None if it does not exist, or if the id is none. Raises DamagedFile."""
-        # ids are alphanumeric; anything else must not become part of a path
+        """A job's file; None if it does not exist, or if the id has not the form of one. Raises DamagedFile."""
         with suppress(FileNotFoundError):
-            return self.parse(f"jobs/{job_id}/{name}.json", model) if job_id.isalnum() else None
+            return self.parse(f"jobs/{job_id}/{name}.json", model) if is_job_id(job_id) else None
         return None
 
     def read_job_file(self, job_id: str, name: str) -> bytes | None:
-        """A job's file as JSON; None if it does not exist."""
+        """A job's file as JSON; None if it does not exist. Raises DamagedFile if a folder is at its place."""
+        path = self._job_path(job_id, name)
         try:
-            return self.get(self.path("jobs", job_id, f"{name}.json"))
+            return self.get(path)
         except FileNotFoundError:
             return None
+        except IsADirectoryError as error:
+            raise DamagedFile(self.relative(path), "it is a folder") from error
 
     def remove_job_file(self, job_id: str, name: str) -> None:
         """Remove a file of a job. Harmless if it does not exist."""
-        self.remove(self.path("jobs", job_id, f"{name}.json"))
+        self.remove(self._job_path(job_id, name))
 
     @as_os_error
     def remove_job(self, job_id: str) -> None:
         """Remove a job with all its files."""
         try:
-            self.fs.rm(self.path("jobs", job_id), recursive=True)
+            self.fs.rm(self.path("jobs", checked_job_id(job_id)), recursive=True)
         except FileNotFoundError:
             self._check_folder()
 
     def open_job(self, job_id: str) -> None:
         """Mark a job as unfinished, so that unfinished jobs are found without reading the files of all jobs."""
-        self.put(self.path("open", job_id), b"")
+        self.put(self.path("open", checked_job_id(job_id)), b"")
 
     def close_job(self, job_id: str) -> None:
         """Remove the mark of an unfinished job."""
-        self.remove(self.path("open", job_id))
+        self.remove(self.path("open", checked_job_id(job_id)))
 
     def open_jobs(self) -> list[str]:
         """The ids of the jobs that are marked as unfinished, sorted. It takes one listing."""
-        return self.names("open")
+        return self.without_foreign("open", self.names("open"), is_job_id)
 
     def job_ids(self) -> list[str]:
         """The ids of all jobs, sorted by the time of their creation."""
-        found = self.names("jobs")
+        found = self.folders("jobs", is_job_id)
         if not found:
             self.check_mark()
         return found
+
+    def _job_path(self, job_id: str, name: str) -> str:
+        return self.path("jobs", checked_job_id(job_id), f"{name}.json")
 
     # the mark
 

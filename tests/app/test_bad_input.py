@@ -181,7 +181,7 @@ def test_a_shard_that_does_not_exist(idle_service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["{00..}", "{..}", "{3..1}", "{0..9", "a}", "{}", "{0..99999999999}", "", "a\0b", "a::b"]
+    "name", ["{00..}", "{..}", "{3..1}", "{0..9", "a}", "{}", "{0..9999999999999999}", "", "a\0b", "a::b"]
 )
 def test_a_shard_with_a_typo(idle_service: Service, name: str) -> None:
     problem(

@@ -17,10 +17,10 @@ from strata.cli import jobs, render
 from strata.cli import main as cli
 from strata.client.client import Client
 from strata.core.chunks import Chunk
-from strata.core.images import decode
 from strata.core.profiles import ProfileError
 from strata.core.records import ImageReference, Record, Status
 from strata.core.rules import Rules
+from strata.images import decode
 from strata.queue.queue import Queue
 from strata.shards.sources import index_shard
 from strata.snapshots.selection import Selection

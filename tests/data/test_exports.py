@@ -21,7 +21,6 @@ from PIL import Image
 
 from strata.cli import exits
 from strata.cli import main as cli
-from strata.core.images import as_jpeg, decode
 from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
 from strata.data import export_formats
@@ -31,6 +30,7 @@ from strata.data.file_sources import DatasetSource, conversation_source, webdata
 from strata.data.mixtures import Mixture
 from strata.data.reader import SampleReader
 from strata.data.sample_sources import SampleError
+from strata.images import as_jpeg, decode
 from strata.shards import sources
 from strata.snapshots.snapshots import Snapshot
 from strata.store.index_rows import IndexRow

@@ -169,7 +169,7 @@ def test_a_layer_may_be_called_by_its_old_name(locations: Locations) -> None:
         ([{**SNAPSHOT, "layer": "objects"}], r"^ours: the source has no sample with a text$"),
         ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
         ([{**TARS, "webdataset": "tars/{0..1}.tar"}], r"^tars: no such shard: .*/data/tars/0.tar$"),
-        ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* the range {1..0} runs backwards$"),
+        ([{**TARS, "webdataset": "tars/{1..0}.tar"}], r"^tars: .* a range runs backwards$"),
         ([{**TABLE, "dataset": "no"}], r"^table: .*/data/no is not a dataset on disk: "),
         ([{**TABLE, "question": "q"}], r"^table: .*/table has no column 'q'; it has picture, text, asked, number$"),
         ([{**TABLE, "image": "text"}], r"^table: .*/table: the column 'text' has no images$"),

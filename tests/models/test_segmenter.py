@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageColor, ImageDraw
 from pydantic import ValidationError
 from torch.utils._pytree import tree_map
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration, pipeline
@@ -101,6 +104,55 @@ def test_scenes_of_the_demo_world() -> None:
     assert np.mean([overlap >= 0.5 for overlap in best]) >= 0.8
     empty = [make_scene(HELD_OUT_SEED + place, SceneOptions(max_objects=0, signs=False)) for place in range(20)]
     assert _stage().run([scene.image for scene in empty]) == [[]] * 20
+
+
+def _quadrants() -> Image.Image:
+    image = Image.new("RGB", (64, 48), "red")
+    for box, colour in (((32, 0, 64, 24), "lime"), ((0, 24, 32, 48), "blue"), ((32, 24, 64, 48), "yellow")):
+        image.paste(colour, box)
+    return image
+
+
+def _halves() -> Image.Image:
+    image = Image.new("RGB", (64, 48), "blue")
+    image.paste("yellow", (0, 24, 64, 48))
+    return image
+
+
+@pytest.mark.parametrize("image", [_quadrants(), _halves(), _halves().rotate(90, expand=True)])
+def test_a_picture_without_a_background_has_no_objects(image: Image.Image) -> None:
+    assert _found(_stage().run([image])[0]) == []
+
+
+COLOURS = st.sampled_from(["red", "lime", "blue", "yellow", "black", "white", "gray", "#787878", "#808080"])
+
+
+@st.composite
+def _plain_pictures(draw: st.DrawFn) -> Image.Image:
+    """A checkerboard of up to five colours; with cells that are wide or high it is stripes, halves or quadrants."""
+    width, height = draw(st.sampled_from([(1, 1), (64, 48), (48, 64), (320, 8), (8, 320), (200, 160), (9, 9), (1, 77)]))
+    cell = draw(st.integers(1, width)), draw(st.integers(1, height))
+    colours = np.array([ImageColor.getrgb(draw(COLOURS)) for _ in range(draw(st.integers(1, 5)))])
+    y, x = np.mgrid[:height, :width]
+    pixels = colours[(x // cell[0] + y // cell[1]) % len(colours)].astype(np.float64)
+    # a gradient from left to right, and noise
+    pixels += draw(st.sampled_from([0, 40, 255])) * (x / width)[..., None]
+    pixels += np.random.default_rng(0).normal(0, draw(st.sampled_from([0, 8, 60])), pixels.shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@given(_plain_pictures(), st.sampled_from([0.0, 0.004]))
+@settings(max_examples=150, deadline=None)
+def test_any_plain_picture_is_segmented_at_once(image: Image.Image, smallest: float) -> None:
+    stage = _stage(smallest=smallest)
+    began = time.thread_time()
+    segments = _found(stage.compute([image])[0])
+    assert time.thread_time() - began < 5  # seconds of a processor: it is below 0.2 s
+    taken = np.zeros((image.height, image.width), np.int64)
+    for segment in segments:
+        assert segment.mask.any()
+        taken += segment.mask
+    assert taken.max() <= 1
 
 
 @pytest.fixture(scope="module")

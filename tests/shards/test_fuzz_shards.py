@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from strata.core.images import ImageError, decode
+from strata.images import ImageError, decode
 from strata.shards.sources import SourceError, index_shard, read_images
 
 SEEDS = 360  # mutated shards of each style

@@ -72,7 +72,7 @@ def test_lists(images: Path, tmp_path: Path, kind: str) -> None:
     assert [row.alt_text for row in good] == ["an a", None, "b", "x" * 4096, "a link that stays", "last"]
     assert read_images(good) == [b"a.jpg", b"sub/a.jpg", b"b.c.png", b"a.jpg", b"a.jpg", b"sub/a.jpg"]
     errors = [row.error or "" for row in rows]
-    assert errors[5] == f"{unit} 6: no such image: none.jpg" and rows[5].alt_text == "the text stays"
+    assert errors[5] == f"{unit} 6: no such image" and rows[5].alt_text == "the text stays"
     assert all("outside the folders" in errors[i] for i in (6, 7, 8, 9))
     assert errors[10] == f"{unit} 11: no path of an image" and rows[10].key == f"{unit}-11"
     assert "not a file" in errors[11] and errors[12] == "an empty file" and errors[13] and errors[14]
@@ -127,7 +127,7 @@ def test_parquet_texts_that_are_no_utf_8(images: Path) -> None:
     pq.write_table(pa.table({"image": paths, "caption": captions}), images / "list.parquet")
     rows = index_shard(f"{images}/list.parquet", [str(images)]).rows
     assert [row.error for row in rows] == [None, "row 2: no path of an image", None]
-    assert [row.alt_text for row in rows] == ["one", "two", "two"]
+    assert [row.alt_text for row in rows] == ["one", None, "two"]
 
 
 def test_lists_elsewhere() -> None:

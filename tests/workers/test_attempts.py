@@ -24,6 +24,7 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.part_paths import Part
 from strata.store.parts import PartsOf
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
+from tests.jobs.hand_worker import HandWorker
 from tests.raw_redis import raw_redis
 from tests.service import running_service
 
@@ -250,11 +251,29 @@ def test_a_retry_without_the_attempt_before_computes_everything(jobs: Jobs, shar
 
 # broken parts
 
+
+def exchange(path: str) -> None:
+    """Put the bytes of another part at the path of a part."""
+    parts = Path(path).parents[3].rglob("*.parquet")
+    Path(path).write_bytes(next(part for part in parts if part != Path(path)).read_bytes())
+
+
+def fold(path: str) -> None:
+    """Put a folder at the path of a part."""
+    Path(path).unlink()
+    Path(path).mkdir()
+
+
 DAMAGES: dict[str, Callable[[str], object]] = {
     "flipped": flip,
     "cut off": lambda path: Path(path).write_bytes(Path(path).read_bytes()[:-100]),
     "empty": lambda path: Path(path).write_bytes(b""),
     "deleted": lambda path: Path(path).unlink(),
+    "halved": lambda path: Path(path).write_bytes(Path(path).read_bytes()[: Path(path).stat().st_size // 2]),
+    "longer": lambda path: Path(path).write_bytes(Path(path).read_bytes() + b"PAR1"),
+    "another part": exchange,
+    "a text": lambda path: Path(path).write_bytes(b"PAR1 is no part" * 20),
+    "a folder": fold,
 }
 
 
@@ -277,7 +296,7 @@ def test_a_new_job_computes_what_is_broken(jobs: Jobs, shard: str, faults: Fault
         row.model_copy(update=plain) for row in expected
     ]
     left = jobs.store.find("broken")
-    assert bool(left) == (damage not in ("deleted",)) or group in ("index", "llm")
+    assert bool(left) == (damage not in ("deleted", "a folder")) or group in ("index", "llm")
     for chunk in chunks(jobs, second):
         assert jobs.store.read_table(chunk).num_rows == chunk.images
 
@@ -358,6 +377,37 @@ def test_a_cancelled_job_is_not_run_again_for_a_broken_part(jobs: Jobs, shard: s
         jobs.store.read_table(chunk)
     jobs.repair(request.id, error.value)  # type: ignore[arg-type]
     assert jobs.view(request.id).status is JobStatus.CANCELLED and part.path not in jobs.store.find("parts")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "another part", "deleted", "a folder"])
+def test_a_lost_part_of_a_cancelled_job_is_told_and_found_again_by_another_job(
+    queue: Queue, tmp_path: Path, shard: str, damage: str
+) -> None:
+    with running_service(queue, tmp_path, workers=False) as service:
+        jobs = service.jobs
+        # the job is cancelled when two of its three parts are there
+        request, worker = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo"), HandWorker(jobs, images=IMAGES)
+        while len(jobs.store.find("parts", "llm")) < 2:
+            worker.work("index")
+            worker.work("vision", 2)
+            worker.work("llm")
+        service.client.post(f"/v1/jobs/{request.id}/cancel")
+        wait_for_end(jobs, request.id)
+        address = f"/v1/jobs/{request.id}/results"
+        rows = service.client.get(address).text
+        assert len(rows.splitlines()) == 8
+        (path, *_) = jobs.store.find("parts", "llm")
+        DAMAGES[damage](jobs.store.path(path))
+        # it is told for good, and never as a page with fewer rows
+        for _ in range(2):
+            answer = service.client.get(address)
+            assert answer.status_code == 410 and answer.json()["type"] == "/problems/part-lost", answer.text
+            assert path in answer.json()["detail"]
+        again = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
+        until = time.monotonic() + 20
+        while not jobs.view(again).status.final and time.monotonic() < until:
+            worker.work_all()
+        assert service.client.get(address).text == rows
 
 
 def test_of_a_chunk_with_a_final_part_no_vision_part_is_needed(jobs: Jobs, shard: str, faults: Faults) -> None:

@@ -17,9 +17,10 @@ from models.base import CaptionerStage
 from models.items import PROBE_IMAGE, CaptionRequest
 from models.observed import Observed
 from models.pipeline import VisionPipeline
-from strata.core import Profile, Record, StageSettings, Status, decode
+from strata.core import Profile, Record, StageSettings, Status
 from strata.core.schemas import JobStatus, JobView, Priority, Waiting
 from strata.errors import ProcessBroken, StrataError
+from strata.images import decode
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue import keys

@@ -26,7 +26,7 @@ from strata.jobs.results import Results
 from strata.shards import sources
 from strata.shards.image_reader import ImageReader
 from strata.shards.lists import ListReader
-from strata.shards.patterns import Roots
+from strata.shards.roots import Roots
 from strata.shards.sources import (
     ShardChanged,
     ShardMissing,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from strata.core.images import ImageError, as_jpeg, decode
+from strata.images import ImageError, as_jpeg, decode
 
 LIMIT = 100_000_000
 

@@ -1,0 +1,182 @@
+"""The connections of the HTTP server: how many there are, and how long each may keep the server waiting.
+
+uvicorn limits the time between two requests only. Here a client has a deadline for the head of a request, for its body
+and for reading the answer. While the service computes there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from http import HTTPStatus
+from typing import Literal, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from app.limits import ConnectionLimits
+from app.problems import ProblemError
+
+# what a connection waits for: the head of a request, its body, the service, or that the client reads the answer
+Phase = Literal["head", "body", "service", "reader"]
+
+
+class Connections(ServerState):
+    """All connections of one server. Use it in one event loop."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        super().__init__()
+        self.limits = limits
+        self.addresses: Counter[str] = Counter()
+
+    def opened(self, new: Connection) -> None:
+        """Make room for a new connection: the client that has kept the server waiting longest loses its own.
+
+        So connections on which nothing is sent cannot keep others out. If the service itself works for all of them, the
+        new one is refused.
+        """
+        self.addresses[new.address] += 1
+        crowded = self.addresses[new.address] > self.limits.per_address
+        if not crowded and len(self.connections) <= self.limits.connections:
+            return
+        candidates = [
+            other
+            for other in self._all()
+            if other is not new and (not crowded or other.address == new.address) and other.may_be_dropped()
+        ]
+        if candidates:
+            min(candidates, key=lambda other: other.since).drop()
+        else:
+            new.refuse("too-many-connections", "too many connections are open; try again later")
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self.addresses[connection.address] -= 1
+        if not self.addresses[connection.address]:
+            del self.addresses[connection.address]
+
+    def check(self) -> None:
+        """End the connections that are over their deadlines, and the largest of too many unsent answers."""
+        now = time.monotonic()
+        for connection in self._all():
+            connection.check(now)
+        unsent = {one: one.transport.get_write_buffer_size() for one in self._all()}
+        excess = sum(unsent.values()) - self.limits.unsent_bytes
+        for connection in sorted(unsent, key=lambda one: unsent[one], reverse=True):
+            if excess <= 0:
+                return
+            connection.drop()
+            excess -= unsent[connection]
+
+    def _all(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.connections))
+
+
+class Connection(H11Protocol):
+    """One connection, with its deadlines."""
+
+    server_state: Connections
+    since = 0.0  # when the phase began, on the monotonic clock
+    received = 0  # bytes since the last answer
+    answers = 0
+    _moved = 0  # bytes that the client has taken in the phase "reader"
+    _unsent = 0
+    _seen: tuple[Phase, int] = ("head", 0)
+
+    @property
+    def address(self) -> str:
+        """The client's address; empty if it has none, as on a Unix socket."""
+        return self.client[0] if self.client else ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self.since = time.monotonic()
+        self.server_state.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        self.server_state.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what the client has sent."""
+        self.received += len(data)
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        """The answer is written: the next request may begin."""
+        self.received, self.answers = 0, self.answers + 1
+        super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        """The client has read nearly all that was written."""
+        self.since = time.monotonic()
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """End the connection after the request in flight."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are not HTTP, and a head that is too large, with a problem instead of plain text."""
+        hint = getattr(sys.exception(), "error_status_hint", 400)
+        limit = self.server_state.limits.head_bytes
+        if hint == 431:
+            self.refuse("headers-too-large", f"the request line and the headers are larger than {limit} bytes")
+        else:
+            self.refuse("malformed-request", "this is not a valid HTTP/1.1 request")
+
+    def refuse(self, name: str, detail: str) -> None:
+        """Send a problem, if no answer has begun, and close the connection."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            answer = ProblemError(name, detail, headers={"Connection": "close"}).response()
+            head = [f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()]
+            head += [name + b": " + value for name, value in answer.raw_headers]
+            self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
+
+    def drop(self) -> None:
+        """End the connection at once, with a reset, so that the kernel forgets what it has not sent too."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def may_be_dropped(self) -> bool:
+        """Whether the server waits for this client."""
+        return self._phase() != "service" and not self.transport.is_closing()
+
+    def check(self, now: float) -> None:
+        """End the connection if its client is over the deadline of the phase. now: on the monotonic clock."""
+        # a new phase begins: the head of the second request is another one than that of the first
+        phase, unsent = self._phase(), self.transport.get_write_buffer_size()
+        if (phase, self.answers) != self._seen:
+            self._seen, self.since, self._moved = (phase, self.answers), now, 0
+        self._moved += max(0, self._unsent - unsent)
+        self._unsent = unsent
+        # whoever sends or reads quickly enough has more time
+        limits = self.server_state.limits
+        spent = now - self.since
+        if phase == "head" and spent > limits.request_seconds:
+            # if nothing was sent, no request waits for an answer
+            if self.received:
+                self.refuse("request-too-slow", "the head of the request did not arrive in time")
+            else:
+                self.transport.close()
+        elif phase == "body" and spent > limits.transfer_seconds + self.received / limits.min_rate:
+            self.refuse("request-too-slow", "the body of the request did not arrive in time")
+        elif phase == "reader" and spent > limits.transfer_seconds + self._moved / limits.min_rate:
+            self.drop()
+
+    def _phase(self) -> Phase:
+        if self.transport.get_write_buffer_size():
+            return "reader"
+        if self.cycle is None or self.cycle.response_complete:
+            return "head"
+        return "body" if self.cycle.more_body and not self.flow.read_paused else "service"

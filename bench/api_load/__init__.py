@@ -1,0 +1,1 @@
+"""Load on the API: `python -m bench.api_load`."""

@@ -1,0 +1,29 @@
+"""The forms of ids that become part of a key in Redis or of a path in the store.
+
+A caller can send any text as an id, and anyone can put a file with any name into the store. So no key and no path is
+made of an id before one of these functions has looked at it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_JOB = re.compile(r"[0-9a-z]{1,64}")  # those of `new_job_id` are 22 hexadecimal digits
+_HASH = re.compile(r"[0-9a-f]{1,64}")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a text has the form of a job's id: at most 64 of the digits and lower-case letters of ASCII."""
+    return _JOB.fullmatch(text) is not None
+
+
+def checked_job_id(text: str) -> str:
+    """The text itself. Raises ValueError if it has not the form of a job's id: callers must have checked it."""
+    if not is_job_id(text):
+        raise ValueError(f"{text[:80]!r} is not the id of a job")
+    return text
+
+
+def is_hash(text: str) -> bool:
+    """Whether a text has the form of a fingerprint or of a shard's identity: at most 64 hexadecimal digits."""
+    return _HASH.fullmatch(text) is not None

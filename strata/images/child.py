@@ -1,0 +1,86 @@
+"""The decoding process: it reads requests from a socket, and puts pixels into memory that it shares with its parent.
+
+Started by `pool.py` as `python -m strata.images.child SOCKET MEMORY BYTES`. It imports Pillow and numpy, decodes a
+picture of each format, so that nothing is left to import, and enters the sandbox. It ends when the socket does.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import mmap
+import os
+import socket
+import sys
+from typing import Any
+
+from PIL import Image
+
+from strata.images.decoding import Frame, decode
+from strata.images.formats import FORMATS, MIB, ImageError
+from strata.images.sandbox import Sandbox
+
+LEAK = 16 * MIB  # of address space that a process may keep after an image; then it asks to be replaced
+
+
+def main() -> None:
+    """Serve until the parent closes the socket."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    memory = mmap.mmap(int(sys.argv[2]), int(sys.argv[3]))
+    _warm_up()
+    # messages of libraries would fill the log of the service; errors of the start go there
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sandbox = Sandbox()
+    connection.sendall(b'{"ready": true}\n')
+    with connection.makefile("rb") as requests:
+        for request in requests:
+            reply = _reply(json.loads(request), memory, sandbox)
+            connection.sendall(json.dumps(reply).encode() + b"\n")
+
+
+def _reply(request: dict[str, Any], memory: mmap.mmap, sandbox: Sandbox) -> dict[str, Any]:
+    """The answer to a request: the size of the pixels, which lie in the shared memory, or why there are none."""
+    sandbox.allow(request["memory"], request["seconds"])
+    try:
+        reply = _decoded(request, memory)
+    except ImageError as error:
+        reply = {"kind": error.kind, "detail": error.detail}
+    # an error that no image should cause: the parent judges it
+    except Exception as error:
+        reply = {"fault": f"{type(error).__name__}: {error}"[:300]}
+    sandbox.rest()
+    return {**reply, "grown": sandbox.grown > LEAK}
+
+
+def _decoded(request: dict[str, Any], memory: mmap.mmap) -> dict[str, Any]:
+    frame = Frame(memory[: request["size"]], request["max_pixels"])
+    # shrink a picture that has more pixels than are wanted, by a whole number
+    factor = 1
+    while -(-frame.width // factor) * -(-frame.height // factor) > request["most"]:
+        factor += 1
+    width, height, position = -(-frame.width // factor), -(-frame.height // factor), 0
+    for band in frame.bands(factor):
+        pixels = (band if factor == 1 else band.reduce(factor)).tobytes()
+        # without a wish for pixels, it is enough that they can be made
+        if request["pixels"]:
+            memory[position : position + len(pixels)] = pixels
+            position += len(pixels)
+    return {"width": width, "height": height}
+
+
+def _warm_up() -> None:
+    """Decode a picture of each format and depth: in the sandbox, Pillow cannot import its parts any more."""
+    for name in FORMATS:
+        for options in ({}, {"compression": "tiff_lzw"}) if name == "TIFF" else ({},):
+            buffer, exif = io.BytesIO(), Image.Exif()
+            exif[0x0112] = 6
+            Image.new("RGB", (8, 8)).save(buffer, name, **({} if name in ("GIF", "BMP") else {"exif": exif}), **options)
+            decode(buffer.getvalue(), 64)
+    for mode, name in (("I;16", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("F", "TIFF"), ("1", "TIFF")):
+        buffer = io.BytesIO()
+        Image.new(mode, (8, 8)).save(buffer, name)
+        decode(buffer.getvalue(), 64)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The pool: the same pixels as without it, bounded memory and time, and no image pays for another one."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from strata.images import DecodersUnavailable, DecodingPool, ImageError, decode, formats, pool
+from strata.images.decoding import Frame
+from strata.images.pool import Budget
+from tests.images.crafted import bombs, encoded, good_images, mutated, png_chunk
+
+LIMIT = 100_000_000
+MIB = 2**20
+GOOD = good_images()
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[DecodingPool]:
+    with DecodingPool(LIMIT) as made:
+        yield made
+
+
+def outcome(act: Callable[[], Image.Image]) -> tuple[str, tuple[int, int], bytes]:
+    """The pixels, or the kind of the error."""
+    try:
+        image = act()
+    except ImageError as error:
+        return str(error), (0, 0), b""
+    return image.mode, image.size, image.tobytes()
+
+
+def memory_of(process: int, what: str = "VmHWM") -> int:
+    """Bytes of memory of a process: at its peak (VmHWM), or now (VmRSS)."""
+    with pathlib.Path(f"/proc/{process}/status").open(encoding="utf-8") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(what))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_pool_gives_the_same_pixels(decoders: DecodingPool, name: str) -> None:
+    expected = outcome(lambda: decode(GOOD[name], LIMIT))
+    assert expected[0] == "RGB" and outcome(lambda: decoders.decode(GOOD[name])) == expected
+    decoders.check(GOOD[name])
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_bands_give_the_same_pixels_as_pillow_does_for_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Image.open(io.BytesIO(GOOD[name])) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if not upright.mode.startswith(("I", "F")):
+        if upright.has_transparency_data:
+            white = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(white, upright.convert("RGBA"))
+        expected = upright.convert("RGB").tobytes()
+    else:
+        expected = decode(GOOD[name], LIMIT).tobytes()
+    monkeypatch.setattr("strata.images.decoding.BAND_PIXELS", 300)
+    frame = Frame(GOOD[name], LIMIT)
+    assert (frame.width, frame.height) == upright.size
+    assert b"".join(band.tobytes() for band in frame.bands()) == expected
+
+
+def test_damaged_images_end_as_without_the_pool(decoders: DecodingPool) -> None:
+    for name, data in mutated(11, 250):
+        expected, found = outcome(lambda: decode(data, LIMIT)), outcome(lambda: decoders.decode(data))  # noqa: B023
+        # the one thing that differs: the pool allows each image its own memory
+        assert found == expected or found[0].startswith("too_costly"), name
+
+
+def test_bombs_end_soon_and_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks: list[int] = []
+    end = pool._Process.end
+
+    def note_and_end(self: pool._Process) -> None:
+        peaks.append(memory_of(self.pid))
+        end(self)
+
+    monkeypatch.setattr(pool._Process, "end", note_and_end)
+    images = [data for data in bombs().values() for _ in range(2)]
+    with DecodingPool(LIMIT) as decoders:
+        decoders.decode(GOOD["png RGB"])
+        rest = memory_of(decoders._free[0].pid)
+        with ThreadPoolExecutor(4) as threads:
+            kinds = list(threads.map(lambda data: outcome(lambda: decoders.decode(data))[0].split(":")[0], images))
+        assert set(kinds) == {"too_costly", "too_many_pixels", "truncated", "RGB"}
+        assert outcome(lambda: decoders.decode(GOOD["png RGB"]))[0] == "RGB"
+    # the peak of each process, with all shared memory that it has touched
+    assert len(peaks) >= 2 and max(peaks) - rest < formats.MEMORY
+    assert decoders.budget.most <= formats.MEMORY
+
+
+def test_large_images_share_the_budget(decoders: DecodingPool) -> None:
+    """Ten images of 25 million pixels at once took 3 GB."""
+    data, before = bombs()["png rgba"], decoders.budget.in_use
+    own = memory_of(os.getpid(), "VmRSS")
+    with ThreadPoolExecutor(10) as threads:
+        list(threads.map(decoders.check, [data] * 4))
+    assert decoders.budget.in_use == before == 0
+    assert memory_of(os.getpid(), "VmRSS") - own < 50 * MIB
+
+
+def test_a_large_picture_can_be_shrunk(decoders: DecodingPool) -> None:
+    image = Image.linear_gradient("L").resize((1000, 700)).convert("RGB")
+    small = decoders.decode(encoded(image, "PNG"), most=50_000)
+    assert small.size == (250, 175)
+    assert small.tobytes() == image.reduce(4).tobytes()
+
+
+def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "CPU_SECONDS", 0.05)
+    # millions of chunks, each read in Python
+    data = GOOD["png RGB"][:33] + png_chunk(b"teXt", b"") * 300_000 + GOOD["png RGB"][33:]
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        decoders.decode(GOOD["gif frames"])
+        with pytest.raises(ImageError, match="s of processor time") as caught:
+            decoders.decode(data)
+        assert caught.value.kind == "too_costly"
+        assert decoders.decode(GOOD["gif frames"]).size == (61, 43)
+
+
+def end_the_first(monkeypatch: pytest.MonkeyPatch, number: int, times: int) -> None:
+    """Let the first processes that are asked be ended by a signal."""
+    ask, left = pool._Process.decode, [number] * times
+
+    def end_and_ask(self: pool._Process, data: bytes, request: dict[str, object]) -> Image.Image:
+        self._await_start()
+        if left:
+            os.kill(self.pid, left.pop())
+        return ask(self, data, request)
+
+    monkeypatch.setattr(pool._Process, "decode", end_and_ask)
+
+
+def test_a_process_that_is_killed_once_is_not_the_image_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        end_the_first(monkeypatch, signal.SIGKILL, 1)
+        assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
+        assert decoders.budget.most == decoders.budget.size  # the second time alone
+        assert decoders.budget.in_use == 0
+
+
+def test_nor_is_one_that_is_killed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        end_the_first(monkeypatch, signal.SIGKILL, 2)
+        with pytest.raises(DecodersUnavailable, match="SIGKILL"):
+            decoders.decode(GOOD["png RGB"])
+        assert decoders.decode(GOOD["jpeg L"]).size == (61, 43) and decoders.budget.in_use == 0
+
+
+def test_a_decoder_that_crashes_is_told_for_its_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with DecodingPool(LIMIT, processes=2) as decoders:
+        end_the_first(monkeypatch, signal.SIGSEGV, 2)
+        with pytest.raises(ImageError, match="SIGSEGV") as caught:
+            decoders.decode(GOOD["png RGB"])
+        assert caught.value.kind == "decoder_crashed"
+        assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
+
+
+def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        decoders.decode(GOOD["png RGB"])
+        os.kill(decoders._free[0].pid, signal.SIGSTOP)
+        monkeypatch.setattr(pool, "PATIENCE", 0.05)
+        first = decoders._free[0].pid
+        assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
+        assert decoders._free[0].pid != first
+
+
+def test_processes_end_with_the_parent() -> None:
+    program = "import sys, time; from strata.images import DecodingPool; pool = DecodingPool(100); pool.start(); "
+    program += "print(*(process.pid for process in pool._free), flush=True); time.sleep(1000)"
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    children = [int(word) for word in parent.stdout.readline().split()]
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    parent.stdout.close()
+
+
+def is_running(process: int) -> bool:
+    try:
+        with pathlib.Path(f"/proc/{process}/stat").open(encoding="utf-8") as status:
+            return status.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_closing_ends_the_processes_and_refuses_images() -> None:
+    decoders = DecodingPool(LIMIT)
+    decoders.decode(GOOD["png RGB"])
+    (process,) = decoders._free
+    decoders.close()
+    assert not is_running(process.pid)
+    with pytest.raises(DecodersUnavailable):
+        decoders.decode(GOOD["png RGB"])
+
+
+SANDBOXED = """
+import os, socket, subprocess, sys, ctypes
+from strata.images.sandbox import Sandbox
+kept = os.open("/dev/null", os.O_RDONLY)
+sandbox = Sandbox()
+acts = {
+    "open": lambda: open("/etc/passwd"),
+    "open after closing": lambda: (os.close(kept), open("/etc/passwd")),
+    "socket": lambda: socket.socket(),
+    "fork": lambda: os.fork(),
+    "execute": lambda: os.execv("/bin/true", ["true"]),
+    "write": lambda: os.truncate("/tmp/x", 3),
+    "kill": lambda: os.kill(os.getppid(), 0),
+    "ptrace": lambda: os.strerror(ctypes.CDLL(None).ptrace(0, 0, 0, 0)) and 1 / 0 if 0 else os.listdir("/proc"),
+}
+for name, act in acts.items():
+    try:
+        act()
+    except OSError:
+        continue
+    print(name, "works", flush=True)
+sandbox.allow(20 * 2**20, 60)
+try:
+    bytearray(40 * 2**20)
+except MemoryError:
+    pass
+else:
+    print("memory works")
+sandbox.allow(20 * 2**20, 0.1)
+while True:
+    pass
+"""
+
+
+def test_the_sandbox_refuses_files_network_processes_memory_and_time() -> None:
+    done = subprocess.run([sys.executable, "-c", SANDBOXED], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "" and done.stderr == ""
+    assert done.returncode == -signal.SIGPROF
+
+
+@settings(deadline=None, max_examples=25)
+@given(weights=st.lists(st.integers(1, 120), min_size=1, max_size=12))
+def test_the_budget_is_never_exceeded_and_all_get_their_turn(weights: list[int]) -> None:
+    budget = Budget(100)
+
+    def use(weight: int) -> None:
+        with budget.holding(weight):
+            assert budget.in_use <= 100
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(use, weights, timeout=60))
+    assert budget.in_use == 0 and budget.most <= 100
