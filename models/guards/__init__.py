@@ -6,7 +6,7 @@ leads into a record.
 
 from __future__ import annotations
 
-from models.guards.cleaning import printable
+from models.guards.cleaning import cleaned, printable
 from models.guards.guard import Asked, Guarded, guarded
 
-__all__ = ["Asked", "Guarded", "guarded", "printable"]
+__all__ = ["Asked", "Guarded", "cleaned", "guarded", "printable"]

@@ -91,8 +91,8 @@ def _without_special_tokens(text: str) -> str:
 # wrappers
 
 _FENCE = re.compile(r"(?:```|~~~)[\w+-]*[ \t]*\n?(.*?)(?:```|~~~|\Z)", re.S)
-_NAMES = ("caption", "description", "text", "answer", "response", "content", "output", "result", "summary", "paragraph")
-_NAMES += ("detailed_caption", "image_description", "final_answer", "phrase", "name", "object")
+_NAMES: tuple[str, ...] = ("caption", "description", "text", "answer", "response", "content", "output", "result")
+_NAMES += ("summary", "paragraph", "detailed_caption", "image_description", "final_answer", "phrase", "name", "object")
 
 
 def _within_fence(text: str) -> str:
@@ -147,8 +147,11 @@ def _without_html(text: str) -> str:
 _MARKDOWN = (
     (re.compile(r"!?\[([^\[\]]*)\]\((?:https?:|/|#|data:|attachment:)[^()\s]*(?:\s[^()]*)?\)"), r"\1"),  # links, images
     (re.compile(r"^\s*(?:\|?\s*:?-{3,}:?\s*)+\|?\s*$|^\s*(?:[-*_=]\s*){3,}$", re.M), ""),  # rules
-    (re.compile(r"\*\*\*(\S(?:.*?\S)?)\*\*\*|\*\*(\S(?:.*?\S)?)\*\*|__(\S(?:.*?\S)?)__", re.S), r"\1\2\3"),  # bold
-    (re.compile(r"(?<![\w*])\*(\S(?:[^*\n]*?\S)?)\*(?![\w*])|(?<![\w_])_(\S(?:[^_\n]*?\S)?)_(?![\w_])"), r"\1\2"),
+    (re.compile(r"(\*\*\*|\*\*|__)([^\s*_](?:.*?[^\s*_])?)\1", re.S), r"\2"),  # bold
+    (
+        re.compile(r"(?<![\w*])\*([^*\s](?:[^*\n]*?[^*\s])?)\*(?![\w*])|(?<!\w)_([^_\s](?:[^_\n]*?[^_\s])?)_(?!\w)"),
+        r"\1\2",
+    ),
     (re.compile(r"`([^`\n]+)`"), r"\1"),
     (re.compile(r"^[ \t]{0,3}>[ \t]?", re.M), ""),  # a quotation
     (re.compile(r"^[ \t]*(?:[-*+•‣▪–]|\d{1,2}[.)])[ \t]+(?=\S)", re.M), ""),  # items of a list

@@ -9,9 +9,10 @@ from typing import Literal
 
 from models.guards.cleaning import cleaned
 from models.guards.faults import echo, loop, question_back, refusal, wordless
-from models.guards.languages import ENGLISH, is_foreign
+from models.guards.languages import ENGLISH, is_foreign, language_of
 from models.sentences import whole_sentences
 
+Form = Literal["text", "phrase"]
 MAX_CHARACTERS = 20_000  # of a text that is read at all: the longest answers have some thousands
 LONGEST_PHRASE = 25  # words; a crop's phrase names one thing
 
@@ -33,9 +34,14 @@ REASONS = {
 class Asked:
     """What a text was asked for: the form, the instructions (without notes), and the language (ISO 639-1)."""
 
-    form: Literal["text", "phrase"] = "text"
+    form: Form = "text"
     prompts: tuple[str, ...] = ()
     language: str = ENGLISH
+
+    @classmethod
+    def by(cls, prompt: str, form: Form = "text", language: str | None = None) -> Asked:
+        """What a prompt asks for. language: null for the language in which the prompt is written."""
+        return cls(form, (prompt,), language or language_of(prompt))
 
 
 @dataclass(frozen=True)

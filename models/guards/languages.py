@@ -33,6 +33,7 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
+@functools.lru_cache(64)
 def language_of(text: str) -> str:
     """The most probable language of a prompt, as an ISO 639-1 code; English for a prompt of fewer than five words."""
     return str(_identifier().classify(text)[0]) if len(text.split()) >= _LEAST_WORDS else ENGLISH
@@ -52,4 +53,4 @@ def is_foreign(text: str, language: str) -> bool:
         return False
     ranked = dict(_identifier().rank(words))
     best = max(ranked, key=lambda name: ranked[name])
-    return best != language and ranked[best] >= _SURE and ranked.get(language, 0.0) <= _EXCLUDED
+    return best != language and bool(ranked[best] >= _SURE and ranked.get(language, 0.0) <= _EXCLUDED)

@@ -32,6 +32,8 @@ def load_florence(folder: Path) -> Any:
     """
     model = load_model(Florence2ForConditionalGeneration, folder)
     model.generation_config.no_repeat_ngram_size = None
+    # nor a forced end at the token limit, which would hide that a text was cut
+    model.generation_config.forced_eos_token_id = None
     return model
 
 
