@@ -17,7 +17,6 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import services
 from app.problems import ProblemError
-from app.security import check_key
 from strata.errors import QueueUnavailable
 from strata.queue import IdempotencyKeys
 
@@ -90,8 +89,6 @@ class IdempotentRoute(APIRoute):
 async def _handle_once(handle: Handler, request: Request, key: str) -> Response:
     if not 0 < len(key) <= MAX_KEY:
         raise ProblemError("invalid-request", f"Idempotency-Key: it must have 1 to {MAX_KEY} characters", [])
-    # check the API key here, because dependencies run later: a response must not be replayed without a valid key
-    check_key(request)
     # reserve the key, or replay the response to the first request with it
     hashed = hashlib.sha256(f"{request.url.path}\0{key}".encode()).hexdigest()
     attempt = Attempt(services(request).queue.idempotency_keys, hashed, await _body_hash(request))

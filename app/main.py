@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 import strata
 from app import problems
-from app.body_limit import BodyLimit
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.bodies import BodyLimit
+from app.http.browsers import BrowserGuard
+from app.http.security import V1, KeyCheck, documented_key
 from app.images.decoding import Decoder
 from app.job_views import JobViews
 from app.prefer import Waits
 from app.routes import api_docs, batches, captions, events, health, jobs, pages, records
-from app.security import require_key
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import Settings
@@ -27,6 +30,18 @@ from strata.shards import ImageReader
 from strata.store import Store
 
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
+# what pages of the origins in STRATA_CORS_ORIGINS may send and read
+_SENT = ("Authorization", "X-API-Key", "Content-Type", "Prefer", "Idempotency-Key", "Last-Event-ID")
+_READ = ("Link", "Location", "Content-Location", "Preference-Applied", "Idempotency-Replayed", "Retry-After")
+
+
+class _Application(FastAPI):
+    """FastAPI within a guard that also sees the answers that FastAPI makes outside of all its middleware."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The application as it is called."""
+        settings: Settings = self.state.services.settings
+        return BrowserGuard(super().build_middleware_stack(), settings.served_hosts, settings.cors_origins)
 
 
 def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
@@ -47,7 +62,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
             thread.join(STOP_SECONDS)
             app.state.services.decoder.close()
 
-    app = FastAPI(
+    app = _Application(
         title="Strata",
         version=strata.__version__,
         summary="Images into layered descriptions.",
@@ -63,12 +78,21 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     app.state.services = Services(
         settings, queue, store, all_jobs, listing, decoder, shards, images, probe, waits, deletion, views
     )
-    # limit bodies before they are parsed, and convert every error to a problem
+    # from the inside out: limit bodies before they are parsed, check the key before that; a browser's question whether
+    # a page of another origin may send a request has no key
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(KeyCheck, key=settings.api_key)
+    if settings.cors_origins:
+        methods = ("GET", "POST", "DELETE")
+        origins = settings.cors_origins
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=_SENT, expose_headers=_READ
+        )
+    # convert every error to a problem
     problems.install(app)
     api_docs.install(app)
     # only routes below /v1 require the API key: probes and pages must work without one
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
+    v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key)])
     # the routes are tried in this order, so that those that are asked for most come first
     for resource in (jobs, captions, batches, events, records):
         v1.include_router(resource.router)

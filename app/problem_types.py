@@ -39,6 +39,13 @@ _TYPES = (
         "The service requires an API key, and the request has none or a wrong one. "
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     ),
+    ProblemType(
+        "origin-not-allowed",
+        403,
+        "Origin not allowed",
+        "A browser sent this request for a page of another origin. Open the page of the service itself; or the "
+        "operator adds the page's origin to `STRATA_CORS_ORIGINS`. A proxy in front must pass `Host`.",
+    ),
     ProblemType("not-found", 404, "Not found", "Nothing exists at this address. `/docs` lists all addresses."),
     ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
     ProblemType(
@@ -121,6 +128,14 @@ _TYPES = (
         415,
         "Unsupported media type",
         "Send `multipart/form-data` with a field `file`, or `application/json`.",
+    ),
+    ProblemType(
+        "host-not-allowed",
+        421,
+        "Host not allowed",
+        "The header `Host` names neither an IP address nor localhost nor a host that the service was told to serve, as "
+        "a request of a web page with a changed address does (DNS rebinding). Call the service by its address, or the "
+        "operator adds the name to `STRATA_ALLOWED_HOSTS`.",
     ),
     ProblemType(
         "invalid-request",

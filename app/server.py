@@ -18,8 +18,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.connections import Connection, Connections
-from app.limits import ConnectionLimits
+from app.http.connections import Connection, Connections
+from app.http.limits import ConnectionLimits
 from app.main import create_app
 from app.routes.health import ready_workers
 from app.supervisor import Child, Supervisor, worker_environment, workers

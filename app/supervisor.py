@@ -163,8 +163,8 @@ def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
 
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
     """This process's environment with all settings as variables, so that a worker has the service's settings."""
-    # Redis, the data directory and the store get absolute values below; a worker does not serve HTTP
-    http = {"host", "port", "api_key"}
+    # Redis, the data directory and the store get absolute values below; a worker serves no HTTP and fetches no image
+    http = {"host", "port", "api_key", "allowed_hosts", "cors_origins", "url_hosts", "url_ports"}
     own = settings.model_dump(mode="json", exclude={"redis_url", "data_dir", "store"} | http, exclude_none=True)
     inherited = own_variables(os.environ)  # without misspelt variables, of which this process has told
     for name in http:

@@ -8,12 +8,15 @@ Whose fault an error is, is decided here. If an item of a batch fails, the batch
 is at fault (`Failure`) only if the stage still works right after it: if it computes an item that comes later in the
 batch, or else its probe. If not, or if the error says that the process itself is broken, `run` raises StageBroken: no
 item is at fault, and the process should end. A stage whose server is away raises StageUnavailable: the work waits.
+
+Each call of the model has a deadline (`models.deadlines`), which follows from what its calls have taken so far.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
 
+from models.deadlines import DEADLINES, Activity, Pace
 from models.faults import empty_cache, ends_process, free_memory, is_out_of_memory, reason_of, text_of
 from models.items import (
     PROBES,
@@ -30,13 +34,15 @@ from models.items import (
     ReadLine,
     Segment,
     check_results,
+    work_of,
 )
-from strata.core import StageSettings, Usage
+from strata.core import STAGES_OF, StageSettings, Usage
 from strata.errors import ProcessBroken, StrataError, WeightsError
 
 StageItem = TypeVar("StageItem")
 StageResult = TypeVar("StageResult")
 
+GROUP_OF = {stage: group for group, stages in STAGES_OF.items() for stage in stages}
 # batches that fit in memory before twice their size is tried again: at most one batch in 33 fails by it
 GROW_AFTER = 32
 
@@ -110,6 +116,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         self.settings = settings
         self._size = settings.batch_size  # the largest batch that is known or assumed to fit in memory
         self._fitted = 0  # batches of that size that have fitted since the size changed
+        self._pace = Pace()
         self._unproved = ""  # the last error, if nothing has been computed since: the stage may be broken
 
     @abstractmethod
@@ -248,7 +255,12 @@ class Stage(ABC, Generic[StageItem, StageResult]):
 
     def _computed(self, batch: Sequence[StageItem], prepared: Callable[[], Any]) -> list[StageResult]:
         """The results of one batch, which show that the stage works. Raises any error."""
-        results = self.compute(prepared())
+        work = sum(map(work_of, batch))
+        seconds = self._pace.limit(work, DEADLINES.limits)
+        with DEADLINES.watch(Activity(GROUP_OF.get(self.name, ""), self.name, seconds)):
+            began = time.monotonic()
+            results = self.compute(prepared())
+            self._pace.add(work, time.monotonic() - began)
         check_results(self.name, results, len(batch))
         self._unproved = ""
         return results

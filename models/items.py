@@ -113,6 +113,12 @@ def check_results(stage: str, results: Any, items: int) -> None:
         raise ValueError(f"{stage} returned a number that is not finite")
 
 
+def work_of(item: Any) -> float:
+    """How much work an item is for a stage, roughly: 1, and 1 for each megapixel of its image."""
+    image = getattr(item, "crop", None) or getattr(item, "image", None) or item
+    return 1.0 + image.width * image.height / 1e6 if isinstance(image, Image.Image) else 1.0
+
+
 def _is_finite(value: Any) -> bool:
     """Whether the numbers in a result are finite: in a score, a box, or a list of Detections and the like."""
     if isinstance(value, float | np.floating):

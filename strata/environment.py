@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 
 # the fields of `strata.core.Settings`; a test compares the two
 SETTINGS = (
+    "STRATA_ALLOWED_HOSTS",
     "STRATA_API_KEY",
+    "STRATA_CORS_ORIGINS",
     "STRATA_DATA_DIR",
+    "STRATA_HANG_SECONDS",
     "STRATA_HIGH_WATER",
     "STRATA_HOST",
     "STRATA_LEASE_SECONDS",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.fakes.scripted_server import good, scripted
 from models.prompts import FOLDER
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from strata.core.profiles import Profile, StageSettings, load_profile
 from strata.core.requests import JobRequest
 from strata.core.settings import Settings

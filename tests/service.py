@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.limits import ConnectionLimits
+from app.http.limits import ConnectionLimits
 from app.main import create_app
 from app.server import HttpServer
 from strata.core.profiles import Profile
@@ -106,6 +106,7 @@ def _parts(folder: Path, profile: Profile, changes: dict[str, Any]) -> tuple[Set
         "shard_roots": [str(shards)],
         "profiles_dir": profiles,
         "profile": "fake",
+        "allowed_hosts": ["testserver"],  # by which the client of tests calls it
         "max_body_bytes": MAX_BODY,
         "max_pixels": 1_000_000,
     }

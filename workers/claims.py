@@ -13,6 +13,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
 from workers.accounts import NotAffordable
+from workers.isolation import watched_storage
 from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
 from workers.retry import Result, retry_until_done
@@ -72,8 +73,9 @@ class Claims:
 
         While the store is away, the jobs that wait for the chunk show it.
         """
+        watched = watched_storage(claim, act)
         try:
-            return retry_until_done(act, (error,), self.stop, lambda: self.is_wanted(claim), self._tell(claim))
+            return retry_until_done(watched, (error,), self.stop, lambda: self.is_wanted(claim), self._tell(claim))
         finally:
             self.leases.go_on(claim.chunk)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from models.base import Stage, StageNotLoaded
+from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
 from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
 from strata.store import READERS, BrokenPart, Source, Store
@@ -89,7 +90,9 @@ class PipelineCache:
         fingerprint = profile.fingerprint(group)
         loaded = self._loaded.pop(fingerprint, None)
         if loaded is None:
-            loaded = _Loaded(self._load(profile, fingerprint), profile, 0.0)
+            seconds = DEADLINES.limits.loading
+            with DEADLINES.watch(Activity(group, "loading", seconds, f"profile {profile.name}", kind="nobody")):
+                loaded = _Loaded(self._load(profile, fingerprint), profile, 0.0)
         # put it at the end
         self._loaded[fingerprint] = loaded
         loaded.used = time.monotonic()

@@ -17,6 +17,7 @@ from strata.queue import Claim
 from strata.shards import index_shard, shard_stamps
 from strata.shards.sources import Stamps
 from strata.store import BrokenPart
+from workers.isolation import watched_storage, watching_storage
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
 
@@ -109,9 +110,11 @@ class Indexer:
         chunk = claim.chunk
         # a shard that has killed several workers is not read again
         if claim.deliveries > MAX_DELIVERIES:
-            return _failed(chunk, "poison", f"{claim.deliveries - 1} workers died while they read it")
+            stalled = self.jobs.queue.isolation_notes.stalled_by(chunk.id)
+            why = f"{stalled}; " if stalled else ""
+            return _failed(chunk, "poison", f"{why}{claim.deliveries - 1} workers died while they read it")
         try:
-            stamps = shard_stamps(chunk.shard)
+            stamps = watched_storage(claim, functools.partial(shard_stamps, chunk.shard))()
             # a shard with the same time stamp need not be read again
             found = self._known(claim, stamps, stop) or self._read(claim, stop)
         except ValueError as error:  # SourceError is one
@@ -134,7 +137,10 @@ class Indexer:
 
     def _read(self, claim: Claim, stop: threading.Event) -> _Found:
         """Read a shard, and write its index part if there is none of its identity. Raises SourceError and OSError."""
-        store, index = self.jobs.store, index_shard(claim.chunk.shard, self.roots)
+        # while rows are found, its time begins anew
+        with watching_storage(claim, "index") as progress:
+            index = index_shard(claim.chunk.shard, self.roots, progress=progress)
+        store = self.jobs.store
         part = replace(claim.chunk, identity=index.identity)
         # a copy of the shard, or the shard with another time stamp, has the same identity
         found = self._stored(index.identity, claim, stop)
@@ -164,7 +170,7 @@ class Indexer:
     def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:
         """The result of act. A store that is away or full is waited for, because the shard is not the cause."""
         tell = functools.partial(self.leases.hold_up, claim.chunk, "store")
-        return retry_until_done(act, (OSError,), stop, lambda: True, tell)
+        return retry_until_done(watched_storage(claim, act), (OSError,), stop, lambda: True, tell)
 
 
 def _failed(chunk: Chunk, kind: str, detail: str) -> ShardSummary:

@@ -5,6 +5,8 @@ killed notes nothing more, so that all images of its chunk are suspects. A suspe
 whose models have passed their probes, and before the other images. An image that was alone in flight at two deaths is
 passed over. The notes lie in Redis: if they are lost, another process may end, but no row is lost.
 
+A process that hangs is ended by its watchdog, which leaves the same notes in its place (`Hang`).
+
 A machine can be at fault although its probes pass: then every image ends processes. Therefore an image of the chunk
 that nobody accuses is computed before one that was alone at a death, and only what ends a process after that is blamed.
 After MAX_IN_A_ROW deaths without any image of the chunk computed in between, the chunk steps aside and its jobs wait.
@@ -13,14 +15,18 @@ After MAX_IN_A_ROW deaths without any image of the chunk computed in between, th
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+import pickle
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from models.deadlines import DEADLINES, Activity
+from strata.addresses import without_secrets
 from strata.errors import QueueUnavailable
-from strata.queue import Claim, IsolationNotes, Notes
+from strata.queue import Claim, IsolationNotes, Notes, Queue
 
+Result = TypeVar("Result")
 ROW_DEATHS = 2  # with a row alone in flight, after which it is poison
 CHUNK_DEATHS = 4  # with nobody knows how many rows in flight, after which the chunk itself is in doubt
 MAX_POISON = 3  # images of a chunk of which all may be poison: too few to show that the machine computes others
@@ -80,11 +86,75 @@ class Verdict:
         return alone, together
 
 
+class Flying(NamedTuple):
+    """A claimed chunk's rows that are in flight. suspects: those that were accused before, and not computed since."""
+
+    claim: Claim
+    rows: tuple[int, ...] = ()
+    suspects: frozenset[int] = frozenset()
+
+
+@contextmanager
+def watching_storage(claim: Claim, part: str = "storage") -> Iterator[Callable[[], None]]:
+    """Within the block something is read or written for a chunk, with a deadline: if it hangs, no row is at fault.
+
+    Yields a function to call after each step of progress.
+    """
+    claims, shard = pickle.dumps([Flying(claim)]), without_secrets(claim.chunk.shard)
+    waiting = Activity(claim.chunk.group, part, DEADLINES.limits.storage, shard, "storage", claims)
+    with DEADLINES.watch(waiting) as progress:
+        yield progress
+
+
+def watched_storage(claim: Claim, act: Callable[[], Result]) -> Callable[[], Result]:
+    """Wraps a function that reads or writes for a chunk in `watching_storage`."""
+
+    def call() -> Result:
+        with watching_storage(claim):
+            return act()
+
+    return call
+
+
+class Hang:
+    """A worker that hangs, and is ended by `workers.watchdog`. Every method raises QueueUnavailable.
+
+    name: its consumer name. accused: what was in flight where it hangs; innocent: what was in flight elsewhere in it.
+    """
+
+    def __init__(self, queue: Queue, name: str, accused: Sequence[Flying], innocent: Sequence[Flying]) -> None:
+        self._broker, self._notes, self._name = queue.broker, queue.isolation_notes, name
+        self._accused, self._innocent = accused, innocent
+
+    def note(self, blame: Blame, storage: bool) -> None:
+        """Note what was in flight, as `Isolation.ended` does. storage: whether a storage hangs, and no row."""
+        rows = [row for flying in self._accused for row in flying.rows]
+        for claim, own, suspects in self._accused:
+            chunk_id, reason = claim.chunk.id, json.dumps(blame)
+            culprit = own[0] if own and len(rows) == 1 else None
+            # a lease that has lapsed meanwhile was counted by the next holder, which knew no reason
+            if not self._broker.renew(claim, self._name):
+                if culprit is not None:
+                    self._notes.explain(chunk_id, culprit, reason)
+            elif storage:
+                self._notes.stalled(chunk_id, blame.detail)
+            else:
+                self._notes.ended(chunk_id, suspects.union(own), culprit, reason, saved=False)
+        for claim, _, _ in self._innocent:
+            if self._broker.renew(claim, self._name):
+                self._notes.clear(claim.chunk.id)
+
+    def release(self) -> None:
+        """Let other workers have the chunks. Call it when the worker has ended."""
+        for flying in (*self._accused, *self._innocent):
+            self._broker.release(flying.claim, self._name, counted=True)
+
+
 class Isolation:
     """The notes on one claimed chunk. Only `begin` raises QueueUnavailable: a missing note costs at most a death."""
 
     def __init__(self, notes: IsolationNotes, claim: Claim) -> None:
-        self._notes, self._chunk = notes, claim.chunk
+        self._notes, self._claim, self._chunk = notes, claim, claim.chunk
         # a chunk that had stepped aside comes back as a new message
         self._known = claim.deliveries > 1 or claim.returned
         self._suspects: set[int] = set()
@@ -103,6 +173,10 @@ class Isolation:
         if not self._known:
             return Verdict()
         notes = self._notes.take_over(self._chunk.id)
+        # it comes back when the storage may answer again
+        if notes.stalled:
+            self._notes.go_on(self._chunk.id)
+            return Verdict(doubt=notes.stalled)
         # no image is blamed while nothing shows that the machine computes any: every image may be tried again
         doubt = _doubt(notes, self._chunk.images)
         if doubt:
@@ -121,6 +195,10 @@ class Isolation:
         """Note what is in flight now: one row alone, or with None the whole chunk."""
         with suppress(QueueUnavailable):
             self._notes.mark(self._chunk.id, row)
+
+    def flying(self, rows: Collection[int]) -> Flying:
+        """Rows of the chunk that are in flight now, for the watchdog."""
+        return Flying(self._claim, tuple(rows), frozenset(self._suspects))
 
     def prepared(self) -> None:
         """Note that the chunk's images are read and that it waits: it is not the cause of a death from here on."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
+from models.deadlines import DEADLINES, Activity, Flight
 from models.faults import ends_process, is_out_of_memory, reason_of, text_of
-from models.items import PROBE_IMAGE, PROBE_RECORD
+from models.items import PROBE_IMAGE, PROBE_RECORD, work_of
 from strata.core import ProfileError, Record
 from strata.errors import StrataError
 from workers.claims import Claims
@@ -60,7 +62,7 @@ class MicroBatches:
         """Decode rows, in any thread. A row that cannot be decoded for an unexpected reason stays as it is."""
         for chunk, row in rows:
             try:
-                chunk.items[row] = self.group.decode(chunk.items[row])
+                self._decode(chunk, row)
             except Exception as error:
                 # `compute` decodes it once more, alone, and finds out what is at fault
                 log.warning("row %d of chunk %s is not decoded: %s", row, chunk.claim.chunk.id, reason_of(error))
@@ -84,6 +86,13 @@ class MicroBatches:
         if doubtful:
             self._compute_each(doubtful, works=any(_item(row).settled for row in decoded))
 
+    def _decode(self, chunk: PreparedChunk, row: int) -> None:
+        item, seconds = chunk.items[row], DEADLINES.limits.first
+        if _is_undecoded(item):
+            accused = pickle.dumps([chunk.isolation.flying([row])])
+            with DEADLINES.watch(Activity(self.group.name, "decode", seconds, item.record.key, claims=accused)):
+                chunk.items[row] = self.group.decode(item)
+
     def _compute_together(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
@@ -96,7 +105,7 @@ class MicroBatches:
     @contextmanager
     def _flying(self, rows: Sequence[Row]) -> Iterator[None]:
         """Keep rows in `in_flight` while they are computed, and for ever if the process is broken."""
-        self.in_flight = [*self.in_flight, *rows]
+        self._set_in_flight([*self.in_flight, *rows])
         try:
             yield
         except StageBroken:
@@ -109,10 +118,22 @@ class MicroBatches:
     def _land(self, rows: Sequence[Row]) -> None:
         # two chunks are compared by their identity, because they may have equal content
         landed = {(id(chunk), row) for chunk, row in rows}
-        self.in_flight = [(chunk, row) for chunk, row in self.in_flight if (id(chunk), row) not in landed]
+        self._set_in_flight([(chunk, row) for chunk, row in self.in_flight if (id(chunk), row) not in landed])
+
+    def _set_in_flight(self, rows: Sequence[Row]) -> None:
+        """Set `in_flight`, and tell the watchdog."""
+        self.in_flight = rows
+        of_chunk: dict[int, tuple[PreparedChunk, list[int]]] = {}
+        for chunk, row in rows:
+            of_chunk.setdefault(id(chunk), (chunk, []))[1].append(row)
+        flying = [chunk.isolation.flying(own) for chunk, own in of_chunk.values()]
+        keys = tuple(_item(row).record.key for row in rows)
+        DEADLINES.fly(self.group.name, Flight(keys, pickle.dumps(flying)) if rows else None)
 
     def _records(self, chunk: PreparedChunk, items: Sequence[WorkItem]) -> list[Record]:
-        with _judged(self.group.name):
+        seconds = DEADLINES.limits.first + sum(map(work_of, items))
+        between = Activity(self.group.name, "the code between the stages", seconds, between=True)
+        with _judged(self.group.name), DEADLINES.watch(between):
             records = self.group.compute(chunk.claim.chunk, items)
             if len(records) != len(items):
                 raise RuntimeError(f"{len(records)} records for {len(items)} images")
@@ -145,7 +166,7 @@ class MicroBatches:
         chunk, number = row
         if _is_undecoded(chunk.items[number]):
             with self._flying([row]), _judged("decode"):
-                chunk.items[number] = self.group.decode(chunk.items[number])
+                self._decode(chunk, number)
         if not chunk.items[number].settled:
             self._compute_together([row])
 

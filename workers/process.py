@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 import pyarrow as pa
 
 from models.base import StageNotLoaded
+from models.deadlines import DEADLINES, Limits
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable, StrataError
@@ -30,6 +31,7 @@ from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted, retry_until_done
 from workers.runner import Runner
+from workers.watchdog import Watchdog
 
 log = logging.getLogger("workers")
 
@@ -59,8 +61,10 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    # The lease thread publishes heartbeats while the models load, which can take minutes.
-    with Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
+    # The watchdog watches the loading already; the lease thread publishes heartbeats meanwhile, which can take minutes.
+    url = settings.redis_url.get_secret_value()
+    with Watchdog(name, url) as watchdog, Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
+        DEADLINES.report(watchdog.publish, Limits(settings.hang_seconds))
         loops = [_loop(group, group_of, jobs, leases, settings, profiles) for group in groups]
         _import_ahead()
         with collector_spared():
@@ -74,8 +78,8 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
             ]
             for thread in threads:
                 thread.start()
-            while not stop.is_set():
-                time.sleep(0.1)
+            while not stop.wait(0.1):
+                watchdog.look_after()
             _end(threads, leases, broken)
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Services, ServicesDep
+from app.http.callers import Caller
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import BatchRequest, JobView, Profile
@@ -20,6 +21,7 @@ async def submit_shards(
     body: BatchRequest,
     given: ServicesDep,
     response: Response,
+    caller: Caller,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
     """Describe the images of shards. The response is immediate; the workers read the shards.
@@ -33,13 +35,14 @@ async def submit_shards(
         _refuse_money(profile.name)
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     shards = await given.shards.find(body.input.shards)
-    view = await run_in_threadpool(_create, given, body, shards, profile)
+    view = await run_in_threadpool(_create, given, body, shards, profile, caller)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return view
 
 
-def _create(given: Services, body: BatchRequest, shards: list[str], profile: Profile) -> JobView:
-    job = given.jobs.new.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget)
+def _create(given: Services, body: BatchRequest, shards: list[str], profile: Profile, caller: str) -> JobView:
+    new = given.jobs.new
+    job = new.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget, caller=caller)
     return given.jobs.accepted(job)
 
 

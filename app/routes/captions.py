@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import ServicesDep
+from app.http.callers import Caller
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
 from app.prefer import wait_of
@@ -57,6 +58,7 @@ _BODY: dict[str, Any] = {
 async def caption_image(
     request: Request,
     given: ServicesDep,
+    caller: Caller,
     prefer: Annotated[list[str] | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
@@ -65,7 +67,7 @@ async def caption_image(
     upload = await read_upload(request, given.settings)
     profile = await run_in_threadpool(given.profile, upload.profile)
     await given.decoder.check(upload.data)
-    job = await run_in_threadpool(given.jobs.new.create_image, upload.data, upload.alt_text, profile)
+    job = await run_in_threadpool(given.jobs.new.create_image, upload.data, upload.alt_text, profile, caller)
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}

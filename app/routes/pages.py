@@ -18,15 +18,15 @@ PAGE = Path(__file__).parent.parent / "static" / "index.html"
 _LAYERS = '<script id="layers" type="application/json">{}</script>'
 _MARKDOWN = "text/markdown; charset=utf-8"
 _POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' blob:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; connect-src 'self'; img-src 'self' blob:; style-src 'self'; script-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
 @router.get("/")
 def index() -> Response:
     """The page: jobs with their progress, and an area to drop an image. It contains the table of layers as JSON."""
-    # the page is one file without a build step: the table of layers is inserted as JSON
+    # there is no build step: the table of layers is inserted as JSON
     text = PAGE.read_text(encoding="utf-8").replace(_LAYERS.format("[]"), _LAYERS.format(_layers_json()), 1)
     return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
 

@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
 
+from models.base import GROUP_OF
 from models.chat.client import ChatClient
 from models.chat.questions import ChatAnswer, Question, prompt_bound
+from models.deadlines import DEADLINES, Activity
 from models.guards import Asked
 from models.items import CaptionRequest, ComposeRequest, Failure, Written
 from models.prompts import load_prompt
@@ -63,7 +65,9 @@ class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
         """As `Stage.run`. Each item is a request of its own, so the batch is not halved after a failure."""
         # ask all questions at once; an item without a question gets an empty text
         questions = [self._question(item) for item in batch]
-        answers = iter(self._client.ask([question for question in questions if question is not None]))
+        asked = [question for question in questions if question is not None]
+        with DEADLINES.watch(Activity(GROUP_OF[self.name], self.name, self._client.seconds_at_most(len(asked)))):
+            answers = iter(self._client.ask(asked))
         # an answer with a fault becomes a Failure; its tokens were paid, so they count too
         results: list[str | Failure] = []
         usage: list[Usage] = []

@@ -30,6 +30,7 @@ from pydantic import SecretStr
 
 from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.questions import ChatAnswer, Question, read_answer, start_of, without
+from models.deadlines import DEADLINES
 from strata.addresses import clean_key
 from strata.client import pause_of, proxied
 from strata.core import ChatParameters, Usage, growing_pause
@@ -110,6 +111,14 @@ class ChatClient:
     def upper_bound(self, question: Question) -> Usage:
         """Upper bound on the usage of a question: every try fails, and so do all probes after each try."""
         return question.bound * self._tries + self._probe_for(question).bound * self._tries**2
+
+    def seconds_at_most(self, questions: int) -> float:
+        """What `ask` may take by its own rules: every question and every probe fails as late as it can."""
+        p = self._parameters
+        post = self._tries * (p.timeout + CONNECT_SECONDS + 2 * PATIENCE)
+        probes = self._tries**2 * (PROBE_SECONDS + CONNECT_SECONDS + 2 * PATIENCE)
+        rounds = -(-questions // p.concurrency)
+        return DEADLINES.limits.floor + rounds * self._tries * (post + p.concurrency * probes)
 
     def ask(self, questions: Sequence[Question]) -> list[ChatAnswer]:
         """Ask questions; returns the answers in order. Equal questions are sent once, and only the first has the usage.

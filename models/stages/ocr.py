@@ -6,9 +6,10 @@ lines that are upside down, costs a third model call and runs only if a profile 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from importlib.metadata import files, version
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from models.base import OcrStage, WeightsMissing
 from models.devices import cpu_threads
 from models.items import ReadLine
 from models.weights.cache import locate
+from models.weights.hashes import sha256_of
 from strata.core import Box, OcrParameters, StageSettings
 
 MOST_ENLARGED = 4.0  # factor; more would cost time and add no detail
@@ -48,6 +50,8 @@ class RapidOcr(OcrStage):
         for name in filter(None, (chosen.detector, chosen.recognizer, chosen.angle_classifier)):
             if not (folder / name).is_file():
                 raise WeightsMissing(f"the OCR's model {folder / name} is missing; install rapidocr again")
+            if self.settings.model.startswith("builtin:") and not _is_as_installed(folder / name):
+                raise WeightsMissing(f"the OCR's model {folder / name} is damaged; install rapidocr again")
         engines, threads = self._threads()
         self._pool = ThreadPoolExecutor(engines, thread_name_prefix=self.name)
         # an engine is not thread-safe, since it keeps state of the current image: there is one per thread
@@ -145,6 +149,17 @@ def enclosing_box(polygon: np.typing.NDArray[np.floating[Any]], size: tuple[int,
     left, top = np.clip(polygon.min(axis=0), 0, size).tolist()
     right, bottom = np.clip(polygon.max(axis=0), 0, size).tolist()
     return float(left), float(top), float(right), float(bottom)
+
+
+def _is_as_installed(path: Path) -> bool:
+    """Whether a file of the installed wheel has the hash that the wheel's record says, if it says one."""
+    for file in files("rapidocr") or ():
+        if file.hash is not None and file.name == path.name and Path(str(file.locate())) == path:
+            digest = bytes.fromhex(sha256_of(path))
+            return (
+                file.hash.mode != "sha256" or base64.urlsafe_b64encode(digest).decode().rstrip("=") == file.hash.value
+            )
+    return True
 
 
 def _warm_up_image() -> Image.Image:

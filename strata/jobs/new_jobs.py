@@ -60,12 +60,13 @@ class NewJobs:
         metadata: dict[str, str] | None = None,
         indexed: Iterable[ShardSummary] = (),
         budget: Budget | None = None,
+        caller: str = "",
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
-        indexed: the summaries of shards that need no indexing.
+        indexed: the summaries of shards that need no indexing; caller: whose turns the job takes.
         """
-        request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget)
+        request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller)
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         with self._withdrawn_on_error(request.id):
@@ -78,8 +79,8 @@ class NewJobs:
             self.queue.job_states.activate(request.id)
         return request
 
-    def create_image(self, data: bytes, alt_text: str | None, profile: Profile) -> JobRequest:
-        """Store an image and create a job for it alone, whose first chunk is queued at once.
+    def create_image(self, data: bytes, alt_text: str | None, profile: Profile, caller: str = "") -> JobRequest:
+        """Store an image and create a job for it alone, whose first chunk is queued at once, in the caller's turn.
 
         The upload is a shard of one image. It is indexed here, and its chunk is queued here, so that the request does
         not wait for the scheduler. A call to a bucket takes a while, so that only two follow one another: all that the
@@ -90,7 +91,7 @@ class NewJobs:
         uri = self.store.upload_uri(digest)
         identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
         summary = ShardSummary(shard=uri, identity=identity, images=1)
-        request = _request("image", [uri], profile, "hi", {}, [summary], None)
+        request = _request("image", [uri], profile, "hi", {}, [summary], None, caller)
         # the index part is that which the group `index` would write
         index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
         table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
@@ -181,6 +182,7 @@ def _request(
     metadata: dict[str, str],
     indexed: list[ShardSummary],
     budget: Budget | None,
+    caller: str,
 ) -> JobRequest:
     """A new job's request. It holds everything that decides which parts belong to the job."""
     return JobRequest(
@@ -197,4 +199,5 @@ def _request(
         paid=[group for group in GROUPS if profile.paid(group)],
         priced=profile.priced,
         budget=budget,
+        caller=caller,
     )

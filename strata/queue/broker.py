@@ -1,15 +1,17 @@
 """The broker: chunks are queued, claimed under a lease, renewed, reclaimed and finished, on Redis Streams.
 
-There is one stream for each group and priority. A chunk is queued once however many jobs ask for it; when it is
+There is one stream for each group and priority, and in front of it a lane for each caller: the callers take turns (see
+`scripts/lanes.lua`). A chunk is queued once however many jobs ask for it; when it is
 finished, it is counted for every job that waits for it.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 
@@ -31,7 +33,7 @@ _TRIAL_CHECK_MS = 10_000  # after this time it is looked whether a trial still g
 class Claim:
     """A chunk in flight: its message in a stream, and the number of its deliveries (1: this is the first one).
 
-    returned: it has stepped aside before, so that rows of it may be computed already.
+    returned: it has stepped aside before, so that rows of it may be computed already; caller: whose turn it took.
     """
 
     chunk: Chunk
@@ -39,12 +41,13 @@ class Claim:
     message: str
     deliveries: int = 1
     returned: bool = False
+    caller: str = ""
 
     @classmethod
     def of(cls, stream: str, message: str, fields: Mapping[str, str], deliveries: int = 1) -> Claim:
         """The claim of a message with these fields."""
-        chunk = Chunk.from_fields({name: text for name, text in fields.items() if name != RETURNED})
-        return cls(chunk, stream, message, deliveries, RETURNED in fields)
+        chunk = Chunk.from_fields({name: text for name, text in fields.items() if name not in (RETURNED, keys.CALLER)})
+        return cls(chunk, stream, message, deliveries, RETURNED in fields, fields.get(keys.CALLER, ""))
 
     @property
     def priority(self) -> str:
@@ -57,6 +60,13 @@ class Claim:
         return f":{keys.TRIAL}:" in self.stream
 
 
+class Queued(NamedTuple):
+    """How many chunks of a group are in the streams, queued or in flight, and how many in each caller's lanes."""
+
+    in_streams: int
+    in_lanes: Counter[str]
+
+
 @translate_errors
 class Broker:
     """The streams of chunks. Every method raises QueueUnavailable."""
@@ -65,7 +75,8 @@ class Broker:
         self._redis = connection
         jobs = {"JOB": keys.JOB, "STOPPED": STOPPED_TABLE}
         finish = load_with_waits("finish", EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs)
-        self._enqueue = connection.register_script(load_script("enqueue", **jobs))
+        self._enqueue = connection.register_script(load_with_waits("enqueue", **jobs))
+        self._queued = connection.register_script(load_with_waits("queued"))
         self._claim = connection.register_script(load_with_waits("claim"))
         self._admit = connection.register_script(load_with_waits("admit"))
         self._finish = connection.register_script(finish)
@@ -92,7 +103,16 @@ class Broker:
 
     def depth(self, group: str) -> int:
         """The number of a group's chunks that are queued or in flight, without those that have stepped aside."""
-        return sum(int(self._redis.xlen(stream)) for stream in _streams(group))
+        queued = self.queued(group)
+        return queued.in_streams + queued.in_lanes.total()
+
+    def queued(self, group: str) -> Queued:
+        """Where a group's chunks are, without those that have stepped aside."""
+        in_streams, *lanes = cast("list[Any]", self._queued(keys=_streams(group), args=[group, *PRIORITIES]))
+        in_lanes: Counter[str] = Counter()
+        for caller, number in zip(lanes[::2], lanes[1::2], strict=True):
+            in_lanes[caller] += int(number)
+        return Queued(int(in_streams), in_lanes)
 
     def waiting_jobs(self, chunk: Chunk) -> set[str]:
         """The ids of the jobs that wait for a chunk. If there are none, the chunk need not be computed."""
@@ -262,8 +282,9 @@ class Broker:
         where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED, keys.in_flight(chunk.id)]
         rest: list[str] = [""]
         if following is not None:
-            where += [keys.stream(following.group, claim.priority), keys.waiters(following.id)]
-            rest = [following.id, *_flat(following.to_fields())]
+            where.append(keys.waiters(following.id))
+            fields = following.to_fields() | ({keys.CALLER: claim.caller} if claim.caller else {})
+            rest = [following.id, following.group, claim.priority, *_flat(fields)]
         head = [claim.message, keys.CONSUMER_GROUP, consumer, chunk.id, chunk.field]
         what = [chunk.group, chunk.fingerprint, value, json.dumps(dict(counts))]
         return bool(self._finish(keys=where, args=[*head, *what, *rest]))
@@ -282,8 +303,8 @@ def _streams(group: str) -> list[str]:
 
 
 def _enqueue_arguments(chunk: Chunk, job_id: str, priority: str) -> tuple[list[str], list[str]]:
-    where = [keys.stream(chunk.group, priority), keys.waiters(chunk.id), keys.QUEUED]
-    return where, [chunk.id, job_id, *_flat(chunk.to_fields())]
+    where = [keys.waiters(chunk.id), keys.QUEUED]
+    return where, [chunk.id, job_id, chunk.group, priority, *_flat(chunk.to_fields())]
 
 
 def _flat(fields: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ CURRENT = "current"  # what is in flight now
 SUSPECTS = "suspects"  # the numbers of rows that were in flight together when a process ended, separated by commas
 IN_A_ROW = "in_a_row"  # deaths with one row in flight since an image of the chunk was computed last
 SAVED = "saved"  # whether the store has the rows that a process had computed before it ended
+STALLED = "stalled"  # why the process was ended that waited for the storage of the chunk
 REASON = "reason:"  # followed by the number of a row: why the process ended that had it alone in flight
 
 
@@ -26,7 +27,8 @@ class Notes:
     deaths, reasons: by row, of processes that had that row alone in flight; a killed process gives no reason.
     chunk_deaths: of processes that had several rows in flight and could not say which; suspects: those rows, where a
     process could. in_a_row: deaths with one row in flight since an image of the chunk was computed last. saved: whether
-    the store has the rows that a process computed before it ended.
+    the store has the rows that a process computed before it ended. stalled: why a process was ended that waited for the
+    storage of the chunk; "" if none was.
     """
 
     deaths: Mapping[int, int] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class Notes:
     suspects: frozenset[int] = frozenset()
     in_a_row: int = 0
     saved: bool = False
+    stalled: str = ""
 
 
 @translate_errors
@@ -98,6 +101,31 @@ class IsolationNotes:
             pipe.expire(key, EXPIRY_SECONDS)
             pipe.execute()
 
+    def explain(self, chunk_id: str, row: int, reason: str) -> None:
+        """Note why a process ended that had this row alone in flight, whose death is counted already."""
+        key = keys.in_flight(chunk_id)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, f"{REASON}{row}", reason)
+            pipe.expire(key, EXPIRY_SECONDS)
+            pipe.execute()
+
+    def stalled(self, chunk_id: str, reason: str) -> None:
+        """A process is ended that has waited for the chunk's storage: no row is the cause."""
+        key = keys.in_flight(chunk_id)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(key, CURRENT)
+            pipe.hset(key, STALLED, reason)
+            pipe.expire(key, EXPIRY_SECONDS)
+            pipe.execute()
+
+    def stalled_by(self, chunk_id: str) -> str:
+        """What `stalled` has noted last; "" if nothing."""
+        return cast("str | None", self._redis.hget(keys.in_flight(chunk_id), STALLED)) or ""
+
+    def go_on(self, chunk_id: str) -> None:
+        """The chunk steps aside because its storage has stalled, and is tried again later."""
+        self._redis.hdel(keys.in_flight(chunk_id), STALLED, CURRENT)
+
     def try_again(self, chunk_id: str, notes: Notes, in_a_row: int, chunk_deaths: int) -> None:
         """Nobody knows whether an image is at fault: make all accused rows suspects again, with these counts."""
         key = keys.in_flight(chunk_id)
@@ -124,4 +152,5 @@ def _parsed(found: Mapping[str, str]) -> Notes:
         suspects=frozenset(int(row) for row in found.get(SUSPECTS, "").split(",") if row),
         in_a_row=int(found.get(IN_A_ROW, 0)),
         saved=SAVED in found,
+        stalled=found.get(STALLED, ""),
     )

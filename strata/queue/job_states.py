@@ -73,7 +73,7 @@ class JobStates:
 
     def create(self, request: JobRequest, **fields: str) -> None:
         """Create a job's working copy with these fields, and list the job. Fields that exist are left as they are."""
-        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        values = _fields_of(request) | fields
         flat = [text for pair in values.items() for text in pair]
         self._create(keys=[keys.job(request.id)], args=[request.id, *flat])
 
@@ -149,7 +149,7 @@ class JobStates:
         # the working copy of a job that is retried may have expired
         before = [*origins(status), *([""] if status is JobStatus.VALIDATING else [])]
         done = [keys.done(request.id, group) for group in GROUPS]
-        values = {"request": request.model_dump_json(), "listed": entry_of(request), **fields}
+        values = _fields_of(request) | fields
         return self._change(request.id, status, before, done, values)
 
     def _change(
@@ -218,3 +218,9 @@ class JobStates:
         else:
             texts = {}
         return {shard: ShardSummary.model_validate_json(text) for shard, text in texts.items() if text is not None}
+
+
+def _fields_of(request: JobRequest) -> dict[str, str]:
+    """The fields of a job's hash that follow from its request."""
+    fields = {"request": request.model_dump_json(), "listed": entry_of(request)}
+    return fields | ({keys.CALLER: request.caller} if request.caller else {})

@@ -10,6 +10,7 @@ QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are qu
 ACTIVE = "strata:active"  # set of the ids of unfinished jobs
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
+CALLER = "caller"  # the field of a job's hash and of a message with the caller whose turn it takes
 TRIAL = "trial"  # part of the names of the streams of trials
 LISTED = "strata:list:"  # the beginning of the names of the lists of jobs; STATUS:KIND follows
 ANNOUNCED = "strata:announced:"  # the beginning of the names of sets of jobs that are being created; IMAGE follows
@@ -29,6 +30,16 @@ def stream(group: str, priority: str) -> str:
 def trials(group: str, priority: str) -> str:
     """Stream: chunks of waiting fingerprints that are tried. Each is claimed in the moment in which it is added."""
     return f"strata:stream:{group}:{TRIAL}:{priority}"
+
+
+def lane(group: str, priority: str, caller: str) -> str:
+    """List: the chunks that a caller has queued and that are not in the stream yet; each as in `parked`."""
+    return f"strata:lane:{group}:{priority}:{caller}"
+
+
+def turns(group: str, priority: str) -> str:
+    """List: the callers with chunks in lanes, in the order of their turns."""
+    return f"strata:turns:{group}:{priority}"
 
 
 def waiters(chunk_id: str) -> str:

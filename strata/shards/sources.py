@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from strata.store import IndexRow, ShardIndex, file_system, identity_of, index_t
 __all__ = ["IndexRow", "OutsideRoots", "ShardChanged", "ShardIndex", "ShardMissing", "SourceError", "check_roots"]
 __all__ += ["expand", "find_shard", "index_shard", "read_file", "read_images", "shard_stamp", "shard_stamps"]
 
+Item = TypeVar("Item")
 MAX_GAP = (
     256 * 2**10
 )  # bytes; a smaller gap between two images is read and discarded, which is faster than a second request
@@ -86,19 +87,21 @@ def shard_stamp(uri: str, at: str | None = None) -> str:
     return stamps.now or stamps.earlier
 
 
-def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> ShardIndex:
+def index_shard(
+    uri: str, roots: Sequence[str] = (), at: str | None = None, progress: Callable[[], None] = lambda: None
+) -> ShardIndex:
     """Build a shard's index in one pass over it.
 
     A shard is a tar by webdataset's convention, a folder of images with a NAME.txt beside each, or a list
     (`strata.shards.lists`) of images, each of which must lie under `roots`. An image that cannot be read becomes a
     row with an error; a shard that cannot be read to its end has a `failure`. The identity is a hash of what was read:
-    a copy of a tar has the same. Raises as shard_stamps does.
+    a copy of a tar has the same. progress: called for each row. Raises as shard_stamps does.
     """
     with _storage_errors(uri):
         filesystem, path, info = _locate(uri, at)
         # a folder: its stamp covers the files that are listed
         if info["type"] == "directory":
-            return _index_folder(uri, filesystem, path)
+            return _index_folder(uri, filesystem, path, progress)
         stamps = Stamps.of(uri, [info])
         if info["type"] != "file":
             return ShardIndex(uri, stamps.now, stamps.earlier, index_table([]), "neither a file nor a folder")
@@ -106,15 +109,22 @@ def index_shard(uri: str, roots: Sequence[str] = (), at: str | None = None) -> S
             # a list: the image of each entry is looked up, because its size is needed
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
-                table = index_table(listed.rows())
+                table = index_table(_noted(listed.rows(), progress))
                 return ShardIndex(uri, None, identity_of(uri, table), table, listed.failure, _families(uri, table))
             # a tar: images are read by offsets later, which needs a server that supports ranged reads
             if info["size"] is None:
                 raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
             reader, keys = TarReader(file, int(info["size"])), Keys()
-            table = index_table(_tar_row(sample, keys, reader) for sample in reader.samples())
+            table = index_table(_tar_row(sample, keys, reader) for sample in _noted(reader.samples(), progress))
         failure = reader.failure(table.column("error").null_count)
         return ShardIndex(uri, stamps.now, identity_of(int(info["size"]), table), table, failure)
+
+
+def _noted(items: Iterable[Item], progress: Callable[[], None]) -> Iterator[Item]:
+    """The items; progress is called after each."""
+    for item in items:
+        yield item
+        progress()
 
 
 def _tar_row(sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
@@ -184,13 +194,13 @@ def _listing(filesystem: Any, path: str) -> list[dict[str, Any]]:
     return sorted(files, key=lambda info: str(info["name"]))
 
 
-def _index_folder(uri: str, filesystem: Any, path: str) -> ShardIndex:
+def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], None]) -> ShardIndex:
     """Index a folder's images, sorted by name. Links are not followed: they could lead out of the allowed roots."""
     files = _listing(filesystem, path)
     # captions are looked up by name among the listed files, without further requests
     by_name = {posixpath.basename(info["name"]): info for info in files}
     keys, rows = Keys(), []
-    for name, info in by_name.items():
+    for name, info in _noted(by_name.items(), progress):
         stem, _, extension = name.rpartition(".")
         if not stem or extension.lower() not in IMAGE_EXTENSIONS:
             continue

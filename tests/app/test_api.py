@@ -149,7 +149,7 @@ def test_a_cancelled_job_ends(service: Service) -> None:
     shards = Path(service.settings.shard_roots[0])
     write_shard(shards / "a.tar", [jpeg(width) for width in range(20, 50)])
     job = service.submit(f"{shards}/a.tar").json()["id"]
-    assert service.client.post(f"/v1/jobs/{job}/cancel").json()["status"] in ("cancelling", "cancelled")
+    assert service.client.post(f"/v1/jobs/{job}/cancel").json()["status"] in ("cancelling", "finalizing", "cancelled")
     wait_for_end(service.jobs, job)
     assert service.client.post(f"/v1/jobs/{job}/cancel").json()["status"] == "cancelled"
     assert service.client.get(f"/v1/jobs/{job}/results").links == {}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from strata.jobs.jobs import Jobs
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
-from tests.fakes import jpeg, write_shard
+from strata.store.store import Store
+from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.service import Answer, Service, running_service
 
 SECONDS = 30.0
@@ -21,7 +28,7 @@ SECONDS = 30.0
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of its own, because the tests change its settings."""
-    with EmbeddedServer(tmp_path_factory.mktemp("states")) as server:
+    with EmbeddedServer(tmp_path_factory.mktemp("states"), {"busy-reply-threshold": "1"}) as server:
         yield server.url
 
 
@@ -44,6 +51,12 @@ def wait_for_answer(client: redis.Redis) -> None:
         except redis.RedisError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempts of a connection follow each other at once."""
+    monkeypatch.setattr("strata.queue.connection._retry", lambda: Retry(NoBackoff(), 2))
 
 
 @pytest.fixture
@@ -73,14 +86,86 @@ def wrong_types(client: redis.Redis) -> None:
             pipe.execute()
 
 
+def full_disk(client: redis.Redis) -> None:
+    """The append-only file cannot grow: it is at the limit of the process for files."""
+    info: Any = client.info("all")
+    resource.prlimit(info["process_id"], resource.RLIMIT_FSIZE, (info["aof_current_size"], resource.RLIM_INFINITY))
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            client.set("strata:test", "0" * 100)
+            assert time.monotonic() < deadline
+        except redis.RedisError as error:
+            assert "MISCONF" in str(error)
+            return
+
+
+def room_on_the_disk(client: redis.Redis) -> None:
+    info: Any = client.info("server")
+    resource.prlimit(info["process_id"], resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def busy(client: redis.Redis) -> None:
+    """A script of somebody runs for ever."""
+    kept: Any = client.connection_pool.connection_kwargs
+    other = redis.Redis(unix_socket_path=kept["path"], socket_timeout=None)
+    threading.Thread(target=swallow(lambda: other.eval("while true do end", 0)), daemon=True).start()
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            client.get("strata:test")
+            assert time.monotonic() < deadline
+        except redis.RedisError:
+            return
+
+
+def swallow(act: Callable[[], Any]) -> Callable[[], None]:
+    def call() -> None:
+        with suppress(redis.RedisError):
+            act()
+
+    return call
+
+
+def end_script(client: redis.Redis) -> None:
+    swallow(client.script_kill)()
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            client.info("server")
+            return
+        except redis.RedisError:  # it ends soon
+            assert time.monotonic() < deadline
+
+
+def other_password(client: redis.Redis) -> None:
+    """NOAUTH: the password has changed, and the connections were closed."""
+    client.config_set("requirepass", "another")
+    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def no_connections(client: redis.Redis) -> None:
+    """ERR max number of clients reached."""
+    client.config_set("maxclients", 1)
+    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
 BEGINS: dict[str, Callable[[redis.Redis], Any]] = {
     "OOM": lambda client: client.config_set("maxmemory", 1),
     "READONLY": replica,
     "MASTERDOWN": replica_without_data,
     "NOREPLICAS": lambda client: client.config_set("min-replicas-to-write", 3),
     "WRONGTYPE": wrong_types,
+    "MISCONF": full_disk,
+    "BUSY": busy,
+    "NOAUTH": other_password,
+    "max clients": no_connections,
 }
 ENDS: tuple[Callable[[redis.Redis], Any], ...] = (
+    end_script,
+    room_on_the_disk,
+    lambda client: client.config_set("maxclients", 1000),
+    lambda client: client.config_set("requirepass", ""),
     lambda client: client.execute_command("REPLICAOF", "NO", "ONE"),
     lambda client: client.config_set("maxmemory", 0),
     lambda client: client.config_set("replica-serve-stale-data", "yes"),
@@ -141,3 +226,26 @@ def test_no_route_fails_and_nothing_that_was_refused_runs_later(
     assert set(store.open_jobs()) <= before
     assert set(store.job_ids()) <= before
     assert service.submit(shard).status_code == 202
+
+
+@pytest.mark.parametrize("state", ["MISCONF", "BUSY", "NOAUTH"])
+def test_workers_wait_and_nothing_is_lost(
+    url: str, raw: redis.Redis, state: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw.flushall()
+    jobs = Jobs(Queue(url), Store(str(tmp_path / "store")))
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(40)])
+    deadline = time.monotonic() + SECONDS
+    with FakeMachine(jobs, seconds=0.02, lease_seconds=5) as machine:
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
+        while machine.vision.images < 8:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        BEGINS[state](raw)
+        while "vision waits for Redis" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for end in ENDS:
+            end(raw)
+        wait_for_end(jobs, job.id, seconds=SECONDS)
+    assert jobs.view(job.id).request_counts.succeeded == 40

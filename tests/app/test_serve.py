@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -24,6 +25,7 @@ from app.supervisor import Child, Supervisor
 from bench.processes import PYTHONPATH
 from strata.cli import exits
 from strata.client.client import Client
+from strata.core.settings import Settings, load_settings
 from strata.queue.embedded import EmbeddedServer
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
@@ -212,6 +214,27 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
 def fake_workers(code: str) -> list[Child]:
     """Two children, as many as the real ones, that run this code."""
     return [Child(name, [sys.executable, "-I", "-S", "-c", code]) for name in supervisor.GROUPS]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(Settings.model_fields) - {"host", "port", "api_key", "redis_url", "data_dir"})
+)
+def test_a_worker_has_every_setting_of_its_service(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other: dict[str, Any] = {
+        "shard_roots": ["/a", "s3://b/c"],
+        "moved_roots": {"/a": "/b"},
+        "url_ports": [80, 8080],
+        "url_hosts": ["example.org", "*.example.com"],
+        "store": str(tmp_path / "elsewhere"),
+        "profiles_dir": tmp_path,
+        "profile": "fake",
+    }
+    default = Settings.model_fields[name].default
+    changed = other[name] if name in other else not default if isinstance(default, bool) else (default or 4) + 1
+    settings = Settings.model_validate({"data_dir": tmp_path, name: changed})
+    for variable, value in supervisor.worker_environment(settings, "redis://127.0.0.1").items():
+        monkeypatch.setenv(variable, value)
+    assert getattr(load_settings(), name) == getattr(settings, name) == changed
 
 
 def test_a_worker_that_dies_starts_again_after_a_growing_pause(

@@ -312,7 +312,7 @@ def test_an_unknown_variable_is_told_with_the_nearest_name() -> None:
     lines = environment.warnings({"STRATA_PROT": "1", "STRATA_APIKEY": SECRET, "STRATA_XYZ": "", "OTHER": ""})
     assert lines[0] == "STRATA_APIKEY: unknown variable, ignored; did you mean STRATA_API_KEY?"
     assert lines[1] == "STRATA_PROT: unknown variable, ignored; did you mean STRATA_PORT?"
-    assert lines[2].startswith("STRATA_XYZ: unknown variable, ignored; there are: STRATA_API_KEY, ")
+    assert lines[2].startswith("STRATA_XYZ: unknown variable, ignored; there are: STRATA_ALLOWED_HOSTS, ")
     assert len(lines) == 3
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bench.hostile.images import bombs, encoded_jpeg_of_size, good_images, jpeg_scans, mutated, tiff_strips
 from strata.images import ImageError
 from strata.images.formats import KINDS, MAX_SCANS, MEMORY, inspect, memory_limit, refuse_costly
-from tests.images.crafted import bombs, encoded_jpeg_of_size, good_images, jpeg_scans, mutated, tiff_strips
 
 LIMIT = 100_000_000
 GOOD = good_images()

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk
 from strata.images import DecodersUnavailable, DecodingPool, ImageError, decode, formats, pool
 from strata.images.decoding import Frame
 from strata.images.pool import Budget
-from tests.images.crafted import bombs, encoded, good_images, mutated, png_chunk
 
 LIMIT = 100_000_000
 MIB = 2**20

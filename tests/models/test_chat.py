@@ -23,7 +23,7 @@ from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
 from models.items import CaptionRequest, ComposeRequest, Failure, Rejection
 from models.prompts import FOLDER
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from models.writers import write
 from strata.core.profiles import StageSettings
 from strata.core.records import Caption, ImageReference, Record

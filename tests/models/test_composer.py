@@ -15,7 +15,7 @@ from models.items import ComposeRequest
 from models.notes import notes_of, place_of, settings_of
 from models.prompts import FOLDER, full_notes, small_notes
 from models.stages.composer import TransformersComposer
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from strata.core.profiles import StageSettings
 from strata.core.records import Caption, ImageReference, Record, Region, TextLine
 from tests.chat_model import save_chat_model

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from models.weights.cache import weights_folder
+from models.weights.cache import MANIFEST, weights_folder
+from models.weights.hashes import NOTE
 from models.weights.hub import needed
 from strata.core.profiles import StageSettings
 from tests.checkout import CHECKOUT
@@ -34,6 +35,7 @@ FILES = {
     "onnx/model.onnx": b"other",
     "README.md": b"words",
 }
+OURS = (MANIFEST, NOTE)
 NEEDED = ["config.json", "merges.txt", "model.safetensors"]
 
 
@@ -112,7 +114,7 @@ def test_sizes_are_told_ahead_and_only_what_is_needed_comes(models: Command, hub
     assert (code, found["state"]) == (0, "ready")
     assert "to fetch: 25.0 MB; free in" in told
     assert [name for name, _ in hub.downloads()] == NEEDED
-    assert {path.name: path.read_bytes() for path in models.weights.iterdir() if path.name != "strata.json"} == {
+    assert {path.name: path.read_bytes() for path in models.weights.iterdir() if path.name not in OURS} == {
         name: FILES[name] for name in NEEDED
     }
     manifest = json.loads((models.weights / "strata.json").read_text())

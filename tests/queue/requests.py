@@ -14,7 +14,7 @@ def chunk(number: int = 0, group: str = "vision") -> Chunk:
     return Chunk(group, "fake", "f" * 16, "a.tar", "i" * 16, number, 4)
 
 
-def job_request(job_id: str, shards: tuple[str, ...] = ("a.tar",)) -> JobRequest:
+def job_request(job_id: str, shards: tuple[str, ...] = ("a.tar",), caller: str = "") -> JobRequest:
     """The request of a batch job."""
     return JobRequest(
         id=job_id,
@@ -26,4 +26,5 @@ def job_request(job_id: str, shards: tuple[str, ...] = ("a.tar",)) -> JobRequest
         priority="lo",
         metadata={},
         created_at=datetime.now(UTC),
+        caller=caller,
     )

@@ -1,5 +1,5 @@
 """The broker against a model of it: any sequence of enqueue, claim, renew, release, reclaim, finish, drop, withdraw,
-step aside, trials and returns. No chunk is lost, none is held by two, and what is parked comes back."""
+step aside, trials and returns. No chunk is lost, none is held by two, what is parked comes back, callers take turns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from strata.queue.queue import Queue
 from tests.queue.requests import chunk, job_request
 from tests.raw_redis import raw_redis
 
-JOBS, WORKERS, CHUNKS = ("one", "two"), ("a", "b"), 5
+JOBS, WORKERS, CHUNKS = ("one", "two", "three"), ("a", "b"), 7
+CALLERS = {"one": "", "two": "second", "three": "second"}
 FINGERPRINTS = ("e" * 16, "f" * 16)
 STREAMS = (*PRIORITIES, *(f"trial:{priority}" for priority in PRIORITIES))
 jobs, workers, numbers = st.sampled_from(JOBS), st.sampled_from(WORKERS), st.integers(0, CHUNKS - 1)
@@ -34,9 +35,10 @@ jobs, workers, numbers = st.sampled_from(JOBS), st.sampled_from(WORKERS), st.int
 
 @dataclass
 class Entry:
-    """A chunk that is queued, or in flight with a holder."""
+    """A chunk of a caller that is queued, or in flight with a holder."""
 
     number: int
+    caller: str
     message: str = ""
     holder: str = ""
     deliveries: int = 0
@@ -60,10 +62,12 @@ class Wait:
 class Model:
     """What the broker must hold: entries by stream in the order of their messages, waiting jobs, and counts.
 
+    lanes: by priority the entries of each caller that are not in the stream yet, callers in the order of their turns.
     parked: entries by fingerprint and priority; waits: by fingerprint; returning: fingerprints.
     """
 
     streams: dict[str, list[Entry]] = field(default_factory=lambda: {name: [] for name in STREAMS})
+    lanes: dict[str, dict[str, list[Entry]]] = field(default_factory=lambda: {priority: {} for priority in PRIORITIES})
     parked: dict[tuple[str, str], list[Entry]] = field(
         default_factory=lambda: {(fingerprint, p): [] for fingerprint in FINGERPRINTS for p in PRIORITIES}
     )
@@ -75,6 +79,30 @@ class Model:
     def find(self, number: int) -> tuple[str, Entry] | None:
         pairs = ((name, entry) for name, entries in self.streams.items() for entry in entries)
         return next((pair for pair in pairs if pair[1].number == number), None)
+
+    def queue(self, priority: str, entry: Entry) -> None:
+        """Queue an entry in its caller's lane; if nothing waits in the stream, the next one moves there."""
+        self.lanes[priority].setdefault(entry.caller, []).append(entry)
+        self.move_on(priority, 1)
+
+    def move_on(self, priority: str, count: int) -> None:
+        """Move entries to the stream, one of each caller in turn, until so many wait there to be claimed."""
+        lanes, stream = self.lanes[priority], self.streams[priority]
+        while lanes and sum(not entry.holder for entry in stream) < count:
+            caller = next(iter(lanes))
+            entries = lanes.pop(caller)
+            entry = entries.pop(0)
+            if entries:
+                lanes[caller] = entries
+            if self.waiting[entry.number]:
+                stream.append(entry)
+
+    def in_lanes(self) -> list[Entry]:
+        return [entry for lanes in self.lanes.values() for entries in lanes.values() for entry in entries]
+
+    def is_queued(self, number: int) -> bool:
+        """Whether a chunk is queued, in flight or parked."""
+        return self.find(number) is not None or number in [entry.number for entry in self.in_lanes()]
 
     def is_parked(self, number: int) -> bool:
         return any(entry.number == number for entries in self.parked.values() for entry in entries)
@@ -93,7 +121,7 @@ class Model:
         for fingerprint in self.returning:
             for priority in PRIORITIES:
                 while (entry := self.unpark(fingerprint, priority)) is not None:
-                    self.streams[priority].append(Entry(entry.number))
+                    self.queue(priority, Entry(entry.number, entry.caller))
         self.returning.clear()
 
     def try_due(self, room: int) -> list[tuple[str, Entry]]:
@@ -107,7 +135,7 @@ class Model:
                 entry = self.unpark(fingerprint, priority) if wait.trial is None else None
                 if entry is not None:
                     wait.trial = entry.number
-                    found.append((f"trial:{priority}", Entry(entry.number)))
+                    found.append((f"trial:{priority}", Entry(entry.number, entry.caller)))
                     self.streams[f"trial:{priority}"].append(found[-1][1])
             if wait.trial is not None:
                 wait.due = False
@@ -141,16 +169,16 @@ class BrokerMachine(RuleBasedStateMachine):
     def empty(self) -> None:
         raw_redis(self.queue).flushall()
         for job in JOBS:
-            self.queue.job_states.create(job_request(job))
+            self.queue.job_states.create(job_request(job, caller=CALLERS[job]))
         self.broker.claim("vision", "a", 1)  # creates the consumer groups
 
     @rule(number=numbers, job=jobs, priority=st.sampled_from(PRIORITIES))
     def enqueue(self, number: int, job: str, priority: str) -> None:
-        new = self.model.find(number) is None and not self.model.is_parked(number)
+        new = not self.model.is_queued(number) and not self.model.is_parked(number)
+        self.model.waiting[number].add(job)
         assert self.broker.enqueue(one_chunk(number), job, priority) == new
         if new:
-            self.model.streams[priority].append(Entry(number))
-        self.model.waiting[number].add(job)
+            self.model.queue(priority, Entry(number, CALLERS[job]))
 
     @rule(worker=workers, count=st.integers(1, 3))
     def claim(self, worker: str, count: int) -> None:
@@ -158,24 +186,33 @@ class BrokerMachine(RuleBasedStateMachine):
         model.bring_back()
         expected = model.try_due(count)
         for priority in PRIORITIES:
-            entries = model.streams[priority]
-            for entry in [entry for entry in entries if not entry.holder]:
-                fingerprint = FINGERPRINTS[entry.number % 2]
-                if len(expected) == count:
+            while len(expected) < count:
+                model.move_on(priority, count - len(expected))
+                unclaimed = [entry for entry in model.streams[priority] if not entry.holder]
+                if not unclaimed:
                     break
-                if not model.waiting[entry.number]:
-                    entries.remove(entry)
-                elif fingerprint in model.waits:
-                    entries.remove(entry)
-                    model.parked[fingerprint, priority].append(entry)
-                else:
-                    expected.append((priority, entry))
+                expected += self.deliver(priority, unclaimed[: count - len(expected)], worker)
         expected += model.try_due(count - len(expected))
         found = self.broker.claim("vision", worker, count)
         assert [(_stream(claim), claim.chunk.number) for claim in found] == [(n, entry.number) for n, entry in expected]
         for claim, (_, entry) in zip(found, expected, strict=True):
+            assert claim.caller == entry.caller
             entry.message, entry.holder, entry.deliveries = claim.message, worker, 1
             self.claims.append((claim, worker))
+
+    def deliver(self, priority: str, entries: list[Entry], worker: str) -> list[tuple[str, Entry]]:
+        """Those of the next entries that the worker gets; the others are removed or parked."""
+        found: list[tuple[str, Entry]] = []
+        for entry in entries:
+            fingerprint = FINGERPRINTS[entry.number % 2]
+            if self.model.waiting[entry.number] and fingerprint not in self.model.waits:
+                entry.holder = worker
+                found.append((priority, entry))
+                continue
+            self.model.streams[priority].remove(entry)
+            if self.model.waiting[entry.number]:
+                self.model.parked[fingerprint, priority].append(entry)
+        return found
 
     @rule(worker=workers)
     def reclaim(self, worker: str) -> None:
@@ -282,10 +319,11 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert self.broker.depth("vision") == sum(map(len, self.model.streams.values()))
+        in_lanes = Counter(entry.caller for entry in self.model.in_lanes())
+        assert self.broker.queued("vision") == (sum(map(len, self.model.streams.values())), in_lanes)
         in_streams, parked = sum(map(len, self.model.streams.values())), sum(map(len, self.model.parked.values()))
         assert sum(self.waits.parked("vision", fingerprint) for fingerprint in FINGERPRINTS) == parked
-        assert raw_redis(self.queue).hlen(keys.QUEUED) == in_streams + parked
+        assert raw_redis(self.queue).hlen(keys.QUEUED) == in_streams + in_lanes.total() + parked
         assert self.waits.fingerprints() == {("vision", fingerprint) for fingerprint in self.model.waits}
         assert [self.broker.waiting_jobs(one_chunk(number)) for number in range(CHUNKS)] == list(
             self.model.waiting.values()

@@ -147,14 +147,14 @@ def test_what_is_in_hand_at_the_end_counts_with_its_worst_case(ledger: Ledger) -
 
 
 def test_the_oldest_job_that_can_afford_it_pays(ledger: Ledger) -> None:
-    ledger.begin("a-poor", Budget(tokens=35), new=True)
+    ledger.begin("apoor", Budget(tokens=35), new=True)
     one = account(ledger)
     with pytest.raises(NotAffordable) as refusal:
-        one.reserve_next(lambda: ["a-poor"])
+        one.reserve_next(lambda: ["apoor"])
     assert refusal.value.spent == {
-        "a-poor": "budget spent: the next chunk may cost up to 36 tokens or 0.000144 in money, left: 35 of 35 tokens"
+        "apoor": "budget spent: the next chunk may cost up to 36 tokens or 0.000144 in money, left: 35 of 35 tokens"
     }
-    one.reserve_next(lambda: ["j", "a-poor"])
+    one.reserve_next(lambda: ["j", "apoor"])
     assert one.payer == "j"
 
 

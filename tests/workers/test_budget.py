@@ -18,7 +18,7 @@ import pytest
 
 from bench.processes import Fleet, Process
 from models.prompts import FOLDER
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from strata.client.client import Client
 from strata.core.chunks import Chunk
 from strata.core.records import Record, Status

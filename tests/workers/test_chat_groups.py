@@ -15,7 +15,7 @@ from bench.fakes.scripted_server import Reply, good, is_plain, scripted
 from models.base import StageUnavailable
 from models.pipeline import LlmPipeline, VisionPipeline
 from models.prompts import FOLDER
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from strata.core.chunks import Chunk
 from strata.core.profiles import Profile, StageSettings
 from strata.core.records import ImageReference, Record, Status

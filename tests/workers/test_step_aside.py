@@ -18,7 +18,7 @@ import workers.claims as claims_module
 from bench.fakes.scripted_server import Reply, good, scripted
 from models.pipeline import LlmPipeline
 from models.prompts import FOLDER
-from models.weights.cache import sha256_of
+from models.weights.hashes import sha256_of
 from strata.core.profiles import Profile, load_profile
 from strata.queue.job_events import FIRST_EVENT
 from strata.queue.queue import Queue

@@ -27,13 +27,17 @@ def load_script(name: str, **values: str) -> str:
 
 
 def load_with_waits(name: str, **values: str) -> str:
-    """`load_script` for a script that uses the functions of `waits.lua`, in place of `@WAITS@`."""
+    """`load_script` for a script that uses the functions of `waits.lua` and `lanes.lua`, in place of `@WAITS@`."""
     prefixes = {
         "stream": keys.stream("", "").removesuffix(":"),
         "waits": keys.waits(""),
         "waiting": keys.waiting("", "").removesuffix(":"),
         "parked": keys.parked("", "", "").removesuffix("::"),
         "returning": keys.returning(""),
+        "lane": keys.lane("", "", "").removesuffix("::"),
+        "turns": keys.turns("", "").removesuffix(":"),
     }
     names = "{" + ", ".join(f"{word} = '{prefix}'" for word, prefix in prefixes.items()) + "}"
-    return load_script(name, WAITS=load_script("waits", NAMES=names, WAITERS=keys.waiters("")), **values)
+    waits = load_script("waits", NAMES=names, WAITERS=keys.waiters(""))
+    lanes = load_script("lanes", CONSUMER_GROUP=keys.CONSUMER_GROUP, CALLER=keys.CALLER)
+    return load_script(name, WAITS=waits + lanes, CALLER=keys.CALLER, **values)

@@ -1,4 +1,4 @@
--- Claim the next chunks that at least one job waits for, from several streams in order of priority.
+-- Claim the next chunks that at least one job waits for, of several priorities in their order, callers in turn.
 --
 -- Chunks whose fingerprint waits for a stage are parked instead. When the pause of a fingerprint is over, one of its
 -- parked chunks is claimed as a trial. When a fingerprint no longer waits, its parked chunks return to their streams.
@@ -75,13 +75,12 @@ local function try_due()
   end
 end
 
--- Bring the parked chunks of fingerprints that no longer wait back to their streams.
+-- Bring the parked chunks of fingerprints that no longer wait back to their lanes.
 for _, fingerprint in ipairs(redis.call('SRANDMEMBER', returning, 10)) do
   for _, priority in ipairs({'hi', 'lo'}) do
     local fields = unpark(fingerprint, priority)
     while fields do
-      local id = redis.call('XADD', names.stream .. group .. ':' .. priority, '*', unpack(fields))
-      redis.call('HSET', queued, fields[2], id)
+      queue_chunk(group, priority, fields, queued)
       fields = unpark(fingerprint, priority)
     end
   end
@@ -91,9 +90,10 @@ end
 try_due()
 local anything_waits = redis.call('EXISTS', waits) == 1
 for i = 2, #KEYS do
-  local answer = true
+  local answer, priority = true, ARGV[2 * i + 3]
   -- Repeat the read while it finds messages: some of them may be removed below, so that one read is not enough.
   while answer and #claims < most and room > 0 do
+    room = move_on(group, priority, most - #claims, room, queued)
     -- One stream for each call, because COUNT limits each stream of a call and not their sum.
     answer = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', most - #claims, 'STREAMS', KEYS[i], '>')
     if answer and answer.err then return answer end
@@ -107,7 +107,7 @@ for i = 2, #KEYS do
         redis.call('HDEL', queued, chunk_id)
         room = room - 1
       elseif fingerprint and redis.call('ZSCORE', waits, fingerprint) then
-        park(KEYS[i], ARGV[1], message, group, ARGV[2 * i + 3], queued)
+        park(KEYS[i], ARGV[1], message, group, priority, queued)
         room = room - 1
       else
         table.insert(claims, {KEYS[i], message})

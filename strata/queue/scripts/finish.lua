@@ -4,8 +4,7 @@
 -- KEYS[2]  the set of the jobs that wait for the chunk
 -- KEYS[3]  the hash of all chunks that are queued or in flight
 -- KEYS[4]  the hash with the chunk's isolation notes
--- KEYS[5]  the stream of the next group's chunk (only with ARGV[10])
--- KEYS[6]  the set of the jobs that wait for the next group's chunk (only with ARGV[10])
+-- KEYS[5]  the set of the jobs that wait for the next group's chunk (only with ARGV[10])
 -- ARGV[1]  the message's id
 -- ARGV[2]  the consumer group
 -- ARGV[3]  the consumer
@@ -16,7 +15,9 @@
 -- ARGV[8]  the value to keep in the done hash: a shard's summary as JSON for `index`, else empty
 -- ARGV[9]  the counts to add to each job, as a JSON object of name -> number
 -- ARGV[10] the id of the next group's chunk, or empty if there is none
--- ARGV[11…] the fields of the next group's chunk as name, value …
+-- ARGV[11] the next group
+-- ARGV[12] the priority of its chunk
+-- ARGV[13…] the fields of the next group's chunk as name, value …
 -- @JOB@    the key of a job's hash, without the job's id at its end
 -- @EVENTS@ what a job's key is continued with for its stream of events
 -- @MAX_EVENTS@ about how many events the stream keeps
@@ -47,9 +48,9 @@ end
 -- Queue the next group's chunk for the same jobs, unless it is queued or in flight already.
 if ARGV[10] ~= '' and #jobs > 0 then
   -- Lua passes at most some thousand arguments in one call.
-  for i = 1, #jobs, 1000 do redis.call('SADD', KEYS[6], unpack(jobs, i, math.min(i + 999, #jobs))) end
-  if redis.call('HSETNX', KEYS[3], ARGV[10], '') == 1 then
-    redis.call('HSET', KEYS[3], ARGV[10], redis.call('XADD', KEYS[5], '*', unpack(ARGV, 11)))
+  for i = 1, #jobs, 1000 do redis.call('SADD', KEYS[5], unpack(jobs, i, math.min(i + 999, #jobs))) end
+  if redis.call('HEXISTS', KEYS[3], ARGV[10]) == 0 then
+    queue_chunk(ARGV[11], ARGV[12], {unpack(ARGV, 13)}, KEYS[3])
   end
 end
 

@@ -18,7 +18,8 @@ from typing import Literal, cast
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from app.limits import ConnectionLimits
+from app.http.callers import network_of
+from app.http.limits import ConnectionLimits
 from app.problems import ProblemError
 
 # what a connection waits for: the head of a request, its body, the service, or that the client reads the answer
@@ -83,18 +84,20 @@ class Connection(H11Protocol):
     since = 0.0  # when the phase began, on the monotonic clock
     received = 0  # bytes since the last answer
     answers = 0
+    _network = ""
     _moved = 0  # bytes that the client has taken in the phase "reader"
     _unsent = 0
     _seen: tuple[Phase, int] = ("head", 0)
 
     @property
     def address(self) -> str:
-        """The client's address; empty if it has none, as on a Unix socket."""
-        return self.client[0] if self.client else ""
+        """The client's network; empty if it has none, as on a Unix socket."""
+        return self._network
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        self._network = network_of(self.client[0] if self.client else "")
         self.since = time.monotonic()
         self.server_state.opened(self)
 

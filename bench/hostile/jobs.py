@@ -1,0 +1,179 @@
+"""Hostile shards and images through the workers: each job must end, its rows add up, and whole samples come out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+import re
+import tarfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from bench.hostile import images, tars
+from bench.hostile.service import AttackedService
+
+STALL_SECONDS = 90.0  # in which a job must have one more row: longer than any deadline of the service
+SHARDS_A_JOB = 50
+LIMIT = 1000  # rows of a page
+PLAIN = ("quadrants", "blue over yellow", "one colour", "stripes", "checks")
+
+Row = dict[str, Any]
+
+
+def attack_tars(service: AttackedService, seed: int, count: int) -> None:
+    """Damaged and crafted tars as shards of jobs."""
+    folder = service.shards / "tars"
+    folder.mkdir()
+    crafted = list(tars.crafted_shards())[:count]
+    shards = [*crafted, *tars.damaged_shards(seed, count - len(crafted))]
+    for number, (_, broken) in enumerate(shards):
+        (folder / f"{number:05d}.tar").write_bytes(broken.data)
+    jobs = []
+    for first in range(0, count, SHARDS_A_JOB):
+        last = min(first + SHARDS_A_JOB, count) - 1
+        jobs.append(submit(service, "tars", f"{folder}/{{{first:05d}..{last:05d}}}.tar"))
+    by_shard = defaultdict(set)
+    for job in finished(service, "tars", [job for job in jobs if job]):
+        for row in rows_of(service, "tars", job):
+            if row["status"] == "succeeded":
+                by_shard[row["image"]["uri"]].add((row["image"]["sha256"], row["alt_text"]))
+    for number, (name, broken) in enumerate(shards):
+        found = by_shard[str(folder / f"{number:05d}.tar")]
+        lost = [one.text for one in broken.whole if (hashlib.sha256(one.image).hexdigest(), one.text) not in found]
+        if lost:
+            service.tally.add(service.tally.wrong, f"tar {name}: whole samples are lost: {lost}")
+    service.tally.done["tars"] += count
+
+
+def attack_workers(service: AttackedService, seed: int, count: int) -> None:
+    """Damaged and crafted images in a folder and in tars, and plain pictures through the demo's stages."""
+    half = count // 2
+    pictures = [data for _, data in images.mutated(seed, count - half)]
+    folder, packed = service.shards / "folder", service.shards / "packed"
+    for made in (folder, packed):
+        made.mkdir()
+    loose = [*images.bombs().values(), *(data for _, data in images.mutated(seed + 1, half))][:half]
+    for number, data in enumerate(loose):
+        (folder / f"{number:05d}.jpg").write_bytes(data)
+    for first in range(0, len(pictures), 250):
+        write_tar(packed / f"{first:05d}.tar", pictures[first : first + 250])
+    plain = service.shards / "plain.tar"
+    write_tar(plain, list(plain_pictures(seed)))
+    jobs = [submit(service, "images", str(folder)), submit(service, "images", f"{packed}/*.tar")]
+    jobs.append(submit(service, "images", str(plain), profile="demo"))
+    for job in finished(service, "images", [job for job in jobs if job]):
+        rows_of(service, "images", job)
+    service.tally.done["images"] += count
+    ask_for_pictures(service, jobs[0])
+
+
+def ask_for_pictures(service: AttackedService, job: str | None) -> None:
+    """Draw the layers on hostile images, and send their bytes back."""
+    for number in range(0, 40):
+        for path in ("overlay.png", "image"):
+            service.caller.send("overlays", "GET", f"/v1/records/{job}/{number:05d}/{path}")
+
+
+def plain_pictures(seed: int) -> Iterator[bytes]:
+    """Pictures of few colours, which have no background, or no object, or neither."""
+    rng = random.Random(seed)
+    for number in range(40):
+        width, height = rng.choice([(64, 48), (8, 8), (1, 1), (1, 200), (333, 7), (256, 256)])
+        colours = [tuple(rng.randrange(256) for _ in range(3)) for _ in range(4)]
+        image = Image.new("RGB", (width, height))
+        kind = PLAIN[number % len(PLAIN)]
+        image.putdata([colours[_cell(kind, x, y, width, height)] for y in range(height) for x in range(width)])
+        yield images.encoded(image, "PNG")
+
+
+def _cell(kind: str, x: int, y: int, width: int, height: int) -> int:
+    """Which of four colours a pixel has."""
+    right, low = int(2 * x >= width), int(2 * y >= height)
+    cells = {"quadrants": 2 * low + right, "blue over yellow": low, "stripes": x % 4, "checks": (x + y) % 2}
+    return cells.get(kind, 0)
+
+
+def write_tar(path: Path, pictures: Sequence[bytes]) -> None:
+    """Write images as a webdataset tar with texts."""
+    with tarfile.open(path, "w") as tar:
+        for number, data in enumerate(pictures):
+            for suffix, content in (("jpg", data), ("txt", f"text {number}".encode())):
+                member = tarfile.TarInfo(f"{number:05d}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+# jobs over HTTP
+
+
+def submit(service: AttackedService, attack: str, pattern: str, profile: str = "fake") -> str | None:
+    """Submit shards; the job's id, None if they were refused, which is noted: they exist and lie below the roots."""
+    body = {"input": {"shards": [pattern]}, "profile": profile}
+    answer = service.caller.patiently(attack, "POST", "/v1/batches", json=body)
+    if answer is None or answer.status_code != 202:
+        service.tally.add(service.tally.wrong, f"{attack}: {pattern} was refused: {answer and answer.text[:300]}")
+        return None
+    return str(answer.json()["id"])
+
+
+def finished(service: AttackedService, attack: str, jobs: Sequence[str]) -> Iterator[str]:
+    """Each job when it has ended. One that has no new row for STALL_SECONDS is noted as a hang."""
+    left, seen = list(jobs), {job: (0, time.monotonic()) for job in jobs}
+    told = time.monotonic()
+    while left:
+        time.sleep(0.3)
+        for job in list(left):
+            answer = service.caller.send(attack, "GET", f"/v1/jobs/{job}")
+            view = answer.json() if answer is not None and answer.status_code == 200 else None
+            if view and view["status"] in ("completed", "failed", "cancelled"):
+                left.remove(job)
+                check_counts(service, attack, view)
+                yield job
+                seen = {each: (count, time.monotonic()) for each, (count, _) in seen.items()}
+                continue
+            counts = view["request_counts"] if view else {}
+            done = sum(counts.get(name, 0) for name in ("total", "succeeded", "failed", "filtered"))
+            if done != seen[job][0]:
+                seen[job] = done, time.monotonic()
+            elif time.monotonic() - seen[job][1] > STALL_SECONDS:
+                left.remove(job)
+                service.tally.add(
+                    service.tally.hangs, f"{attack}: job {job}: no new row for {STALL_SECONDS:g} s: {view}"
+                )
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            print(f"  {attack}: {len(left)} of {len(jobs)} jobs left", flush=True)
+
+
+def check_counts(service: AttackedService, attack: str, view: Row) -> None:
+    """Note a job whose counts do not add up, or that is completed with cancelled images."""
+    counts = view["request_counts"]
+    ended = counts["succeeded"] + counts["filtered"] + counts["failed"] + counts["cancelled"]
+    if counts["total"] != ended or (view["status"] == "completed" and counts["cancelled"]):
+        service.tally.add(service.tally.wrong, f"{attack}: job {view['id']}: the counts do not add up: {counts}")
+
+
+def rows_of(service: AttackedService, attack: str, job: str) -> list[Row]:
+    """All rows of a job that has ended, page by page; their number must be that of its counts."""
+    rows: list[Row] = []
+    address: str | None = f"/v1/jobs/{job}/results?limit={LIMIT}"
+    while address:
+        answer = service.caller.patiently(attack, "GET", address)
+        if answer is None or answer.status_code != 200:
+            service.tally.add(service.tally.wrong, f"{attack}: {address}: {answer and answer.text[:200]}")
+            break
+        rows += map(json.loads, answer.text.splitlines())
+        found = re.search(r'<([^>]+)>; rel="next"', answer.headers.get("link", ""))
+        address = found[1] if found else None
+    answer = service.caller.send(attack, "GET", f"/v1/jobs/{job}")
+    counts = answer.json()["request_counts"] if answer is not None else {}
+    if len(rows) != sum(counts.get(name, 0) for name in ("succeeded", "filtered", "failed")):
+        service.tally.add(service.tally.wrong, f"{attack}: job {job}: {len(rows)} rows, but its counts are {counts}")
+    return rows

@@ -1,0 +1,51 @@
+"""Who has sent a request: one caller for each address, whatever its headers say."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from fastapi import Request
+from pydantic import SecretStr
+
+from app.http.callers import caller_of
+
+
+def caller(host: str | None, key: str | None = None, **headers: str) -> str:
+    """The caller of a request from a host; key: the configured one."""
+    settings = SimpleNamespace(api_key=SecretStr(key) if key else None)
+    app = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(settings=settings)))
+    scope: dict[str, Any] = {
+        "type": "http",
+        "app": app,
+        "client": (host, 1) if host is not None else None,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    return asyncio.run(caller_of(cast(Any, Request(scope))))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("testclient", "testclient", True),
+        (None, "", True),
+    ],
+)
+def test_addresses(one: str | None, other: str | None, same: bool) -> None:
+    assert (caller(one) == caller(other)) == same
+
+
+def test_headers_make_no_other_caller() -> None:
+    assert caller("10.0.0.1", authorization="Bearer a") == caller("10.0.0.1", authorization="Bearer b")
+
+
+def test_the_key_is_part_of_the_caller_and_cannot_be_read_from_it() -> None:
+    assert caller("10.0.0.1", "one key") != caller("10.0.0.1", "another key")
+    assert "key" not in caller("10.0.0.1", "one key") and len(caller("10.0.0.1", "one key")) == 16

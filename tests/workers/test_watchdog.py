@@ -1,0 +1,238 @@
+"""The watchdog: real workers that hang are ended from outside, and the image at fault is found."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.processes import Process
+from models.deadlines import FACTOR, Activity, Deadlines, Flight, Limits, Pace
+from strata.core import Chunk, load_profile
+from strata.jobs.jobs import Jobs
+from strata.jobs.scheduler import Scheduler
+from strata.queue import Claim
+from tests.fakes import jpeg, write_shard
+from tests.hanging_worker import ONCE_WIDTH
+from tests.machines import fake_profile
+from workers.isolation import Blame, Flying, Hang, Isolation, Verdict
+from workers.watchdog import TICK_SECONDS, Board, Told, Watch, Watchdog, is_stopped
+
+PROFILE = """
+chunk_size = 64
+micro_batch = 8
+[stages.captioner]
+backend = "fake"
+model = "builtin:fake"
+revision = "1"
+batch_size = 8
+[stages.composer]
+backend = "fake"
+model = "builtin:fake"
+revision = "1"
+"""
+FLOOR = 3.0  # seconds; a call of the fake stage takes less than 0.01 s
+
+
+@pytest.fixture
+def scheduler(jobs: Jobs) -> Iterator[None]:
+    """A scheduler in a thread."""
+    stop = threading.Event()
+    scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
+    thread = threading.Thread(target=scheduler.run, args=(stop, 0.05), daemon=True)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_one_image_hangs_for_ever_and_one_process_once(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
+    always, log = 100 + 11, tmp_path / "worker.log"
+    (tmp_path / "hanging.toml").write_text(PROFILE)
+    (tmp_path / "once").touch()
+    environment = {
+        "REDIS_URL": valkey_url,
+        "STRATA_STORE": jobs.store.uri,
+        "STRATA_PROFILES_DIR": str(tmp_path),
+        "STRATA_PROFILE": "hanging",
+        "STRATA_LEASE_SECONDS": "20",  # the watchdog gives the chunks back: nobody waits for the end of a lease
+        "STRATA_HANG_SECONDS": str(FLOOR),
+    }
+    shard = write_shard(tmp_path / "a.tar", [jpeg(100 + n, 8) for n in range(32)])
+    command = ["-m", "tests.hanging_worker", "--always", str(always), "--once", str(tmp_path / "once")]
+    worker = Process(command, environment, log)
+    try:
+        job = jobs.new.create("batch", [shard], load_profile("hanging", tmp_path), "lo")
+        deadline = time.monotonic() + 300
+        while not jobs.view(job.id).status.final:
+            assert time.monotonic() < deadline, log.read_text()
+            worker.look_after()
+            time.sleep(0.05)
+    finally:
+        worker.end()
+    # all but the image that hangs always; its row tells the stage and the seconds
+    request = jobs.request(job.id)
+    chunks = [chunk for one in jobs.summaries(job.id).values() for chunk in request.chunks(one, "llm")]
+    rows = [record for chunk in chunks for record in jobs.store.read_records(chunk)]
+    failed = {n: row.failure for n, row in enumerate(rows) if row.failure}
+    assert list(failed) == [11] and len(rows) == 32
+    (failure,) = failed.values()
+    assert failure is not None
+    assert (failure.stage, failure.error_type, failure.transient) == ("captioner", "time_limit", False)
+    assert failure.detail == f"captioner took longer than {FLOOR:.0f} s"
+    assert not (tmp_path / "once").exists() and ONCE_WIDTH - 100 not in failed
+    # every death has its line
+    lines = [line for line in log.read_text().splitlines() if "is ended: captioner takes longer than 3 s on" in line]
+    assert len(lines) == len(worker.deaths) == 4, log.read_text()
+    assert worker.deaths == [-signal.SIGKILL] * 4
+    key = rows[11].key
+    assert sum(line.endswith(f"on {key}") for line in lines) == 2, lines
+
+
+def test_a_worker_that_is_stopped_is_not_late(tmp_path: Path) -> None:
+    board = Board(os.memfd_create("test"), create=True)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        try:
+            watch = Watch(board, process.pid)
+            told = tuple(vars(Activity("vision", "captioner", 3 * TICK_SECONDS)).values())
+            board.write(pickle.dumps(({1: told}, {})))
+            process.send_signal(signal.SIGSTOP)
+            while not is_stopped(process.pid):
+                time.sleep(0.01)
+            watch._looked -= 3600
+            assert watch.overdue() is None and watch.overdue() is None
+            process.send_signal(signal.SIGCONT)
+            while is_stopped(process.pid):
+                time.sleep(0.01)
+            # an hour in which the watchdog itself did not run counts as two ticks
+            watch._looked -= 3600
+            assert watch.overdue() is None
+            watch._looked -= 3600
+            assert watch.overdue() == (Told(*told), {})
+        finally:
+            process.kill()
+
+
+def _overdue_after(watch: Watch, seconds: float) -> Told | None:
+    for _ in range(round(seconds / TICK_SECONDS)):
+        watch._looked -= TICK_SECONDS
+        if found := watch.overdue():
+            return found[0]
+    return None
+
+
+def test_time_counts_for_each_activity_and_between_them_only_while_there_is_none() -> None:
+    board, deadlines = Board(os.memfd_create("test"), create=True), Deadlines()
+    watchdog = Watchdog.__new__(Watchdog)
+    watchdog._board = board
+    deadlines.report(watchdog.publish, Limits())
+    watch = Watch(board, os.getpid())
+    with deadlines.watch(Activity("vision", "between", 20, between=True)):
+        # ten calls of a stage, of which none is late, and the time between them is not theirs
+        for _ in range(10):
+            with deadlines.watch(Activity("vision", "captioner", 20)):
+                assert _overdue_after(watch, 15) is None
+        with deadlines.watch(Activity("llm", "composer", 1000)):
+            assert _overdue_after(watch, 15) is None
+            found = _overdue_after(watch, 15)
+            assert found is not None and found.part == "between"
+    # progress begins anew
+    with deadlines.watch(Activity("index", "index", 20)) as progress:
+        assert _overdue_after(watch, 15) is None
+        time.sleep(1.01)
+        progress()
+        assert _overdue_after(watch, 15) is None
+        assert _overdue_after(watch, 15) is not None
+    assert _overdue_after(watch, 50) is None
+
+
+def test_a_content_that_is_being_written_leaves_the_last_one() -> None:
+    board = Board(os.memfd_create("test"), create=True)
+    assert board.read() == b""
+    for content in (b"one", b"another", b"x"):
+        board.write(content)
+        assert board.read() == content
+    board.write(b"y" * 2**21)  # too long
+    assert board.read() == b"x"
+    start = board._start(1 - board._place)
+    board._memory[start : start + 4] = b"torn"
+    assert board.read() == b"x"
+
+
+def test_a_limit_follows_from_what_calls_take() -> None:
+    pace, limits = Pace(), Limits()
+    assert pace.limit(2, limits) == limits.first + 2 == 302
+    pace.add(1, 50.0)  # the first call of a process may take long
+    assert pace.limit(1, limits) == 301
+    for _ in range(3):
+        pace.add(4, 2.0)
+    assert pace.limit(1, limits) == 60 + FACTOR * 0.5
+    assert pace.limit(100, limits) == 60 + FACTOR * 50
+
+
+def _claimed(jobs: Jobs) -> Claim:
+    """A chunk of five images, claimed by worker "one"."""
+    request = jobs.new.create("batch", ["/shards/a.tar"], fake_profile(), "lo")
+    chunk = Chunk("vision", "fake", fake_profile().fingerprint("vision"), "/shards/a.tar", "ab" * 32, 0, 5)
+    jobs.queue.broker.enqueue(chunk, request.id, "lo")
+    jobs.queue.broker.claim("vision", "one", 1)  # the first call creates the consumer groups
+    (claim,) = jobs.queue.broker.claim("vision", "one", 1)
+    return claim
+
+
+def _next(jobs: Jobs, claim: Claim, holder: str, following: str) -> tuple[Claim, Verdict]:
+    """What the next worker finds when the holder's lease has lapsed."""
+    jobs.queue.broker.release(claim, holder, counted=True)
+    (again,) = jobs.queue.broker.reclaim("vision", following, 60)
+    return again, Isolation(jobs.queue.isolation_notes, again).begin()
+
+
+def test_a_storage_that_hangs_accuses_no_image(jobs: Jobs) -> None:
+    claim = _claimed(jobs)
+    reason = "storage took longer than 900 s"
+    hang = Hang(jobs.queue, "one", [Flying(claim)], [])
+    hang.note(Blame("storage", "time_limit", reason), storage=True)
+    hang.release()
+    (again,) = jobs.queue.broker.reclaim("vision", "two", 60)
+    assert again.deliveries == 2
+    verdict = Isolation(jobs.queue.isolation_notes, again).begin()
+    assert (verdict.doubt, verdict.deaths) == (reason, {})
+    # the next holder tries it again, and no row is suspected
+    _, verdict = _next(jobs, again, "two", "three")
+    assert (verdict.doubt, verdict.alone) == ("", frozenset())
+
+
+def test_where_another_worker_has_the_chunk_already_only_the_reason_is_noted(jobs: Jobs) -> None:
+    claim = _claimed(jobs)
+    blame = Blame("captioner", "time_limit", "captioner took longer than 60 s")
+    notes = jobs.queue.isolation_notes
+    # the first worker holds the interpreter, so that its lease lapses before its watchdog acts
+    jobs.queue.broker.release(claim, "one", counted=True)
+    notes.mark(claim.chunk.id, 3)
+    (again,) = jobs.queue.broker.reclaim("vision", "two", 60)
+    assert Isolation(notes, again).begin().deaths == {3: 1}
+    hang = Hang(jobs.queue, "one", [Flying(claim, (3,))], [])
+    hang.note(blame, storage=False)
+    hang.release()
+    # the second one's lease lapses, too
+    Hang(jobs.queue, "two", [Flying(again, (3,))], []).note(blame, storage=False)
+    _, verdict = _next(jobs, again, "two", "three")
+    assert (verdict.deaths, verdict.condemned) == ({3: 2}, {3: blame})
+
+
+def test_a_flight_is_told_by_its_keys() -> None:
+    told: list[object] = []
+    deadlines = Deadlines()
+    deadlines.report(lambda activities, flights: told.append(dict(flights)), Limits())
+    deadlines.fly("vision", Flight(("a", "b"), b""))
+    deadlines.fly("vision", None)
+    assert told == [{}, {"vision": Flight(("a", "b"), b"")}, {}]

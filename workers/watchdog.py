@@ -1,0 +1,250 @@
+"""The watchdog: a small process that ends its worker when something in it takes longer than its deadline.
+
+The worker writes what it does now into memory that both share (`models.deadlines`); the watchdog reads it, and sends
+SIGKILL: model code cannot block that, whatever it holds. Before, it notes which images were in flight, and why, as a
+process does that ends in order (`workers.handover`), so that poison isolation finds the image. It ends with its worker.
+
+The time during which the worker is stopped (SIGSTOP) or the watchdog itself does not run is not counted.
+
+The file is run by its path, and imports nothing but the standard library until it has to end a worker: it takes 10 MiB.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from models.deadlines import Activity, Flight
+
+TICK_SECONDS = 0.5  # between two looks
+NOTE_SECONDS = 5.0  # for the notes in Redis before the worker is ended, and for the release of its chunks after it
+SIZE = 2**20  # bytes of one of two buffers
+TIME_LIMIT = "time_limit"  # the kind of failure of an image at which workers hung
+_HEAD = struct.Struct("=QQQ")  # the number of changes; the length of the content of each buffer
+
+
+class Told(NamedTuple):
+    """An Activity as plain values, in the order of its fields: it is read without an import of the packages."""
+
+    group: str
+    part: str
+    seconds: float
+    about: str
+    kind: str
+    claims: bytes
+    between: bool
+    progress: int
+
+
+Flights = dict[str, tuple[tuple[str, ...], bytes]]  # by group: the keys of the images in flight, and their rows
+
+
+class Board:
+    """Memory that two processes share: one writes contents, the other reads the last one that is complete.
+
+    There are two buffers. A writer that is stopped in the middle of one leaves the other as it is.
+    """
+
+    def __init__(self, descriptor: int, create: bool = False) -> None:
+        """Map a file. create: whether it is new and empty."""
+        size = _HEAD.size + 2 * SIZE
+        if create:
+            os.ftruncate(descriptor, size)
+        self._memory = mmap.mmap(descriptor, size)
+
+    def write(self, content: bytes) -> None:
+        """Replace the content; one that is too long is not written."""
+        if len(content) > SIZE:
+            return
+        changes, *lengths = _HEAD.unpack_from(self._memory)
+        place = 1 - self._place
+        self._memory[self._start(place) : self._start(place) + len(content)] = content
+        lengths[place] = len(content)
+        _HEAD.pack_into(self._memory, 0, changes, *lengths)
+        # last, as it makes the new content valid
+        self._memory[:8] = struct.pack("=Q", changes + 1)
+
+    def read(self) -> bytes:
+        """The content; empty if there is none, or if it changes too fast to be read."""
+        for _ in range(100):
+            changes, *lengths = _HEAD.unpack_from(self._memory)
+            start = self._start(changes % 2)
+            content = self._memory[start : start + lengths[changes % 2]]
+            if _HEAD.unpack_from(self._memory)[0] == changes:
+                return content
+        return b""
+
+    @property
+    def _place(self) -> int:
+        """The number of the buffer whose content is valid: 0 or 1."""
+        return int(_HEAD.unpack_from(self._memory)[0]) % 2
+
+    @staticmethod
+    def _start(place: int) -> int:
+        return _HEAD.size + place * SIZE
+
+
+class Watchdog:
+    """The worker's side: starts the process, and tells it what the worker does. A context manager.
+
+    name: the worker's consumer name, by which its claims are known; url: of Redis.
+    """
+
+    def __init__(self, name: str, url: str) -> None:
+        self._name, self._url = name, url
+        if hasattr(os, "memfd_create"):  # Linux
+            self._file = os.memfd_create("watchdog")
+        else:
+            with tempfile.TemporaryFile() as file:
+                self._file = os.dup(file.fileno())
+        self._board = Board(self._file, create=True)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Watchdog:
+        self.look_after()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._file)
+
+    def look_after(self) -> None:
+        """Start the process, also if somebody has ended it."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        command = [sys.executable, "-I", "-S", __file__, str(self._file), str(os.getpid()), self._name]
+        # it needs the paths of the packages only at the end; the address of Redis may hold a password
+        environment = {**os.environ, "REDIS_URL": self._url, "WATCHDOG_PATHS": json.dumps(sys.path)}
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[self._file]
+        )
+
+    def publish(self, activities: Mapping[int, Activity], flights: Mapping[str, Flight]) -> None:
+        """Tell the process what the worker does now."""
+        told = {number: tuple(vars(activity).values()) for number, activity in activities.items()}
+        flying: Flights = {group: (flight.keys, flight.rows) for group, flight in flights.items()}
+        self._board.write(pickle.dumps((told, flying)))
+
+
+class Watch:
+    """The process's side: the seconds that each activity of the worker has taken so far."""
+
+    def __init__(self, board: Board, pid: int) -> None:
+        self._board, self._pid = board, pid
+        self._spent: dict[tuple[int, int], float] = {}  # by the activity's number and progress
+        self._looked = time.monotonic()
+
+    def overdue(self) -> tuple[Told, Flights] | None:
+        """The first activity whose time is over, and the rows in flight; None if there is none. Call it every tick."""
+        # a pause of this process itself counts as two ticks
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, 2 * TICK_SECONDS), now
+        content = self._board.read()
+        if not content or is_stopped(self._pid):
+            return None
+        told, flights = pickle.loads(content)
+        activities = {number: Told(*values) for number, values in told.items()}
+        busy = {activity.group for activity in activities.values() if not activity.between}
+        # the time of an activity that has ended is forgotten
+        before, self._spent = self._spent, {}
+        for number, activity in activities.items():
+            counts = not (activity.between and activity.group in busy)
+            spent = before.get((number, activity.progress), 0.0) + passed * counts
+            if spent > activity.seconds:
+                return activity, flights
+            self._spent[number, activity.progress] = spent
+        return None
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a debugger. Known on Linux only."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False
+
+
+def end(pid: int, name: str, activity: Told, flights: Flights) -> None:
+    """Log one line, note what was in flight, and end the worker; then others may have its chunks at once."""
+    # what the activity names, else what is in flight in its group
+    by_group = activity.kind == "rows" and not activity.claims
+    keys, rows = flights.get(activity.group, ((), b"")) if by_group else ((), activity.claims)
+    what = f"{keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}" if keys else activity.about
+    late = f"longer than {activity.seconds:.0f} s"
+    on = f" on {what}" if what else ""
+    _log(f"ERROR workers: worker {pid} is ended: {activity.part} takes {late}{on}")
+    others = [flying for group, (_, flying) in flights.items() if not (by_group and group == activity.group)]
+    notes: list[Callable[[], None]] = []
+
+    def note() -> None:
+        notes.append(_note(name, activity, f"{activity.part} took {late}", rows, others))
+
+    # Redis may be away: then the mark of what was in flight is all that the next holder knows
+    _within(NOTE_SECONDS, note)
+    if os.getppid() == pid:
+        os.kill(pid, signal.SIGKILL)
+    for release in notes:
+        _within(NOTE_SECONDS, release)
+
+
+def _note(name: str, activity: Told, detail: str, rows: bytes, others: Sequence[bytes]) -> Callable[[], None]:
+    """Write the isolation notes; returns what releases the chunks when the worker has ended."""
+    sys.path[:] = json.loads(os.environ["WATCHDOG_PATHS"])
+    from strata.queue import Queue
+    from workers.isolation import Blame, Hang
+
+    accused = pickle.loads(rows) if rows else []
+    innocent = [flying for pickled in others for flying in pickle.loads(pickled)]
+    hang = Hang(Queue(os.environ["REDIS_URL"]), name, accused, innocent)
+    hang.note(Blame(activity.part, TIME_LIMIT, detail), storage=activity.kind == "storage")
+    return hang.release
+
+
+def _within(seconds: float, act: Callable[[], None]) -> None:
+    """Call act, and wait for its end so many seconds. Its errors are printed as one line."""
+
+    def call() -> None:
+        try:
+            act()
+        except Exception as error:
+            _log(f"WARNING workers: the watchdog noted nothing: {type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
+def _log(text: str) -> None:
+    """Print a line as `strata.logs` does."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main(descriptor: int, pid: int, name: str) -> None:
+    """Watch a worker until it ends, or until it has to be ended."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # of a whole group of processes: the worker tidies up meanwhile
+        signal.signal(number, signal.SIG_IGN)
+    watch = Watch(Board(descriptor), pid)
+    while os.getppid() == pid:
+        if (found := watch.overdue()) is not None:
+            end(pid, name, *found)
+            return
+        time.sleep(TICK_SECONDS)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
