@@ -54,7 +54,6 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         scheduler = Scheduler(queue, store, settings.high_water, settings.upload_days)
         thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
         thread.start()
-        app.state.services.decoder.start()
         try:
             yield
         finally:

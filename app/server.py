@@ -57,7 +57,9 @@ def serve(settings: Settings, with_workers: bool) -> int:
         queue = Queue(url)
         store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread serves requests
-        server = HttpServer(create_app(settings, queue, store), connection_limits())
+        app = create_app(settings, queue, store)
+        app.state.services.decoder.start()  # its processes import Pillow while the workers load their models
+        server = HttpServer(app, connection_limits())
         children = workers() if with_workers else []
         watch = Watch(server, queue, embedded, _address(listening, settings.host), children)
         with Supervisor(children, worker_environment(settings, url), watch.check, watch.end) as supervisor:

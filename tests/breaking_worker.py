@@ -17,6 +17,7 @@ from models.pipeline import VisionPipeline
 from strata.cli.exits import code_of
 from strata.core import Profile, Settings, StageSettings
 from strata.errors import StrataError
+from strata.images import DecodingPool
 from strata.store import Store
 from workers.groups import Group, PipelineCache, VisionGroup
 from workers.process import real_group, work
@@ -46,7 +47,7 @@ def breaking_group(name: str, store: Store, profiles: ProfileVersions, settings:
     def build(profile: Profile) -> VisionPipeline:
         return VisionPipeline(profile, {"captioner": BreakingCaptioner(profile.stages["captioner"], after)})
 
-    return VisionGroup(store, PipelineCache(build, profiles), settings.max_pixels)
+    return VisionGroup(store, PipelineCache(build, profiles), DecodingPool(settings.max_pixels))
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from models.base import Stage
 from strata.core.profiles import Profile, StageSettings
 from strata.core.records import Caption, Description, Record
+from strata.images import DecodingPool
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.broker import Broker
@@ -24,6 +25,7 @@ from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
 from workers.runner import Runner
 
+DECODER = DecodingPool(1_000_000)  # of all workers of a test process; it starts with the first image
 FAKE_PROFILE = Profile(
     name="fake",
     chunk_size=4,
@@ -96,8 +98,8 @@ class FakeMachine:
         self.leases = Leases(jobs.queue, name, ["index", "vision", "llm"], lease_seconds)
         profiles = ProfileVersions(lambda _: profile)
         groups: tuple[Group, ...] = (
-            VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, profiles), 1_000_000),
-            LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, profiles)),
+            VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, profiles), DECODER),
+            LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, profiles), DECODER),
         )
         self.scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         if not vision:

@@ -14,6 +14,7 @@ from bench.fakes.stages import FakeCaptioner
 from models.items import CaptionRequest
 from models.pipeline import VisionPipeline
 from strata.core import Profile, Settings, StageSettings
+from strata.images import DecodingPool
 from strata.store import Store
 from workers.groups import Group, PipelineCache, VisionGroup
 from workers.process import real_group, work
@@ -50,7 +51,7 @@ def hanging_group(
     def build(profile: Profile) -> VisionPipeline:
         return VisionPipeline(profile, {"captioner": HangingCaptioner(profile.stages["captioner"], always, once)})
 
-    return VisionGroup(store, PipelineCache(build, profiles), settings.max_pixels)
+    return VisionGroup(store, PipelineCache(build, profiles), DecodingPool(settings.max_pixels))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from models.base import Stage, StageNotLoaded
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
 from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
+from strata.images import DecodingPool
 from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
 from workers.earlier import Earlier, EarlierRows
@@ -179,12 +180,13 @@ class VisionGroup:
 
     name = "vision"
 
-    def __init__(self, store: Store, pipelines: PipelineCache, max_pixels: int) -> None:
-        self.store, self.pipelines, self.max_pixels = store, pipelines, max_pixels
+    def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
+        self.store, self.pipelines, self.decoder = store, pipelines, decoder
         self.reader, self.earlier = ItemReader(store), EarlierRows(store)
         self._uploads = ThreadPoolExecutor(READERS, thread_name_prefix="uploads")
 
     def load(self, profile: str) -> None:
+        self.decoder.start()  # its processes start while the models load
         self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
@@ -217,7 +219,7 @@ class VisionGroup:
         return self.reader.read(chunk, items)
 
     def decode(self, item: WorkItem) -> WorkItem:
-        return decoded(item, self.max_pixels)
+        return decoded(item, self.decoder)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
@@ -232,8 +234,8 @@ class LlmGroup:
 
     name = "llm"
 
-    def __init__(self, store: Store, pipelines: PipelineCache) -> None:
-        self.store, self.pipelines = store, pipelines
+    def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
+        self.store, self.pipelines, self.decoder = store, pipelines, decoder
         self.reader, self.earlier = ItemReader(store), EarlierRows(store)
 
     def load(self, profile: str) -> None:
@@ -274,7 +276,7 @@ class LlmGroup:
     def decode(self, item: WorkItem) -> WorkItem:
         # `vision` has checked the number of pixels against the limit, and has noted it
         size = (item.record.width or 0) * (item.record.height or 0)
-        return decoded(item, size)
+        return decoded(item, self.decoder, size)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from strata.core import Chunk, ImageReference, Profile, Record, Rules, Status
-from strata.images import ImageError, decode
+from strata.images import DecodingPool, ImageError
 from strata.shards import ImageReader, ShardChanged, ShardMissing, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
 
@@ -53,12 +53,15 @@ def reference_of(row: IndexRow) -> ImageReference:
     return ImageReference(uri=row.uri, offset=row.offset, size=row.size, sha256=upload_digest(row.uri))
 
 
-def decoded(item: WorkItem, max_pixels: int) -> WorkItem:
-    """The item with its pixels; an item without bytes is left as it is."""
+def decoded(item: WorkItem, decoder: DecodingPool, max_pixels: int | None = None) -> WorkItem:
+    """The item with its pixels; an item without bytes is left as it is. max_pixels: if not those of the decoder.
+
+    Raises DecodersUnavailable.
+    """
     if item.settled or item.data is None:
         return item
     try:
-        image = decode(item.data, max_pixels)
+        image = decoder.decode(item.data, max_pixels)
     except ImageError as error:
         return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
     # note the size, which later groups need without decoding

@@ -13,6 +13,7 @@ import logging
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
 from models.deadlines import DEADLINES, Activity, Flight
@@ -20,6 +21,7 @@ from models.faults import ends_process, is_out_of_memory, reason_of, text_of
 from models.items import PROBE_IMAGE, PROBE_RECORD, work_of
 from strata.core import ProfileError, Record
 from strata.errors import StrataError
+from strata.images import pixels_of
 from workers.claims import Claims
 from workers.groups import Group
 from workers.items import WorkItem
@@ -30,6 +32,37 @@ log = logging.getLogger(__name__)
 Row = tuple[PreparedChunk, int]  # a chunk, and the number of a row in it
 # what a group raises on purpose, and the runner handles: no image is at fault
 OF_STAGES = (StageUnavailable, StageUnfit, StageNotLoaded, StageBroken, WeightsMissing, ProfileError)
+
+# Decoded pixels take 4 bytes each. Those of the micro-batch that is computed and of the next one, which is decoded
+# meanwhile, take at most 400 MB; more only if one image alone has more.
+PIXELS_TOGETHER, PIXELS_IN_HAND = 50_000_000, 100_000_000
+
+
+class MicroBatch(NamedTuple):
+    """Rows that are computed together, and how many pixels their images have."""
+
+    rows: Sequence[Row]
+    pixels: int = 0
+
+    def fits_beside(self, other: MicroBatch) -> bool:
+        """Whether the pixels of both may be in memory at a time."""
+        return self.pixels + other.pixels <= PIXELS_IN_HAND
+
+
+def micro_batches(rows: Sequence[Row], size: int) -> Iterator[MicroBatch]:
+    """Rows in micro-batches of at most `size` rows and, unless it is one row, PIXELS_TOGETHER."""
+    batch: list[Row] = []
+    total = 0
+    for row in rows:
+        data = _item(row).data
+        pixels = 0 if data is None else pixels_of(data)
+        if batch and (len(batch) == size or total + pixels > PIXELS_TOGETHER):
+            yield MicroBatch(batch, total)
+            batch, total = [], 0
+        batch.append(row)
+        total += pixels
+    if batch:
+        yield MicroBatch(batch, total)
 
 
 class MachineFault(StrataError):
@@ -87,7 +120,8 @@ class MicroBatches:
             self._compute_each(doubtful, works=any(_item(row).settled for row in decoded))
 
     def _decode(self, chunk: PreparedChunk, row: int) -> None:
-        item, seconds = chunk.items[row], DEADLINES.limits.first
+        # the pool that decodes has limits of its own, which are shorter
+        item, seconds = chunk.items[row], DEADLINES.limits.storage
         if _is_undecoded(item):
             accused = pickle.dumps([chunk.isolation.flying([row])])
             with DEADLINES.watch(Activity(self.group.name, "decode", seconds, item.record.key, claims=accused)):

@@ -22,6 +22,7 @@ from models.deadlines import DEADLINES, Limits
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable, StrataError
+from strata.images import DecodingPool
 from strata.jobs import Jobs, pair
 from strata.queue import Queue
 from strata.store import Store
@@ -180,8 +181,8 @@ def real_group(name: str, store: Store, profiles: ProfileVersions, settings: Set
     from models.pipeline import LlmPipeline, VisionPipeline  # slow imports
 
     if name == "vision":
-        return VisionGroup(store, PipelineCache(VisionPipeline, profiles), settings.max_pixels)
-    return LlmGroup(store, PipelineCache(LlmPipeline, profiles))
+        return VisionGroup(store, PipelineCache(VisionPipeline, profiles), DecodingPool(settings.max_pixels))
+    return LlmGroup(store, PipelineCache(LlmPipeline, profiles), DecodingPool(settings.max_pixels))
 
 
 def quiet_libraries(threads: int) -> None:

@@ -31,7 +31,7 @@ from workers.claims import Claims
 from workers.groups import Group
 from workers.handover import hand_over, step_aside
 from workers.leases import Leases
-from workers.micro_batches import MachineFault, MicroBatches, Row
+from workers.micro_batches import MachineFault, MicroBatch, MicroBatches, Row, micro_batches
 from workers.prepared import ChunkPreparer, PreparedChunk
 from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted
@@ -197,22 +197,25 @@ class Runner:
         for chunk in chunks:
             if chunk.together:
                 chunk.isolation.mark()
-        batches = [rows[i : i + self.micro_batch] for i in range(0, len(rows), self.micro_batch)]
         decoding: list[Future[None]] = []
-        ready: list[Row] = []
-        for number, following in enumerate([*batches, []]):
-            # start to decode the following micro-batch, then compute the one before it
-            decoded, decoding = decoding, [self._pool.submit(self.batches.decode, part) for part in _parts(following)]
+        ready = MicroBatch([])
+        for number, following in enumerate(itertools.chain(micro_batches(rows, self.micro_batch), [ready])):
+            # start to decode the following micro-batch, if there is memory for both; then compute the one before it
+            ahead = ready.fits_beside(following)
+            decoded, decoding = decoding, self._decoding(following) if ahead else []
             # the first pass only decodes, and before the first computation nothing has to be checked
             if number > 1:
                 self._yield_to_hi(chunks[0].claim)
             for future in decoded:
                 future.result()
-            if ready:
-                self._compute_batch(ready)
+            if ready.rows:
+                self._compute_batch(ready.rows)
                 for chunk in chunks:
                     chunk.isolation.computed()
-            ready = following
+            ready, decoding = following, decoding if ahead else self._decoding(following)
+
+    def _decoding(self, batch: MicroBatch) -> list[Future[None]]:
+        return [self._pool.submit(self.batches.decode, part) for part in _parts(batch.rows)]
 
     def _compute_batch(self, rows: Sequence[Row]) -> None:
         """Compute and settle the rows of one micro-batch, and count their cost."""

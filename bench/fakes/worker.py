@@ -25,6 +25,7 @@ from models.base import Stage
 from strata.cli.exits import code_of
 from strata.core import GROUPS, Caption, Description, Profile, Record, Sentence, Settings
 from strata.errors import StrataError
+from strata.images import DecodingPool
 from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.process import work
@@ -80,10 +81,13 @@ class FakeLlm:
 
 def fake_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings, seconds: float) -> Group:
     """A real group with a fake pipeline."""
+    decoder = DecodingPool(settings.max_pixels)
     if name == "vision":
         vision = PipelineCache(functools.partial(FakeVision, seconds=seconds), profiles)
-        return VisionGroup(store, vision, settings.max_pixels)
-    return LlmGroup(store, PipelineCache(functools.partial(FakeLlm, seconds=seconds), profiles))
+        return VisionGroup(store, vision, decoder)
+    return LlmGroup(
+        store, PipelineCache(functools.partial(FakeLlm, seconds=seconds), profiles), DecodingPool(settings.max_pixels)
+    )
 
 
 def main() -> None:

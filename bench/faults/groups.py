@@ -11,6 +11,7 @@ from models.pipeline import LlmPipeline, VisionPipeline
 from strata.cli.exits import code_of
 from strata.core import Profile, Settings, load_settings
 from strata.errors import StrataError
+from strata.images import DecodingPool
 from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.process import work
@@ -29,9 +30,12 @@ def run_worker(groups: list[str], stages: FaultyStages) -> int:
 
 def _group(name: str, store: Store, profiles: ProfileVersions, settings: Settings, stages: FaultyStages) -> Group:
     """A `workers.process.GroupMaker`."""
+    decoder = DecodingPool(settings.max_pixels)
     if name == "vision":
-        return VisionGroup(store, PipelineCache(_building(VisionPipeline, stages), profiles), settings.max_pixels)
-    return LlmGroup(store, PipelineCache(_building(LlmPipeline, stages), profiles))
+        return VisionGroup(
+            store, PipelineCache(_building(VisionPipeline, stages), profiles), DecodingPool(settings.max_pixels)
+        )
+    return LlmGroup(store, PipelineCache(_building(LlmPipeline, stages), profiles), decoder)
 
 
 def _building(pipeline_class: Any, stages: FaultyStages) -> Any:

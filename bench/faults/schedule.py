@@ -16,7 +16,16 @@ import redis
 
 from bench.faults.chat import RESPONSES
 from bench.faults.orders import Orders
-from bench.faults.stages import BUILD_ERROR, MEMORY_STUCK, OUT_OF_MEMORY, STAGE_EXITS, STICKY_CUDA
+from bench.faults.stages import (
+    BUILD_ERROR,
+    HANG,
+    HANG_IMAGE,
+    HANG_LOCKED,
+    MEMORY_STUCK,
+    OUT_OF_MEMORY,
+    STAGE_EXITS,
+    STICKY_CUDA,
+)
 from bench.faults.store import DISK_FULL, STORE_FLAKY
 from bench.processes import Fleet
 from strata.core import GROUPS
@@ -24,12 +33,16 @@ from strata.core import GROUPS
 STATE_SECONDS = 10.0  # for which the store fails, the disk is full, or the chat server answers wrongly
 REDIS_SECONDS = 5.0  # for which Redis is read-only, or loads its file
 STOP_SECONDS = 5.0  # longer than a lease, for which a worker is stopped
+ALL_THE_TIME = 86_400.0
 KINDS = {
     STICKY_CUDA: 3,
     OUT_OF_MEMORY: 2,
     MEMORY_STUCK: 1,
     STAGE_EXITS: 1,
     BUILD_ERROR: 1,
+    HANG: 1,
+    HANG_LOCKED: 1,
+    HANG_IMAGE: 1,
     **dict.fromkeys(RESPONSES, 1),
     STORE_FLAKY: 1,
     DISK_FULL: 1,
@@ -42,7 +55,15 @@ KINDS = {
     "redis_killed": 1,
     "all_killed": 1,
 }
-ORDERED = (STICKY_CUDA, OUT_OF_MEMORY, MEMORY_STUCK, STAGE_EXITS, BUILD_ERROR)  # caused by who takes the order
+ORDERED = (
+    STICKY_CUDA,
+    OUT_OF_MEMORY,
+    MEMORY_STUCK,
+    STAGE_EXITS,
+    BUILD_ERROR,
+    HANG,
+    HANG_LOCKED,
+)  # caused by who takes the order
 EARLY = 0.6  # in which first part of the schedule they come
 CLOCK_OFF = "clock_off"  # a kind of its own: one worker's clock is an hour off all the time
 
@@ -55,9 +76,14 @@ class Schedule:
     ) -> None:
         self.fleet, self.orders, self.store = fleet, orders, store
         self.random, self.pauses = random.Random(seed), pauses
-        # in a random order; those that need an image in flight come before the work is done
-        self.left = sorted(kinds, key=lambda kind: -self.random.random() * (EARLY if kind in ORDERED else 1))
+        # one image hangs all the time
         self.done: Counter[str] = Counter()
+        if HANG_IMAGE in kinds:
+            orders.hold(HANG_IMAGE, ALL_THE_TIME)
+            self.done[HANG_IMAGE] += 1
+        # in a random order; those that need an image in flight come before the work is done
+        scheduled = [kind for kind in kinds if kind != HANG_IMAGE]
+        self.left = sorted(scheduled, key=lambda kind: -self.random.random() * (EARLY if kind in ORDERED else 1))
         self.next = time.monotonic()
 
     def beat(self) -> None:

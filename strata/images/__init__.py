@@ -6,7 +6,7 @@ Read `formats.py` first, then `decoding.py` and `pool.py`.
 from __future__ import annotations
 
 from strata.images.decoding import as_jpeg, decode
-from strata.images.formats import ImageError
+from strata.images.formats import ImageError, pixels_of
 from strata.images.pool import DecodersUnavailable, DecodingPool
 
-__all__ = ["DecodersUnavailable", "DecodingPool", "ImageError", "as_jpeg", "decode"]
+__all__ = ["DecodersUnavailable", "DecodingPool", "ImageError", "as_jpeg", "decode", "pixels_of"]

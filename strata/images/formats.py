@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -74,6 +75,22 @@ def inspect(data: bytes) -> Header | None:
             except (struct.error, IndexError):  # the file ends too early
                 return None
     return None
+
+
+def pixels_of(data: bytes) -> int:
+    """Width × height in the header of an image file; 0 if it cannot be read here."""
+    if not data.startswith(b"\xff\xd8\xff"):
+        with suppress(ImageError):
+            header = inspect(data)
+            return 0 if header is None else header.pixels
+        return 0
+    # a JPEG's scans need not be counted
+    with suppress(ImageError, struct.error, IndexError):
+        for code, body in _segments(data):
+            if code in _FRAMES:
+                height, width = struct.unpack_from(">HH", body, 1)
+                return int(width * height)
+    return 0
 
 
 def memory_limit(max_pixels: int) -> int:

@@ -34,6 +34,7 @@ MARK = "strata-store.json"  # at the root of a store; see `Files.check_mark`
 CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # to connect to a storage's server; without a byte from it
 # the name that should hold the file is none of a folder, or leads nowhere: then the file does not exist
 _NO_FILE = frozenset({errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+SLOWEST_WRITE = 64 * 2**10  # bytes per second, with which a server must take what is written
 ATTEMPTS = 2  # of botocore for a request to S3, and of s3fs, which calls botocore
 
 
@@ -57,8 +58,8 @@ def _limits(uri: str) -> dict[str, Any]:
     """Options with time limits for the file system of a web server or of S3; what fsspec's configuration sets stays.
 
     The whole of a transfer has no limit: it may be large. The libraries' own limits are 5 minutes for a transfer from a
-    web server, and for S3 25 attempts, which take longer.
-    A write to S3 is not limited: aiohttp counts no time before it has sent the body.
+    web server, and for S3 25 attempts, which take longer. aiohttp counts no time before it has sent what is
+    written: `Files` limits that.
     """
     scheme = _scheme(uri)
     if scheme in ("http", "https"):
@@ -174,7 +175,7 @@ class Files:
     def _put(self, path: str, data: bytes) -> None:
         # a bucket shows an object only when its upload is complete
         if not self.local:
-            self.fs.pipe_file(path, data)
+            self.fs.pipe_file(path, data, **self._time_limit(len(data)))
             return
         # write a temporary file, flush it to the disk, then rename it: a rename is atomic
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
@@ -208,9 +209,15 @@ class Files:
         finally:
             Path(temporary).unlink()
 
+    def _time_limit(self, size: int) -> dict[str, float]:
+        """The option by which fsspec limits a call that writes so many bytes, where its file system has one."""
+        attempts = ATTEMPTS * ATTEMPTS  # s3fs and botocore
+        seconds = attempts * (CONNECT_SECONDS + SILENT_SECONDS + size / SLOWEST_WRITE)
+        return {"timeout": seconds} if getattr(self.fs, "async_impl", False) else {}
+
     def _put_new_object(self, path: str, data: bytes) -> None:
         try:
-            self.fs.pipe_file(path, data, mode="create")
+            self.fs.pipe_file(path, data, mode="create", **self._time_limit(len(data)))
         except OSError as error:  # each server reports an existing file in its own way
             if not self.fs.exists(path):
                 if isinstance(error, FileNotFoundError):  # as in `put`
@@ -348,7 +355,7 @@ class Files:
             elif self.local:
                 self._with_folder(Path(self.path(target)), lambda: Path(self.path(path)).rename(self.path(target)))
             else:
-                self.fs.cp_file(self.path(path), self.path(target))
+                self.fs.cp_file(self.path(path), self.path(target), **self._time_limit(0))
                 self.fs.rm_file(self.path(path))
         except FileNotFoundError:
             self._check_folder()

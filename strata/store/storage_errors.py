@@ -57,9 +57,11 @@ def storage_fault(error: BaseException) -> Literal["full", "unavailable"] | None
         return "full"
     if isinstance(error, FileNotFoundError | FileExistsError):
         return None
-    # an OSError of pyarrow without a number tells of a broken file
-    numbered = any(isinstance(one, OSError) and (one.errno or isinstance(one, PermissionError)) for one in chain)
-    return "unavailable" if numbered or any(_library(one) in LIBRARIES for one in chain) else None
+    # an OSError of pyarrow without a number tells of a broken file; fsspec's time limit has none either
+    known = any(
+        isinstance(one, OSError) and (one.errno or isinstance(one, PermissionError | TimeoutError)) for one in chain
+    )
+    return "unavailable" if known or any(_library(one) in LIBRARIES for one in chain) else None
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 import aiohttp
-from fsspec.implementations.http import HTTPFileSystem
+from fsspec.implementations.http import HTTPFile, HTTPFileSystem
 
 from strata.egress import EgressRules, RefusedAddress
 from strata.egress.sessions import open_session
@@ -34,6 +34,13 @@ class WebFiles(HTTPFileSystem):  # type: ignore[misc]
             if isinstance(error.__cause__, RefusedAddress):
                 raise error.__cause__ from None
             raise
+
+    def _open(self, path: str, *args: Any, **options: Any) -> Any:
+        file = super()._open(path, *args, **options)
+        # its own would read all that the server sends
+        if isinstance(file, HTTPFile):
+            file.cache.fetcher = functools.partial(self.cat_file, path)
+        return file
 
     async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         if start is None or end is None or not 0 <= start < end:

@@ -27,7 +27,7 @@ from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.store import Store
-from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard
+from tests.fakes import DECODER, FAKE_PROFILE, jpeg, wait_for_end, write_shard
 from tests.service import Service, running_service
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
 from workers.profile_versions import ProfileVersions
@@ -169,12 +169,12 @@ def test_rules_are_applied_before_bytes_are_read_and_before_models(store: Store,
     index = index_shard(shard)
     chunk = Chunk("vision", "fake", PROFILE.fingerprint("vision"), shard, index.identity, 0, 3)
     store.write_index(chunk.of_group("index", PROFILE.fingerprint("index")), index.table)
-    group = VisionGroup(store, PipelineCache(no_models, ProfileVersions(lambda _: PROFILE)), 1_000_000)
+    group = VisionGroup(store, PipelineCache(no_models, ProfileVersions(lambda _: PROFILE)), DECODER)
     items = [group.decode(item) for item in group.read(chunk, group.items(chunk))]
     assert [item.settled for item in items] == [False, True, True]
     assert [item.record.status for item in items][1:] == [Status.FILTERED] * 2
     short = PROFILE.model_copy(update={"rules": Rules(longest_alt_text=1)})
-    other = VisionGroup(store, PipelineCache(no_models, ProfileVersions(lambda _: short)), 1_000_000)
+    other = VisionGroup(store, PipelineCache(no_models, ProfileVersions(lambda _: short)), DECODER)
     items = other.read(chunk, other.items(Chunk(**vars(chunk) | {"fingerprint": short.fingerprint("vision")})))
     assert all(item.settled and item.data is None for item in items)
     # a worker whose rules are not those of the job writes no rows
@@ -186,7 +186,7 @@ def test_filtered_rows_are_settled_for_llm(store: Store) -> None:
     rows = [Record(key="a", image=ImageReference(uri="u", size=1)).filtered("smallest_side", "too small")]
     chunk = Chunk("llm", "fake", PROFILE.fingerprint("llm"), "a.tar", "a" * 16, 0, 1)
     store.write_records(chunk.of_group("vision", PROFILE.fingerprint("vision")), rows)
-    (item,) = LlmGroup(store, PipelineCache(no_models, ProfileVersions(lambda _: PROFILE))).items(chunk)
+    (item,) = LlmGroup(store, PipelineCache(no_models, ProfileVersions(lambda _: PROFILE)), DECODER).items(chunk)
     assert item.settled and item.record == rows[0]
 
 

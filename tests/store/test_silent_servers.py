@@ -31,6 +31,8 @@ LONG = 60.0  # seconds: less than the libraries' own limits
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """HOST:PORT of a server that accepts connections, reads, and never answers."""
     monkeypatch.setattr(filesystem, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(filesystem, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(filesystem, "SLOWEST_WRITE", 2**28)
     listener = socket.create_server(("127.0.0.1", 0))
     accepted: list[socket.socket] = []
 
@@ -87,12 +89,16 @@ def test_a_web_server_that_never_answers_is_given_up(silent: str) -> None:
     assert reason_of(result) == "the server does not answer"
 
 
-@pytest.mark.parametrize("act", ["get", "names", "exists"])
+@pytest.mark.parametrize("act", ["get", "names", "exists", "put", "put_new", "move"])
 def test_a_bucket_that_never_answers_is_unavailable(bucket: Store, act: str) -> None:
     calls: dict[str, Callable[[], object]] = {
         "get": lambda: bucket.get(bucket.path("a")),
         "names": lambda: bucket.names("jobs"),
         "exists": lambda: bucket.exists(bucket.path("a")),
+        # more than the buffers of both sides take
+        "put": lambda: bucket.put(bucket.path("a"), bytes(2**25)),
+        "put_new": lambda: bucket.put_new(bucket.path("a"), bytes(2**25)),
+        "move": lambda: bucket.move("a", "b"),
     }
     assert storage_fault(given_up(calls[act])) == "unavailable"
 

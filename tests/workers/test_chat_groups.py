@@ -22,7 +22,7 @@ from strata.core.records import ImageReference, Record, Status
 from strata.core.usage import Usage
 from strata.shards.sources import index_shard
 from strata.store.store import Store
-from tests.fakes import FAKE_PROFILE, jpeg, write_shard
+from tests.fakes import DECODER, FAKE_PROFILE, jpeg, write_shard
 from tests.models.test_chat import captioner, picture_of
 from tests.models.test_stages import SETTINGS, FakeDetector, FakeMatcher, FakeOcr, FakeSegmenter
 from workers import items
@@ -66,7 +66,7 @@ def described(store: Store, chosen: Profile, shard: str, rows: int) -> list[Reco
     ]
     chunk = Chunk("llm", "fake", chosen.fingerprint("llm"), shard, index.identity, 0, rows)
     store.write_records(chunk.of_group("vision", chosen.fingerprint("vision")), records)
-    group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: chosen)))
+    group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: chosen)), DECODER)
     items = [group.decode(item) for item in group.read(chunk, group.items(chunk))]
     done = iter(group.compute(chunk, [item for item in items if not item.settled]))
     return [item.record if item.settled else next(done) for item in items]
@@ -94,7 +94,7 @@ def test_an_image_that_went_is_said_so_and_without_images_none_is_read(
         records = described(store, blind, shard, 2)
         assert [record.status for record in records] == [Status.SUCCEEDED] * 2
         sighted = profile(server.url, with_image=True)
-        group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: sighted)))
+        group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: sighted)), DECODER)
         chunk = Chunk("llm", "fake", sighted.fingerprint("llm"), shard, index_shard(shard).identity, 0, 2)
         Path(shard).unlink()
         read = group.read(chunk, group.items(chunk))

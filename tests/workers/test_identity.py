@@ -120,7 +120,7 @@ def test_a_touched_a_moved_and_a_copied_shard_are_computed_once(jobs: Jobs, tmp_
 def test_an_unchanged_shard_is_read_once(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def counted(uri: str, roots: object) -> object:
+    def counted(uri: str, roots: object, progress: object) -> object:
         read.append(uri)
         return index_shard(uri)
 

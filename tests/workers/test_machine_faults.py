@@ -24,7 +24,7 @@ from strata.images import decode
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue import keys
-from tests.fakes import FakeLlm, jpeg, write_shard
+from tests.fakes import DECODER, FakeLlm, jpeg, write_shard
 from tests.raw_redis import raw_redis
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
@@ -81,7 +81,7 @@ class Place:
         self.stop, self.process_stop = threading.Event(), threading.Event()
         profiles = ProfileVersions(lambda _: self.profile)
         leases = Leases(jobs.queue, "other", ["index", "llm"], 5.0)
-        llm = LlmGroup(jobs.store, PipelineCache(FakeLlm, profiles))
+        llm = LlmGroup(jobs.store, PipelineCache(FakeLlm, profiles), DECODER)
         scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         loops: list[Callable[[threading.Event], None]] = [
             Indexer(jobs, leases).run,
@@ -101,7 +101,7 @@ class Place:
             profiles = ProfileVersions(lambda _: self.profile)
             with Leases(self.jobs.queue, f"vision-{len(self.ends)}", ["vision"], 5.0) as leases:
                 cache = PipelineCache(lambda profile: self.build(profile), profiles)
-                group = VisionGroup(self.jobs.store, cache, 1_000_000)
+                group = VisionGroup(self.jobs.store, cache, DECODER)
                 try:
                     Runner(group, self.jobs, leases, profiles, MICRO_BATCH).run(self.process_stop)
                 except ProcessBroken as error:
@@ -354,13 +354,13 @@ def test_a_decoder_that_fails_unexpectedly(
     broken = threading.Event()
     broken.set()
 
-    def fail(data: bytes, most: int) -> Any:
-        image = decode(data, most)
+    def fail(data: bytes, most: int | None = None) -> Any:
+        image = decode(data, 1_000_000)
         if broken.is_set() and (all_fail or image.width == 105):
             raise KeyError("marker")
         return image
 
-    monkeypatch.setattr("workers.items.decode", fail)
+    monkeypatch.setattr(DECODER, "decode", fail)
     with Place(jobs, 20) as place:
         job = place.submit(shard_of(tmp_path, range(100, 140)))
         if all_fail:
@@ -377,13 +377,13 @@ def test_a_decoder_without_memory_is_the_machine_s_fault(
 ) -> None:
     place = Place(jobs, 20)
 
-    def fail(data: bytes, most: int) -> Any:
-        image = decode(data, most)
+    def fail(data: bytes, most: int | None = None) -> Any:
+        image = decode(data, 1_000_000)
         if image.width == 105 and not place.ends:
             raise MemoryError
         return image
 
-    monkeypatch.setattr("workers.items.decode", fail)
+    monkeypatch.setattr(DECODER, "decode", fail)
     with place:
         view = place.wait(place.submit(shard_of(tmp_path, range(100, 140))))
     assert view.request_counts.succeeded == 40 and len(place.ends) == 1

@@ -22,7 +22,7 @@ from models.weights.hashes import sha256_of
 from strata.core.profiles import Profile, load_profile
 from strata.queue.job_events import FIRST_EVENT
 from strata.queue.queue import Queue
-from tests.fakes import FakeLlm, FakeVision, jpeg, write_shard
+from tests.fakes import DECODER, FakeLlm, FakeVision, jpeg, write_shard
 from tests.service import Service, running_service
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
@@ -67,8 +67,8 @@ def workers_of(service: Service, lease_seconds: float = 2.0) -> Iterator[None]:
     jobs, stop = service.jobs, threading.Event()
     profiles = ProfileVersions(functools.partial(load_profile, folder=service.settings.profiles_dir))
     with Leases(jobs.queue, "w", ["index", "vision", "llm"], lease_seconds) as leases:
-        vision = VisionGroup(jobs.store, PipelineCache(FakeVision, profiles), 1_000_000)
-        llm = LlmGroup(jobs.store, PipelineCache(llm_pipeline, profiles))
+        vision = VisionGroup(jobs.store, PipelineCache(FakeVision, profiles), DECODER)
+        llm = LlmGroup(jobs.store, PipelineCache(llm_pipeline, profiles), DECODER)
         loops = [Runner(group, jobs, leases, profiles, 2).run for group in (vision, llm)]
         threads = [threading.Thread(target=loop, args=(stop,)) for loop in [*loops, Indexer(jobs, leases).run]]
         for thread in threads:

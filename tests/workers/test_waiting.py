@@ -78,10 +78,10 @@ def test_a_job_tells_that_the_store_is_full(jobs: Jobs, tmp_path: Path, monkeypa
 def test_a_job_tells_that_a_shard_is_away(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [True]
 
-    def index_shard(shard: str, *more: Any) -> Any:
+    def index_shard(shard: str, *more: Any, **options: Any) -> Any:
         if broken:
             raise ConnectionError("the bucket does not answer")
-        return sources.index_shard(shard, *more)
+        return sources.index_shard(shard, *more, **options)
 
     monkeypatch.setattr("workers.indexer.index_shard", index_shard)
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 2)
