@@ -62,7 +62,7 @@ def _vision(captioner: Captioner, segmenter: Any = None) -> VisionPipeline:
         "detector": FakeDetector(SETTINGS),
     }
     stages |= {"ocr": FakeOcr(SETTINGS), "matcher": FakeMatcher(SETTINGS)}
-    return VisionPipeline(load_profile("demo"), stages)
+    return VisionPipeline(load_profile("demo", PROFILES), stages)
 
 
 def _seen(captioner: Captioner, segmenter: Any = None, images: int = 1) -> list[Record]:
