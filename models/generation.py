@@ -22,8 +22,12 @@ def search_settings(variation: float, beams: int = 1) -> dict[str, Any]:
 
 
 def were_cut(tokens: Tensor, model: Any) -> list[bool]:
-    """Whether each row of generated tokens (N, L), without the start token, has no end token."""
-    ends = model.generation_config.eos_token_id
-    ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=tokens.device)
+    """Whether each row of generated tokens (N, L), without the start token, has no end token.
+
+    model: that whose `generate` ran; BLIP-2's passes the call on to its language model, which has settings of its own.
+    """
+    writer = getattr(model, "language_model", model)
+    found = getattr(writer, "generation_config", model.generation_config).eos_token_id
+    ends = torch.tensor(found if isinstance(found, list) else [found], device=tokens.device)
     cut: list[bool] = (~torch.isin(tokens, ends).any(dim=1)).tolist()
     return cut

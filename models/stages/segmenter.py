@@ -27,6 +27,7 @@ from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterPa
 
 Found = list[tuple[np.typing.NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; a smaller image cannot show an object in front of a background
+NEARLY = 0.8  # of the smallest share that is chosen
 STABILITY_OFFSET = 1.0  # of logits; the default of segment_anything
 Shape = tuple[int, int]  # height, width
 
@@ -160,7 +161,10 @@ class SamSegmenter(SegmenterStage):
         logits, scores, boxes, shares = (torch.cat(parts) for parts in zip(*found, strict=True))
         kept = nms(boxes, scores, self.parameters.nms_iou)
         kept = kept[shares[kept] >= self.parameters.smallest]
-        kept = kept[shares[kept].argsort(descending=True, stable=True)][: self.parameters.max_masks]
+        kept = kept[shares[kept].argsort(descending=True, stable=True)]
+        # the largest, and those that may be as large: a pixel of the model's size is many of the image's
+        last = shares[kept][: self.parameters.max_masks][-1:]
+        kept = kept[(shares[kept] >= NEARLY * last).nonzero()[:, 0]] if len(kept) else kept
         # only now enlarge, one by one: a mask of 24 megapixels takes 96 MB in float32
         masks = [(self._enlarged(logits[i], shape, resized) > 0).cpu().numpy() for i in kept.tolist()]
         return _largest(list(zip(masks, scores[kept].clamp(0, 1).tolist(), strict=True)), self.parameters)
