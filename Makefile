@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test lint check docs bench bench-scale quality chaos faults clean
+.PHONY: install weights demo demo-train serve test lint check docs bench bench-scale quality chaos faults hostile clean
 
 install: .venv/installed
 
@@ -56,6 +56,9 @@ chaos: install
 
 faults: weights
 	$(BIN)/python -m bench.faults.run --seed $(or $(SEED),1)
+
+hostile: weights
+	$(BIN)/python -m bench.hostile.run --seed $(or $(SEED),1)
 
 clean:
 	rm -rf .venv demo-output .strata

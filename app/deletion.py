@@ -8,7 +8,7 @@ from contextlib import suppress
 from app.problems import ProblemError
 from strata.core import JobRequest
 from strata.errors import DamagedFile, QueueUnavailable
-from strata.jobs import Jobs, UnknownJob
+from strata.jobs import Jobs
 from strata.queue import JobFilter, image_of
 from strata.snapshots import Deletion
 
@@ -23,14 +23,15 @@ class JobDeletion:
         self._deletion = Deletion(jobs.store)
 
     def delete(self, job_id: str) -> None:
-        """Delete a job, and what it alone uses. While Redis rebuilds the list of jobs, this is refused."""
+        """Delete a job, and what it alone uses. While Redis rebuilds the list of jobs, this is refused.
+
+        Raises UnknownJob.
+        """
         if not self.list.is_complete():
             detail = "the list of jobs is being rebuilt, so that it is not known what other jobs use; try again later"
             raise ProblemError("not-ready", detail, headers={"Retry-After": "10"})
         try:
             request = self.jobs.request(job_id)
-        except UnknownJob as error:
-            raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
         except DamagedFile:
             # which parts it used is not known: `strata clean` finds those that nothing uses
             self._deletion.delete(job_id, [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.deletion import JobDeletion
+from app.http.limits import LARGE_ANSWERS, MAX_STREAMS, MAX_STREAMS_OF_CALLER
+from app.http.networks import network_of
+from app.http.slots import Slots
 from app.images.decoding import Decoder
 from app.job_views import JobViews, Shown
 from app.prefer import Waits
@@ -18,8 +23,8 @@ from app.problems import ProblemError
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
-from strata.jobs import Jobs, Listing, UnknownJob
-from strata.queue import Queue
+from strata.jobs import Jobs, Listing
+from strata.queue import Bounds, Queue
 from strata.shards import ImageReader
 from strata.store import BrokenPart, Store
 
@@ -28,6 +33,7 @@ from strata.store import BrokenPart, Store
 class Services:
     """The objects that routes use, built once at the start of the application.
 
+    streams: the answers that send events; large_answers: those that are made at a time of results and images.
     stopping: set when the server shuts down; requests that wait for something return then.
     """
 
@@ -43,7 +49,15 @@ class Services:
     waits: Waits
     deletion: JobDeletion
     views: JobViews
+    streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
+    large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def bounds(self) -> Bounds:
+        """How many unfinished jobs the queue takes."""
+        given = self.settings
+        return Bounds(given.queue_images, given.queue_jobs, given.queue_shards, given.caller_share)
 
     def profile(self, name: str | None) -> Profile:
         """The profile with this name; None: the default profile. Raises ProblemError."""
@@ -86,21 +100,27 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
+async def caller_of(request: Request) -> str:
+    """Whose turns a request takes in the queue: an opaque text for its API key and its client's network."""
+    network = network_of(request.client.host if request.client else "")
+    # the key is one that was checked: any other text would let a client be as many callers as it likes
+    key = services(request).settings.api_key
+    return hashlib.sha256(f"{key.get_secret_value() if key else ''}\0{network}".encode()).hexdigest()[:16]
+
+
 async def _settings(given: ServicesDep) -> Settings:
     return given.settings
 
 
 async def _shown_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> Shown:
-    try:
-        return await given.views.find(job_id)
-    except UnknownJob as error:
-        raise ProblemError("unknown-job", f"no job has the id {job_id!r}") from error
+    return await given.views.find(job_id)
 
 
 async def _known_job(shown: Annotated[Shown, Depends(_shown_job)]) -> JobView:
     return shown.view
 
 
+Caller = Annotated[str, Depends(caller_of)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 ShownJob = Annotated[Shown, Depends(_shown_job)]
 KnownJob = Annotated[JobView, Depends(_known_job)]

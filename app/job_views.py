@@ -12,7 +12,6 @@ from functools import cached_property
 from starlette.concurrency import run_in_threadpool
 
 from strata.core import JobView
-from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 
 MOST = 200  # jobs that are read together: a bounded time for the interpreter, which the event loop shares
@@ -63,11 +62,8 @@ class JobViews:
                     future.set_result(shown)
 
     def _views(self, ids: list[str]) -> list[Shown | Exception | None]:
-        """For each job its envelope, or the error of reading it, or None if it is in the store."""
+        """For each job its envelope, or None if it is in the store; or the error of reading them."""
         try:
             return [Shown(view) if view else None for view in self.jobs.views(ids)]
         except Exception as error:
-            # one job's copy may be damaged: the others must be shown. If Redis is away it is away for all
-            if len(ids) == 1 or isinstance(error, QueueUnavailable):
-                return [error for _ in ids]
-            return [shown for job_id in ids for shown in self._views([job_id])]
+            return [error for _ in ids]

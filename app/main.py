@@ -14,8 +14,8 @@ import strata
 from app import problems
 from app.deletion import JobDeletion
 from app.dependencies import Services
-from app.http.bodies import BodyLimit
 from app.http.browsers import BrowserGuard
+from app.http.request_limits import RequestLimits
 from app.http.security import V1, KeyCheck, documented_key
 from app.images.decoding import Decoder
 from app.job_views import JobViews
@@ -79,7 +79,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     )
     # from the inside out: limit bodies before they are parsed, check the key before that; a browser's question whether
     # a page of another origin may send a request has no key
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(RequestLimits, most=settings.max_body_bytes)
     app.add_middleware(KeyCheck, key=settings.api_key)
     if settings.cors_origins:
         methods = ("GET", "POST", "DELETE")

@@ -58,7 +58,8 @@ _TYPES = (
         "image-unavailable",
         404,
         "Image unavailable",
-        "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted.",
+        "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted; "
+        "or the image has more than 40 MiB and more than `STRATA_MAX_BODY_BYTES`, and is not shown.",
     ),
     ProblemType(
         "method-not-allowed",
@@ -141,8 +142,9 @@ _TYPES = (
         "invalid-request",
         422,
         "Invalid request",
-        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, a missing, "
-        "unknown or wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
+        "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, JSON with "
+        "more than 32 levels, 1,000 keys or 120,000 values, more than 64 parameters in the URL, a missing, unknown or "
+        "wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
     ),
     ProblemType(
         "invalid-image",
@@ -212,11 +214,27 @@ _TYPES = (
         "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
     ),
     ProblemType(
+        "too-many-streams",
+        429,
+        "Too many streams",
+        "As many streams of `/events` are open as the service takes in all, or for one caller. Close some of them, or "
+        "ask for the job itself from time to time. Send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
         "headers-too-large",
         431,
         "Headers too large",
         "The request line and the headers have more than 16 KiB, or there are more than 100 headers. Send fewer or "
         "shorter ones.",
+    ),
+    ProblemType(
+        "share-used",
+        429,
+        "Your share of the queue is used",
+        "So much of what you have sent has not been described yet that no more is taken: one caller may use "
+        "`STRATA_CALLER_SHARE` of `STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS`. A caller is an "
+        "API key and an address. Nothing of the request was kept. Send it again after `Retry-After` seconds, which "
+        "follow from how much was described in the last minute.",
     ),
     ProblemType(
         "internal-error",
@@ -257,9 +275,19 @@ _TYPES = (
         "too-busy",
         503,
         "Too busy",
-        "So many images wait to be decoded or are being fetched, or so many submissions wait for their shards to be "
-        "found, that no more are taken; or the processes that decode are ended from outside, for example for lack of "
-        "memory. Nothing of the request was kept. Send it again after `Retry-After` seconds.",
+        "So many bodies of requests are in memory, so many images wait to be decoded or are being fetched, or so many "
+        "submissions wait for their shards to be found, that no more are taken; or the processes "
+        "that decode are ended from outside, for example for lack of memory. Nothing of the request was kept. "
+        "Send it again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "queue-full",
+        503,
+        "Queue full",
+        "So much of what all callers have sent has not been described yet that no more is taken; "
+        "`STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS` are the limits. Nothing of the request "
+        "was kept. Send it again after `Retry-After` seconds, which follow from how much was described in the last "
+        "minute.",
     ),
     ProblemType(
         "storage-unavailable",

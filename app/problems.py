@@ -10,11 +10,13 @@ from typing import Any, cast
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
 from strata.core import Problem
-from strata.errors import DamagedFile, QueueUnavailable, StrataError
+from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError
+from strata.jobs import UnknownJob
 from strata.store import storage_fault
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,8 @@ _OF_STATUS = {
     405: "method-not-allowed",
     413: "body-too-large",
     415: "unsupported-media-type",
+    422: "invalid-request",
+    503: "too-busy",
 }
 _DOCUMENTED: dict[str, Any] = {
     "description": "A problem",
@@ -118,7 +122,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
+    app.add_exception_handler(QueueFull, _queue_full)
+    app.add_exception_handler(UnknownJob, _unknown_job)
     app.add_exception_handler(DamagedFile, _damaged_file)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _storage)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -147,6 +154,11 @@ def _validation(request: Request, error: Exception) -> Response:
     return invalid_request(cast(RequestValidationError, error).errors()).response()
 
 
+def _unknown_job(request: Request, error: Exception) -> Response:
+    # at any point of a request: another one may have deleted the job
+    return ProblemError("unknown-job", str(error)).response()
+
+
 def _damaged_file(request: Request, error: Exception) -> Response:
     log.error("%s %s: %s", request.method, request.url.path, error)
     return ProblemError("damaged-file", str(error)).response()
@@ -155,6 +167,12 @@ def _damaged_file(request: Request, error: Exception) -> Response:
 def _queue_unavailable(request: Request, error: Exception) -> Response:
     log.warning("%s %s: Redis is not available: %s", request.method, request.url.path, _one_line(error))
     return ProblemError("redis-unavailable", "the queue is not available now; please try again later").response()
+
+
+def _queue_full(request: Request, error: Exception) -> Response:
+    full = cast(QueueFull, error)
+    name = "share-used" if full.own else "queue-full"
+    return ProblemError(name, str(full), headers={"Retry-After": str(full.seconds)}).response()
 
 
 def _storage(request: Request, error: Exception) -> Response:
@@ -167,6 +185,11 @@ def _storage(request: Request, error: Exception) -> Response:
     full = "the storage of the service is full; nothing of the request was kept"
     away = "the storage of the service is not available now; please try again later"
     return ProblemError(f"storage-{fault}", full if fault == "full" else away).response()
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went away while its body was read: nobody gets this response, and it is no error of the service."""
+    return problem_response(PROBLEMS["malformed-request"], "the body of the request is incomplete")
 
 
 def _one_line(error: Exception) -> str:

@@ -36,6 +36,7 @@ GRACE_SECONDS = 5  # for requests in flight at shutdown
 CHECK_TICKS = 5  # of 0.1 s between two checks of all connections
 BACKLOG = 2048  # connections that wait to be accepted
 ACCEPTED_AT_ONCE = 32
+UNACKNOWLEDGED_MS = 60_000  # after which a connection ends, if its client acknowledges nothing that was sent
 DESCRIPTORS = 65_536  # that the process uses if it may: more make some programs that it starts slow
 
 
@@ -93,6 +94,7 @@ class HttpServer(uvicorn.Server):
             backlog=min(ACCEPTED_AT_ONCE, limits.connections // 8 + 1),
         )
         super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
         self.server_state = Connections(limits)
         self._stopping: threading.Event = app.state.services.stopping
 
@@ -114,6 +116,11 @@ class HttpServer(uvicorn.Server):
         """Close the listening sockets, and wait for the requests in flight."""
         self._stopping.set()
         await super().shutdown(sockets)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a log line is more than that a caller sent what is no HTTP, which anybody can do without end."""
+    return record.getMessage() not in ("Invalid HTTP request received.", "Unsupported upgrade request.")
 
 
 def connection_limits() -> ConnectionLimits:
@@ -199,6 +206,9 @@ def _bind(host: str, port: int) -> Iterator[socket.socket]:
     # send the body of a response without waiting until the client has acknowledged its head, which Linux delays by 40
     # ms; accepted connections inherit this, and asyncio does not set it, because it does not know their protocol
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # a client that went away without a word, so that a stream of events to it ends; Linux alone has it
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
     with listening:
         yield listening
 

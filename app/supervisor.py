@@ -40,6 +40,9 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
+# a worker serves no HTTP and fetches no image
+HTTP_SETTINGS = {"host", "port", "api_key", "allowed_hosts", "cors_origins", "url_hosts", "url_ports"}
+
 
 @dataclass
 class Child:
@@ -163,11 +166,11 @@ def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
 
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:
     """This process's environment with all settings as variables, so that a worker has the service's settings."""
-    # Redis, the data directory and the store get absolute values below; a worker serves no HTTP and fetches no image
-    http = {"host", "port", "api_key", "allowed_hosts", "cors_origins", "url_hosts", "url_ports"}
-    own = settings.model_dump(mode="json", exclude={"redis_url", "data_dir", "store"} | http, exclude_none=True)
+    # Redis, the data directory and the store get absolute values below
+    exclude = {"redis_url", "data_dir", "store"} | HTTP_SETTINGS
+    own = settings.model_dump(mode="json", exclude=exclude, exclude_none=True)
     inherited = own_variables(os.environ)  # without misspelt variables, of which this process has told
-    for name in http:
+    for name in HTTP_SETTINGS:
         inherited.pop(f"STRATA_{name.upper()}", None)
     variables = {
         f"STRATA_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in own.items()

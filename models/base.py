@@ -261,7 +261,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
             began = time.monotonic()
             results = self.compute(prepared())
             self._pace.add(work, time.monotonic() - began)
-        check_results(self.name, results, len(batch))
+        check_results(self.name, results, batch)
         self._unproved = ""
         return results
 

@@ -29,8 +29,8 @@ def _corners(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
     return x1, y1, min(max(x1 + 1, round(box[2])), image.width), min(max(y1 + 1, round(box[3])), image.height)
 
 
-def encode_mask(mask: np.typing.NDArray[np.bool_]) -> Mask:
-    """A bool mask (H, W) as COCO run-length encoding."""
+def encode_mask(mask: np.typing.NDArray[np.bool_ | np.uint8]) -> Mask:
+    """A mask (H, W), bool or 0 and 1, as COCO run-length encoding."""
     # COCO counts runs by columns, so pycocotools takes arrays in Fortran order only
-    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8, copy=False)))
     return Mask(size=mask.shape, counts=encoded["counts"].decode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -102,15 +102,48 @@ class ComposeRequest:
     image: Image.Image | None = None
 
 
-def check_results(stage: str, results: Any, items: int) -> None:
-    """Raise TypeError, RuntimeError or ValueError if a stage's results are none: a wrong number, type or value."""
+RESULT_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("captioner", "composer"), str),
+    **dict.fromkeys(("detector", "segmenter", "ocr", "tagger"), list | tuple),
+    "matcher": float | int | np.number,
+}
+MARGIN = 1.0  # pixels by which rounding may move a side of a box out of the image
+
+
+def check_results(stage: str, results: Any, items: Sequence[Any]) -> None:
+    """Raise TypeError, RuntimeError or ValueError if a stage's results for items are none.
+
+    Wrong are: another number of results, another type than the stage's, a number that is not finite, a box outside of
+    its image, a mask of another size.
+    """
     if isinstance(results, str | bytes | Mapping):
         raise TypeError(f"{stage} returned a {type(results).__name__} in place of a list")
-    if len(results) != items:
-        raise RuntimeError(f"{stage} returned {len(results)} results for {items} items")
-    # half precision that overflows, and a GPU that fails, give numbers that are none
-    if not all(map(_is_finite, results)):
-        raise ValueError(f"{stage} returned a number that is not finite")
+    if len(results) != len(items):
+        raise RuntimeError(f"{stage} returned {len(results)} results for {len(items)} items")
+    kind = RESULT_TYPES.get(stage, object)
+    for item, result in zip(items, results, strict=True):
+        if not isinstance(result, kind):
+            raise TypeError(f"{stage} returned a {type(result).__name__} for an item")
+        # half precision that overflows, and a GPU that fails, give numbers that are none
+        if not _is_finite(result):
+            raise ValueError(f"{stage} returned a number that is not finite")
+        if isinstance(item, Image.Image) and isinstance(result, list | tuple):
+            _check_places(stage, result, item.size)
+
+
+def _check_places(stage: str, found: Sequence[Any], size: tuple[int, int]) -> None:
+    """Raise ValueError if what was found in an image of that size (width, height) does not lie in it."""
+    for one in found:
+        box = getattr(one, "box", None)
+        if box is not None:
+            x1, y1, x2, y2 = box
+            ordered = x1 <= x2 and y1 <= y2
+            inside = min(x1, y1) >= -MARGIN and x2 <= size[0] + MARGIN and y2 <= size[1] + MARGIN
+            if not (ordered and inside):
+                place = tuple(round(float(side), 1) for side in box)
+                raise ValueError(f"{stage} returned the box {place} in an image of {size[0]} × {size[1]} pixels")
+        if isinstance(one, Segment) and one.mask.shape != size[::-1]:
+            raise ValueError(f"{stage} returned a mask of another size than its image")
 
 
 def work_of(item: Any) -> float:

@@ -27,6 +27,7 @@ from models.evidence import describe
 from models.evidence_filter import before_matching, objects_matched, regions_matched
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.observed import Observed, StageResults, not_failed
+from models.working_size import reduced, restored
 from models.writers import WriterStage, write
 from strata.core import LAYERS, EvidenceSettings, LayerSpec, Profile, Record, Usage
 
@@ -51,7 +52,7 @@ class VisionPipeline:
 
         Images are upright RGB. Raises StageUnavailable, StageUnfit and StageBroken.
         """
-        images = [Observed(record, image) for record, image in batch]
+        images = [Observed(*reduced(record, image)) for record, image in batch]
         with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
             submit = threads.submit if self.parallel else _run_now
             # start all stages that take the whole image and make a layer of their own: they wait for no other stage
@@ -71,7 +72,8 @@ class VisionPipeline:
             self._match(images, Observed.objects, objects_matched)
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
-        records = [item.finished(self.evidence) for item in images]
+        pairs = zip(images, batch, strict=True)
+        records = [restored(item.finished(self.evidence), item.image, image) for item, (_, image) in pairs]
         _release(self.stages)
         return records
 

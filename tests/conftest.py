@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bench.processes import PLUG_INS
 from strata.jobs.jobs import Jobs
@@ -18,6 +19,10 @@ from tests.service import Service, running_service
 
 pytest_plugins = ["tests.log_search"]  # fails a session whose logs have a secret of its tests
 sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
+
+# how long an example takes says how busy the machine is, not whether the code is right
+settings.register_profile("strata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("strata")
 
 
 @pytest.fixture(scope="session")

@@ -183,7 +183,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_for(asked: Any, seconds: float = 30) -> None:
+def wait_for(asked: Any, seconds: float = 120) -> None:
     """Wait until a call returns a true value without an error."""
     until = time.monotonic() + seconds
     while True:

@@ -139,7 +139,7 @@ def write_shard(path: Path, images: Sequence[bytes], first: int = 0) -> str:
     return str(path)
 
 
-def wait_for_end(jobs: Jobs, job_id: str, seconds: float = 20.0) -> None:
+def wait_for_end(jobs: Jobs, job_id: str, seconds: float = 120.0) -> None:
     """Wait until the job is final. Raises TimeoutError."""
     until = time.monotonic() + seconds
     while not jobs.view(job_id).status.final:

@@ -46,7 +46,7 @@ def machine(
             worker.end()
 
 
-def run_to_end(jobs: Jobs, job_id: str, workers: list[Process], seconds: float = 60.0) -> None:
+def run_to_end(jobs: Jobs, job_id: str, workers: list[Process], seconds: float = 120.0) -> None:
     """Restart workers that end until the job is final. Raises TimeoutError."""
     until = time.monotonic() + seconds
     while not jobs.view(job_id).status.final:

@@ -16,7 +16,7 @@ def peak_memory(process: psutil.Process) -> Iterator[list[int]]:
     stop, found = threading.Event(), [memory(process), 0]
 
     def watch() -> None:
-        while not stop.wait(0.02):
+        while not stop.wait(0.05):
             found[1] = max(found[1], memory(process))
 
     thread = threading.Thread(target=watch)

@@ -40,7 +40,7 @@ class Service:
     jobs: Jobs
     machine: FakeMachine | None
 
-    def caption(self, data: bytes, wait: float | None = 20, **fields: str) -> Answer:
+    def caption(self, data: bytes, wait: float | None = 120, **fields: str) -> Answer:
         """POST one image as multipart."""
         headers = {"Prefer": f"wait={wait:g}"} if wait is not None else {}
         return self.client.post("/v1/captions", files={"file": ("a.jpg", data)}, data=fields, headers=headers)
@@ -92,7 +92,7 @@ def listening(app: FastAPI, limits: ConnectionLimits) -> Iterator[int]:
             yield port
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive()
 
 

@@ -41,7 +41,7 @@ class Blame(NamedTuple):
     detail: str
 
 
-KILLED = Blame("runner", "poison", "workers died while they computed this image")
+KILLED = Blame("runner", "poison", "workers died, or did not answer for longer than their lease, at this image")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ process does that ends in order (`workers.handover`), so that poison isolation f
 
 The time during which the worker is stopped (SIGSTOP) or the watchdog itself does not run is not counted.
 
-The file is run by its path, and imports nothing but the standard library until it has to end a worker: it takes 10 MiB.
+The file is run by its path, and imports nothing but the standard library until it has to end a worker: it takes 15 MiB.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Board:
         self._memory = mmap.mmap(descriptor, size)
 
     def write(self, content: bytes) -> None:
-        """Replace the content; one that is too long is not written."""
+        """Replace the content. Raises ValueError if it is too long."""
         if len(content) > SIZE:
-            return
+            raise ValueError("too long")
         changes, *lengths = _HEAD.unpack_from(self._memory)
         place = 1 - self._place
         self._memory[self._start(place) : self._start(place) + len(content)] = content
@@ -138,7 +138,9 @@ class Watchdog:
         """Tell the process what the worker does now."""
         told = {number: tuple(vars(activity).values()) for number, activity in activities.items()}
         flying: Flights = {group: (flight.keys, flight.rows) for group, flight in flights.items()}
-        self._board.write(pickle.dumps((told, flying)))
+        content = pickle.dumps((told, flying))
+        # of very many rows in flight none can be told: then all of their chunks are suspects
+        self._board.write(content if len(content) <= SIZE else pickle.dumps((told, {})))
 
 
 class Watch:

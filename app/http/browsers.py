@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.problems import ProblemError
@@ -26,7 +25,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-VARY = "Origin, Sec-Fetch-Site"
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_VARY = (b"vary", b"Origin, Sec-Fetch-Site")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
 _DEFAULT_PORT = re.compile(r"(?<=[^:]):(80|443)$")
 
@@ -49,17 +49,14 @@ class BrowserGuard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.add_vary_header(VARY)
+                message["headers"] = with_headers(message["headers"])
             await send(message)
 
         refusal = self._refusal(scope)
         await (refusal.response() if refusal else self.app)(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope) -> ProblemError | None:
-        headers = Headers(scope=scope)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host")
         # only clients that are no browsers send none
         if host is not None and not is_served(host, self.hosts):
@@ -70,7 +67,7 @@ class BrowserGuard:
             return ProblemError("origin-not-allowed", detail)
         return None
 
-    def _is_own(self, headers: Headers, host: str | None) -> bool:
+    def _is_own(self, headers: Mapping[str, str], host: str | None) -> bool:
         """Whether no browser sent the request for a page of another origin."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin in self.origins:
@@ -81,6 +78,13 @@ class BrowserGuard:
         # a page without TLS in a local network: browsers send Origin with every request but a plain GET, and a page
         # of another origin cannot read the answer to that
         return origin is None or _netloc(origin.partition("://")[2]) == _netloc(host or "")
+
+
+def with_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer, with those of HEADERS that it has not; names are in lower case."""
+    given = list(raw)
+    present = {name for name, _ in given}
+    return [*given, *(pair for pair in _RAW_HEADERS if pair[0] not in present), _VARY]
 
 
 def is_served(host: str, hosts: Sequence[str]) -> bool:
@@ -113,7 +117,7 @@ def _netloc(text: str) -> str:
     return _DEFAULT_PORT.sub("", text.lower())
 
 
-def _opens_page(scope: Scope, headers: Headers) -> bool:
+def _opens_page(scope: Scope, headers: Mapping[str, str]) -> bool:
     """Whether a person follows a link of another site to a page of ours, which no page can look into."""
     navigates = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     return scope["method"] == "GET" and navigates and not scope["path"].startswith("/v1/")

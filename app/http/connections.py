@@ -18,8 +18,9 @@ from typing import Literal, cast
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from app.http.callers import network_of
+from app.http.browsers import with_headers
 from app.http.limits import ConnectionLimits
+from app.http.networks import network_of
 from app.problems import ProblemError
 
 # what a connection waits for: the head of a request, its body, the service, or that the client reads the answer
@@ -140,7 +141,7 @@ class Connection(H11Protocol):
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             answer = ProblemError(name, detail, headers={"Connection": "close"}).response()
             head = [f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()]
-            head += [name + b": " + value for name, value in answer.raw_headers]
+            head += [name + b": " + value for name, value in with_headers(answer.raw_headers)]
             self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
         if self.cycle is not None:
             self.cycle.disconnected = True

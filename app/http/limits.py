@@ -25,4 +25,19 @@ class ConnectionLimits:
     transfer_seconds: float = 20.0
     min_rate: int = 16 * 2**10
     head_bytes: int = 16 * 2**10
-    unsent_bytes: int = 128 * 2**20
+    unsent_bytes: int = 64 * 2**20
+
+
+MAX_HEADERS = 100
+MAX_QUERY_PARAMETERS = 64
+MAX_JSON_DEPTH = 32
+MAX_JSON_VALUES = 120_000  # a request for jobs may have 100,000 shards
+MAX_JSON_KEYS = 1000
+MAX_STREAMS = 256  # answers of `/events` that are open at a time
+MAX_STREAMS_OF_CALLER = 64
+MAX_WAITS = 500  # requests with `Prefer: wait` that wait at a time; the others get 202 at once
+LARGE_ANSWERS = 3  # pages of results, and images, that are made at a time
+LIST_BYTES = 2 * 2**20  # of a page of the list of jobs
+LISTED_METADATA = 2**14  # bytes of a job's metadata, above which the list does not show it
+BODY_BYTES_IN_FLIGHT = 40 * 2**20  # of all requests; decoding base64 needs as much again, for one request at a time
+SHOWN_IMAGE_BYTES = 40 * 2**20  # of an image of a shard; an upload is shown whatever its size

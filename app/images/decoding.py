@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 PROCESSES = 2
 MAX_WAITING = 64  # requests that wait for their turn
-WAITING_BYTES = 64 * 2**20  # of their images; the first one may have more
+WAITING_BYTES = 24 * 2**20  # of their images; the first one may have more
 PICTURE_PIXELS = 16_000_000  # of an image that is drawn on: a larger one is shrunk
 PICTURE_BYTES = 320 * 2**20  # that drawing on it and encoding it may take
 RETRY_SECONDS = 2

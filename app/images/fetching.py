@@ -8,7 +8,7 @@ from strata.egress import EgressRules, RefusedAddress
 from strata.egress.downloads import DownloadFailed, Pool, download
 
 TIMEOUT = 10.0  # seconds, from the first DNS query to the last byte
-BYTES_IN_FLIGHT = 128 * 2**20  # of all images that are fetched at a time
+BYTES_IN_FLIGHT = 48 * 2**20  # of all images that are fetched at a time
 RETRY_SECONDS = 2
 
 _pool = Pool(BYTES_IN_FLIGHT)  # of this process

@@ -7,8 +7,7 @@ from typing import Annotated, NoReturn
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep
-from app.http.callers import Caller
+from app.dependencies import Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import BatchRequest, JobView, Profile
@@ -41,8 +40,16 @@ async def submit_shards(
 
 
 def _create(given: Services, body: BatchRequest, shards: list[str], profile: Profile, caller: str) -> JobView:
-    new = given.jobs.new
-    job = new.create("batch", shards, profile, body.priority, body.metadata, budget=body.budget, caller=caller)
+    job = given.jobs.new.create(
+        "batch",
+        shards,
+        profile,
+        body.priority,
+        body.metadata,
+        budget=body.budget,
+        caller=caller,
+        bounds=given.bounds,
+    )
     return given.jobs.accepted(job)
 
 

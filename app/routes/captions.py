@@ -8,13 +8,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import ServicesDep
-from app.http.callers import Caller
+from app.dependencies import Caller, Services, ServicesDep
+from app.http.limits import MAX_WAITS
+from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
 from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
-from strata.core import CaptionBody, JobView, Record
+from strata.core import CaptionBody, JobRequest, JobView, Record
 from strata.errors import QueueUnavailable
 
 router = APIRouter(route_class=IdempotentRoute)
@@ -63,15 +64,12 @@ async def caption_image(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
-    # read the image, decode it once, and create its job; each may raise a problem
-    upload = await read_upload(request, given.settings)
-    profile = await run_in_threadpool(given.profile, upload.profile)
-    await given.decoder.check(upload.data)
-    job = await run_in_threadpool(given.jobs.new.create_image, upload.data, upload.alt_text, profile, caller)
+    job = await _created(request, given, caller)
+    await forget_body(request)  # it need not stay in memory while the request waits
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
     headers = {"Location": f"/v1/jobs/{job.id}"}
-    if wait is not None:
+    if wait is not None and given.waits.count < MAX_WAITS:
         headers["Preference-Applied"] = f"wait={wait:g}"
         try:
             record = await given.waits.record(job, wait, given.stopping.is_set)
@@ -81,6 +79,17 @@ async def caption_image(
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)
     return _json(await run_in_threadpool(given.jobs.accepted, job), 202, headers)
+
+
+async def _created(request: Request, given: Services, caller: str) -> JobRequest:
+    """Read the image, decode it once, and create its job; each may raise ProblemError and QueueFull."""
+    upload = await read_upload(request, given.settings)
+    profile = await run_in_threadpool(given.profile, upload.profile)
+    # an image that the queue does not take is not decoded
+    new, limits = given.jobs.new, given.bounds.limits("image", caller)
+    await run_in_threadpool(new.check, limits)
+    await given.decoder.check(upload.data)
+    return await run_in_threadpool(new.create_image, upload.data, upload.alt_text, profile, caller, limits)
 
 
 def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:

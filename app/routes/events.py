@@ -7,11 +7,11 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import KnownJob, ServicesDep
+from app.dependencies import Caller, KnownJob, ServicesDep
 from app.problems import PROBLEM_RESPONSES
 from strata.core import JobView
 from strata.errors import QueueUnavailable
@@ -24,7 +24,13 @@ _ID = re.compile(r"\d{1,18}-\d{1,18}")
 _PROGRESS = {"id", "status", "request_counts", "shards", "groups", "images_per_second", "eta_seconds", "waiting"}
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse)
+async def _place(given: ServicesDep, caller: Caller) -> AsyncIterator[None]:
+    """A place among the streams, until the response has ended."""
+    with given.streams.place(caller):
+        yield
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_place)])
 async def watch_job(
     job: KnownJob, given: ServicesDep, last_event_id: Annotated[str | None, Header()] = None
 ) -> AsyncIterator[ServerSentEvent]:

@@ -32,8 +32,8 @@ class Readiness(BaseModel):
 
 
 @router.get("/healthz")
-def healthz() -> Health:
-    """Succeeds whenever the process can respond."""
+async def healthz() -> Health:
+    """Succeeds whenever the process can respond, whatever its threads are busy with."""
     return Health()
 
 

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
+from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, ShownJob, repairs
+from app.http.limits import LIST_BYTES, LISTED_METADATA
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView
 from strata.jobs import BadCursor, ImageRemoved, NotFinished, Rejected, Results, id_of
@@ -39,7 +41,8 @@ def list_jobs(
 ) -> JobPage:
     """All jobs, newest first, or those that pass the filters.
 
-    A page may have fewer jobs than `limit`, or none, and yet a `next`: each page looks at a bounded number of jobs.
+    A page may have fewer jobs than `limit`, or none, and yet a `next`: each page looks at a bounded number of jobs, and
+    its size is bounded too. A job with more than 16 KiB of metadata is listed without it.
     """
     chosen = JobFilter(
         status=status,
@@ -49,7 +52,7 @@ def list_jobs(
         before=id_of(created_before) if created_before else None,
     )
     try:
-        views, following = given.listing.page(chosen, limit, cursor)
+        views, following = _bounded(*given.listing.page(chosen, limit, cursor))
     except BadCursor as error:
         raise _bad_cursor(error) from error
     if following:
@@ -60,6 +63,21 @@ def list_jobs(
         also |= {name: time.isoformat() for name, time in times.items() if time is not None}
         response.headers["Link"] = _next_link("/v1/jobs", following, limit, **also)
     return JobPage(jobs=views, next=following)
+
+
+def _bounded(views: list[JobView], following: str | None) -> tuple[list[JobView], str | None]:
+    """A page that ends before it has more than LIST_BYTES, and its cursor. Large metadata is left out."""
+    kept: list[JobView] = []
+    size = 0
+    for view in views:
+        # stores of earlier versions have jobs with megabytes of it
+        if sum(len(name) + len(text) for name, text in view.metadata.items()) > LISTED_METADATA:
+            view = view.model_copy(update={"metadata": {}})
+        size += len(view.model_dump_json())
+        if kept and size > LIST_BYTES:
+            return kept, kept[-1].id
+        kept.append(view)
+    return kept, following
 
 
 @router.get("/{job_id}", response_model=JobView)
@@ -97,17 +115,20 @@ def retry_job(job: KnownJob, given: ServicesDep) -> JobView:
 
 
 @router.get("/{job_id}/results", response_class=Response, responses=_LINES)
-def list_results(job: KnownJob, given: ServicesDep, limit: LimitQuery = 500, cursor: CursorQuery = None) -> Response:
+async def list_results(
+    job: KnownJob, given: ServicesDep, limit: LimitQuery = 500, cursor: CursorQuery = None
+) -> Response:
     """The job's records as JSON Lines, in the order of its shards and of the images in them.
 
     While the job runs, the last link `next` leads to the end of the rows so far: its page may be empty, and gets rows
     later. There is no link `next` if no more rows can follow.
     """
-    return _lines(given, job, limit, cursor)
+    async with given.large_answers:
+        return await run_in_threadpool(_lines, given, job, limit, cursor)
 
 
 @router.get("/{job_id}/failures", response_class=Response, responses=_LINES)
-def list_failures(
+async def list_failures(
     job: KnownJob,
     given: ServicesDep,
     limit: LimitQuery = 500,
@@ -118,7 +139,8 @@ def list_failures(
 
     With `status=filtered`: the images that a rule of the profile rejected, with the rule's name and the image's value.
     """
-    return _lines(given, job, limit, cursor, status)
+    async with given.large_answers:
+        return await run_in_threadpool(_lines, given, job, limit, cursor, status)
 
 
 def _lines(given: Services, job: JobView, limit: int, cursor: str | None, rejected: Rejected | None = None) -> Response:
@@ -131,11 +153,10 @@ def _lines(given: Services, job: JobView, limit: int, cursor: str | None, reject
     except BadCursor as error:
         raise _bad_cursor(error) from error
     # one JSON object for each line, and the next page's address in the header `Link` (RFC 8288)
-    text = "".join(f"{row.model_dump_json()}\n" for row in page.rows)
     path = f"/v1/jobs/{job.id}/{'failures' if rejected else 'results'}"
     also = {"status": rejected} if rejected == "filtered" else {}
     headers = {"Link": _next_link(path, page.next, limit, **also)} if page.next else {}
-    return Response(text, headers=headers, media_type=NDJSON)
+    return Response("".join(page.lines), headers=headers, media_type=NDJSON)
 
 
 def _bad_cursor(error: BadCursor) -> ProblemError:

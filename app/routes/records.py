@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
+from app.http.limits import SHOWN_IMAGE_BYTES
 from app.images.overlay import draw_overlay
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobView, Record
@@ -38,9 +39,10 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "defaul
     response_class=Response,
     responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
 )
-def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The bytes of the image, as they are in its shard."""
-    data = _bytes_of(given, _record(given, job, key)[1])
+    async with given.large_answers:
+        data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key)[1]))
     return Response(data, media_type=_media_type(data), headers=_SAFE)
 
 
@@ -52,11 +54,12 @@ def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
 async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
     """The image with its layers drawn on it, as a PNG."""
     record, found = await run_in_threadpool(_record, given, job, key)
-    data = await run_in_threadpool(_bytes_of, given, found)
-    try:
-        content = await given.decoder.use(data, lambda image: _drawn(image, record))
-    except ImageError as error:
-        raise ProblemError("invalid-image", str(error)) from error
+    async with given.large_answers:
+        data = await run_in_threadpool(_bytes_of, given, found)
+        try:
+            content = await given.decoder.use(data, lambda image: _drawn(image, record))
+        except ImageError as error:
+            raise ProblemError("invalid-image", str(error)) from error
     return Response(content, media_type="image/png")
 
 
@@ -90,6 +93,10 @@ def _record(given: Services, job: JobView, key: str) -> tuple[Record, Found]:
 
 
 def _bytes_of(given: Services, found: Found) -> bytes:
+    most = max(SHOWN_IMAGE_BYTES, given.settings.max_body_bytes)
+    if found.image.size > most:
+        detail = f"the image has {found.image.size:,} bytes; the service shows images of at most {most:,}"
+        raise ProblemError("image-unavailable", detail)
     # the shard may have been moved or changed since it was indexed; in a changed tar another image lies there
     try:
         if found.image.offset:

@@ -113,7 +113,10 @@ def wait_for_records(fleet: Fleet) -> Figures:
     """The processor time of the API while requests wait, and nothing happens."""
 
     async def wait(count: int) -> float:
-        callers = await connect(HOST, fleet.port, count)
+        # two addresses, because the connections of one are limited
+        callers = [
+            caller for source in (HOST, OTHER_CALLER) for caller in await connect(HOST, fleet.port, count // 2, source)
+        ]
         before = _open_jobs(fleet)
         sent = [asyncio.create_task(caller.send(upload(120))) for caller in callers]
         while _open_jobs(fleet) < before + count:

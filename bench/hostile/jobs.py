@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import os
 import random
 import re
 import tarfile
@@ -33,20 +33,24 @@ def attack_tars(service: AttackedService, seed: int, count: int) -> None:
     folder.mkdir()
     crafted = list(tars.crafted_shards())[:count]
     shards = [*crafted, *tars.damaged_shards(seed, count - len(crafted))]
-    for number, (_, broken) in enumerate(shards):
-        (folder / f"{number:05d}.tar").write_bytes(broken.data)
+    # a first sample that no other shard has: shards of equal content share their rows, which name one of them
+    data = [tars.sample(f"first-{number}") + broken.data for number, (_, broken) in enumerate(shards)]
+    for number, content in enumerate(data):
+        (folder / f"{number:05d}.tar").write_bytes(content)
     jobs = []
     for first in range(0, count, SHARDS_A_JOB):
         last = min(first + SHARDS_A_JOB, count) - 1
         jobs.append(submit(service, "tars", f"{folder}/{{{first:05d}..{last:05d}}}.tar"))
-    by_shard = defaultdict(set)
+    places = defaultdict(list)
     for job in finished(service, "tars", [job for job in jobs if job]):
         for row in rows_of(service, "tars", job):
             if row["status"] == "succeeded":
-                by_shard[row["image"]["uri"]].add((row["image"]["sha256"], row["alt_text"]))
+                image = row["image"]
+                places[image["uri"]].append((image["offset"], image["size"], row["alt_text"]))
     for number, (name, broken) in enumerate(shards):
-        found = by_shard[str(folder / f"{number:05d}.tar")]
-        lost = [one.text for one in broken.whole if (hashlib.sha256(one.image).hexdigest(), one.text) not in found]
+        rows = places[str(folder / f"{number:05d}.tar")]
+        found = {(data[number][offset : offset + size], text) for offset, size, text in rows}
+        lost = [one.text for one in broken.whole if (one.image, one.text) not in found]
         if lost:
             service.tally.add(service.tally.wrong, f"tar {name}: whole samples are lost: {lost}")
     service.tally.done["tars"] += count
@@ -62,16 +66,29 @@ def attack_workers(service: AttackedService, seed: int, count: int) -> None:
     loose = [*images.bombs().values(), *(data for _, data in images.mutated(seed + 1, half))][:half]
     for number, data in enumerate(loose):
         (folder / f"{number:05d}.jpg").write_bytes(data)
+    _write_odd_files(folder)
     for first in range(0, len(pictures), 250):
         write_tar(packed / f"{first:05d}.tar", pictures[first : first + 250])
     plain = service.shards / "plain.tar"
-    write_tar(plain, list(plain_pictures(seed)))
-    jobs = [submit(service, "images", str(folder)), submit(service, "images", f"{packed}/*.tar")]
-    jobs.append(submit(service, "images", str(plain), profile="demo"))
-    for job in finished(service, "images", [job for job in jobs if job]):
-        rows_of(service, "images", job)
+    write_tar(plain, list(plain_pictures(seed, max(len(PLAIN), count // 25))))
+    jobs = [submit(service, "workers", str(folder)), submit(service, "workers", f"{packed}/*.tar")]
+    jobs += [submit(service, "workers", str(plain), profile) for profile in service.profiles[1:]]
+    for job in finished(service, "workers", [job for job in jobs if job]):
+        rows_of(service, "workers", job)
     service.tally.done["images"] += count
     ask_for_pictures(service, jobs[0])
+
+
+def _write_odd_files(folder: Path) -> None:
+    """What is named as an image and is none: a pipe, links, a folder, and large files, of which most is a hole."""
+    os.mkfifo(folder / "a pipe.jpg")
+    (folder / "a folder.jpg").mkdir()
+    for name, target in (("secret", "/etc/passwd"), ("circle", "a circle.jpg"), ("zeros", "/dev/zero")):
+        (folder / f"a {name}.jpg").symlink_to(target)
+    for name, size in (("10 GiB", 10 * 2**30), ("600 MiB", 600 * 2**20), ("60 MiB", 60 * 2**20)):
+        with (folder / f"{name}.jpg").open("wb") as file:
+            file.write(b"\xff\xd8\xff\xe0")
+            file.truncate(size)
 
 
 def ask_for_pictures(service: AttackedService, job: str | None) -> None:
@@ -81,10 +98,10 @@ def ask_for_pictures(service: AttackedService, job: str | None) -> None:
             service.caller.send("overlays", "GET", f"/v1/records/{job}/{number:05d}/{path}")
 
 
-def plain_pictures(seed: int) -> Iterator[bytes]:
-    """Pictures of few colours, which have no background, or no object, or neither."""
+def plain_pictures(seed: int, count: int) -> Iterator[bytes]:
+    """So many pictures of few colours, which have no background, or no object, or neither."""
     rng = random.Random(seed)
-    for number in range(40):
+    for number in range(count):
         width, height = rng.choice([(64, 48), (8, 8), (1, 1), (1, 200), (333, 7), (256, 256)])
         colours = [tuple(rng.randrange(256) for _ in range(3)) for _ in range(4)]
         image = Image.new("RGB", (width, height))

@@ -204,7 +204,7 @@ def attack_as_browser(service: AttackedService) -> None:
         ("DELETE", "/v1/jobs/a1", {"Origin": evil}),
         ("GET", "/v1/jobs", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Origin": evil}),
         *(("GET", path, {"Host": "evil.example"}) for path in ("/", "/v1/jobs", "/docs", "/openapi.json")),
-        *(("GET", "/v1/jobs", {"Host": host}) for host in ("127.0.0.1.evil.example", "localhost.evil", "a@b", "[::2]")),
+        *(("GET", "/v1/jobs", {"Host": host}) for host in ("127.0.0.1.evil.example", "localhost.evil", "a@b", "[::1")),
     )
     for method, path, headers in forged:
         options: Any = {"files": image} if path == "/v1/captions" else {}

@@ -17,7 +17,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +52,11 @@ class Sizes:
         return Sizes(**{name: max(1, round(value * factor)) for name, value in vars(self).items()})
 
 
-def run(folder: Path, seed: int, sizes: Sizes, only: frozenset[str]) -> int:
+def run(folder: Path, seed: int, sizes: Sizes, only: frozenset[str], profiles: Sequence[str]) -> int:
     """Attack a service with a key and workers, and one without; returns the exit code."""
     tally, began = Tally(), time.monotonic()
     with (
-        AttackedService(folder / "main", tally) as main,
+        AttackedService(folder / "main", tally, profiles=profiles) as main,
         AttackedService(folder / "open", tally, workers=False, key=False) as unlocked,
     ):
         main.wait_ready()
@@ -95,7 +95,7 @@ def warm_up(service: AttackedService) -> None:
     shard = service.shards / "warm.tar"
     first = not shard.exists()
     write_tar(shard, [tiny_jpeg(number) for number in range(8)])
-    for profile in ("fake", "demo"):
+    for profile in service.profiles:
         job = submit(service, "warm-up", str(shard), profile)
         for each in finished(service, "warm-up", [job] if job else []):
             if sum(row["status"] == "succeeded" for row in rows_of(service, "warm-up", each)) != 8:
@@ -141,12 +141,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="how many times as much is thrown at the service")
     parser.add_argument("--only", default="", help="attacks, separated by commas; by default all")
+    parser.add_argument("--profiles", default="fake,demo", help="the first is that of most jobs")
     parser.add_argument("--keep", type=Path, help="a new folder for shards, stores and logs, which is kept")
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
         only = frozenset(filter(None, options.only.split(",")))
-        sys.exit(run(folder, options.seed, Sizes().scaled(options.scale), only))
+        sys.exit(run(folder, options.seed, Sizes().scaled(options.scale), only, options.profiles.split(",")))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,20 +30,30 @@ _ENDED = re.compile(
 class AttackedService:
     """A service in a folder of its own; a context manager. Its shards lie in `shards`.
 
-    workers: run them; key: requests need `KEY`. The profile of requests is `fake`, whose stages say how large an image
-    is; `demo` has the demo's models.
+    workers: run them; key: requests need `KEY`; profiles: the first is that of requests that name none. `fake` has
+    stages that say how large an image is, `demo` the demo's models.
     """
 
-    def __init__(self, folder: Path, tally: Tally, *, workers: bool = True, key: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tally: Tally,
+        *,
+        workers: bool = True,
+        key: bool = True,
+        profiles: Sequence[str] = ("fake", "demo"),
+    ) -> None:
         self.folder, self.tally, self.workers, self.key = folder, tally, workers, KEY if key else None
+        self.profiles = profiles
         self.shards = folder / "shards"
         self.log = folder / "service.log"
 
     def __enter__(self) -> AttackedService:
         for made in (self.shards, self.folder / "profiles"):
             made.mkdir(parents=True)
-        for profile in (BENCH_PROFILES / "fake.toml", MODEL_PROFILES / "demo.toml"):
-            (self.folder / "profiles" / profile.name).write_bytes(profile.read_bytes())
+        for name in self.profiles:
+            place = (BENCH_PROFILES if name == "fake" else MODEL_PROFILES) / f"{name}.toml"
+            (self.folder / "profiles" / place.name).write_bytes(place.read_bytes())
         (self.shards / "secrets.txt").write_text(f"DB_PASSWORD={PLANTED}\n", encoding="utf-8")
         command = [sys.executable, "-m", "strata", "serve", "--port", "0", *([] if self.workers else ["--no-workers"])]
         with self.log.open("ab") as log:
@@ -70,7 +81,7 @@ class AttackedService:
         ours = {
             "STRATA_DATA_DIR": str(self.folder / "data"),
             "STRATA_PROFILES_DIR": str(self.folder / "profiles"),
-            "STRATA_PROFILE": "fake",
+            "STRATA_PROFILE": self.profiles[0],
             "STRATA_SHARD_ROOTS": str(self.shards),
             "PYTHONPATH": PYTHONPATH,
             "OMP_NUM_THREADS": "1",

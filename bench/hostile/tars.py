@@ -211,5 +211,12 @@ def pax(key: str, value: str) -> bytes:
     return _padded(f"{length}".encode() + body, b"x")
 
 
+def sample(name: str) -> bytes:
+    """The bytes of an image with its name as its text, as they are in a tar."""
+    text, image = name.encode(), picture(random.Random(name))
+    pieces = ((".txt", text), (".jpg", image))
+    return b"".join(header(name + end, b"%011o\0" % len(data)) + data + bytes(-len(data) % 512) for end, data in pieces)
+
+
 def _padded(body: bytes, kind: bytes) -> bytes:
     return header("././@LongLink", b"%011o\0" % len(body), kind) + body + bytes(-len(body) % 512)

@@ -46,14 +46,14 @@ def locate(settings: StageSettings) -> Path:
 
     A file is read once: the next process believes the note in the folder while its size, time and inode are the same.
     Raises WeightsMissing, with the command that fetches them, if the folder does not exist or a file is not what it
-    should be, and ValueError for the reasons of `weights_folder`.
+    should be, OSError if a file cannot be read now, and ValueError for the reasons of `weights_folder`.
     """
     folder = weights_folder(settings)
     kind = settings.model.partition(":")[0]
     remedy = "install Strata again" if kind == "bundled" else "get them with `strata models fetch`"
     if not folder.is_dir():
         raise WeightsMissing(f"weights of {settings.model} are not in {folder}; {remedy}")
-    if fault := _fault(folder, settings, Hashes(folder).of):
+    if fault := _fault(folder, settings, Hashes(folder).match):
         raise WeightsMissing(f"weights of {settings.model} are damaged: {fault}; {remedy}")
     return folder
 
@@ -92,7 +92,10 @@ def check(settings: StageSettings, *, thorough: bool = True) -> WeightsState:
     if not folder.is_dir():
         return WeightsState(settings.model, "missing", f"not in {folder}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    fault = _fault(folder, settings, sha256_of if thorough else None)
+    try:
+        fault = _fault(folder, settings, _has_hash if thorough else None)
+    except OSError as error:
+        fault = f"{folder} cannot be read: {error}"
     return WeightsState(settings.model, "corrupt" if fault else "ready", fault or _origin(folder), size)
 
 
@@ -124,15 +127,19 @@ def write_manifest(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def _fault(folder: Path, settings: StageSettings, hash_of: Callable[[Path], str] | None) -> str:
+def _has_hash(path: Path, expected: str) -> bool:
+    return sha256_of(path) == expected
+
+
+def _fault(folder: Path, settings: StageSettings, match: Callable[[Path, str], bool] | None) -> str:
     """What is wrong with a folder by its manifest, or "". A local folder has none and must only exist.
 
-    hash_of: the SHA-256 of a file, in hex; None: only sizes are compared.
+    match: whether a file has a SHA-256; None: only sizes are compared. Raises OSError if the storage does not answer.
     """
     kind = settings.model.partition(":")[0]
     if kind == "local":
         return ""
-    # an unreadable manifest or file is a fault of the folder, not of this process
+    # an unreadable manifest is a fault of the folder, not of this process
     try:
         manifest = read_manifest(folder)
         files = manifest["files"]
@@ -143,9 +150,9 @@ def _fault(folder: Path, settings: StageSettings, hash_of: Callable[[Path], str]
         for name, known in files.items():
             path = folder / name
             same = path.is_file() and path.stat().st_size == known["size"]
-            if not same or (hash_of and hash_of(path) != known["sha256"]):
+            if not same or (match and not match(path, known["sha256"])):
                 return f"{path} is not what was fetched"
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError) as error:
         return f"{folder / MANIFEST} cannot be used ({type(error).__name__}: {error})"
     return ""
 

@@ -5,6 +5,7 @@ Packages that are slow to import are imported by the function that needs them.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from strata.client import Client
+    from strata.core import Problem
     from strata.store import Store
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -41,7 +43,13 @@ def open_client(url: str, api_key: str | None) -> Client:
     from strata.addresses import service_url
     from strata.client import Client
 
-    return Client(service_url(url, "--url or STRATA_URL"), api_key)
+    return Client(service_url(url, "--url or STRATA_URL"), api_key, patience=math.inf, on_wait=_tell_of_wait)
+
+
+def _tell_of_wait(seconds: float, problem: Problem) -> None:
+    """Say on stderr why a command waits."""
+    detail = " ".join(problem.detail.split())
+    print(f"strata: {problem.title}: {detail}; trying again in {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 def open_store(uri: str | None, moved: list[str] | None = None) -> Store:

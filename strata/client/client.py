@@ -84,6 +84,7 @@ def problem_of(response: httpx.Response) -> Problem:
 
 
 RETRIES = 4  # after responses of 429 and 503 with a Retry-After
+BUSY = ("/problems/share-used", "/problems/queue-full")  # the queue takes more when it has computed some
 LONGEST_PAUSE = 30.0  # seconds; a response with a longer Retry-After is raised as an error
 MAX_LOST = 5  # lost connections in a row while a job is watched
 
@@ -100,6 +101,8 @@ class Captioned:
 class Client:
     """Calls the service at `base_url`. timeout: seconds to wait for a response. Use it in `with`, or call `close`.
 
+    patience: seconds to wait in all while the service's queue takes nothing more; on_wait: called before each of these
+    pauses, with its seconds and the problem.
     White space around api_key is removed; AddressError is raised if it cannot be sent in a header.
     Every method raises ApiError for an error response, and httpx.TransportError if the service cannot be reached.
     """
@@ -109,7 +112,9 @@ class Client:
         base_url: str,
         api_key: str | None = None,
         timeout: float = 30.0,
+        patience: float = 60.0,
         *,
+        on_wait: Callable[[float, Problem], None] | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -118,7 +123,7 @@ class Client:
         self._http = httpx.Client(
             base_url=base_url, headers=headers, timeout=timeout, transport=transport, trust_env=proxied(base_url)
         )
-        self._timeout = timeout
+        self._timeout, self._patience, self._on_wait = timeout, patience, on_wait
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -338,12 +343,25 @@ class Client:
                 raise _unexpected(source.response, "an event stream") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """Send one request; after a 429 or 503 with a Retry-After, wait and send it again, up to RETRIES times."""
-        for attempt in range(RETRIES + 1):
+        """Send one request; after a 429 or 503 with a Retry-After, wait and send it again.
+
+        Up to RETRIES times; if the queue takes nothing more, until the client's patience is over.
+        """
+        attempts, waited = 0, 0.0
+        while True:
             response = self._http.request(method, path, **arguments)
             # a Retry-After invites a later attempt; without one the response is final
             pause = pause_of(response)
-            if pause is None or pause > LONGEST_PAUSE or attempt == RETRIES:
+            if pause is None or pause > LONGEST_PAUSE:
+                break
+            problem = problem_of(response)
+            if problem.type in BUSY:
+                waited += pause
+                if waited > self._patience:
+                    break
+                if self._on_wait is not None:
+                    self._on_wait(pause, problem)
+            elif (attempts := attempts + 1) > RETRIES:
                 break
             self._sleep(pause)
         if response.status_code >= 300:

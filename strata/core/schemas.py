@@ -50,7 +50,8 @@ class BatchInput(BaseModel):
     """Shards by URI or path. A brace range such as `{00000..00331}`, a glob or an `@FILE` stands for several."""
 
     model_config = ConfigDict(extra="forbid")
-    shards: list[Text] = Field(min_length=1, max_length=100_000)
+    # the first wrong one is told: an error for each needs more memory than the request
+    shards: list[Text] = Field(min_length=1, max_length=100_000, fail_fast=True)
 
 
 class Budget(BaseModel):

@@ -111,6 +111,18 @@ class Settings(BaseSettings):
     high_water: int = Field(
         default=2000, ge=1, le=10**7, description="length of a stream, in chunks, at which the feeder pauses"
     )
+    queue_images: int = Field(
+        default=5000, ge=1, le=10**7, description="single images of all callers that may be unfinished at a time"
+    )
+    queue_jobs: int = Field(
+        default=1000, ge=1, le=10**6, description="jobs of shards of all callers that may be unfinished at a time"
+    )
+    queue_shards: int = Field(
+        default=200_000, ge=1, le=10**8, description="shards of these jobs; a job that is alone may have more"
+    )
+    caller_share: float = Field(
+        default=0.5, gt=0, le=1, allow_inf_nan=False, description="part of these numbers that one caller may use"
+    )
     upload_days: float | None = Field(
         default=None,
         gt=0,

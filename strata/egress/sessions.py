@@ -33,7 +33,8 @@ def tls_context() -> ssl.SSLContext:
 async def open_session(rules: EgressRules, **options: Any) -> aiohttp.ClientSession:
     """A session that raises RefusedAddress for what the rules do not allow. options: those of `ClientSession`."""
     resolver = _Resolver(rules)
-    options.setdefault("connector", aiohttp.TCPConnector(resolver=resolver, ssl=tls_context(), limit_per_host=64))
+    context = await asyncio.to_thread(tls_context)  # the first time it takes long
+    options.setdefault("connector", aiohttp.TCPConnector(resolver=resolver, ssl=context, limit_per_host=64))
 
     async def check(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         # called for the first request and for each redirect, with the host and port that is connected to

@@ -46,7 +46,7 @@ LARGEST_FILE = 512 * MIB
 KEPT_BYTES = 16 * MIB  # of shared memory that stays allocated between two images
 START_SECONDS = 120.0  # for a process to import Pillow, on a machine that is busy
 # a process that is starved, stopped or swapped out is given up; its own clock of processor time ends a busy one
-PATIENCE = 20.0  # seconds on the clock for one second of processor time
+PATIENCE, SLOWNESS = 60.0, 4.0  # seconds on the clock: these, and so many for each second of processor time
 ENDED_BY_TIME = (-signal.SIGPROF, -signal.SIGXCPU)
 ENDED_FROM_OUTSIDE = (None, -signal.SIGKILL, -signal.SIGTERM)  # None: it gave no answer in time
 _REPLY_BYTES = 4096
@@ -291,7 +291,7 @@ class _Process:
         self._used = max(self._used, len(data))
         with suppress(OSError):  # it has ended: the reply tells that
             self._socket.sendall(json.dumps(request).encode() + b"\n")
-        reply = self._reply(request["seconds"] * PATIENCE)
+        reply = self._reply(PATIENCE + SLOWNESS * request["seconds"])
         self.alive = not reply.get("grown")
         if "kind" in reply:
             raise ImageError(reply["kind"], reply["detail"])

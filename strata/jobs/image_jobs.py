@@ -7,9 +7,10 @@ parts are looked for in the store.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 THREADS = 32  # jobs that are ended at a time: two calls to the store each
 FIRST_LOOK = 5.0  # seconds after its creation, when a job's chunk must be queued
-LOOK_SECONDS = 30.0  # between two looks whether the chunk is still queued
+LOOK_SECONDS, LONGEST_LOOK = 30.0, 120.0  # between two looks whether the chunk is still queued; doubled each time
 PAUSE = 5.0  # seconds after an error
 
 
@@ -40,18 +41,23 @@ class _Image:
     """
 
     due: float
+    pause: float = LOOK_SECONDS
     resumes: float = 0.0
     work: Future[None] | None = None
     plan: Plan | None = None
 
 
 class ImageJobs:
-    """Ends jobs of one image. `advance` makes one round trip to Redis for all of them, and no call to the store."""
+    """Ends jobs of one image. `advance` looks at those that have changed or are due, in one round trip for all of them.
+
+    It makes no call to the store.
+    """
 
     def __init__(self, jobs: Jobs, billing: Billing, finalizer: Finalizer, waiting: WaitingJobs) -> None:
         self.jobs, self.queue, self.states = jobs, jobs.queue, jobs.queue.job_states
         self.billing, self.finalizer, self.waiting = billing, finalizer, waiting
         self._images: dict[str, _Image] = {}
+        self._due: list[tuple[float, str]] = []  # a heap of the times at which jobs are looked at
         self._outcomes: list[tuple[str, Exception | None]] = []
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="image jobs")
 
@@ -62,25 +68,53 @@ class ImageJobs:
     def reset(self) -> None:
         """Forget all jobs: another process schedules, or Redis was emptied."""
         self._images.clear()
+        self._due.clear()
 
-    def advance(self, active: Collection[str]) -> set[str]:
-        """Start what can be done now for the jobs of one image among the active jobs; returns the ids of these jobs.
+    def advance(self, active: Set[str], changed: Collection[str], all_of_them: bool = False) -> set[str]:
+        """Start what can be done now for jobs of one image; returns the ids of those that were looked at.
 
-        Raises QueueUnavailable.
+        active: all unfinished jobs; changed: those that may have changed; all_of_them: look at the others too. Raises
+        QueueUnavailable.
         """
-        progress = {job_id: one for job_id, one in self.states.progress(active).items() if one.kind == "image"}
-        for job_id in self._images.keys() - progress.keys():
+        now = time.monotonic()
+        looked = {*changed, *self._take_due(now)} | (self._images.keys() if all_of_them else set())
+        found = self.states.progress(looked & active)
+        progress = {job_id: one for job_id, one in found.items() if one.kind == "image"}
+        for job_id in looked & self._images.keys() - progress.keys():
             del self._images[job_id]
             self._outcomes.append((job_id, None))
-        now = time.monotonic()
         for job_id, one in progress.items():
             image = self._images.get(job_id)
             if image is None:
                 # the id may be from a machine whose clock is ahead
                 age = max(0.0, time.time() - created_at(job_id))
                 image = self._images[job_id] = _Image(due=now + max(0.0, FIRST_LOOK - age))
-            self._advance(job_id, image, one, now)
+                self._look_at(job_id, image.due)
+            # an error of one job must not stop the others
+            try:
+                self._advance(job_id, image, one, now)
+            except QueueUnavailable:
+                raise
+            except Exception as error:
+                self._outcomes.append((job_id, error))
+                image.resumes = now + PAUSE
         return set(progress)
+
+    def _take_due(self, now: float) -> set[str]:
+        """The jobs that are due; each is looked at again as `_look_at` was told."""
+        found: set[str] = set()
+        while self._due and self._due[0][0] <= now:
+            found.add(heapq.heappop(self._due)[1])
+        return found
+
+    def _look_at(self, job_id: str, due: float) -> None:
+        """Look at a job at a time, though it may not have changed."""
+        heapq.heappush(self._due, (due, job_id))
+
+    @property
+    def known(self) -> Set[str]:
+        """The ids of the unfinished jobs of one image."""
+        return self._images.keys()
 
     def take_outcomes(self) -> list[tuple[str, Exception | None]]:
         """The jobs on which a thread has worked since the last call, each with the error, or None if there was none."""
@@ -94,6 +128,7 @@ class ImageJobs:
         # one thread works on a job at a time; after an error there is a pause
         if image.work is not None:
             if not image.work.done():
+                self._look_at(job_id, now)  # in the next round
                 return
             error, image.work = image.work.exception(), None
             if isinstance(error, QueueUnavailable):
@@ -102,16 +137,23 @@ class ImageJobs:
                 self._outcomes.append((job_id, error))
             # the progress was read before the thread was done: go on with what the next round reads
             image.resumes = now + PAUSE if error else 0.0
+            self._look_at(job_id, max(now, image.resumes))
             return
         if now < image.resumes:
             return
         if progress.status in STOPPED:
-            image.work = self._pool.submit(self._end, job_id, progress.status)
+            self._start(job_id, image, self._end, progress.status)
         elif progress.images:
-            image.work = self._pool.submit(self._complete, job_id)
+            self._start(job_id, image, self._complete)
         elif image.due <= now:
-            image.due = now + LOOK_SECONDS
-            image.work = self._pool.submit(self._look, job_id)
+            # a chunk that is not queued is queued then; that it is lost later is found by whoever notices the loss
+            image.due, image.pause = now + image.pause, min(2 * image.pause, LONGEST_LOOK)
+            self._look_at(job_id, image.due)
+            self._start(job_id, image, self._look)
+
+    def _start(self, job_id: str, image: _Image, act: Callable[..., None], *args: JobStatus) -> None:
+        image.work = self._pool.submit(act, job_id, *args)
+        self._look_at(job_id, 0.0)
 
     # in threads
 

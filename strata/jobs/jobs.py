@@ -31,9 +31,14 @@ from strata.jobs.waiting import Activity
 from strata.queue import NO_COPY, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
 
+_FINAL = frozenset(status.value for status in JobStatus if status.final)
+
 
 class UnknownJob(NotFound, LookupError):
     """No job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id[:100]!r}")
 
 
 class ImageRemoved(NotFound):
@@ -275,15 +280,20 @@ class Jobs:
         # what the workers do is read once for all jobs, and only if one of them has not ended
         running = any(not _has_ended(copy.fields) for copy in copies.values())
         activity = Activity(self.queue) if running else None
-        return [self._view(copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
+        return [self._view(job_id, copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
 
-    def _view(self, copy: WorkingCopy, activity: Activity | None) -> JobView | None:
+    def _view(self, job_id: str, copy: WorkingCopy, activity: Activity | None) -> JobView | None:
         fields = copy.fields
-        if not _has_ended(fields):
-            return self._envelope(fields, activity)
-        if copy.active and {"request", "status"} <= fields.keys():
-            return self._envelope({**fields, "status": JobStatus.FINALIZING.value})
-        return None
+        try:
+            if not _has_ended(fields):
+                return self._envelope(fields, activity)
+            if copy.active and {"request", "status"} <= fields.keys():
+                return self._envelope({**fields, "status": JobStatus.FINALIZING.value})
+            return None
+        except ValueError as error:  # a copy of another version, or damaged, must not hide the other jobs
+            return damaged_envelope(
+                job_id, " ".join(f"its working copy in Redis cannot be read: {error}".split())[:300]
+            )
 
     def stored_view(self, job_id: str) -> JobView:
         """The envelope of a job of which Redis has no copy or which has ended. Raises UnknownJob."""
@@ -318,7 +328,7 @@ class Jobs:
 
 def _has_ended(fields: Mapping[str, str]) -> bool:
     """Whether a job's hash is that of a job that has ended, or Redis has no complete one."""
-    return not {"request", "status"} <= fields.keys() or JobStatus(fields["status"]).final
+    return not {"request", "status"} <= fields.keys() or fields["status"] in _FINAL
 
 
 def _now() -> str:

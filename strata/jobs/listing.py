@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from strata.core import JobEnd, JobRequest, JobStatus, JobView, is_job_id
 from strata.errors import DamagedFile, QueueUnavailable
-from strata.jobs.envelope import damaged_envelope
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.results import BadCursor
 from strata.queue import JobFilter, ListedJob, entry_of
@@ -89,10 +88,6 @@ class Listing:
             return view or self.jobs.stored_view(job_id)
         except UnknownJob:
             return None
-        # one job whose data nobody expects must not hide all others
-        except (ValueError, LookupError) as error:
-            log.exception("job %s cannot be shown", job_id)
-            return damaged_envelope(job_id, f"it cannot be shown: {type(error).__name__}: {error}"[:300])
 
     # rebuilding
 

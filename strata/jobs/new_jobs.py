@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from strata.core import (
 )
 from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
-from strata.queue import Queue, image_of
+from strata.queue import Bounds, Limit, Queue, image_of
 from strata.store import IndexRow, Store, index_table, keep_profile
 
 STORE_CALLS = 64  # at a time; the calls of one image are made together
@@ -61,14 +61,18 @@ class NewJobs:
         indexed: Iterable[ShardSummary] = (),
         budget: Budget | None = None,
         caller: str = "",
+        bounds: Bounds | None = None,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
-        indexed: the summaries of shards that need no indexing; caller: whose turns the job takes.
+        indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
+        queue takes. Raises QueueFull.
         """
         request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller)
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
+        limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
+        self.check(limits)
         with self._withdrawn_on_error(request.id):
             # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
             self._together(
@@ -76,11 +80,18 @@ class NewJobs:
             )
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
-            self.queue.job_states.activate(request.id)
+            self.queue.job_states.activate(request.id, limits)
         return request
 
-    def create_image(self, data: bytes, alt_text: str | None, profile: Profile, caller: str = "") -> JobRequest:
-        """Store an image and create a job for it alone, whose first chunk is queued at once, in the caller's turn.
+    def check(self, limits: Sequence[Limit]) -> None:
+        """Check whether a job will be taken, before any work is done for it. Raises QueueFull."""
+        if limits:
+            self.queue.job_states.check(limits)
+
+    def create_image(
+        self, data: bytes, alt_text: str | None, profile: Profile, caller: str = "", limits: Sequence[Limit] = ()
+    ) -> JobRequest:
+        """Store an image and create a job for it alone, whose first chunk is queued at once. Raises QueueFull.
 
         The upload is a shard of one image. It is indexed here, and its chunk is queued here, so that the request does
         not wait for the scheduler. A call to a bucket takes a while, so that only two follow one another: all that the
@@ -113,7 +124,7 @@ class NewJobs:
             missing = chunks[:1]
             if any(attempts.found or attempts.broken for attempts in known):
                 request, missing = self.parts.missing(request, summary)
-            self.queue.job_states.activate(request.id)
+            self.queue.job_states.activate(request.id, limits)
             self.queue.broker.enqueue_all(missing, request.id, request.priority)
         return request
 

@@ -1,11 +1,13 @@
-"""The plan of an unfinished job: which of its chunks have been queued, and its rate."""
+"""The plan of an unfinished job: which of its chunks have been queued, and its rate; how many more may be queued."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 
 from strata.core import Chunk, JobRequest, ShardSummary
+from strata.queue import Queue, Queued
 
 RATE_SECONDS = 30.0  # a job's rate is its mean over this window
 
@@ -23,10 +25,20 @@ class Plan:
     def __init__(self, request: JobRequest) -> None:
         self.request = request
         self.reviewed = time.monotonic()
+        self.wakes = 0.0
         self.summaries_written = len(request.indexed)
         self.waits_for: str | None = None
         self.restart()
         self._computed: deque[tuple[float, int]] = deque()
+
+    def rest(self, seconds: float) -> None:
+        """Nothing is to be done for so many seconds, unless the job changes."""
+        self.wakes = time.monotonic() + seconds
+
+    @property
+    def has_more(self) -> bool:
+        """Whether shards or chunks are known that were not queued yet."""
+        return bool(self.unindexed or self.waiting or self.chunks)
 
     def is_due(self, seconds: float) -> bool:
         """Whether so many seconds have passed since the plan was made, or this method has returned True."""
@@ -55,10 +67,14 @@ class Plan:
         return None
 
     @property
+    def is_running(self) -> bool:
+        """Whether images were computed in the time over which the rate is a mean."""
+        return bool(self._computed) and self._computed[0][1] < self._computed[-1][1]
+
+    @property
     def all_queued(self) -> bool:
         """Whether every chunk of the job has been queued or counted."""
-        left = self.unindexed or self.waiting or self.chunks
-        return not left and len(self.known) == len(self.request.shards)
+        return not self.has_more and len(self.known) == len(self.request.shards)
 
     def rate(self, now: float, computed: int) -> float | None:
         """Images per second over the last RATE_SECONDS; None if no image was computed in this time.
@@ -71,3 +87,32 @@ class Plan:
             self._computed.popleft()
         start, before = self._computed[0]
         return (computed - before) / (now - start) if computed > before else None
+
+
+class Room:
+    """How many more chunks each caller may queue: the high-water mark is shared by those who have unfinished jobs.
+
+    high_water: how many chunks a group may have queued or in flight. A caller who comes while the others have queued as
+    many as they may gets a share at once; the others queue nothing until they have fewer than theirs.
+    """
+
+    def __init__(self, queue: Queue, high_water: int, plans: Iterable[Plan]) -> None:
+        self.queue = queue
+        self._callers = max(1, len({plan.request.caller for plan in plans}))
+        self._share = max(1, high_water // self._callers)
+        self._queued: dict[str, Queued] = {}
+
+    def free(self, caller: str, *groups: str) -> int:
+        """How many more chunks of these groups a caller may queue."""
+        for group in groups:
+            if group not in self._queued:
+                self._queued[group] = self.queue.broker.queued(group)
+        # whose the chunks in the streams are is not known: they are few, and are shared out
+        used = [
+            one.in_lanes[caller] - (-one.in_streams // self._callers) for one in map(self._queued.get, groups) if one
+        ]
+        return max(0, self._share - max(used))
+
+    def has_changed(self) -> None:
+        """Chunks were queued: read again how many there are."""
+        self._queued.clear()

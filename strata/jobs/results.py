@@ -28,6 +28,7 @@ from strata.store import Attempts, IndexRow, Source, Store, located_rows
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
 
+PAGE_SIZE = 4 * 2**20  # characters of the rows as JSON, after which a page ends
 MAX_PARTS = 64  # parts that are read for one page, so that the time of a page without rows is bounded too
 
 
@@ -82,9 +83,10 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Page:
-    """Rows, and the cursor of the next page; None if no rows follow now or later."""
+    """Rows, each of them as a line of JSON, and the cursor of the next page; None if no rows follow now or later."""
 
     rows: list[Row]
+    lines: list[str]
     next: str | None
 
 
@@ -107,7 +109,7 @@ class Results:
         self._attempts: dict[str, Attempts] = {}  # by the shard's identity
 
     def page(self, cursor: str | None, limit: int, rejected: Rejected | None = None) -> Page:
-        """At most limit records; or the notes of failed rows and shards, or of filtered rows.
+        """At most limit records, or the notes of failed rows and shards, or of filtered rows; about PAGE_SIZE at most.
 
         A part that has not been written yet ends the page, and the next page begins with it; if the job has failed or
         was cancelled, it is skipped. So a caller who follows `next` to the last page reads every row once. Raises
@@ -116,19 +118,22 @@ class Results:
         position = Cursor.decode(cursor)
         self._check(position)
         rows: list[Row] = []
-        parts = 0
+        lines: list[str] = []
+        parts = size = 0
         try:
             for after, row in self._walk(position, limit, rejected):
                 position = after
                 if row is not None:
                     rows.append(row)
+                    lines.append(f"{row.model_dump_json()}\n")
+                    size += len(lines[-1])
                 else:
                     parts += 1
-                if len(rows) >= limit or parts >= MAX_PARTS:
-                    return Page(rows, position.encode())
+                if len(rows) >= limit or parts >= MAX_PARTS or size >= PAGE_SIZE:
+                    return Page(rows, lines, position.encode())
         except _PartMissing:
-            return Page(rows, position.encode())
-        return Page(rows, None)
+            return Page(rows, lines, position.encode())
+        return Page(rows, lines, None)
 
     def _check(self, position: Cursor) -> None:
         """Raise BadCursor for a position behind the job's end, which no page of this job has returned."""

@@ -24,7 +24,7 @@ from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
 from strata.jobs.listing import Listing
 from strata.jobs.pairing import OtherStore, pair
-from strata.jobs.plans import Plan
+from strata.jobs.plans import Plan, Room
 from strata.jobs.retention import Retention
 from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
@@ -34,6 +34,7 @@ from strata.store import READERS, Store, reason_of, storage_fault, sweep_progres
 log = logging.getLogger(__name__)
 
 REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this time
+RATE_LOOK_SECONDS = 1.0  # between two looks at a job whose rate may fall, or that has more to queue than it may
 SWEEP_SECONDS = 3600.0  # a temporary file that is older belongs to no running process
 RESTORED_JOBS = 50  # jobs that are restored from the store in one tick
 COMPARED_SHARDS = 64  # shards of a job whose parts are listed in one tick
@@ -63,6 +64,9 @@ class Scheduler:
         self._told: dict[str, str] = {}  # what the log has told, by what cannot be done
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
+        self.room = Room(queue, high_water, ())
+        self._active: set[str] = set()
+        self._looked_at_all = False  # since then the jobs that change are known one by one
 
     def run(self, stop: threading.Event, interval: float = 0.1) -> None:
         """Call `tick` every interval seconds until stop is set. While Redis is away, wait for it."""
@@ -100,26 +104,59 @@ class Scheduler:
         if time.monotonic() - self.reviewed >= REVIEW_SECONDS:
             self._review()
             self.reviewed = time.monotonic()
-        self.waiting.refresh()
-        active = self.queue.job_states.active()
-        self._restore_jobs(active)
-        active -= self._advance_images(active)
-        # advance the active jobs, the oldest first, and drop the plans of jobs that have ended
-        for job_id in sorted(active | set(self.plans)):
-            if job_id not in active:
-                self._drop(job_id)
-            elif self.troubles.is_due(job_id, time.monotonic()):
-                self._attend(job_id)
+            self._looked_at_all = False
+        # work on what has changed; a tick that fails is followed by one that looks at all jobs
+        changed, self._looked_at_all = self._find_changed(), False
+        self._restore_jobs(self._active)
+        waited = self.waiting.anything
+        tells = self.waiting.refresh() and (waited or self.waiting.anything)
+        self._advance_images(changed, tells)
+        self._advance_batches(changed, tells)
+        self._looked_at_all = True
 
-    def _advance_images(self, active: set[str]) -> set[str]:
-        """Advance the jobs of one image, and show the errors of the threads that work on them; returns their ids."""
-        images = self.images.advance(active)
+    def _find_changed(self) -> set[str]:
+        """The jobs that have changed since the last tick; all that are unfinished or known, if that is not certain."""
+        states = self.queue.job_states
+        if not self._looked_at_all:
+            known = self._active
+            self._active = states.active()
+            return known | self._active | self.plans.keys()
+        found = states.changed()
+        for job_id, active in found.items():
+            (self._active.add if active else self._active.discard)(job_id)
+        return set(found)
+
+    def _advance_images(self, changed: set[str], tells: bool) -> None:
+        """Advance the jobs of one image, and show the errors of the threads that work on them.
+
+        tells: what they wait for may have changed.
+        """
+        self.images.advance(self._active, changed, all_of_them=tells)
         for job_id, error in self.images.take_outcomes():
             if error is not None:
                 self._note_trouble(job_id, error)
             elif self.troubles.clear(job_id):
                 self._show(job_id, "")
-        return images
+
+    def _advance_batches(self, changed: set[str], tells: bool) -> None:
+        """Advance the other jobs, the oldest first, and drop the plans of jobs that have ended."""
+        now = time.monotonic()
+        self.room = Room(self.queue, self.high_water, self.plans.values())
+        for job_id in sorted((self._active | self.plans.keys()) - self.images.known):
+            plan = self.plans.get(job_id)
+            if job_id not in self._active:
+                self._drop(job_id)
+            elif not self.troubles.is_due(job_id, now):
+                continue
+            elif plan is None or job_id in changed or tells or plan.wakes <= now or self._has_room(plan):
+                self._attend(job_id)
+
+    def _has_room(self, plan: Plan) -> bool:
+        """Whether more chunks of a job can be queued now."""
+        caller = plan.request.caller
+        if plan.unindexed and self.room.free(caller, "index"):
+            return True
+        return bool(plan.waiting or plan.chunks) and self.room.free(caller, *GROUPS[1:]) > 0
 
     def _acquire_lock(self) -> bool:
         state = self.queue.scheduler_lock.acquire(self.name)
@@ -136,6 +173,7 @@ class Scheduler:
         self._open.clear()
         self.finalizer.reset()
         self.images.reset()
+        self._looked_at_all = False
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
@@ -153,6 +191,7 @@ class Scheduler:
         self._open = deque(self.store.open_jobs())
         self.listing.rebuild_if_lost()
         self.retention.sweep_if_due()
+        self.queue.broker.restore_turns()
         # remove the temporary files of processes that were killed, and rows that were kept for nobody
         self._tidy("temporary files", lambda: self.store.sweep(SWEEP_SECONDS))
         self._tidy("rows of chunks", lambda: sweep_progress(self.store))
@@ -237,12 +276,14 @@ class Scheduler:
 
     def _show(self, job_id: str, waiting: str) -> None:
         """Set the field of the job's hash from which `JobView.waiting` is read; empty: nothing is in its way."""
-        status = self.jobs.status(job_id)
-        if status is not None:
-            self.queue.job_states.set_fields(job_id, status, waiting=waiting)
+        with suppress(ValueError):  # a status that this version does not know stays
+            status = self.jobs.status(job_id)
+            if status is not None:
+                self.queue.job_states.set_fields(job_id, status, waiting=waiting)
 
     def _advance(self, plan: Plan) -> bool:
         """Do for a job what can be done now; True if the job has ended."""
+        plan.rest(0.0)
         status = self.jobs.status(plan.request.id)
         if status is None:  # Redis was emptied since the last tick
             self.jobs.restore(plan.request.id)
@@ -259,6 +300,11 @@ class Scheduler:
             self._update_rate(plan, status)
             if self._is_complete(plan):
                 self.finalizer.begin(plan.request)
+            elif not plan.has_more and self.billing.known(plan.request):
+                # a rate falls while nothing is computed
+                plan.rest(RATE_LOOK_SECONDS if plan.is_running else REVIEW_SECONDS)
+            elif plan.has_more:
+                plan.rest(RATE_LOOK_SECONDS)
         return False
 
     # queueing
@@ -277,12 +323,13 @@ class Scheduler:
         """
         request, broker = plan.request, self.queue.broker
         # queue shards that are not indexed
-        shards = [plan.unindexed.popleft() for _ in range(min(self._free_slots("index"), len(plan.unindexed)))]
+        free = self.room.free(request.caller, "index") if plan.unindexed else 0
+        shards = [plan.unindexed.popleft() for _ in range(min(free, len(plan.unindexed)))]
         chunks = (request.index_chunk(shard) for shard in shards if shard not in plan.known)
         broker.enqueue_all(chunks, request.id, request.priority)
         # a job with a budget must not spend more until it is known what it has spent
         may_spend = request.budget is None or self.billing.known(request)
-        free = self._free_slots(*GROUPS[1:]) if may_spend else 0
+        free = self.room.free(request.caller, *GROUPS[1:]) if may_spend and plan.has_more else 0
         # chunks that stepped aside keep no other job waiting, but this one must not add to them without end
         free = min(free, self.high_water - self.waiting.parked(request))
         # queue missing chunks, shard by shard; which of a shard's parts exist is asked when its turn comes
@@ -300,6 +347,7 @@ class Scheduler:
             queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
             broker.enqueue_all(queued, request.id, request.priority)
             free -= len(queued)
+        self.room.has_changed()
 
     def _read_summaries(self, plan: Plan) -> None:
         """Add to the plan the summaries of shards that were indexed since the last tick."""
@@ -323,10 +371,6 @@ class Scheduler:
         if len(plan.known) > plan.summaries_written:
             plan.summaries_written = len(plan.known)
             self.jobs.write_shards(plan.request.id)
-
-    def _free_slots(self, *groups: str) -> int:
-        """How many more chunks the streams of these groups may hold."""
-        return max(0, self.high_water - max(self.queue.broker.depth(group) for group in groups))
 
     # ending
 

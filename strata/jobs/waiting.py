@@ -19,7 +19,8 @@ class Activity:
     def __init__(self, queue: Queue, heartbeats: Iterable[Heartbeat] | None = None) -> None:
         self.queue = queue
         self.heartbeats = list(queue.heartbeats.live() if heartbeats is None else heartbeats)
-        self._fingerprints = queue.waits.fingerprints()
+        self.fingerprints = queue.waits.fingerprints()
+        self._stages: dict[frozenset[tuple[str, str]], Waiting | None] = {}
         chunks = [chunk for heartbeat in self.heartbeats for chunk in heartbeat.chunks]
         self._held_up = [held_up for heartbeat in self.heartbeats for held_up in heartbeat.held_up]
         found = queue.broker.all_waiting_jobs([*chunks, *(held_up.chunk for held_up in self._held_up)])
@@ -38,9 +39,7 @@ class Activity:
         if trouble:
             return Waiting.model_validate_json(trouble)
         # a stage that does not work holds up all jobs with the same fingerprint
-        found: list[Waiting] = []
-        if self._fingerprints & set(request.fingerprints.items()):
-            found += [waiting for waiting in [self.queue.waits.find(request.fingerprints)] if waiting is not None]
+        found = [stage for stage in [self._stage(request)] if stage is not None]
         # the store or a shard holds up single chunks, which workers report
         now = datetime.now(UTC)
         for held_up, jobs in zip(self._held_up, self._waiting_for_held_up, strict=True):
@@ -50,6 +49,15 @@ class Activity:
                 found.append(reported)
         return min(found, key=lambda waiting: waiting.since, default=None)
 
+    def _stage(self, request: JobRequest) -> Waiting | None:
+        """The stage that a job waits for. It is read once for all jobs with the same fingerprints."""
+        pairs = frozenset(request.fingerprints.items())
+        if pairs.isdisjoint(self.fingerprints):
+            return None
+        if pairs not in self._stages:
+            self._stages[pairs] = self.queue.waits.find(request.fingerprints)
+        return self._stages[pairs]
+
 
 class WaitingJobs:
     """What the scheduler knows of waiting jobs. Every method raises QueueUnavailable."""
@@ -57,25 +65,26 @@ class WaitingJobs:
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self._refreshed = float("-inf")
-        self._heartbeats: list[Heartbeat] = []
-        self._fingerprints: set[tuple[str, str]] = set()
+        self._activity: Activity | None = None  # None: nothing is waited for
 
-    def refresh(self) -> None:
-        """Look from time to time at everything that waits: mostly nothing does, and then `tell` costs nothing."""
-        if time.monotonic() - self._refreshed >= REFRESH_SECONDS:
-            self._fingerprints = self.queue.waits.fingerprints()
-            self._heartbeats = [heartbeat for heartbeat in self.queue.heartbeats.live() if heartbeat.held_up]
-            self._refreshed = time.monotonic()
+    def refresh(self) -> bool:
+        """Look from time to time at everything that waits; whether this was done now. Mostly nothing waits."""
+        if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+            return False
+        held_up = [heartbeat for heartbeat in self.queue.heartbeats.live() if heartbeat.held_up]
+        activity = Activity(self.queue, held_up)
+        self._activity = activity if held_up or activity.fingerprints else None
+        self._refreshed = time.monotonic()
+        return True
 
     @property
     def anything(self) -> bool:
         """Whether any stage or chunk is waited for."""
-        return bool(self._heartbeats or self._fingerprints)
+        return self._activity is not None
 
     def tell(self, plan: Plan) -> None:
         """Add an event when a job begins to wait, and one when it no longer does."""
-        waits = self._heartbeats or self._fingerprints & set(plan.request.fingerprints.items())
-        waiting = Activity(self.queue, self._heartbeats).waiting(plan.request) if waits else None
+        waiting = self._activity.waiting(plan.request) if self._activity else None
         if (waiting is None) == (plan.waits_for is None):
             return
         if waiting is not None:
@@ -86,5 +95,5 @@ class WaitingJobs:
 
     def parked(self, request: JobRequest) -> int:
         """How many chunks of a job's fingerprints have stepped aside, in the group that has the most."""
-        pairs = self._fingerprints & set(request.fingerprints.items())
+        pairs = self._activity.fingerprints & set(request.fingerprints.items()) if self._activity else set()
         return max((self.queue.waits.parked(*pair) for pair in pairs), default=0)

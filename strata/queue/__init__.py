@@ -5,13 +5,13 @@ Of Strata it imports only `strata.core` and `strata.errors`. Read `queue.py` fir
 
 from __future__ import annotations
 
-from strata.queue.broker import PRIORITIES, Claim
+from strata.queue.broker import PRIORITIES, Claim, Queued
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat, HeldUp
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
-from strata.queue.job_states import NO_COPY, JobProgress, WorkingCopy
+from strata.queue.job_states import NO_COPY, Bounds, JobProgress, Limit, WorkingCopy
 from strata.queue.ledger import Ledger
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
@@ -21,6 +21,7 @@ __all__ = [
     "NO_COPY",
     "PRIORITIES",
     "WHOLE_CHUNK",
+    "Bounds",
     "Claim",
     "EmbeddedServer",
     "Heartbeat",
@@ -30,10 +31,12 @@ __all__ = [
     "JobFilter",
     "JobProgress",
     "Ledger",
+    "Limit",
     "ListedJob",
     "LockState",
     "Notes",
     "Queue",
+    "Queued",
     "WorkingCopy",
     "entry_of",
     "image_of",

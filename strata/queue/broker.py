@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, cast
 
 import redis
 
-from strata.core import Chunk
+from strata.core import GROUPS, Chunk
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits
+from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits, open_jobs_script
 
 PRIORITIES = ("hi", "lo")  # in the order in which they are served
 RETURNED = "returned"  # a field of the messages of chunks that have stepped aside before
@@ -74,9 +74,12 @@ class Broker:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
         jobs = {"JOB": keys.JOB, "STOPPED": STOPPED_TABLE}
-        finish = load_with_waits("finish", EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs)
+        finish = load_with_waits(
+            "finish", OPEN_JOBS=open_jobs_script(), EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs
+        )
         self._enqueue = connection.register_script(load_with_waits("enqueue", **jobs))
         self._queued = connection.register_script(load_with_waits("queued"))
+        self._restore_turns = connection.register_script(load_with_waits("restore_turns", OPEN=keys.OPEN))
         self._claim = connection.register_script(load_with_waits("claim"))
         self._admit = connection.register_script(load_with_waits("admit"))
         self._finish = connection.register_script(finish)
@@ -113,6 +116,10 @@ class Broker:
         for caller, number in zip(lanes[::2], lanes[1::2], strict=True):
             in_lanes[caller] += int(number)
         return Queued(int(in_streams), in_lanes)
+
+    def restore_turns(self) -> int:
+        """Give a turn to callers whose chunks would never be claimed without; how many. Redis may have lost turns."""
+        return sum(int(self._restore_turns(args=[group, *PRIORITIES])) for group in GROUPS)
 
     def waiting_jobs(self, chunk: Chunk) -> set[str]:
         """The ids of the jobs that wait for a chunk. If there are none, the chunk need not be computed."""

@@ -129,6 +129,10 @@ class EmbeddedServer:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+                # a disk that is full keeps no seal, and the next start compares nothing
+                if process.returncode == 0:
+                    with contextlib.suppress(OSError):
+                        append_only.seal(self.data_dir / "redis")
             if self._lock is not None:
                 _remove_socket(self.data_dir)
                 self._lock.close()
@@ -158,6 +162,7 @@ class EmbeddedServer:
 
     def _launch_once(self) -> None:
         _remove_socket(self.data_dir)
+        append_only.unseal(self.data_dir / "redis")
         path = _make_socket_path(self.data_dir)
         self.url = socket_url(path)
         self._process = spawn([str(self._binary), *_options(self.data_dir / "redis", path, self.options)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from strata.core import Chunk
 from strata.queue import keys
@@ -69,4 +69,12 @@ class Heartbeats:
         expired = [name for name, text in zip(names, texts, strict=True) if text is None]
         if expired:
             self._redis.srem(keys.WORKERS, *expired)
-        return [Heartbeat.model_validate_json(text) for text in texts if text is not None]
+        return [heartbeat for text in texts if text is not None and (heartbeat := _parsed(text)) is not None]
+
+
+def _parsed(text: str) -> Heartbeat | None:
+    """A worker's heartbeat; None if it is that of another version, whose work this one does not know."""
+    try:
+        return Heartbeat.model_validate_json(text)
+    except ValidationError:
+        return None

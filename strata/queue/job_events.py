@@ -14,7 +14,7 @@ _READ_EVENTS = 1000
 
 @translate_errors
 class JobEvents:
-    """One stream of events for each job, by event ids that increase. Every method raises QueueUnavailable.
+    """One stream of events for each job, and one of settled jobs, by ids that increase. All raise QueueUnavailable.
 
     `add`, the methods of `JobStates` that change a status, `JobStates.record` and `Broker.finish` add events.
     """
@@ -36,3 +36,20 @@ class JobEvents:
         """The ids and fields of the events after one, in order, at most 1000. Does not wait."""
         reply: Any = self._redis.xread({keys.events(job_id): event_id}, count=_READ_EVENTS)
         return list(reply[0][1]) if reply else []
+
+    # the jobs of one image that have got a result, or never get one
+
+    def newest_settled(self) -> str:
+        """The id of the newest entry of the stream of settled jobs; FIRST_EVENT if there is none."""
+        entries: Any = self._redis.xrevrange(keys.SETTLED, count=1)
+        return str(entries[0][0]) if entries else FIRST_EVENT
+
+    def settled_after(self, entry: str, seconds: float) -> tuple[str, set[str]]:
+        """The jobs that were settled after an entry, and the entry after which to read on.
+
+        Waits at most so many seconds for one. The stream is trimmed, so old entries may be missing.
+        """
+        block = max(1, round(1000 * seconds))
+        reply: Any = self._redis.xread({keys.SETTLED: entry}, count=_READ_EVENTS, block=block)
+        entries = reply[0][1] if reply else []
+        return (entries[-1][0] if entries else entry), {fields["job"] for _, fields in entries}

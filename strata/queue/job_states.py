@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from strata.core import FINAL_GROUP, GROUPS, Chunk, JobKind, JobRequest, JobStatus, ShardSummary, is_job_id, origins
+from strata.errors import QueueFull
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
 from strata.queue.job_list import entry_of, kind_of, list_job_script
-from strata.queue.scripts import STOPPED_TABLE, load_script
+from strata.queue.scripts import STOPPED_TABLE, load_script, open_jobs_script
 
+CHANGED_JOBS = 10_000  # that are read in one call
+LONGEST_RETRY = 30  # seconds after which a refused request is to be sent again at the latest
+WHAT = {"image": "single images", "batch": "jobs of shards", "shards": "shards"}  # by the names of sums
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
+
+
+_STATUSES = frozenset(status.value for status in JobStatus)
 
 
 class JobProgress(NamedTuple):
@@ -22,6 +31,38 @@ class JobProgress(NamedTuple):
     kind: JobKind
     status: JobStatus
     images: int
+
+
+class Limit(NamedTuple):
+    """How much one of the sums of unfinished jobs may be, and by how much a new job adds to it."""
+
+    sum: str
+    most: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How many unfinished jobs the queue takes: single images, jobs of shards, and the shards of those.
+
+    share: the part of each that one caller may use.
+    """
+
+    images: int
+    jobs: int
+    shards: int
+    share: float
+
+    def limits(self, kind: JobKind, caller: str, shards: int = 1) -> list[Limit]:
+        """The limits for a new job of a caller, its own before those of all callers."""
+        numbers = {"image": (self.images, 1)} if kind == "image" else {"batch": (self.jobs, 1)}
+        if kind == "batch":
+            numbers["shards"] = self.shards, shards
+        own = [
+            Limit(f"{name}:{caller}", max(1, int(most * self.share)), number)
+            for name, (most, number) in numbers.items()
+        ]
+        return own + [Limit(name, most, number) for name, (most, number) in numbers.items()]
 
 
 class WorkingCopy(NamedTuple):
@@ -43,31 +84,66 @@ class JobStates:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        events, list_job = {"MAX_EVENTS": str(MAX_EVENTS)}, list_job_script()
+        events, list_job, open_jobs = {"MAX_EVENTS": str(MAX_EVENTS)}, list_job_script(), open_jobs_script()
+        news = {"STOPPED": STOPPED_TABLE, "OPEN_JOBS": open_jobs, **events}
         self._create = connection.register_script(load_script("create", LIST_JOB=list_job))
-        self._record = connection.register_script(load_script("record", STOPPED=STOPPED_TABLE, **events))
-        self._transition = connection.register_script(
-            load_script("transition", LIST_JOB=list_job, STOPPED=STOPPED_TABLE, **events)
-        )
-        self._close_job = connection.register_script(load_script("close_job", **events))
+        self._record = connection.register_script(load_script("record", FINAL_GROUP=FINAL_GROUP, **news))
+        self._transition = connection.register_script(load_script("transition", LIST_JOB=list_job, **news))
+        self._close_job = connection.register_script(load_script("close_job", **news))
+        self._activate = connection.register_script(load_script("activate", OPEN_JOBS=open_jobs, OPEN=keys.OPEN))
 
-    # the set of unfinished jobs
+    # the unfinished jobs
 
     def active(self) -> set[str]:
         """The ids of the jobs that the scheduler works on."""
-        return {job_id for job_id in cast("set[str]", self._redis.smembers(keys.ACTIVE)) if is_job_id(job_id)}
+        return {job_id for job_id in cast("list[str]", self._redis.hkeys(keys.ACTIVE)) if is_job_id(job_id)}
 
-    def activate(self, job_id: str) -> None:
-        """Add a job to those that the scheduler works on."""
-        self._redis.sadd(keys.ACTIVE, job_id)
+    def changed(self) -> dict[str, bool]:
+        """The jobs that have changed since the last call, a bounded number, and whether the scheduler works on each."""
+        popped = cast("list[str]", self._redis.spop(keys.CHANGED, CHANGED_JOBS))
+        ids = [job_id for job_id in popped if is_job_id(job_id)]
+        found = cast("list[str | None]", self._redis.hmget(keys.ACTIVE, ids)) if ids else []
+        return {job_id: entry is not None for job_id, entry in zip(ids, found, strict=True)}
+
+    def activate(self, job_id: str, limits: Sequence[Limit] = ()) -> None:
+        """Add a job, of which there is a working copy, to those that the scheduler works on.
+
+        limits: those of a new job. Raises QueueFull, with nothing changed, if one of them is reached.
+        """
+        flat = [value for limit in limits for value in limit]
+        reached = self._activate(args=["enter", job_id, *flat])
+        if reached:
+            raise self._full(next(limit for limit in limits if limit.sum == reached))
+
+    def check(self, limits: Sequence[Limit]) -> None:
+        """Check before the work on a new job whether it will be taken. Raises QueueFull."""
+        sums = cast("list[str | None]", self._redis.hmget(keys.OPEN, [limit.sum for limit in limits]))
+        for limit, text in zip(limits, sums, strict=True):
+            if text is not None and int(text) + limit.number > limit.most:
+                raise self._full(limit)
+
+    def _full(self, limit: Limit) -> QueueFull:
+        """The error for a limit that is reached. When there is room again follows from what has ended lately."""
+        name, _, caller = limit.sum.partition(":")
+        now = int(self._redis.time()[0])
+        periods = [keys.closed(name, now // 10 - back) for back in range(7)]
+        ended = sum(int(text or 0) for text in cast("list[str | None]", self._redis.mget(periods)))
+        sums = cast("list[str | None]", self._redis.hmget(keys.OPEN, [limit.sum, name]))
+        own, total = (int(text or 0) for text in sums)
+        # callers take turns, so that a caller's part of the rate is about its part of what is queued
+        rate = ended / (60 + now % 10) * own / max(1, total)
+        # until there is room for some more requests than this one, as others wait too
+        wanted = max(own + limit.number - limit.most, limit.most / 50)
+        seconds = math.ceil(wanted / rate) if rate else LONGEST_RETRY
+        return QueueFull(WHAT[name], own, limit.most, bool(caller), max(1, min(seconds, LONGEST_RETRY)))
 
     def is_active(self, job_id: str) -> bool:
         """Whether the scheduler works on a job. It also does on a job that has ended until its end is written."""
-        return bool(self._redis.sismember(keys.ACTIVE, job_id))
+        return bool(self._redis.hexists(keys.ACTIVE, job_id))
 
     def deactivate(self, job_id: str) -> None:
         """Remove a job from those that the scheduler works on."""
-        self._redis.srem(keys.ACTIVE, job_id)
+        self._activate(args=["leave", job_id])
 
     # a job's hash
 
@@ -88,7 +164,7 @@ class JobStates:
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(keys.job(job_id))
-                pipe.sismember(keys.ACTIVE, job_id)
+                pipe.hexists(keys.ACTIVE, job_id)
             found = iter(pipe.execute())
         return [WorkingCopy(fields, bool(active)) for fields, active in zip(found, found, strict=True)]
 
@@ -117,7 +193,7 @@ class JobStates:
         return {
             job_id: JobProgress(kind_of(listed), JobStatus(status), int(images or 0))
             for job_id, (listed, status, images) in zip(ids, found, strict=True)
-            if listed and status
+            if listed and status in _STATUSES
         }
 
     def images(self, job_ids: Collection[str]) -> set[str]:
@@ -174,7 +250,7 @@ class JobStates:
 
         False, with nothing changed, if the job no longer has this status.
         """
-        names = [keys.ACTIVE, keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
+        names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
         names += [keys.done(job_id, group) for group in GROUPS]
         return bool(self._close_job(keys=names, args=[job_id, status.value, ENDED_SECONDS]))
 
@@ -182,7 +258,7 @@ class JobStates:
         """Delete a job with all its keys: it was refused while it was created, or it is deleted for good."""
         names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.srem(keys.ACTIVE, job_id)
+            self._activate(args=["leave", job_id], client=pipe)
             pipe.delete(*names, *(keys.done(job_id, group) for group in GROUPS))
             pipe.execute()
 
@@ -192,7 +268,7 @@ class JobStates:
         """Count a chunk that need not be computed; False if the job has counted it before. summary: for `index`."""
         where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
         value = "" if summary is None else summary.model_dump_json()
-        return bool(self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group]))
+        return bool(self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group, job_id]))
 
     def recorded(self, job_id: str, group: str, fields: Sequence[str]) -> set[str]:
         """Those of a group's chunks, by their fields, that a job has counted."""
@@ -222,5 +298,5 @@ class JobStates:
 
 def _fields_of(request: JobRequest) -> dict[str, str]:
     """The fields of a job's hash that follow from its request."""
-    fields = {"request": request.model_dump_json(), "listed": entry_of(request)}
+    fields = {"request": request.model_dump_json(), "listed": entry_of(request), "shards": str(len(request.shards))}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})

@@ -7,7 +7,10 @@ from strata.core import checked_job_id
 CONSUMER_GROUP = "strata"
 STORE = "strata:store"  # string: the id of the store whose jobs are in this database
 QUEUED = "strata:queued"  # hash: chunk id -> message id, for chunks that are queued or in flight
-ACTIVE = "strata:active"  # set of the ids of unfinished jobs
+ACTIVE = "strata:unfinished"  # hash: the id of an unfinished job -> KIND:SHARDS:CALLER
+OPEN = "strata:open"  # hash: the sums of unfinished jobs, see scripts/open_jobs.lua
+CHANGED = "strata:changed"  # set of the ids of the jobs that have changed since the scheduler has looked
+SETTLED = "strata:settled"  # stream of the ids of the jobs of one image that got a result or never get one
 WORKERS = "strata:workers"  # set of the names of workers
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
 CALLER = "caller"  # the field of a job's hash and of a message with the caller whose turn it takes
@@ -96,6 +99,11 @@ def events(job_id: str) -> str:
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
     return f"strata:ledger:{checked_job_id(job_id)}"
+
+
+def closed(kind: str, period: int) -> str:
+    """String with an expiry: how many jobs of a kind, or shards of batches, have ended in a period of ten seconds."""
+    return f"strata:closed:{kind}:{period}"
 
 
 def listed(status: str, kind: str) -> str:

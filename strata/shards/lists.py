@@ -16,10 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from strata.shards.roots import Roots, SourceError
+from strata.shards.parquet_lists import parquet_rows
+from strata.shards.roots import MAX_URI, Roots, SourceError
 from strata.shards.tars import AltText, Keys
 from strata.store import IndexRow, file_system, is_transient, reason_of
 
@@ -32,7 +30,7 @@ _PIECE = 2**20  # bytes read at a time
 _BATCH = 1000  # rows in memory at a time
 _THREADS = 16  # concurrent requests to a remote storage
 # the fields of a storage's file info that identify the version; the first that is present is used
-_VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
+VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 
 
 def version_of(info: dict[str, Any]) -> str:
@@ -46,7 +44,7 @@ def version_of(info: dict[str, Any]) -> str:
 
 def earlier_version_of(info: dict[str, Any]) -> str:
     """What earlier versions of the program took for a file's version: without the inode."""
-    return str(next((info[field] for field in _VERSION_FIELDS if info.get(field)), ""))
+    return str(next((info[field] for field in VERSION_FIELDS if info.get(field)), ""))
 
 
 def local_version(info: os.stat_result) -> str:
@@ -102,13 +100,12 @@ class ListReader:
                     for row in (pool.map if remote else map)(self._row, batch):
                         yield row._replace(key=keys.distinct(row.key))
                     count += len(batch)
-            except (SourceError, pa.ArrowException, OSError) as error:
+            except (SourceError, OSError) as error:
                 # a storage that is away is not a damaged list
                 away = self._away or self._file.error
                 if away is not None and is_transient(away):
                     raise away from away.__cause__
-                # pyarrow's messages may quote what it has read
-                line = str(error) if isinstance(error, SourceError) else "the list is damaged"
+                line = str(error) if isinstance(error, SourceError) else "the list cannot be read to its end"
                 self.failure = f"{line} (after {count:,} rows)" if count else line
         if not count and self.failure is None:
             self.failure = "a list without rows"
@@ -212,7 +209,16 @@ def _json_entry(position: str, line: bytes) -> Entry:
     # of each choice of names the first that the row has
     names = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
     values = (next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in names)
-    return Entry(position, *values)
+    return _entry(position, *values)
+
+
+def _entry(position: str, path: object, caption: object, key: object) -> Entry:
+    """The entry of a row, of whose values no more is kept than is used."""
+    if isinstance(path, str) and len(path) > MAX_URI:
+        return Entry(position, error=f"the path of its image is longer than {MAX_URI:,} characters")
+    text = caption[: 4 * AltText.MAX_CHARACTERS] if isinstance(caption, str) else None
+    short = key[: Keys.MAX_CHARACTERS] if isinstance(key, str) else key if isinstance(key, int) else None
+    return Entry(position, path if isinstance(path, str) else None, text, short)
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
@@ -227,50 +233,9 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _parquet_entries(file: IO[bytes]) -> Iterator[Entry]:
-    """Yield the rows of a Parquet file. Raises SourceError and pyarrow's exceptions."""
-    try:
-        parquet = pq.ParquetFile(file)
-    except (pa.ArrowException, OSError):
-        raise SourceError("not a Parquet file, or a damaged one") from None
-    # choose the columns by name and type
-    schema = parquet.schema_arrow
-    path, caption, key = (_text_column(schema, choice) for choice in (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS))
-    if path is None:
-        raise SourceError(f"no text column is named {', '.join(PATH_FIELDS)}")
-    wanted = [name for name in (path, caption, key) if name is not None]
-    # read only these columns, a batch at a time
-    numbers = itertools.count(1)
-    for batch in parquet.iter_batches(_BATCH, columns=wanted, use_threads=False):
-        columns = {name: _values(batch.column(name)) for name in wanted}
-        for i in range(batch.num_rows):
-            values = (columns[name][i] if name is not None else None for name in (path, caption, key))
-            yield Entry(f"row {next(numbers)}", *values)
-
-
-def _text_column(schema: pa.Schema, names: tuple[str, ...]) -> str | None:
-    """The first of the names that is a text column (for keys, also an integer column), or None."""
-    for name in names:
-        if name not in schema.names:
-            continue
-        kind = schema.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        number = names is KEY_FIELDS and pa.types.is_integer(kind)
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or number:
-            return name
-    return None
-
-
-def _values(column: Any) -> list[Any]:
-    """A column's values. A text that is not valid UTF-8 becomes None; the others are kept."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_integer(column.type):
-        return list(column.to_pylist())
-    # decode one by one: pyarrow would reject the whole column for one invalid text
-    values: list[Any] = []
-    for data in column.cast(pa.large_binary()).to_pylist():
-        try:
-            values.append(None if data is None else data.decode())
-        except UnicodeDecodeError:
-            values.append(None)
-    return values
+    """Yield the rows of a Parquet file. Raises SourceError and its storage's exceptions."""
+    fields = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
+    # a longer path is told by its row; of the others no more is used
+    longest = (MAX_URI + 1, 4 * AltText.MAX_CHARACTERS, Keys.MAX_CHARACTERS)
+    for number, values in enumerate(parquet_rows(file, fields, longest), 1):
+        yield _entry(f"row {number}", *values)

@@ -15,8 +15,19 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from fsspec.implementations.local import LocalFileSystem
 
-from strata.shards.lists import LIST_EXTENSIONS, ListReader, earlier_version_of, local_version, same_time, version_of
+from strata.shards.bounds import MAX_FILES, BoundedRows
+from strata.shards.lists import (
+    LIST_EXTENSIONS,
+    VERSION_FIELDS,
+    ListReader,
+    earlier_version_of,
+    local_version,
+    same_time,
+    version_of,
+)
 from strata.shards.ranges import expand
 from strata.shards.roots import OutsideRoots, Roots, ShardMissing, SourceError, check_roots, encodable
 from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
@@ -29,7 +40,11 @@ Item = TypeVar("Item")
 MAX_GAP = (
     256 * 2**10
 )  # bytes; a smaller gap between two images is read and discarded, which is faster than a second request
+MAX_IMAGE = 512 * 2**20  # bytes of one image: 100 million pixels without compression have 400 MB
 MAX_SPAN = 64 * 2**20  # bytes of one ranged read
+_BATCH = 1000  # rows as Python objects at a time
+# what is used of the information about a file
+_FIELDS = frozenset(("name", "size", "type", "islink", "ino", *VERSION_FIELDS))
 
 
 class ShardChanged(SourceError):
@@ -109,15 +124,23 @@ def index_shard(
             # a list: the image of each entry is looked up, because its size is needed
             if path.lower().endswith(LIST_EXTENSIONS):
                 listed = ListReader(uri, file, Roots(roots))
-                table = index_table(_noted(listed.rows(), progress))
-                return ShardIndex(uri, None, identity_of(uri, table), table, listed.failure, _families(uri, table))
+                table, failure = _table(listed.rows(), progress)
+                families = _families(uri, table)
+                return ShardIndex(uri, None, identity_of(uri, table), table, failure or listed.failure, families)
             # a tar: images are read by offsets later, which needs a server that supports ranged reads
             if info["size"] is None:
                 raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
             reader, keys = TarReader(file, int(info["size"])), Keys()
-            table = index_table(_tar_row(sample, keys, reader) for sample in _noted(reader.samples(), progress))
-        failure = reader.failure(table.column("error").null_count)
+            rows = (_tar_row(sample, keys, reader) for sample in reader.samples())
+            table, failure = _table(rows, progress)
+        failure = failure or reader.failure(table.column("error").null_count)
         return ShardIndex(uri, stamps.now, identity_of(int(info["size"]), table), table, failure)
+
+
+def _table(rows: Iterable[IndexRow], progress: Callable[[], None]) -> tuple[pa.Table, str | None]:
+    """The table of a shard's rows, and why it has not all of them, or None. progress is called after each row."""
+    bounded = BoundedRows(rows)
+    return index_table(_noted(bounded, progress)), bounded.failure
 
 
 def _noted(items: Iterable[Item], progress: Callable[[], None]) -> Iterator[Item]:
@@ -140,8 +163,16 @@ def _families(uri: str, table: pa.Table) -> list[str]:
 
     So another version of the folder is found where it lies, and a copy of the folder elsewhere.
     """
-    names = json.dumps(sorted(set(table.column("uri").to_pylist())))
-    return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (uri, names)]
+    # the JSON list of the names, sorted and each once, without having all of them as objects
+    names = hashlib.sha256(b"[")
+    uris = pc.unique(table.column("uri"))
+    order, separator = pc.sort_indices(uris), ""
+    for start in range(0, len(order), _BATCH):
+        for name in uris.take(order[start : start + _BATCH]).to_pylist():
+            names.update(f"{separator}{json.dumps(name)}".encode())
+            separator = ", "
+    names.update(b"]")
+    return [digest.hexdigest()[:16] for digest in (hashlib.sha256(uri.encode()), names)]
 
 
 @contextmanager
@@ -190,8 +221,24 @@ def _stamp(uri: str, infos: list[dict[str, Any]], version: Callable[[dict[str, A
 
 
 def _listing(filesystem: Any, path: str) -> list[dict[str, Any]]:
-    files = [info for info in filesystem.ls(path, detail=True) if info["type"] == "file" or info.get("islink")]
+    """The files and links of a folder, by name. Raises SourceError if there are too many."""
+    files = []
+    for info in _infos(filesystem, path):
+        if info["type"] == "file" or info.get("islink"):
+            files.append({name: value for name, value in info.items() if name in _FIELDS})
+        if len(files) > MAX_FILES:
+            raise SourceError(f"a folder of more than {MAX_FILES:,} files: make tars or several folders of it")
     return sorted(files, key=lambda info: str(info["name"]))
+
+
+def _infos(filesystem: Any, path: str) -> Iterator[dict[str, Any]]:
+    if not isinstance(filesystem, LocalFileSystem):
+        yield from filesystem.ls(path, detail=True)
+        return
+    # fsspec would have all of them at once
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield filesystem.info(entry)
 
 
 def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], None]) -> ShardIndex:
@@ -199,8 +246,14 @@ def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], N
     files = _listing(filesystem, path)
     # captions are looked up by name among the listed files, without further requests
     by_name = {posixpath.basename(info["name"]): info for info in files}
-    keys, rows = Keys(), []
-    for name, info in _noted(by_name.items(), progress):
+    table, failure = _table(_folder_rows(filesystem, by_name), progress)
+    failure = failure or (None if table.num_rows else "a folder without images")
+    return ShardIndex(uri, Stamps.of(uri, files).now, identity_of(uri, table), table, failure, _families(uri, table))
+
+
+def _folder_rows(filesystem: Any, by_name: dict[str, dict[str, Any]]) -> Iterator[IndexRow]:
+    keys = Keys()
+    for name, info in by_name.items():
         stem, _, extension = name.rpartition(".")
         if not stem or extension.lower() not in IMAGE_EXTENSIONS:
             continue
@@ -208,14 +261,11 @@ def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], N
         key = keys.distinct(Keys.clean(stem))
         unusable = "links are not followed" if info.get("islink") else _defect_of_name(name)
         if unusable:
-            rows.append(IndexRow(key, f"./{encodable(name)}", 0, 0, error=unusable))
+            yield IndexRow(key, f"./{encodable(name)}", 0, 0, error=unusable)
             continue
         text = _folder_text(filesystem, by_name, stem)
         size = int(info["size"])
-        rows.append(IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info)))
-    table = index_table(rows)
-    failure = None if rows else "a folder without images"
-    return ShardIndex(uri, Stamps.of(uri, files).now, identity_of(uri, table), table, failure, _families(uri, table))
+        yield IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info))
 
 
 def _defect_of_name(name: str) -> str | None:
@@ -245,10 +295,11 @@ def read_images(
 ) -> list[bytes | Exception]:
     """The bytes of each row's image, in order; images that lie close together are fetched with one ranged read.
 
-    A row that cannot be read gives an exception instead: ShardChanged if a whole file (offset 0) has another size
-    than its row says, or a local one another version than `versions` says (None: it is not known); OSError for which
-    `is_transient` holds if a later attempt may succeed (the storage does not answer, or its answer ends before the
-    image does); else an exception of the storage. locate: tells where the file of a URI lies now.
+    A row that cannot be read gives an exception instead: SourceError if it has more than MAX_IMAGE bytes; ShardChanged
+    if a whole file (offset 0) has another size than its row says, or a local one another version than `versions` says
+    (None: it is not known); OSError for which `is_transient` holds if a later attempt may succeed (the storage does not
+    answer, or its answer ends before the image does); else an exception of the storage. locate: tells where the file of
+    a URI lies now.
     """
     results: list[bytes | Exception] = []
     start = 0
@@ -276,6 +327,8 @@ def _read_span(rows: Sequence[Located], at: str, version: str | None) -> list[by
     first, last = rows[0], rows[-1]
     if first.size <= 0:
         return [SourceError("the row has no image")]
+    if first.size > MAX_IMAGE:
+        return [SourceError(f"{first.size:,} bytes, but at most {MAX_IMAGE:,} are read for one image")]
     # for a whole file one byte more is requested, which shows whether the file has grown
     whole = first.offset == 0 and len(rows) == 1
     end = last.offset + last.size + whole

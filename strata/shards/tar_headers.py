@@ -1,19 +1,18 @@
 """Read the headers of a tar in one forward pass.
 
-Headers of plain files are parsed here, many at once with numpy, about twenty times as fast as by the standard library's
-`tarfile`, which parses all other kinds. If the chain of headers is broken, the next valid header is searched for, so
-that only the damaged members are lost.
+Headers of plain files are parsed here, many at once with numpy; `members.py` parses all other kinds. If the chain of
+headers is broken, the next valid header is searched for, so that only the damaged members are lost.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import tarfile
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 import numpy as np
+
+from strata.shards.members import BLOCK, is_header, member_at
 
 
 class Window:
@@ -57,13 +56,9 @@ class Window:
         return self.data[index : index + size]
 
 
-BLOCK = tarfile.BLOCKSIZE
 MAX_SCAN = 64 * 2**20  # bytes searched for the next header
+SHORTEST_RUN, LONGEST_RUN = 8, 8192  # headers that are parsed at once
 MAX_TRIES = 2000  # candidates for a header that are checked in one file; limits the time for a malicious file
-_MAX_HEADERS = 16 * 2**10  # bytes of one member's headers
-_DIGITS = re.compile(
-    rb"\d{256}"
-)  # longer than any digits in a valid header; the time of tarfile is quadratic in them (CVE-2024-6232)
 
 _NAME, _SIZE, _SIZE_END, _CHECKSUM = slice(0, 100), slice(124, 135), 135, slice(148, 156)
 _TYPE, _MAGIC, _PREFIX = 156, 257, slice(345, 500)
@@ -72,7 +67,6 @@ _POWERS = 8 ** np.arange(5, -1, -1)  # of the six octal digits of a checksum
 # img2dataset writes times as floats, so that each of its members has a pax header which holds only times
 _TIMES_ONLY = re.compile(rb"(?:\d+ [acm]time=[-\d.]+\n)+")
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-_REFUSED = (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError)
 
 
 class Header(NamedTuple):
@@ -84,30 +78,6 @@ class Header(NamedTuple):
     plain: bool = True
 
 
-class _WindowFile:
-    """A file object over the window from which tarfile reads the headers of one member, up to _MAX_HEADERS bytes."""
-
-    def __init__(self, window: Window) -> None:
-        self._window, self._offset, self._left = window, 0, 0
-
-    def begin(self, offset: int) -> None:
-        """Seek to a member's first header."""
-        self._offset, self._left = offset, _MAX_HEADERS
-
-    def tell(self) -> int:
-        return self._offset
-
-    def read(self, size: int) -> bytes:
-        self._left -= size
-        if self._left < 0:
-            raise tarfile.ReadError("the headers of one member are too long")
-        data = self._window.read(self._offset, size)
-        if _DIGITS.search(data):
-            raise tarfile.ReadError("a run of digits in the header is too long")
-        self._offset += len(data)
-        return data
-
-
 class Headers:
     """Iterates over the members of a tar of `size` bytes, without its folders.
 
@@ -117,13 +87,9 @@ class Headers:
 
     def __init__(self, window: Window, size: int) -> None:
         self._window, self._size = window, size
-        self._file = _WindowFile(window)
-        # tarfile needs a valid file to open: open an empty tar, then replace its file by the window
-        self._tar = tarfile.TarFile(fileobj=io.BytesIO(bytes(2 * BLOCK)), encoding="utf-8", errors="replace")
-        self._tar.fileobj = cast(Any, self._file)
         self.ending: str | None = None
         self.begun = False
-        self._tries = 0
+        self._tries, self._run = 0, LONGEST_RUN
         self.gaps: list[tuple[int, int]] = []
 
     def __iter__(self) -> Iterator[Header]:
@@ -135,9 +101,9 @@ class Headers:
         while offset is not None:
             # parse a run of plain files from the buffer
             headers, following = self._plain(offset)
-            # the header at offset is of another kind: tarfile parses it
+            # the header at offset is of another kind
             if following == offset:
-                headers, following = self._by_tarfile(offset)
+                headers, following = self._other(offset)
             # no header at offset: search for the next one, or end
             if following <= offset:
                 offset = self._resume(offset, search_from)
@@ -151,32 +117,28 @@ class Headers:
     def _plain(self, offset: int) -> tuple[list[Header], int]:
         """Parse consecutive headers of plain files from `offset` on; return them and the offset of the next header.
 
-        That offset is `offset` itself if the header there must be parsed by tarfile.
+        That offset is `offset` itself if the header there is of another kind.
         """
-        if offset + BLOCK > self._size or self._tar.pax_headers:  # global pax headers apply to all later members
+        if offset + BLOCK > self._size:
             return [], offset
         index = self._window.reach(offset, BLOCK)
-        headers, end = _plain_headers(self._window.data, index, self._window.start)
+        headers, end, sound = _plain_headers(self._window.data, index, self._window.start, self._run)
+        # where headers are refused again and again, few are parsed at once: the others would be parsed many times
+        if sound is not None:
+            self._run = min(2 * self._run, LONGEST_RUN) if sound else SHORTEST_RUN
         return headers, self._window.start + end
 
-    def _by_tarfile(self, offset: int) -> tuple[list[Header], int]:
+    def _other(self, offset: int) -> tuple[list[Header], int]:
         """Parse a header of any kind at `offset`; return its member (none for a folder) and the next header's offset.
 
         That offset is 0 if there is no valid header at `offset`.
         """
-        if offset + BLOCK > self._size:
+        member = member_at(self._window.read, offset) if offset + BLOCK <= self._size else None
+        if member is None:
             return [], 0
-        # tarfile reads long names, pax headers and sparse maps, which may take several blocks
-        self._file.begin(offset)
-        try:
-            info = tarfile.TarInfo.fromtarfile(self._tar)
-        except _REFUSED:
-            return [], 0
-        # a damaged header may have values that lead backwards and never end
-        if info.size < 0 or info.offset_data < offset:
-            return [], 0
-        header = Header(info.name, info.offset_data, info.size, info.isreg() and not info.issparse())
-        return [] if info.isdir() else [header], self._tar.offset
+        # whatever a header claims, a size that ends after the file does is as good as any other
+        size = min(member.size, self._size + 1)
+        return [] if member.folder else [Header(member.name, member.offset, size, member.plain)], member.following
 
     def _resume(self, broken: int, search_from: int) -> int | None:
         """The offset of the next header after `broken`, where none was found; None at the end of the tar.
@@ -193,7 +155,7 @@ class Headers:
         # the last member's content may be incomplete, so that the next header is inside its stated range
         found = self._search(broken if zeros else search_from, broken)
         if found is None:
-            # one block of zeros is a proper end, as for tarfile
+            # one block of zeros is a proper end, as for others
             if any(block) or not zeros or self._tries > MAX_TRIES:
                 self.ending = "not a tar" if not self.begun else "truncated" if cut else "damaged"
             return None
@@ -218,7 +180,7 @@ class Headers:
             if magic >= 0:
                 self._tries += 1
                 candidate = self._window.start + magic - _MAGIC
-                if candidate != broken and _is_header(self._window.read(candidate, BLOCK)):
+                if candidate != broken and is_header(self._window.read(candidate, BLOCK)):
                     return candidate
                 offset = candidate + 1
                 continue
@@ -230,15 +192,16 @@ class Headers:
         return None
 
 
-def _plain_headers(data: bytes, index: int, start: int) -> tuple[list[Header], int]:
-    """Parse the headers of plain files in data[index:], up to the first of another kind; return also that one's index.
+def _plain_headers(data: bytes, index: int, start: int, most: int) -> tuple[list[Header], int, bool | None]:
+    """Parse the headers of plain files in data[index:], up to the first of another kind, at most so many of them.
 
-    data begins at byte `start` of the file.
+    Returns also the index of the header after them, and whether all headers that were tried were right, None if none
+    was tried. data begins at byte `start` of the file.
     """
     # follow the chain of sizes, then check all headers' checksums at once
-    indexes, sizes = _chain(data, index)
+    indexes, sizes = _chain(data, index, most)
     if not indexes:
-        return [], index
+        return [], index, None
     end = indexes[-1] + BLOCK + sizes[-1] + -sizes[-1] % BLOCK
     starts = np.array(indexes)
     blocks = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), BLOCK)[starts]
@@ -250,16 +213,17 @@ def _plain_headers(data: bytes, index: int, start: int) -> tuple[list[Header], i
     kinds, names = blocks[:count, _TYPE].tolist(), _names(blocks[:count])
     members = zip(names, indexes, sizes, kinds, strict=False)
     headers = [Header(name, start + at + BLOCK, size) for name, at, size, kind in members if kind == _FILE]
-    return headers, indexes[count] if count < len(indexes) else end
+    return headers, indexes[count] if count < len(indexes) else end, bool(sound.all())
 
 
-def _chain(data: bytes, index: int) -> tuple[list[int], list[int]]:
-    """Indexes and sizes of consecutive headers of plain files and of pax headers with times only.
+def _chain(data: bytes, index: int, most: int) -> tuple[list[int], list[int]]:
+    """Indexes and sizes of consecutive headers, at most so many, of plain files and of pax headers with times only.
 
     Checksums are not checked yet.
     """
-    indexes, sizes = [], []
-    while index + BLOCK <= len(data):
+    indexes: list[int] = []
+    sizes: list[int] = []
+    while index + BLOCK <= len(data) and len(indexes) < most:
         kind, digits = data[index + _TYPE], data[index + _SIZE.start : index + _SIZE.stop]
         if (kind != _FILE and kind != _PAX) or not digits.isdigit():
             break
@@ -306,7 +270,3 @@ def _texts(fields: np.typing.NDArray[np.uint8]) -> list[str]:
     if together.isascii() and b"\0" not in together and together.count(b"\n") == len(texts) - 1:
         return together.decode().split("\n")  # one call for all: a third of the time
     return [text.partition(b"\0")[0].decode("utf-8", "replace") for text in texts]
-
-
-def _is_header(block: bytes) -> bool:
-    return len(block) == BLOCK and bool(_sums_up(np.frombuffer(block, np.uint8).reshape(1, BLOCK))[0])

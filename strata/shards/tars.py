@@ -6,13 +6,16 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import IO, ClassVar
 
-from strata.shards.tar_headers import BLOCK, Header, Headers, Window
+from strata.shards.members import BLOCK
+from strata.shards.tar_headers import Header, Headers, Window
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 
 
+MAX_MEMBERS = 1000  # of one sample that are kept
 STAMPED = 128 * 2**10  # bytes in each of three places of a large image that its stamp is made from
 _TIME = slice(136, 148)  # of a header: the member's modification time
 
@@ -86,19 +89,21 @@ class Keys:
     MAX_CHARACTERS: ClassVar[int] = 200
 
     def __init__(self) -> None:
-        self._used: set[str] = set()
-        self._next: dict[str, int] = {}
+        # hashes, because millions of keys would take a gigabyte; of two keys with one hash the second gets a number
+        self._used: set[int] = set()
+        self._next: dict[int, int] = {}
 
     def distinct(self, key: str) -> str:
         """The key, with a number after it if it was used before."""
         # remember the last number of each key: a shard with one key only would take quadratic time otherwise
-        name = key
-        if key in self._used:
-            number = self._next.get(key, 2)
-            while (name := f"{key}-{number}") in self._used:
+        name, digest = key, _digest(key)
+        if digest in self._used:
+            number = self._next.get(digest, 2)
+            while _digest(name := f"{key}-{number}") in self._used:
                 number += 1
-            self._next[key] = number + 1
-        self._used.add(name)
+            self._next[digest] = number + 1
+            digest = _digest(name)
+        self._used.add(digest)
         return name
 
     @classmethod
@@ -108,6 +113,11 @@ class Keys:
             valid = name.encode("utf-8", "replace").decode()
             name = "".join(c if c.isprintable() else "_" for c in valid)
         return name[: cls.MAX_CHARACTERS]
+
+
+def _digest(key: str) -> int:
+    """64 bits of a hash that is the same in each process: the keys of a shard must not depend on who reads it."""
+    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class TarReader:
@@ -138,7 +148,8 @@ class TarReader:
                 if sample is not None:
                     yield sample
                 sample = Sample(prefix, Keys.clean(key))
-            sample.members[extension] = header
+            if len(sample.members) < MAX_MEMBERS:
+                sample.members[extension] = header
             end = offset + size if plain else 0
             # read texts and some bytes of images now, while they are in the window
             if _is_image(extension):

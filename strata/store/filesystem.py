@@ -350,6 +350,8 @@ class Files:
         A bucket copies the file and then deletes it. Harmless if the file does not exist.
         """
         try:
+            if self.local and Path(self.path(path)).is_dir():  # what is in it is not known, so nothing of it is removed
+                target = f"{target}.{uuid.uuid4().hex}"
             if self.fs.exists(self.path(target)):
                 self.fs.rm_file(self.path(path))
             elif self.local:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -103,8 +104,8 @@ def identity_of(of: int | str, table: pa.Table) -> str:
 
 def _unknown_versions(table: pa.Table) -> bool:
     """Whether there is an image whose storage does not tell its version."""
-    pairs = zip(table.column("stamp").to_pylist(), table.column("error").to_pylist(), strict=True)
-    return any(not stamp and error is None for stamp, error in pairs)
+    unknown = pc.equal(pc.fill_null(table.column("stamp"), ""), "")
+    return bool(pc.any(pc.and_(unknown, pc.is_null(table.column("error")))).as_py())
 
 
 def index_table(rows: Iterable[IndexRow]) -> pa.Table:

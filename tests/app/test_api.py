@@ -8,10 +8,13 @@ from pathlib import Path
 
 import httpx
 import httpx_sse
+import pytest
 
 from app.prefer import wait_of
+from app.routes import records
 from strata.core.records import Record
 from strata.core.schemas import JobPage, JobStatus, JobView
+from strata.jobs import results
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 from tests.service import Answer, Service, problem
@@ -30,7 +33,7 @@ def test_one_image_with_and_without_waiting(service: Service) -> None:
     record = Record.model_validate_json(answer.content)
     assert record.key == hashlib.sha256(data).hexdigest()[:16]
     assert record.alt_text == "red" and record.caption is not None and record.description is not None
-    assert answer.headers["Preference-Applied"] == "wait=20"
+    assert answer.headers["Preference-Applied"] == "wait=120"
     job = answer.headers["Location"]
     assert answer.headers["Content-Location"] == f"/v1/records/{job.rpartition('/')[2]}/{record.key}"
     place = answer.headers["Content-Location"]
@@ -207,3 +210,31 @@ def test_a_truncated_shard_and_members_that_are_no_images(service: Service) -> N
     assert ends[0].json()["status"] == "failed"
     assert ends[1].content == b"no image" and ends[1].headers["content-type"] == "application/octet-stream"
     problem(ends[2], 422, "invalid-image")
+
+
+def test_a_page_of_results_ends_by_its_size(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = Path(service.settings.shard_roots[0]) / "a.tar"
+    write_shard(shard, [jpeg(width) for width in range(20, 40)])
+    job = service.submit(str(shard)).json()["id"]
+    wait_for_end(service.jobs, job)
+    whole = service.client.get(f"/v1/jobs/{job}/results").text
+    monkeypatch.setattr(results, "PAGE_SIZE", len(whole) // 4)
+    pages, address = [], f"/v1/jobs/{job}/results"
+    while address:
+        page = service.client.get(address)
+        pages.append(page.text)
+        address = page.links.get("next", {}).get("url", "")
+    assert "".join(pages) == whole and len(pages) >= 4
+
+
+def test_an_image_with_very_many_bytes_is_not_shown(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = Path(service.settings.shard_roots[0])
+    write_shard(shards / "a.tar", [jpeg()])
+    job = service.submit(f"{shards}/a.tar").json()["id"]
+    wait_for_end(service.jobs, job)
+    key = lines(service.client.get(f"/v1/jobs/{job}/results"))[0]["key"]
+    monkeypatch.setattr(records, "SHOWN_IMAGE_BYTES", 100)
+    monkeypatch.setattr(service.settings, "max_body_bytes", 100)
+    for path in ("image", "overlay.png"):
+        told = problem(service.client.get(f"/v1/records/{job}/{key}/{path}"), 404, "image-unavailable")
+        assert "at most 100" in told["detail"]

@@ -10,7 +10,7 @@ import pytest
 from fastapi import Request
 from pydantic import SecretStr
 
-from app.http.callers import caller_of
+from app.dependencies import caller_of
 
 
 def caller(host: str | None, key: str | None = None, **headers: str) -> str:

@@ -89,7 +89,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
             yield machine
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(120)
 
 
 def check_schema(path: Path) -> int:
@@ -199,4 +199,4 @@ def test_fetch_and_a_worker_with_models(machine: Machine) -> None:
 def test_a_worker_without_its_weights_ends_with_its_code(machine: Machine) -> None:
     with machine.running("llm") as (llm, told):
         assert "strata models fetch" in line_with("strata worker:", told)
-        assert llm.wait(30) == exits.WEIGHTS_MISSING
+        assert llm.wait(120) == exits.WEIGHTS_MISSING

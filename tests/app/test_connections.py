@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import select
 import socket
@@ -66,7 +67,7 @@ def _read(connection: socket.socket) -> bytes:
 def _problem(answer: bytes, status: int, name: str) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
-    assert b"content-type: application/problem+json" in head
+    assert b"content-type: application/problem+json" in head and b"x-content-type-options: nosniff" in head
     assert json.loads(body)["type"] == f"/problems/{name}"
 
 
@@ -106,6 +107,16 @@ def test_a_silent_connection_is_closed_without_a_word(quick: int) -> None:
     with _connect(quick, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as connection:
         answer = _read(connection)  # its answer, and after the deadline the end
         assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_what_anybody_can_send_leaves_no_line_in_the_log(quick: int, caplog: pytest.LogCaptureFixture) -> None:
+    # clients that go away within a head and within bodies, and what is no HTTP
+    half_form = _caption(wait=0)[:-100]
+    for data in (HALF, BODY, half_form, BODY.replace(b"batches", b"captions"), b"\x16\x03\x01\r\n\r\n"):
+        with _connect(quick, data):
+            _healthy(quick)  # it has been read
+    _healthy(quick)
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def test_what_is_no_http_gets_a_problem(quick: int) -> None:

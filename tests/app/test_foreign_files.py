@@ -25,6 +25,7 @@ from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshots
 from strata.store.part_paths import Part
 from strata.store.parts import PartsOf
+from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.jobs.hand_worker import HandWorker, batch
 from tests.raw_redis import raw_redis
@@ -103,7 +104,7 @@ def test_foreign_files_stop_nothing(
             assert service.client.get(f"/v1/jobs/{ID}").status_code == 404
             assert service.caption(jpeg(50 + number)).status_code == 200
             raw_redis(jobs.queue).flushall()
-        seen, until = reviews["whole"], time.monotonic() + 20
+        seen, until = reviews["whole"], time.monotonic() + 120
         while reviews["whole"] < seen + 4 and time.monotonic() < until:
             time.sleep(0.02)
     assert reviews["whole"] >= seen + 4
@@ -115,6 +116,19 @@ def test_foreign_files_stop_nothing(
     assert max(lines.values()) <= 3, lines
     gone = [path for path in made if not (path.is_symlink() or path.exists()) and path.parent.name != "tmp"]
     assert not gone, gone
+
+
+def test_foreign_objects_of_a_bucket(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store("memory://foreign")
+    for job in ("a1", "b2"):
+        store.put(store.path("jobs", job, "request.json"), b"{}")
+        store.open_job(job)
+    # an object in place of a folder, the object by which some programs mark a folder, and others
+    for name in ("jobs/c3", "jobs/notes.txt", "jobs/d4/", "open/x y", "jobs/A/request.json"):
+        store.put(store.path(name), b"")
+    for _ in range(3):
+        assert [job for job in store.job_ids() if job != "d4"] == store.open_jobs() == ["a1", "b2"]
+    assert len([record for record in caplog.records if "foreign" in record.getMessage()]) == 2
 
 
 def test_retention_cleaning_and_verifying_leave_foreign_files(jobs: Jobs, tmp_path: Path) -> None:

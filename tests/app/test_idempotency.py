@@ -79,7 +79,7 @@ def test_keys_that_are_none(idle_service: Service) -> None:
 
 def test_a_record_is_replayed(queue: Queue, tmp_path: Path) -> None:
     with running_service(queue, tmp_path) as service:
-        first, again = (post(service, "record", Prefer="wait=20") for _ in range(2))
+        first, again = (post(service, "record", Prefer="wait=120") for _ in range(2))
     assert first.status_code == again.status_code == 200 and first.content == again.content
     for name in ("Content-Location", "Preference-Applied", "Location"):
         assert first.headers[name] == again.headers[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strata.core.ids import checked_job_id, is_hash, is_job_id
-from strata.jobs.jobs import UnknownJob
+from strata.jobs.jobs import Jobs, UnknownJob
 from strata.queue import keys
 from strata.store.store import Store
 from tests.fakes import jpeg, wait_for_end
@@ -35,7 +36,7 @@ HOSTILE = (
     "~",
     "$(id)",
 )
-FAST = settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FAST = settings(max_examples=40, database=None, suppress_health_check=list(HealthCheck))
 ROUTES = [
     ("GET", "/v1/jobs/{}"),
     ("DELETE", "/v1/jobs/{}"),
@@ -52,6 +53,11 @@ ROUTES = [
 @pytest.fixture(scope="module")
 def job(idle_service: Service) -> str:
     """The id of a job that has ended."""
+    return ended_job(idle_service)
+
+
+def ended_job(idle_service: Service) -> str:
+    """The id of a new job that was cancelled."""
     found = str(idle_service.caption(jpeg(), wait=None).json()["id"])
     idle_service.client.post(f"/v1/jobs/{found}/cancel")
     wait_for_end(idle_service.jobs, found)
@@ -78,6 +84,36 @@ def test_an_id_that_is_none_is_unknown(idle_service: Service, job: str, method: 
         assert answer.status_code in expected, (text, answer.status_code, answer.text)
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "step"),
+    [
+        ("POST", "jobs/{}/cancel", "cancel"),
+        ("POST", "jobs/{}/retry", "retry"),
+        ("GET", "jobs/{}/results", "request"),
+        ("GET", "jobs/{}/failures", "summaries"),
+        ("GET", "records/{}/key", "request"),
+        ("GET", "records/{}/key/image", "written"),
+        ("DELETE", "jobs/{}", "request"),
+    ],
+)
+def test_a_job_that_is_deleted_during_a_request(
+    idle_service: Service, monkeypatch: pytest.MonkeyPatch, method: str, path: str, step: str
+) -> None:
+    job, jobs = ended_job(idle_service), idle_service.jobs
+    original = getattr(Jobs, step)
+
+    def deleted(self: Jobs, *arguments: Any) -> Any:
+        jobs.store.remove_job(job)
+        jobs.queue.job_states.delete(job)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Jobs, step, deleted)
+    answer = idle_service.client.request(method, f"/v1/{path.format(job)}")
+    # a copy of what was read before may still be answered
+    assert answer.status_code in (200, 404), answer.text
+    problem(answer, 404, answer.json()["type"].rpartition("/")[2]) if answer.status_code == 404 else None
 
 
 def test_keys_and_cursors(idle_service: Service, job: str) -> None:

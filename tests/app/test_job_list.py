@@ -21,7 +21,7 @@ from tests.service import Service, problem
 
 def wait_for_list(jobs: Jobs) -> None:
     """Wait until Redis has the whole list."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not jobs.queue.job_list.is_complete():
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -55,7 +55,6 @@ def test_no_request_is_a_server_error(idle_service: Service, ended_job: str, met
     @given(case=cases, known=st.booleans())
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.generate],

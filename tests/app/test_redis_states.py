@@ -79,7 +79,7 @@ def replica_without_data(client: redis.Redis) -> None:
 def wrong_types(client: redis.Redis) -> None:
     """The keys of the queue hold something else, as if another program used the database."""
     keys: Any = client.keys("strata:*")
-    for key in {*keys, "strata:active", "strata:workers", "strata:queued", "strata:stream:vision:hi"}:
+    for key in {*keys, "strata:unfinished", "strata:workers", "strata:queued", "strata:stream:vision:hi"}:
         with client.pipeline(transaction=True) as pipe:
             pipe.delete(key)
             pipe.lpush(key, "no such type")

@@ -83,7 +83,7 @@ def served(
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(120)
         finally:
             process.kill()
             process.wait()
@@ -152,9 +152,9 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
         with Client(url) as client:
             job = client.caption(jpeg(), wait=0)
             assert client.job(job.id).kind == "image"  # type: ignore[union-attr]
-            (valkey,) = children
+            (valkey,) = [child for child in children if "valkey" in child.name()]  # beside what decodes
             valkey.kill()
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while time.monotonic() < deadline:
                 if httpx.get(f"{url}/v1/jobs/{job.id}").status_code == 200:  # type: ignore[union-attr]
                     break
@@ -162,7 +162,7 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
             assert client.job(job.id).id == job.id  # type: ignore[union-attr]
         children = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     assert children and not any(child.is_running() for child in children)
 
 
@@ -178,7 +178,7 @@ def test_a_request_that_waits_gets_its_job_when_the_service_stops(tmp_path: Path
         process.terminate()
         response = waiting.result(60)
         assert response.status_code == 202 and response.headers["Location"].startswith("/v1/jobs/")
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
         ]
     )
     with served(tmp_path, program=["-c", code]) as (process, _):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         children: list[psutil.Process] = []
         while len(children) < 3 and time.monotonic() < deadline:
             children = psutil.Process(process.pid).children(recursive=True)
@@ -217,14 +217,12 @@ def fake_workers(code: str) -> list[Child]:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(Settings.model_fields) - {"host", "port", "api_key", "redis_url", "data_dir"})
+    "name", sorted(set(Settings.model_fields) - supervisor.HTTP_SETTINGS - {"redis_url", "data_dir"})
 )
 def test_a_worker_has_every_setting_of_its_service(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other: dict[str, Any] = {
         "shard_roots": ["/a", "s3://b/c"],
         "moved_roots": {"/a": "/b"},
-        "url_ports": [80, 8080],
-        "url_hosts": ["example.org", "*.example.com"],
         "store": str(tmp_path / "elsewhere"),
         "profiles_dir": tmp_path,
         "profile": "fake",
@@ -246,7 +244,7 @@ def test_a_worker_that_dies_starts_again_after_a_growing_pause(
     code = f"open({str(file)!r}, 'a').write('x'); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     child = Child("mortal", [sys.executable, "-I", "-S", "-c", code])
     with Supervisor([child], dict(os.environ), lambda: None, lambda: None):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (file.exists() and len(file.read_text()) >= 3):
             time.sleep(0.05)
     assert len(file.read_text()) >= 3 and child.failures >= 2
@@ -262,7 +260,7 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pyt
     child = Child("deaf", [sys.executable, "-I", "-S", "-c", code, str(file)])
     ended = threading.Event()
     with Supervisor([child], dict(os.environ), lambda: None, ended.set):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not file.exists():
             time.sleep(0.05)
     assert child.process is not None and child.process.returncode == -signal.SIGKILL

@@ -43,7 +43,7 @@ def refused(answer: Answer, number: int) -> dict[str, Any]:
 
 def nothing_accepted(service: Service, jobs: int) -> None:
     """Check that there are as many jobs as before, and none that would run."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while service.jobs.queue.job_states.active() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert service.jobs.queue.job_states.active() == set()
@@ -326,7 +326,7 @@ class CountingStore(Store):
     def put(self, path: str, data: bytes) -> None:
         """Write a file after `free` is set."""
         self.writes += 1
-        self.free.wait(30)
+        self.free.wait(120)
         super().put(path, data)
 
 
@@ -347,7 +347,7 @@ def test_only_one_caller_waits_for_a_slow_store(tmp_path: Path) -> None:
     probe = StoreProbe(store, seconds=0)
     first = threading.Thread(target=probe.reason)
     first.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not store.writes and time.monotonic() < deadline:
         time.sleep(0.01)
     assert {probe.reason() for _ in range(100)} == {"the store has not been written yet"}

@@ -103,7 +103,7 @@ def url(installed: Installed) -> Iterator[str]:
         assert address and process.poll() is None
         yield address
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         deadline.cancel()
         process.kill()

@@ -58,12 +58,20 @@ def problem(status: int, **headers: str) -> httpx.Response:
 class Service:
     """Answers in order, the last one again and again; keeps the requests and the pauses."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
+    def __init__(self, *answers: httpx.Response | Exception, patience: float = 60.0) -> None:
         self.answers = list(answers)
         self.requests: list[httpx.Request] = []
         self.pauses: list[float] = []
         transport = httpx.MockTransport(self.handle)
-        self.client = Client("http://strata.test", SECRET, transport=transport, sleep=self.pauses.append)
+        self.told: list[str] = []
+        self.client = Client(
+            "http://strata.test",
+            SECRET,
+            patience=patience,
+            on_wait=lambda seconds, problem: self.told.append(f"{problem.type} {seconds:g}"),
+            transport=transport,
+            sleep=self.pauses.append,
+        )
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         request.read()
@@ -131,6 +139,26 @@ def test_asking_again_is_bounded(headers: dict[str, str], requests: int) -> None
     with pytest.raises(ApiError):
         service.client.job("j1")
     assert len(service.requests) == requests
+
+
+def full(seconds: int, name: str = "share-used", status: int = 429) -> httpx.Response:
+    body = Problem(type=f"/problems/{name}", title="Full", status=status, detail="5 of 5")
+    return answer(body, status, **{"Retry-After": str(seconds)})
+
+
+def test_the_client_waits_for_room_in_the_queue_and_tells_of_it() -> None:
+    service = Service(*[full(5)] * 10, full(2, "queue-full", 503), answer(job()))
+    assert service.client.submit(["a.tar"]) == job()
+    assert service.pauses == [5] * 10 + [2]
+    assert service.told == ["/problems/share-used 5"] * 10 + ["/problems/queue-full 2"]
+    assert len({request.headers["Idempotency-Key"] for request in service.requests}) == 1
+
+
+def test_the_wait_for_room_ends_with_the_patience() -> None:
+    service = Service(full(20), patience=50)
+    with pytest.raises(ApiError, match="Full"):
+        service.client.submit(["a.tar"])
+    assert service.pauses == [20, 20] and len(service.requests) == 3
 
 
 def test_a_problem_is_one_line() -> None:

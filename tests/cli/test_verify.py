@@ -92,7 +92,7 @@ def test_what_is_broken_is_set_aside_and_computed_again(
     assert Path(store.path("broken", path)).is_file() and not Path(store.path(path)).exists()
     # the scheduler finds the open job, and the other one stays as it ended
     with FakeMachine(jobs):
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while store.open_jobs() or not store.exists(store.path(path)):
             assert time.monotonic() < until
             time.sleep(0.02)

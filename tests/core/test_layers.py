@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.core.layers import LAYERS, THINGS, Caption, LayerSpec, ObjectMask, TextLine
@@ -51,7 +51,6 @@ def test_no_arrow_type_is_guessed() -> None:
         arrow_type(dict[str, int])
 
 
-@settings(deadline=None)
 @given(columns=st.lists(st.sampled_from(list(LAYERS)), unique=True))
 def test_a_part_without_the_column_of_a_layer_is_read_with_null_there(columns: list[str]) -> None:
     record = described("a", ["dog"], text=True).model_copy(update={"alt_text": "a dog"})

@@ -327,7 +327,7 @@ def one_change(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
     return data, key[-1]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(one_change())
 def test_any_one_wrong_key_is_named(change: tuple[dict[str, Any], str]) -> None:
     data, key = change
@@ -340,7 +340,7 @@ def test_any_one_wrong_key_is_named(change: tuple[dict[str, Any], str]) -> None:
     assert not any("\n" in line for line in caught.value.lines)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

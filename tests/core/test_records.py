@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.core.records import (
@@ -36,7 +36,6 @@ def rows(draw: st.DrawFn) -> Record:
     return record
 
 
-@settings(deadline=None)
 @given(st.lists(rows(), max_size=4))
 def test_records_are_read_as_they_were_written(records: list[Record]) -> None:
     assert table_to_records(records_to_table(records)) == records

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -62,7 +62,6 @@ def test_the_memory_follows_the_limit_of_pixels() -> None:
     assert set(KINDS) >= {"too_costly", "decoder_crashed", "truncated"}
 
 
-@settings(deadline=None)
 @given(magic=st.sampled_from(MAGIC), rest=st.binary(max_size=300))
 def test_any_bytes_give_a_header_or_an_image_error(magic: bytes, rest: bytes) -> None:
     with suppress(ImageError):

@@ -24,7 +24,7 @@ from strata.images.pool import Budget
 
 LIMIT = 100_000_000
 MIB = 2**20
-GOOD = good_images()
+GOOD, BOMBS = good_images(), bombs()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_bombs_end_soon_and_within_the_memory(monkeypatch: pytest.MonkeyPatch) -
         end(self)
 
     monkeypatch.setattr(pool._Process, "end", note_and_end)
-    images = [data for data in bombs().values() for _ in range(2)]
+    images = list(BOMBS.values())
     with DecodingPool(LIMIT) as decoders:
         decoders.decode(GOOD["png RGB"])
         rest = memory_of(decoders._free[0].pid)
@@ -104,10 +104,10 @@ def test_bombs_end_soon_and_within_the_memory(monkeypatch: pytest.MonkeyPatch) -
 
 def test_large_images_share_the_budget(decoders: DecodingPool) -> None:
     """Ten images of 25 million pixels at once took 3 GB."""
-    data, before = bombs()["png rgba"], decoders.budget.in_use
+    data, before = BOMBS["png rgba"], decoders.budget.in_use
     own = memory_of(os.getpid(), "VmRSS")
     with ThreadPoolExecutor(10) as threads:
-        list(threads.map(decoders.check, [data] * 4))
+        list(threads.map(decoders.check, [data] * 3))
     assert decoders.budget.in_use == before == 0
     assert memory_of(os.getpid(), "VmRSS") - own < 50 * MIB
 
@@ -122,7 +122,7 @@ def test_a_large_picture_can_be_shrunk(decoders: DecodingPool) -> None:
 def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "CPU_SECONDS", 0.05)
     # millions of chunks, each read in Python
-    data = GOOD["png RGB"][:33] + png_chunk(b"teXt", b"") * 300_000 + GOOD["png RGB"][33:]
+    data = GOOD["png RGB"][:33] + png_chunk(b"teXt", b"") * 100_000 + GOOD["png RGB"][33:]
     with DecodingPool(LIMIT, processes=1) as decoders:
         decoders.decode(GOOD["gif frames"])
         with pytest.raises(ImageError, match="s of processor time") as caught:
@@ -173,7 +173,8 @@ def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPa
     with DecodingPool(LIMIT, processes=1) as decoders:
         decoders.decode(GOOD["png RGB"])
         os.kill(decoders._free[0].pid, signal.SIGSTOP)
-        monkeypatch.setattr(pool, "PATIENCE", 0.05)
+        monkeypatch.setattr(pool, "PATIENCE", 0.1)
+        monkeypatch.setattr(pool, "SLOWNESS", 0.05)
         first = decoders._free[0].pid
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
         assert decoders._free[0].pid != first
@@ -187,7 +188,7 @@ def test_processes_end_with_the_parent() -> None:
     children = [int(word) for word in parent.stdout.readline().split()]
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while any(is_running(child) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -252,7 +253,7 @@ def test_the_sandbox_refuses_files_network_processes_memory_and_time() -> None:
     assert done.returncode == -signal.SIGPROF
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(weights=st.lists(st.integers(1, 120), min_size=1, max_size=12))
 def test_the_budget_is_never_exceeded_and_all_get_their_turn(weights: list[int]) -> None:
     budget = Budget(100)

@@ -18,7 +18,7 @@ from strata.jobs import scheduler as scheduler_module
 from strata.jobs.jobs import Jobs, NotFinished
 from strata.jobs.results import Results
 from strata.jobs.scheduler import Scheduler
-from strata.queue import keys
+from strata.queue import JobFilter, keys
 from strata.store.parts import PartsOf
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.jobs.hand_worker import HandWorker, batch, identity_of
@@ -320,3 +320,24 @@ def test_a_watcher_sees_the_end(jobs: Jobs, tmp_path: Path) -> None:
         wait_for_end(jobs, job.id)
     events = [fields for _, fields in jobs.queue.job_events.after(job.id, "0-0") if fields["event"] == "status"]
     assert [fields["status"] for fields in events] == ["in_progress", "finalizing", "completed", "completed"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("status", "later"), ("request", "{"), ("request", '{"id": "a1"}')])
+@pytest.mark.parametrize("kind", ["batch", "image"])
+def test_a_working_copy_that_cannot_be_read_stops_only_its_job(
+    jobs: Jobs, scheduler: Scheduler, caplog: pytest.LogCaptureFixture, field: str, value: str, kind: str
+) -> None:
+    worker = HandWorker(jobs)
+    bad = batch(jobs, "a.tar") if kind == "batch" else jobs.new.create_image(jpeg(), None, FAKE_PROFILE)
+    good = batch(jobs, "b.tar")
+    raw_redis(jobs.queue).hset(keys.job(bad.id), field, value)
+    raw_redis(jobs.queue).hset(keys.ACTIVE, "a:events", "batch:1:")
+    raw_redis(jobs.queue).sadd(keys.CHANGED, bad.id, "a:events", "no job's id")
+    raw_redis(jobs.queue).set(keys.worker("later"), '{"name": "later", "version": 99}')
+    raw_redis(jobs.queue).sadd(keys.WORKERS, "later")
+    assert turns(scheduler, jobs, good.id, worker).status is JobStatus.COMPLETED
+    views, _ = scheduler.listing.page(JobFilter(), 10)
+    assert good.id in {view.id for view in views}
+    assert "cannot be read" in (jobs.view(bad.id).error or "")
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(lines) <= 4, lines

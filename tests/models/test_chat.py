@@ -86,7 +86,7 @@ def test_a_question_and_its_usage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_requests_are_in_flight_and_answers_keep_their_places() -> None:
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=120)
 
     def answer(body: dict[str, Any]) -> Reply:
         server.lock.release()
@@ -268,7 +268,7 @@ def test_a_server_that_hangs_costs_one_timeout_and_one_probe(monkeypatch: pytest
     free = threading.Event()
 
     def hang(body: dict[str, Any]) -> Reply:
-        free.wait(30)
+        free.wait(120)
         return GOOD
 
     with scripted(hang) as server:

@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from models.base import Stage, StageBroken, StageNotLoaded, StageUnavailable
 from models.building import load_stages
 from models.faults import ends_process, is_out_of_memory
-from models.items import PROBES, CaptionRequest, Detection, Failure
+from models.items import PROBES, CaptionRequest, Detection, Failure, Pair, Segment, check_results
 from strata.core import STAGES_OF
 from strata.core.profiles import StageSettings
 
@@ -83,7 +84,7 @@ def test_other_errors_are_looked_into(error: BaseException) -> None:
 class Sums(Stage[int, int]):
     """Adds one; what goes wrong is told by a function of the batch and the number of the call."""
 
-    name: ClassVar[str] = "captioner"
+    name: ClassVar[str] = "matcher"
 
     def __init__(self, trouble: Callable[[Sequence[int], int], BaseException | None]) -> None:
         super().__init__(SETTINGS)
@@ -119,7 +120,7 @@ def test_a_broken_process_is_told_at_once_and_not_by_halving(error: BaseExceptio
     thread.join()
     (broken,) = found
     assert isinstance(broken, StageBroken) and not broken.memory and len(stage.calls) == 3
-    assert broken.stage == "captioner" and type(error).__name__ in broken.reason
+    assert broken.stage == "matcher" and type(error).__name__ in broken.reason
 
 
 def test_ctrl_c_in_the_main_thread_is_somebody_s() -> None:
@@ -138,9 +139,9 @@ def test_a_stage_that_fails_on_everything_from_some_call_on_is_broken(error: Exc
 @pytest.mark.parametrize("error", OF_ITEMS, ids=repr)
 def test_an_item_after_which_the_stage_works_is_at_fault(error: Exception) -> None:
     stage = Sums(lambda batch, call: error if 13 in batch else None)
-    assert stage.run([1, 13, 3, 4]) == [2, Failure("captioner", type(error).__name__, str(error)), 4, 5]
+    assert stage.run([1, 13, 3, 4]) == [2, Failure("matcher", type(error).__name__, str(error)), 4, 5]
     assert [PROBE] not in stage.calls  # its neighbour has shown that the stage works
-    assert stage.run([1, 2, 3, 13])[3] == Failure("captioner", type(error).__name__, str(error))
+    assert stage.run([1, 2, 3, 13])[3] == Failure("matcher", type(error).__name__, str(error))
     assert stage.calls[-1] == [PROBE]
 
 
@@ -162,7 +163,7 @@ def test_no_item_is_blamed_by_a_stage_that_does_not_work(bad: set[int], breaks_a
         return ValueError("bad") if bad & set(batch) else None
 
     stage = Sums(trouble)
-    expected = [Failure("captioner", "ValueError", "bad") if i in bad else i + 1 for i in range(length)]
+    expected = [Failure("matcher", "ValueError", "bad") if i in bad else i + 1 for i in range(length)]
     try:
         assert stage.run(list(range(length))) == expected
     except StageBroken:
@@ -192,6 +193,36 @@ def test_what_is_no_result_is_no_data(results: Any) -> None:
     assert first == 2 and isinstance(second, Failure)
 
 
+IMAGE = Image.new("RGB", (30, 20))
+MASK = np.zeros((20, 30), np.bool_)
+
+
+@pytest.mark.parametrize(
+    ("stage", "result", "words"),
+    [
+        ("captioner", 5, "captioner returned a int for an item"),
+        ("captioner", None, "captioner returned a NoneType for an item"),
+        ("matcher", "high", "matcher returned a str for an item"),
+        ("detector", "none", "detector returned a str for an item"),
+        ("detector", [Detection((0, 0, 32, 20), "a", 1.0)], "the box (0.0, 0.0, 32.0, 20.0) in an image of 30 × 20"),
+        ("detector", [Detection((-2, 0, 9, 9), "a", 1.0)], "the box (-2.0, 0.0, 9.0, 9.0)"),
+        ("detector", [Detection((9, 0, 2, 9), "a", 1.0)], "the box (9.0, 0.0, 2.0, 9.0)"),
+        ("segmenter", [Segment(MASK.T, (0, 0, 20, 20), 1.0)], "a mask of another size"),
+    ],
+)
+def test_a_result_of_another_type_or_place_is_the_stage_s_error(stage: str, result: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        check_results(stage, [result], [IMAGE])
+    assert words in str(caught.value)
+
+
+def test_results_that_reach_the_rim_are_right() -> None:
+    check_results("detector", [[Detection((-0.4, 0, 30.6, 20), "a", 1.0)], []], [IMAGE, IMAGE])
+    check_results("segmenter", [[Segment(MASK, (0, 0, 30, 20), 1.0)]], [IMAGE])
+    check_results("captioner", ["a"], [CaptionRequest(IMAGE)])
+    check_results("matcher", [np.float32(0.5)], [Pair(IMAGE, "a")])
+
+
 class Wordless(Exception):
     """Its message cannot be made."""
 
@@ -201,7 +232,7 @@ class Wordless(Exception):
 
 def test_an_error_without_a_message_is_an_error_of_its_item() -> None:
     stage = Sums(lambda batch, call: Wordless() if 13 in batch else None)
-    assert stage.run([1, 13, 3]) == [2, Failure("captioner", "Wordless", ""), 4]
+    assert stage.run([1, 13, 3]) == [2, Failure("matcher", "Wordless", ""), 4]
 
 
 def test_every_kind_of_stage_has_a_probe() -> None:
@@ -215,14 +246,14 @@ def test_what_goes_wrong_while_a_stage_is_loaded_is_told_with_its_name(error: Ba
         def load(self) -> None:
             raise error
 
-    with pytest.raises(StageNotLoaded, match="captioner cannot be loaded: ") as caught:
-        load_stages({"captioner": Loading(lambda batch, call: None)})
+    with pytest.raises(StageNotLoaded, match="matcher cannot be loaded: ") as caught:
+        load_stages({"matcher": Loading(lambda batch, call: None)})
     assert caught.value.__cause__ is error and not caught.value.memory
 
 
 def test_a_stage_that_loads_and_cannot_compute_is_found_by_its_probe() -> None:
     def load(error: BaseException) -> None:
-        stages: dict[str, Stage[Any, Any]] = {"captioner": Sums(lambda batch, call: error)}
+        stages: dict[str, Stage[Any, Any]] = {"matcher": Sums(lambda batch, call: error)}
         load_stages(stages)
 
     with pytest.raises(StageNotLoaded, match="ValueError: no weights"):

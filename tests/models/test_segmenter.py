@@ -142,7 +142,7 @@ def _plain_pictures(draw: st.DrawFn) -> Image.Image:
 
 
 @given(_plain_pictures(), st.sampled_from([0.0, 0.004]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_plain_picture_is_segmented_at_once(image: Image.Image, smallest: float) -> None:
     stage = _stage(smallest=smallest)
     began = time.thread_time()

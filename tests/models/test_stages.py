@@ -145,7 +145,7 @@ class FakePreparer(Stage[int, int]):
 
     def compute(self, batch: Sequence[int]) -> list[int]:
         following = self.prepared.get(batch[0] + 3)
-        assert following is None or following.wait(10), "the next batch was not prepared meanwhile"
+        assert following is None or following.wait(120), "the next batch was not prepared meanwhile"
         return [2 * number for number in batch]
 
 
@@ -293,6 +293,30 @@ def test_crops_and_phrases_never_change_places(batch_size: int, micro_batch: int
         assert set(answer.seconds) == {"captioner", "detector", "segmenter", "ocr", "matcher"}
 
 
+@pytest.mark.parametrize(("across", "down"), [(10, 10), (7, 9)])
+def test_a_very_large_image_is_computed_at_a_smaller_size(
+    pipeline: VisionPipeline, monkeypatch: pytest.MonkeyPatch, across: int, down: int
+) -> None:
+    image, _ = striped(3)
+    large = image.resize((across * image.width, down * image.height), Image.Resampling.NEAREST)
+    (plain,) = pipeline.run([(record("0"), image)])
+    monkeypatch.setattr("models.working_size.MOST_PIXELS", image.width * image.height)
+    (answer,) = pipeline.run([(record("0").model_copy(update={"width": large.width, "height": large.height}), large)])
+    assert (answer.width, answer.height) == large.size
+    assert answer.text and int(answer.text[0].text) <= image.width  # what the OCR saw
+    for thing in (*(answer.regions or ()), *(answer.objects or ()), *answer.text):
+        x1, y1, x2, y2 = thing.box
+        assert 0 <= x1 <= x2 <= large.width and 0 <= y1 <= y2 <= large.height
+    if (across, down) != (10, 10):
+        return
+    # an even reduction finds the same, ten times as large
+    assert plain.objects and answer.objects and len(answer.objects) == len(plain.objects)
+    for small, found in zip(plain.objects, answer.objects, strict=True):
+        assert found.box == tuple(10 * side for side in small.box)
+        assert found.area == 100 * small.area and found.mask.size == (large.height, large.width)
+        assert (found.phrase, found.match) == (small.phrase, small.match)
+
+
 def test_an_image_that_fails_a_stage_is_a_failed_row(pipeline: VisionPipeline) -> None:
     images = [Image.new("RGB", (width, 20), RED) for width in (30, 66, 40, 77)]
     answers = pipeline.run([(record(str(i)), image) for i, image in enumerate(images)])
@@ -372,7 +396,7 @@ def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipelin
 
     class LastOcr(FakeOcr):
         def compute(self, batch: Sequence[Image.Image]) -> list[list[ReadLine]]:
-            assert matched.wait(10), "the matcher waits for ocr"
+            assert matched.wait(120), "the matcher waits for ocr"
             return super().compute(batch)
 
     class SayingMatcher(FakeMatcher):
@@ -392,12 +416,12 @@ def test_the_detector_goes_beside_the_segmenter_on_models_that_leave_the_cpu_idl
     class SlowDetector(FakeDetector):
         def compute(self, batch: Sequence[Image.Image]) -> list[list[Detection]]:
             begun.set()
-            assert segmented.wait(10), "the segmenter waits for the detector"
+            assert segmented.wait(120), "the segmenter waits for the detector"
             return super().compute(batch)
 
     class WaitingSegmenter(FakeSegmenter):
         def compute(self, batch: Sequence[Image.Image]) -> list[list[Segment]]:
-            assert begun.wait(10), "the detector waits for the segmenter"
+            assert begun.wait(120), "the detector waits for the segmenter"
             segmented.set()
             return super().compute(batch)
 

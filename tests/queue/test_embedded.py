@@ -40,7 +40,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -152,7 +152,7 @@ def test_left_over_server_is_ended(tmp_path: Path, stopped: bool, monkeypatch: p
         time.sleep(1.2)
         left_over.send_signal(signal.SIGSTOP)
     with EmbeddedServer(tmp_path) as server:
-        assert left_over.wait(5) == (-signal.SIGKILL if stopped else 0)
+        assert left_over.wait(120) == (-signal.SIGKILL if stopped else 0)
         assert connect(server).get("kept") == "yes"
 
 

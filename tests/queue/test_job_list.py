@@ -43,7 +43,7 @@ JOBS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(jobs=JOBS, data=st.data())
 def test_pages_are_those_of_a_model(
     queue: Queue, jobs: list[tuple[JobKind, str, JobStatus]], data: st.DataObject

@@ -172,6 +172,9 @@ def test_all_keys_of_an_ended_job_expire(queue: Queue) -> None:
     # only a job with the status that was written is closed
     assert not states.close_job("j", JobStatus.FAILED) and states.is_active("j")
     assert states.close_job("j", JobStatus.COMPLETED) and not states.is_active("j")
+    assert server.delete(keys.CHANGED) == 1  # the scheduler empties it
+    (closed,) = server.keys("strata:closed:*")
+    assert 0 < server.ttl(closed) <= 120 and server.delete(closed)
     names = [name for name in server.keys("*") if not name.startswith("strata:list:")]
     assert len(names) == 3 + len(GROUPS)
     assert all(86_000 < server.ttl(name) <= 86_400 for name in names)
@@ -193,7 +196,7 @@ def test_a_job_that_runs_again_counts_anew_and_its_keys_do_not_expire(queue: Que
     changed = job_request("j").model_copy(update={"retries": {"i/00000": 1}})
     assert states.run_again(changed, JobStatus.VALIDATING, started_at="later") is JobStatus.VALIDATING
     fields = states.fields("j")
-    assert fields.keys() == {"request", "listed", "status", "started_at"}
+    assert fields.keys() == {"request", "listed", "shards", "status", "started_at"}
     assert (fields["started_at"], states.request("j")) == ("later", changed)
     assert not states.recorded("j", "vision", [chunk().field])
     assert all(server.ttl(name) == -1 for name in (keys.job("j"), keys.events("j")))

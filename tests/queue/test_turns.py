@@ -69,7 +69,7 @@ def test_a_worker_that_waits_gets_a_chunk_at_once(queue: Queue) -> None:
     thread.start()
     # more chunks than there are workers: those that the first claim does not take must not wait for another event
     broker.enqueue_all([chunk(number) for number in range(3)], "one", "hi")
-    thread.join(30)
+    thread.join(120)
     assert found == [0, 1, 2]
 
 
@@ -82,3 +82,18 @@ def test_chunks_without_jobs_leave_their_lane(queue: Queue) -> None:
     # one call removes a bounded number of chunks
     assert [len(broker.claim("vision", "w", 1)) for _ in range(3)].count(1) == 1
     assert broker.depth("vision") == 1 and raw_redis(queue).hlen(keys.QUEUED) == 1
+
+
+def test_a_turn_that_was_lost_is_restored(queue: Queue) -> None:
+    broker = queue.broker
+    add_jobs(queue, one="a", two="b")
+    for job in ("one", "two"):
+        queue.job_states.activate(job)
+    broker.enqueue_all([chunk(number) for number in range(5)], "one", "lo")
+    broker.enqueue_all([chunk(number) for number in range(5, 9)], "two", "lo")
+    assert broker.restore_turns() == 0
+    # as a damaged append-only file has it
+    raw_redis(queue).delete(keys.turns("vision", "lo"))
+    assert len(callers_of(queue, 9)) == 1
+    assert broker.restore_turns() == 2 and broker.restore_turns() == 0
+    assert len(callers_of(queue, 9)) == 8

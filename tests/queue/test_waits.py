@@ -46,7 +46,7 @@ def numbers(claims: list[Claim]) -> list[int]:
     return [claim.chunk.number for claim in claims]
 
 
-def claim_one(broker: Broker, worker: str = "w", seconds: float = 10.0) -> Claim:
+def claim_one(broker: Broker, worker: str = "w", seconds: float = 120.0) -> Claim:
     """The next chunk, which may be a trial that is not due yet."""
     deadline = time.monotonic() + seconds
     while not (claims := broker.claim("vision", worker, 1)):

@@ -50,7 +50,7 @@ def test_only_the_star_is_special_in_a_bucket(glob: str, name: str) -> None:
 NAMES = st.sampled_from(["a", "b", "ab", ".a", "a[b]", "[a]", "-", "ba.tar"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(NAMES, NAMES, NAMES), max_size=8),
     st.lists(st.text("ab*?[]!.", min_size=1, max_size=4).filter(lambda text: "**" not in text), min_size=1, max_size=3),

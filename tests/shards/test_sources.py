@@ -25,6 +25,7 @@ from strata.shards.sources import (
     shard_stamp,
 )
 from strata.shards.tar_headers import Window
+from strata.store.storage_errors import is_transient
 
 Files = list[tuple[str, bytes]]
 
@@ -392,3 +393,14 @@ def test_a_shrunken_file_fails_its_rows_only(tmp_path: Path) -> None:
     assert [type(result).__name__ for result in (*results[2:5], results[6])] == [
         "OSError", "OSError", "FileNotFoundError", "SourceError"
     ]  # fmt: skip
+
+
+def test_an_image_of_many_bytes_is_not_read(tmp_path: Path) -> None:
+    for name, size in (("large", 10 * 2**30), ("least too large", 512 * 2**20 + 1), ("small", 3)):
+        with (tmp_path / f"{name}.jpg").open("wb") as file:
+            file.truncate(size)  # a file with a hole, which takes no room on the disk
+    index = index_shard(str(tmp_path))
+    large, least, small = read_images(index.rows)
+    assert small == bytes(3)
+    assert str(large) == "10,737,418,240 bytes, but at most 536,870,912 are read for one image"
+    assert isinstance(large, SourceError) and isinstance(least, SourceError) and not is_transient(large)

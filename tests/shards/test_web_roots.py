@@ -11,6 +11,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 
+import fsspec
 import pytest
 
 from strata.egress import RefusedAddress
@@ -96,6 +97,21 @@ def test_redirects_to_the_own_host_and_to_public_hosts_are_followed(web: Web, mo
     # a root with a name in a private network
     assert file_system("http://images.example/c.tar")[0].cat_file("http://images.example/c.tar") == body
     assert internet.connected[-1] == ("10.0.0.7", 80)
+
+
+def test_a_proxy_of_the_users_configuration_is_asked(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It, and not we, resolves the names; addresses that are not public are refused all the same."""
+    internet = Internet(web, monkeypatch)
+    internet.names = {"proxy.example": ["127.0.0.1"]}
+    monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"trust_env": True}})
+    monkeypatch.setenv("http_proxy", f"http://proxy.example:{web.port}")
+    web.pages |= {"http://files.example/a": redirect("http://b.example/a"), "http://b.example/a": response(b"image")}
+    web.pages["http://files.example/c"] = redirect("http://10.0.0.7/a")
+    filesystem, _ = file_system("http://files.example/a")
+    assert filesystem.cat_file("http://files.example/a") == b"image"
+    with pytest.raises(RefusedAddress):
+        filesystem.cat_file("http://files.example/c")
+    assert set(internet.looked_up) == {"proxy.example"} and len(web.asked) == 3
 
 
 def endless(target: str, connection: socket.socket) -> None:

@@ -97,7 +97,7 @@ def features_of(record: Record) -> dict[str, Any]:
 
 
 @given(st.lists(RECORDS, max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_features_are_those_of_the_records(records: list[Record]) -> None:
     table = records_to_table(records)
     found = pa.table({name: feature.compute(table) for name, feature in FEATURES.items()}).to_pylist()
@@ -194,7 +194,7 @@ def test_what_is_no_filter_is_one_line(text: str, reason: str) -> None:
 
 
 @given(st.text(alphabet="objects txt()<>=!&|'[]0123.,+-*/\n", max_size=30))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text_is_a_filter_or_an_answer(text: str) -> None:
     try:
         Filter(text).rows(pa.Table.from_pylist([dict.fromkeys(FEATURES)]))

@@ -84,7 +84,7 @@ def test_a_choice_is_that_of_its_seed_in_whatever_order_rows_stand(selection: Se
 
 
 @given(st.tuples(ROWS, ROWS), st.sampled_from(METHODS), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_rows_that_are_added_only_push_others_back(
     both: tuple[list[Row], list[Row]], method: Selection, data: st.DataObject
 ) -> None:
@@ -98,7 +98,7 @@ def test_rows_that_are_added_only_push_others_back(
 
 
 @given(ROWS, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_fewer_are_a_part_of_more(rows: list[Row], data: st.DataObject) -> None:
     if rows:
         few = data.draw(st.integers(1, len(rows)))

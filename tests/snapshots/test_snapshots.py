@@ -402,7 +402,7 @@ def test_shards_of_a_running_job_are_known_without_redis(jobs: Jobs, tmp_path: P
     ]
     with FakeMachine(jobs, seconds=0.2):
         request = jobs.new.create("batch", shards, FAKE_PROFILE, "lo")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while not (known := PartsOf(jobs.store).summaries(request)):
             assert time.monotonic() < until
             time.sleep(0.01)

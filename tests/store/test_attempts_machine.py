@@ -133,4 +133,4 @@ class AttemptsMachine(RuleBasedStateMachine):
 
 
 TestAttempts = AttemptsMachine.TestCase
-TestAttempts.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestAttempts.settings = settings(max_examples=25, stateful_step_count=25)

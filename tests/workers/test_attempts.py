@@ -296,7 +296,7 @@ def test_a_new_job_computes_what_is_broken(jobs: Jobs, shard: str, faults: Fault
         row.model_copy(update=plain) for row in expected
     ]
     left = jobs.store.find("broken")
-    assert bool(left) == (damage not in ("deleted", "a folder")) or group in ("index", "llm")
+    assert bool(left) == (damage not in ("deleted", "a folder")), (group, left)
     for chunk in chunks(jobs, second):
         assert jobs.store.read_table(chunk).num_rows == chunk.images
 
@@ -364,7 +364,7 @@ def test_results_of_a_broken_part_are_answered_with_503_and_computed_again(
 def test_a_cancelled_job_is_not_run_again_for_a_broken_part(jobs: Jobs, shard: str) -> None:
     with FakeMachine(jobs, seconds=0.05):
         request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not jobs.store.find("parts", "llm") and time.monotonic() < until:
             time.sleep(0.01)
         jobs.cancel(request.id)
@@ -404,7 +404,7 @@ def test_a_lost_part_of_a_cancelled_job_is_told_and_found_again_by_another_job(
             assert answer.status_code == 410 and answer.json()["type"] == "/problems/part-lost", answer.text
             assert path in answer.json()["detail"]
         again = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not jobs.view(again).status.final and time.monotonic() < until:
             worker.work_all()
         assert service.client.get(address).text == rows
@@ -425,7 +425,7 @@ def test_of_a_chunk_with_a_final_part_no_vision_part_is_needed(jobs: Jobs, shard
 def test_an_index_that_breaks_before_its_images_are_read_is_made_again(jobs: Jobs, shard: str, faults: Faults) -> None:
     """A worker finds it while it prepares a chunk: the shard is indexed again, then the chunk is queued anew."""
     request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     with FakeMachine(jobs, vision=False):
         while not jobs.queue.broker.depth("vision"):
             assert time.monotonic() < until
@@ -466,7 +466,7 @@ def test_a_record_of_an_image_whose_part_breaks_later_is_made_again(queue: Queue
         flip(service.jobs.store.path(path))
         address = f"/v1/records/{job}/{first['key']}"
         assert service.client.get(address).status_code == 503
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while (answer := service.client.get(address)).status_code != 200:
             assert time.monotonic() < until, answer.text
             time.sleep(0.05)

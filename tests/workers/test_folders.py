@@ -246,7 +246,7 @@ def test_a_file_that_was_another_while_it_was_read(jobs: Jobs, tmp_path: Path) -
     file, kept = folder / "0001.jpg", tmp_path / "kept.jpg"
     with FakeMachine(jobs, vision=False, profile=PROFILE):
         job = jobs.new.create("batch", [str(folder)], PROFILE, "lo")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while jobs.store.read_job_file(job.id, "shards") is None:
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -291,7 +291,7 @@ def test_an_unfinished_job_keeps_its_version_when_redis_is_emptied(jobs: Jobs, t
     folder = made(tmp_path / "folder", 20)
     with FakeMachine(jobs, vision=False, profile=PROFILE):
         job = jobs.new.create("batch", [str(folder)], PROFILE, "lo")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while jobs.store.read_job_file(job.id, "shards") is None:
             assert time.monotonic() < until
             time.sleep(0.02)

@@ -39,17 +39,17 @@ def described(jobs: Jobs, shard: str, seconds: float = 120) -> list[Record]:
 def test_large_and_hostile_images_leave_a_worker_within_its_memory(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # as large as images may be: 100 million pixels of grey, 49 million of many scans, 25 million with transparency
+    # 100 million pixels of grey, 49 million in several scans; the bombs have 25 million with transparency
     largest = png(10_000, 10_000, zlib.compress(bytes(10_001 * 10_000), 1), colour=0)
-    scans, wide = jpeg_scans(7000, 7000, 3), bombs()["png rgba"]
-    images = [largest, largest, jpeg(20), scans, wide, wide, *bombs().values(), jpeg(21)]
+    scans = jpeg_scans(7000, 7000, 3)
+    images = [largest, largest, jpeg(20), scans, *bombs().values(), jpeg(21)]
     with DecodingPool(100_000_000) as decoder:
         monkeypatch.setattr("tests.fakes.DECODER", decoder)
         decoder.decode(jpeg())
         with peak_memory(psutil.Process()) as found:
             records = described(jobs, write_shard(tmp_path / "a.tar", images), 300)
     assert len(records) == len(images)
-    assert all(record.status is Status.SUCCEEDED for record in (*records[:6], records[-1]))
+    assert all(record.status is Status.SUCCEEDED for record in (*records[:4], records[-1]))
     assert {record.failure.error_type for record in records if record.failure} == {
         "too_costly",
         "too_many_pixels",

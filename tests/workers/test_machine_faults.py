@@ -367,7 +367,8 @@ def test_a_decoder_that_fails_unexpectedly(
             assert place.waiting().stage == "decode"
             broken.clear()
         view = place.wait(job)
-    assert (view.request_counts.succeeded, view.request_counts.failed) == (40, 0) if all_fail else (39, 1)
+    expected = (40, 0) if all_fail else (39, 1)
+    assert (view.request_counts.succeeded, view.request_counts.failed) == expected
     if not all_fail:
         assert [row.failure.error_type for row in place.rows(job) if row.failure] == ["KeyError"]
 

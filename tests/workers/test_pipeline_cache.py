@@ -12,6 +12,7 @@ import torch
 
 from models.base import Stage, StageBroken, StageNotLoaded
 from models.building import load_stages
+from models.deadlines import DEADLINES, Activity
 from strata.core import Chunk, Profile
 from strata.core.profiles import StageSettings
 from workers import groups
@@ -144,3 +145,25 @@ def test_an_error_in_building_is_no_image_s(error: BaseException) -> None:
     profile = profile_of("a")
     with pytest.raises(StageNotLoaded):
         PipelineCache(build, ProfileVersions(lambda _: profile)).get(chunk_of(profile))
+
+
+def test_the_loading_of_a_pipeline_has_a_deadline_and_accuses_nobody() -> None:
+    files = {"a": profile_of("a")}
+    told: list[list[Activity]] = []
+
+    class Telling(Model):
+        def load(self) -> None:
+            DEADLINES.report(lambda activities, flights: told.append(list(activities.values())), DEADLINES.limits)
+
+    cache = PipelineCache(
+        lambda profile: OneStage(Telling(profile.stages["captioner"], Memory(room=1))),
+        ProfileVersions(lambda name: files[name]),
+    )
+    try:
+        cache.get(chunk_of(files["a"]))
+    finally:
+        DEADLINES.report(None, DEADLINES.limits)
+    (loading,) = told[0]
+    assert (loading.part, loading.about, loading.kind) == ("loading", "profile a", "nobody")
+    assert loading.seconds == 3600
+    assert told[-1] == []

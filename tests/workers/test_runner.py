@@ -96,7 +96,7 @@ def test_a_dead_workers_chunk_is_taken_over(jobs: Jobs, tmp_path: Path) -> None:
         dead_workers_claim(jobs.queue.broker, "vision")
         machine.vision.seconds = 0.05
         job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not jobs.queue.broker.claim("vision", "dead", 1) and time.monotonic() < deadline:
             time.sleep(0.005)
         wait_for_end(jobs, job.id)

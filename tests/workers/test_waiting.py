@@ -139,12 +139,12 @@ def test_a_waiting_stage_is_told_to_every_job_of_its_fingerprint_and_fed_no_furt
     assert events_of(jobs, job.id) == [("waiting", "captioner"), ("resumed", "captioner")]
 
 
-def _always(waiting: Any) -> Callable[[], None]:
+def _always(waiting: Any) -> Callable[[], bool]:
     """A `refresh` that looks each time."""
     refresh = waiting.refresh
 
-    def look() -> None:
+    def look() -> bool:
         waiting._refreshed = float("-inf")
-        refresh()
+        return bool(refresh())
 
     return look

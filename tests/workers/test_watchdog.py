@@ -161,7 +161,8 @@ def test_a_content_that_is_being_written_leaves_the_last_one() -> None:
     for content in (b"one", b"another", b"x"):
         board.write(content)
         assert board.read() == content
-    board.write(b"y" * 2**21)  # too long
+    with pytest.raises(ValueError, match="too long"):
+        board.write(b"y" * 2**21)
     assert board.read() == b"x"
     start = board._start(1 - board._place)
     board._memory[start : start + 4] = b"torn"
@@ -227,6 +228,19 @@ def test_where_another_worker_has_the_chunk_already_only_the_reason_is_noted(job
     Hang(jobs.queue, "two", [Flying(again, (3,))], []).note(blame, storage=False)
     _, verdict = _next(jobs, again, "two", "three")
     assert (verdict.deaths, verdict.condemned) == ({3: 2}, {3: blame})
+
+
+def test_more_rows_in_flight_than_can_be_told_are_left_out() -> None:
+    board, deadlines = Board(os.memfd_create("test"), create=True), Deadlines()
+    watchdog = Watchdog.__new__(Watchdog)
+    watchdog._board = board
+    deadlines.report(watchdog.publish, Limits())
+    deadlines.fly("vision", Flight(("a",), b"rows"))
+    assert pickle.loads(board.read()) == ({}, {"vision": (("a",), b"rows")})
+    with deadlines.watch(Activity("vision", "captioner", 20)):
+        deadlines.fly("vision", Flight(("a",), bytes(2**21)))
+        activities, flights = pickle.loads(board.read())
+        assert [Told(*one).part for one in activities.values()] == ["captioner"] and flights == {}
 
 
 def test_a_flight_is_told_by_its_keys() -> None:

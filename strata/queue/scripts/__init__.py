@@ -41,3 +41,9 @@ def load_with_waits(name: str, **values: str) -> str:
     waits = load_script("waits", NAMES=names, WAITERS=keys.waiters(""))
     lanes = load_script("lanes", CONSUMER_GROUP=keys.CONSUMER_GROUP, CALLER=keys.CALLER)
     return load_script(name, WAITS=waits + lanes, CALLER=keys.CALLER, **values)
+
+
+def open_jobs_script() -> str:
+    """The functions of `open_jobs.lua`, for the placeholder `@OPEN_JOBS@` of scripts that change jobs."""
+    names = {"OPEN": keys.OPEN, "CLOSED": keys.closed("", 0).removesuffix(":0"), "CHANGED": keys.CHANGED}
+    return load_script("open_jobs", JOB=keys.JOB, ACTIVE=keys.ACTIVE, SETTLED=keys.SETTLED, **names)

@@ -26,6 +26,7 @@
 -- Returns 1, or 0 with nothing changed if the consumer no longer holds the message.
 
 @WAITS@
+@OPEN_JOBS@
 -- Fencing: a worker that was paused until its lease lapsed must not finish a chunk that another worker has reclaimed.
 if not is_held(KEYS[1], ARGV[2], ARGV[3], ARGV[1]) then return 0 end
 
@@ -42,6 +43,8 @@ for _, job in ipairs(jobs) do
     for name, n in pairs(counts) do redis.call('HINCRBY', base, ARGV[6] .. ':' .. name, n) end
     redis.call('XADD', base .. '@EVENTS@', 'MAXLEN', '~', @MAX_EVENTS@, '*', 'event', 'progress', 'group', ARGV[6],
       'chunk', ARGV[5], 'counts', ARGV[9])
+    tell_scheduler(job)
+    if ARGV[10] == '' then tell_waiting(job) end
   end
 end
 

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  the job's hash
 -- KEYS[2]  the job's stream of events
--- KEYS[3]  the set of the jobs that the scheduler works on
+-- KEYS[3]  the hash of the jobs that the scheduler works on
 -- KEYS[4…] the job's done hashes; only given if the job begins to count anew
 -- ARGV[1]  the job's id
 -- ARGV[2]  the new status
@@ -15,12 +15,13 @@
 -- Returns the status that stands afterwards; nil if Redis has no copy of the job.
 
 @LIST_JOB@
+@OPEN_JOBS@
 -- Compare: is the present status one of those that the new one may follow?
 local status, allowed = redis.call('HGET', KEYS[1], 'status'), false
 for _, origin in ipairs(cjson.decode(ARGV[3])) do allowed = allowed or origin == (status or '') end
 
 -- An ended job can be retried only after its end was written, which is when it leaves the set of active jobs.
-if ARGV[2] == 'validating' and redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then allowed = false end
+if ARGV[2] == 'validating' and redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then allowed = false end
 if not allowed then return status end
 
 -- Begin to count anew: delete the done hashes, and the counts and the other traces of the previous run.
@@ -41,7 +42,9 @@ if status ~= ARGV[2] then
   list_job(KEYS[1], ARGV[1])
   -- The scheduler has to write its end. A job whose retry has died half-way is not among the active ones.
   local stopped = {@STOPPED@}
-  if stopped[ARGV[2]] then redis.call('SADD', KEYS[3], ARGV[1]) end
+  if stopped[ARGV[2]] then enter(ARGV[1]) end
+  tell_scheduler(ARGV[1])
+  tell_waiting(ARGV[1])
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', @MAX_EVENTS@, '*', 'event', 'status', 'status', ARGV[2])
 end
 return ARGV[2]

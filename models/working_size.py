@@ -1,0 +1,59 @@
+"""Very large images are computed at a smaller size: a stage takes 10 to 100 bytes of memory for each pixel.
+
+The models themselves see at most a few million pixels. What they find is given in pixels of the image again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from models.crops import encode_mask
+from strata.core import LAYERS, Box, ObjectMask, Record
+
+MOST_PIXELS = 16_000_000  # that the stages see of an image; cameras of phones make 12 million
+
+
+def reduced(record: Record, image: Image.Image) -> tuple[Record, Image.Image]:
+    """A record and its image for the stages: both at a smaller size if the image has more than MOST_PIXELS.
+
+    The size is divided by a whole number, so that each pixel is the mean of a square.
+    """
+    factor = 1
+    while math.ceil(image.width / factor) * math.ceil(image.height / factor) > MOST_PIXELS:
+        factor += 1
+    if factor == 1:
+        return record, image
+    small = image.reduce(factor)
+    return record.model_copy(update={"width": small.width, "height": small.height}), small
+
+
+def restored(record: Record, small: Image.Image, image: Image.Image) -> Record:
+    """A record whose boxes and masks are in pixels of its image, instead of those of the one that the stages saw."""
+    if small is image:
+        return record
+    (width, height), scale = image.size, (image.width / small.width, image.height / small.height)
+    changes: dict[str, Any] = {"width": width, "height": height}
+    for layer in LAYERS.values():
+        value = getattr(record, layer.name)
+        if layer.boxed and value is not None:
+            changes[layer.name] = [_enlarged(entry, scale, (width, height)) for entry in value]
+    return record.model_copy(update=changes)
+
+
+def _enlarged(entry: Any, scale: tuple[float, float], size: tuple[int, int]) -> Any:
+    x1, y1, x2, y2 = entry.box
+    # the last pixels of a reduced image may stand for less than a whole square
+    right, bottom = min(x2 * scale[0], float(size[0])), min(y2 * scale[1], float(size[1]))
+    box: Box = (min(x1 * scale[0], right), min(y1 * scale[1], bottom), right, bottom)
+    changes: dict[str, Any] = {"box": box}
+    if isinstance(entry, ObjectMask):
+        small = coco_mask.decode({"size": list(entry.mask.size), "counts": entry.mask.counts.encode()})
+        large = cv2.resize(small, size, interpolation=cv2.INTER_NEAREST)
+        changes |= {"mask": encode_mask(large), "area": int(np.count_nonzero(large))}
+    return entry.model_copy(update=changes)

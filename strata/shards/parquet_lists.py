@@ -1,0 +1,99 @@
+"""Read the rows of a Parquet list in a process of its own, with limits of memory and time.
+
+A page of a few bytes may claim gigabytes, and a text that is stored once may be the value of a million rows: no check
+of what the file says of itself bounds what pyarrow needs for it. The process (`parquet_child.py`) gets the bytes of the
+file from here, so that it opens nothing, and the errors of the storage stay in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from strata.shards.roots import SourceError
+
+MEMORY = 448 * 2**20  # bytes that the process may take above what it has when it starts
+SECONDS = 300  # of CPU for a whole list
+_LONGEST_MESSAGE = 256 * 2**20  # bytes
+_LENGTH = struct.Struct("!Q")
+_CHILD = Path(__file__).with_name("parquet_child.py")
+_REASONS = {
+    "damaged": "not a Parquet file, or a damaged one",
+    "memory": f"it needs more than {MEMORY:,} bytes of memory to be read",
+    "no column": "no text column has a name that is one of an image's path",
+}
+# the parent's own variables may have secrets; memory is taken by one allocator that gives it back, in one arena
+_ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+
+
+def parquet_rows(file: IO[bytes], fields: Sequence[Sequence[str]], longest: Sequence[int]) -> Iterator[list[Any]]:
+    """Yield a list with a value for each choice of column names, for each row of a file; None where there is none.
+
+    The last choice may be an integer column. longest: to how many characters the texts of each choice are cut. Raises
+    SourceError if the file is damaged or needs too much, and the exceptions of its storage.
+    """
+    size = file.seek(0, os.SEEK_END)
+    asked = {"size": size, "fields": fields, "longest": longest, "memory": MEMORY, "seconds": SECONDS}
+    folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(_CHILD)],
+        env={**_ENVIRONMENT, "PYTHONPATH": folders},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C reaches only this process, which then ends its children
+    )
+    try:
+        _send(process, json.dumps(asked).encode())
+        yield from _rows(process, file)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _rows(process: subprocess.Popen[bytes], file: IO[bytes]) -> Iterator[list[Any]]:
+    """Answer the messages of the process until its last one, and yield its rows."""
+    while True:
+        kind, *values = _receive(process)
+        if kind == "read":
+            offset, size = values
+            file.seek(offset)
+            _send(process, file.read(size))
+        elif kind == "rows":
+            yield from values[0]
+            _send(process, b"")
+        elif values[0]:
+            raise SourceError(_REASONS[values[0]])
+        else:
+            return
+
+
+def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(_LENGTH.pack(len(data)) + data)
+        process.stdin.flush()
+    except BrokenPipeError:
+        raise _ended(process) from None
+
+
+def _receive(process: subprocess.Popen[bytes]) -> Any:
+    assert process.stdout is not None
+    head = process.stdout.read(_LENGTH.size)
+    length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
+    data = process.stdout.read(length) if length <= _LONGEST_MESSAGE else b""
+    if not data or len(data) < length:
+        raise _ended(process)
+    return json.loads(data)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> SourceError:
+    """Why the process has ended without a last message: by a limit, or by a fault in a library."""
+    process.kill()
+    return SourceError(f"reading it as Parquet has ended its process with {process.wait()}, by a limit or a fault")
