@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from bench.hostile import images, tars
+from bench.hostile import crafted_shards, images, tars
 from bench.hostile.service import AttackedService
 
 STALL_SECONDS = 90.0  # in which a job must have one more row: longer than any deadline of the service
@@ -31,8 +31,7 @@ def attack_tars(service: AttackedService, seed: int, count: int) -> None:
     """Damaged and crafted tars as shards of jobs."""
     folder = service.shards / "tars"
     folder.mkdir()
-    crafted = list(tars.crafted_shards())[:count]
-    shards = [*crafted, *tars.damaged_shards(seed, count - len(crafted))]
+    shards = list(_hostile_tars(seed, count))
     # a first sample that no other shard has: shards of equal content share their rows, which name one of them
     data = [tars.sample(f"first-{number}") + broken.data for number, (_, broken) in enumerate(shards)]
     for number, content in enumerate(data):
@@ -54,6 +53,31 @@ def attack_tars(service: AttackedService, seed: int, count: int) -> None:
         if lost:
             service.tally.add(service.tally.wrong, f"tar {name}: whole samples are lost: {lost}")
     service.tally.done["tars"] += count
+
+
+def _hostile_tars(seed: int, count: int) -> Iterator[tuple[str, tars.Broken]]:
+    """So many tars: crafted ones, then mixed and damaged ones; of some it is known which samples must come out."""
+    crafted = [*tars.crafted_shards(), *((name, tars.Broken(data, [])) for name, data in crafted_shards.crafted_tars())]
+    yield from crafted[:count]
+    mixed = max(0, count - len(crafted)) // 4
+    for number in range(mixed):
+        yield f"mixed {number}", tars.Broken(crafted_shards.mutated_tar(seed * 10_000 + number), [])
+    yield from tars.damaged_shards(seed, max(0, count - len(crafted)) - mixed)
+
+
+def attack_lists(service: AttackedService) -> None:
+    """Crafted lists of images: each is a shard of its own job, because some are refused."""
+    folder = service.shards / "lists"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(images.good_images()["jpeg 444"])
+    jobs = []
+    for name, data in crafted_shards.crafted_lists():
+        (folder / name).write_bytes(data)
+        body = {"input": {"shards": [str(folder / name)]}, "profile": service.profiles[0]}
+        answer = service.caller.patiently("lists", "POST", "/v1/batches", json=body, what=name)
+        jobs += [str(answer.json()["id"])] if answer is not None and answer.status_code == 202 else []
+    for job in finished(service, "lists", jobs):
+        rows_of(service, "lists", job)
 
 
 def attack_workers(service: AttackedService, seed: int, count: int) -> None:

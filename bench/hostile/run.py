@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.hostile.api_cases import attack_api
 from bench.hostile.connections import attack_connections
-from bench.hostile.jobs import attack_tars, attack_workers, finished, rows_of, submit, write_tar
+from bench.hostile.jobs import attack_lists, attack_tars, attack_workers, finished, rows_of, submit, write_tar
 from bench.hostile.parts import attack_parts
 from bench.hostile.requests import attack_as_browser, attack_bombs, attack_ids, attack_patterns
 from bench.hostile.service import AttackedService
@@ -69,6 +69,7 @@ def run(folder: Path, seed: int, sizes: Sizes, only: frozenset[str], profiles: S
 
         attacks: dict[str, Callable[[], object]] = {
             "tars": lambda: attack_tars(main, seed, sizes.tars),
+            "lists": lambda: attack_lists(main),
             "workers": lambda: attack_workers(main, seed, sizes.images),
             "uploads": lambda: attack_uploads(main, seed, sizes.images),
             "patterns": lambda: attack_patterns(main, seed, sizes.patterns),

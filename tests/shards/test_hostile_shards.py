@@ -9,12 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from bench.hostile.crafted_shards import (
+    END,
+    FIRST,
+    LAST,
+    member,
+    mutated_tar,
+    outcome,
+    outcomes,
+    parquet,
+    write_crafted,
+)
 from strata.shards import bounds, parquet_lists, sources
 from strata.shards.sources import index_shard
 from strata.shards.tar_headers import Headers, Window
 from strata.shards.tars import Keys
 from tests.shards.bounded import bounded
-from tests.shards.crafted import END, FIRST, LAST, member, mutated_tar, outcome, outcomes, parquet, write_crafted
 
 SEEDS = 200
 SECONDS = 20.0  # of CPU for one shard
