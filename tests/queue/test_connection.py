@@ -18,6 +18,7 @@ import redis
 from strata.core.schemas import JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.jobs import Jobs
+from strata.queue.connection import connect
 from strata.queue.queue import Queue
 from strata.queue.server_process import find_server
 from strata.store.store import Store
@@ -208,3 +209,22 @@ def test_a_server_that_refuses_every_command_is_no_queue(error: str) -> None:
         assert time.monotonic() - started < 20  # about 2 s: a route answers soon
     finally:
         listener.close()
+
+
+def test_sentinels_have_a_password_of_their_own_and_tls(tmp_path: Path) -> None:
+    write_certificates(tmp_path)
+    authority = str(tmp_path / "ca.pem")
+    client: Any = connect(
+        f"rediss+sentinel://user:one-{SECRET}@127.0.0.1:7001,127.0.0.1:7002/mine/3"
+        f"?sentinel_username=asker&sentinel_password=two-{SECRET}&ssl_ca_certs={authority}"
+    )
+    pool = client.connection_pool
+    given = pool.connection_kwargs
+    assert (given["username"], given["password"], given["db"]) == ("user", f"one-{SECRET}", 3)
+    assert pool.service_name == "mine" and issubclass(pool.connection_class, redis.SSLConnection)
+    for port, sentinel in zip((7001, 7002), pool.sentinel_manager.sentinels, strict=True):
+        asked = sentinel.connection_pool.connection_kwargs
+        assert (asked["host"], asked["port"]) == ("127.0.0.1", port)
+        assert (asked["username"], asked["password"], asked["db"]) == ("asker", f"two-{SECRET}", 0)
+        assert issubclass(sentinel.connection_pool.connection_class, redis.SSLConnection)
+        assert asked["ssl_ca_certs"] == given["ssl_ca_certs"] == authority
