@@ -120,7 +120,7 @@ _TYPES = (
         "too-many-shards",
         413,
         "Too many shards",
-        "One submission may name at most 100,000 shards, whose names have at most 32 Mi characters together, and 100 "
+        "One submission may name at most 100,000 shards, whose names have at most 16 Mi characters together, and 100 "
         "lists (`@FILE`) of at most 16 MiB together. Finding them may list at most 1,000,000 files and folders, and "
         "take at most 30 seconds. Send several submissions, or a narrower glob; the detail says what was too much.",
     ),

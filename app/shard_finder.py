@@ -1,16 +1,20 @@
-"""Finds the shards that a submission names, in threads of its own: never on the event loop, and few at a time."""
+"""Finds the shards that a submission names, in a thread and for few submissions at a time.
+
+A submission keeps its turn until its job is created, because it has the names of all its shards in memory until then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
+from starlette.concurrency import run_in_threadpool
 
 from app.problems import ProblemError
 from strata.shards import OutsideRoots, ShardMissing, SourceError, TooManyShards, find_shards
 
-AT_ONCE = 2  # submissions whose patterns are expanded; each may list a million files and take 30 s
+AT_ONCE = 2  # submissions in their turn; each may list a million files and take 30 s
 MAX_WAITING = 32  # submissions that wait for their turn, each with its body in memory
 MAX_LISTED = 20  # missing shards that the problem lists
 RETRY_SECONDS = 5
@@ -28,13 +32,19 @@ class ShardFinder:
         """The number of submissions that wait for their turn."""
         return self._limiter.statistics().tasks_waiting
 
-    async def find(self, patterns: Sequence[str]) -> list[str]:
-        """The shards that the patterns name. Raises ProblemError."""
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for the turn of a submission, which ends with the block. Raises ProblemError if too many wait."""
         if self.waiting >= MAX_WAITING:
-            detail = f"{self.waiting} submissions wait for their shards to be found; send this one again later"
+            detail = f"{self.waiting} submissions wait for their turn; send this one again later"
             raise ProblemError("too-busy", detail, headers={"Retry-After": str(RETRY_SECONDS)})
+        async with self._limiter:
+            yield
+
+    async def find(self, patterns: Sequence[str]) -> list[str]:
+        """The shards that the patterns name; call it in a turn. Raises ProblemError."""
         try:
-            return await to_thread.run_sync(partial(find_shards, patterns, self._roots), limiter=self._limiter)
+            return await run_in_threadpool(find_shards, patterns, self._roots)
         except SourceError as error:
             raise _problem(error) from error
 

@@ -1,4 +1,4 @@
-"""Whether the store can be written, as `/readyz` tells it: tried at most once in a few seconds."""
+"""Whether the store can be used, as `/readyz` tells it: tried at most once in a few seconds."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ PROBE_BYTES = 2**16  # as many as a small part has: a disk that is nearly full m
 
 
 class StoreProbe:
-    """Writes a file to the store when it is asked and its last result is old. Safe to use from several threads.
+    """Tries the store when it is asked and its last result is old. Safe to use from several threads.
 
-    However often it is asked, and by whom, it writes at most every PROBE_SECONDS, and only one caller waits for it.
+    However often it is asked, and by whom, it does so at most every PROBE_SECONDS, and only one caller waits for it.
     """
 
     def __init__(self, store: Store, seconds: float = PROBE_SECONDS) -> None:
         self.store, self.seconds = store, seconds
-        self._reason = "the store has not been written yet"
+        self._reason = "the store has not been tried yet"
+        self._fault_met = False  # by a request, and no write has succeeded since
         self._until = 0.0  # on the monotonic clock: when the result is old
         self._guard = threading.Lock()
 
-    def reason(self) -> str:
-        """Why the store cannot be written; empty if it can."""
-        # whoever comes while another one writes gets the last result
+    def reason(self, write: bool) -> str:
+        """Why the store cannot be used; empty if it can.
+
+        write: try it by writing a file. Otherwise its mark is read, and a file is written only to learn whether a fault
+        that a request has met is over.
+        """
+        # whoever comes while another one tries gets the last result
         if time.monotonic() >= self._until and self._guard.acquire(blocking=False):
             try:
-                self._reason = self._write()
+                self._reason = self._try(write or self._fault_met)
                 self._until = time.monotonic() + self.seconds
             finally:
                 self._guard.release()
@@ -37,13 +42,15 @@ class StoreProbe:
 
     def report(self, error: BaseException) -> None:
         """Tell of a fault of the storage that a request has met, so that it is known before the next attempt."""
-        self._reason = _told(error)
+        self._reason, self._fault_met = _told(error), True
 
-    def _write(self) -> str:
+    def _try(self, write: bool) -> str:
         try:
             self.store.check_mark()
-            # random bytes, because a file system may store zeros without using space
-            self.store.put(self.store.path("health", "api"), os.urandom(PROBE_BYTES))
+            if write:
+                # random bytes, because a file system may store zeros without using space
+                self.store.put(self.store.path("health", "api"), os.urandom(PROBE_BYTES))
+                self._fault_met = False
         except Exception as error:  # each storage library has its own errors, and all of them mean the same here
             return _told(error)
         return ""

@@ -28,8 +28,6 @@ from models.deadlines import DEADLINES, Activity, Pace
 from models.faults import empty_cache, ends_process, free_memory, is_out_of_memory, reason_of, text_of
 from models.items import (
     PROBES,
-    CaptionRequest,
-    ComposeRequest,
     Detection,
     Failure,
     Pair,
@@ -102,8 +100,9 @@ class StageBroken(ProcessBroken, RuntimeError):
 class Stage(ABC, Generic[StageItem, StageResult]):
     """Runs one model on batches of items. Items and results by stage:
 
-    Captioner: CaptionRequest -> str. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
-    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> str.
+    Captioner: CaptionRequest -> Written. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
+    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> Written. The two that write texts
+    are described in `models.writers`.
 
     usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server.
     """
@@ -284,9 +283,7 @@ def is_interrupt(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
-CaptionerStage = Stage[CaptionRequest, str]
 DetectorStage = Stage[Image.Image, list[Detection]]
 SegmenterStage = Stage[Image.Image, list[Segment]]
 OcrStage = Stage[Image.Image, list[ReadLine]]
 MatcherStage = Stage[Pair, float]
-ComposerStage = Stage[ComposeRequest, str]

@@ -5,9 +5,10 @@ None of this is set in a profile, because it changes the speed but not the finge
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,30 @@ def load_model(model_class: Any, folder: Path, precision: torch.dtype | None = N
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
     return model_class.from_pretrained(folder, dtype=precision or best_precision()).to(best_device()).eval()
+
+
+def load_with_exact_parts(model_class: Any, folder: Path, parts: Mapping[str, torch.dtype | None]) -> Any:
+    """As `load_model`, with modules that compute in float32 whatever the precision of the others.
+
+    parts: the last part of the modules' names, and the precision of what they return; None: that of the model.
+    """
+    precision = best_precision()
+    model = load_model(model_class, folder, torch.float32)
+    if precision is torch.float32:
+        return model
+    exact = {name: module for name, module in model.named_modules() if name.rpartition(".")[2] in parts}
+    exact = {name: copy.deepcopy(module) for name, module in exact.items()}
+    model.to(precision)
+    for name, module in exact.items():
+        answer = parts[name.rpartition(".")[2]] or precision
+        module.register_forward_pre_hook(lambda _, given: tuple(_as(value, torch.float32) for value in given))
+        module.register_forward_hook(lambda _, given, result, answer=answer: _as(result, answer))
+        model.set_submodule(name, module)
+    return model
+
+
+def _as(value: Any, precision: torch.dtype) -> Any:
+    return value.to(precision) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def compile_on_gpu(module: torch.nn.Module) -> bool:
@@ -102,7 +127,7 @@ def _stream(priority: int) -> torch.cuda.Stream:
 def features(processor: Any, model: Any, images: Sequence[Image.Image], **arguments: Any) -> Any:
     """Run a transformers processor on images: they are resized on the model's device.
 
-    arguments: passed to the processor. Returns a BatchFeature with floats in the model's precision.
+    model: whose device and precision the result gets. arguments: passed to the processor. Returns a BatchFeature.
     """
     with side_stream():
         batch = processor(images=pixels(images), input_data_format="channels_first", return_tensors="pt", **arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -23,6 +23,32 @@ class Failure:
     error_type: str
     detail: str
     transient: bool = False
+
+    def row_of(self, record: Record) -> Record:
+        """The record as a failed row."""
+        return record.failed(self.stage, self.error_type, self.detail, self.transient)
+
+
+@dataclass(frozen=True)
+class Rejection(Failure):
+    """The result of an item whose text a guard has rejected, twice. error_type: the rule, such as "captioner_loop"."""
+
+    def row_of(self, record: Record) -> Record:
+        """The record as a filtered row."""
+        return record.filtered(self.error_type, self.detail)
+
+
+class Written(str):
+    """A text as a model has written it. cut: whether it ended at the token limit."""
+
+    __slots__ = ("cut",)
+    cut: bool
+
+    def __new__(cls, text: str, cut: bool = False) -> Self:
+        """A text; without this class, a text counts as whole."""
+        written = super().__new__(cls, text)
+        written.cut = cut
+        return written
 
 
 @dataclass(frozen=True)

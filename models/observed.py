@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from PIL import Image
 
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence_filter import text_judged
-from models.items import Failure, Pair, Segment
+from models.items import Failure, Pair, Rejection, Segment
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
 
@@ -36,7 +35,7 @@ class Observed:
     segments: list[Segment] = field(default_factory=list)
     crops: list[Image.Image] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
-    phrases: list[str] | None = None
+    phrases: list[str | Rejection] | None = None
     matches: list[float] | None = None
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -45,17 +44,18 @@ class Observed:
     def __post_init__(self) -> None:
         self.layered = self.record
 
-    def add_results(self, stage: str, results: StageResults) -> list[Any] | None:
+    def add_results(self, stage: str, results: StageResults, tolerant: bool = False) -> list[Any] | None:
         """Add a stage's seconds and usage to the image's. Returns the results, or None if one is a Failure.
 
-        An image with a Failure has failed; its row gives the first one.
+        An image with a Failure has failed; its row gives the first one. tolerant: a Rejection is no failure.
         """
         # a stage may run twice on an image: the captioner on the whole image and on its crops
         self.seconds[stage] = self.seconds.get(stage, 0.0) + results.seconds
         if results.usage != Usage():
             self.usage[stage] = self.usage.get(stage, Usage()) + results.usage
-        # one failed item fails the image: a record with some layers incomplete would be taken for complete
-        failure = next((result for result in results.results if isinstance(result, Failure)), None)
+        # one failed item fails the image: a record with some layers incomplete would be taken for complete; a phrase
+        # that a guard has rejected is none, and its object says so
+        failure = next((result for result in results.results if _fails_image(result, tolerant)), None)
         self.failure = self.failure or failure
         return results.results if failure is None else None
 
@@ -77,7 +77,7 @@ class Observed:
         (self.segments,) = results
 
     def set_phrases(self, results: list[Any]) -> None:
-        """Set the phrases. results: one for each crop."""
+        """Set the phrases. results: one for each crop; a Rejection leaves the object without a phrase."""
         self.phrases = results
 
     def set_matches(self, results: list[Any]) -> None:
@@ -96,12 +96,11 @@ class Observed:
 
     def build_objects(self) -> None:
         """Build the layer `objects` from segments, masks and phrases; without a captioner the phrases are null."""
-        phrases: Sequence[str | None] = self.phrases or [None] * len(self.segments)
-        found = zip(self.segments, self.masks, phrases, strict=True)
-        objects = [
-            ObjectMask(box=one.box, mask=mask, area=int(one.mask.sum()), phrase=phrase, score=one.score)
-            for one, mask, phrase in found
-        ]
+        phrases: Sequence[str | Rejection | None] = self.phrases or [None] * len(self.segments)
+        objects = []
+        for one, mask, phrase in zip(self.segments, self.masks, phrases, strict=True):
+            told = {"kept": False, "reason": phrase.error_type} if isinstance(phrase, Rejection) else {"phrase": phrase}
+            objects.append(ObjectMask(box=one.box, mask=mask, area=int(one.mask.sum()), score=one.score, **told))
         self._set_layer("objects", objects)
 
     def caption_and_regions(self) -> list[Pair]:
@@ -121,8 +120,12 @@ class Observed:
         # a failed row keeps seconds and usage: the tokens of its requests were paid
         if self.failure is not None:
             record = self.record.model_copy(update=costs)
-            return record.failed(*dataclasses.astuple(self.failure))
+            return self.failure.row_of(record)
         return text_judged(self.layered.model_copy(update=costs), settings)
+
+
+def _fails_image(result: Any, tolerant: bool) -> bool:
+    return isinstance(result, Failure) and not (tolerant and isinstance(result, Rejection))
 
 
 def not_failed(images: Sequence[Observed]) -> list[Observed]:

@@ -12,7 +12,6 @@ large ones; alone, they would leave the GPU waiting for Python), and the croppin
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from models.evidence_filter import before_matching, objects_matched, regions_mat
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.observed import Observed, StageResults, not_failed
 from models.working_size import reduced, restored
+from models.writers import WriterStage, write
 from strata.core import LAYERS, EvidenceSettings, LayerSpec, Profile, Record, Usage
 
 PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
@@ -65,7 +65,7 @@ class VisionPipeline:
             _set_layers(images, pending, matched=True)
             # caption each crop, and build the objects from masks and phrases
             cropping.result()
-            self._run_on_each(images, "captioner", _crop_requests, Observed.set_phrases)
+            self._run_on_each(images, "captioner", _crop_requests, Observed.set_phrases, tolerant=True)
             self._build_objects(images)
             # match regions before objects: an object that repeats a kept region is dropped without a model call
             self._match(images, Observed.caption_and_regions, regions_matched)
@@ -109,13 +109,14 @@ class VisionPipeline:
         name: str,
         items_of: Callable[[Observed], Sequence[Any]],
         set_results: Callable[[Observed, list[Any]], None],
+        tolerant: bool = False,
     ) -> None:
         """Run a stage, if the profile has it, on the items of all images that have not failed; store its results."""
         if name not in self.stages:
             return
         batch = not_failed(images)
         for item, results in zip(batch, self._run_stage(name, [items_of(item) for item in batch]), strict=True):
-            succeeded = item.add_results(name, results)
+            succeeded = item.add_results(name, results, tolerant=tolerant)
             if succeeded is not None:
                 set_results(item, succeeded)
 
@@ -134,7 +135,7 @@ class VisionPipeline:
         """Run one stage on the items of several images; for each image its results, its seconds and its usage."""
         # one batch of all items; every item is charged the same share of the time
         started = time.perf_counter()
-        results = iter(self.stages[name].run([item for of_image in items for item in of_image]))
+        results = iter(_results(self.stages[name], [item for of_image in items for item in of_image]))
         seconds_per_item = (time.perf_counter() - started) / max(1, sum(map(len, items)))
         # divide results and usage by image again; a stage without a server reports no usage
         usage = iter(self.stages[name].usage)
@@ -164,12 +165,12 @@ class LlmPipeline:
         Raises StageUnavailable, StageUnfit and StageBroken.
         """
         requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
-        composer = self.stages.get("composer")
+        composer: WriterStage[ComposeRequest] | None = self.stages.get("composer")  # type: ignore[assignment]
         if composer is None:
             return [request.record for request in requests]
         # one call for the micro-batch; every record is charged the same share of the time
         started = time.perf_counter()
-        texts = composer.run(requests)
+        texts = write(composer, requests)
         share = (time.perf_counter() - started) / max(1, len(requests))
         # a composer without a server reports no usage: its records get None
         usage = iter(composer.usage)
@@ -191,7 +192,7 @@ class LlmPipeline:
         record = record.model_copy(update=costs)
         # a failed composer keeps the layers out of the row; else each sentence is tied to its evidence
         if isinstance(text, Failure):
-            return record.failed(*dataclasses.astuple(text))
+            return text.row_of(record)
         return record.model_copy(update={"description": describe(text, record)})
 
 
@@ -201,6 +202,11 @@ def cpu_is_idle(profile: Profile, group: str) -> bool:
     Where the models run on the CPU, other threads would compete with them for cores and caches (3 to 5 % slower).
     """
     return best_device().type == "cuda" or bool(profile.paid(group))
+
+
+def _results(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
+    """A stage's results for items; texts have passed the guards."""
+    return write(stage, items) if isinstance(stage, WriterStage) else stage.run(items)
 
 
 def _run_now(work: Callable[..., Any], *arguments: Any) -> Future[Any]:

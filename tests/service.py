@@ -139,5 +139,7 @@ def problem(response: Answer, status: int, name: str) -> dict[str, Any]:
     assert body["type"] == f"/problems/{name}", body
     assert body["status"] == status
     assert body["title"] and body["detail"]
+    # what may succeed later says when
+    assert status not in (429, 503, 507) or int(response.headers["retry-after"]) > 0, body
     assert "Traceback" not in response.text
     return body

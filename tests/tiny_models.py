@@ -58,8 +58,8 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
-def blip2_captioner(folder: Path) -> None:
-    """BLIP-2 with OPT."""
+def blip2_captioner(folder: Path, answer: str = "") -> None:
+    """BLIP-2 with OPT. answer: as for Florence-2."""
     trained = build_processor(TEXTS, image_size=32, image_tokens=5).tokenizer
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=trained.backend_tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>"
@@ -83,7 +83,10 @@ def blip2_captioner(folder: Path) -> None:
         image_token_index=tokenizer.get_vocab()["<image>"],
     )
     images = BlipImageProcessor(size={"height": 32, "width": 32})
-    _loud(Blip2ForConditionalGeneration(config)).half().save_pretrained(folder)
+    model = _loud(Blip2ForConditionalGeneration(config))
+    if answer:
+        _recite(model.language_model.model.decoder, [*tokenizer(answer, add_special_tokens=False).input_ids, 2], 4)
+    model.half().save_pretrained(folder)
     Blip2Processor(images, tokenizer, num_query_tokens=4).save_pretrained(folder)
 
 
@@ -141,10 +144,10 @@ def florence(folder: Path, answer: str = "") -> None:
         image_token_id=plain.image_token_id,
     )
     model = _loud(Florence2ForConditionalGeneration(config))
-    if answer:
-        written = [2, *plain.tokenizer(answer, add_special_tokens=False).input_ids, 2]
-        model.generation_config.sequence_bias = [[written[: end + 1], 1e4] for end in range(1, len(written))]
-        model.generation_config.forced_bos_token_id = None
+    # as the published checkpoints have it
+    published = {"early_stopping": True, "forced_eos_token_id": 2, "no_repeat_ngram_size": 3, "num_beams": 3}
+    model.generation_config.update(**published, bos_token_id=0, pad_token_id=1, eos_token_id=2)
+    _say(model, answer, plain.tokenizer, [2])
     model.half().save_pretrained(folder)
     rules: dict[str, Any] = {"pure_text": {}, "description_with_bboxes": {}}
     Florence2Processor(plain.image_processor, plain.tokenizer, post_processor_config=rules).save_pretrained(folder)
@@ -253,16 +256,18 @@ def siglip2(folder: Path) -> None:
     _tokenizer().save_pretrained(folder)
 
 
-def qwen3(folder: Path) -> None:
-    """Qwen3, a chat model of text."""
+def qwen3(folder: Path, answer: str = "") -> None:
+    """Qwen3, a chat model of text. answer: as for Florence-2."""
     tokenizer = _tokenizer()
     config = Qwen3Config(**_language(tokenizer))
-    _loud(Qwen3ForCausalLM(config)).bfloat16().save_pretrained(folder)
+    model = _loud(Qwen3ForCausalLM(config))
+    _say(model, answer, tokenizer, tokenizer("assistant").input_ids)
+    model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def qwen3_vl(folder: Path) -> None:
-    """Qwen3-VL."""
+def qwen3_vl(folder: Path, answer: str = "") -> None:
+    """Qwen3-VL. answer: as for Florence-2."""
     tokenizer = _tokenizer(VISION)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
     ids = {mark: tokenizer.get_vocab()[mark] for mark in VISION}
@@ -282,7 +287,9 @@ def qwen3_vl(folder: Path) -> None:
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
-    _loud(Qwen3VLForConditionalGeneration(config), 0.3).bfloat16().save_pretrained(folder)
+    model = _loud(Qwen3VLForConditionalGeneration(config), 0.3)
+    _say(model, answer, tokenizer, tokenizer("assistant").input_ids)
+    model.bfloat16().save_pretrained(folder)
     size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
     images = Qwen2VLImageProcessor(patch_size=16, size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     Qwen3VLProcessor(images, tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT).save_pretrained(folder)
@@ -299,6 +306,32 @@ def _loud(model: Any, deviation: float = 0.5) -> Any:
             if parameter.ndim > 1:
                 parameter.normal_(0, deviation)
     return model
+
+
+def _say(model: Any, answer: str, tokenizer: Any, before: Sequence[int]) -> None:
+    """Let a model write an answer whatever it is asked; nothing for "". before: the tokens before its first one."""
+    if not answer:
+        return
+    written = [*before, *tokenizer(answer, add_special_tokens=False).input_ids, 2]
+    model.generation_config.sequence_bias = [[written[: end + 1], 1e4] for end in range(len(before), len(written))]
+    model.generation_config.forced_bos_token_id = None
+
+
+@torch.no_grad()
+def _recite(decoder: Any, written: Sequence[int], images: int) -> None:
+    """Let an OPT decoder write these tokens after its image tokens and one more: each follows from the position alone.
+
+    BLIP-2's language model reads no generation config of the checkpoint, which `_say` needs.
+    """
+    for layer in decoder.layers:
+        for projection in (layer.self_attn.out_proj, layer.fc2):
+            projection.weight.zero_()
+            projection.bias.zero_()
+    tokens = decoder.embed_tokens.weight
+    tokens -= tokens.mean(dim=1, keepdim=True)
+    tokens /= tokens.norm(dim=1, keepdim=True)
+    for place, token in enumerate(written):
+        decoder.embed_positions.weight[decoder.embed_positions.offset + images + place] = 50 * tokens[token]
 
 
 def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -33,8 +33,9 @@ async def submit_shards(
     if body.budget and body.budget.money is not None and not profile.priced:
         _refuse_money(profile.name)
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
-    shards = await given.shards.find(body.input.shards)
-    view = await run_in_threadpool(_create, given, body, shards, profile, caller)
+    async with given.shards.turn():
+        shards = await given.shards.find(body.input.shards)
+        view = await run_in_threadpool(_create, given, body, shards, profile, caller)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return view
 

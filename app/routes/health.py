@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from app.dependencies import ServicesDep
+from app.http.security import is_authorized
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.addresses import without_secrets
 from strata.core import GROUPS
@@ -38,13 +39,14 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: PROBLEM_RESPONSES["5XX"]})
-def readyz(given: ServicesDep) -> Readiness:
+def readyz(request: Request, given: ServicesDep) -> Readiness:
     """Succeeds if jobs can be processed: Redis and the store are available, and each group has a ready worker.
 
-    It needs no key. However often it is called, the store is written at most every few seconds.
+    It needs no key. A call with the key tries to write to the store, at most every few seconds. A call without it only
+    reads, unless a request has met a fault of the storage that may be over now.
     """
     # the reason of each component that is not ready; empty for one that is
-    reasons = {"store": given.store_probe.reason()}
+    reasons = {"store": given.store_probe.reason(is_authorized(request.headers, given.settings.api_key))}
     workers: Counter[str] = Counter()
     try:
         workers = ready_workers(given.queue)

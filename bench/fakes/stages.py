@@ -7,8 +7,10 @@ from typing import ClassVar
 
 from PIL import Image
 
-from models.base import CaptionerStage, ComposerStage, DetectorStage, MatcherStage, OcrStage, SegmenterStage
+from models.base import DetectorStage, MatcherStage, OcrStage, SegmenterStage
+from models.guards import Asked
 from models.items import CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
+from models.writers import CaptionerStage, ComposerStage
 from strata.core import SegmenterParameters, StageSettings
 
 
@@ -80,6 +82,9 @@ class FakeComposer(ComposerStage):
     """Repeats the caption."""
 
     name: ClassVar[str] = "composer"
+
+    def asked(self, item: ComposeRequest) -> Asked | None:
+        return Asked() if item.record.caption else None
 
     def load(self) -> None:
         """Nothing to load."""

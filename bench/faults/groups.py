@@ -32,9 +32,7 @@ def _group(name: str, store: Store, profiles: ProfileVersions, settings: Setting
     """A `workers.process.GroupMaker`."""
     decoder = DecodingPool(settings.max_pixels)
     if name == "vision":
-        return VisionGroup(
-            store, PipelineCache(_building(VisionPipeline, stages), profiles), DecodingPool(settings.max_pixels)
-        )
+        return VisionGroup(store, PipelineCache(_building(VisionPipeline, stages), profiles), decoder)
     return LlmGroup(store, PipelineCache(_building(LlmPipeline, stages), profiles), decoder)
 
 

@@ -47,10 +47,24 @@ class Orders:
 
     def hold(self, state: str, seconds: float) -> None:
         """Let a state hold for so many seconds."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._met.mkdir(parents=True, exist_ok=True)
+        (self._met / state).unlink(missing_ok=True)
         temporary = self.folder / f"tmp-{uuid.uuid4().hex}"
         temporary.write_text(str(time.monotonic() + seconds), encoding="ascii")
         temporary.rename(self.folder / state)
+
+    def meet(self, state: str) -> None:
+        """Note that a call has failed because the state holds."""
+        self._met.mkdir(parents=True, exist_ok=True)
+        (self._met / state).touch()
+
+    def met(self, state: str) -> bool:
+        """Whether a call has failed because of the state since it was last let hold."""
+        return (self._met / state).exists()
+
+    @property
+    def _met(self) -> Path:
+        return self.folder / "met"
 
     def holds(self, state: str) -> bool:
         """Whether a state holds now."""

@@ -30,7 +30,9 @@ from bench.faults.store import DISK_FULL, STORE_FLAKY
 from bench.processes import Fleet
 from strata.core import GROUPS
 
-STATE_SECONDS = 10.0  # for which the store fails, the disk is full, or the chat server answers wrongly
+STATE_SECONDS = 10.0  # for which the store fails, the disk is full, or the chat server answers wrongly, from the first
+# call on that fails for it; a state for which no call fails in PATIENCE seconds is given up
+PATIENCE = 180.0
 REDIS_SECONDS = 5.0  # for which Redis is read-only, or loads its file
 STOP_SECONDS = 5.0  # longer than a lease, for which a worker is stopped
 ALL_THE_TIME = 86_400.0
@@ -64,6 +66,7 @@ ORDERED = (
     HANG,
     HANG_LOCKED,
 )  # caused by who takes the order
+STATES = (STORE_FLAKY, DISK_FULL, *RESPONSES)  # what holds for a time, and counts when a call has failed for it
 EARLY = 0.6  # in which first part of the schedule they come
 CLOCK_OFF = "clock_off"  # a kind of its own: one worker's clock is an hour off all the time
 
@@ -76,42 +79,59 @@ class Schedule:
     ) -> None:
         self.fleet, self.orders, self.store = fleet, orders, store
         self.random, self.pauses = random.Random(seed), pauses
-        # one image hangs all the time
         self.done: Counter[str] = Counter()
+        self.held: dict[str, float] = {}  # states that no call has failed for yet: when they are given up
+        # one image hangs all the time
         if HANG_IMAGE in kinds:
-            orders.hold(HANG_IMAGE, ALL_THE_TIME)
-            self.done[HANG_IMAGE] += 1
+            self._begin(HANG_IMAGE, ALL_THE_TIME)
         # in a random order; those that need an image in flight come before the work is done
         scheduled = [kind for kind in kinds if kind != HANG_IMAGE]
-        self.left = sorted(scheduled, key=lambda kind: -self.random.random() * (EARLY if kind in ORDERED else 1))
+        self.left = sorted(
+            scheduled, key=lambda kind: -self.random.random() * (EARLY if kind in (*ORDERED, *RESPONSES) else 1)
+        )
         self.next = time.monotonic()
 
     def beat(self) -> None:
         """Cause the next fault if it is due, and restart the processes that have ended."""
         self.fleet.look_after()
         now = time.monotonic()
+        self._count_states(now)
         if now < self.next or not self.left:
             return
         kind = self.left.pop()
         if self._cause(kind):
-            self.done[kind] += 1
+            self.done[kind] += kind not in STATES
             self.next = now + self.random.uniform(*self.pauses)
         else:  # not possible yet, for example no part is written: another kind first
             self.left.insert(0, kind)
             self.next = now + 1
 
     def is_over(self) -> bool:
-        """Whether every fault was caused or ordered."""
-        return not self.left
+        """Whether every fault was caused, ordered, or tried in vain."""
+        return not self.left and not self.held
 
     def caused(self) -> Counter[str]:
-        """How many faults of each kind were caused, without those that were ordered too late: no image was left."""
+        """How many faults of each kind were caused, without those that came too late: no image was left."""
         return +(self.done - Counter({kind: self.orders.open(kind) for kind in ORDERED}))
+
+    def _begin(self, state: str, seconds: float) -> None:
+        self.orders.hold(state, seconds)
+        self.held[state] = time.monotonic() + seconds
+
+    def _count_states(self, now: float) -> None:
+        """Count the states that a call has failed for, and let them end; forget those that are given up."""
+        for state, until in list(self.held.items()):
+            met = self.orders.met(state)
+            if met and state in STATES:
+                self.orders.hold(state, STATE_SECONDS)
+            if met or now >= until:
+                del self.held[state]
+                self.done[state] += met
 
     def _cause(self, kind: str) -> bool:
         """Cause one fault; False if that is not possible now."""
-        if kind in (STORE_FLAKY, DISK_FULL, *RESPONSES):
-            self.orders.hold(kind, STATE_SECONDS)
+        if kind in STATES:
+            self._begin(kind, PATIENCE)
         elif kind in ORDERED:
             self.orders.give(kind)
             # pipelines are built when a worker starts

@@ -56,7 +56,10 @@ class FaultyStages:
                 raise SystemExit(1)
             if self._orders.take(HANG_LOCKED):
                 ctypes.PyDLL(None).sleep(FOR_EVER)  # PyDLL keeps the lock
-            if self._orders.take(HANG) or (_has_hanging(batch) and self._orders.holds(HANG_IMAGE)):
+            if self._orders.take(HANG):
+                time.sleep(FOR_EVER)
+            if _has_hanging(batch) and self._orders.holds(HANG_IMAGE):
+                self._orders.meet(HANG_IMAGE)
                 time.sleep(FOR_EVER)
             if isinstance(batch, list | tuple):
                 time.sleep(self._seconds * len(batch))

@@ -60,8 +60,10 @@ class FaultyFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has no 
         if self._orders is None:
             return
         if writes and self._orders.holds(DISK_FULL):
+            self._orders.meet(DISK_FULL)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._orders.holds(STORE_FLAKY) and random.random() < 0.5:  # of the process; no seed decides it
+            self._orders.meet(STORE_FLAKY)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 

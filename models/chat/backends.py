@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
 
-from models.base import GROUP_OF, Stage
+from models.base import GROUP_OF
 from models.chat.client import ChatClient
 from models.chat.questions import ChatAnswer, Question, prompt_bound
 from models.deadlines import DEADLINES, Activity
-from models.evidence import sentences_of
-from models.items import CaptionRequest, ComposeRequest, Failure
+from models.guards import Asked
+from models.items import CaptionRequest, ComposeRequest, Failure, Written
 from models.prompts import load_prompt
+from models.writers import WriterStage
 from strata.core import ChatCaptionerParameters, ChatComposerParameters, ChatParameters, StageSettings, Usage
 from strata.errors import StrataError
 
@@ -29,7 +30,7 @@ class NoAnswer(StrataError, RuntimeError):
     """The server has no usable answer to this question, although it answers others."""
 
 
-class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
+class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
     """Base class of the back ends. All questions of a batch are sent in parallel, whatever the batch size.
 
     settings.model is "server:URL", with the URL up to and including /v1.
@@ -73,19 +74,23 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
         for question in questions:
             answer = next(answers) if question is not None else ChatAnswer("", None, False, Usage())
             usage.append(answer.usage)
-            fault = answer.fault or self._fault(answer)
-            failure = Failure(self.name, NoAnswer.__name__, fault, answer.transient) if fault else None
-            results.append(failure or self._text(answer))
+            failure = answer.fault and Failure(self.name, NoAnswer.__name__, answer.fault, answer.transient)
+            results.append(failure or Written(answer.text, answer.cut))
         self.usage = usage
         return results
+
+    @property
+    def varies(self) -> bool:
+        """Whether a second text can differ: not where the server chooses the temperature."""
+        return self.parameters.temperature != "default"
 
     def probe_item(self) -> None:
         """None: the client asks the server a test question after an error, and a probe at the start would be paid."""
 
     def bound(self, item: ChatItem) -> tuple[Usage, Usage]:
-        """As `Stage.bound`. The bound does not depend on the image."""
+        """As `Stage.bound`. It does not depend on the image. A text may be asked for twice (`models.writers`)."""
         question = self._question(item)
-        return (question.bound, self._client.upper_bound(question)) if question else (Usage(), Usage())
+        return (question.bound, self._client.upper_bound(question) * 2) if question else (Usage(), Usage())
 
     def release(self) -> None:
         """Drop the kept answers."""
@@ -94,13 +99,6 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
     @abstractmethod
     def _question(self, item: ChatItem) -> Question | None:
         """The question for an item; None if there is nothing to ask, and the text is empty."""
-
-    def _text(self, answer: ChatAnswer) -> str:
-        return answer.text
-
-    def _fault(self, answer: ChatAnswer) -> str | None:
-        """What is wrong with an answer of a successful response; None if it is usable."""
-        return None
 
     def _build_question(
         self, messages: Sequence[dict[str, Any]], text: str, image: Image.Image | None, max_tokens: int
@@ -112,7 +110,8 @@ class _ChatStage(Stage[ChatItem, str], Generic[ChatItem]):
             url = {"url": _data_url(image, self.parameters)}
             content = [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
         bound = prompt_bound(texts, int(image is not None), self.parameters)
-        return Question([*messages, {"role": "user", "content": content}], max_tokens, bound)
+        temperature = self.variation or None
+        return Question([*messages, {"role": "user", "content": content}], max_tokens, bound, temperature)
 
 
 def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
@@ -135,6 +134,13 @@ class OpenAICaptioner(_ChatStage[CaptionRequest]):
         self._own_parameters = ChatCaptionerParameters.model_validate(settings.parameters)
         super().__init__(settings, self._own_parameters, with_image=True)
 
+    def asked(self, item: CaptionRequest) -> Asked:
+        """The prompt, which the text must not repeat, and its language."""
+        p = self._own_parameters
+        if item.kind == "scene":
+            return Asked.by(p.scene_prompt, "text", p.language)
+        return Asked.by(p.crop_prompt, "phrase", p.language)
+
     def _question(self, item: CaptionRequest) -> Question:
         p = self._own_parameters
         if item.kind == "scene":
@@ -143,7 +149,7 @@ class OpenAICaptioner(_ChatStage[CaptionRequest]):
 
 
 class OpenAIComposer(_ChatStage[ComposeRequest]):
-    """Descriptions by a server. A description at the token limit is cut after its last complete sentence."""
+    """Descriptions by a server."""
 
     name: ClassVar[str] = "composer"
 
@@ -154,6 +160,11 @@ class OpenAIComposer(_ChatStage[ComposeRequest]):
         )
         super().__init__(settings, self._own_parameters, self._own_parameters.with_image)
 
+    def asked(self, item: ComposeRequest) -> Asked | None:
+        """The prompt, which the text must not repeat, and its language; None if there is nothing to describe."""
+        asks = self._question(item) is not None
+        return Asked.by(self._prompt.system, "text", self._own_parameters.language) if asks else None
+
     def _question(self, item: ComposeRequest) -> Question | None:
         p = self._own_parameters
         image = item.image if p.with_image else None
@@ -163,18 +174,3 @@ class OpenAIComposer(_ChatStage[ComposeRequest]):
         # the prompt's last message is the user's; the image, if any, goes into it
         *before, last = self._prompt.messages(notes or "There are no notes on this picture.")
         return self._build_question(before, last["content"], image, p.max_new_tokens)
-
-    def _text(self, answer: ChatAnswer) -> str:
-        return " ".join(_complete_sentences(answer.text)) if answer.cut else answer.text
-
-    def _fault(self, answer: ChatAnswer) -> str | None:
-        if answer.cut and not _complete_sentences(answer.text):
-            return f"the description has no complete sentence within {self._own_parameters.max_new_tokens} tokens"
-        return None
-
-
-def _complete_sentences(text: str) -> list[str]:
-    """The sentences of a truncated text, without an incomplete last one."""
-    sentences = sentences_of(text)
-    ended = bool(sentences) and sentences[-1].rstrip("\"”')").endswith((".", "!", "?"))
-    return sentences if ended else sentences[:-1]

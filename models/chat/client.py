@@ -23,6 +23,7 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -362,12 +363,19 @@ class ChatClient:
 
     def _probe_for(self, question: Question) -> Question:
         """The probe with the token limit of the question: a server may refuse the limit itself."""
-        return Question(self._probe.messages, question.max_tokens, self._probe.prompt_tokens)
+        return replace(self._probe, max_tokens=question.max_tokens)
 
     def _body(self, question: Question) -> bytes:
         p = self._parameters
-        fields = {"model": p.served_model, "messages": question.messages, "max_tokens": question.max_tokens}
-        return json.dumps(fields | {"temperature": p.temperature} | p.request).encode()
+        fields: dict[str, Any] = {
+            "model": p.served_model,
+            "messages": question.messages,
+            p.token_limit: question.max_tokens,
+        }
+        # models that reason accept no temperature but their own
+        if p.temperature != "default":
+            fields["temperature"] = p.temperature if question.temperature is None else question.temperature
+        return json.dumps(fields | p.request).encode()
 
 
 def _key(variable: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +11,26 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
+from models.guards import cleaned, printable
 from strata.core import MOST, ChatParameters, Usage
 
 TEMPLATE_TOKENS = 64  # upper bound on the tokens that a chat template adds to a message
-# the reasoning that some models write before their answer; its end may be missing if the tokens ran out
-_THOUGHT = re.compile(r"\s*<think>.*?(</think>|\Z)", re.S)
+# why an answer has ended; others, such as content_filter, error and abort, are no answer
+_USABLE_ENDS = (None, "", "stop", "length", "eos", "eos_token", "end_turn", "stop_sequence", "max_tokens", "completed")
+_CUT_ENDS = ("length", "max_tokens")
 
 
 @dataclass(frozen=True)
 class Question:
-    """A chat request. max_tokens: limit of the answer; prompt_tokens: upper bound on the tokens of the messages."""
+    """A chat request. max_tokens: limit of the answer; prompt_tokens: upper bound on the tokens of the messages.
+
+    temperature: None for that of the parameters.
+    """
 
     messages: list[dict[str, Any]]
     max_tokens: int
     prompt_tokens: int
+    temperature: float | None = None
 
     @property
     def bound(self) -> Usage:
@@ -35,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """An answer's text in one line, or its fault. cut: the text was truncated at max_tokens.
+    """An answer's text as it came, or its fault. cut: the text was truncated at max_tokens.
 
     transient: there was no answer, or an error of the server, so that the same question may have an answer later.
     counted: the response has the server's own count of tokens, so that a model has answered and not, say, a proxy.
@@ -49,8 +54,24 @@ class ChatAnswer:
     counted: bool = False
 
 
+class _Part(BaseModel):
+    """A part of a content that is a list; parts of other types have no text."""
+
+    type: str = "text"
+    text: str | None = None
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[_Part | str] | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The content as one text, without parts such as `reasoning`."""
+        if not isinstance(self.content, list):
+            return self.content or ""
+        parts = [_Part(text=part) if isinstance(part, str) else part for part in self.content]
+        return "".join(part.text or "" for part in parts if part.type in ("text", "output_text"))
 
 
 class _Choice(BaseModel):
@@ -85,23 +106,40 @@ def read_answer(response: httpx.Response, question: Question, secret: SecretStr)
     The usage is the server's count, or the question's upper bound if the server gives none.
     """
     # the usage first: an answer that cannot be parsed may have been charged
-    count = _usage(response.content)
+    body = _parsed(response.content)
+    count = _usage(body)
     usage, counted = count or question.bound, count is not None
     try:
-        choice = _Completion.model_validate_json(response.content).choices[0]
+        choice = _Completion.model_validate(body).choices[0]
     except ValidationError:
         fault = f"the server's answer is not a chat completion: {start_of(response, secret)!r}"
         return ChatAnswer("", fault, False, usage, counted=counted)
-    # remove the reasoning, and put the text into one line
-    text = without(secret, " ".join(_THOUGHT.sub("", choice.message.content or "", count=1).split()))
-    empty = without(secret, f"the server's answer is empty (finish_reason {choice.finish_reason})")
-    return ChatAnswer(text, None if text else empty, choice.finish_reason == "length", usage, counted=counted)
+    message, end = choice.message, choice.finish_reason
+    text, fault = without(secret, printable(message.text)), ""
+    # a text that the server has stopped or replaced is not what the model says of the image
+    if end not in _USABLE_ENDS:
+        fault = f"the server gave no answer (finish_reason {end})"
+    elif message.refusal and not text.strip():
+        fault = f"the server refused to answer: {' '.join(message.refusal.split())[:200]}"
+    elif not cleaned(text):
+        fault = f"the server's answer is empty (finish_reason {end})"
+    if fault:
+        return ChatAnswer("", without(secret, fault), False, usage, counted=counted)
+    return ChatAnswer(text, None, end in _CUT_ENDS, usage, counted=counted)
 
 
-def _usage(content: bytes) -> Usage | None:
+def _parsed(content: bytes) -> Any:
+    """The JSON of a response, also with a byte order mark and with halves of surrogate pairs; None if it is none."""
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _usage(body: Any) -> Usage | None:
     """The token counts in a response; None if they are missing or not valid."""
     try:
-        count = _Counted.model_validate_json(content).usage
+        count = _Counted.model_validate(body).usage
     except ValidationError:
         return None
     return Usage(prompt_tokens=count.prompt_tokens, completion_tokens=count.completion_tokens, requests=1)

@@ -19,14 +19,14 @@ from transformers import (
     AutoProcessor,
     Blip2ForConditionalGeneration,
     Blip2Processor,
-    Florence2ForConditionalGeneration,
 )
 
-from models.base import CaptionerStage
 from models.devices import features, load_model
-from models.items import CaptionRequest
-from models.stages.florence import FlorenceTask
+from models.generation import search_settings, were_cut
+from models.items import CaptionRequest, Written
+from models.stages.florence import FlorenceTask, load_florence
 from models.weights.cache import locate
+from models.writers import CaptionerStage
 from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings
 
 Kind = Literal["scene", "crop"]
@@ -66,23 +66,24 @@ class _Captioner(CaptionerStage):
         return [texts[i] for i in sorted(texts)]
 
     def _answer(self, inputs: Any, kind: Kind) -> list[str]:
-        # no sampling: the same image gives the same text
+        # no sampling at first: the same image gives the same text
         p = self.parameters
         ids = self._model.generate(
             **inputs,
             max_new_tokens=p.scene_tokens if kind == "scene" else p.crop_tokens,
-            num_beams=self._beams(kind),
-            do_sample=False,
+            **search_settings(self.variation, self._beams(kind)),
         )
-        return [text.strip() for text in self._processor.batch_decode(self._new(ids, inputs), skip_special_tokens=True)]
+        new = self._new(ids, inputs)
+        texts = self._processor.batch_decode(new, skip_special_tokens=True)
+        return [Written(text.strip(), cut) for text, cut in zip(texts, were_cut(new, self._model), strict=True)]
 
     @abstractmethod
     def _inputs(self, images: list[Image.Image], kind: Kind) -> Any:
         """Make the input of `generate`, a BatchFeature on the model's device."""
 
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
-        """The generated tokens alone, (N, L)."""
-        return ids
+        """The generated tokens alone, (N, L): an encoder-decoder model returns one start token before them."""
+        return ids[:, 1:]
 
     def _beams(self, kind: Kind) -> int:
         return 1
@@ -99,10 +100,7 @@ class FlorenceCaptioner(_Captioner):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_model(Florence2ForConditionalGeneration, folder)
-        # the checkpoint's default (no 3-gram twice) is meant for beam search; in greedy decoding it would forbid the
-        # second "to the left of the" of a caption
-        self._model.generation_config.no_repeat_ngram_size = None
+        self._model = load_florence(folder)
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
         self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
 
@@ -135,9 +133,8 @@ class Blip2Captioner(_Captioner):
 
     def _new(self, ids: torch.Tensor, inputs: Any) -> torch.Tensor:
         config = self._model.config
-        # an encoder-decoder model returns generated tokens only
         if config.text_config.is_encoder_decoder:
-            return ids
+            return super()._new(ids, inputs)
         # a decoder-only model returns its input first: the image tokens, then the prompt or one start token
         input_length = inputs["input_ids"].shape[1] if "input_ids" in inputs else config.num_query_tokens + 1
         return ids[:, input_length:]

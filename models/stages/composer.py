@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.base import ComposerStage
 from models.demo.grounding import Guide
-from models.items import ComposeRequest
+from models.generation import search_settings, were_cut
+from models.guards import Asked
+from models.items import ComposeRequest, Written
 from models.prompts import Prompt, facts_of, load_prompt
 from models.weights.cache import locate
+from models.writers import ComposerStage
 from strata.core import Record, StageSettings, TransformersComposerParameters
 
 if TYPE_CHECKING:
@@ -64,13 +66,19 @@ class TransformersComposer(ComposerStage):
             self._start = self._encode(self._chat("@@").split("@@")[0])
             self._decoder = GuidedDecoder(self._model, self._start)
 
+    def asked(self, item: ComposeRequest) -> Asked | None:
+        """The prompt, which the text must not repeat; None for a record without notes."""
+        if not self._prompt.notes(item.record, self._parameters.max_notes):
+            return None
+        return Asked.by(self._prompt.system)
+
     def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
         """A description for each record, "" for a record without notes. The images of the requests are not used."""
         # the texts of the notes, shortest first: prompts of similar length need little padding
         records = [request.record for request in batch]
         prompts = [self._prompt.notes(record, self._parameters.max_notes) for record in records]
         order = sorted((i for i, notes in enumerate(prompts) if notes), key=lambda i: len(prompts[i]))
-        texts = [""] * len(batch)
+        texts: list[str] = [""] * len(batch)
         if order:
             # write, and put the texts back into the order of the batch
             write = self._write_grounded if self._parameters.grounded else self._write_freely
@@ -89,7 +97,7 @@ class TransformersComposer(ComposerStage):
         skipped = len(self._start)
         tokens = [encode(self._chat(prompt))[skipped:] for prompt in prompts]
         self._decoder.write(tokens, guides, self._parameters.max_new_tokens)
-        return [str(self._tokenizer.decode(guide.tokens)).strip() for guide in guides]
+        return [Written(str(self._tokenizer.decode(guide.tokens)).strip()) for guide in guides]
 
     def _write_freely(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
         import torch
@@ -101,11 +109,11 @@ class TransformersComposer(ComposerStage):
         inputs = inputs.to(self._model.device)
         with torch.inference_mode():
             output = self._model.generate(  # type: ignore[operator]  # a mixin that transformers leaves untyped
-                **inputs, do_sample=False, max_new_tokens=self._parameters.max_new_tokens
+                **inputs, max_new_tokens=self._parameters.max_new_tokens, **search_settings(self.variation)
             )
         written = output[:, inputs.input_ids.shape[1] :]
         texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
-        return [" ".join(text.split()) for text in texts]
+        return [Written(text, cut) for text, cut in zip(texts, were_cut(written, self._model), strict=True)]
 
     def _chat(self, notes: str) -> str:
         return str(

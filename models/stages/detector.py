@@ -11,18 +11,15 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.ops import nms
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForObjectDetection,
-    AutoProcessor,
-    Florence2ForConditionalGeneration,
-)
+from transformers import AutoImageProcessor, AutoModelForObjectDetection, AutoProcessor
+from transformers.modeling_outputs import BaseModelOutput
 
 from models.base import DetectorStage
 from models.devices import features, load_model
 from models.items import Detection
-from models.stages.florence import FlorenceTask
+from models.stages.florence import BINS, Bins, FlorenceTask, RegionParser, load_florence
 from models.weights.cache import locate
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
 
@@ -70,7 +67,7 @@ class LabelDetector(DetectorStage):
         )
         return [self._detections(result, size) for result, size in zip(found, sizes, strict=True)]
 
-    def _detections(self, result: dict[str, torch.Tensor], size: Size) -> list[Detection]:
+    def _detections(self, result: dict[str, Tensor], size: Size) -> list[Detection]:
         kept = nms(result["boxes"], result["scores"], self.parameters.nms_iou)
         names = self._model.config.id2label
         return _inside(
@@ -84,8 +81,8 @@ class LabelDetector(DetectorStage):
 class FlorenceDetector(DetectorStage):
     """Florence-2 with the task `<DENSE_REGION_CAPTION>`: phrases of a few words rather than labels.
 
-    The model writes all regions of an image as one text and gives them no scores. Every region gets the geometric mean
-    of the probabilities of the text's tokens.
+    The model writes all regions of an image as one text: each phrase, then the locations of its box. The score of a
+    region is the geometric mean of the probabilities of its own tokens.
     """
 
     name: ClassVar[str] = "detector"
@@ -100,8 +97,9 @@ class FlorenceDetector(DetectorStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_model(Florence2ForConditionalGeneration, folder)
+        self._model = load_florence(folder)
         self._task = FlorenceTask(self._processor, self._model, DENSE_CAPTIONS)
+        self._regions = RegionParser(self._processor.tokenizer)
 
     def prepare(self, batch: Sequence[Image.Image]) -> Prepared:
         """Make the sizes of the images, and the processor's output for them with the task's prompt."""
@@ -111,38 +109,51 @@ class FlorenceDetector(DetectorStage):
     def compute(self, batch: Prepared) -> list[list[Detection]]:
         """Regions of each image, in the order of the model's text."""
         sizes, inputs = batch
-        # one text per image, with the scores of its tokens
-        answer = self._model.generate(
-            **inputs,
+        # encode once, for writing and for the probabilities of what was written
+        encoded = {
+            "encoder_outputs": BaseModelOutput(self._model.model(**inputs, use_cache=False).encoder_last_hidden_state),
+            "attention_mask": inputs["attention_mask"],
+        }
+        tokens = self._model.generate(
+            **encoded,
             max_new_tokens=self.parameters.max_new_tokens,
             num_beams=self.parameters.num_beams,
-            length_penalty=1.0,  # a beam's score is then the mean log probability of its tokens
+            length_penalty=1.0,  # beams are compared by the mean log probability of their tokens
             do_sample=False,
-            return_dict_in_generate=True,
-            output_scores=True,
         )
-        texts = self._processor.batch_decode(answer.sequences, skip_special_tokens=False)
-        # parse the regions from the text; the location tokens must stay in it, so special tokens are not skipped above
+        logs = self._log_probabilities(tokens, encoded)
         results = []
-        for size, text, score in zip(sizes, texts, self._probabilities(answer), strict=True):
-            parsed = self._processor.post_process_generation(text=text, task=DENSE_CAPTIONS, image_size=size)
-            regions = parsed[DENSE_CAPTIONS]
-            results.append(_inside(size, regions["labels"], regions["bboxes"], [score] * len(regions["labels"])))
+        for size, row, own in zip(sizes, tokens[:, 1:].tolist(), logs, strict=True):
+            regions = self._regions.parse(row, own)
+            boxes = [_pixels(region.bins, size) for region in regions]
+            scores = [region.score for region in regions]
+            results.append(_inside(size, [region.phrase for region in regions], boxes, scores))
         return results
 
-    def _probabilities(self, answer: Any) -> list[float]:
-        """The geometric mean of the token probabilities of each text, 0..1."""
-        if self.parameters.num_beams > 1:
-            means = answer.sequences_scores
-        else:
-            # one step at a time, because stacking the logits of all steps would double their memory
-            tokens = answer.sequences[:, -len(answer.scores) :]
-            steps = zip(answer.scores, tokens.T, strict=True)
-            logs = torch.stack([step.log_softmax(-1).gather(1, own[:, None])[:, 0] for step, own in steps], dim=1)
-            # tokens after the end of a text are padding and do not count
-            written = tokens != self._processor.tokenizer.pad_token_id
-            means = torch.where(written, logs, 0).sum(1) / written.sum(1).clamp(min=1)
-        return [float(probability) for probability in means.exp().clamp(0, 1)]
+    def _log_probabilities(self, tokens: Tensor, encoded: dict[str, Any]) -> list[list[float]]:
+        """The log probability of each token after the first, by one pass of the decoder over all of them.
+
+        The scores that `generate` can keep have the size of the vocabulary for every step and beam: some gigabytes.
+        """
+        found = []
+        for i in range(len(tokens)):  # one image at a time: the logits of a long answer take 100 MB in bfloat16
+            logits = self._model(
+                encoder_outputs=BaseModelOutput(encoded["encoder_outputs"][0][i : i + 1]),
+                attention_mask=encoded["attention_mask"][i : i + 1],
+                decoder_input_ids=tokens[i : i + 1, :-1],
+                use_cache=False,
+            ).logits
+            chosen = tokens[i, 1:, None]
+            # the softmax in float32, without a copy of all logits in it
+            own = logits[0].gather(1, chosen)[:, 0].float() - logits[0].float().logsumexp(-1)
+            found.append(own.tolist())
+        return found
+
+
+def _pixels(bins: Bins, size: Size) -> tuple[float, float, float, float]:
+    """The box of four of Florence-2's 1000 bins a side, in pixels: the middles of the bins."""
+    x1, y1, x2, y2 = ((bin + 0.5) / BINS * side for bin, side in zip(bins, size * 2, strict=True))
+    return x1, y1, x2, y2
 
 
 def _inside(

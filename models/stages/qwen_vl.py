@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from models.base import CaptionerStage
 from models.devices import features, load_model
-from models.items import CaptionRequest, Failure
+from models.generation import search_settings, were_cut
+from models.guards import Asked
+from models.items import CaptionRequest, Failure, Written
 from models.weights.cache import locate
+from models.writers import CaptionerStage
 from strata.core import QwenVLParameters, StageSettings
 
 MOST_STRETCHED = 100  # ratio of long to short side; Qwen's image processor refuses more than 200
@@ -34,6 +36,11 @@ class QwenVLCaptioner(CaptionerStage):
         self._processor: Any = AutoProcessor.from_pretrained(folder)
         self._processor.tokenizer.padding_side = "left"  # so that all generated texts start at the same position
         self._model = load_model(Qwen3VLForConditionalGeneration, folder)
+
+    def asked(self, item: CaptionRequest) -> Asked:
+        """The prompt, which the text must not repeat, and its language."""
+        prompt = self.parameters.scene_prompt if item.kind == "scene" else self.parameters.crop_prompt
+        return Asked.by(prompt, "text" if item.kind == "scene" else "phrase")
 
     def run(self, batch: Sequence[CaptionRequest]) -> list[str | Failure]:
         """As `Stage.run`; requests of one kind and similar area are computed together."""
@@ -78,19 +85,11 @@ class QwenVLCaptioner(CaptionerStage):
 
     @torch.inference_mode()
     def _answer(self, inputs: Any, limit: int) -> list[str]:
-        # greedy: the sampling settings of the checkpoint are unset, or transformers would warn about them
-        ids = self._model.generate(
-            **inputs,
-            max_new_tokens=limit,
-            num_beams=1,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-        )
+        ids = self._model.generate(**inputs, max_new_tokens=limit, **search_settings(self.variation))
         # a decoder-only model returns its input first
         new = ids[:, inputs["input_ids"].shape[1] :]
-        return [" ".join(text.split()) for text in self._processor.batch_decode(new, skip_special_tokens=True)]
+        texts = self._processor.batch_decode(new, skip_special_tokens=True)
+        return [Written(text, cut) for text, cut in zip(texts, were_cut(new, self._model), strict=True)]
 
 
 def _within_reach(image: Image.Image) -> Image.Image:

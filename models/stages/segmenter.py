@@ -5,6 +5,7 @@ The other images of a batch change masks only by rounding: in float32 less than 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,13 +20,14 @@ from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
 from models.base import SegmenterStage
 from models.demo.salient import salient_masks
-from models.devices import compile_on_gpu, features, load_model
+from models.devices import compile_on_gpu, features, load_with_exact_parts
 from models.items import PLACEHOLDER_IMAGE, Segment
 from models.weights.cache import locate
 from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterParameters, StageSettings
 
 Found = list[tuple[np.typing.NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; a smaller image cannot show an object in front of a background
+NEARLY = 0.8  # of the smallest share that is chosen
 STABILITY_OFFSET = 1.0  # of logits; the default of segment_anything
 Shape = tuple[int, int]  # height, width
 
@@ -74,8 +76,9 @@ class SamSegmenter(SegmenterStage):
 
     The steps are those of segment_anything's SamAutomaticMaskGenerator (arXiv 2304.02643, appendix B) without crops:
     a grid of points, three masks per point, thresholds on the estimated IoU and on stability, non-maximum suppression.
-    Unlike transformers' mask-generation pipeline it encodes a batch of images in one call, resizes only masks whose
-    estimated IoU passes the threshold, and keeps the model's small logits until the final choice of masks.
+    Unlike transformers' mask-generation pipeline it encodes a batch of images in one call, and judges the masks in the
+    model's own size (256×256): only those that are chosen are enlarged to the image's, one by one. Enlarging all masks
+    of a batch of points took 14 GB for an image of 12 megapixels.
     """
 
     name: ClassVar[str] = "segmenter"
@@ -90,14 +93,16 @@ class SamSegmenter(SegmenterStage):
         """Raises WeightsMissing."""
         folder = locate(self.settings)
         self._processor = AutoImageProcessor.from_pretrained(folder)
-        self._model = load_model(AutoModelForMaskGeneration, folder)
+        # in bfloat16 a coordinate has 8 bits, which moves points by up to 2 of 1024 pixels, and so has a score
+        answers = {"shared_embedding": None, "shared_image_embedding": None, "iou_prediction_head": torch.float32}
+        self._model = load_with_exact_parts(AutoModelForMaskGeneration, folder, answers)
         # the decoder copies the image's features for each point; uncompiled, adding to the copies takes most time
         if compile_on_gpu(self._model.mask_decoder):
             self.compute(self.prepare([PLACEHOLDER_IMAGE]))  # compile now: all images have the same shapes
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """Make the images' pixels on the device, and their shapes before and after resizing."""
-        inputs = features(self._processor, self._model, batch)
+        inputs = features(self._processor, self._model.vision_encoder, batch)
         shapes = inputs["original_sizes"].tolist()
         # SAM keeps the aspect ratio and pads; SAM 2 resizes to a square. transformers' own pipeline places the points
         # for SAM 2 as for SAM, so that one end of an oblong image has no points
@@ -117,14 +122,15 @@ class SamSegmenter(SegmenterStage):
             own = maps[i : i + 1] if isinstance(maps, Tensor) else [level[i : i + 1] for level in maps]
             points = _grid(self.parameters.points_per_side, resized).to(batch.values.device)
             pieces = points.split(self.parameters.points_per_batch)
-            found = [self._candidates(own, piece, shape, resized) for piece in pieces]
+            found = [self._candidates(own, piece, resized) for piece in pieces]
             answers.append(self._segments(found, shape, resized))
         return answers
 
-    def _candidates(self, maps: Any, points: Tensor, shape: Shape, resized: Shape) -> tuple[Tensor, ...]:
+    def _candidates(self, maps: Any, points: Tensor, resized: Shape) -> tuple[Tensor, ...]:
         """The masks of some points that pass the thresholds. points: (N, 2), x and y in pixels of the resized image.
 
-        Returns logits (M, h, w) in the model's size, scores (M,), boxes (M, 4) and areas (M,) in pixels of the image.
+        Returns logits (M, h, w) in the model's size, scores (M,), boxes (M, 4) in its pixels, and shares of the image's
+        area (M,).
         """
         p = self.parameters
         # three masks for each point, with the model's estimates of their IoU; drop those with a low estimate
@@ -137,36 +143,49 @@ class SamSegmenter(SegmenterStage):
         if p.pred_iou_thresh > 0:
             sure = scores > p.pred_iou_thresh
             logits, scores = logits[sure], scores[sure]
+        # without the padding: what is left shows the whole image
+        height, width = self._unpadded(logits, resized)
+        own = logits[:, :height, :width].float()
+        masks = own > 0
+        kept = _areas(masks) > 0
         # a mask is stable if it hardly changes with the threshold on its logits: its IoU at 1 and -1
-        whole = self._enlarged(logits, shape, resized)
-        masks = whole > 0
         if p.stability_score_thresh > 0:
-            inner, outer = (_areas(whole > limit) for limit in (STABILITY_OFFSET, -STABILITY_OFFSET))
-            stable = inner / outer > p.stability_score_thresh
-            logits, scores, masks = logits[stable], scores[stable], masks[stable]
-        return logits, scores, masks_to_boxes(masks), _areas(masks)
+            inner, outer = (_areas(own > limit) for limit in (STABILITY_OFFSET, -STABILITY_OFFSET))
+            kept &= inner / outer > p.stability_score_thresh
+        masks = masks[kept]
+        return logits[kept], scores[kept], masks_to_boxes(masks), _areas(masks) / (height * width)
 
     def _segments(self, found: list[tuple[Tensor, ...]], shape: Shape, resized: Shape) -> list[Segment]:
         """The largest candidates that remain after non-maximum suppression and are not too small."""
         # suppress duplicates (the same object from several points), drop small masks, and keep the largest
-        logits, scores, boxes, areas = (torch.cat(parts) for parts in zip(*found, strict=True))
+        logits, scores, boxes, shares = (torch.cat(parts) for parts in zip(*found, strict=True))
         kept = nms(boxes, scores, self.parameters.nms_iou)
-        kept = kept[areas[kept] >= max(1.0, self.parameters.smallest * shape[0] * shape[1])]
-        kept = kept[areas[kept].argsort(descending=True, stable=True)][: self.parameters.max_masks]
-        # only now enlarge again: the full-size masks of all candidates would take much more memory
-        masks = (self._enlarged(logits[kept], shape, resized) > 0).cpu().numpy()
-        return [
-            Segment(mask, _bounding_box(mask), score)
-            for mask, score in zip(masks, scores[kept].clamp(0, 1).tolist(), strict=True)
-        ]
+        kept = kept[shares[kept] >= self.parameters.smallest]
+        kept = kept[shares[kept].argsort(descending=True, stable=True)]
+        # the largest, and those that may be as large: a pixel of the model's size is many of the image's
+        last = shares[kept][: self.parameters.max_masks][-1:]
+        kept = kept[(shares[kept] >= NEARLY * last).nonzero()[:, 0]] if len(kept) else kept
+        # only now enlarge, one by one: a mask of 24 megapixels takes 96 MB in float32
+        masks = [(self._enlarged(logits[i], shape, resized) > 0).cpu().numpy() for i in kept.tolist()]
+        return _largest(list(zip(masks, scores[kept].clamp(0, 1).tolist(), strict=True)), self.parameters)
+
+    def _unpadded(self, logits: Tensor, resized: Shape) -> Shape:
+        """The part of the logits (N, h, w) that shows the image: SAM pads it to a square, SAM 2 does not."""
+        pad = getattr(self._processor, "pad_size", None)
+        if not pad:
+            return logits.shape[1], logits.shape[2]
+        return (
+            math.ceil(resized[0] * logits.shape[1] / pad["height"]),
+            math.ceil(resized[1] * logits.shape[2] / pad["width"]),
+        )
 
     def _enlarged(self, logits: Tensor, shape: Shape, resized: Shape) -> Tensor:
-        """Resize logits (N, h, w) to the image's shape: (N, H, W)."""
-        # post_process_masks removes the padding; it expects a channel axis
+        """Resize logits (h, w) to the image's shape (H, W)."""
+        # post_process_masks removes the padding; it expects axes of images and channels
         (whole,) = self._processor.post_process_masks(
-            [logits[:, None].float()], [shape], reshaped_input_sizes=[resized], binarize=False
+            [logits[None, None].float()], [shape], reshaped_input_sizes=[resized], binarize=False
         )
-        enlarged: Tensor = whole[:, 0]
+        enlarged: Tensor = whole[0, 0]
         return enlarged
 
 

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from strata.core import Budget
 from strata.errors import InvalidInput
 
+MAX_LIST = 16 * 2**20  # characters of a list of shards; the service reads as many bytes
+
 
 def pairs_of(texts: Iterable[str]) -> dict[str, str]:
     """KEY=VALUE texts as a mapping. Raises InvalidInput for a text without `=`."""
@@ -41,15 +43,26 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
 
     A list has one shard a line; empty lines and lines that begin with # are skipped. Ranges and globs are not
     expanded. A path whose folder does not exist here is not changed: it may exist on the service's machine. Raises
-    OSError if a list is missing.
+    OSError if a list is missing, and InvalidInput if it has more than MAX_LIST characters.
     """
     for argument in arguments:
         if argument.startswith("@"):
-            text = sys.stdin.read() if argument == "@-" else Path(argument[1:]).read_text(encoding="utf-8")
-            lines = (line.strip() for line in text.splitlines())
+            lines = (line.strip() for line in _list_text(argument).splitlines())
             yield from (_absolute(line) for line in lines if line and not line.startswith("#"))
         else:
             yield _absolute(argument)
+
+
+def _list_text(argument: str) -> str:
+    """The text of an @FILE. It may come from a program that never ends."""
+    if argument == "@-":
+        text = sys.stdin.read(MAX_LIST + 1)
+    else:
+        with Path(argument[1:]).open(encoding="utf-8") as file:
+            text = file.read(MAX_LIST + 1)
+    if len(text) > MAX_LIST:
+        raise InvalidInput(f"{argument}: a list of more than {MAX_LIST:,} characters")
+    return text
 
 
 def _absolute(shard: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -239,12 +239,16 @@ class ChatParameters(Parameters):
     concurrency: requests in flight. retries: how often a failed request is repeated, also if the server is busy.
     api_key_variable: the environment variable with the key, so that a profile contains no key. Images are sent as
     image_format with at most longest_side pixels; image_tokens: maximum number of prompt tokens of one image. Prices
-    are money per million tokens; null: not known.
+    are money per million tokens; null: not known. token_limit: the request's field for the maximum length of an answer,
+    and temperature "default" for none: OpenAI's models that reason (o-series, gpt-5) need "max_completion_tokens" and
+    accept no temperature. language: of the texts, as an ISO 639-1 code; null: the language of the prompts.
     """
 
     served_model: str
     request: dict[str, JsonValue] = Field(default_factory=dict)
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: Annotated[float, Field(ge=0)] | Literal["default"] = 0.0
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    language: str | None = Field(default=None, pattern="^[a-z]{2}$")
     timeout: float = Field(default=120.0, gt=0)
     concurrency: int = Field(default=8, ge=1)
     retries: int = Field(default=3, ge=0)

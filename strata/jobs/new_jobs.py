@@ -111,7 +111,7 @@ class NewJobs:
         with self._announced(request), self._withdrawn_on_error(request.id):
             listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
             self._together(
-                self.store.check_mark,
+                self.store.check_folder,
                 lambda: self.store.put_upload(digest, data),
                 lambda: self.store.write_index(index, table),
                 lambda: self._keep_profile(profile),

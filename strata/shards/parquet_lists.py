@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from strata.shards.roots import SourceError
 
-MEMORY = 448 * 2**20  # bytes that the process may take above what it has when it starts
+MEMORY = 320 * 2**20  # bytes that the process may take above what it has when it starts
 SECONDS = 300  # of CPU for a whole list
 _LONGEST_MESSAGE = 256 * 2**20  # bytes
 _LENGTH = struct.Struct("!Q")

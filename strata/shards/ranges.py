@@ -14,7 +14,7 @@ from typing import NamedTuple
 from strata.shards.roots import MAX_URI, SourceError, short
 
 MAX_SHARDS = 100_000  # names that the patterns of one request stand for
-MAX_NAMES = 32 * 2**20  # characters of all these names together
+MAX_NAMES = 16 * 2**20  # characters of all these names together
 _DIGITS = 15  # of a number in a range
 _PIECE = re.compile(r"([^{}]+)|\{([^{}]*)\}|.", re.DOTALL)
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")

@@ -149,7 +149,7 @@ class Files:
         if found != self._mark:
             raise OSError(errno.EIO, f"another store is at the place of this one: its mark {MARK} is another")
 
-    def _check_folder(self) -> None:
+    def check_folder(self) -> None:
         """As `check_mark`, but not of a bucket, where much is asked for that may be missing, and nothing is mounted."""
         if self.local:
             self.check_mark()
@@ -160,7 +160,7 @@ class Files:
         try:
             return act()
         except FileNotFoundError:
-            self._check_folder()
+            self.check_folder()
             path.parent.mkdir(parents=True, exist_ok=True)
             return act()
 
@@ -259,7 +259,7 @@ class Files:
         """Whether a file exists."""
         found = bool(self.fs.exists(path))
         if not found:
-            self._check_folder()
+            self.check_folder()
         return found
 
     @as_os_error
@@ -279,7 +279,7 @@ class Files:
             else:
                 found = self.fs.ls(path, detail=False, refresh=True)
         except (FileNotFoundError, NotADirectoryError):
-            self._check_folder()
+            self.check_folder()
             return []
         names = (each.rpartition("/")[2] for each in found)
         return sorted(name for name in names if not prefixes or name.startswith(prefixes))
@@ -299,7 +299,7 @@ class Files:
                 listed = self.fs.ls(path, detail=True, refresh=True)
                 found = {one["name"].rstrip("/").rpartition("/")[2]: one["type"] == "directory" for one in listed}
         except (FileNotFoundError, NotADirectoryError):
-            self._check_folder()
+            self.check_folder()
             return []
         return self.without_foreign(folder, found, lambda name: found[name] and is_ours(name))
 
@@ -322,7 +322,7 @@ class Files:
         else:
             found = {path: info["size"] for path, info in self.fs.find(self.path(*names), detail=True).items()}
         if not found:
-            self._check_folder()
+            self.check_folder()
         return {self.relative(path): int(found[path]) for path in sorted(found)}
 
     @as_os_error
@@ -360,7 +360,7 @@ class Files:
                 self.fs.cp_file(self.path(path), self.path(target), **self._time_limit(0))
                 self.fs.rm_file(self.path(path))
         except FileNotFoundError:
-            self._check_folder()
+            self.check_folder()
 
     @as_os_error
     def remove(self, path: str) -> None:
@@ -368,7 +368,7 @@ class Files:
         try:
             self.fs.rm_file(path)
         except FileNotFoundError:
-            self._check_folder()
+            self.check_folder()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -130,7 +130,7 @@ class Store(PartFiles, ShardFiles):
         try:
             self.fs.rm(self.path("jobs", checked_job_id(job_id)), recursive=True)
         except FileNotFoundError:
-            self._check_folder()
+            self.check_folder()
 
     def open_job(self, job_id: str) -> None:
         """Mark a job as unfinished, so that unfinished jobs are found without reading the files of all jobs."""

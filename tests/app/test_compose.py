@@ -58,6 +58,26 @@ READ_BY = {
     "PYTHONUNBUFFERED": "python",
     "STRATA_MODELS": "models/weights/cache.py",
 }
+FIXED = {"STRATA_PORT"}  # PUBLISH names the one outside of the container
+# settings that the API does not read, and those that workers do not
+OF_WORKERS = {"STRATA_LEASE_SECONDS", "STRATA_HANG_SECONDS", "STRATA_THREADS"}
+OF_THE_API = {
+    "STRATA_ALLOWED_HOSTS",
+    "STRATA_API_KEY",
+    "STRATA_CALLER_SHARE",
+    "STRATA_CORS_ORIGINS",
+    "STRATA_HIGH_WATER",
+    "STRATA_HOST",
+    "STRATA_MAX_BODY_BYTES",
+    "STRATA_PRIVATE_URLS",
+    "STRATA_QUEUE_IMAGES",
+    "STRATA_QUEUE_JOBS",
+    "STRATA_QUEUE_SHARDS",
+    "STRATA_UPLOAD_DAYS",
+    "STRATA_URL_HOSTS",
+    "STRATA_URL_PORTS",
+}
+MANUAL = CHECKOUT / "docs" / "how-to" / "deploy.md"
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +158,21 @@ def test_each_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
             redis_url = Settings().redis_url
             assert name == "fetch" or (redis_url and redis_url.get_secret_value() == "redis://redis:6379/0")
             assert name != "api" or Settings().shard_roots == ["/shards"]
-    manual = (CHECKOUT / "docs" / "how-to" / "deploy.md").read_text()
-    for name, *_ in VARIABLE.findall(FILE.read_text()):
-        assert f"`{name}`" in manual, f"docs/how-to/deploy.md says nothing of {name}"
+
+
+def test_each_setting_reaches_the_containers_and_is_in_the_manual() -> None:
+    settings = {name.upper() if name == "redis_url" else f"STRATA_{name.upper()}" for name in Settings.model_fields}
+    for name in OURS - {"fetch"}:
+        image = {name for name in environment_of(SERVICES[name]["build"]["target"]) if name.startswith("STRATA_")}
+        passed = SERVICES[name]["environment"].keys() | image
+        others = OF_WORKERS if name == "api" else OF_THE_API
+        assert settings & passed == settings - FIXED - others, name
+    # the manual names what can be set, and nothing else
+    rows = re.findall(r"^\| (`.*?`) \|", MANUAL.read_text().partition("## Settings")[2].partition("###")[0], re.M)
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    given = {name for name, *_ in VARIABLE.findall(FILE.read_text())}
+    given |= {name for one in OURS for name, value in SERVICES[one]["environment"].items() if value is None}
+    assert told == given - READ_BY.keys()
 
 
 def test_redis_keeps_what_it_is_told(machine: Machine) -> None:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from app.images import decoding
 from app.images.decoding import MAX_WAITING, PROCESSES, Decoder
 from app.problems import ProblemError
-from strata.images import DecodersUnavailable
+from strata.images import DecodersUnavailable, DecodingPool
+from strata.images.pool import Budget
+from strata.queue import Queue
 from tests.fakes import jpeg
-from tests.service import png
+from tests.service import png, running_service
 
 
 def test_an_image_is_refused_if_it_cannot_be_decoded() -> None:
@@ -97,3 +104,29 @@ def test_a_large_picture_is_shrunk_before_it_is_drawn_on(monkeypatch: pytest.Mon
         assert asyncio.run(decoder.use(png(80, 80), lambda image: image.size)) == (40, 40)
     finally:
         decoder.close()
+
+
+def test_an_upload_is_decoded_once_and_within_the_budget(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    held: list[tuple[int, int]] = []  # bytes that are held while an image is decoded, and those that it needs
+    ask = DecodingPool._asked
+
+    def noted(pool: DecodingPool, data: bytes, request: Mapping[str, Any]) -> Image.Image:
+        decoded.append(data)
+        held.append((pool.budget.in_use, request["memory"]))
+        return ask(pool, data, request)
+
+    monkeypatch.setattr(DecodingPool, "_asked", noted)
+    images = [jpeg(40 + number, 30) for number in range(6)]
+    with running_service(queue, tmp_path, workers=False) as service:
+        assert service.caption(images[0], wait=None).status_code == 202
+        (only,) = held
+        assert only[0] == only[1] > 3 * 40 * 30
+        # with a budget for one image, two are never decoded at the same time, whoever sends them
+        budget = service.client.app.state.services.decoder.pool.budget = Budget(1)  # type: ignore[attr-defined]
+        with ThreadPoolExecutor(len(images)) as threads:
+            answers = list(threads.map(lambda data: service.caption(data, wait=None).status_code, images[1:]))
+    assert answers == [202] * 5 and sorted(decoded) == sorted(images)
+    assert [one[0] for one in held[1:]] == [1] * 5 and (budget.most, budget.in_use) == (1, 0)

@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from strata.core.schemas import JobStatus
+from strata.jobs import retention as sweeping
 from strata.jobs.jobs import Jobs
 from strata.jobs.retention import Retention
 from strata.queue.job_list import JobFilter, image_of
-from strata.snapshots import Cleaning, Selection, Snapshots
+from strata.queue.queue import Queue
+from strata.snapshots import Selection, Snapshots
 from strata.store import PartsOf
 from tests.app.test_job_list import wait_for_list
+from tests.cli.test_cli import code_of
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
-from tests.service import Service, problem
+from tests.service import Service, problem, running_service
 
 
 @pytest.fixture
@@ -33,6 +36,14 @@ def described(service: Service, data: bytes, **fields: str) -> str:
     job = str(service.caption(data, wait=None, **fields).json()["id"])
     wait_for_end(service.jobs, job)
     return job
+
+
+def delete(service: Service, job: str, way: str) -> None:
+    """Delete a job by a request, or by the command that needs no service."""
+    if way == "delete":
+        assert service.client.delete(f"/v1/jobs/{job}").status_code == 204
+    else:
+        assert code_of("clean", "--forget", job, "--yes", "--store", service.jobs.store.uri) == 0
 
 
 def files(service: Service, *folders: str) -> list[str]:
@@ -54,11 +65,7 @@ def assert_gone(service: Service, job: str, key: str) -> None:
 def test_nothing_of_a_deleted_image_stays(listed: Service, way: str) -> None:
     job = described(listed, jpeg(), alt_text="secret")
     key = listed.client.get(f"/v1/jobs/{job}/results").json()["key"]
-    if way == "delete":
-        assert listed.client.delete(f"/v1/jobs/{job}").status_code == 204
-    else:
-        cleaning = Cleaning(listed.jobs.store, [job])
-        cleaning.remove(list(cleaning.unreferenced()))
+    delete(listed, job, way)
     assert_gone(listed, job, key)
     assert files(listed, "parts", "superseded", "broken", "uploads", "jobs", "open") == []
     # the same image is described anew
@@ -69,23 +76,15 @@ def test_nothing_of_a_deleted_image_stays(listed: Service, way: str) -> None:
 @pytest.mark.parametrize("way", ["delete", "clean"])
 def test_what_another_job_uses_stays(listed: Service, way: str) -> None:
     first, again, other_text = (described(listed, jpeg(), alt_text=text) for text in ("a", "a", "b"))
-
-    def delete(job: str) -> None:
-        if way == "delete":
-            assert listed.client.delete(f"/v1/jobs/{job}").status_code == 204
-        else:
-            cleaning = Cleaning(listed.jobs.store, [job])
-            cleaning.remove(list(cleaning.unreferenced()))
-
     before = files(listed, "parts")
-    delete(first)
+    delete(listed, first, way)
     assert files(listed, "parts") == before and len(files(listed, "uploads")) == 1
     row = listed.client.get(f"/v1/jobs/{again}/results").json()
     assert listed.client.get(f"/v1/records/{again}/{row['key']}/image").content == jpeg()
-    delete(again)
+    delete(listed, again, way)
     # the third job has other rows, because its text is another, but the same image
     assert len(files(listed, "parts")) == len(before) / 2 and len(files(listed, "uploads")) == 1
-    delete(other_text)
+    delete(listed, other_text, way)
     assert files(listed, "parts", "uploads", "jobs") == []
 
 
@@ -151,6 +150,22 @@ def test_old_uploads_are_removed_and_their_records_stay(listed: Service) -> None
         problem(listed.client.get(f"/v1/records/{old}/{rows[old]['key']}/{end}"), 410, "image-removed")
     assert listed.client.get(f"/v1/records/{sent_again}/{rows[sent_again]['key']}/image").content == jpeg(30)
     retention.close()
+
+
+def test_a_running_service_removes_old_uploads(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 0.0)
+    with running_service(queue, tmp_path, workers=False, upload_days=7.0) as service:
+        digests = ["ab" + "0" * 62, "cd" + "0" * 62]
+        for digest in digests:
+            service.jobs.store.put_upload(digest, b"an image")
+        (old, new) = sorted(service.jobs.store.path(path) for path in files(service, "uploads"))
+        stamp = time.time() - 8 * 86_400
+        os.utime(old, (stamp, stamp))
+        until = time.monotonic() + 120
+        while Path(old).exists():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert Path(new).exists()
 
 
 def test_the_upload_of_a_job_that_has_not_ended_stays(listed: Service) -> None:

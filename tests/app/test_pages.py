@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from strata.core import JobPage, JobStatus, Waiting
 from strata.queue.queue import Queue
 from tests.browser import Browser, Page, running_browser
 from tests.fakes import jpeg
@@ -84,6 +85,24 @@ def test_the_page_describes_a_dropped_image(browser: Browser, url: str) -> None:
         assert page.run("document.getElementById('message').className") == ""
         assert page.run("getComputedStyle(document.getElementById('drop')).borderTopStyle") == "dashed"
         assert page.run("violations") == []
+
+
+def test_the_page_shows_what_a_job_waits_for(browser: Browser, url: str) -> None:
+    httpx.post(f"{url}/v1/captions", files={"file": ("a.jpg", jpeg(50))}, headers={"Prefer": "wait=120"})
+    view = JobPage.model_validate_json(httpx.get(f"{url}/v1/jobs?limit=1").content).jobs[0]
+    waiting = Waiting(stage="composer", reason="HTTP 401: <b>no key</b>", since=view.created_at, attempts=3)
+    waits = view.model_copy(update={"id": "waits", "status": JobStatus.IN_PROGRESS, "waiting": waiting})
+    answer = JobPage(jobs=[waits, view]).model_dump_json()
+    with browser.page(f"{url}/") as page:
+        page.run(f"window.fetch = async () => new Response({json.dumps(answer)})")
+        shown = page.wait(
+            "document.querySelectorAll('#jobs tr').length === 2 && document.querySelector('#jobs code').textContent ==="
+            " 'waits' && [...document.querySelectorAll('#jobs .status')].map((cell) => cell.textContent)"
+        )
+    assert shown[0].startswith("in_progress, waits for composer since ") and shown[0].endswith(
+        ": HTTP 401: <b>no key</b>"
+    )
+    assert shown[1] == "completed"
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,19 @@ def test_a_worker_has_every_setting_of_its_service(name: str, tmp_path: Path, mo
     assert getattr(load_settings(), name) == getattr(settings, name) == changed
 
 
+def test_moved_roots_are_options_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Settings] = []
+
+    def serve(settings: Settings, workers: bool) -> int:
+        given.append(settings)
+        return 0
+
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    assert code_of("serve", "--root", "/a=/b", "--root", "s3://c=/d") == 0
+    assert given[0].moved_roots == {"/a": "/b", "s3://c": "/d"}
+
+
 def test_a_worker_that_dies_starts_again_after_a_growing_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -333,11 +333,11 @@ class CountingStore(Store):
 def test_the_store_is_probed_once_in_a_while_however_often_it_is_asked(tmp_path: Path) -> None:
     store = CountingStore(str(tmp_path))
     probe = StoreProbe(store, seconds=3600)
-    assert [probe.reason() for _ in range(100)] == [""] * 100
+    assert [probe.reason(write=True) for _ in range(100)] == [""] * 100
     assert store.writes == 1
     # what a request has met is told until the next attempt
     probe.report(OSError(errno.ENOSPC, "No space left on device", "/a/path"))
-    assert probe.reason() == "the store is full: No space left on device"
+    assert probe.reason(write=True) == "the store is full: No space left on device"
     assert store.writes == 1
 
 
@@ -345,25 +345,39 @@ def test_only_one_caller_waits_for_a_slow_store(tmp_path: Path) -> None:
     store = CountingStore(str(tmp_path))
     store.free.clear()
     probe = StoreProbe(store, seconds=0)
-    first = threading.Thread(target=probe.reason)
+    first = threading.Thread(target=probe.reason, args=(True,))
     first.start()
     deadline = time.monotonic() + 120
     while not store.writes and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert {probe.reason() for _ in range(100)} == {"the store has not been written yet"}
+    assert {probe.reason(write=True) for _ in range(100)} == {"the store has not been tried yet"}
     store.free.set()
     first.join()
-    assert probe.reason() == "" and store.writes == 2
+    assert probe.reason(write=True) == "" and store.writes == 2
 
 
-def test_readyz_without_a_key_writes_once(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readyz_writes_for_those_who_have_the_key(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tests.service.Store", CountingStore)
     with running_service(queue, tmp_path, workers=False, api_key=SECRET) as service:
         heartbeat = Heartbeat(name="w", pid=1, groups=list(GROUPS), ready=True, chunks=[])
         queue.heartbeats.publish(heartbeat, 60)
-        assert [service.client.get("/readyz").status_code for _ in range(20)] == [200] * 20
-        (app_store,) = [service.client.app.state.services.store]  # type: ignore[attr-defined]
-        assert app_store.writes == 1
+        services = service.client.app.state.services  # type: ignore[attr-defined]
+        store, probe = services.store, services.store_probe
+        probe.seconds = 0.0
+        wrong, right = ({"Authorization": f"Bearer {key}"} for key in (SECRET[::-1], SECRET))
+        for headers, writes in (({}, 0), (wrong, 0), (right, 3)):
+            before = store.writes
+            answers = [service.client.get("/readyz", headers=headers).status_code for _ in range(3)]
+            assert answers == [200] * 3 and store.writes - before == writes
+        # a fault that a request has met is told, until a write shows that it is over: one write, also without the key
+        probe.report(OSError(errno.ENOSPC, "No space left on device"))
+        probe._until = time.monotonic() + 3600
+        assert "is full" in problem(service.client.get("/readyz"), 503, "not-ready")["detail"]
+        probe._until, before = 0.0, store.writes
+        assert [service.client.get("/readyz").status_code for _ in range(3)] == [200] * 3
+        assert store.writes - before == 1
 
 
 def test_what_an_error_tells_of_the_storage() -> None:

@@ -185,6 +185,12 @@ def test_shard_roots(value: str, roots: list[str], monkeypatch: pytest.MonkeyPat
     assert load_settings().shard_roots == roots
 
 
+def test_default_shard_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders of the working folder, not that folder: it may have keys, settings and the store."""
+    monkeypatch.chdir(tmp_path)
+    assert load_settings().shard_roots == [str(tmp_path / "shards"), str(tmp_path / "samples")]
+
+
 @pytest.mark.parametrize(
     ("value", "moves"),
     [

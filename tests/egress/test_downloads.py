@@ -16,6 +16,7 @@ from strata.egress.downloads import DownloadFailed, Pool, download
 from strata.egress.sessions import tls_context
 from tests.certificates import write_certificates
 from tests.egress.web import Internet, Web, redirect, response, run, web_server
+from tests.secrets import SECRET
 
 PUBLIC = EgressRules()
 ANY_PORT = EgressRules(ports=(), private=True)
@@ -218,9 +219,9 @@ def test_a_name_server_that_does_not_answer_is_given_up(internet: Internet) -> N
 
 def test_what_cannot_be_reached_is_one_line(internet: Internet) -> None:
     with pytest.raises(DownloadFailed, match=r"^the host 'no\.example' cannot be found$"):
-        fetch("http://no.example/a?X-Amz-Signature=planted")
+        fetch(f"http://no.example/a?X-Amz-Signature={SECRET}")
     with pytest.raises(DownloadFailed, match=r"cannot be reached: Connect call failed|Connection refused"):
-        fetch("http://127.0.0.1:1/a?X-Amz-Signature=planted", ANY_PORT)
+        fetch(f"http://127.0.0.1:1/a?X-Amz-Signature={SECRET}", ANY_PORT)
 
 
 def test_a_certificate_is_that_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,6 @@ def test_two_storage_calls_in_a_row_before_the_work_starts(
     calls = calls_in(tmp_path / "calls")[before:]
     assert chain(calls) == 2
     assert sorted(f"{call.name} {call.folder}" for call in calls) == [
-        "get strata-store.json",
         "list parts/llm",
         "list parts/vision",
         "put jobs",

@@ -11,9 +11,10 @@ from PIL import Image
 from pydantic import ValidationError
 from transformers import AutoProcessor
 
-from models.base import CaptionerStage, WeightsMissing
+from models.base import WeightsMissing
 from models.building import build_stage
 from models.items import CaptionRequest, Failure
+from models.writers import CaptionerStage, WriterStage
 from strata.core.profiles import StageSettings
 from tests.tiny_models import blip2_captioner, florence, make
 
@@ -35,6 +36,7 @@ def _stage(backend: str, folder: Path, *, batch_size: int = 4, **parameters: obj
         parameters=limits | parameters,
     )
     stage = build_stage("captioner", settings)
+    assert isinstance(stage, WriterStage)
     stage.load()
     return stage
 

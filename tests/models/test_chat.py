@@ -21,9 +21,10 @@ import models.chat.client as chat_client
 from bench.fakes.scripted_server import HANG_UP, Reply, good, is_plain, scripted
 from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
-from models.items import CaptionRequest, ComposeRequest, Failure
+from models.items import CaptionRequest, ComposeRequest, Failure, Rejection
 from models.prompts import FOLDER
 from models.weights.hashes import sha256_of
+from models.writers import write
 from strata.core.profiles import StageSettings
 from strata.core.records import Caption, ImageReference, Record
 from strata.core.usage import Usage
@@ -76,7 +77,7 @@ def test_a_question_and_its_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted(lambda body: good(" A dog\nis here. ", read=40, written=7)) as server:
         stage = composer(server.url, api_key_variable="MY_KEY", request={"top_p": 0.5}, max_new_tokens=9)
         empty = ComposeRequest(Record(key="0", image=ImageReference(uri="a", size=1)))
-        assert stage.run([request("one"), empty]) == ["A dog is here.", ""]
+        assert write(stage, [request("one"), empty]) == ["A dog is here.", ""]
     (body,) = server.bodies
     assert (body["model"], body["temperature"], body["max_tokens"], body["top_p"]) == ("m", 0, 9, 0.5)
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
@@ -96,8 +97,8 @@ def test_many_requests_are_in_flight_and_answers_keep_their_places() -> None:
         return good(body["messages"][-1]["content"])
 
     with scripted(answer) as server:
-        names = [f"number {n} {'x' * n}" for n in range(12)]
-        texts = composer(server.url, concurrency=4).run([request(name) for name in names])
+        names = [f"number {n} {' '.join('abcdefghijkl'[:n])}" for n in range(12)]
+        texts = write(composer(server.url, concurrency=4), [request(name) for name in names])
     assert [name in str(text) for name, text in zip(names, texts, strict=True)] == [True] * 12
     assert len(server.bodies[0]["messages"][-1]["content"]) > len(server.bodies[-1]["messages"][-1]["content"])
 
@@ -117,7 +118,7 @@ def test_retry_after_is_honoured_by_every_request(date: bool) -> None:
         texts: list[str | Failure] = []
         while not texts:
             with suppress(StageUnavailable):  # on a slow machine the wait is longer than the client's patience
-                texts = stage.run([request("one"), request("two")])
+                texts = write(stage, [request("one"), request("two")])
     assert texts == ["A dog is here."] * 2
     assert asked_at[1] - asked_at[0] >= 0.9  # a date has whole seconds
     assert [usage.requests for usage in stage.usage] == [1, 1]  # being put off costs nothing
@@ -128,7 +129,7 @@ def test_a_long_retry_after_is_kept_between_calls_too() -> None:
         stage = composer(server.url)
         for _ in range(3):
             with pytest.raises(StageUnavailable, match=r"asks to wait for \d+ s"):
-                stage.run([request("one")])
+                write(stage, [request("one")])
     assert len(server.bodies) == 1
 
 
@@ -136,7 +137,7 @@ def test_a_long_retry_after_is_kept_between_calls_too() -> None:
 def test_a_hostile_retry_after_is_no_crash(value: str) -> None:
     with scripted(in_turn(Reply("", 429, {"Retry-After": value}), GOOD)) as server:
         try:
-            assert composer(server.url).run([request("one")]) == ["A dog is here."]
+            assert write(composer(server.url), [request("one")]) == ["A dog is here."]
         except StageUnavailable as error:
             assert "asks to wait for 3600 s" in str(error)
 
@@ -152,7 +153,7 @@ BAD = {
     "hangs up": HANG_UP,
     "error": Reply("out of memory", 500),
     "refused": Reply("the image is broken", 400),
-    "another shape": Reply('{"choices": [{"message": {"content": ["x"]}}]}'),
+    "another shape": Reply('{"choices": [{"message": {"content": {"x": 1}}}]}'),
     "binary": Reply("\x00\x01\ud7ff"),
 }
 
@@ -161,7 +162,7 @@ BAD = {
 def test_what_is_bad_for_one_image_fails_that_image_after_its_tries(bad: Reply) -> None:
     with scripted(lambda body: bad if asks_of("two", body) else GOOD) as server:
         stage = composer(server.url, retries=2)
-        one, two, three = stage.run([request("one"), request("two"), request("three")])
+        one, two, three = write(stage, [request("one"), request("two"), request("three")])
     assert (one, three) == ("A dog is here.", "A dog is here.")
     assert isinstance(two, Failure)
     assert (two.stage, two.error_type) == ("composer", "NoAnswer") and two.detail
@@ -179,7 +180,7 @@ def test_what_is_bad_for_one_image_fails_that_image_after_its_tries(bad: Reply) 
 def test_a_bad_answer_is_tried_again(bad: Reply) -> None:
     with scripted(in_turn(bad, GOOD)) as server:
         stage = composer(server.url)
-        assert stage.run([request("one")]) == ["A dog is here."]
+        assert write(stage, [request("one")]) == ["A dog is here."]
     assert len(server.asked) == 2
     assert stage.usage[0].completion_tokens == (400 if bad.status == 200 else 0) + 3 + 3  # with the probe
 
@@ -196,22 +197,22 @@ def test_a_server_that_is_away_is_no_images_fault_and_answers_before_are_kept() 
         stage = composer(server.url, concurrency=1, retries=1)
         for _ in range(2):
             with pytest.raises(StageUnavailable, match="does not answer a test question"):
-                stage.run([request("one"), request("two"), request("three")])
+                write(stage, [request("one"), request("two"), request("three")])
         up.add("all")
-        assert stage.run([request("one"), request("two"), request("three")]) == ["A dog is here."] * 3
+        assert write(stage, [request("one"), request("two"), request("three")]) == ["A dog is here."] * 3
     assert sum(asks_of("one", body) for body in server.bodies) == 1  # not paid for twice
     assert sum(asks_of("two", body) + asks_of("three", body) for body in server.bodies) <= 4
     assert stage.usage[0] == Usage(prompt_tokens=5, completion_tokens=3, requests=1)
     stage.release()
     with scripted(answer) as server:
-        assert composer(server.url).run([request("one")]) == ["A dog is here."]
+        assert write(composer(server.url), [request("one")]) == ["A dog is here."]
     assert len(server.bodies) == 1
 
 
 def test_no_server() -> None:
     stage = composer("http://127.0.0.1:9/v1", retries=1)
     with pytest.raises(StageUnavailable, match="ConnectError"):
-        stage.run([request("one"), request("two")])
+        write(stage, [request("one"), request("two")])
 
 
 @pytest.mark.parametrize("status", [301, 401, 402, 403, 404, 405])
@@ -220,7 +221,7 @@ def test_a_wrong_key_or_address_is_no_images_fault(status: int) -> None:
         scripted(lambda body: Reply("no such model", status)) as server,
         pytest.raises(StageUnavailable, match=f"status {status}: no such model") as caught,
     ):
-        composer(server.url).run([request("one")])
+        write(composer(server.url), [request("one")])
     assert len(server.bodies) == 1
     assert caught.value.stage == "composer" and caught.value.reason == str(caught.value)
     assert isinstance(caught.value, StageRefused) == (status != 402)  # no credit may pass without new settings
@@ -234,14 +235,14 @@ def test_a_server_in_trouble_is_left_after_two_seconds(reply: Reply, monkeypatch
         for _ in range(2):
             started = time.monotonic()
             with pytest.raises(StageUnavailable) as caught:
-                stage.run([request(str(n)) for n in range(4)])
+                write(stage, [request(str(n)) for n in range(4)])
             assert time.monotonic() - started < chat_client.PATIENCE + 1
             assert not isinstance(caught.value, StageRefused)
 
 
 def test_a_pause_that_the_server_asks_for_is_told() -> None:
     with scripted(in_turn(Reply("", 503, {"Retry-After": "90"}))) as server, pytest.raises(StageUnavailable) as caught:
-        composer(server.url).run([request("one")])
+        write(composer(server.url), [request("one")])
     assert 85 <= caught.value.pause <= 90
 
 
@@ -250,15 +251,15 @@ def test_a_server_that_did_not_work_is_asked_a_probe_before_any_question() -> No
     with scripted(lambda body: replies["now"]) as server:
         stage = composer(server.url, retries=1)
         with pytest.raises(StageUnavailable):
-            stage.run([request("one"), request("two")])
+            write(stage, [request("one"), request("two")])
         server.bodies.clear()
         with pytest.raises(StageUnavailable):
-            stage.run([request("one"), request("two")])
+            write(stage, [request("one"), request("two")])
         assert server.bodies and not server.asked
         replies["now"] = GOOD
-        assert stage.run([request("one"), request("two")]) == ["A dog is here."] * 2
+        assert write(stage, [request("one"), request("two")]) == ["A dog is here."] * 2
         stage.release()
-        assert stage.run([request("one")]) == ["A dog is here."]
+        assert write(stage, [request("one")]) == ["A dog is here."]
     assert sum(map(is_plain, server.bodies[-4:])) == 1  # one probe for both questions, and none once it works
 
 
@@ -274,7 +275,7 @@ def test_a_server_that_hangs_costs_one_timeout_and_one_probe(monkeypatch: pytest
         stage = composer(server.url, timeout=0.4, concurrency=2)
         for _ in range(2):
             with pytest.raises(StageUnavailable, match="ReadTimeout") as caught:
-                stage.run([request("one"), request("two")])
+                write(stage, [request("one"), request("two")])
         spent = caught.value.usage
         free.set()
     assert spent.completion_tokens >= 2 * 400  # both questions were sent, and may have been charged
@@ -287,7 +288,7 @@ KEY = f"sk-planted-{SECRET}"
 def test_white_space_around_a_key_is_not_sent(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", around + KEY + around)
     with scripted(lambda body: GOOD) as server:
-        assert composer(server.url, api_key_variable="MY_KEY").run([request("one")]) == ["A dog is here."]
+        assert write(composer(server.url, api_key_variable="MY_KEY"), [request("one")]) == ["A dog is here."]
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
@@ -312,7 +313,7 @@ def test_a_key_that_the_server_repeats_is_told_to_nobody(
     with scripted(lambda body: GOOD if status != 401 and is_plain(body) else reply) as server:
         stage = composer(server.url, api_key_variable="MY_KEY", retries=1)
         try:
-            told += [one.detail for one in stage.run([request("one")]) if isinstance(one, Failure)]
+            told += [one.detail for one in write(stage, [request("one")]) if isinstance(one, Failure)]
         except (StageUnavailable, StageUnfit) as error:
             told += [str(error), repr(error)]
     assert told and all(KEY[:6] not in text for text in [*told, caplog.text])
@@ -323,18 +324,18 @@ def test_a_key_that_the_server_repeats_is_told_to_nobody(
 def test_a_key_that_the_server_repeats_escaped_is_told_to_nobody(
     escape: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = "sk-a/b+c=SLASHEDKEY"
+    key = f"sk-a/b+c={SECRET}"
     monkeypatch.setenv("MY_KEY", key)
     reply = Reply(f'{{"error": "wrong key {escape(key)}"}}', 401)
     with scripted(lambda _: reply) as server, pytest.raises(StageRefused, match=r"wrong key \*\*\*") as caught:
-        composer(server.url, api_key_variable="MY_KEY").run([request("one")])
-    assert "SLASHEDKEY" not in str(caught.value)
+        write(composer(server.url, api_key_variable="MY_KEY"), [request("one")])
+    assert SECRET not in str(caught.value)
 
 
 def test_a_key_in_an_answer_is_no_part_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     with scripted(lambda _: good(f"Your key is {KEY}.")) as server:
-        texts = composer(server.url, api_key_variable="MY_KEY").run([request("one")])
+        texts = write(composer(server.url, api_key_variable="MY_KEY"), [request("one")])
     assert texts == ["Your key is ***."]
 
 
@@ -343,12 +344,12 @@ def test_who_refuses_everybody_is_at_fault_itself() -> None:
         scripted(lambda body: Reply("max_tokens is too large", 400)) as server,
         pytest.raises(StageUnavailable, match="it does not answer a test question either: status 400: max_tokens"),
     ):
-        composer(server.url).run([request("one"), request("two")])
+        write(composer(server.url), [request("one"), request("two")])
 
 
 def test_a_server_that_only_takes_money_is_not_asked_for_ever() -> None:
     with scripted(lambda body: good("", read=5, written=400)) as server, pytest.raises(StageUnfit, match="empty"):
-        composer(server.url).run([request(str(n)) for n in range(20)])
+        write(composer(server.url), [request(str(n)) for n in range(20)])
     assert len(server.bodies) <= 8 + 8 + 4  # those in flight, and the tries of a probe
 
 
@@ -357,32 +358,32 @@ def test_a_page_in_place_of_every_answer_is_waited_for(body: str) -> None:
     with scripted(lambda _: Reply(body)) as server:
         stage = composer(server.url)
         with pytest.raises(StageUnavailable, match="not a chat completion"):
-            stage.run([request("one")])
+            write(stage, [request("one")])
         # the model is back
         server.answer = lambda _: GOOD
-        assert stage.run([request("one")]) == ["A dog is here."]
+        assert write(stage, [request("one")]) == ["A dog is here."]
 
 
 def test_a_response_that_does_not_end_or_is_too_long_is_no_answer() -> None:
     with scripted(lambda _: Reply("x" * 1000, drip=0.2)) as server:
         began = time.monotonic()
         with pytest.raises(StageUnavailable, match="had not ended after 1 s"):
-            composer(server.url, timeout=1.0, retries=0).run([request("one")])
+            write(composer(server.url, timeout=1.0, retries=0), [request("one")])
         assert time.monotonic() - began < 60  # and not the 200 s of the page
     with (
         scripted(lambda _: Reply("x" * (chat_client.MAX_RESPONSE + 1))) as server,
         pytest.raises(StageUnavailable, match="more than"),
     ):
-        composer(server.url, retries=0).run([request("one")])
+        write(composer(server.url, retries=0), [request("one")])
 
 
 def test_usage_never_passes_the_bound() -> None:
     with scripted(lambda body: Reply("?") if is_plain(body) or asks_of("one", body) else GOOD) as server:
         stage = composer(server.url, retries=1, concurrency=1)
         with pytest.raises(StageUnavailable, match="not a chat completion"):
-            stage.run([request("one"), request("two")])
+            write(stage, [request("one"), request("two")])
     once, whole = stage.bound(request("one"))
-    assert whole.completion_tokens == 2 * 400 + 4 * 400
+    assert whole.completion_tokens == 2 * (2 * 400 + 4 * 400)  # two texts
     assert once.prompt_tokens >= len(server.asked[0]["messages"][-1]["content"])
     assert len(server.bodies) <= whole.requests
 
@@ -390,7 +391,7 @@ def test_usage_never_passes_the_bound() -> None:
 def test_equal_questions_are_asked_and_paid_once() -> None:
     with scripted(lambda body: GOOD) as server:
         stage = composer(server.url)
-        assert stage.run([request("one")] * 3) == ["A dog is here."] * 3
+        assert write(stage, [request("one")] * 3) == ["A dog is here."] * 3
     assert len(server.bodies) == 1
     assert [usage.requests for usage in stage.usage] == [1, 0, 0]
 
@@ -398,21 +399,22 @@ def test_equal_questions_are_asked_and_paid_once() -> None:
 def test_a_server_that_counts_nothing_is_counted_at_the_bound() -> None:
     with scripted(lambda body: good("A dog.", read=None)) as server:
         stage = composer(server.url)
-        stage.run([request("one")])
+        write(stage, [request("one")])
     assert stage.usage[0] == stage.bound(request("one"))[0]
     with scripted(lambda body: Reply(GOOD.body.replace('"prompt_tokens": 5', '"prompt_tokens": -1'))) as server:
         stage = composer(server.url)
-        stage.run([request("one")])
+        write(stage, [request("one")])
     assert stage.usage[0] == stage.bound(request("one"))[0]
 
 
 def test_what_is_cut_off_ends_with_a_sentence() -> None:
     cut = good("A dog is here. It sits. It loo", finish="length")
     with scripted(lambda body: cut if asks_of("one", body) else good("A very long", finish="length")) as server:
-        first, second = composer(server.url).run([request("one"), request("two")])
+        first, second = write(composer(server.url), [request("one"), request("two")])
     assert first == "A dog is here. It sits."
-    assert isinstance(second, Failure) and "no complete sentence within 400 tokens" in second.detail
-    assert len(server.asked) == 2
+    assert isinstance(second, Rejection) and "no whole sentence within its token limit" in second.detail
+    assert [body["temperature"] for body in server.asked if asks_of("two", body)] == [0.0, 0.7]
+    assert len(server.asked) == 3
 
 
 def picture_of(body: dict[str, Any]) -> Image.Image:
@@ -427,19 +429,19 @@ def picture_of(body: dict[str, Any]) -> Image.Image:
 def test_captions_of_scenes_and_crops() -> None:
     def answer(body: dict[str, Any]) -> Reply:
         image = picture_of(body)
-        return good(f"{image.size} {image.getpixel((0, 0))} {body['max_tokens']}")
+        return good(f"size {image.size} {image.getpixel((0, 0))} {body['max_tokens']}")
 
     with scripted(answer) as server:
         stage = captioner(server.url, image_format="png", longest_side=40, crop_tokens=12)
         requests = [
             CaptionRequest(Image.new("RGB", (80, 20), (n, 0, 0)), "scene" if n % 2 else "crop") for n in range(6)
         ]
-        texts = stage.run(requests)
-        assert texts == [f"(40, 10) {(n, 0, 0)} {100 if n % 2 else 12}" for n in range(6)]
+        texts = write(stage, requests)
+        assert texts == [f"size (40, 10) {(n, 0, 0)} {100 if n % 2 else 12}" for n in range(6)]
         assert len(stage.usage) == 6
         jpeg = captioner(server.url)
-        (text,) = jpeg.run([CaptionRequest(Image.new("RGB", (3000, 2), "white"))])
-    assert str(text).startswith("(1024, 1)")
+        (text,) = write(jpeg, [CaptionRequest(Image.new("RGB", (3000, 2), "white"))])
+    assert str(text).startswith("size (1024, 1)")
     assert picture_of(server.bodies[-1]).format == "JPEG"
 
 
@@ -447,10 +449,10 @@ def test_the_composer_sends_the_image_only_where_it_is_asked_to() -> None:
     image = Image.new("RGB", (30, 20), "blue")
     bare = ComposeRequest(Record(key="0", image=ImageReference(uri="a", size=1)), image)
     with scripted(lambda body: GOOD) as server:
-        assert composer(server.url).run([request("one", image), bare]) == ["A dog is here.", ""]
+        assert write(composer(server.url), [request("one", image), bare]) == ["A dog is here.", ""]
         assert isinstance(server.bodies[0]["messages"][-1]["content"], str)
         sighted = composer(server.url, prompt="sighted", with_image=True)
-        assert sighted.run([request("one", image), bare]) == ["A dog is here."] * 2
+        assert write(sighted, [request("one", image), bare]) == ["A dog is here."] * 2
     seen = [body for body in server.bodies[1:] if "no notes" not in json.dumps(body)]
     assert picture_of(seen[0]).size == (30, 20)
     assert seen[0]["messages"][-1]["content"][-1]["text"] == "Caption of the whole picture:\nA picture of one."
@@ -459,7 +461,7 @@ def test_the_composer_sends_the_image_only_where_it_is_asked_to() -> None:
 
 def test_thoughts_are_no_part_of_a_description() -> None:
     with scripted(lambda body: good("<think>\nhm\n</think>\n\nA dog.")) as server:
-        assert composer(server.url).run([request("one")]) == ["A dog."]
+        assert write(composer(server.url), [request("one")]) == ["A dog."]
 
 
 def test_wrong_settings_are_refused() -> None:

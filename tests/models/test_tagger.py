@@ -56,7 +56,7 @@ revision = "784d9a07eab0bf11d1bde1b1f14fe5639d5ffb57736eb6fdb9d9f65165f43457"
 def loaded(model: str = "bundled:matcher", batch_size: int = 16, **parameters: Any) -> Any:
     stage = build_stage(
         "tagger",
-        StageSettings(backend="open_clip", model=model, revision="1", batch_size=batch_size, parameters=parameters),
+        StageSettings(backend="open_clip", model=model, revision="", batch_size=batch_size, parameters=parameters),
     )
     stage.load()
     return stage

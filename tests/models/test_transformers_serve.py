@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 from bench.processes import Process
 from models.base import StageUnavailable
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
+from models.guards import printable
 from models.items import CaptionRequest, ComposeRequest
 from models.prompts import FOLDER, load_prompt
 from models.weights.cache import locate
@@ -119,7 +120,7 @@ def answer_of(folder: Path, image: Path, text: str, most: int) -> str:
     with torch.inference_mode():
         output = model.generate(**inputs, do_sample=False, max_new_tokens=most)
     new = output[0, inputs["input_ids"].shape[1] :]
-    return " ".join(processor.decode(new, skip_special_tokens=True).split())
+    return " ".join(printable(processor.decode(new, skip_special_tokens=True)).split())
 
 
 def test_images_reach_a_model_that_sees(serving: Serving, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_images_reach_a_model_that_sees(serving: Serving, tmp_path: Path) -> Non
     stage = OpenAICaptioner(serving.settings(serving.sighted, **parameters))
     stage.load()
     images = [Image.new("RGB", (50, 40), colour) for colour in COLOURS]
-    results = stage.run([CaptionRequest(image) for image in images])
+    results = [" ".join(str(text).split()) for text in stage.run([CaptionRequest(image) for image in images])]
     for image, colour in zip(images, COLOURS, strict=True):
         image.save(tmp_path / f"{colour}.png")
     assert results == [answer_of(serving.sighted, tmp_path / f"{name}.png", "What is it?", 12) for name in COLOURS]

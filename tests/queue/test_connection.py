@@ -24,6 +24,7 @@ from strata.store.store import Store
 from tests.certificates import write_certificates
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, write_shard
 from tests.queue.requests import chunk
+from tests.secrets import SECRET
 
 SECONDS = 60.0
 
@@ -105,22 +106,22 @@ def behind_tls(folder: Path, port: int) -> Iterator[int]:
 
 def test_a_server_behind_tls(tmp_path: Path) -> None:
     write_certificates(tmp_path)
-    with server(tmp_path / "redis", "--requirepass", "planted") as (port, _), behind_tls(tmp_path, port) as tls:
+    with server(tmp_path / "redis", "--requirepass", SECRET) as (port, _), behind_tls(tmp_path, port) as tls:
         ca = f"ssl_ca_certs={tmp_path / 'ca.pem'}"
-        queue = Queue(f"rediss://:planted@localhost:{tls}/1?{ca}")
+        queue = Queue(f"rediss://:{SECRET}@localhost:{tls}/1?{ca}")
         queue.broker.enqueue(chunk(), "one", "lo")
         assert queue.broker.depth("vision") == 1
-        assert Queue(f"redis://:planted@127.0.0.1:{port}/1").broker.depth("vision") == 1
+        assert Queue(f"redis://:{SECRET}@127.0.0.1:{port}/1").broker.depth("vision") == 1
         # not the CA, not the name of the certificate, no TLS
         for url in (
-            f"rediss://:planted@localhost:{tls}/1",
-            f"rediss://:planted@127.0.0.1:{tls}/1?{ca}",
-            f"redis://:planted@localhost:{tls}/1",
+            f"rediss://:{SECRET}@localhost:{tls}/1",
+            f"rediss://:{SECRET}@127.0.0.1:{tls}/1?{ca}",
+            f"redis://:{SECRET}@localhost:{tls}/1",
         ):
             with pytest.raises(QueueUnavailable) as caught:
                 Queue(url).ping()
-            assert "planted" not in str(caught.value)
-        Queue(f"rediss://:planted@127.0.0.1:{tls}/1?{ca}&ssl_check_hostname=false").ping()
+            assert SECRET not in str(caught.value)
+        Queue(f"rediss://:{SECRET}@127.0.0.1:{tls}/1?{ca}&ssl_check_hostname=false").ping()
 
 
 # sentinels
@@ -160,10 +161,10 @@ def test_sentinels_that_know_no_such_service_or_are_away_are_no_queue(tmp_path: 
         Queue(f"redis+sentinel://127.0.0.1:{port}/mine").ping()
     ports = free_port(), free_port()
     with pytest.raises(QueueUnavailable) as caught:
-        Queue(f"redis+sentinel://:planted@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/mine").ping()
+        Queue(f"redis+sentinel://:{SECRET}@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/mine").ping()
     # one readable line with each sentinel's address
     line = str(caught.value)
-    assert len(line.splitlines()) == 1 and len(line) < 300 and "redis." not in line and "planted" not in line
+    assert len(line.splitlines()) == 1 and len(line) < 300 and "redis." not in line and SECRET not in line
     assert all(f"127.0.0.1:{port} - " in line for port in ports) and "ConnectionError" in line
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from strata.cli import arguments
 from strata.cli.arguments import shards_of
+from strata.errors import InvalidInput
 from strata.shards.patterns import find_shards
 from strata.shards.ranges import Expansion, TooManyShards, expand
 from strata.shards.roots import OutsideRoots, ShardMissing, SourceError, check_roots
@@ -139,6 +141,15 @@ def test_arguments_with_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     names = ["a/*/x.tar", "*.tar", "a/{0..1}/x.tar", "none/*.tar", "/data/*.tar", "s3://b/*.tar"]
     here = [f"{tmp_path}/{name}" for name in names[:3]]
     assert list(shards_of(names)) == [*here, *names[3:]]
+
+
+def test_a_list_on_the_command_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list.txt").write_text("a\n" * 1000)
+    monkeypatch.setattr(arguments, "MAX_LIST", 2000)
+    assert len(list(shards_of([f"@{tmp_path}/list.txt"]))) == 1000
+    monkeypatch.setattr(arguments, "MAX_LIST", 1999)
+    with pytest.raises(InvalidInput, match="a list of more than 1,999 characters"):
+        list(shards_of([f"@{tmp_path}/list.txt"]))
 
 
 # roots

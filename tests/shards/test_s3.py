@@ -27,6 +27,8 @@ from strata.data.reader import Sample, SampleReader
 from strata.data.sample_sources import SampleError, TableSource
 from strata.data.snapshot_sources import snapshot_source
 from strata.queue.queue import Queue
+from strata.shards import SourceError, find_shards, globs
+from strata.shards.globs import Effort
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SnapshotExists, Snapshots
@@ -117,6 +119,25 @@ def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, queue: Queue, tmp_pat
     parts = {group: bucket.find(f"{BUCKET}/store/parts/{group}") for group in ("index", "vision", "llm")}
     assert {group: len(names) for group, names in parts.items()} == {"index": 2, "vision": 17, "llm": 17}
     assert not (tmp_path / "data").exists()  # nothing of a bucket's store is kept on disk
+
+
+def test_globs_in_a_bucket(bucket: S3FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/0.tar", "a/1.tar", "b/0.tar", "b/[0].tar", "0.tar"):
+        bucket.pipe_file(f"{BUCKET}/{name}", b"1")
+    bucket.pipe_file(f"{BUCKET}/list.txt", b"a/0.tar\n*/1.tar\n")
+    roots = [f"s3://{BUCKET}"]
+    for patterns, names in (
+        ([f"s3://{BUCKET}/*/*.tar"], ["a/0.tar", "a/1.tar", "b/0.tar", "b/[0].tar"]),
+        ([f"s3://{BUCKET}/*/[0].*"], ["b/[0].tar"]),
+        ([f"s3://{BUCKET}/*/"], ["a", "b"]),
+        ([f"@s3://{BUCKET}/list.txt"], ["a/0.tar", "a/1.tar"]),
+    ):
+        assert find_shards(patterns, roots) == [f"s3://{BUCKET}/{name}" for name in names]
+    # a listing is given up when the time of the request is over
+    monkeypatch.setattr(globs, "MAX_SECONDS", 0.01)
+    monkeypatch.setattr(Effort, "count", lambda *_: None)
+    with pytest.raises(SourceError, match="cannot be listed: FSTimeoutError"):
+        find_shards([f"s3://{BUCKET}/*/*.tar"], roots)
 
 
 def test_a_store_sees_what_others_write_and_remove(bucket: S3FileSystem) -> None:

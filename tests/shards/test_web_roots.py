@@ -19,6 +19,7 @@ from strata.shards import SourceError, find_shards, index_shard, read_images
 from strata.store import IndexRow, file_system, is_transient
 from tests.egress.web import Internet, Web, redirect, response, web_server
 from tests.fakes import jpeg
+from tests.secrets import SECRET
 
 
 @pytest.fixture
@@ -76,13 +77,13 @@ def test_a_redirect_out_of_the_root_is_not_followed(
 
 
 def test_an_image_of_a_list_that_redirects_out_of_the_root_is_a_row_with_a_reason(web: Web, other: Web) -> None:
-    web.pages["/sets/a.jpg"] = redirect(f"{other.url}/secret.tar?X-Amz-Signature=planted")
+    web.pages["/sets/a.jpg"] = redirect(f"{other.url}/secret.tar?X-Amz-Signature={SECRET}")
     lines = [json.dumps({"image": name}) for name in ("a.jpg", f"{other.url}/secret.tar", "http://8.8.8.8/a.jpg")]
     web.pages["/sets/list.jsonl"] = response("\n".join(lines).encode(), Accept_Ranges="bytes")
     index = index_shard(f"{web.url}/sets/list.jsonl", [f"{web.url}/sets"])
     errors = index.table.column("error").to_pylist()
     assert "RefusedAddress" in errors[0] and all("outside the folders" in error for error in errors[1:])
-    assert not other.asked and "planted" not in str(errors)
+    assert not other.asked and SECRET not in str(errors)
 
 
 def test_redirects_to_the_own_host_and_to_public_hosts_are_followed(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +161,7 @@ def test_a_slow_server_is_given_up(web: Web, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_refused_address_names_the_host(web: Web) -> None:
-    web.pages["/a"] = redirect("http://10.0.0.7/a?sig=planted")
+    web.pages["/a"] = redirect(f"http://10.0.0.7/a?sig={SECRET}")
     with pytest.raises(RefusedAddress, match=r"'10\.0\.0\.7' has an address that is not public") as caught:
         file_system(f"{web.url}/a")[0].cat_file(f"{web.url}/a")
-    assert "planted" not in str(caught.value)
+    assert SECRET not in str(caught.value)

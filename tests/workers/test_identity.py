@@ -10,10 +10,12 @@ import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import workers.indexer
+from bench.processes import Process
 from strata.cli import main as cli
 from strata.core.requests import JobRequest
 from strata.data.sample_sources import SampleError
@@ -28,7 +30,7 @@ from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.pinned import pin, write_shards
 from tests.raw_redis import raw_redis
-from tests.service import running_service
+from tests.service import running_service, write_profile
 
 
 def run(jobs: Jobs, *shards: str) -> tuple[JobRequest, int]:
@@ -235,6 +237,41 @@ def test_moves_are_prefixes_of_whole_names(tmp_path: Path) -> None:
     assert store.locate("/data/deep/a.tar") == "s3://bucket/deep/a.tar"
     assert store.locate("/database/a.tar") == "/database/a.tar"
     assert store.locate("s3://old/x/a.tar") == "/mnt/x/a.tar" and store.locate("/data") == "/new"
+
+
+def test_a_worker_reads_images_where_they_lie_now(
+    jobs: Jobs, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    with FakeMachine(jobs) as machine:
+        run_vision = machine.vision.run
+
+        def fail(batch: Any) -> Any:
+            return [one.failed("captioner", "why", "no") for one in run_vision(batch)]
+
+        monkeypatch.setattr(machine.vision, "run", fail)
+        job = jobs.new.create("batch", [write_shard(old / "0.tar", pictures(3))], FAKE_PROFILE, "lo")
+        wait_for_end(jobs, job.id)
+    assert jobs.view(job.id).request_counts.failed == 3
+    # a real worker computes the images that failed
+    old.rename(new)
+    jobs.retry(job.id)
+    write_profile(tmp_path)
+    settings = {
+        "REDIS_URL": valkey_url,
+        "STRATA_STORE": jobs.store.uri,
+        "STRATA_PROFILES_DIR": str(tmp_path),
+        "STRATA_PROFILE": "fake",
+    }
+    command = ["-m", "strata", "worker", "--groups", "vision", "--root", f"{old}={new}"]
+    worker = Process(command, settings, tmp_path / "worker.log")
+    try:
+        with FakeMachine(jobs, vision=False):
+            wait_for_end(jobs, job.id)
+    finally:
+        worker.end()
+    assert jobs.view(job.id).request_counts.succeeded == 3, (tmp_path / "worker.log").read_text(encoding="utf-8")
 
 
 def test_nothing_tells_where_the_store_lies(queue: Queue, tmp_path: Path) -> None:

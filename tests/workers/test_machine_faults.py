@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from models.base import CaptionerStage
 from models.items import PROBE_IMAGE, CaptionRequest
 from models.observed import Observed
 from models.pipeline import VisionPipeline
+from models.writers import CaptionerStage
 from strata.core import Profile, Record, StageSettings, Status
 from strata.core.schemas import JobStatus, JobView, Priority, Waiting
 from strata.errors import ProcessBroken, StrataError

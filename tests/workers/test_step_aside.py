@@ -23,6 +23,7 @@ from strata.core.profiles import Profile, load_profile
 from strata.queue.job_events import FIRST_EVENT
 from strata.queue.queue import Queue
 from tests.fakes import DECODER, FakeLlm, FakeVision, jpeg, write_shard
+from tests.secrets import SECRET
 from tests.service import Service, running_service
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
@@ -31,7 +32,7 @@ from workers.profile_versions import ProfileVersions
 from workers.runner import Runner
 
 SECONDS = 60.0
-KEY = "sk-planted-9876543210"
+KEY = f"sk-{SECRET}"
 PROFILE = """
 chunk_size = 4
 micro_batch = 2

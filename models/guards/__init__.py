@@ -1,0 +1,12 @@
+"""Guards: what stands between a generated text and a record. They clean it, cut it back, or reject it with a reason.
+
+The back ends of captioner and composer, in this process or behind a server, give each text to `guarded`; no other way
+leads into a record.
+"""
+
+from __future__ import annotations
+
+from models.guards.cleaning import cleaned, printable
+from models.guards.guard import Asked, Guarded, guarded
+
+__all__ = ["Asked", "Guarded", "cleaned", "guarded", "printable"]
