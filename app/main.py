@@ -46,47 +46,16 @@ class _Application(FastAPI):
 
 def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     """Build the application on a queue and a store. A scheduler thread runs while the application does."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        stop = threading.Event()
-        # each API process has one; a lock in Redis makes only one of them schedule
-        scheduler = Scheduler(queue, store, settings.high_water, settings.upload_days)
-        thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(STOP_SECONDS)
-            app.state.services.decoder.close()
-
     app = _Application(
         title="Strata",
         version=strata.__version__,
         summary="Images into layered descriptions.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
         docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py replaces them
         redoc_url=None,
     )
-    # the services that routes and dependencies use
-    all_jobs = Jobs(queue, store)
-    decoder, images, probe, waits = Decoder(settings.max_pixels), ImageReader(store), StoreProbe(store), Waits(all_jobs)
-    listing, deletion, views = Listing(all_jobs), JobDeletion(all_jobs), JobViews(all_jobs)
-    shards = ShardFinder(settings.shard_roots)
-    app.state.services = Services(
-        settings, queue, store, all_jobs, listing, decoder, shards, images, probe, waits, deletion, views
-    )
-    # from the inside out: limit bodies before they are parsed, check the key before that; a browser's question whether
-    # a page of another origin may send a request has no key
-    app.add_middleware(RequestLimits, most=settings.max_body_bytes)
-    app.add_middleware(KeyCheck, key=settings.api_key)
-    if settings.cors_origins:
-        methods = ("GET", "POST", "DELETE")
-        origins = settings.cors_origins
-        app.add_middleware(
-            CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=_SENT, expose_headers=_READ
-        )
+    app.state.services = _services(settings, queue, store)
+    _add_layers(app, settings)
     # convert every error to a problem
     problems.install(app)
     api_docs.install(app)
@@ -98,3 +67,53 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     for router in (v1, health.router, pages.router):
         app.include_router(router)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run the scheduler's thread. Each API process has one; a lock in Redis makes only one of them schedule."""
+    given: Services = app.state.services
+    stop = threading.Event()
+    scheduler = Scheduler(given.queue, given.store, given.settings.high_water, given.settings.upload_days)
+    thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(STOP_SECONDS)
+        given.decoder.close()
+
+
+def _services(settings: Settings, queue: Queue, store: Store) -> Services:
+    """What routes and dependencies use."""
+    all_jobs = Jobs(queue, store)
+    return Services(
+        settings=settings,
+        queue=queue,
+        store=store,
+        jobs=all_jobs,
+        listing=Listing(all_jobs),
+        decoder=Decoder(settings.max_pixels),
+        shards=ShardFinder(settings.shard_roots),
+        images=ImageReader(store),
+        store_probe=StoreProbe(store),
+        waits=Waits(all_jobs),
+        deletion=JobDeletion(all_jobs),
+        views=JobViews(all_jobs),
+    )
+
+
+def _add_layers(app: FastAPI, settings: Settings) -> None:
+    """Add what a request passes before its route, from the inside out.
+
+    Bodies are limited before they are parsed, and the key is checked before that. A browser's question whether a page
+    of another origin may send a request has no key.
+    """
+    app.add_middleware(RequestLimits, most=settings.max_body_bytes)
+    app.add_middleware(KeyCheck, key=settings.api_key)
+    if settings.cors_origins:
+        methods, origins = ("GET", "POST", "DELETE"), settings.cors_origins
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=_SENT, expose_headers=_READ
+        )

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pyarrow as pa
@@ -38,6 +38,7 @@ log = logging.getLogger("workers")
 
 STOP_SECONDS = 8.0  # for the micro-batch in progress at SIGTERM; container engines and `strata serve` kill after 10
 GroupMaker = Callable[[str, Store, ProfileVersions, Settings], Group]
+Loop = Callable[[threading.Event], None]
 
 
 def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
@@ -73,15 +74,18 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
             if not _is_announced(jobs, leases, stop):
                 return
             log.info("worker %s is ready for %s", name, ", ".join(groups))
-            broken: list[ProcessBroken] = []
-            threads = [
-                threading.Thread(target=_guarded, args=(loop, stop, broken), name=loop.__qualname__) for loop in loops
-            ]
-            for thread in threads:
-                thread.start()
-            while not stop.wait(0.1):
-                watchdog.look_after()
-            _end(threads, leases, broken)
+            _run(loops, stop, watchdog, leases)
+
+
+def _run(loops: Sequence[Loop], stop: threading.Event, watchdog: Watchdog, leases: Leases) -> None:
+    """Run each loop in a thread until stop is set. Raises ProcessBroken."""
+    broken: list[ProcessBroken] = []
+    threads = [threading.Thread(target=_guarded, args=(loop, stop, broken), name=loop.__qualname__) for loop in loops]
+    for thread in threads:
+        thread.start()
+    while not stop.wait(0.1):
+        watchdog.look_after()
+    _end(threads, leases, broken)
 
 
 def _is_announced(jobs: Jobs, leases: Leases, stop: threading.Event) -> bool:
@@ -141,7 +145,7 @@ def _end(threads: list[threading.Thread], leases: Leases, broken: list[ProcessBr
     os._exit(PROCESS_BROKEN if broken else 0)
 
 
-def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event, broken: list[ProcessBroken]) -> None:
+def _guarded(loop: Loop, stop: threading.Event, broken: list[ProcessBroken]) -> None:
     """Run a loop; an error in it ends the process, since the lease thread would keep the loop's chunks for ever."""
     try:
         loop(stop)
@@ -157,7 +161,7 @@ def _guarded(loop: Callable[[threading.Event], None], stop: threading.Event, bro
 
 def _loop(
     name: str, group_of: GroupMaker, jobs: Jobs, leases: Leases, settings: Settings, profiles: ProfileVersions
-) -> Callable[[threading.Event], None]:
+) -> Loop:
     """The group's loop, its models loaded. Raises StrataError."""
     if name == "index":
         return Indexer(jobs, leases, settings.shard_roots).run

@@ -17,6 +17,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ def run(folder: Path, seed: int, sizes: Sizes, only: frozenset[str], profiles: S
     ):
         main.wait_ready()
         warm_up(main)
+        unlocked.memory.begin()
         print(f"seed {seed}: ready after {time.monotonic() - began:.0f} s", flush=True)
 
         def both(attack: Callable[[AttackedService], None]) -> None:
@@ -83,12 +85,21 @@ def run(folder: Path, seed: int, sizes: Sizes, only: frozenset[str], profiles: S
         for name, attack in attacks.items():
             if not only or name in only:
                 started = time.monotonic()
-                attack()
+                _attack(name, attack, tally)
                 _tell(name, time.monotonic() - started, main, tally)
         warm_up(main)  # it still works
         for service in (main, unlocked):
             service.note_crashes()
     return report(tally, main, unlocked, time.monotonic() - began)
+
+
+def _attack(name: str, attack: Callable[[], object], tally: Tally) -> None:
+    """Call an attack; if the service does not answer as it must for the attack to go on, that is wrong too."""
+    try:
+        attack()
+    except Exception as error:
+        traceback.print_exc()
+        tally.add(tally.wrong, f"{name}: the attack could not go on: {type(error).__name__}: {error}")
 
 
 def warm_up(service: AttackedService) -> None:
