@@ -56,15 +56,6 @@ class QueueUnavailable(RedisUnavailable):
     """Redis cannot execute commands now. Retry later; nothing in the store is lost."""
 
 
-class QueueFull(StrataError):
-    """No more work is taken now. own: it is the caller's share that is used; seconds: when to try again."""
-
-    def __init__(self, what: str, number: int, most: int, own: bool, seconds: int) -> None:
-        whose = "of yours" if own else "of all callers"
-        super().__init__(f"{number:,} {what} {whose} have not ended; at most {most:,} may be open at a time")
-        self.own, self.seconds = own, seconds
-
-
 class UnsafeBind(StrataError):
     """The service would listen beyond loopback without an API key."""
 
@@ -82,6 +73,15 @@ class JobFailed(StrataError):
 
 class ServiceUnavailable(StrataError):
     """The REST service cannot be reached, or cannot serve the request now."""
+
+
+class QueueFull(ServiceUnavailable):
+    """No more work is taken now. own: it is the caller's share that is used; seconds: when to try again."""
+
+    def __init__(self, what: str, number: int, most: int, own: bool, seconds: int) -> None:
+        whose = "of yours" if own else "of all callers"
+        super().__init__(f"{number:,} {what} {whose} have not ended; at most {most:,} may be open at a time")
+        self.own, self.seconds = own, seconds
 
 
 class RequestRefused(StrataError):

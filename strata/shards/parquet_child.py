@@ -27,7 +27,7 @@ READ = 4 * 2**20  # bytes that are asked for at once, and of a column that are i
 LENGTH = struct.Struct("!Q")
 
 
-class NoColumn(Exception):
+class _NoColumn(Exception):
     """No column of texts has one of the names."""
 
 
@@ -98,7 +98,7 @@ def main() -> None:
             pipe.send("rows", rows)
             pipe.receive()
         reason = ""
-    except NoColumn:
+    except _NoColumn:
         reason = "no column"
     except MemoryError:  # pyarrow's is one
         reason = "memory"
@@ -110,14 +110,14 @@ def main() -> None:
 def read_rows(file: Any, fields: Sequence[Sequence[str]], longest: Sequence[int]) -> Iterator[list[list[Any]]]:
     """Yield the rows of a file, BATCH at a time: for each choice of column names a value, None if it has none.
 
-    longest: to how many characters the texts of each choice are cut. Raises NoColumn if no column has one of the names
+    longest: to how many characters the texts of each choice are cut. Raises _NoColumn if no column has one of the names
     of the first choice, MemoryError, and pyarrow's exceptions.
     """
     parquet = pq.ParquetFile(file, buffer_size=READ)
     # choose the columns by name and type
     names = [_column(parquet.schema_arrow, choice, number=choice is fields[-1]) for choice in fields]
     if names[0] is None:
-        raise NoColumn
+        raise _NoColumn
     wanted = [name for name in names if name is not None]
     # read only these columns, a batch at a time
     for batch in parquet.iter_batches(BATCH, columns=wanted, use_threads=False):
