@@ -14,11 +14,28 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from bench.hostile.images import encoded
-from strata.images import DecodersUnavailable, DecodingPool, ImageError, child, decode, pool
+from strata.images import DecodersUnavailable, DecodingPool, ImageError, child, decode
 from strata.images.formats import FORMATS
 
 LIMIT = 10_000
-MODES = ("1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "La", "PA")
+MODES: tuple[str, ...] = (
+    "1",
+    "L",
+    "P",
+    "RGB",
+    "RGBA",
+    "RGBX",
+    "RGBa",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "LA",
+    "La",
+    "PA",
+)
 MODES += ("I;16", "I;16B", "I;16L", "I;16N")
 NEVER = {"ImageQt", "ImageShow", "ImageWin", "ImageTk", "ImageGrab"}  # to show pictures
 COMPRESSIONS = (None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg", "lzma", "zstd")
@@ -106,7 +123,15 @@ def test_lab_becomes_srgb(decoders: DecodingPool, lab: tuple[int, ...], rgb: tup
 
 def test_all_that_pillow_imports_late_is_imported_before_the_sandbox_closes() -> None:
     source = pathlib.Path(PIL.__file__).parent
-    used = ("Image", "ImageFile", "ImagePalette", "ImageCms", "ImageFilter", "TiffImagePlugin", "JpegImagePlugin")
+    used: tuple[str, ...] = (
+        "Image",
+        "ImageFile",
+        "ImagePalette",
+        "ImageCms",
+        "ImageFilter",
+        "TiffImagePlugin",
+        "JpegImagePlugin",
+    )
     used += ("PngImagePlugin", "WebPImagePlugin", "GifImagePlugin", "BmpImagePlugin", "MpoImagePlugin")
     # what functions of these modules import from Pillow
     late = set()
@@ -142,7 +167,7 @@ def with_faults(monkeypatch: pytest.MonkeyPatch, always: bool) -> DecodingPool:
         at = command.index("-m")
         return start([*command[:at], "-c", program, *command[at + 2 :]], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(pool.subprocess, "Popen", start_faulty)
+    monkeypatch.setattr("strata.images.pool.subprocess.Popen", start_faulty)
     return DecodingPool(LIMIT, processes=1)
 
 
