@@ -89,6 +89,8 @@ class HttpServer(uvicorn.Server):
             log_config=None,
             log_level="warning",
             access_log=False,
+            # a header that anybody can send would let a client be as many callers as it likes
+            proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
             timeout_keep_alive=ceil(limits.request_seconds),
             timeout_graceful_shutdown=GRACE_SECONDS,
             h11_max_incomplete_event_size=limits.head_bytes,

@@ -47,7 +47,8 @@ class EgressRules:
         if (address.host, address.port) in self.origins:
             return
         if self.ports and address.port not in self.ports:
-            raise RefusedAddress(f"port {address.port} is not allowed; allowed: {', '.join(map(str, self.ports))}")
+            allowed = ", ".join(map(str, self.ports))
+            raise RefusedAddress(f"port {address.port} is not allowed; allowed: {allowed} (STRATA_URL_PORTS)")
         if self.hosts and not any(_matches(address.host, pattern) for pattern in self.hosts):
             raise RefusedAddress(f"the host {address.host[:100]!r} is not one of those that the service may fetch from")
         if address.literal:

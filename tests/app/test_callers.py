@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from fastapi import Request
 from pydantic import SecretStr
 
 from app.dependencies import caller_of
+from app.http.limits import ConnectionLimits
+from app.server import HttpServer
 
 
 def caller(host: str | None, key: str | None = None, **headers: str) -> str:
@@ -49,3 +52,12 @@ def test_headers_make_no_other_caller() -> None:
 def test_the_key_is_part_of_the_caller_and_cannot_be_read_from_it() -> None:
     assert caller("10.0.0.1", "one key") != caller("10.0.0.1", "another key")
     assert "key" not in caller("10.0.0.1", "one key") and len(caller("10.0.0.1", "one key")) == 16
+
+
+def test_a_header_that_anybody_can_send_is_believed_from_a_named_proxy_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    app: Any = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(stopping=threading.Event())))
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert not HttpServer(app, ConnectionLimits()).config.proxy_headers
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
+    config = HttpServer(app, ConnectionLimits()).config
+    assert config.proxy_headers and config.forwarded_allow_ips == "10.0.0.1"
