@@ -59,7 +59,7 @@ class Largest:
         return boxes[kept], [scores[i] for i in kept]
 
 
-def recognized(recognizer: Any, progress: Callable[[], None], lines: Sequence[Pixels]) -> TextRecOutput:
+def recognized(recognizer: Any, progress: Callable[[], None], lines: Sequence[Pixels]) -> Any:
     """Takes the place of rapidocr's `recognize_txt`: the texts of lines (H, W, 3), in batches of bounded size.
 
     progress: is called before each batch.
@@ -70,7 +70,8 @@ def recognized(recognizer: Any, progress: Callable[[], None], lines: Sequence[Pi
         answer = recognizer(TextRecInput(img=[_squeezed(lines[i]) for i in batch], return_word_box=False))
         read |= dict(zip(batch, zip(answer.txts, answer.scores, strict=True), strict=True))
     texts, scores = zip(*(read[i] for i in range(len(lines))), strict=True)
-    return TextRecOutput(imgs=list(lines), txts=texts, scores=scores, word_results=(None,) * len(lines))
+    output: Any = TextRecOutput
+    return output(imgs=list(lines), txts=texts, scores=scores, word_results=(None,) * len(lines))
 
 
 def batches(widths: Sequence[float], narrowest: int) -> Iterator[list[int]]:
@@ -91,12 +92,12 @@ def batches(widths: Sequence[float], narrowest: int) -> Iterator[list[int]]:
 
 def _width(line: Pixels) -> float:
     """The width of a line's input in pixels."""
-    return min(LINE_HEIGHT * line.shape[1] / line.shape[0], WIDEST)
+    return float(min(LINE_HEIGHT * line.shape[1] / line.shape[0], WIDEST))
 
 
 def _squeezed(line: Pixels) -> Pixels:
     """A line that is at most WIDEST at the input's height."""
     if LINE_HEIGHT * line.shape[1] <= WIDEST * line.shape[0]:
         return line
-    squeezed: Pixels = cv2.resize(line, (WIDEST, LINE_HEIGHT), interpolation=cv2.INTER_AREA)
-    return squeezed
+    squeezed: Any = cv2.resize(line, (WIDEST, LINE_HEIGHT), interpolation=cv2.INTER_AREA)
+    return np.asarray(squeezed, np.uint8)

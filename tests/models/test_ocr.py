@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -75,11 +76,12 @@ def test_a_page_of_long_lines_costs_a_bounded_amount(stage: OcrStage, monkeypatc
     for y in range(10, 120, 22):
         ImageDraw.Draw(page).text((0, y), "THE QUIET GARDEN " * 12, 0, font=ImageFont.load_default(size=9))
     assert isinstance(stage, RapidOcr)
-    shapes, told = [], set()
+    shapes: list[tuple[int, ...]] = []
+    told: set[int] = set()
     for engine in stage._engines:
         network = engine.text_rec.session
 
-        def noting(pixels: np.ndarray, network: Callable[[object], object] = network) -> object:  # type: ignore[type-arg]
+        def noting(pixels: Any, network: Callable[[object], object] = network) -> object:
             shapes.append(pixels.shape)
             return network(pixels)
 
