@@ -51,7 +51,8 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         version=strata.__version__,
         summary="Images into layered descriptions.",
         lifespan=_lifespan,
-        docs_url=None,  # FastAPI's pages need a CDN; app/routes/api_docs.py replaces them
+        openapi_url=None,  # FastAPI dumps the document anew for each request
+        docs_url=None,  # its pages need a CDN; app/routes/api_docs.py replaces them
         redoc_url=None,
     )
     app.state.services = _services(settings, queue, store)

@@ -33,6 +33,13 @@ _TYPES = (
         "The request cannot be parsed, for example a multipart body without a boundary. Correct it and send it again.",
     ),
     ProblemType(
+        "chunks-too-small",
+        400,
+        "Chunks too small",
+        "The body has `Transfer-Encoding: chunked` and more than 512 chunks with less than 64 bytes on average, or "
+        "its chunks have long extensions. Send larger chunks, or the body at once with `Content-Length`.",
+    ),
+    ProblemType(
         "unauthorized",
         401,
         "Unauthorized",

@@ -85,6 +85,7 @@ class HttpServer(uvicorn.Server):
             app,
             http=Connection,
             ws="none",
+            loop="asyncio",  # whose transports `Connection` knows
             log_config=None,
             log_level="warning",
             access_log=False,

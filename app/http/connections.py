@@ -1,7 +1,7 @@
 """The connections of the HTTP server: how many there are, and how long each may keep the server waiting.
 
 uvicorn limits the time between two requests only. Here a client has a deadline for the head of a request, for its body
-and for reading the answer. While the service computes there is none.
+and for reading the answer. While the service computes there is none. What they send is parsed in turns (`parsing.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import sys
 import time
 from collections import Counter
 from http import HTTPStatus
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from app.http.browsers import with_headers
-from app.http.limits import ConnectionLimits
+from app.http.limits import CHUNK_BYTES, READ_BYTES, ConnectionLimits
 from app.http.networks import network_of
+from app.http.parsing import ChunksTooSmall, Parser, Turns
 from app.problems import ProblemError
 
 # what a connection waits for: the head of a request, its body, the service, or that the client reads the answer
@@ -34,6 +35,7 @@ class Connections(ServerState):
         super().__init__()
         self.limits = limits
         self.addresses: Counter[str] = Counter()
+        self.turns = Turns()
 
     def opened(self, new: Connection) -> None:
         """Make room for a new connection: the client that has kept the server waiting longest loses its own.
@@ -90,6 +92,10 @@ class Connection(H11Protocol):
     _unsent = 0
     _seen: tuple[Phase, int] = ("head", 0)
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.conn = Parser(self.server_state.limits.head_bytes)
+
     @property
     def address(self) -> str:
         """The client's network; empty if it has none, as on a Unix socket."""
@@ -98,6 +104,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own have it
         self._network = network_of(self.client[0] if self.client else "")
         self.since = time.monotonic()
         self.server_state.opened(self)
@@ -108,9 +115,16 @@ class Connection(H11Protocol):
         self.server_state.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read what the client has sent."""
+        """Take what the client has sent, to be parsed when it is its turn; no more is read until then."""
         self.received += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self.conn.receive_data(data)
+        self._wait_for_turn(pipelined=False)
+
+    def handle_events(self) -> None:
+        """After an answer: the next request, if the client has already sent it."""
+        if self.conn.trailing_data[0]:
+            self._wait_for_turn(pipelined=True)
 
     def on_response_complete(self) -> None:
         """The answer is written: the next request may begin."""
@@ -129,9 +143,11 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are not HTTP, and a head that is too large, with a problem instead of plain text."""
-        hint = getattr(sys.exception(), "error_status_hint", 400)
+        error = sys.exception()
         limit = self.server_state.limits.head_bytes
-        if hint == 431:
+        if isinstance(error, ChunksTooSmall):
+            self.refuse("chunks-too-small", f"{error}; send chunks of {CHUNK_BYTES} bytes or more")
+        elif getattr(error, "error_status_hint", 400) == 431:
             self.refuse("headers-too-large", f"the request line and the headers are larger than {limit} bytes")
         else:
             self.refuse("malformed-request", "this is not a valid HTTP/1.1 request")
@@ -177,6 +193,19 @@ class Connection(H11Protocol):
             self.refuse("request-too-slow", "the body of the request did not arrive in time")
         elif phase == "reader" and spent > limits.transfer_seconds + self._moved / limits.min_rate:
             self.drop()
+
+    def _wait_for_turn(self, pipelined: bool) -> None:
+        self.transport.pause_reading()
+        self.server_state.turns.wait(self._parse, pipelined)
+
+    def _parse(self) -> None:
+        # not on behalf of a client that has gone
+        if self.transport.is_closing():
+            return
+        # uvicorn may have paused it too
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
+        super().handle_events()
 
     def _phase(self) -> Phase:
         if self.transport.get_write_buffer_size():

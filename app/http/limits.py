@@ -28,6 +28,11 @@ class ConnectionLimits:
     unsent_bytes: int = 64 * 2**20
 
 
+READ_BYTES = 2**15  # that are read of a connection at once
+TURN_SECONDS = 0.005  # for which what connections have sent is parsed before others have their turn
+CHUNK_BYTES = 64  # that the chunks of a body have on average
+FREE_CHUNKS = 512  # of a body that may be smaller
+FRAMING_BYTES = 2**16  # of a body beside twice its content
 MAX_HEADERS = 100
 MAX_QUERY_PARAMETERS = 64
 MAX_JSON_DEPTH = 32

@@ -15,6 +15,11 @@ Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 MIN_LONG_SIDE = 640  # pixels; smaller images are enlarged, so that labels are readable
+# pixels; larger pictures are shrunk. The canvas has the strip too, whose last lines are left out beyond that
+MAX_LONG_SIDE, MAX_PICTURE_PIXELS = 8192, 16_000_000
+MAX_STRIP_HEIGHT, MAX_CANVAS_PIXELS = 4096, 24_000_000
+MAX_CHARACTERS = 5000  # of a text that is drawn
+MIN_TEXT, MAX_TEXT = 15.0, 192.0  # pixels; see _text_size
 COLOURS: tuple[Colour, ...] = (
     (230, 57, 70),
     (29, 120, 200),
@@ -73,8 +78,8 @@ def draw_overlay(image: Image.Image, record: Record) -> Image.Image:
     """Draw masks, boxes and lines of text on an image, and the description in a strip below it.
 
     The field `drawing` of a LayerSpec determines how the layer is drawn. image: RGB, EXIF-upright, of any size; boxes
-    are in pixels of record.width × record.height. Returns an RGB image whose picture has a long side of at least 640
-    pixels.
+    are in pixels of record.width × record.height. Returns an RGB image whose picture has a long side of 640 to 8192
+    pixels, and which has at most 24 million pixels. Drawing takes at most 16 bytes for each of these.
     """
     size = record.width or image.width, record.height or image.height
     canvas = _canvas(image, size)
@@ -124,12 +129,13 @@ def _kept(shapes: list[_Shape]) -> list[_Shape]:
 
 def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
     factor = max(1.0, MIN_LONG_SIDE / max(image.size))
+    factor = min(factor, MAX_LONG_SIDE / max(image.size), math.sqrt(MAX_PICTURE_PIXELS / (image.width * image.height)))
     picture = image.convert("RGB")
-    if factor > 1:
+    if factor != 1:
         scaled = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        picture = picture.resize(scaled, Image.Resampling.BICUBIC)
-    # the font grows with the image, and lines grow with the font
-    text = max(15.0, max(picture.size) / 44)
+        # shrunk by a whole number first: the table of weights would have 32 bytes for each pixel of a side
+        picture = picture.resize(scaled, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    text = _text_size(picture.size)
     return _Canvas(
         image=picture,
         draw=ImageDraw.Draw(picture),
@@ -138,6 +144,13 @@ def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
         small=ImageFont.load_default(text * 0.8),
         line=max(3, round(text / 6)),
     )
+
+
+def _text_size(size: tuple[int, int]) -> float:
+    """The height of the text in pixels: a 44th of the long side; less where a picture has more than 16 times the width
+    that it has height, or the reverse. Lines grow with it.
+    """
+    return max(MIN_TEXT, min(max(size) / 44, math.sqrt(size[0] * size[1]) / 11, MAX_TEXT))
 
 
 def _mask_colour(box: Box, index: int, boxes: list[_Shape]) -> Colour:
@@ -228,6 +241,7 @@ def _shared(a: Box, b: Box) -> float:
 
 def _fit(words: str, font: Font, width: float) -> str:
     """The words; cut, with dots at the end, if they are wider than `width` pixels."""
+    words = words[:MAX_CHARACTERS]
     if font.getlength(words) <= width:
         return words
     kept = len(words)
@@ -239,7 +253,7 @@ def _fit(words: str, font: Font, width: float) -> str:
 
 def _wrap(words: str, font: Font, width: float) -> list[str]:
     lines: list[str] = []
-    for word in words.split():
+    for word in words[:MAX_CHARACTERS].split():
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and font.getlength(longer) <= width:
             lines[-1] = longer
@@ -262,6 +276,11 @@ def _with_strip(canvas: _Canvas, record: Record) -> Image.Image:
     if not lines:
         return canvas.image
     step = math.ceil(canvas.font.getbbox("Ag")[3] * 1.35)
+    # leave out the lines for which there is no room
+    room = min(MAX_STRIP_HEIGHT, MAX_CANVAS_PIXELS // canvas.image.width - canvas.image.height) - 2 * margin
+    if len(lines) > max(room // step, 1):
+        lines = lines[: max(room // step, 1)]
+        lines[-1] = _fit(lines[-1] + " ...", canvas.font, canvas.image.width - 2 * margin)
     whole = Image.new("RGB", (canvas.image.width, canvas.image.height + 2 * margin + step * len(lines)), STRIP)
     whole.paste(canvas.image)
     draw = ImageDraw.Draw(whole)

@@ -1,4 +1,4 @@
-"""The pages `/docs` (Swagger UI) and `/redoc`: API documentation whose scripts and styles come from this service.
+"""`/openapi.json`, and the pages `/docs` (Swagger UI) and `/redoc`, whose scripts and styles come from this service.
 
 FastAPI's own pages load their assets from a CDN and stay blank without a network. Every URL in them is relative to the
 page, so that the pages also work below a path prefix (`root_path`, or a proxy that strips the prefix).
@@ -6,11 +6,12 @@ page, so that the pages also work below a path prefix (`root_path`, or a proxy t
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Response
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -36,7 +37,18 @@ class Assets(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Add both pages and their assets to an app that was created with `docs_url=None, redoc_url=None`."""
+    """Add them and their assets to an app that was created with `openapi_url=None, docs_url=None, redoc_url=None`."""
+
+    @cache
+    def document(root_path: str) -> bytes:
+        schema = app.openapi()
+        return bytes(JSONResponse({**schema, "servers": [{"url": root_path}]} if root_path else schema).body)
+
+    async def openapi(request: Request) -> Response:
+        path = request.scope.get("root_path", "").rstrip("/")
+        return Response(document(path), media_type="application/json")
+
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
     app.mount(f"/{ASSETS}", Assets(directory=FOLDER), name="api_docs")
     app.mount("/static/page", Assets(directory=STATIC / "page"), name="page")
     app.add_api_route("/docs", swagger_ui, include_in_schema=False, response_class=HTMLResponse)

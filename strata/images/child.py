@@ -1,17 +1,20 @@
 """The decoding process: it reads requests from a socket, and puts pixels into memory that it shares with its parent.
 
 Started by `pool.py` as `python -m strata.images.child SOCKET MEMORY BYTES`. It imports Pillow and numpy, decodes a
-picture of each format, so that nothing is left to import, and enters the sandbox. It ends when the socket does.
+picture of each format and mode, so that nothing is left to import, and enters the sandbox. It ends when the socket
+does.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import mmap
 import os
 import socket
 import sys
+import warnings
 from typing import Any
 
 from PIL import Image
@@ -20,6 +23,17 @@ from strata.images.decoding import Frame, decode
 from strata.images.formats import FORMATS, MIB, ImageError
 from strata.images.sandbox import Sandbox
 
+# what Pillow and Python import only when an image needs it; a test compares this with Pillow's source
+_IMPORTED_LATE = (
+    *("ImageCms", "ImageColor", "ImageFilter", "ImageMath", "ImageOps", "ImagePalette", "MpoImagePlugin"),
+    *("BmpImagePlugin", "GifImagePlugin", "JpegImagePlugin", "PngImagePlugin", "PpmImagePlugin", "TiffImagePlugin"),
+    *("TiffTags", "WebPImagePlugin", "ImageMorph", "ImageSequence", "ImageTransform"),
+)
+_ENCODINGS = ("ascii", "latin_1", "utf_8", "utf_8_sig", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "cp1252")
+_MODES = (
+    *(("I;16", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("F", "TIFF"), ("1", "TIFF")),
+    *(("LAB", "TIFF"), ("YCbCr", "TIFF"), ("CMYK", "TIFF"), ("RGBA", "TIFF"), ("I", "TIFF"), ("RGBA", "WEBP")),
+)
 LEAK = 16 * MIB  # of address space that a process may keep after an image; then it asks to be replaced
 
 
@@ -40,14 +54,19 @@ def main() -> None:
 
 def _reply(request: dict[str, Any], memory: mmap.mmap, sandbox: Sandbox) -> dict[str, Any]:
     """The answer to a request: the size of the pixels, which lie in the shared memory, or why there are none."""
-    sandbox.allow(request["memory"], request["seconds"])
+    enough = sandbox.allow(request["memory"], request["seconds"])
     try:
         reply = _decoded(request, memory)
     except ImageError as error:
         reply = {"kind": error.kind, "detail": error.detail}
-    # an error that no image should cause: the parent judges it
+    except MemoryError:
+        reply = {"kind": "too_costly", "detail": "decoding takes more memory than its size allows"}
+    # an error that is not foreseen: the parent judges it
     except Exception as error:
         reply = {"fault": f"{type(error).__name__}: {error}"[:300]}
+    # the service's own limit, and not the image, may be the cause
+    if not enough and reply.get("kind") in ("too_costly", "truncated", "decoder_crashed"):
+        reply = {"short": f"the service's limit of address space is too low: {reply['detail']}"[:300]}
     sandbox.rest()
     return {**reply, "grown": sandbox.grown > LEAK}
 
@@ -69,14 +88,21 @@ def _decoded(request: dict[str, Any], memory: mmap.mmap) -> dict[str, Any]:
 
 
 def _warm_up() -> None:
-    """Decode a picture of each format and depth: in the sandbox, Pillow cannot import its parts any more."""
+    """Import all that decoding may need, and decode a picture of each format and mode: in the sandbox, no file can be
+    opened, so that nothing can be imported.
+    """
+    warnings.simplefilter("ignore")  # to show a warning, Python imports modules
+    for name in _IMPORTED_LATE:
+        importlib.import_module(f"PIL.{name}")
+    for name in _ENCODINGS:
+        importlib.import_module(f"encodings.{name}")
     for name in FORMATS:
         for options in ({}, {"compression": "tiff_lzw"}) if name == "TIFF" else ({},):
             buffer, exif = io.BytesIO(), Image.Exif()
             exif[0x0112] = 6
             Image.new("RGB", (8, 8)).save(buffer, name, **({} if name in ("GIF", "BMP") else {"exif": exif}), **options)
             decode(buffer.getvalue(), 64)
-    for mode, name in (("I;16", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("F", "TIFF"), ("1", "TIFF")):
+    for mode, name in _MODES:
         buffer = io.BytesIO()
         Image.new(mode, (8, 8)).save(buffer, name)
         decode(buffer.getvalue(), 64)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from strata.images.formats import FORMATS, ImageError, Kind, inspect, refuse_costly
 
@@ -23,6 +23,7 @@ _TOO_MUCH = "decoding takes more memory than its size allows"
 # the exceptions that Pillow's plugins raise for damaged files
 _BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, AttributeError)
 _BROKEN += (LookupError, EOFError, ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error)
+_BROKEN += (ImageCms.PyCMSError,)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 # how the pixels are turned for each EXIF orientation (Exif 2.3, tag 0x0112), as in Pillow's ImageOps.exif_transpose
 _TURNS = {
@@ -173,6 +174,8 @@ def _other_format(data: bytes) -> str | None:
 
 def _is_unsupported(error: Exception) -> bool:
     """Whether Pillow has no decoder for the file, as opposed to a truncated file."""
+    if isinstance(error, ImageCms.PyCMSError):
+        return True
     text = str(error).lower()
     return any(word in text for word in ("decoder", "unsupported", "not supported", "unknown")) and (
         "truncated" not in text and "broken data stream" not in text
@@ -194,6 +197,9 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Any mode of 8 bits as RGB."""
+    # grey multiplied by its opacity: Pillow converts it only to grey with opacity
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

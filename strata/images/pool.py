@@ -14,6 +14,7 @@ import mmap
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from strata.images.formats import (
     MEMORY,
     MIB,
     ImageError,
+    Kind,
     inspect,
     memory_limit,
     memory_of,
@@ -50,6 +52,8 @@ PATIENCE, SLOWNESS = 60.0, 4.0  # seconds on the clock: these, and so many for e
 ENDED_BY_TIME = (-signal.SIGPROF, -signal.SIGXCPU)
 ENDED_FROM_OUTSIDE = (None, -signal.SIGKILL, -signal.SIGTERM)  # None: it gave no answer in time
 _REPLY_BYTES = 4096
+# a BMP of one white pixel, which any process can decode unless the machine prevents it
+_PICTURE = b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0) + b"\xff\xff\xff\0"
 # the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no threads
 _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
@@ -72,6 +76,14 @@ class _Ended(Exception):
             told = f"was ended by {signal.Signals(-cast(int, code)).name}"
         super().__init__(f"the decoder {told}")
         self.code = code
+
+
+class _Fault(_Ended):
+    """An error in the process that is not foreseen. The process may be damaged, and is not used any more."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(0)
+        self.args = (f"the decoder failed: {detail}",)
 
 
 class Budget:
@@ -182,16 +194,24 @@ class DecodingPool:
                 raise _too_slow(request) from None
             log.warning("an image of %d bytes is decoded once more, alone: %s", len(data), error)
         held.close()
+        held.enter_context(self.budget.holding(self.budget.size))
         try:
-            held.enter_context(self.budget.holding(self.budget.size))
             return self._asked(data, request)
         except _Ended as error:
             if error.code in ENDED_BY_TIME:
                 raise _too_slow(request) from None
-            # from outside, as by the kernel for lack of memory
-            if error.code in ENDED_FROM_OUTSIDE:
+            # from outside, as by the kernel for lack of memory; or nothing can be decoded on this machine
+            if error.code in ENDED_FROM_OUTSIDE or not self._is_able():
                 raise DecodersUnavailable(f"an image of {len(data):,} bytes cannot be decoded: {error}") from None
-            raise ImageError("decoder_crashed", str(error)) from None
+            kind: Kind = "unsupported" if isinstance(error, _Fault) else "decoder_crashed"
+            raise ImageError(kind, str(error)) from None
+
+    def _is_able(self) -> bool:
+        """Whether a process can decode the pool's own small picture."""
+        try:
+            return self._asked(_PICTURE, _request(_PICTURE, self.max_pixels, None)).size == (1, 1)
+        except (_Ended, ImageError):
+            return False
 
     def _asked(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
         process = self._take()
@@ -206,8 +226,9 @@ class DecodingPool:
                 if self._closed:
                     raise DecodersUnavailable("the decoding processes are closed")
                 if self._unstarted:
+                    process = self._new()
                     self._unstarted -= 1
-                    return self._new()
+                    return process
                 self._changed.wait()
             # the process that was used last has its memory in the caches
             return self._free.pop()
@@ -257,8 +278,15 @@ class _Process:
 
     def __init__(self, room: int) -> None:
         self.alive, self._ready, self._used = True, False, 0
-        file = _shared_file(room)
-        self._socket, theirs = socket.socketpair()
+        try:
+            file = _shared_file(room)
+        except OSError as error:
+            raise _no_process(error) from error
+        try:
+            self._socket, theirs = socket.socketpair()
+        except OSError as error:
+            os.close(file)
+            raise _no_process(error) from error
         try:
             self._memory = mmap.mmap(file, room)
             numbers = (theirs.fileno(), file)
@@ -274,7 +302,7 @@ class _Process:
             )
         except OSError as error:
             self._socket.close()
-            raise DecodersUnavailable(f"a decoding process cannot be started: {error}") from error
+            raise _no_process(error) from error
         finally:
             theirs.close()
             os.close(file)
@@ -285,7 +313,10 @@ class _Process:
         return self._process.pid
 
     def decode(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
-        """The pixels of a file, or an empty image if none are wanted. Raises ImageError, _Ended and others."""
+        """The pixels of a file, or an empty image if none are wanted.
+
+        Raises ImageError, _Ended and DecodersUnavailable.
+        """
         self._await_start()
         self._memory[: len(data)] = data
         self._used = max(self._used, len(data))
@@ -295,10 +326,17 @@ class _Process:
         self.alive = not reply.get("grown")
         if "kind" in reply:
             raise ImageError(reply["kind"], reply["detail"])
+        if "short" in reply:
+            raise DecodersUnavailable(reply["short"])
         if "fault" in reply:
-            raise RuntimeError(reply["fault"])
+            self.alive = False
+            raise _Fault(reply["fault"])
         size = reply["width"], reply["height"]
-        image = self._image(size) if request["pixels"] else Image.new("RGB", (0, 0))
+        try:
+            image = self._image(size) if request["pixels"] else Image.new("RGB", (0, 0))
+        except MemoryError:
+            detail = f"there is no memory for a picture of {size[0]} × {size[1]} pixels"
+            raise DecodersUnavailable(detail) from None
         self._forget()
         return image
 
@@ -362,6 +400,10 @@ class _Process:
         self._memory.close()
 
 
+def _no_process(error: OSError) -> DecodersUnavailable:
+    return DecodersUnavailable(f"a decoding process cannot be started: {error}")
+
+
 def _shared_file(size: int) -> int:
     """A file in memory whose size cannot be changed: a process that shrinks it would end those that read it."""
     if not hasattr(os, "memfd_create"):
@@ -377,7 +419,7 @@ def _shared_file(size: int) -> int:
 def _checked(reply: Any, room: int) -> dict[str, Any]:
     """A reply of the known form. Raises ValueError."""
     match reply:
-        case {"ready": True} | {"fault": str()}:
+        case {"ready": True} | {"fault": str()} | {"short": str()}:
             return dict(reply)
         case {"kind": str(kind), "detail": str()} if kind in KINDS:
             return dict(reply)

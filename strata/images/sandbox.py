@@ -64,14 +64,20 @@ class Sandbox:
         """Bytes of address space that this process uses more than at its start."""
         return self.memory() - self._base
 
-    def allow(self, memory: int, seconds: float) -> None:
+    def allow(self, memory: int, seconds: float) -> bool:
         """Allow so many more bytes of memory, and so many seconds of processor time, from now on.
 
-        Allocations beyond that fail. When the time is over, the kernel ends the process by SIGPROF.
+        Allocations beyond that fail. When the time is over, the kernel ends the process by SIGPROF. Returns whether
+        all of the memory is allowed: a limit of address space that the service has, as by `ulimit -v`, stays.
         """
+        wanted, hard = self._base + memory, resource.RLIM_INFINITY
         if self._status is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (self._base + memory, resource.RLIM_INFINITY))
+            # only a privileged process may raise its hard limit
+            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.setitimer(signal.ITIMER_PROF, seconds)
+        return hard == resource.RLIM_INFINITY or wanted <= hard
 
     def rest(self) -> None:
         """Stop the clock, after an image."""

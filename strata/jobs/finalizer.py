@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from strata.store import count_of
 
 log = logging.getLogger(__name__)
 
+FEW_CHUNKS = 1000  # a job that has no more does not wait for the counts of bigger ones
+
 
 class Written(NamedTuple):
     """What exists of a job in the store: its images by status, and the numbers of its chunks, see `JobEnd.written`."""
@@ -28,7 +30,7 @@ class Written(NamedTuple):
 
 
 class Finalizer:
-    """Ends jobs. It counts parts in a thread: a big job has thousands of them, and the scheduler must not wait."""
+    """Ends jobs. It counts parts in threads: a big job has thousands of them, and the scheduler must not wait."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, self.queue, self.store = jobs, jobs.queue, jobs.store
@@ -36,10 +38,12 @@ class Finalizer:
         self._counting: dict[str, Future[Counter[str]]] = {}
         self._ending: dict[str, Future[Written]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="finalizer")
+        self._quick_pool = ThreadPoolExecutor(1, thread_name_prefix="quick finalizer")
 
     def close(self) -> None:
         """Stop counting."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._quick_pool.shutdown(wait=False, cancel_futures=True)
 
     def reset(self) -> None:
         """Forget what was counted: another process ends the jobs, or Redis was emptied."""
@@ -51,13 +55,17 @@ class Finalizer:
         self._counting.pop(job_id, None)
         self._ending.pop(job_id, None)
 
+    def _pool_for(self, request: JobRequest, summaries: list[ShardSummary]) -> Executor:
+        chunks = sum(summary.chunks(request.chunk_size) for summary in summaries)
+        return self._quick_pool if chunks <= FEW_CHUNKS else self._pool
+
     # a job of which everything is computed
 
     def begin(self, request: JobRequest) -> None:
         """Start to count the images in a job's parts, unless the job was cancelled or has failed in this moment."""
         if self.jobs.set_status(request.id, JobStatus.FINALIZING) is JobStatus.FINALIZING:
             summaries = list(self.jobs.summaries(request.id).values())
-            self._counting[request.id] = self._pool.submit(self._count, request, summaries)
+            self._counting[request.id] = self._pool_for(request, summaries).submit(self._count, request, summaries)
 
     def is_counting(self, request: JobRequest) -> bool:
         """Whether `begin` was called for a job that has not ended yet."""
@@ -121,7 +129,7 @@ class Finalizer:
         if job_id not in self._ending:
             self.queue.broker.withdraw(job_id)
             summaries = list(self.jobs.summaries(job_id).values())
-            self._ending[job_id] = self._pool.submit(self._find_written, request, summaries)
+            self._ending[job_id] = self._pool_for(request, summaries).submit(self._find_written, request, summaries)
         if not self._ending[job_id].done():
             return False
         return self._write_end(job_id, status, self._ending.pop(job_id).result())

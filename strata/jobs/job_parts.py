@@ -6,7 +6,7 @@ it accepts. A broken part is set aside where it is found, and is missing from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from strata.core import FINAL_GROUP, GROUPS, Chunk, JobRequest, ShardSummary
@@ -20,13 +20,17 @@ class JobParts:
     def __init__(self, queue: Queue, store: Store) -> None:
         self.store, self.states = store, queue.job_states
 
-    def missing(self, request: JobRequest, summary: ShardSummary) -> tuple[JobRequest, list[Chunk]]:
+    def missing(
+        self, request: JobRequest, summary: ShardSummary, numbers: Iterable[int] | None = None
+    ) -> tuple[JobRequest, list[Chunk]]:
         """The chunks of a shard to be computed next, in order; chunks whose parts exist are counted for the job.
 
         A chunk with a part of the last group needs none of the groups before. The first value is the request, with a
         higher `retries` for chunks with failures that may pass: of such a chunk a job computes one more attempt, once.
+        numbers: of which chunks, if not of all.
         """
-        left, listings, missing = list(range(summary.chunks(request.chunk_size))), {}, []
+        left = list(range(summary.chunks(request.chunk_size)) if numbers is None else numbers)
+        listings, missing = {}, []
         following = None
         for group in reversed(GROUPS[1:]):
             chunks = list(request.chunks(summary, group, left))
@@ -48,12 +52,14 @@ class JobParts:
             for chunk in request.chunks(summary, group, [number])
         ]
 
-    def count_copy(self, request: JobRequest, summary: ShardSummary, number: int) -> None:
+    def count_copy(
+        self, request: JobRequest, summary: ShardSummary, number: int, numbers: Iterable[int] | None = None
+    ) -> None:
         """Count the chunks of a shard that has the content of another shard of the job; again, it has no effect.
 
-        number: which copy of the content it is, from 1.
+        number: which copy of the content it is, from 1; numbers: of its chunks, if not all are to be counted.
         """
-        for chunk, footer in self.written(request, summary):
+        for chunk, footer in self.written(request, summary, numbers):
             # a job counts a chunk once by its identity and number
             copy = replace(chunk, identity=f"{chunk.identity}#{number}")
             for group in GROUPS[1:]:
@@ -67,9 +73,14 @@ class JobParts:
             raise FileNotFoundError(f"{count - len(written)} parts of {summary.shard} are missing")
         return [footer for _, footer in written]
 
-    def written(self, request: JobRequest, summary: ShardSummary) -> list[tuple[Chunk, Footer]]:
-        """The chunks of a shard that have a final part, with their newest attempts and the parts' footers, in order."""
-        chunks = list(request.chunks(summary, FINAL_GROUP))
+    def written(
+        self, request: JobRequest, summary: ShardSummary, numbers: Iterable[int] | None = None
+    ) -> list[tuple[Chunk, Footer]]:
+        """The chunks of a shard that have a final part, with their newest attempts and the parts' footers, in order.
+
+        numbers: of which chunks, if not of all.
+        """
+        chunks = list(request.chunks(summary, FINAL_GROUP, numbers))
         attempts = self._listing(chunks[0]) if chunks else Attempts()
         return self._intact([found for chunk in chunks if (found := attempts.newest(chunk)) is not None], attempts)
 

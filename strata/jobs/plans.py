@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from strata.core import Chunk, JobRequest, ShardSummary
 from strata.queue import Queue, Queued
 
 RATE_SECONDS = 30.0  # a job's rate is its mean over this window
+SLICE_CHUNKS = 500  # chunks of a shard whose parts are looked for at a time
 
 
 class Plan:
     """The scheduler's state of a job. It can be rebuilt at any time from the request and the store.
 
     unindexed: shards to be queued for indexing; known: shards whose summaries have been read; waiting: summaries whose
-    chunks are to be compared with the store; chunks: chunks of one shard that are to be queued. So the size of a plan
-    grows with the job's shards, not with its images. summaries_written: how many summaries the store has. waits_for:
-    the stage that the job waits for, as its last event about that told. copies: shards with the content of another
-    shard of the job, each with its number among them; their parts are the same.
+    chunks are to be compared with the store; chunks: chunks of one slice of a shard that are to be queued. So the size
+    of a plan grows with the job's shards, not with its images. summaries_written: how many summaries the store has.
+    waits_for: the stage that the job waits for, as its last event about that told. copies: shards with the content of
+    another shard of the job, each with its number among them; their parts are the same.
     """
 
     def __init__(self, request: JobRequest) -> None:
@@ -38,7 +39,12 @@ class Plan:
     @property
     def has_more(self) -> bool:
         """Whether shards or chunks are known that were not queued yet."""
-        return bool(self.unindexed or self.waiting or self.chunks)
+        return bool(self.unindexed or self.waiting or self.chunks or self._rest)
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether the store can be asked for more of the job's parts. This needs no room in the streams."""
+        return not self.chunks and bool(self._rest or self.waiting)
 
     def is_due(self, seconds: float) -> bool:
         """Whether so many seconds have passed since the plan was made, or this method has returned True."""
@@ -55,16 +61,34 @@ class Plan:
         self.chunks: deque[Chunk] = deque()
         self.copies: list[tuple[int, ShardSummary]] = []
         self._shards_with: Counter[str] = Counter()
+        self._rest: deque[tuple[ShardSummary, range]] = deque()  # slices of the shard that is compared now
+        self._uncounted: deque[tuple[int, ShardSummary, range]] = deque()  # slices of copies
 
-    def next_shard(self) -> ShardSummary | None:
-        """Take the next shard whose chunks are to be compared with the store; None if it is a copy of one before."""
-        summary = self.waiting.popleft()
-        number = self._shards_with[summary.identity]
-        self._shards_with[summary.identity] += 1
-        if not number:
-            return summary
-        self.copies.append((number, summary))
-        return None
+    def next_slice(self) -> tuple[ShardSummary, range] | None:
+        """Take the next chunks of a shard, by their numbers, that are to be compared with the store.
+
+        None if there are no more: shards without images, and copies of a shard before, are passed over.
+        """
+        while self.waiting and not self._rest:
+            summary = self.waiting.popleft()
+            number = self._shards_with[summary.identity]
+            self._shards_with[summary.identity] += 1
+            if number:
+                self.copies.append((number, summary))
+            else:
+                self._rest.extend((summary, numbers) for numbers in self._slices(summary))
+        return self._rest.popleft() if self._rest else None
+
+    def slices_of_copies(self) -> Iterator[tuple[int, ShardSummary, range]]:
+        """Take the next chunks of copies, whose parts are to be counted; after the last, the next call begins anew."""
+        if not self._uncounted:
+            self._uncounted.extend((*copy, numbers) for copy in self.copies for numbers in self._slices(copy[1]))
+        while self._uncounted:
+            yield self._uncounted.popleft()
+
+    def _slices(self, summary: ShardSummary) -> list[range]:
+        count = summary.chunks(self.request.chunk_size)
+        return [range(start, min(start + SLICE_CHUNKS, count)) for start in range(0, count, SLICE_CHUNKS)]
 
     @property
     def is_running(self) -> bool:

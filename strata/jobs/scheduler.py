@@ -10,6 +10,7 @@ import logging
 import secrets
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,8 @@ REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this 
 RATE_LOOK_SECONDS = 1.0  # between two looks at a job whose rate may fall, or that has more to queue than it may
 SWEEP_SECONDS = 3600.0  # a temporary file that is older belongs to no running process
 RESTORED_JOBS = 50  # jobs that are restored from the store in one tick
-COMPARED_SHARDS = 64  # shards of a job whose parts are listed in one tick
+COMPARED_SHARDS = 64  # shards, or slices of a big one, of a job whose parts are looked for in one tick
+TICK_SECONDS = 1.0  # the jobs that a tick has not reached after this time come first in the next one
 
 
 class Scheduler:
@@ -66,6 +68,9 @@ class Scheduler:
         self._has_lock = False
         self.room = Room(queue, high_water, ())
         self._active: set[str] = set()
+        self._owed: set[str] = set()  # jobs that have changed, and that no tick has reached since then
+        self._next = ""  # the job with which the next tick begins
+        self._ends = 0.0  # when this tick is to end
         self._looked_at_all = False  # since then the jobs that change are known one by one
 
     def run(self, stop: threading.Event, interval: float = 0.1) -> None:
@@ -139,24 +144,39 @@ class Scheduler:
                 self._show(job_id, "")
 
     def _advance_batches(self, changed: set[str], tells: bool) -> None:
-        """Advance the other jobs, the oldest first, and drop the plans of jobs that have ended."""
+        """Advance the other jobs, the oldest first, and drop the plans of jobs that have ended.
+
+        A tick ends TICK_SECONDS after it began, but not within a slice of a job's chunks. What is left goes on in the
+        next one, which begins with the job that comes next, so that no job waits for another one's big plan.
+        """
         now = time.monotonic()
+        self._ends = now + TICK_SECONDS
         self.room = Room(self.queue, self.high_water, self.plans.values())
-        for job_id in sorted((self._active | self.plans.keys()) - self.images.known):
+        job_ids = sorted((self._active | self.plans.keys()) - self.images.known)
+        self._owed |= set(job_ids) if tells else changed
+        first, self._next = bisect_left(job_ids, self._next), ""
+        for job_id in job_ids[first:] + job_ids[:first]:
             plan = self.plans.get(job_id)
             if job_id not in self._active:
                 self._drop(job_id)
             elif not self.troubles.is_due(job_id, now):
                 continue
-            elif plan is None or job_id in changed or tells or plan.wakes <= now or self._has_room(plan):
+            elif plan is None or job_id in self._owed or plan.wakes <= now or self._can_go_on(plan):
+                if self._next:  # the time was over before
+                    self._next = job_id
+                    return
                 self._attend(job_id)
+                self._owed.discard(job_id)
+                self._next = job_id if time.monotonic() >= self._ends else ""
+        self._next = ""
+        self._owed.clear()
 
-    def _has_room(self, plan: Plan) -> bool:
-        """Whether more chunks of a job can be queued now."""
+    def _can_go_on(self, plan: Plan) -> bool:
+        """Whether more chunks of a job can be queued or compared with the store now."""
         caller = plan.request.caller
-        if plan.unindexed and self.room.free(caller, "index"):
+        if plan.can_compare or (plan.unindexed and self.room.free(caller, "index")):
             return True
-        return bool(plan.waiting or plan.chunks) and self.room.free(caller, *GROUPS[1:]) > 0
+        return bool(plan.chunks) and self.room.free(caller, *GROUPS[1:]) > 0
 
     def _acquire_lock(self) -> bool:
         state = self.queue.scheduler_lock.acquire(self.name)
@@ -174,6 +194,7 @@ class Scheduler:
         self.finalizer.reset()
         self.images.reset()
         self._looked_at_all = False
+        self._owed.clear()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
 
@@ -332,21 +353,18 @@ class Scheduler:
         free = self.room.free(request.caller, *GROUPS[1:]) if may_spend and plan.has_more else 0
         # chunks that stepped aside keep no other job waiting, but this one must not add to them without end
         free = min(free, self.high_water - self.waiting.parked(request))
-        # queue missing chunks, shard by shard; which of a shard's parts exist is asked when its turn comes
-        compared = 0
-        while free > 0 and (plan.chunks or plan.waiting):
-            if not plan.chunks:
-                if compared == COMPARED_SHARDS:
-                    break
-                compared += 1
-                summary = plan.next_shard()
-                if summary is None:
-                    continue
-                plan.request, missing = self.parts.missing(plan.request, summary)
-                plan.chunks.extend(missing)
+        # queue missing chunks, slice by slice; which of their parts exist is asked when their turn comes. What needs
+        # no work must not wait for room in the streams: it is compared and counted even if they are full
+        for compared in range(COMPARED_SHARDS + 1):
             queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
             broker.enqueue_all(queued, request.id, request.priority)
             free -= len(queued)
+            late = compared > 0 and time.monotonic() >= self._ends
+            if not plan.can_compare or late or compared == COMPARED_SHARDS:
+                break
+            if (found := plan.next_slice()) is not None:
+                plan.request, missing = self.parts.missing(plan.request, *found)
+                plan.chunks.extend(missing)
         self.room.has_changed()
 
     def _read_summaries(self, plan: Plan) -> None:
@@ -390,6 +408,8 @@ class Scheduler:
         total, done, shards = self.queue.job_states.counts(plan.request.id, *names)
         # a chunk is counted once, however many shards of the job have its content: add the others at the end
         if done < total <= done + sum(summary.images for _, summary in plan.copies):
-            for number, summary in plan.copies:
-                self.parts.count_copy(plan.request, summary, number)
+            for number, summary, numbers in plan.slices_of_copies():
+                self.parts.count_copy(plan.request, summary, number, numbers)
+                if time.monotonic() >= self._ends:
+                    break
         return shards == len(plan.request.shards) and done == total and self.billing.known(plan.request)

@@ -10,10 +10,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import httpx
 import pytest
@@ -62,6 +63,13 @@ def _read(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return data
+
+
+def _answer(answers: BinaryIO) -> tuple[bytes, bytes]:
+    """The head and the body of one answer, which has a `Content-Length`."""
+    head = b"".join(iter(answers.readline, b"\r\n"))
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return head, answers.read(length)
 
 
 def _problem(answer: bytes, status: int, name: str) -> None:
@@ -137,6 +145,7 @@ def _plain_server(size: int, limits: ConnectionLimits) -> Iterator[int]:
 
     app.add_api_route("/", lambda: Response(b"x" * size))
     app.add_api_route("/", count, methods=["POST"])
+    app.add_api_route("/healthz", lambda: "ok")
     with listening(app, limits) as port:
         yield port
 
@@ -209,6 +218,68 @@ def test_a_connection_that_the_service_works_for_is_not_dropped(queue: Queue, tm
             _problem(_read(refused), 503, "too-many-connections")
         assert _healthy(port, "127.0.0.2") < 5
         assert select.select(waits, [], [], 0)[0] == []  # they have neither an answer nor an end
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    """Send it, or as much as the server takes before it closes the connection."""
+    with suppress(OSError):
+        connection.sendall(data)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"1\r\n \r\n" * 500_000,
+        (b"1;" + b"x" * 4000 + b"\r\n \r\n") * 500,
+        b"800\r\n" + b"x" * 2048 + b"\r\n" + b"3\r\nabc\r\n" * 9000,
+    ],
+    ids=["one byte each", "long extensions", "small after a large one"],
+)
+def test_a_body_of_tiny_chunks_is_refused(hostile: bytes) -> None:
+    with _plain_server(1, ConnectionLimits()) as port, ExitStack() as stack:
+        connections = [stack.enter_context(_connect(port)) for _ in range(8)]
+        threads = [threading.Thread(target=_send, args=(one, CHUNKED + hostile)) for one in connections]
+        for thread in threads:
+            thread.start()
+        # the least of several: the machine may have other things to do
+        assert min(_healthy(port) for _ in range(5)) < 1
+        for thread, connection in zip(threads, connections, strict=True):
+            thread.join(LONG)
+            _problem(_read(connection), 400, "chunks-too-small")
+
+
+@pytest.mark.parametrize(("size", "count"), [(2**14, 64), (2**16, 16), (300, 5000), (100, 3000), (64, 3000), (1, 500)])
+def test_a_body_of_usual_chunks_is_read(size: int, count: int) -> None:
+    body = (b"%x\r\n" % size + b"x" * size + b"\r\n") * count + b"0\r\n\r\n"
+    with (
+        _plain_server(1, ConnectionLimits()) as port,
+        _connect(port) as connection,
+        connection.makefile("rb") as answers,
+    ):
+        for _ in range(2):  # each request has its own allowance
+            connection.sendall(CHUNKED + body)
+            head, told = _answer(answers)
+            assert head.startswith(b"HTTP/1.1 200 ") and int(told) == size * count
+
+
+def test_requests_sent_before_their_answers_leave_others_their_turn(queue: Queue, tmp_path: Path) -> None:
+    with listening_service(queue, tmp_path) as port, ExitStack() as stack:
+        # all of one connection are answered, in their order
+        heads = b"".join(b"GET /%d HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % number for number in range(300))
+        with _connect(port, heads) as reader, reader.makefile("rb") as answers:
+            for number in range(300):
+                head, body = _answer(answers)
+                assert head.startswith(b"HTTP/1.1 404 ") and json.loads(body)["detail"].endswith(f" /{number}")
+        # many connections on which nothing is read
+        for _ in range(150):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.connect(("127.0.0.1", port))
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 100)
+        assert min(_healthy(port) for _ in range(5)) < 1
 
 
 def test_half_requests_do_not_stop_a_service_with_1024_descriptors(tmp_path: Path) -> None:

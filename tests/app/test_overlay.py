@@ -12,6 +12,8 @@ import pytest
 from PIL import Image, ImageChops
 from pycocotools import mask as coco
 
+from app.images import overlay
+from app.images.decoding import PICTURE_BYTES, PICTURE_PIXELS
 from app.images.masks import mask_image
 from app.images.overlay import COLOURS, MIN_LONG_SIDE, READ, STRIP, draw_overlay
 from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
@@ -185,22 +187,70 @@ def test_what_was_dropped_is_dashed_and_duplicates_are_left_out() -> None:
     assert len(edge) == 2
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (30, 20), (3000, 2000)])
-def test_any_size_and_any_box_can_be_drawn(size: tuple[int, int]) -> None:
+def crowded(size: tuple[int, int]) -> Record:
+    """A record whose boxes lie at and beyond the edges, with long texts."""
     boxes = ((-50.0, -50.0, 1e6, 1e6), (5.0, 5.0, 5.0, 5.0), (9.0, 9.0, 1.0, 1.0))
-    regions = [Region(box=box, phrase="word " * 60, match=0.5) for box in boxes]
-    text = [TextLine(box=box, text="\n\u4f60\u597d \x1b[31m", score=0.5) for box in boxes]
-    words = "x" * 400 + " and more"
-    record = Record(
+    words = "x" * 400 + " and more" * 300
+    return Record(
         key="k",
         image=ImageReference(uri="u", size=1),
         width=size[0],
         height=size[1],
-        regions=regions,
-        text=text,
+        regions=[Region(box=box, phrase="word " * 60, match=0.5) for box in boxes],
+        text=[TextLine(box=box, text="\n\u4f60\u597d \x1b[31m", score=0.5) for box in boxes],
         description=Description(text=words, sentences=[]),
     )
-    assert draw_overlay(Image.new("RGB", size), record).mode == "RGB"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (30, 20), (3000, 2000)])
+def test_any_size_and_any_box_can_be_drawn(size: tuple[int, int]) -> None:
+    assert draw_overlay(Image.new("RGB", size), crowded(size)).mode == "RGB"
+
+
+@pytest.mark.parametrize("size", [(65_500, 24), (24, 65_500), (333_334, 3), (1, 1_000_000), (1_000_000, 1)])
+def test_a_very_long_picture_is_drawn_within_the_bounds(size: tuple[int, int]) -> None:
+    """Letters of a 44th of the width made 1.6 GiB of a picture of 65500 × 244, and an error of one of a million."""
+    picture = draw_overlay(Image.new("RGB", size), crowded(size))
+    bare = draw_overlay(Image.new("RGB", size), Record(key="k", image=ImageReference(uri="u", size=1)))
+    assert max(bare.size) == overlay.MAX_LONG_SIDE
+    assert picture.width == bare.width and picture.height - bare.height <= overlay.MAX_STRIP_HEIGHT
+    assert picture.width * picture.height <= overlay.MAX_CANVAS_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [((640, 480), 15), ((4000, 3000), 4000 / 44), ((8000, 500), 8000 / 44), ((8192, 30), 45.07)]
+)
+def test_the_text_follows_from_the_picture_s_size(size: tuple[int, int], text: float) -> None:
+    assert overlay._text_size(size) == pytest.approx(text, abs=0.01)
+
+
+LARGEST = """
+import io, resource, sys
+from PIL import Image
+from app.images.overlay import draw_overlay
+from strata.core.records import Record
+record = Record.model_validate_json(sys.stdin.read())
+image = Image.new("RGB", (4000, 4000))
+peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+file = io.BytesIO()
+picture = draw_overlay(image, record)
+picture.save(file, "PNG")
+print(peak() - before + 4 * image.width * image.height, *picture.size)
+"""
+
+
+def test_the_largest_picture_takes_no_more_memory_than_is_held_for_it() -> None:
+    pixels = np.zeros((12_000, 10_000), np.bool_)
+    pixels[5000:7000, 300:9000] = True
+    thing = ObjectMask(box=(300, 5000, 9000, 7000), mask=encode(pixels), area=1, phrase="a box", score=1)
+    record = crowded((10_000, 12_000)).model_copy(update={"objects": [thing]})
+    command = [sys.executable, "-c", LARGEST]
+    told = subprocess.run(command, input=record.model_dump_json(), capture_output=True, text=True, check=True)
+    taken, width, height = map(int, told.stdout.split())
+    assert width * (height - width) > 1_000_000 and width == 4000 and width**2 == PICTURE_PIXELS
+    # noise as a PNG has 3 bytes for each pixel, which are copied once
+    assert taken + 6 * PICTURE_PIXELS <= PICTURE_BYTES
 
 
 def test_a_failed_record_says_so() -> None:

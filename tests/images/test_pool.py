@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -211,6 +212,58 @@ def test_closing_ends_the_processes_and_refuses_images() -> None:
     assert not is_running(process.pid)
     with pytest.raises(DecodersUnavailable):
         decoders.decode(GOOD["png RGB"])
+
+
+LIMITED = """
+import sys
+from strata.images import DecodersUnavailable, DecodingPool
+with DecodingPool(10_000_000, processes=1) as pool:
+    for _ in range(2):
+        try:
+            print(pool.decode(bytes.fromhex(sys.argv[1])).size)
+        except DecodersUnavailable as error:
+            print("unavailable")
+"""
+
+
+@pytest.mark.parametrize(("kibibytes", "told"), [(8_000_000, "(61, 43)"), (450_000, "unavailable")])
+def test_an_inherited_limit_of_address_space_stays_and_is_no_fault_of_an_image(kibibytes: int, told: str) -> None:
+    command = f'ulimit -v {kibibytes}; exec "$0" "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, "-c", LIMITED, GOOD["png RGB"].hex()],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert done.stdout.splitlines() == [told] * 2, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2) is Linux's")
+def test_a_limit_of_address_space_can_be_set_while_the_processes_run() -> None:
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        decoders.decode(GOOD["png RGB"])
+        (process,) = decoders._free
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (8_000_000_000, 8_000_000_000))
+        assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
+        assert decoders._free[0] is process
+        # less than the image needs: the limit is named, and not the image
+        space = memory_of(process.pid, "VmSize")
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (space, space))
+        with pytest.raises(DecodersUnavailable, match="limit of address space"):
+            decoders.decode(BOMBS["png rgba"])
+
+
+def test_processes_that_cannot_be_started_now_are_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        for name in ("subprocess.Popen", "socket.socketpair", "os.memfd_create", "mmap.mmap"):
+            with monkeypatch.context() as patch:
+                patch.setattr(f"strata.images.pool.{name}", refuse)
+                with pytest.raises(DecodersUnavailable, match="temporarily"):
+                    decoders.decode(GOOD["png RGB"])
+        assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
 
 
 SANDBOXED = """

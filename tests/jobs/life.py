@@ -128,6 +128,7 @@ class LifeMachine(RuleBasedStateMachine):
         )
         for owner in owners:
             owner._pool = InlineExecutor()
+        scheduler.finalizer._quick_pool = InlineExecutor()  # type: ignore[assignment]
         return Process(scheduler.jobs, countdown, scheduler)
 
     def count(self, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -267,10 +267,10 @@ def test_a_job_whose_planning_raises_says_so_and_is_tried_again(
     bad, good, worker = batch(jobs, "bad.tar"), batch(jobs, "good.tar"), HandWorker(jobs)
     original = scheduler.parts.missing
 
-    def fails(request: JobRequest, summary: ShardSummary) -> Any:
+    def fails(request: JobRequest, summary: ShardSummary, numbers: Iterable[int]) -> Any:
         if request.id == bad.id:
             raise PermissionError(13, "Permission denied", "/srv/secret/place")
-        return original(request, summary)
+        return original(request, summary, numbers)
 
     monkeypatch.setattr(scheduler.parts, "missing", fails)
     assert turns(scheduler, jobs, good.id, worker).status is JobStatus.COMPLETED
@@ -304,9 +304,9 @@ def test_one_tick_restores_and_compares_a_bounded_number(
     HandWorker(jobs).work("index", 40)
     listed, method = Counter[str](), scheduler.parts.missing
 
-    def missing(request: JobRequest, summary: ShardSummary) -> tuple[JobRequest, list[Chunk]]:
+    def missing(request: JobRequest, summary: ShardSummary, numbers: Iterable[int]) -> tuple[JobRequest, list[Chunk]]:
         listed[summary.shard] += 1
-        return method(request, summary)
+        return method(request, summary, numbers)
 
     monkeypatch.setattr(scheduler.parts, "missing", missing)
     scheduler.tick()

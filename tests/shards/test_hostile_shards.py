@@ -7,6 +7,8 @@ import random
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.hostile.crafted_shards import (
@@ -120,6 +122,27 @@ def test_a_shard_has_so_many_images_and_texts(tmp_path: Path, monkeypatch: pytes
         (folder / name).touch()
     with pytest.raises(sources.SourceError, match="more than 12 files"):
         index_shard(str(folder))
+
+
+def test_a_list_of_nothing_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "nulls.parquet"
+    pq.write_table(pa.table({"image": pa.nulls(50_000_000, pa.string())}), path)
+    assert path.stat().st_size < 200_000
+    told = "none of the first 10,001 rows has an image that can be read: row 10001: no path of an image"
+    with pytest.raises(sources.SourceError, match=told):
+        index_shard(str(path), [str(tmp_path)])
+
+
+def test_most_rows_of_a_shard_have_an_image_or_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_WITHOUT", 20)
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    found, lost = '{"image": "a.jpg"}\n', '{"image": "lost.jpg"}\n'
+    for name, lines in (("few", lost * 20), ("enough", (found + lost * 9) * 10), ("one", found + lost * 300)):
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+        index = index_shard(str(tmp_path / f"{name}.jsonl"), [str(tmp_path)])
+        assert len(index.rows) == {"few": 20, "enough": 100, "one": 21}[name]
+        told = "21 of the first 22 rows have no image that can be read" if name == "one" else None
+        assert index.failure == told
 
 
 def test_a_parquet_list_may_take_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ class Captioner(CaptionerStage):
         if error is not None:
             raise error
         self.computed.update(widths)
-        return [str(width) for width in widths]
+        return [f"{width} pixels wide" for width in widths]
 
 
 class Place:
@@ -168,7 +168,7 @@ def test_a_stage_that_breaks_at_its_sixth_call_in_every_process_fails_no_image(
         job = place.submit(shard_of(tmp_path, widths))
         view = place.wait(job)
     assert (view.request_counts.succeeded, view.request_counts.failed) == (200, 0)
-    assert [row.caption and row.caption.text for row in place.rows(job)] == [str(width) for width in widths]
+    assert [row.caption and row.caption.text for row in place.rows(job)] == [f"{width} pixels wide" for width in widths]
     assert place.ends and all("captioner is broken" in str(end) for end in place.ends)
     # what was computed before a process ended is not computed again
     assert {width: place.computed[width] for width in widths} == dict.fromkeys(widths, 1)
