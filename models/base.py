@@ -9,7 +9,8 @@ is at fault (`Failure`) only if the stage still works right after it: if it comp
 batch, or else its probe. If not, or if the error says that the process itself is broken, `run` raises StageBroken: no
 item is at fault, and the process should end. A stage whose server is away raises StageUnavailable: the work waits.
 
-Each call of the model has a deadline (`models.deadlines`), which follows from what its calls have taken so far.
+Each call of the model has a deadline (`models.deadlines`), which follows from what its calls have taken so far. A stage
+whose call has many steps reports each of them (`progress`); then the deadline begins anew, at most LONGEST times it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ StageResult = TypeVar("StageResult")
 GROUP_OF = {stage: group for group, stages in STAGES_OF.items() for stage in stages}
 # batches that fit in memory before twice their size is tried again: at most one batch in 33 fails by it
 GROW_AFTER = 32
+LONGEST = 5  # times its deadline: a call that makes progress for longer ends at its next deadline, after six in all
 
 
 class WeightsMissing(WeightsError, RuntimeError):
@@ -117,6 +119,9 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         self._size = settings.batch_size  # the largest batch that is known or assumed to fit in memory
         self._fitted = 0  # batches of that size that have fitted since the size changed
         self._pace = Pace()
+        self.progress: Callable[[], None] = lambda: (
+            None
+        )  # for `compute`, after each of its steps; safe in several threads
         self._unproved = ""  # the last error, if nothing has been computed since: the stage may be broken
 
     @abstractmethod
@@ -257,7 +262,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         """The results of one batch, which show that the stage works. Raises any error."""
         work = sum(map(work_of, batch))
         seconds = self._pace.limit(work, DEADLINES.limits)
-        with DEADLINES.watch(Activity(GROUP_OF.get(self.name, ""), self.name, seconds)):
+        activity = Activity(GROUP_OF.get(self.name, ""), self.name, seconds)
+        with DEADLINES.watch(activity, LONGEST * seconds) as self.progress:
             began = time.monotonic()
             results = self.compute(prepared())
             self._pace.add(work, time.monotonic() - began)

@@ -8,6 +8,7 @@ Nothing is interrupted here: code in C that holds the interpreter's lock would n
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import threading
 import time
@@ -115,17 +116,27 @@ class Deadlines:
             self._changed()
 
     @contextmanager
-    def watch(self, activity: Activity) -> Iterator[Callable[[], None]]:
-        """Within the block the activity's time counts. Yields a function to call after each step of progress."""
+    def watch(self, activity: Activity, longest: float = math.inf) -> Iterator[Callable[[], None]]:
+        """Within the block the activity's time counts. Yields a function to call after each step of progress.
+
+        Progress begins the activity's time anew, but not when `longest` seconds have passed since the beginning: so the
+        activity ends at the latest after `longest` and its own seconds.
+        """
         number = next(self._numbers)
         self._set(number, activity)
-        told, steps = time.monotonic(), itertools.count(1)
+        began = told = time.monotonic()
+        steps = itertools.count(1)
 
         def progress() -> None:
             nonlocal told
-            if time.monotonic() > told + PROGRESS_SECONDS:
-                told = time.monotonic()
-                self._set(number, replace(activity, progress=next(steps)))
+            now = time.monotonic()
+            if told + PROGRESS_SECONDS < now < began + longest:
+                told = now
+                # another thread of a call that has failed may still report: what has ended is not set again
+                with self._guard:
+                    if number in self._activities:
+                        self._activities[number] = replace(activity, progress=next(steps))
+                        self._changed()
 
         try:
             yield progress

@@ -2,11 +2,14 @@
 
 The small PP-OCRv6 models are part of rapidocr's wheel, so nothing is downloaded. The angle classifier, which rotates
 lines that are upside down, costs a third model call and runs only if a profile names it.
+
+What one image may cost is bounded (`models.stages.text_lines`); a page of text may lose lines, the smallest first.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import files, version
@@ -23,12 +26,12 @@ from PIL import Image, ImageDraw, ImageFont
 from models.base import OcrStage, WeightsMissing
 from models.devices import cpu_threads
 from models.items import ReadLine
+from models.stages.text_lines import LINE_HEIGHT, MOST_AT_ONCE, Largest, recognized
 from models.weights.cache import locate
 from models.weights.hashes import sha256_of
 from strata.core import Box, OcrParameters, StageSettings
 
 MOST_ENLARGED = 4.0  # factor; more would cost time and add no detail
-LINE_HEIGHT = 48  # pixels; the input height of PP-OCR's recognizer
 
 
 class RapidOcr(OcrStage):
@@ -67,6 +70,9 @@ class RapidOcr(OcrStage):
         # one number for all channels: the lists of its configuration would convert all pixels to float64
         (mean,), (deviation,) = set(engine.text_det.mean), set(engine.text_det.std)
         engine.text_det.mean, engine.text_det.std = np.float32(mean), np.float32(deviation)
+        # bound what one image may cost
+        engine.text_det.postprocess_op = Largest(engine.text_det.postprocess_op, self.parameters.line_width)
+        engine.recognize_txt = functools.partial(recognized, engine.text_rec, lambda: self.progress())
         return engine
 
     def _threads(self) -> tuple[int, int]:
@@ -95,7 +101,7 @@ class RapidOcr(OcrStage):
             "Det.limit_side_len": 2 * chosen.long_side,  # never reached: see `working_size`
             "Det.box_thresh": chosen.box_score,
             "Rec.model_path": str(folder / chosen.recognizer),
-            "Rec.rec_batch_num": 16,
+            "Rec.rec_batch_num": MOST_AT_ONCE,
             "Rec.rec_img_shape": [3, LINE_HEIGHT, chosen.line_width],
             "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -11,9 +12,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
+from models import deadlines
 from models.base import OcrStage, WeightsMissing
 from models.building import build_stage
-from models.stages.ocr import LINE_HEIGHT, RapidOcr, enclosing_box, working_size
+from models.deadlines import DEADLINES
+from models.stages.ocr import RapidOcr, enclosing_box, working_size
+from models.stages.text_lines import LINE_HEIGHT, WIDEST, WIDTH_AT_ONCE
 from samples.scenes import HELD_OUT_SEED, make_scene
 from strata.core.profiles import StageSettings
 
@@ -65,6 +69,36 @@ def test_a_short_line_is_padded_no_further_than_asked(monkeypatch: pytest.Monkey
     (lines,) = stage.run([_sign("EXIT")])
     assert isinstance(lines, list) and [line.text for line in lines] == ["EXIT"]
     assert [call.args[0].shape for call in recognize.call_args_list] == [(1, 3, LINE_HEIGHT, 160)]
+
+
+def test_a_page_of_long_lines_costs_a_bounded_amount(stage: OcrStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Image.new("L", (1000, 140), 255)
+    for y in range(10, 120, 22):
+        ImageDraw.Draw(page).text((0, y), "THE QUIET GARDEN " * 12, 0, font=ImageFont.load_default(size=9))
+    assert isinstance(stage, RapidOcr)
+    shapes: list[tuple[int, ...]] = []
+    told: set[int] = set()
+    for engine in stage._engines:
+        network = engine.text_rec.session
+
+        def noting(pixels: Any, network: Callable[[object], object] = network) -> object:
+            shapes.append(pixels.shape)
+            return network(pixels)
+
+        monkeypatch.setattr(engine.text_rec, "session", noting)
+    # each batch of lines is told to the watchdog
+    monkeypatch.setattr(deadlines, "PROGRESS_SECONDS", 0.0)
+    DEADLINES.report(lambda activities, _: told.update(one.progress for one in activities.values()), DEADLINES.limits)
+    try:
+        (lines,) = stage.run([page])
+    finally:
+        DEADLINES.report(None, DEADLINES.limits)
+    assert isinstance(lines, list) and len(lines) == 5
+    # at the recognizer's height the lines would be about 4,000 pixels wide
+    assert {height for _, _, height, _ in shapes} == {LINE_HEIGHT}
+    assert max(width for *_, width in shapes) == WIDEST
+    assert all(count * width <= WIDTH_AT_ONCE for count, _, _, width in shapes)
+    assert told == set(range(len(shapes) + 1)) and len(shapes) == 3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (31, 31)])

@@ -155,6 +155,26 @@ def test_time_counts_for_each_activity_and_between_them_only_while_there_is_none
     assert _overdue_after(watch, 50) is None
 
 
+def test_progress_does_not_count_for_ever_nor_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.deadlines.PROGRESS_SECONDS", 0.0)
+    deadlines, told = Deadlines(), list[list[int]]()
+    deadlines.report(lambda activities, _: told.append([one.progress for one in activities.values()]), Limits())
+    with deadlines.watch(Activity("vision", "ocr", 20), 1000) as progress:
+        progress()
+        assert told[-1] == [1]
+        now = time.monotonic()
+        monkeypatch.setattr("models.deadlines.time.monotonic", lambda: now + 990)
+        progress()
+        assert told[-1] == [2]
+        monkeypatch.setattr("models.deadlines.time.monotonic", lambda: now + 1001)
+        progress()
+        assert told[-1] == [2]
+    # a thread of the call may still run
+    monkeypatch.setattr("models.deadlines.time.monotonic", lambda: now + 995)
+    progress()
+    assert told[-1] == []
+
+
 def test_a_content_that_is_being_written_leaves_the_last_one() -> None:
     board = Board(os.memfd_create("test"), create=True)
     assert board.read() == b""
