@@ -28,6 +28,8 @@ def were_cut(tokens: Tensor, model: Any) -> list[bool]:
     """
     writer = getattr(model, "language_model", model)
     found = getattr(writer, "generation_config", model.generation_config).eos_token_id
+    if found is None:  # then nobody knows where a text ends
+        return [False] * len(tokens)
     ends = torch.tensor(found if isinstance(found, list) else [found], device=tokens.device)
     cut: list[bool] = (~torch.isin(tokens, ends).any(dim=1)).tolist()
     return cut

@@ -105,7 +105,7 @@ def _clients(fleet: Fleet, count: int, seconds: float, rate: float, paths: Itera
     """What `bench.api_load.clients` has measured."""
     numbers = [f"--clients={count}", f"--seconds={seconds}", f"--rate={rate}", *(f"--path={path}" for path in paths)]
     command = [sys.executable, "-m", "bench.api_load.clients", HOST, str(fleet.port), *numbers]
-    output = subprocess.run(command, check=True, capture_output=True, cwd=CHECKOUT, text=True).stdout
+    output = subprocess.run(command, check=True, capture_output=True, cwd=CHECKOUT, text=True, encoding="utf-8").stdout
     return Responses.model_validate_json(output)
 
 

@@ -21,6 +21,7 @@ from strata.queue.heartbeats import Heartbeat
 from strata.queue.idempotency_keys import IN_FLIGHT_SECONDS
 from strata.queue.isolation_notes import Notes
 from strata.queue.job_events import FIRST_EVENT
+from strata.queue.job_states import Limit
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LOCK_SECONDS, LockState
 from strata.queue.scripts import load_script
@@ -54,6 +55,7 @@ ARGUMENTS: dict[str, Any] = {
     "heartbeat": HEARTBEAT,
     "idle": 1.0,
     "in_a_row": 1,
+    "limits": [Limit("images", 1, 1)],
     "names": ["vision:images"],
     "notes": Notes(),
     "priced": False,
@@ -173,8 +175,10 @@ def test_all_keys_of_an_ended_job_expire(queue: Queue) -> None:
     assert not states.close_job("j", JobStatus.FAILED) and states.is_active("j")
     assert states.close_job("j", JobStatus.COMPLETED) and not states.is_active("j")
     assert server.delete(keys.CHANGED) == 1  # the scheduler empties it
-    (closed,) = server.keys("strata:closed:*")
-    assert 0 < server.ttl(closed) <= 120 and server.delete(closed)
+    # one for each kind of job in a period of ten seconds, which may have ended in between
+    closed = server.keys("strata:closed:*")
+    assert 0 < len(closed) <= 2 and all(0 < server.ttl(name) <= 120 for name in closed)
+    assert server.delete(*closed) == len(closed)
     names = [name for name in server.keys("*") if not name.startswith("strata:list:")]
     assert len(names) == 3 + len(GROUPS)
     assert all(86_000 < server.ttl(name) <= 86_400 for name in names)

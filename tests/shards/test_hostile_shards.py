@@ -43,7 +43,8 @@ def test_crafted_shards_stay_within_their_bounds(tmp_path: Path) -> None:
         if name.endswith(".tar"):
             assert "first" in result.whole, (name, result)
         if name.endswith(".jsonl"):
-            assert "a" in result.whole and result.failure is None, (name, result)
+            ended = name == "tiny-lines.jsonl"  # most of its rows name no image
+            assert "a" in result.whole and (result.failure is not None) == ended, (name, result)
     # members after an odd header are found again
     for name in ("size-8000000000000000.tar", "size-negative.tar", "pax-size-25-999.tar", "pax-4-gb.tar", "links.tar"):
         assert "last" in found[name].whole, (name, found[name])

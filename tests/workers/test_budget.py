@@ -161,7 +161,9 @@ def test_server_killed_and_misbehaving_loses_no_image_and_keeps_the_budget(place
         if row.key in ("cursed3", "cursed4"):
             assert row.status is Status.FAILED and row.failure is not None
             assert (row.failure.stage, row.failure.error_type) == ("composer", "NoAnswer")
-            assert "is not a chat completion: '<html>it works!</html>'" in row.failure.detail
+            # its last try may have met the end of the server
+            garbage = "is not a chat completion: '<html>it works!</html>'" in row.failure.detail
+            assert garbage or row.failure.transient, row.failure
         else:
             assert row.status is Status.SUCCEEDED and row.description is not None
             assert row.description.text.startswith("Seen: ")

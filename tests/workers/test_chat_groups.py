@@ -150,5 +150,5 @@ def test_captions_and_crops_go_back_to_their_image_and_are_paid_once(
         plain = used.requests - 2  # what was asked to find out that the server is there again
         assert (used.prompt_tokens, used.completion_tokens) == (14 + plain, 4 + plain) and plain <= 1
         assert (once.completion_tokens, once.requests) == (130, 2)
-        assert whole.requests == 2 * (2 + 4)
+        assert whole.requests == 2 * 2 * (2 + 4)  # a text that a guard rejects is asked for again
     assert again[0].usage["captioner"].requests == 2
