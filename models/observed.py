@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from models.crops import crop_box, crop_segment, encode_mask
-from models.evidence_filter import text_judged
+from models.evidence.filter import text_judged
 from models.items import Failure, Pair, Rejection, Segment
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 

@@ -23,8 +23,8 @@ from PIL import Image
 from models.base import Stage
 from models.building import build_stages, load_stages
 from models.devices import best_device, side_stream
-from models.evidence import describe
-from models.evidence_filter import before_matching, objects_matched, regions_matched
+from models.evidence.filter import before_matching, objects_matched, regions_matched
+from models.evidence.support import describe
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.observed import Observed, StageResults, not_failed
 from models.working_size import reduced, restored

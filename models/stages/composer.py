@@ -1,7 +1,7 @@
 """Composer: a chat model writes one description from a record's kept layers.
 
 Back ends: "transformers" (a model in this process) and "openai" (a chat server, in `models.chat.backends`). The notes
-give positions and sizes in words, never as coordinates. `models.evidence` ties the description to the layers.
+give positions and sizes in words, never as coordinates. `models.evidence.support` ties the description to the layers.
 """
 
 from __future__ import annotations

@@ -47,4 +47,4 @@ def check(profile: Profile, profiles: Profiles = None, as_json: AsJson = False) 
 
 
 def _inventory() -> Any:
-    return load("models.inventory", "workers")
+    return load("models.weights.inventory", "workers")

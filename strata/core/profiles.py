@@ -111,7 +111,7 @@ class StageSettings(BaseModel):
 
 
 class EvidenceSettings(BaseModel):
-    """The thresholds that an observation must reach to be kept; `models/evidence_filter.py` gives their sources.
+    """The thresholds that an observation must reach to be kept; `models/evidence/filter.py` gives their sources.
 
     caption, region, object: the matcher's probability. region_score: the detector's confidence; text: the OCR's.
     duplicate_iou: of two entries with the same phrase whose boxes have at least this intersection over union, one is

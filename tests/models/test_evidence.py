@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.evidence import describe, sentences_of, support
+from models.evidence.support import describe, sentences_of, support
 from strata.core.records import Caption, ImageReference, Mask, ObjectMask, Record, Region, TextLine
 
 BOX = (0.0, 0.0, 10.0, 10.0)

@@ -28,9 +28,9 @@ from bench.processes import Fleet
 from bench.tiny_shards import write_shard
 from models.base import SegmenterStage
 from models.building import build_stage, build_stages
-from models.inventory import PROFILES
 from models.pipeline import VisionPipeline
 from models.prompts import load_prompt
+from models.weights.inventory import PROFILES
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.client.client import Client
 from strata.core.profile_checks import COMMIT

@@ -17,7 +17,7 @@ from PIL import Image
 from models.base import GROW_AFTER, Stage, StageBroken, StageUnavailable
 from models.boxes import iou
 from models.crops import crop_segment, encode_mask
-from models.evidence_filter import before_matching, objects_matched, regions_matched, text_judged
+from models.evidence.filter import before_matching, objects_matched, regions_matched, text_judged
 from models.items import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment
 from models.pipeline import LlmPipeline, VisionPipeline, cpu_is_idle
 from strata.core.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names

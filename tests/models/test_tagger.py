@@ -17,7 +17,7 @@ from rich.console import Console
 
 from models.building import build_stage
 from models.crops import crop_box
-from models.evidence import support
+from models.evidence.support import support
 from models.pipeline import LlmPipeline, VisionPipeline
 from models.prompts import full_notes
 from models.stages import tagger

@@ -16,7 +16,6 @@ import rapidocr
 
 from models.base import StageNotLoaded, WeightsMissing
 from models.building import build_stage, load_stages
-from models.inventory import PROFILES
 from models.stages import ocr
 from models.weights import cache as weights
 from models.weights import hashes, wheels
@@ -24,6 +23,7 @@ from models.weights.cache import WeightsState, check, locate, write_manifest
 from models.weights.downloads import download, plan_download
 from models.weights.hashes import NOTE, sha256_of
 from models.weights.hub import Hub
+from models.weights.inventory import PROFILES
 from strata.core.parameters import OcrParameters
 from strata.core.profiles import StageSettings, load_profile
 from tests.cli.test_cli import code_of

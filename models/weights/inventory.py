@@ -19,7 +19,7 @@ from models.weights.folders import Folder
 from models.weights.hub import Hub
 from strata.core import StageSettings, load_profile
 
-PROFILES = Path(__file__).parent / "profiles"
+PROFILES = Path(__file__).parent.parent / "profiles"
 Stages = dict[str, StageSettings]
 States = dict[str, WeightsState]  # by stage
 PerStage = Callable[[StageSettings], WeightsState]
