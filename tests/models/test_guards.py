@@ -48,23 +48,13 @@ def test_a_phrase_that_was_cut_or_is_a_paragraph_is_none() -> None:
 
 # what a model that goes in circles may write: with an expression that searches in many ways, the first took years
 REPEATED = (
-    '- -\u200b --- |---| \n # a\n * **a _ __a ` ``` ~~~ < <think> </think> <| <|channel|> <s> [ [a]( ![ ( " \' “ « { {"a": \\ '
-    "\\boxed{ <p> <p & &amp; <!-- > 1. . ... ? a a. A. note: (note = | :- ab <answer> ◁think▷ [THINK] ▁ Ġ 猫 猫。"
-).split(" ")
-REPEATED += [
-    "\n",
-    "\t",
-    " ",
-    "sure, ",
-    "here is ",
-    "the image ",
-    "is a ",
-    "no image ",
-    'A "b" ',
-    "# a\n",
-    "- a\n",
-    "\x00",
-]
+    "- --- |---| * **a _ __a ` ``` ~~~ < <think> </think> <| <|channel|> <s> [ [a]( ![ ( ' “ « { \\ \\boxed{".split()
+)
+REPEATED += (
+    "<p> <p & &amp; <!-- > 1. . ... ? a a. A. note: (note = | :- ab <answer> ◁think▷ [THINK] ▁ Ġ 猫 猫。".split()
+)
+REPEATED += ["\n", "\t", " ", "sure, ", "here is ", "the image ", "is a ", "no image ", "\x00", "\u200b"]
+REPEATED += ['"', '{"a":', 'A "b" ', "# a\n", "- a\n"]
 
 
 @pytest.mark.parametrize("piece", REPEATED)
