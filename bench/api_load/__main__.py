@@ -110,7 +110,7 @@ def _clients(fleet: Fleet, count: int, seconds: float, rate: float, paths: Itera
 
 
 def wait_for_records(fleet: Fleet) -> Figures:
-    """The processor time of the API while requests wait, and nothing happens. Raises RuntimeError if one is answered."""
+    """The processor time of the API while requests wait. Raises RuntimeError if one is answered."""
 
     async def wait() -> Figures:
         figures: Figures = {}
