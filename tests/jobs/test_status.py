@@ -255,10 +255,13 @@ def test_an_id_without_a_request_is_removed_once(
 
 def test_a_job_whose_files_are_damaged_does_not_stop_others(jobs: Jobs, scheduler: Scheduler) -> None:
     damaged, good, worker = batch(jobs, "a.tar"), batch(jobs, "b.tar"), HandWorker(jobs)
-    jobs.store.put(jobs.store.path("jobs", damaged.id, "request.json"), b'{"id": ')
+    foreign = "f" * 22  # as an id it would be of the year 10889, for which Python has no date
+    for job_id in (damaged.id, foreign):
+        jobs.store.put(jobs.store.path("jobs", job_id, "request.json"), b'{"id": ')
     raw_redis(jobs.queue).flushall()
     assert turns(scheduler, jobs, good.id, worker).status is JobStatus.COMPLETED
-    assert "request.json" in (jobs.view(damaged.id).error or "")
+    for job_id in (damaged.id, foreign):
+        assert "request.json" in (jobs.view(job_id).error or "")
 
 
 def test_a_job_whose_planning_raises_says_so_and_is_tried_again(
