@@ -1,6 +1,6 @@
 """The decoding process: it reads requests from a socket, and puts pixels into memory that it shares with its parent.
 
-Started by `pool.py` as `python -m strata.images.child SOCKET MEMORY BYTES`. It imports Pillow and numpy, decodes a
+Started by `process.py` as `python -m strata.images.child SOCKET MEMORY BYTES`. It imports Pillow and numpy, decodes a
 picture of each format and mode, so that nothing is left to import, and enters the sandbox. It ends when the socket
 does.
 """
