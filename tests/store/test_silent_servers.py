@@ -16,7 +16,8 @@ from s3fs import S3FileSystem
 from strata.core.schemas import JobStatus
 from strata.errors import DataError
 from strata.jobs.jobs import Jobs
-from strata.shards.sources import index_shard, read_images
+from strata.shards.image_reader import read_images
+from strata.shards.sources import index_shard
 from strata.store import filesystem
 from strata.store.filesystem import file_system
 from strata.store.index_rows import IndexRow
