@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.problems import ProblemError
 from strata.egress import matches_host
 
-# what a page may do whatever it loads; a page adds what it loads, and from where
+# what all policies have in common; a page adds the sources that it loads from
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # the headers of every answer that does not set them itself; OWASP's REST Security and HTTP Headers cheat sheets
 HEADERS = {
