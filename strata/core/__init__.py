@@ -59,6 +59,7 @@ from strata.core.profiles import (
     load_profile,
     read_profile,
 )
+from strata.core.proofs import Check, Proof, StageFigures
 from strata.core.records import (
     RECORD_SCHEMA,
     SCHEMA_VERSION,
@@ -120,6 +121,7 @@ __all__ = [
     "ChatCaptionerParameters",
     "ChatComposerParameters",
     "ChatParameters",
+    "Check",
     "Chunk",
     "ClassicalSegmenterParameters",
     "Cost",
@@ -152,6 +154,7 @@ __all__ = [
     "Problem",
     "Profile",
     "ProfileError",
+    "Proof",
     "QwenVLParameters",
     "Record",
     "Region",
@@ -164,6 +167,7 @@ __all__ = [
     "ShardCounts",
     "ShardSummaries",
     "ShardSummary",
+    "StageFigures",
     "StageSettings",
     "Status",
     "TransformersComposerParameters",
