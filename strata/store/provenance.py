@@ -82,7 +82,7 @@ def fingerprints_of(store: Store, name: str) -> list[str]:
 
 
 def keep_proof(store: Store, proof: Proof) -> str:
-    """Write a proof in place of an earlier one of the same fingerprint; returns its path in the store. Raises OSError."""
+    """Write a proof, in place of an earlier one of its fingerprint; returns its path in the store. Raises OSError."""
     path = _proof_path(proof.fingerprints[FINAL_GROUP])
     store.put(store.path(path), proof.model_dump_json(indent=2).encode())
     return path
