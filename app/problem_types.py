@@ -228,13 +228,6 @@ _TYPES = (
         "ask for the job itself from time to time. Send the request again after `Retry-After` seconds.",
     ),
     ProblemType(
-        "headers-too-large",
-        431,
-        "Headers too large",
-        "The request line and the headers have more than 16 KiB, or there are more than 100 headers. Send fewer or "
-        "shorter ones.",
-    ),
-    ProblemType(
         "share-used",
         429,
         "Your share of the queue is used",
@@ -244,10 +237,24 @@ _TYPES = (
         "follow from how much was described in the last minute.",
     ),
     ProblemType(
+        "headers-too-large",
+        431,
+        "Headers too large",
+        "The request line and the headers have more than 16 KiB, or there are more than 100 headers. Send fewer or "
+        "shorter ones.",
+    ),
+    ProblemType(
         "internal-error",
         500,
         "Internal error",
         "An error in the service itself. Its log has the details; please report them.",
+    ),
+    ProblemType(
+        "damaged-file",
+        500,
+        "Damaged file",
+        "A file of a job in the store is damaged, so that what is asked for is not known; the detail names the file. "
+        "Other jobs are not affected. If it is `end.json` or `shards.json`, a retry of the job writes it anew.",
     ),
     ProblemType(
         "part-broken",
@@ -256,13 +263,6 @@ _TYPES = (
         "A file of results is damaged or missing: the disk or the network has changed or lost it. A damaged file is "
         "kept in the store's folder `broken`, and its images are computed again. Send the request again after "
         "`Retry-After` seconds; the job runs until then. `strata verify` checks all files of a job.",
-    ),
-    ProblemType(
-        "damaged-file",
-        500,
-        "Damaged file",
-        "A file of a job in the store is damaged, so that what is asked for is not known; the detail names the file. "
-        "Other jobs are not affected. If it is `end.json` or `shards.json`, a retry of the job writes it anew.",
     ),
     ProblemType(
         "redis-unavailable",

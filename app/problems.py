@@ -117,7 +117,10 @@ def invalid_request(errors: Sequence[Any]) -> ProblemError:
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers that convert every error of the application to a problem."""
+    """Register the handlers that convert every error of the application to a problem.
+
+    They are asynchronous, because Starlette runs any other in a thread: a refusal must not wait for one.
+    """
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -130,11 +133,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _problem(request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     return cast(ProblemError, error).response()
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     # keep the status of the exception, but choose the problem type that describes it
     http = cast(HTTPException, error)
     kind = PROBLEMS[
@@ -150,32 +153,32 @@ def _http(request: Request, error: Exception) -> Response:
     )
 
 
-def _validation(request: Request, error: Exception) -> Response:
+async def _validation(request: Request, error: Exception) -> Response:
     return invalid_request(cast(RequestValidationError, error).errors()).response()
 
 
-def _unknown_job(request: Request, error: Exception) -> Response:
+async def _unknown_job(request: Request, error: Exception) -> Response:
     # at any point of a request: another one may have deleted the job
     return ProblemError("unknown-job", str(error)).response()
 
 
-def _damaged_file(request: Request, error: Exception) -> Response:
+async def _damaged_file(request: Request, error: Exception) -> Response:
     log.error("%s %s: %s", request.method, request.url.path, error)
     return ProblemError("damaged-file", str(error)).response()
 
 
-def _queue_unavailable(request: Request, error: Exception) -> Response:
+async def _queue_unavailable(request: Request, error: Exception) -> Response:
     log.warning("%s %s: Redis is not available: %s", request.method, request.url.path, _one_line(error))
     return ProblemError("redis-unavailable", "the queue is not available now; please try again later").response()
 
 
-def _queue_full(request: Request, error: Exception) -> Response:
+async def _queue_full(request: Request, error: Exception) -> Response:
     full = cast(QueueFull, error)
     name = "share-used" if full.own else "queue-full"
     return ProblemError(name, str(full), headers={"Retry-After": str(full.seconds)}).response()
 
 
-def _storage(request: Request, error: Exception) -> Response:
+async def _storage(request: Request, error: Exception) -> Response:
     """The problem for a storage that is full or away. Any other OSError is a programming error, and is raised again."""
     fault = storage_fault(error)
     if fault is None:
@@ -197,7 +200,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(without_secrets(str(error)).split())[:500]
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     # Starlette raises the error again after the response is sent, so that the server logs its traceback
     log.error("%s %s failed: %r", request.method, request.url.path, error)
     return ProblemError("internal-error", "an unexpected error; the log of the service has the details").response()

@@ -122,7 +122,7 @@ class HttpServer(uvicorn.Server):
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Whether a log line is more than that a caller sent what is no HTTP, which anybody can do without end."""
+    """False for the lines about bytes that are not valid HTTP: anybody could fill the log with them."""
     return record.getMessage() not in ("Invalid HTTP request received.", "Unsupported upgrade request.")
 
 

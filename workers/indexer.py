@@ -15,7 +15,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import Claim
 from strata.shards import index_shard, shard_stamps
-from strata.shards.sources import Stamps
+from strata.shards.stamps import Stamps
 from strata.store import BrokenPart
 from workers.isolation import watched_storage, watching_storage
 from workers.leases import Leases

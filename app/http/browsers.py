@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.problems import ProblemError
+from strata.egress import matches_host
 
+# what all policies have in common; a page adds the sources that it loads from
+POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # the headers of every answer that does not set them itself; OWASP's REST Security and HTTP Headers cheat sheets
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     # not no-referrer, with which a browser sends `Origin: null` for the forms of a page of ours
     "Referrer-Policy": "same-origin",
@@ -99,10 +102,7 @@ def is_served(host: str, hosts: Sequence[str]) -> bool:
     name = match[1].lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost") or _is_address(name):
         return True
-    return any(
-        pattern == "*" or name == pattern or (pattern.startswith("*.") and name.endswith(pattern[1:]))
-        for pattern in hosts
-    )
+    return any(pattern == "*" or matches_host(name, pattern) for pattern in hosts)
 
 
 def _is_address(name: str) -> bool:

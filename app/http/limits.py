@@ -1,7 +1,8 @@
 """The limits of the HTTP server in one table: what one caller, and all callers together, can make it hold.
 
-Limits that an operator may want to change are settings instead (`STRATA_MAX_BODY_BYTES`, `STRATA_MAX_PIXELS`). Each
-limit here has its problem in `problem_types.py`, except those after which a connection can only be closed.
+Limits that an operator may want to change are settings instead (`STRATA_MAX_BODY_BYTES`, `STRATA_MAX_PIXELS`). A
+request that exceeds a limit gets its problem of `problem_types.py`, unless a comment here says what happens instead, or
+the connection can only be closed.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ MAX_JSON_KEYS = 1000
 MAX_STREAMS = 256  # answers of `/events` that are open at a time
 MAX_STREAMS_OF_CALLER = 64
 MAX_WAITS = 500  # requests with `Prefer: wait` that wait at a time; the others get 202 at once
-LARGE_ANSWERS = 3  # pages of results, and images, that are made at a time
-LIST_BYTES = 2 * 2**20  # of a page of the list of jobs
+LARGE_ANSWERS = 3  # pages of results, and images, that are made at a time; the others wait
+LIST_BYTES = 2 * 2**20  # of a page of the list of jobs, after which it ends
 LISTED_METADATA = 2**14  # bytes of a job's metadata, above which the list does not show it
 BODY_BYTES_IN_FLIGHT = 40 * 2**20  # of all requests; decoding base64 needs as much again, for one request at a time
 SHOWN_IMAGE_BYTES = 40 * 2**20  # of an image of a shard; an upload is shown whatever its size

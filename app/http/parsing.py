@@ -1,4 +1,4 @@
-"""When and how far received bytes are parsed, so that no connection keeps the event loop from the others.
+"""When and how far received bytes are parsed, so that one connection cannot occupy the event loop.
 
 h11 makes an event, of about 15 µs, for each chunk and each head, and uvicorn parses all that it has at once.
 """

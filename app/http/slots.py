@@ -22,8 +22,9 @@ class Slots:
     def place(self, caller: str) -> Iterator[None]:
         """A place until the end of the block. Raises ProblemError if there is none, or none for this caller."""
         if self.taken[caller] >= self.of_caller or self.taken.total() >= self.most:
-            detail = f"{self.of_caller} are open for one caller at most, and {self.most} in all; close some of them"
-            raise ProblemError("too-many-streams", detail, headers={"Retry-After": str(RETRY_SECONDS)})
+            allowed = f"at most {self.of_caller} streams may be open for one caller, and {self.most} in all"
+            headers = {"Retry-After": str(RETRY_SECONDS)}
+            raise ProblemError("too-many-streams", f"{allowed}; close some of them", headers=headers)
         self.taken[caller] += 1
         try:
             yield

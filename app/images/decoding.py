@@ -20,13 +20,12 @@ MAX_WAITING = 64  # requests that wait for their turn
 WAITING_BYTES = 24 * 2**20  # of their images; the first one may have more
 PICTURE_PIXELS = 16_000_000  # of an image that is drawn on: a larger one is shrunk
 PICTURE_BYTES = 320 * 2**20  # that drawing on it and encoding it may take
-RETRY_SECONDS = 2
 
 
 class Decoder:
-    """Decodes the images of requests. max_pixels: the largest image; start, close: of its threads and processes.
+    """Decodes the images of some requests at a time; the others wait for their turn.
 
-    Each request beyond those that are decoded waits for its turn. waiting: how many wait or are decoded now.
+    max_pixels: the largest image. waiting: how many images wait or are decoded now.
     """
 
     def __init__(self, max_pixels: int) -> None:
@@ -63,7 +62,7 @@ class Decoder:
         """The result of act, in a thread, after those who came before. Raises ProblemError if too many wait."""
         with self._lock:
             if self.waiting >= PROCESSES + MAX_WAITING or (self._bytes and self._bytes + len(data) > WAITING_BYTES):
-                raise _too_busy(f"{self.waiting} images wait to be decoded; send this one again later")
+                raise ProblemError("too-busy", f"{self.waiting} images wait to be decoded; send this one again later")
             self.waiting += 1
             self._bytes += len(data)
         future = self._threads.submit(act)
@@ -72,7 +71,7 @@ class Decoder:
             # a caller that goes away before its turn is passed over
             return await asyncio.wrap_future(future)
         except DecodersUnavailable as error:
-            raise _too_busy(str(error)) from error
+            raise ProblemError("too-busy", str(error)) from error
 
     def _leave(self, size: int) -> None:
         with self._lock:
@@ -83,7 +82,3 @@ class Decoder:
         """End the processes and the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.pool.close()
-
-
-def _too_busy(detail: str) -> ProblemError:
-    return ProblemError("too-busy", detail, headers={"Retry-After": str(RETRY_SECONDS)})

@@ -9,7 +9,6 @@ from strata.egress.downloads import DownloadFailed, Pool, download
 
 TIMEOUT = 10.0  # seconds, from the first DNS query to the last byte
 BYTES_IN_FLIGHT = 48 * 2**20  # of all images that are fetched at a time
-RETRY_SECONDS = 2
 
 _pool = Pool(BYTES_IN_FLIGHT)  # of this process
 
@@ -26,4 +25,4 @@ async def fetch(url: str, settings: Settings) -> bytes:
         raise ProblemError("image-not-fetched", f"image_url could not be fetched: {error}") from error
     except OverflowError as error:
         detail = "images of other requests are being fetched; send this one again later"
-        raise ProblemError("too-busy", detail, headers={"Retry-After": str(RETRY_SECONDS)}) from error
+        raise ProblemError("too-busy", detail) from error

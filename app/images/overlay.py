@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from app.images.decoding import PICTURE_PIXELS
 from app.images.masks import mask_image
 from strata.core import LAYERS, Box, LayerSpec, Mask, Record, Status
 
@@ -15,8 +16,9 @@ Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 MIN_LONG_SIDE = 640  # pixels; smaller images are enlarged, so that labels are readable
-# pixels; larger pictures are shrunk. The canvas has the strip too, whose last lines are left out beyond that
-MAX_LONG_SIDE, MAX_PICTURE_PIXELS = 8192, 16_000_000
+# pixels; larger pictures are shrunk, and so are those of more than PICTURE_PIXELS. The canvas is the picture with the
+# strip, whose last lines are left out if they do not fit
+MAX_LONG_SIDE = 8192
 MAX_STRIP_HEIGHT, MAX_CANVAS_PIXELS = 4096, 24_000_000
 MAX_CHARACTERS = 5000  # of a text that is drawn
 MIN_TEXT, MAX_TEXT = 15.0, 192.0  # pixels; see _text_size
@@ -129,7 +131,7 @@ def _kept(shapes: list[_Shape]) -> list[_Shape]:
 
 def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
     factor = max(1.0, MIN_LONG_SIDE / max(image.size))
-    factor = min(factor, MAX_LONG_SIDE / max(image.size), math.sqrt(MAX_PICTURE_PIXELS / (image.width * image.height)))
+    factor = min(factor, MAX_LONG_SIDE / max(image.size), math.sqrt(PICTURE_PIXELS / (image.width * image.height)))
     picture = image.convert("RGB")
     if factor != 1:
         scaled = max(1, round(image.width * factor)), max(1, round(image.height * factor))

@@ -14,13 +14,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.http.browsers import POLICY
+
 STATIC = Path(__file__).parent.parent / "static"
 FOLDER = STATIC / "api_docs"
 ASSETS = "static/api_docs"
 # The policy makes the browser block other hosts: Redoc, for example, would load a logo from its vendor's CDN.
 _POLICY = (
-    "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "font-src 'self' data:; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"{POLICY}; connect-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+    "worker-src blob:"
 )
 # Redoc makes style elements in the browser, and has no way to give them a nonce
 _REDOC_POLICY = _POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")

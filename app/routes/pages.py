@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
+from app.http.browsers import POLICY
 from app.problem_types import PROBLEMS, document
 from app.problems import ProblemError
 from strata.core import LAYERS
@@ -17,10 +18,7 @@ router = APIRouter(include_in_schema=False)
 PAGE = Path(__file__).parent.parent / "static" / "index.html"
 _LAYERS = '<script id="layers" type="application/json">{}</script>'
 _MARKDOWN = "text/markdown; charset=utf-8"
-_POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' blob:; style-src 'self'; script-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_POLICY = f"{POLICY}; connect-src 'self'; img-src 'self' blob:; style-src 'self'; script-src 'self'"
 
 
 @router.get("/")

@@ -30,8 +30,8 @@ _MAGIC = {
     b"MM\0*": "image/tiff",
     b"BM": "image/bmp",
 }
-# a browser must display uploaded bytes and never execute them
-_SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+# a browser must display uploaded bytes and never execute them; `BrowserGuard` adds nosniff
+_SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 @router.get(

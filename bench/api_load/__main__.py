@@ -29,7 +29,7 @@ HOST = "127.0.0.1"
 OTHER_CALLER = "127.0.0.2"  # the address of the second caller
 CLIENTS, RATE = 500, 1000
 JOBS = 50  # jobs that the clients ask for, each of them many
-WAITING = (200, 1000)
+WAITING = (200, 500)  # requests that wait; the service lets no more wait at a time
 QUEUED, FIRST = 3000, 200  # images that are queued: for an idle scheduler, and by the first caller
 UPLOADERS = 32
 CPU_SECONDS = 8.0  # for which the processor time of the API is measured
@@ -110,25 +110,38 @@ def _clients(fleet: Fleet, count: int, seconds: float, rate: float, paths: Itera
 
 
 def wait_for_records(fleet: Fleet) -> Figures:
-    """The processor time of the API while requests wait, and nothing happens."""
+    """The processor time of the API while requests wait. Raises RuntimeError if one is answered."""
 
-    async def wait(count: int) -> float:
-        # two addresses, because the connections of one are limited
-        callers = [
-            caller for source in (HOST, OTHER_CALLER) for caller in await connect(HOST, fleet.port, count // 2, source)
-        ]
-        before = _open_jobs(fleet)
-        sent = [asyncio.create_task(caller.send(upload(120))) for caller in callers]
-        while _open_jobs(fleet) < before + count:
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(1.0)
-        share = await asyncio.to_thread(processor_share, fleet.api.pid)
+    async def wait() -> Figures:
+        figures: Figures = {}
+        callers: list[Caller] = []
+        sent: list[asyncio.Task[int]] = []
+        for count in WAITING:
+            # few at a time: the service refuses an image if too many others wait to be decoded
+            while len(sent) < count:
+                new = await connect(HOST, fleet.port, min(UPLOADERS, count - len(sent)))
+                callers += new
+                sent += [asyncio.create_task(caller.send(upload(120))) for caller in new]
+                while _open_jobs(fleet) < len(sent):
+                    _refuse_answers(sent)
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
+            share = await asyncio.to_thread(processor_share, fleet.api.pid)
+            _refuse_answers(sent)
+            figures[f"{count} requests wait: processor s/s"] = share
         for caller in callers:
             caller.close()
         await asyncio.gather(*sent)
-        return share
+        return figures
 
-    return {f"{count} requests wait: processor s/s": asyncio.run(wait(count)) for count in WAITING}
+    return asyncio.run(wait())
+
+
+def _refuse_answers(sent: Iterable[asyncio.Task[int]]) -> None:
+    """Raise RuntimeError if a request that should wait was answered."""
+    statuses = [request.result() for request in sent if request.done()]
+    if statuses:
+        raise RuntimeError(f"a request that should wait was answered with status {statuses[0]}")
 
 
 def idle_scheduler(fleet: Fleet) -> Figures:

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.shards import parquet_lists
+from strata.shards.image_reader import read_images
 from strata.shards.patterns import find_shards
 from strata.shards.roots import SourceError
-from strata.shards.sources import index_shard, read_images
+from strata.shards.sources import index_shard
 
 BLOCK = 512
 

@@ -146,7 +146,7 @@ def _without_html(text: str) -> str:
 
 _MARKDOWN = (
     (re.compile(r"!?\[([^\[\]]*)\]\((?:https?:|/|#|data:|attachment:)[^()\s]*(?:\s[^()]*)?\)"), r"\1"),  # links, images
-    (re.compile(r"^\s*(?:\|?\s*:?-{3,}:?\s*)+\|?\s*$|^\s*(?:[-*_=]\s*){3,}$", re.M), ""),  # rules
+    (re.compile(r"^[ \t|:-]*---[ \t|:-]*$|^[ \t]*(?:[-*_=][ \t]*){3,}$", re.M), ""),  # rules, also those of a table
     (re.compile(r"(\*\*\*|\*\*|__)([^\s*_](?:.*?[^\s*_])?)\1", re.S), r"\2"),  # bold
     (
         re.compile(r"(?<![\w*])\*([^*\s](?:[^*\n]*?[^*\s])?)\*(?![\w*])|(?<!\w)_([^_\s](?:[^_\n]*?[^_\s])?)_(?!\w)"),
@@ -261,6 +261,7 @@ def _without_quotes(text: str) -> str:
 # invisible characters, but for the joiners of Persian, Indic scripts and emoji
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_BLANKS, _EMPTY_LINES, _RUNS = re.compile(r"[^\S\n]+"), re.compile(r"\s*\n\s*\n\s*"), re.compile(r"(\S)\1{49,}")
 
 
 def printable(text: str) -> str:
@@ -270,11 +271,18 @@ def printable(text: str) -> str:
     return _CONTROL.sub(" ", _INVISIBLE.sub("", text)).replace("\ufffd", "")
 
 
+def _squeezed(text: str) -> str:
+    """The text with short runs of white space and of any other character: patterns search long ones for too long."""
+    return _RUNS.sub(lambda run: run[1] * 50, _EMPTY_LINES.sub("\n\n", _BLANKS.sub(" ", text)))
+
+
 _CLEANERS: tuple[Callable[[str], str], ...] = (
     printable,
+    _squeezed,
     _without_thoughts,
     _within_frame,
     _without_special_tokens,
+    _squeezed,
     _within_fence,
     _within_json,
     _without_html,

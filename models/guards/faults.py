@@ -45,7 +45,7 @@ _REFUSALS = _beginning(
 )
 # asking back, or offering help, instead of answering; a greeting may come before
 _BACK = _beginning(
-    r"(?:(?:hello|hi|hey|sure|okay|ok|certainly|of course|great)\b[^.?!]{0,40}[.!,]\s*)*"
+    r"(?:(?:hello|hi|hey|sure|okay|ok|certainly|of course|great)\b[^.,?!]{0,40}[.!,]\s*)*"
     r"(?:would you like|do you want|could you|can you|what would you|what do you|how (?:can|may) i|how are you"
     r"|what can i|which (?:one|image|part)|may i|shall i|should i|what (?:is|are) your|is there anything"
     r"|i(?:'d| would) (?:be happy|be glad|love|need)\b|i(?:'m| am) (?:happy|ready|here) to)",

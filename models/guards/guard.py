@@ -13,7 +13,7 @@ from models.guards.languages import ENGLISH, is_foreign, language_of
 from models.sentences import whole_sentences
 
 Form = Literal["text", "phrase"]
-MAX_CHARACTERS = 20_000  # of a text that is read at all: the longest answers have some thousands
+MAX_CHARACTERS = 8000  # of a text that is read at all: 1,000 tokens are some 5,000
 LONGEST_PHRASE = 25  # words; a crop's phrase names one thing
 
 # what a rejected text is told to be in the row's note
@@ -40,7 +40,7 @@ class Asked:
 
     @classmethod
     def by(cls, prompt: str, form: Form = "text", language: str | None = None) -> Asked:
-        """What a prompt asks for. language: null for the language in which the prompt is written."""
+        """What a prompt asks for. language: None for the language in which the prompt is written."""
         return cls(form, (prompt,), language or language_of(prompt))
 
 

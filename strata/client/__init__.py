@@ -1,11 +1,12 @@
-"""The HTTP client of the service, for the command line and for programs. It imports only `strata.core`.
+"""The HTTP client of the service, for the command line and for programs.
 
-Read `client.py`.
+Of Strata's packages it imports only `strata.core`. Read `client.py`; `responses.py` has the errors.
 """
 
 from __future__ import annotations
 
-from strata.client.client import ApiError, Client, pause_of, proxied
+from strata.client.client import Client, proxied
+from strata.client.responses import ApiError, pause_of
 
 __all__ = [
     "ApiError",

@@ -4,84 +4,20 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
-from pydantic import BaseModel, ValidationError
 
 from strata.addresses import clean_key
+from strata.client.responses import ApiError, Model, parse_response, pause_of, problem_of, unexpected
 from strata.core import Budget, FailureRow, JobKind, JobPage, JobStatus, JobView, Priority, Problem, Record
-from strata.errors import RequestRefused, ServiceUnavailable
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class ApiError(RequestRefused):
-    """An error response of the service; the message is one line, and `problem` has all fields."""
-
-    def __init__(self, problem: Problem) -> None:
-        # a proxy's page may have many lines
-        detail = " ".join(problem.detail.split())
-        super().__init__(f"{problem.title}: {detail}" if detail else f"{problem.title} ({problem.status})")
-        self.problem = problem
-
-    @classmethod
-    def of(cls, problem: Problem) -> ApiError:
-        """The error for a problem: ApiUnavailable for a failure of the service (5xx), else ApiError."""
-        return (ApiUnavailable if problem.status >= 500 else cls)(problem)
-
-
-class ApiUnavailable(ServiceUnavailable, ApiError):
-    """The service responded that it cannot serve the request now."""
-
-
-def parse_response(model: type[Model], response: httpx.Response, text: str | None = None) -> Model:
-    """Parse a response's body, or one line of it, as a model. Raises ApiError if it is not one."""
-    try:
-        return model.model_validate_json(response.content if text is None else text)
-    except ValidationError as error:
-        raise _unexpected(response, f"a {model.__name__}") from error
-
-
-def _unexpected(response: httpx.Response, wanted: str) -> ApiError:
-    """The error for a response in another format, such as a page of another server at this address."""
-    detail = f"{response.url} did not return {wanted}; check the address, and the version of the service"
-    title, status = "Unexpected response", response.status_code
-    return ApiError.of(Problem(type="about:blank", title=title, status=status, detail=detail))
-
-
-def pause_of(response: httpx.Response) -> float | None:
-    """The seconds of a 429 or 503 response's Retry-After, or None."""
-    value = response.headers.get("Retry-After")
-    if response.status_code not in (429, 503) or value is None:
-        return None
-    try:
-        seconds = float(value) if value.strip().isdigit() else _until(parsedate_to_datetime(value))
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, seconds)
-
-
-def _until(moment: datetime) -> float:
-    return (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()
-
-
-def problem_of(response: httpx.Response) -> Problem:
-    """Parse the problem of an error response. A response without one, such as a proxy's page, is converted to one."""
-    try:
-        return Problem.model_validate_json(response.content)
-    except ValidationError:
-        text = " ".join(response.text.split())[:200]
-        title = f"HTTP {response.status_code} {response.reason_phrase}".strip()
-        return Problem(type="about:blank", title=title, status=response.status_code, detail=text)
-
 
 RETRIES = 4  # after responses of 429 and 503 with a Retry-After
 BUSY = ("/problems/share-used", "/problems/queue-full")  # the queue takes more when it has computed some
@@ -276,7 +212,9 @@ class Client:
 
     def wait(self, job_id: str, poll: float = 1.0) -> JobView:
         """Wait until a job's status is final, and return the job."""
-        return list(self.watch(job_id, poll))[-1]
+        # the views before the last one are not kept: a job may take days
+        (view,) = deque(self.watch(job_id, poll), maxlen=1)
+        return view
 
     def events(self, job_id: str, last_event_id: str | None = None) -> Iterator[ServerSentEvent]:
         """Yield the job's events after `last_event_id`, until the job's end. A broken stream is opened again."""
@@ -340,7 +278,7 @@ class Client:
                 # the library also yields an event for a comment that follows an id; it has no data
                 yield from (event for event in source.iter_sse() if event.data)
             except SSEError as error:  # a TransportError, but connecting again would not help
-                raise _unexpected(source.response, "an event stream") from error
+                raise unexpected(source.response, "an event stream") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send one request; after a 429 or 503 with a Retry-After, wait and send it again.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.ids import checked_job_id, is_hash, is_job_id
+from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
     THINGS,
@@ -171,6 +171,7 @@ __all__ = [
     "Usage",
     "Waiting",
     "checked_job_id",
+    "created_at",
     "growing_pause",
     "head_of",
     "installed",

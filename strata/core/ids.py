@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 
 _JOB = re.compile(r"[0-9a-z]{1,64}")  # those of `new_job_id` are 22 hexadecimal digits
+_CREATED = re.compile(r"[0-9a-f]{12}")  # with which those of `new_job_id` begin: milliseconds since 1970
+_LAST = 253_402_300_799.0  # seconds since 1970 at the end of the year 9999, the last one of Python's dates
 _HASH = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -22,6 +24,13 @@ def checked_job_id(text: str) -> str:
     if not is_job_id(text):
         raise ValueError(f"{text[:80]!r} is not the id of a job")
     return text
+
+
+def created_at(job_id: str) -> float:
+    """When a job was created, in seconds since 1970, from its id; 0 for an id that does not begin with a time."""
+    milliseconds = _CREATED.match(job_id)
+    seconds = int(milliseconds[0], 16) / 1000 if milliseconds else 0.0
+    return seconds if seconds <= _LAST else 0.0
 
 
 def is_hash(text: str) -> bool:

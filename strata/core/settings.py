@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from strata.addresses import check_tls_files, clean_key, redis_address
 from strata.components import components_folder
-from strata.egress import host_pattern
+from strata.egress import RefusedAddress, host_pattern
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput
 
@@ -28,8 +28,6 @@ from strata.errors import InvalidInput
 # list or shard, and working folders hold keys, settings and the store
 SHARD_FOLDERS = ("shards", "samples")
 _BUCKETS = ("s3", "s3a", "gs", "gcs")
-# a host's name, or `*.` and a domain; container engines allow `_` in names
-_SERVED = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 # an origin as browsers send it: in lower case, without a path
 _ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 # a colon between two entries of a list, but none of those within a URI such as http://host:80/folder
@@ -201,15 +199,12 @@ class Settings(BaseSettings):
     @field_validator("url_hosts", mode="after")
     @classmethod
     def _hosts(cls, value: list[str]) -> list[str]:
-        return [host_pattern(text) for text in value]
+        return [_host(text) for text in value]
 
     @field_validator("allowed_hosts", mode="after")
     @classmethod
     def _served(cls, value: list[str]) -> list[str]:
-        wrong = [name for name in value if name != "*" and not _SERVED.fullmatch(name)]
-        if wrong:
-            raise ValueError(f"{wrong[0][:100]!r} is not a host's name; right are example.org and *.example.org")
-        return [name.lower() for name in value]
+        return [text if text == "*" else _host(text) for text in value]
 
     @field_validator("cors_origins", mode="after")
     @classmethod
@@ -267,6 +262,14 @@ def _example(name: str) -> str:
     """The default of a number or switch, as an example of what would be right."""
     field = Settings.model_fields.get(name.lower())
     return f" (default: {json.dumps(field.default)})" if field and isinstance(field.default, int | float) else ""
+
+
+def _host(text: str) -> str:
+    """As `host_pattern`. Raises ValueError with what would be right."""
+    try:
+        return host_pattern(text)
+    except RefusedAddress:
+        raise ValueError(f"{text[:100]!r} is not a host's name; right are example.org and *.example.org") from None
 
 
 def _moves_of(texts: Iterable[str]) -> dict[str, str]:

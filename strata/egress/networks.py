@@ -2,8 +2,8 @@
 
 The table has each entry of IANA's registries of special-purpose addresses for IPv4 and IPv6 (RFC 6890, as of 2026-11),
 also those that are reachable from everywhere: no image is served there. Python's `ipaddress` is asked as well, but it
-is not enough: its judgment differs between versions (3.11.7 takes 192.0.0.192 for public), and it takes for public what
-older RFCs have defined, such as fec0::/10.
+is not enough: its answers differ between versions (3.11.7 takes 192.0.0.192 for public), and it takes for public some
+networks that older RFCs have reserved, such as fec0::/10.
 """
 
 from __future__ import annotations

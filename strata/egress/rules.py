@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from strata.egress.networks import is_public
-from strata.egress.web_addresses import DEFAULT_PORTS, RefusedAddress, WebAddress, origin_of
+from strata.egress.web_addresses import DEFAULT_PORTS, RefusedAddress, WebAddress, matches_host, origin_of
 
 PORTS = (80, 443)
 
@@ -49,7 +49,7 @@ class EgressRules:
         if self.ports and address.port not in self.ports:
             allowed = ", ".join(map(str, self.ports))
             raise RefusedAddress(f"port {address.port} is not allowed; allowed: {allowed} (STRATA_URL_PORTS)")
-        if self.hosts and not any(_matches(address.host, pattern) for pattern in self.hosts):
+        if self.hosts and not any(matches_host(address.host, pattern) for pattern in self.hosts):
             raise RefusedAddress(f"the host {address.host[:100]!r} is not one of those that the service may fetch from")
         if address.literal:
             self.check_addresses(address.host, address.port, [address.host])
@@ -60,7 +60,3 @@ class EgressRules:
         free = self.private or (host, port) in self.origins
         if not free and not all(map(is_public, addresses)):
             raise RefusedAddress(f"the host {host[:100]!r} has an address that is not public")
-
-
-def _matches(host: str, pattern: str) -> bool:
-    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern

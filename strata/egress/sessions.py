@@ -31,10 +31,10 @@ def tls_context() -> ssl.SSLContext:
 
 
 async def open_session(rules: EgressRules, **options: Any) -> aiohttp.ClientSession:
-    """A session that raises RefusedAddress for what the rules do not allow. options: those of `ClientSession`."""
+    """A session that raises RefusedAddress for what the rules do not allow. options: others of `ClientSession`."""
     resolver = _Resolver(rules)
     context = await asyncio.to_thread(tls_context)  # the first time it takes long
-    options.setdefault("connector", aiohttp.TCPConnector(resolver=resolver, ssl=context, limit_per_host=64))
+    connector = aiohttp.TCPConnector(resolver=resolver, ssl=context, limit_per_host=64)
 
     async def check(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         # called for the first request and for each redirect, with the host and port that is connected to
@@ -45,7 +45,7 @@ async def open_session(rules: EgressRules, **options: Any) -> aiohttp.ClientSess
             resolver.proxies.add((request.proxy.raw_host or "", request.proxy.port or 0))
         return await send(request)
 
-    return aiohttp.ClientSession(middlewares=(check,), **options)
+    return aiohttp.ClientSession(connector=connector, middlewares=(check,), **options)
 
 
 class _Resolver(AbstractResolver):

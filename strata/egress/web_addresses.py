@@ -79,6 +79,11 @@ def host_pattern(text: str) -> str:
     return wild + WebAddress.of("https", text.removeprefix(wild), DEFAULT_PORTS["https"]).host
 
 
+def matches_host(host: str, pattern: str) -> bool:
+    """Whether a host, in the form of the DNS, is the one of a pattern, or lies below the domain of one with `*.`."""
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
 def origin_of(uri: str) -> tuple[str, int] | None:
     """Host and port of a web address that the operator has configured; None for other URIs, and if it has no host."""
     try:

@@ -1,12 +1,13 @@
 """Images of callers: what decoding them costs, how they are decoded, and the processes that do it.
 
-Read `formats.py` first, then `decoding.py` and `pool.py`.
+Read `formats.py` first, then `decoding.py`, `pool.py` and `process.py`.
 """
 
 from __future__ import annotations
 
 from strata.images.decoding import as_jpeg, decode
 from strata.images.formats import ImageError, pixels_of
-from strata.images.pool import DecodersUnavailable, DecodingPool
+from strata.images.pool import DecodingPool
+from strata.images.process import DecodersUnavailable
 
 __all__ = ["DecodersUnavailable", "DecodingPool", "ImageError", "as_jpeg", "decode", "pixels_of"]

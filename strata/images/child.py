@@ -1,6 +1,6 @@
 """The decoding process: it reads requests from a socket, and puts pixels into memory that it shares with its parent.
 
-Started by `pool.py` as `python -m strata.images.child SOCKET MEMORY BYTES`. It imports Pillow and numpy, decodes a
+Started by `process.py` as `python -m strata.images.child SOCKET MEMORY BYTES`. It imports Pillow and numpy, decodes a
 picture of each format and mode, so that nothing is left to import, and enters the sandbox. It ends when the socket
 does.
 """
@@ -80,7 +80,7 @@ def _decoded(request: dict[str, Any], memory: mmap.mmap) -> dict[str, Any]:
     width, height, position = -(-frame.width // factor), -(-frame.height // factor), 0
     for band in frame.bands(factor):
         pixels = (band if factor == 1 else band.reduce(factor)).tobytes()
-        # without a wish for pixels, it is enough that they can be made
+        # if only a check is wanted, it is enough that the pixels can be made
         if request["pixels"]:
             memory[position : position + len(pixels)] = pixels
             position += len(pixels)

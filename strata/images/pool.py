@@ -1,35 +1,24 @@
 """A pool of processes that decode images: a hostile image costs bounded memory and time, and harms no other image.
 
 The parent reads the header in Python (`formats.py`), waits until the memory that the image needs fits into the budget
-of the pool, copies the file into memory that it shares with one process, and waits for the reply. The process has
-limits of its own (`sandbox.py`). One that ends, or that does not answer in time, is replaced.
+of the pool, and gives the file to one process (`process.py`), which has limits of its own (`sandbox.py`). A process
+that ends, or that does not answer in time, is replaced.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
-import mmap
-import os
 import signal
-import socket
 import struct
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import Any, cast
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from PIL import Image
 
-from strata.errors import StrataError
 from strata.images.formats import (
-    KINDS,
     MEMORY,
     MIB,
     ImageError,
@@ -40,50 +29,16 @@ from strata.images.formats import (
     refuse_costly,
     seconds_of,
 )
+from strata.images.process import DecoderEnded, DecoderFault, DecodersUnavailable, DecodingProcess
 
 log = logging.getLogger(__name__)
 
 PROCESSES = 2
 LARGEST_FILE = 512 * MIB
-KEPT_BYTES = 16 * MIB  # of shared memory that stays allocated between two images
-START_SECONDS = 120.0  # for a process to import Pillow, on a machine that is busy
-# a process that is starved, stopped or swapped out is given up; its own clock of processor time ends a busy one
-PATIENCE, SLOWNESS = 60.0, 4.0  # seconds on the clock: these, and so many for each second of processor time
 ENDED_BY_TIME = (-signal.SIGPROF, -signal.SIGXCPU)
 ENDED_FROM_OUTSIDE = (None, -signal.SIGKILL, -signal.SIGTERM)  # None: it gave no answer in time
-_REPLY_BYTES = 4096
 # a BMP of one white pixel, which any process can decode unless the machine prevents it
 _PICTURE = b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0) + b"\xff\xff\xff\0"
-# the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no threads
-_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
-    "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONUTF8": "1",
-}
-
-
-class DecodersUnavailable(StrataError):
-    """The decoding processes cannot be started, or are ended from outside: no image is at fault. Try again later."""
-
-
-class _Ended(Exception):
-    """The process ended, or was given up, while it decoded an image. code: its exit code, None if it was given up."""
-
-    def __init__(self, code: int | None) -> None:
-        told = "gave no answer in time" if code is None else f"ended with {code}"
-        with suppress(ValueError, TypeError):
-            told = f"was ended by {signal.Signals(-cast(int, code)).name}"
-        super().__init__(f"the decoder {told}")
-        self.code = code
-
-
-class _Fault(_Ended):
-    """An error in the process that is not foreseen. The process may be damaged, and is not used any more."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(0)
-        self.args = (f"the decoder failed: {detail}",)
 
 
 class Budget:
@@ -128,7 +83,7 @@ class DecodingPool:
     def __init__(self, max_pixels: int, processes: int = PROCESSES, memory: int = MEMORY) -> None:
         self.max_pixels = max_pixels
         self.budget = Budget(max(memory, memory_limit(max_pixels)))
-        self._free: deque[_Process] = deque()
+        self._free: deque[DecodingProcess] = deque()
         self._room = max(3 * max_pixels, LARGEST_FILE)
         self._unstarted, self._closed = processes, False
         self._changed = threading.Condition()
@@ -189,7 +144,7 @@ class DecodingPool:
         try:
             held.enter_context(self.budget.holding(max(request["memory"], extra)))
             return self._asked(data, request)
-        except _Ended as error:
+        except DecoderEnded as error:
             if error.code in ENDED_BY_TIME:
                 raise _too_slow(request) from None
             log.warning("an image of %d bytes is decoded once more, alone: %s", len(data), error)
@@ -197,20 +152,20 @@ class DecodingPool:
         held.enter_context(self.budget.holding(self.budget.size))
         try:
             return self._asked(data, request)
-        except _Ended as error:
+        except DecoderEnded as error:
             if error.code in ENDED_BY_TIME:
                 raise _too_slow(request) from None
             # from outside, as by the kernel for lack of memory; or nothing can be decoded on this machine
             if error.code in ENDED_FROM_OUTSIDE or not self._is_able():
                 raise DecodersUnavailable(f"an image of {len(data):,} bytes cannot be decoded: {error}") from None
-            kind: Kind = "unsupported" if isinstance(error, _Fault) else "decoder_crashed"
+            kind: Kind = "unsupported" if isinstance(error, DecoderFault) else "decoder_crashed"
             raise ImageError(kind, str(error)) from None
 
     def _is_able(self) -> bool:
         """Whether a process can decode the pool's own small picture."""
         try:
             return self._asked(_PICTURE, _request(_PICTURE, self.max_pixels, None)).size == (1, 1)
-        except (_Ended, ImageError):
+        except (DecoderEnded, ImageError):
             return False
 
     def _asked(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
@@ -220,7 +175,7 @@ class DecodingPool:
         finally:
             self._give_back(process)
 
-    def _take(self) -> _Process:
+    def _take(self) -> DecodingProcess:
         with self._changed:
             while not self._free:
                 if self._closed:
@@ -233,7 +188,7 @@ class DecodingPool:
             # the process that was used last has its memory in the caches
             return self._free.pop()
 
-    def _give_back(self, process: _Process) -> None:
+    def _give_back(self, process: DecodingProcess) -> None:
         with self._changed:
             usable = process.alive and not self._closed
             if usable:
@@ -244,8 +199,8 @@ class DecodingPool:
         if not usable:
             process.end()
 
-    def _new(self) -> _Process:
-        return _Process(self._room)
+    def _new(self) -> DecodingProcess:
+        return DecodingProcess(self._room)
 
 
 def _request(data: bytes, max_pixels: int, most: int | None) -> dict[str, Any]:
@@ -268,161 +223,3 @@ def _request(data: bytes, max_pixels: int, most: int | None) -> dict[str, Any]:
 
 def _too_slow(request: Mapping[str, Any]) -> ImageError:
     return ImageError("too_costly", f"decoding takes more than {request['seconds']:.1f} s of processor time")
-
-
-class _Process:
-    """One decoding process, and the memory that it shares with this one. It may be used by one thread at a time.
-
-    room: bytes of a file or of pixels; memory is taken only for what is used. alive: whether it can be asked again.
-    """
-
-    def __init__(self, room: int) -> None:
-        self.alive, self._ready, self._used = True, False, 0
-        try:
-            file = _shared_file(room)
-        except OSError as error:
-            raise _no_process(error) from error
-        try:
-            self._socket, theirs = socket.socketpair()
-        except OSError as error:
-            os.close(file)
-            raise _no_process(error) from error
-        try:
-            self._memory = mmap.mmap(file, room)
-            numbers = (theirs.fileno(), file)
-            command = [sys.executable, "-P", "-S", "-m", "strata.images.child", *map(str, numbers), str(room)]
-            folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-            self._process = subprocess.Popen(
-                command,
-                env={**_ENVIRONMENT, "PYTHONPATH": folders},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=numbers,
-                start_new_session=True,  # Ctrl-C reaches only this process, which then ends its children
-            )
-        except OSError as error:
-            self._socket.close()
-            raise _no_process(error) from error
-        finally:
-            theirs.close()
-            os.close(file)
-
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid
-
-    def decode(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
-        """The pixels of a file, or an empty image if none are wanted.
-
-        Raises ImageError, _Ended and DecodersUnavailable.
-        """
-        self._await_start()
-        self._memory[: len(data)] = data
-        self._used = max(self._used, len(data))
-        with suppress(OSError):  # it has ended: the reply tells that
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
-        reply = self._reply(PATIENCE + SLOWNESS * request["seconds"])
-        self.alive = not reply.get("grown")
-        if "kind" in reply:
-            raise ImageError(reply["kind"], reply["detail"])
-        if "short" in reply:
-            raise DecodersUnavailable(reply["short"])
-        if "fault" in reply:
-            self.alive = False
-            raise _Fault(reply["fault"])
-        size = reply["width"], reply["height"]
-        try:
-            image = self._image(size) if request["pixels"] else Image.new("RGB", (0, 0))
-        except MemoryError:
-            detail = f"there is no memory for a picture of {size[0]} × {size[1]} pixels"
-            raise DecodersUnavailable(detail) from None
-        self._forget()
-        return image
-
-    def _image(self, size: tuple[int, int]) -> Image.Image:
-        """The pixels in the shared memory."""
-        length = 3 * size[0] * size[1]
-        self._used = max(self._used, length)
-        if not length:
-            return Image.new("RGB", size)
-        with memoryview(self._memory) as whole, whole[:length] as pixels:
-            return Image.frombytes("RGB", size, pixels)
-
-    def _await_start(self) -> None:
-        if self._ready:
-            return
-        try:
-            self._ready = "ready" in self._reply(START_SECONDS)
-        except _Ended as error:
-            raise DecodersUnavailable(f"a decoding process does not start: {error}") from error
-
-    def _reply(self, seconds: float) -> dict[str, Any]:
-        """The next message. Raises _Ended; the process cannot be used any more then."""
-        self._socket.settimeout(seconds)
-        line = b""
-        try:
-            while not line.endswith(b"\n") and len(line) < _REPLY_BYTES:
-                piece = self._socket.recv(_REPLY_BYTES)
-                if not piece:
-                    break
-                line += piece
-            # the process has read hostile bytes: what it says is checked
-            return _checked(json.loads(line), len(self._memory))
-        except TimeoutError:
-            code = None
-        except (OSError, ValueError):
-            code = self._code()
-        self.alive = False
-        raise _Ended(code)
-
-    def _code(self) -> int | None:
-        """How the process has ended; it is killed if it has closed its socket, or has sent nonsense."""
-        try:
-            return self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            return -signal.SIGABRT
-
-    def _forget(self) -> None:
-        """Give the memory of a large image back to the machine."""
-        if self._used > KEPT_BYTES and hasattr(mmap, "MADV_REMOVE"):
-            self._memory.madvise(mmap.MADV_REMOVE, 0, -(-self._used // mmap.PAGESIZE) * mmap.PAGESIZE)
-            self._used = 0
-
-    def end(self) -> None:
-        """End the process."""
-        self.alive = False
-        self._socket.close()
-        self._process.kill()
-        self._process.wait()
-        self._memory.close()
-
-
-def _no_process(error: OSError) -> DecodersUnavailable:
-    return DecodersUnavailable(f"a decoding process cannot be started: {error}")
-
-
-def _shared_file(size: int) -> int:
-    """A file in memory whose size cannot be changed: a process that shrinks it would end those that read it."""
-    if not hasattr(os, "memfd_create"):
-        with tempfile.TemporaryFile() as file:
-            file.truncate(size)
-            return os.dup(file.fileno())
-    number = os.memfd_create("strata-images", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(number, size)
-    fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return number
-
-
-def _checked(reply: Any, room: int) -> dict[str, Any]:
-    """A reply of the known form. Raises ValueError."""
-    match reply:
-        case {"ready": True} | {"fault": str()} | {"short": str()}:
-            return dict(reply)
-        case {"kind": str(kind), "detail": str()} if kind in KINDS:
-            return dict(reply)
-        case {"width": int(width), "height": int(height)} if min(width, height) >= 0 and 3 * width * height <= room:
-            return dict(reply)
-    raise ValueError("not a reply")

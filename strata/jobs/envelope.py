@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -18,6 +17,7 @@ from strata.core import (
     RequestCounts,
     ShardCounts,
     Waiting,
+    created_at,
 )
 
 
@@ -65,9 +65,6 @@ def envelope(
 
 def damaged_envelope(job_id: str, error: str) -> JobView:
     """The envelope of a job of which a file of the store is damaged, so that its state is not known."""
-    # an id begins with the milliseconds of its creation; see `new_job_id`
-    milliseconds = int(job_id[:12], 16) if re.match("[0-9a-f]{12}", job_id) else 0
-    created = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return JobView(
         id=job_id,
         kind="batch",
@@ -77,7 +74,7 @@ def damaged_envelope(job_id: str, error: str) -> JobView:
         request_counts=RequestCounts(),
         shards=ShardCounts(),
         groups={group: GroupProgress() for group in GROUPS},
-        created_at=created,
+        created_at=datetime.fromtimestamp(created_at(job_id), UTC),
         error=error,
         links={"self": f"/v1/jobs/{job_id}", "retry": f"/v1/jobs/{job_id}/retry"},
     )

@@ -15,12 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from strata.core import GROUPS, STOPPED, JobRequest, JobStatus
+from strata.core import GROUPS, STOPPED, JobRequest, JobStatus, created_at
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.jobs import Jobs, UnknownJob
-from strata.jobs.new_jobs import created_at
 from strata.jobs.plans import Plan
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import JobProgress
@@ -70,8 +69,8 @@ class ImageJobs:
         self._images.clear()
         self._due.clear()
 
-    def advance(self, active: Set[str], changed: Collection[str], all_of_them: bool = False) -> set[str]:
-        """Start what can be done now for jobs of one image; returns the ids of those that were looked at.
+    def advance(self, active: Set[str], changed: Collection[str], all_of_them: bool = False) -> None:
+        """Start what can be done now for jobs of one image.
 
         active: all unfinished jobs; changed: those that may have changed; all_of_them: look at the others too. Raises
         QueueUnavailable.
@@ -98,7 +97,6 @@ class ImageJobs:
             except Exception as error:
                 self._outcomes.append((job_id, error))
                 image.resumes = now + PAUSE
-        return set(progress)
 
     def _take_due(self, now: float) -> set[str]:
         """The jobs that are due; each is looked at again as `_look_at` was told."""

@@ -121,9 +121,10 @@ class Jobs:
         if view.status.final:
             return view
         if self.set_status(job_id, JobStatus.CANCELLING) is JobStatus.CANCELLING:
-            # keep the request in the store, and repeat it if Redis was emptied in between
+            # keep the request in the store
             self.store.write_job_file(job_id, "cancel", Cancellation(requested_at=datetime.now(UTC)))
-            view = self.view(job_id)
+            # if Redis was emptied in between, this restores the job, whose cancellation is then repeated
+            self.view(job_id)
             self.set_status(job_id, JobStatus.CANCELLING)
         return self.view(job_id)
 

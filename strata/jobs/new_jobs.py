@@ -35,14 +35,6 @@ def new_job_id() -> str:
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
 
 
-def created_at(job_id: str) -> float:
-    """When a job was created, in seconds since 1970, from its id; 0 for an id of another form."""
-    try:
-        return int(job_id[:12], 16) / 1000
-    except ValueError:
-        return 0.0
-
-
 class NewJobs:
     """Creates jobs. Every method raises QueueUnavailable and OSError, and leaves nothing of a job behind then."""
 

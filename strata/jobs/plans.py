@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -128,14 +129,15 @@ class Room:
 
     def free(self, caller: str, *groups: str) -> int:
         """How many more chunks of these groups a caller may queue."""
-        for group in groups:
-            if group not in self._queued:
-                self._queued[group] = self.queue.broker.queued(group)
+        return max(0, self._share - max(self._used(caller, group) for group in groups))
+
+    def _used(self, caller: str, group: str) -> int:
+        """How many chunks of a group a caller has queued."""
+        if group not in self._queued:
+            self._queued[group] = self.queue.broker.queued(group)
+        queued = self._queued[group]
         # whose the chunks in the streams are is not known: they are few, and are shared out
-        used = [
-            one.in_lanes[caller] - (-one.in_streams // self._callers) for one in map(self._queued.get, groups) if one
-        ]
-        return max(0, self._share - max(used))
+        return queued.in_lanes[caller] + math.ceil(queued.in_streams / self._callers)
 
     def has_changed(self) -> None:
         """Chunks were queued: read again how many there are."""

@@ -11,33 +11,28 @@ import secrets
 import threading
 import time
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 
 from strata.addresses import without_secrets
-from strata.core import FINAL_GROUP, GROUPS, STOPPED, JobStatus
-from strata.errors import DamagedFile, QueueUnavailable, StrataError
+from strata.core import FINAL_GROUP, GROUPS, STOPPED, Chunk, JobRequest, JobStatus
+from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob
-from strata.jobs.listing import Listing
-from strata.jobs.pairing import OtherStore, pair
+from strata.jobs.pairing import OtherStore
 from strata.jobs.plans import Plan, Room
-from strata.jobs.retention import Retention
+from strata.jobs.review import Review
 from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
-from strata.store import READERS, Store, reason_of, storage_fault, sweep_progress
+from strata.store import Store, storage_fault
 
 log = logging.getLogger(__name__)
 
 REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this time
 RATE_LOOK_SECONDS = 1.0  # between two looks at a job whose rate may fall, or that has more to queue than it may
-SWEEP_SECONDS = 3600.0  # a temporary file that is older belongs to no running process
-RESTORED_JOBS = 50  # jobs that are restored from the store in one tick
 COMPARED_SHARDS = 64  # shards, or slices of a big one, of a job whose parts are looked for in one tick
 TICK_SECONDS = 1.0  # the jobs that a tick has not reached after this time come first in the next one
 
@@ -57,13 +52,10 @@ class Scheduler:
         self.finalizer = Finalizer(self.jobs)
         self.parts = self.jobs.parts
         self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
-        self.listing = Listing(self.jobs)
-        self.retention = Retention(self.jobs, upload_days)
+        self.review = Review(self.jobs, upload_days)
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.troubles = Troubles()
-        self._open: deque[str] = deque()
-        self._told: dict[str, str] = {}  # what the log has told, by what cannot be done
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
         self.room = Room(queue, high_water, ())
@@ -93,8 +85,7 @@ class Scheduler:
                 stop.wait(1.0)
         self.finalizer.close()
         self.images.close()
-        self.listing.close()
-        self.retention.close()
+        self.review.close()
         self.billing.close()
         with suppress(QueueUnavailable):
             self.queue.scheduler_lock.release(self.name)
@@ -107,12 +98,12 @@ class Scheduler:
             return
         # from time to time, and after every reset, compare everything with the store
         if time.monotonic() - self.reviewed >= REVIEW_SECONDS:
-            self._review()
+            self.review.begin()
             self.reviewed = time.monotonic()
             self._looked_at_all = False
         # work on what has changed; a tick that fails is followed by one that looks at all jobs
         changed, self._looked_at_all = self._find_changed(), False
-        self._restore_jobs(self._active)
+        self.review.restore_next(self._active)
         waited = self.waiting.anything
         tells = self.waiting.refresh() and (waited or self.waiting.anything)
         self._advance_images(changed, tells)
@@ -190,7 +181,7 @@ class Scheduler:
     def _reset(self) -> None:
         """Drop all plans: another process schedules, or Redis may have lost what was queued."""
         self.plans.clear()
-        self._open.clear()
+        self.review.reset()
         self.finalizer.reset()
         self.images.reset()
         self._looked_at_all = False
@@ -203,62 +194,6 @@ class Scheduler:
         self.plans.pop(job_id, None)
         self.finalizer.forget(job_id)
         self.troubles.clear(job_id)
-
-    def _review(self) -> None:
-        """Find the jobs that are open in the store; those of them that Redis does not know are restored."""
-        # Redis may have forgotten the store since the start, or the store was away then
-        if self.store.has_mark:
-            pair(self.queue, self.store)
-        self._open = deque(self.store.open_jobs())
-        self.listing.rebuild_if_lost()
-        self.retention.sweep_if_due()
-        self.queue.broker.restore_turns()
-        # remove the temporary files of processes that were killed, and rows that were kept for nobody
-        self._tidy("temporary files", lambda: self.store.sweep(SWEEP_SECONDS))
-        self._tidy("rows of chunks", lambda: sweep_progress(self.store))
-
-    def _tidy(self, what: str, act: Callable[[], object]) -> None:
-        """Remove what nobody needs. No job waits for it, so that an error stops nothing."""
-        try:
-            act()
-        except OSError as error:
-            self._warn(f"old {what} cannot be removed", error)
-
-    def _warn(self, what: str, error: Exception) -> None:
-        """Tell of an error in the log, once as long as it is the same."""
-        reason = str(error) if isinstance(error, StrataError) else reason_of(error)
-        if self._told.get(what) != reason:
-            self._told[what] = reason
-            log.warning("%s: %s", what, reason)
-
-    def _restore_jobs(self, active: set[str]) -> None:
-        """Bring back the next of the open jobs that Redis has lost: a bounded number, as each takes some reads."""
-        lost: list[str] = []
-        while self._open and len(lost) < RESTORED_JOBS:
-            job_id = self._open.popleft()
-            if job_id not in active:
-                lost.append(job_id)
-        if lost:
-            with ThreadPoolExecutor(READERS) as pool:
-                list(pool.map(self._restore_if_readable, lost))
-
-    def _restore_if_readable(self, job_id: str) -> None:
-        try:
-            self._restore(job_id)
-        except (OSError, ValueError, DamagedFile) as error:  # the next review tries again
-            self._warn(f"job {job_id} cannot be restored", error)
-        else:
-            self._told.pop(f"job {job_id} cannot be restored", None)
-
-    def _restore(self, job_id: str) -> None:
-        # Redis was emptied before the mark of a job with an end was removed; else the job is being retried
-        status = self.jobs.status(job_id)
-        if (status is None or status.final) and self.store.read_job_file(job_id, "end") is not None:
-            self.store.close_job(job_id)
-            return
-        # a job is marked as open a moment before its request is written
-        with suppress(UnknownJob):
-            self.jobs.restore(job_id)
 
     def _attend(self, job_id: str) -> None:
         """Advance one job. Its errors are shown on the job and do not stop the others; it is tried again later."""
@@ -342,12 +277,11 @@ class Scheduler:
 
         Nothing is queued or counted for a job that was cancelled or has failed in this moment.
         """
-        request, broker = plan.request, self.queue.broker
+        request = plan.request
         # queue shards that are not indexed
         free = self.room.free(request.caller, "index") if plan.unindexed else 0
         shards = [plan.unindexed.popleft() for _ in range(min(free, len(plan.unindexed)))]
-        chunks = (request.index_chunk(shard) for shard in shards if shard not in plan.known)
-        broker.enqueue_all(chunks, request.id, request.priority)
+        self._queue(request, [request.index_chunk(shard) for shard in shards if shard not in plan.known])
         # a job with a budget must not spend more until it is known what it has spent
         may_spend = request.budget is None or self.billing.known(request)
         free = self.room.free(request.caller, *GROUPS[1:]) if may_spend and plan.has_more else 0
@@ -357,7 +291,7 @@ class Scheduler:
         # no work must not wait for room in the streams: it is compared and counted even if they are full
         for compared in range(COMPARED_SHARDS + 1):
             queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
-            broker.enqueue_all(queued, request.id, request.priority)
+            self._queue(request, queued)
             free -= len(queued)
             late = compared > 0 and time.monotonic() >= self._ends
             if not plan.can_compare or late or compared == COMPARED_SHARDS:
@@ -365,7 +299,12 @@ class Scheduler:
             if (found := plan.next_slice()) is not None:
                 plan.request, missing = self.parts.missing(plan.request, *found)
                 plan.chunks.extend(missing)
-        self.room.has_changed()
+
+    def _queue(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
+        """Queue chunks of a job; then there is less room."""
+        if chunks:
+            self.queue.broker.enqueue_all(chunks, request.id, request.priority)
+            self.room.has_changed()
 
     def _read_summaries(self, plan: Plan) -> None:
         """Add to the plan the summaries of shards that were indexed since the last tick."""

@@ -2,9 +2,9 @@
 
 Since Redis 7 it is a folder with a base, which is a snapshot, parts with the commands since then, and a manifest that
 names them. A server that finds no manifest, or an empty base, starts with what the rest has and may overwrite files, so
-that this is checked before it starts. What else is wrong, the server itself finds when it reads the files, except a
-changed byte in a command, which has no checksum. So a server that is stopped leaves a seal, the hashes of all files,
-and the next start compares them; after a crash there is none.
+that this is checked before it starts. The server itself finds all other damage when it reads the files, except a
+changed byte in a command, because commands have no checksum. So the hashes of all files, the seal, are written when a
+server has been stopped, and compared before the next start; after a crash there is no seal.
 """
 
 from __future__ import annotations

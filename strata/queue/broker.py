@@ -1,8 +1,8 @@
 """The broker: chunks are queued, claimed under a lease, renewed, reclaimed and finished, on Redis Streams.
 
 There is one stream for each group and priority, and in front of it a lane for each caller: the callers take turns (see
-`scripts/lanes.lua`). A chunk is queued once however many jobs ask for it; when it is
-finished, it is counted for every job that waits for it.
+`scripts/lanes.lua`). A chunk is queued once however many jobs ask for it; when it is finished, it is counted for every
+job that waits for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits, open_jobs_script
+from strata.queue.scripts import STOPPED_TABLE, load_with_waits, open_jobs_script
 
 PRIORITIES = ("hi", "lo")  # in the order in which they are served
 RETURNED = "returned"  # a field of the messages of chunks that have stepped aside before
@@ -51,7 +51,7 @@ class Claim:
 
     @property
     def priority(self) -> str:
-        """ "hi" or "lo"."""
+        """The priority of its stream: "hi" or "lo"."""
         return self.stream.rpartition(":")[2]
 
     @property
@@ -84,7 +84,7 @@ class Broker:
         self._admit = connection.register_script(load_with_waits("admit"))
         self._finish = connection.register_script(finish)
         self._drop = connection.register_script(load_with_waits("drop"))
-        self._renew = connection.register_script(load_script("renew"))
+        self._renew = connection.register_script(load_with_waits("renew"))
 
     # queueing
 

@@ -20,8 +20,6 @@ CHANGED_JOBS = 10_000  # that are read in one call
 LONGEST_RETRY = 30  # seconds after which a refused request is to be sent again at the latest
 WHAT = {"image": "single images", "batch": "jobs of shards", "shards": "shards"}  # by the names of sums
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
-
-
 _STATUSES = frozenset(status.value for status in JobStatus)
 
 
@@ -241,25 +239,18 @@ class JobStates:
         values = cast("list[str | None]", self._redis.hmget(keys.job(job_id), list(names)))
         return [int(value or 0) for value in values]
 
-    def forget(self, job_id: str) -> None:
-        """Delete a job's working copy, but keep its events for those who watch it."""
-        self._redis.delete(keys.job(job_id), *(keys.done(job_id, group) for group in GROUPS))
-
     def close_job(self, job_id: str, status: JobStatus) -> bool:
         """Deactivate a job whose end is written, and let all its keys expire after ENDED_SECONDS.
 
         False, with nothing changed, if the job no longer has this status.
         """
-        names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
-        names += [keys.done(job_id, group) for group in GROUPS]
-        return bool(self._close_job(keys=names, args=[job_id, status.value, ENDED_SECONDS]))
+        return bool(self._close_job(keys=_keys_of(job_id), args=[job_id, status.value, ENDED_SECONDS]))
 
     def delete(self, job_id: str) -> None:
         """Delete a job with all its keys: it was refused while it was created, or it is deleted for good."""
-        names = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
         with self._redis.pipeline(transaction=True) as pipe:
             self._activate(args=["leave", job_id], client=pipe)
-            pipe.delete(*names, *(keys.done(job_id, group) for group in GROUPS))
+            pipe.delete(*_keys_of(job_id))
             pipe.execute()
 
     # the chunks that a job has counted
@@ -300,3 +291,9 @@ def _fields_of(request: JobRequest) -> dict[str, str]:
     """The fields of a job's hash that follow from its request."""
     fields = {"request": request.model_dump_json(), "listed": entry_of(request), "shards": str(len(request.shards))}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})
+
+
+def _keys_of(job_id: str) -> list[str]:
+    """All keys of a job, first its hash and its stream of events."""
+    own = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
+    return own + [keys.done(job_id, group) for group in GROUPS]

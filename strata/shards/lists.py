@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from strata.shards.parquet_lists import parquet_rows
 from strata.shards.roots import MAX_URI, Roots, SourceError
+from strata.shards.stamps import local_version, version_of
 from strata.shards.tars import AltText, Keys
 from strata.store import IndexRow, file_system, is_transient, reason_of
 
@@ -29,36 +29,6 @@ MAX_LINE = 2**20  # bytes of a JSON line
 _PIECE = 2**20  # bytes read at a time
 _BATCH = 1000  # rows in memory at a time
 _THREADS = 16  # concurrent requests to a remote storage
-# the fields of a storage's file info that identify the version; the first that is present is used
-VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
-
-
-def version_of(info: dict[str, Any]) -> str:
-    """What changes when a file is replaced: its ETag or modification time; empty if its storage tells neither.
-
-    Of a local file also its inode, which changes if another file of the same time is moved to its name.
-    """
-    version = earlier_version_of(info)
-    return _local_version(info["mtime"], info["ino"]) if "ino" in info and "mtime" in info else version
-
-
-def earlier_version_of(info: dict[str, Any]) -> str:
-    """What earlier versions of the program took for a file's version: without the inode."""
-    return str(next((info[field] for field in VERSION_FIELDS if info.get(field)), ""))
-
-
-def local_version(info: os.stat_result) -> str:
-    """The same as version_of for a local file."""
-    return _local_version(info.st_mtime, info.st_ino)
-
-
-def same_time(version: str, other: str) -> bool:
-    """Whether two versions of a local file have the same time: each machine may number a FUSE mount's inodes itself."""
-    return version.partition(" ")[0] == other.partition(" ")[0]
-
-
-def _local_version(mtime: float, inode: int) -> str:
-    return f"{mtime} {inode}"
 
 
 class Entry(NamedTuple):

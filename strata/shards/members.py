@@ -85,7 +85,7 @@ def is_header(block: bytes) -> bool:
         return False
     stated = _number(block[_CHECKSUM])
     total = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
-    signed = total - 256 * sum(byte > 127 for byte in block if byte > 127) if stated != total else total
+    signed = total - 256 * sum(byte > 127 for byte in block) if stated != total else total
     return stated in (total, signed)
 
 

@@ -116,11 +116,6 @@ def _checked(uri: str, named: str) -> str:
     return place
 
 
-def check_roots(uri: str, roots: Sequence[str]) -> str:
-    """Call `Roots.check` for one URI."""
-    return Roots(roots).check(uri)
-
-
 def normalise(uri: str, named: str = "") -> str:
     """Convert a URI to its one normal form. Local paths are made absolute and their links resolved.
 

@@ -110,10 +110,10 @@ class Cleaning:
 
     def _pinned(self) -> set[Part]:
         """The parts of all snapshots whose manifests can be read."""
-        snapshots, damaged = self._snapshots.scan()
+        pinned, damaged = self._snapshots.pinned()
         self.damaged_snapshots = bool(damaged)
         self.damaged |= set(map(str, damaged))
-        return {Part.parse(path) for snapshot in snapshots for path in snapshot.parts}
+        return pinned
 
     def _referenced_by_job(self, job_id: str) -> _References:
         # which parts a job with a damaged file has is not known: keep all, unless the job is forgotten

@@ -51,10 +51,9 @@ class Deletion:
             mine = [folder for folder in self._folders(request) if not used & {folder, (*folder[:2], "")}]
             places = [(place, *folder) for folder in mine for place in PLACES]
             found = [path for files in pool.map(lambda place: self.store.find(*place), places) for path in files]
-        snapshots, damaged = self._snapshots.scan()
+        pinned, damaged = self._snapshots.pinned()
         if damaged:
             raise damaged[0]
-        pinned = {Part.parse(path) for snapshot in snapshots for path in snapshot.parts}
         return [path for path in found if Part.find(path.removeprefix("broken/")) not in pinned]
 
     def _used_by(self, job_id: str) -> set[Folder]:

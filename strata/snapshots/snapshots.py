@@ -217,6 +217,11 @@ class Snapshots:
                 damaged.append(DamagedFile(f"snapshots/{name}.json", "it cannot be found"))
         return sorted(snapshots, key=lambda snapshot: snapshot.manifest.created_at), damaged
 
+    def pinned(self) -> tuple[set[Part], list[DamagedFile]]:
+        """The parts of all snapshots, and an error for each manifest that is damaged, whose parts are not known."""
+        snapshots, damaged = self.scan()
+        return {Part.parse(path) for snapshot in snapshots for path in snapshot.parts}, damaged
+
     def _path(self, name: str) -> str:
         return self.store.path("snapshots", f"{name}.json")
 

@@ -66,10 +66,9 @@ class Verification:
             found = [*self.store.find("parts"), *self.store.find("superseded")]
         else:
             found = [path for place in self._places(self.job_id) for path in self._found(place)]
-        parts = [path for path in found if Part.find(path) is not None]
-        indexes = [part for part in map(Part.parse, parts) if part.group == "index"]
-        self._indexes = {part.identity: part for part in indexes}
-        return sorted(parts, key=lambda path: Part.parse(path).group != "index")
+        parts = {path: part for path in found if (part := Part.find(path)) is not None}
+        self._indexes = {part.identity: part for part in parts.values() if part.group == "index"}
+        return sorted(parts, key=lambda path: parts[path].group != "index")
 
     def run(self, paths: Sequence[str], advance: Callable[[int], object] = lambda parts: None) -> Report:
         """Read the parts, set broken ones aside, and open the jobs again that lack some. advance: as elsewhere."""

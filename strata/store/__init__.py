@@ -1,11 +1,10 @@
 """The store: parts, uploads and job files in a folder or a bucket.
 
-Of Strata it imports only `strata.core` and `strata.errors`. Read `store.py` first, then `parts.py`.
+Read `store.py` first, then `parts.py`; `storages.py` opens the folder or bucket.
 """
 
 from __future__ import annotations
 
-from strata.store.filesystem import as_os_error, file_system
 from strata.store.index_rows import IndexRow, ShardIndex, identity_of, index_table, located_rows
 from strata.store.part_files import READERS
 from strata.store.part_format import BrokenPart, Footer, Source
@@ -14,7 +13,8 @@ from strata.store.parts import PartsOf, UnknownSource
 from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import Provenance, keep_profile, kept_profiles, provenance_of
 from strata.store.shard_files import upload_digest
-from strata.store.storage_errors import is_transient, reason_of, storage_fault
+from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
+from strata.store.storages import file_system
 from strata.store.store import Store, count_of
 
 __all__ = [

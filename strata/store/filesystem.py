@@ -6,7 +6,6 @@ Listings are not cached, and every error of a storage library is raised as OSErr
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import os
 import stat
@@ -16,92 +15,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
-
-import fsspec
+from typing import Any, TypeVar, cast
 
 from strata.addresses import without_secrets
-from strata.egress import EgressRules
 from strata.errors import InvalidInput
-from strata.store.storage_errors import LIBRARIES
+from strata.store.storage_errors import as_os_error
+from strata.store.storages import file_system, write_limit
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 Result = TypeVar("Result")
 
 MARK = "strata-store.json"  # at the root of a store; see `Files.check_mark`
-CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # to connect to a storage's server; without a byte from it
 # the name that should hold the file is none of a folder, or leads nowhere: then the file does not exist
 _NO_FILE = frozenset({errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-SLOWEST_WRITE = 64 * 2**10  # bytes per second, with which a server must take what is written
-ATTEMPTS = 2  # of botocore for a request to S3, and of s3fs, which calls botocore
-
-
-def file_system(uri: str) -> tuple[Any, str]:
-    """The file system of a URI and the path in it. Raises ImportError or ValueError if none is known for the URI.
-
-    Listings are not cached, because other processes write files: a cached listing would not have them. A server that
-    does not answer is given up after a while, with an OSError (`_limits`).
-    """
-    if _scheme(uri) in ("http", "https"):
-        from strata.store.web_files import WebFiles  # aiohttp is an extra
-
-        return WebFiles(EgressRules.of_root(uri), **_limits(uri)), uri
-    found: tuple[Any, str] = fsspec.url_to_fs(uri, use_listings_cache=False, **_limits(uri))
-    if uri.startswith(("s3://", "s3a://")):
-        found[0].retries = ATTEMPTS
-    return found
-
-
-def _limits(uri: str) -> dict[str, Any]:
-    """Options with time limits for the file system of a web server or of S3; what fsspec's configuration sets stays.
-
-    The whole of a transfer has no limit: it may be large. The libraries' own limits are 5 minutes for a transfer from a
-    web server, and for S3 25 attempts, which take longer. aiohttp counts no time before it has sent what is
-    written: `Files` limits that.
-    """
-    scheme = _scheme(uri)
-    if scheme in ("http", "https"):
-        import aiohttp  # an extra
-
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
-        return {"client_kwargs": {"timeout": timeout, **_configured(("http", "https"), "client_kwargs")}}
-    if scheme in ("s3", "s3a"):
-        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENT_SECONDS}
-        retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": ATTEMPTS}}
-        return {"config_kwargs": {**limits, **retries, **_configured(("s3", "s3a"), "config_kwargs")}}
-    return {}
-
-
-def _scheme(uri: str) -> str:
-    """The scheme of a URI; empty for a path, and for a file system inside another."""
-    return uri.partition("://")[0].lower() if "://" in uri and "::" not in uri else ""
-
-
-def _configured(protocols: tuple[str, ...], name: str) -> dict[str, Any]:
-    """A group of options for a file system in the user's configuration of fsspec."""
-    found: dict[str, Any] = {}
-    for protocol in protocols:
-        found |= fsspec.config.conf.get(protocol, {}).get(name) or {}
-    return found
-
-
-def as_os_error(act: Callable[P, Result]) -> Callable[P, Result]:
-    """Decorator: raise OSError where a storage library raises its own exception."""
-
-    @functools.wraps(act)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
-        try:
-            return act(*args, **kwargs)
-        except Exception as error:
-            # the package that defines the exception's class; all others are errors of ours and stay as they are
-            library = type(error).__module__.partition(".")[0]
-            if isinstance(error, OSError) or library not in LIBRARIES:
-                raise
-            raise OSError(f"{type(error).__name__}: {error}") from error
-
-    return call
 
 
 class Files:
@@ -175,7 +102,7 @@ class Files:
     def _put(self, path: str, data: bytes) -> None:
         # a bucket shows an object only when its upload is complete
         if not self.local:
-            self.fs.pipe_file(path, data, **self._time_limit(len(data)))
+            self.fs.pipe_file(path, data, **write_limit(self.fs, len(data)))
             return
         # write a temporary file, flush it to the disk, then rename it: a rename is atomic
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
@@ -209,15 +136,9 @@ class Files:
         finally:
             Path(temporary).unlink()
 
-    def _time_limit(self, size: int) -> dict[str, float]:
-        """The option by which fsspec limits a call that writes so many bytes, where its file system has one."""
-        attempts = ATTEMPTS * ATTEMPTS  # s3fs and botocore
-        seconds = attempts * (CONNECT_SECONDS + SILENT_SECONDS + size / SLOWEST_WRITE)
-        return {"timeout": seconds} if getattr(self.fs, "async_impl", False) else {}
-
     def _put_new_object(self, path: str, data: bytes) -> None:
         try:
-            self.fs.pipe_file(path, data, mode="create", **self._time_limit(len(data)))
+            self.fs.pipe_file(path, data, mode="create", **write_limit(self.fs, len(data)))
         except OSError as error:  # each server reports an existing file in its own way
             if not self.fs.exists(path):
                 if isinstance(error, FileNotFoundError):  # as in `put`
@@ -357,7 +278,7 @@ class Files:
             elif self.local:
                 self._with_folder(Path(self.path(target)), lambda: Path(self.path(path)).rename(self.path(target)))
             else:
-                self.fs.cp_file(self.path(path), self.path(target), **self._time_limit(0))
+                self.fs.cp_file(self.path(path), self.path(target), **write_limit(self.fs, 0))
                 self.fs.rm_file(self.path(path))
         except FileNotFoundError:
             self.check_folder()

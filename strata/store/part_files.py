@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.core import RECORD_SCHEMA, Chunk, Record, table_to_records
-from strata.store.filesystem import Files, as_os_error
+from strata.store.filesystem import Files
 from strata.store.part_format import BrokenPart, Footer, Source, decode, decode_footer, encode, footer_length
 from strata.store.part_paths import Attempts, Part
+from strata.store.storage_errors import as_os_error
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,17 @@
-"""Errors of storages: which pass by themselves, which tell of a full disk, and what a caller is told of them."""
+"""Errors of storages: which pass by themselves, which tell of a full disk, and what a caller is told of them.
+
+`as_os_error` raises those of all libraries as OSError.
+"""
 
 from __future__ import annotations
 
 import errno
-from typing import Literal
+import functools
+from collections.abc import Callable
+from typing import Literal, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 # these raise their own exceptions: for missing credentials, an endpoint that is away, a broken connection
 LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"})
@@ -22,6 +30,22 @@ _FULL_CODES = frozenset(
 )
 # answers of a web server from 400 to 499 that say "later": request timeout, too early, too many requests
 _LATER = frozenset({408, 425, 429})
+
+
+def as_os_error(act: Callable[P, Result]) -> Callable[P, Result]:
+    """Decorator: raise OSError where a storage library raises its own exception."""
+
+    @functools.wraps(act)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+        try:
+            return act(*args, **kwargs)
+        except Exception as error:
+            # all others are errors of ours and stay as they are
+            if isinstance(error, OSError) or _library(error) not in LIBRARIES:
+                raise
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    return call
 
 
 def is_transient(error: BaseException | None) -> bool:

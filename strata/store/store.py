@@ -20,10 +20,11 @@ from pydantic import BaseModel, ValidationError
 
 from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, checked_job_id, is_job_id, records_to_table
 from strata.errors import DamagedFile
-from strata.store.filesystem import MARK, as_os_error
+from strata.store.filesystem import MARK
 from strata.store.part_files import PartFiles
 from strata.store.part_format import Footer, Source
 from strata.store.shard_files import ShardFiles
+from strata.store.storage_errors import as_os_error
 
 Model = TypeVar("Model", bound=BaseModel)
 

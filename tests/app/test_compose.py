@@ -52,6 +52,7 @@ READ_BY = {
     "AWS_ENDPOINT_URL": "botocore",
     "AWS_SECRET_ACCESS_KEY": "botocore",
     "AWS_SESSION_TOKEN": "botocore",
+    "FORWARDED_ALLOW_IPS": "app/server.py",
     "HF_TOKEN": "huggingface_hub",
     "OPENAI_API_KEY": "models/chat/client.py",
     "PATH": "the shell",

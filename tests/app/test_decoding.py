@@ -50,7 +50,7 @@ def test_too_many_who_wait_are_sent_away_and_those_who_leave_make_room() -> None
             await asyncio.sleep(0)
             with pytest.raises(ProblemError) as caught:
                 await decoder.check(png(8, 8))
-            assert caught.value.name == "too-busy" and caught.value.headers["Retry-After"]
+            assert caught.value.name == "too-busy" and caught.value.response().headers["Retry-After"]
             # a caller that goes away while it waits makes room at once
             tasks[-1].cancel()
             await asyncio.wait([tasks[-1]])

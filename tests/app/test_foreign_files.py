@@ -17,6 +17,7 @@ from strata.cli.main import app
 from strata.jobs import scheduler as scheduler_module
 from strata.jobs.jobs import Jobs
 from strata.jobs.retention import Retention
+from strata.jobs.review import Review
 from strata.jobs.scheduler import Scheduler
 from strata.queue.job_list import JobFilter
 from strata.queue.queue import Queue
@@ -84,13 +85,13 @@ def test_foreign_files_stop_nothing(
     made = litter(root, *LISTED, *shards_in(jobs), "identities", "families")
     age(made)
     reviews = Counter[str]()
-    original = Scheduler._review
+    original = Review.begin
 
-    def review(self: Scheduler) -> None:
+    def begin(self: Review) -> None:
         original(self)
         reviews["whole"] += 1
 
-    monkeypatch.setattr(Scheduler, "_review", review)
+    monkeypatch.setattr(Review, "begin", begin)
     # once with all that Redis knows, once after it was emptied
     with caplog.at_level(logging.WARNING):
         for number in range(2):
@@ -173,7 +174,7 @@ def test_a_folder_at_the_place_of_a_job_s_file_stops_only_this_job(jobs: Jobs, t
         scheduler.tick()
         worker.work_all()
     assert jobs.view(good.id).status == "completed"
-    assert scheduler.listing.page(JobFilter(), 10)[0]
+    assert scheduler.review.listing.page(JobFilter(), 10)[0]
 
 
 def test_what_is_kept_to_save_work_may_be_damaged(service: Service, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ def test_the_document_is_up_to_date(idle_service: Service) -> None:
     text = (Path(__file__).parents[2] / "docs" / "problems.md").read_text()
     assert text == document(), "run: python -m app.problem_types > docs/problems.md"
     assert idle_service.client.get("/problems").text == text
+    statuses = [kind.status for kind in PROBLEMS.values()]
+    assert statuses == sorted(statuses)
     for kind in PROBLEMS.values():
         page = idle_service.client.get(kind.uri)
         assert page.status_code == 200 and page.text in text

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from strata.client.client import MAX_LOST, RETRIES, ApiError, Client
+from strata.client.client import MAX_LOST, RETRIES, Client
+from strata.client.responses import ApiError
 from strata.core.records import FailureNote, ImageReference, Record
 from strata.core.schemas import (
     FailureRow,

@@ -14,7 +14,7 @@ import pytest
 import strata
 from strata import errors
 from strata.cli import exits
-from strata.client.client import ApiError
+from strata.client.responses import ApiError
 from strata.core.schemas import Problem
 from strata.data.mixtures import IncompleteMixture, MixtureError
 from strata.jobs.jobs import NotFinished, UnknownJob

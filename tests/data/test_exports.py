@@ -31,7 +31,7 @@ from strata.data.mixtures import Mixture
 from strata.data.reader import SampleReader
 from strata.data.sample_sources import SampleError
 from strata.images import as_jpeg, decode
-from strata.shards import sources
+from strata.shards import image_reader
 from strata.snapshots.snapshots import Snapshot
 from strata.store.index_rows import IndexRow
 from strata.store.store import Store
@@ -292,13 +292,13 @@ def test_images_are_read_together_and_not_all_at_once(
 ) -> None:
     snapshot = pin(store, [write_shard(tmp_path / "0.tar", [jpeg()] * 600)])
     spans: list[int] = []
-    read = sources._read_span
+    read = image_reader._read_span
 
-    def counted(rows: Sequence[sources.Located], at: str, version: str | None) -> list[bytes | Exception]:
+    def counted(rows: Sequence[image_reader.Located], at: str, version: str | None) -> list[bytes | Exception]:
         spans.append(len(rows))
         return read(rows, at, version)
 
-    monkeypatch.setattr(sources, "_read_span", counted)
+    monkeypatch.setattr(image_reader, "_read_span", counted)
     seen: list[int] = []
     export(store, snapshot, Request("parquet", LAYERS["caption"]), tmp_path / "out", lambda: seen.append(sum(spans)))
     assert seen[0] <= 128 and len(seen) == 600 and min(spans[:-1]) == 16

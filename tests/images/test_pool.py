@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk
-from strata.images import DecodersUnavailable, DecodingPool, ImageError, decode, formats, pool
+from strata.images import DecodersUnavailable, DecodingPool, ImageError, decode, formats, process
 from strata.images.decoding import Frame
 from strata.images.pool import Budget
+from strata.images.process import DecodingProcess
 
 LIMIT = 100_000_000
 MIB = 2**20
@@ -83,13 +84,13 @@ def test_damaged_images_end_as_without_the_pool(decoders: DecodingPool) -> None:
 
 def test_bombs_end_soon_and_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks: list[int] = []
-    end = pool._Process.end
+    end = DecodingProcess.end
 
-    def note_and_end(self: pool._Process) -> None:
+    def note_and_end(self: DecodingProcess) -> None:
         peaks.append(memory_of(self.pid))
         end(self)
 
-    monkeypatch.setattr(pool._Process, "end", note_and_end)
+    monkeypatch.setattr(DecodingProcess, "end", note_and_end)
     images = list(BOMBS.values())
     with DecodingPool(LIMIT) as decoders:
         decoders.decode(GOOD["png RGB"])
@@ -134,15 +135,15 @@ def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def end_the_first(monkeypatch: pytest.MonkeyPatch, number: int, times: int) -> None:
     """Let the first processes that are asked be ended by a signal."""
-    ask, left = pool._Process.decode, [number] * times
+    ask, left = DecodingProcess.decode, [number] * times
 
-    def end_and_ask(self: pool._Process, data: bytes, request: dict[str, object]) -> Image.Image:
+    def end_and_ask(self: DecodingProcess, data: bytes, request: dict[str, object]) -> Image.Image:
         self._await_start()
         if left:
             os.kill(self.pid, left.pop())
         return ask(self, data, request)
 
-    monkeypatch.setattr(pool._Process, "decode", end_and_ask)
+    monkeypatch.setattr(DecodingProcess, "decode", end_and_ask)
 
 
 def test_a_process_that_is_killed_once_is_not_the_image_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +175,8 @@ def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPa
     with DecodingPool(LIMIT, processes=1) as decoders:
         decoders.decode(GOOD["png RGB"])
         os.kill(decoders._free[0].pid, signal.SIGSTOP)
-        monkeypatch.setattr(pool, "PATIENCE", 0.1)
-        monkeypatch.setattr(pool, "SLOWNESS", 0.05)
+        monkeypatch.setattr(process, "PATIENCE", 0.1)
+        monkeypatch.setattr(process, "SLOWNESS", 0.05)
         first = decoders._free[0].pid
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
         assert decoders._free[0].pid != first
@@ -242,13 +243,13 @@ def test_an_inherited_limit_of_address_space_stays_and_is_no_fault_of_an_image(k
 def test_a_limit_of_address_space_can_be_set_while_the_processes_run() -> None:
     with DecodingPool(LIMIT, processes=1) as decoders:
         decoders.decode(GOOD["png RGB"])
-        (process,) = decoders._free
-        resource.prlimit(process.pid, resource.RLIMIT_AS, (8_000_000_000, 8_000_000_000))
+        (only,) = decoders._free
+        resource.prlimit(only.pid, resource.RLIMIT_AS, (8_000_000_000, 8_000_000_000))
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
-        assert decoders._free[0] is process
+        assert decoders._free[0] is only
         # less than the image needs: the limit is named, and not the image
-        space = memory_of(process.pid, "VmSize")
-        resource.prlimit(process.pid, resource.RLIMIT_AS, (space, space))
+        space = memory_of(only.pid, "VmSize")
+        resource.prlimit(only.pid, resource.RLIMIT_AS, (space, space))
         with pytest.raises(DecodersUnavailable, match="limit of address space"):
             decoders.decode(BOMBS["png rgba"])
 
@@ -260,7 +261,7 @@ def test_processes_that_cannot_be_started_now_are_started_later(monkeypatch: pyt
     with DecodingPool(LIMIT, processes=1) as decoders:
         for name in ("subprocess.Popen", "socket.socketpair", "os.memfd_create", "mmap.mmap"):
             with monkeypatch.context() as patch:
-                patch.setattr(f"strata.images.pool.{name}", refuse)
+                patch.setattr(f"strata.images.process.{name}", refuse)
                 with pytest.raises(DecodersUnavailable, match="temporarily"):
                     decoders.decode(GOOD["png RGB"])
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)

@@ -122,7 +122,7 @@ class LifeMachine(RuleBasedStateMachine):
         owners: tuple[Any, ...] = (
             scheduler.finalizer,
             scheduler.images,
-            scheduler.listing,
+            scheduler.review.listing,
             scheduler.billing,
             scheduler.jobs,
         )

@@ -14,6 +14,7 @@ from strata.core.chunks import Chunk
 from strata.core.records import Record
 from strata.core.requests import JobEnd, JobRequest, ShardSummary
 from strata.core.schemas import JobStatus, JobView
+from strata.jobs import review
 from strata.jobs import scheduler as scheduler_module
 from strata.jobs.jobs import Jobs, NotFinished
 from strata.jobs.results import Results
@@ -255,10 +256,13 @@ def test_an_id_without_a_request_is_removed_once(
 
 def test_a_job_whose_files_are_damaged_does_not_stop_others(jobs: Jobs, scheduler: Scheduler) -> None:
     damaged, good, worker = batch(jobs, "a.tar"), batch(jobs, "b.tar"), HandWorker(jobs)
-    jobs.store.put(jobs.store.path("jobs", damaged.id, "request.json"), b'{"id": ')
+    foreign = "f" * 22  # as an id it would be of the year 10889, for which Python has no date
+    for job_id in (damaged.id, foreign):
+        jobs.store.put(jobs.store.path("jobs", job_id, "request.json"), b'{"id": ')
     raw_redis(jobs.queue).flushall()
     assert turns(scheduler, jobs, good.id, worker).status is JobStatus.COMPLETED
-    assert "request.json" in (jobs.view(damaged.id).error or "")
+    for job_id in (damaged.id, foreign):
+        assert "request.json" in (jobs.view(job_id).error or "")
 
 
 def test_a_job_whose_planning_raises_says_so_and_is_tried_again(
@@ -291,7 +295,7 @@ def test_a_job_whose_planning_raises_says_so_and_is_tried_again(
 def test_one_tick_restores_and_compares_a_bounded_number(
     jobs: Jobs, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler_module, "RESTORED_JOBS", 2)
+    monkeypatch.setattr(review, "RESTORED_JOBS", 2)
     monkeypatch.setattr(scheduler_module, "COMPARED_SHARDS", 3)
     ids = [batch(jobs, *(f"{shard}.tar" for shard in range(8))).id for _ in range(5)]
     raw_redis(jobs.queue).flushall()
@@ -336,7 +340,7 @@ def test_a_working_copy_that_cannot_be_read_stops_only_its_job(
     raw_redis(jobs.queue).set(keys.worker("later"), '{"name": "later", "version": 99}')
     raw_redis(jobs.queue).sadd(keys.WORKERS, "later")
     assert turns(scheduler, jobs, good.id, worker).status is JobStatus.COMPLETED
-    views, _ = scheduler.listing.page(JobFilter(), 10)
+    views, _ = scheduler.review.listing.page(JobFilter(), 10)
     assert good.id in {view.id for view in views}
     assert "cannot be read" in (jobs.view(bad.id).error or "")
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

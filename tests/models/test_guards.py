@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,26 @@ def test_a_phrase_that_was_cut_or_is_a_paragraph_is_none() -> None:
     assert guarded("a red car on a", Asked("phrase"), cut=True).rejected == "cut"
     assert guarded("a red car", Asked("phrase")).rejected is None
     assert guarded("a red car and a man " * 6, Asked("phrase")).rejected in ("long", "loop")
+
+
+# what a model that goes in circles may write: with an expression that searches in many ways, the first took years
+REPEATED = (
+    "- --- |---| * **a _ __a ` ``` ~~~ < <think> </think> <| <|channel|> <s> [ [a]( ![ ( ' “ « { \\ \\boxed{".split()
+)
+REPEATED += (
+    "<p> <p & &amp; <!-- > 1. . ... ? a a. A. note: (note = | :- ab <answer> ◁think▷ [THINK] ▁ Ġ 猫 猫。".split()
+)
+REPEATED += ["\n", "\t", " ", "sure, ", "here is ", "the image ", "is a ", "no image ", "\x00", "\u200b"]
+REPEATED += ['"', '{"a":', 'A "b" ', "# a\n", "- a\n"]
+
+
+@pytest.mark.parametrize("piece", REPEATED)
+def test_a_text_that_goes_in_circles_is_judged_at_once(piece: str) -> None:
+    for head, tail in (("", "x"), ("A cat ", "\n"), ("[", "!")):
+        text = head + piece * (20_000 // len(piece)) + tail
+        began = time.process_time()
+        guarded(text, Asked(prompts=(PROMPT,)))
+        assert time.process_time() - began < 3.0  # measured: below 0.25 s
 
 
 @given(st.text(max_size=300))

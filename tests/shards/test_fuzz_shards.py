@@ -10,7 +10,9 @@ import pytest
 
 from bench.hostile.tars import MUTATIONS, STYLES, Broken, shard
 from strata.images import ImageError, decode
-from strata.shards.sources import SourceError, index_shard, read_images
+from strata.shards.image_reader import read_images
+from strata.shards.roots import SourceError
+from strata.shards.sources import index_shard
 
 SEEDS = 360  # mutated shards of each style
 LONGEST = 2.0  # seconds of CPU for one shard of a few KB

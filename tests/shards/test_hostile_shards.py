@@ -22,7 +22,8 @@ from bench.hostile.crafted_shards import (
     parquet,
     write_crafted,
 )
-from strata.shards import bounds, parquet_lists, sources
+from strata.shards import bounds, parquet_lists, stamps
+from strata.shards.roots import SourceError
 from strata.shards.sources import index_shard
 from strata.shards.tar_headers import Headers, Window
 from strata.shards.tars import Keys
@@ -107,7 +108,7 @@ def test_headers_are_read_as_the_standard_library_reads_them(style: int) -> None
 
 def test_a_shard_has_so_many_images_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MAX_ROWS", 10)
-    monkeypatch.setattr(sources, "MAX_FILES", 12)
+    monkeypatch.setattr(stamps, "MAX_FILES", 12)
     folder = tmp_path / "folder"
     folder.mkdir()
     for i in range(11):
@@ -121,7 +122,7 @@ def test_a_shard_has_so_many_images_and_texts(tmp_path: Path, monkeypatch: pytes
     assert "more than 50 bytes" in (index_shard(str(folder)).failure or "")
     for name in ("a.txt", "b.txt"):
         (folder / name).touch()
-    with pytest.raises(sources.SourceError, match="more than 12 files"):
+    with pytest.raises(SourceError, match="more than 12 files"):
         index_shard(str(folder))
 
 
@@ -130,7 +131,7 @@ def test_a_list_of_nothing_is_no_list(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": pa.nulls(50_000_000, pa.string())}), path)
     assert path.stat().st_size < 200_000
     told = "none of the first 10,001 rows has an image that can be read: row 10001: no path of an image"
-    with pytest.raises(sources.SourceError, match=told):
+    with pytest.raises(SourceError, match=told):
         index_shard(str(path), [str(tmp_path)])
 
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from strata.shards.sources import index_shard, read_images
+from strata.shards.image_reader import read_images
+from strata.shards.sources import index_shard
 from strata.store import ShardIndex
 
 

@@ -13,7 +13,7 @@ from strata.cli.arguments import shards_of
 from strata.errors import InvalidInput
 from strata.shards.patterns import find_shards
 from strata.shards.ranges import Expansion, TooManyShards, expand
-from strata.shards.roots import OutsideRoots, ShardMissing, SourceError, check_roots
+from strata.shards.roots import OutsideRoots, Roots, ShardMissing, SourceError
 from tests.service import Service, problem
 
 
@@ -163,25 +163,25 @@ def test_local_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "alias").symlink_to(root)
     roots = [str(tmp_path / "alias"), "s3://bucket/data"]
     inside = str(root / "a.tar")
-    assert check_roots(inside, roots) == inside
-    assert check_roots(f"file://{root}/b/../a.tar", roots) == inside
-    assert check_roots(str(root), roots) == str(root)
+    assert Roots(roots).check(inside) == inside
+    assert Roots(roots).check(f"file://{root}/b/../a.tar") == inside
+    assert Roots(roots).check(str(root)) == str(root)
     monkeypatch.chdir(root)
-    assert check_roots("a.tar", roots) == inside
+    assert Roots(roots).check("a.tar") == inside
     outside = [f"{root}/../x.tar", f"{other}/x.tar", f"{root}/link/x.tar", f"file://{root}/%2e%2e/x.tar"]
     for uri in [*outside, "/etc/passwd", "../x", "memory://x"]:
         with pytest.raises(OutsideRoots):
-            check_roots(uri, roots)
-    assert check_roots(inside, ["/"]) == inside
+            Roots(roots).check(uri)
+    assert Roots(["/"]).check(inside) == inside
     with pytest.raises(OutsideRoots):
-        check_roots(inside, [])
+        Roots([]).check(inside)
 
 
 def test_remote_roots() -> None:
     roots = ["s3://bucket/data/", "https://Example.org/sets", "gs://whole"]
-    assert check_roots("s3://bucket/data//a/./b.tar", roots) == "s3://bucket/data/a/b.tar"
-    assert check_roots("HTTPS://EXAMPLE.org/sets/A.tar?sig=1#x", roots) == "https://example.org/sets/A.tar?sig=1"
-    assert check_roots("gs://whole/x.tar", roots) == "gs://whole/x.tar"
+    assert Roots(roots).check("s3://bucket/data//a/./b.tar") == "s3://bucket/data/a/b.tar"
+    assert Roots(roots).check("HTTPS://EXAMPLE.org/sets/A.tar?sig=1#x") == "https://example.org/sets/A.tar?sig=1"
+    assert Roots(roots).check("gs://whole/x.tar") == "gs://whole/x.tar"
     for uri in (
         "s3://bucket/database/x",
         "s3://bucket",
@@ -192,7 +192,7 @@ def test_remote_roots() -> None:
         "https://example.org/Sets/x",
     ):
         with pytest.raises(OutsideRoots):
-            check_roots(uri, roots)
+            Roots(roots).check(uri)
 
 
 @pytest.mark.parametrize(
@@ -206,4 +206,4 @@ def test_remote_roots() -> None:
 )
 def test_unreadable_uris(uri: str) -> None:
     with pytest.raises(SourceError):
-        check_roots(uri, ["s3://bucket/data", "https://example.org/sets"])
+        Roots(["s3://bucket/data", "https://example.org/sets"]).check(uri)

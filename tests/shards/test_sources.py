@@ -14,17 +14,12 @@ from typing import Any
 import fsspec
 import pytest
 
-from strata.shards.image_reader import ImageReader
-from strata.shards.sources import (
-    IndexRow,
-    ShardChanged,
-    ShardMissing,
-    SourceError,
-    index_shard,
-    read_images,
-    shard_stamp,
-)
+from strata.shards.image_reader import ImageReader, ShardChanged, read_images
+from strata.shards.roots import ShardMissing, SourceError
+from strata.shards.sources import index_shard
+from strata.shards.stamps import shard_stamp
 from strata.shards.tar_headers import Window
+from strata.store import IndexRow
 from strata.store.storage_errors import is_transient
 
 Files = list[tuple[str, bytes]]

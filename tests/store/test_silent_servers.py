@@ -16,9 +16,9 @@ from s3fs import S3FileSystem
 from strata.core.schemas import JobStatus
 from strata.errors import DataError
 from strata.jobs.jobs import Jobs
-from strata.shards.sources import index_shard, read_images
-from strata.store import filesystem
-from strata.store.filesystem import file_system
+from strata.shards.image_reader import read_images
+from strata.shards.sources import index_shard
+from strata.store import file_system, storages
 from strata.store.index_rows import IndexRow
 from strata.store.storage_errors import is_transient, reason_of, storage_fault
 from strata.store.store import Store
@@ -30,9 +30,9 @@ LONG = 60.0  # seconds: less than the libraries' own limits
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """HOST:PORT of a server that accepts connections, reads, and never answers."""
-    monkeypatch.setattr(filesystem, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(filesystem, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(filesystem, "SLOWEST_WRITE", 2**28)
+    monkeypatch.setattr(storages, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(storages, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(storages, "SLOWEST_WRITE", 2**28)
     listener = socket.create_server(("127.0.0.1", 0))
     accepted: list[socket.socket] = []
 

@@ -18,7 +18,7 @@ from strata.core.records import Record
 from strata.core.requests import JobRequest
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
-from strata.shards.lists import same_time
+from strata.shards.stamps import same_time
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 from workers.items import ItemReader, WorkItem

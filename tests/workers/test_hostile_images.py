@@ -16,7 +16,8 @@ from PIL import Image
 
 from bench.hostile.images import bombs, jpeg_scans, png
 from strata.core import Chunk, Profile, Record, Status
-from strata.images import DecodingPool, pool
+from strata.images import DecodingPool
+from strata.images.process import DecodingProcess
 from strata.jobs.jobs import Jobs
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
 from tests.memory import peak_memory
@@ -66,15 +67,15 @@ def test_decoders_that_end(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, times: int, failed: int
 ) -> None:
     """One that is killed costs no row, also if it is killed again; one that crashes on an image costs that row."""
-    ask, left = pool._Process.decode, [number] * times
+    ask, left = DecodingProcess.decode, [number] * times
 
-    def end_and_ask(self: pool._Process, data: bytes, request: dict[str, object]) -> Image.Image:
+    def end_and_ask(self: DecodingProcess, data: bytes, request: dict[str, object]) -> Image.Image:
         self._await_start()
         if left and data == jpeg(23):
             os.kill(self.pid, left.pop())
         return ask(self, data, request)
 
-    monkeypatch.setattr(pool._Process, "decode", end_and_ask)
+    monkeypatch.setattr(DecodingProcess, "decode", end_and_ask)
     records = described(jobs, write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 30)]))
     assert [record.failure.error_type for record in records if record.failure] == ["decoder_crashed"] * failed
     assert not left

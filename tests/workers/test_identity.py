@@ -24,7 +24,9 @@ from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.queue.queue import Queue
 from strata.shards import ImageReader
-from strata.shards.sources import ShardChanged, index_shard, shard_stamp, shard_stamps
+from strata.shards.image_reader import ShardChanged
+from strata.shards.sources import index_shard
+from strata.shards.stamps import shard_stamp, shard_stamps
 from strata.shards.tar_headers import Window
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard

@@ -276,7 +276,7 @@ def test_the_working_copy_of_an_ended_job_expires(jobs: Jobs, tmp_path: Path) ->
             time.sleep(0.02)
     assert expiry(jobs, job.id) > 0
     view = jobs.view(job.id)
-    jobs.queue.job_states.forget(job.id)
+    raw_redis(jobs.queue).delete(keys.job(job.id))
     assert jobs.view(job.id) == view
 
 

@@ -23,19 +23,12 @@ from strata.core.records import Record, Status
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
-from strata.shards import sources
-from strata.shards.image_reader import ImageReader
+from strata.shards import image_reader
+from strata.shards.image_reader import ImageReader, ShardChanged, read_images
 from strata.shards.lists import ListReader
-from strata.shards.roots import Roots
-from strata.shards.sources import (
-    ShardChanged,
-    ShardMissing,
-    SourceError,
-    index_shard,
-    read_images,
-    shard_stamp,
-    shard_stamps,
-)
+from strata.shards.roots import Roots, ShardMissing, SourceError
+from strata.shards.sources import index_shard
+from strata.shards.stamps import shard_stamp, shard_stamps
 from strata.shards.tars import TarReader
 from strata.store import is_transient, reason_of
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
@@ -96,8 +89,8 @@ class FlakyReads:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fault: Fault, times: int) -> None:
         self.left, self.fault = times, fault
-        self._read = sources._read_bytes
-        monkeypatch.setattr(sources, "_read_bytes", self)
+        self._read = image_reader._read_bytes
+        monkeypatch.setattr(image_reader, "_read_bytes", self)
 
     def __call__(self, uri: str, start: int, end: int, version: str | None = None) -> bytes:
         if self.left > 0:
@@ -135,7 +128,7 @@ def test_an_answer_that_is_cut_fails_no_image(jobs: Jobs, tmp_path: Path, monkey
     for number in range(4):
         (folder / f"{number}.jpg").write_bytes(jpeg(20 + number))
     shards = [write_shard(tmp_path / "0.tar", [jpeg() for _ in range(4)]), str(folder)]
-    whole, left = sources._read_bytes, [2, 2]
+    whole, left = image_reader._read_bytes, [2, 2]
 
     def cut(uri: str, start: int, end: int, version: str | None = None) -> bytes:
         """Half of the bytes, twice for the tar and twice for the folder."""
@@ -143,7 +136,7 @@ def test_an_answer_that_is_cut_fails_no_image(jobs: Jobs, tmp_path: Path, monkey
         left[kind] -= 1
         return whole(uri, start, start + (end - start) // 2 if left[kind] >= 0 else end, version)
 
-    monkeypatch.setattr(sources, "_read_bytes", cut)
+    monkeypatch.setattr(image_reader, "_read_bytes", cut)
     with FakeMachine(jobs):
         job = jobs.new.create("batch", shards, FAKE_PROFILE, "lo")
         wait_for_end(jobs, job.id)

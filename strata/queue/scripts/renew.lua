@@ -7,9 +7,8 @@
 --
 -- Returns 1 if the lease was renewed, 0 if another consumer holds the message or it is no longer pending.
 
--- Check the holder. An error (the stream or its consumer group is gone) counts as a lost lease.
-local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
-if pending.err or #pending == 0 or pending[1][2] ~= ARGV[2] then return 0 end
+@WAITS@
+if not is_held(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return 0 end
 
 -- Claim it again for the same consumer. JUSTID leaves the number of deliveries unchanged.
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID')
