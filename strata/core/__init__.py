@@ -44,6 +44,7 @@ from strata.core.parameters import (
     QwenVLParameters,
     SamParameters,
     SegmenterParameters,
+    SsdDetectorParameters,
     TransformersComposerParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -164,6 +165,7 @@ __all__ = [
     "ShardCounts",
     "ShardSummaries",
     "ShardSummary",
+    "SsdDetectorParameters",
     "StageSettings",
     "Status",
     "TransformersComposerParameters",
