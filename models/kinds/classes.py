@@ -1,6 +1,7 @@
-"""Write `imagenet.json`, the ImageNet classes of each kind.
+"""Write `imagenet.json`, the ImageNet classes of each kind: `python -m models.kinds.classes DATA_NOUN`.
 
-`python -m models.kinds.classes /usr/share/wordnet/data.noun`: `data.noun` is WordNet 3.0's (Debian's package wordnet-base); the order of ImageNet's classes comes from timm.
+DATA_NOUN is WordNet 3.0's file of nouns, `/usr/share/wordnet/data.noun` of Debian's package wordnet-base. The order of
+ImageNet's classes comes from timm.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Detector: single-shot detectors of TensorFlow's model zoo, by OpenCV's dnn module. It needs no torch and no GPU.
 
 The model is a frozen graph (`*.pb`) with its description for OpenCV (`*.pbtxt`, as OpenCV's `tf_text_graph_ssd.py`
-writes it), trained on COCO's 80 kinds. Such graphs see every image at 300×300 pixels, whatever its shape, as in training
-(`fixed_shape_resizer` of the zoo's pipeline.config), and scale its values themselves.
+writes it), trained on COCO's 80 kinds. Such graphs see every image at 300×300 pixels, whatever its shape, as in
+training (`fixed_shape_resizer` of the zoo's pipeline.config), and scale its values themselves.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ from strata.core.profiles import (
     load_profile,
     read_profile,
 )
+from strata.core.proofs import Check, Proof, StageFigures
 from strata.core.records import (
     RECORD_SCHEMA,
     SCHEMA_VERSION,
@@ -121,6 +122,7 @@ __all__ = [
     "ChatCaptionerParameters",
     "ChatComposerParameters",
     "ChatParameters",
+    "Check",
     "Chunk",
     "ClassicalSegmenterParameters",
     "Cost",
@@ -153,6 +155,7 @@ __all__ = [
     "Problem",
     "Profile",
     "ProfileError",
+    "Proof",
     "QwenVLParameters",
     "Record",
     "Region",
@@ -166,6 +169,7 @@ __all__ = [
     "ShardSummaries",
     "ShardSummary",
     "SsdDetectorParameters",
+    "StageFigures",
     "StageSettings",
     "Status",
     "TransformersComposerParameters",
