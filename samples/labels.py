@@ -10,7 +10,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 FOLDER = Path(__file__).parent / "photographs"
 LABELS = FOLDER / "photographs.toml"
@@ -64,12 +64,10 @@ def packages() -> dict[str, Package]:
 
 def photographs() -> list[Photograph]:
     """Return all labelled photographs, in the order of the list."""
-    table = tomllib.loads(LABELS.read_text("utf-8"))
-    lists = ("allowed", "text")
-    return [
-        Photograph(**{key: tuple(value) if key in lists else value for key, value in fields.items()})
-        for fields in table["photographs"]
-    ]
+    rows: list[dict[str, Any]] = tomllib.loads(LABELS.read_text("utf-8"))["photographs"]
+    for row in rows:
+        row.update({key: tuple(row.get(key, ())) for key in ("allowed", "text")})
+    return [Photograph(**row) for row in rows]
 
 
 def licence(photograph: Photograph) -> str:
