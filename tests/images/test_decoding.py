@@ -200,3 +200,11 @@ def test_damaged_exif_does_no_harm() -> None:
         assert as_jpeg(data, LIMIT)[1] == size
         sizes.add(size)
     assert sizes == {(40, 30), (30, 40)}
+
+
+def test_heic_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(picture(), "HEIF")
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    with pytest.raises(ImageError, match=r"install strata\[heif\]") as caught:
+        decode(data, LIMIT)
+    assert caught.value.kind == "unsupported"
