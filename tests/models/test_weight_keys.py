@@ -64,7 +64,7 @@ def _load(kind: str, folder: Path) -> Any:
     return built
 
 
-def _changed(folder: Path, target: Path, change: Callable[[Tensors], None]) -> Path:
+def _changed(folder: Path, target: Path, change: Callable[[Tensors], object]) -> Path:
     """A copy of a checkpoint with other weights."""
     target.mkdir()
     for path in folder.iterdir():
