@@ -37,6 +37,7 @@ from strata.core.parameters import (
     ClassicalSegmenterParameters,
     FlorenceCaptionerParameters,
     FlorenceDetectorParameters,
+    ImageNetTaggerParameters,
     LabelDetectorParameters,
     OcrParameters,
     OpenClipParameters,
@@ -44,6 +45,7 @@ from strata.core.parameters import (
     QwenVLParameters,
     SamParameters,
     SegmenterParameters,
+    SsdDetectorParameters,
     TransformersComposerParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -59,6 +61,7 @@ from strata.core.profiles import (
     load_profile,
     read_profile,
 )
+from strata.core.proofs import Check, Proof, StageFigures
 from strata.core.records import (
     RECORD_SCHEMA,
     SCHEMA_VERSION,
@@ -120,6 +123,7 @@ __all__ = [
     "ChatCaptionerParameters",
     "ChatComposerParameters",
     "ChatParameters",
+    "Check",
     "Chunk",
     "ClassicalSegmenterParameters",
     "Cost",
@@ -132,6 +136,7 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GroupProgress",
+    "ImageNetTaggerParameters",
     "ImageReference",
     "InvalidProfile",
     "JobEnd",
@@ -152,6 +157,7 @@ __all__ = [
     "Problem",
     "Profile",
     "ProfileError",
+    "Proof",
     "QwenVLParameters",
     "Record",
     "Region",
@@ -164,6 +170,8 @@ __all__ = [
     "ShardCounts",
     "ShardSummaries",
     "ShardSummary",
+    "SsdDetectorParameters",
+    "StageFigures",
     "StageSettings",
     "Status",
     "TransformersComposerParameters",

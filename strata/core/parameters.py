@@ -98,6 +98,15 @@ class LabelDetectorParameters(Parameters):
     nms_iou: float = Field(default=0.6, ge=0, le=1)
 
 
+class SsdDetectorParameters(Parameters):
+    """threshold: lowest score that is kept. nms_iou: of boxes of one kind with a larger intersection over union, only
+    the one with the best score is kept; the graph itself has suppressed those above 0.6.
+    """
+
+    threshold: float = Field(default=0.3, ge=0, le=1)
+    nms_iou: float = Field(default=0.5, ge=0, le=1)
+
+
 class FlorenceDetectorParameters(Parameters):
     """max_new_tokens: maximum output length; one output lists all regions of an image. num_beams: 1 is greedy."""
 
@@ -205,6 +214,13 @@ class OpenClipTaggerParameters(Parameters):
         if template.count("{}") != 1:
             raise ValueError("{} must stand in the template once, in the place of the word")
         return template
+
+
+class ImageNetTaggerParameters(Parameters):
+    """An image gets at most max_tags of ImageNet's 1000 classes, those with a probability of at least threshold."""
+
+    max_tags: int = Field(default=5, ge=1, le=1000)
+    threshold: float = Field(default=0.5, ge=0, le=1)
 
 
 # composer
@@ -326,6 +342,7 @@ BUILT_IN = (
     BackEnd("captioner", "qwen3_vl", QwenVLParameters, "models.stages.qwen_vl:QwenVLCaptioner"),
     BackEnd("captioner", "openai", ChatCaptionerParameters, "models.chat.backends:OpenAICaptioner", ("server",)),
     BackEnd("detector", "transformers", LabelDetectorParameters, "models.stages.detector:LabelDetector"),
+    BackEnd("detector", "opencv_ssd", SsdDetectorParameters, "models.stages.ssd:SsdDetector"),
     BackEnd("detector", "florence2", FlorenceDetectorParameters, "models.stages.detector:FlorenceDetector"),
     BackEnd(
         "segmenter",
@@ -338,6 +355,8 @@ BUILT_IN = (
     BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
     BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
     BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher"),
+    BackEnd("matcher", "imagenet", Parameters, "models.stages.imagenet:KindMatcher"),
+    BackEnd("tagger", "imagenet", ImageNetTaggerParameters, "models.stages.imagenet:ImageNetTagger"),
     BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),
     BackEnd("composer", "transformers", TransformersComposerParameters, "models.stages.composer:TransformersComposer"),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),

@@ -23,6 +23,7 @@ from typing import Any, cast
 from PIL import Image
 
 from strata.errors import StrataError
+from strata.images.decoding import MISSING
 from strata.images.formats import KINDS, MIB, ImageError
 
 KEPT_BYTES = 16 * MIB  # of shared memory that stays allocated between two images
@@ -33,6 +34,7 @@ _REPLY_BYTES = 4096
 # the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no threads
 _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUTF8": "1",
@@ -43,7 +45,7 @@ class DecodersUnavailable(StrataError):
     """The decoding processes cannot be started, or are ended from outside: no image is at fault. Try again later."""
 
 
-class Ended(Exception):
+class DecoderEnded(StrataError):
     """The process ended, or was given up, while it decoded an image. code: its exit code, None if it was given up."""
 
     def __init__(self, code: int | None) -> None:
@@ -54,7 +56,7 @@ class Ended(Exception):
         self.code = code
 
 
-class Fault(Ended):
+class DecoderFault(DecoderEnded):
     """An error in the process that is not foreseen. The process may be damaged, and is not used any more."""
 
     def __init__(self, detail: str) -> None:
@@ -107,7 +109,7 @@ class DecodingProcess:
     def decode(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
         """The pixels of a file, or an empty image if none are wanted.
 
-        Raises ImageError, Ended and DecodersUnavailable.
+        Raises ImageError, DecoderEnded and DecodersUnavailable.
         """
         self._await_start()
         self._memory[: len(data)] = data
@@ -122,13 +124,15 @@ class DecodingProcess:
             raise DecodersUnavailable(reply["short"])
         if "fault" in reply:
             self.alive = False
-            raise Fault(reply["fault"])
+            raise DecoderFault(reply["fault"])
         size = reply["width"], reply["height"]
         try:
             image = self._image(size) if request["pixels"] else Image.new("RGB", (0, 0))
         except MemoryError:
             detail = f"there is no memory for a picture of {size[0]} × {size[1]} pixels"
             raise DecodersUnavailable(detail) from None
+        if reply["missing"]:
+            image.info[MISSING] = reply["missing"]
         self._forget()
         return image
 
@@ -146,11 +150,11 @@ class DecodingProcess:
             return
         try:
             self._ready = "ready" in self._reply(START_SECONDS)
-        except Ended as error:
+        except DecoderEnded as error:
             raise DecodersUnavailable(f"a decoding process does not start: {error}") from error
 
     def _reply(self, seconds: float) -> dict[str, Any]:
-        """The next message. Raises Ended; the process cannot be used any more then."""
+        """The next message. Raises DecoderEnded; the process cannot be used any more then."""
         self._socket.settimeout(seconds)
         line = b""
         try:
@@ -166,7 +170,7 @@ class DecodingProcess:
         except (OSError, ValueError):
             code = self._code()
         self.alive = False
-        raise Ended(code)
+        raise DecoderEnded(code)
 
     def _code(self) -> int | None:
         """How the process has ended; it is killed if it has closed its socket, or has sent nonsense."""
@@ -215,6 +219,7 @@ def _checked(reply: Any, room: int) -> dict[str, Any]:
             return dict(reply)
         case {"kind": str(kind), "detail": str()} if kind in KINDS:
             return dict(reply)
-        case {"width": int(width), "height": int(height)} if min(width, height) >= 0 and 3 * width * height <= room:
-            return dict(reply)
+        case {"width": int(width), "height": int(height), "missing": str(missing)}:
+            if min(width, height) >= 0 and 3 * width * height <= room and len(missing) <= 200 and missing.isprintable():
+                return dict(reply)
     raise ValueError("not a reply")
