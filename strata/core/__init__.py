@@ -44,6 +44,7 @@ from strata.core.parameters import (
     QwenVLParameters,
     SamParameters,
     SegmenterParameters,
+    SsdDetectorParameters,
     TransformersComposerParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -167,6 +168,7 @@ __all__ = [
     "ShardCounts",
     "ShardSummaries",
     "ShardSummary",
+    "SsdDetectorParameters",
     "StageFigures",
     "StageSettings",
     "Status",
