@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ SAME_EXACT_SCORE = 0.001  # in float32
 
 
 def batch_check(stage: str, together: Sequence[Any], alone: Sequence[Any], names: Sequence[str]) -> Check:
-    """Compare the results of a batch with those of its items alone. names: of the items."""
+    """Compare results of a batch with those of the same items alone. names: of the items."""
     exact = best_precision().itemsize == 4
     alike = [likeness(one, other, exact) for one, other in zip(together, alone, strict=True)]
     least = EXACT if exact else ROUNDED
@@ -68,8 +68,7 @@ def _same(one: Any, other: Any) -> bool:
         return bool(shared >= SAME_PLACE * either)
     if hasattr(one, "box") and iou(one.box, other.box) < SAME_PLACE:
         return False
-    words: Callable[[Any], Any] = lambda entry: [getattr(entry, name, None) for name in ("phrase", "text", "word")]
-    return bool(words(one) == words(other))
+    return all(getattr(one, name, None) == getattr(other, name, None) for name in ("phrase", "text", "word"))
 
 
 def _told(result: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from strata.core import Check
 
 TOLD = 4  # faults that a check names
-LONGEST = 90  # characters of a text in a check
+LONGEST = 160  # characters of a text in a check
 
 
 def at_least(stage: str, name: str, value: float, least: float, faults: Iterable[str] = ()) -> Check:
@@ -40,14 +40,14 @@ def failed(stage: str, name: str, reason: str) -> Check:
     return Check(stage=stage, name=name, passed=False, detail=shortened(reason, 300))
 
 
-def passed(stage: str, name: str, detail: str = "") -> Check:
-    """A check that has passed or not, without a number."""
-    return Check(stage=stage, name=name, passed=True, detail=detail)
+def passed(stage: str, name: str) -> Check:
+    """A check that has passed without a number."""
+    return Check(stage=stage, name=name, passed=True)
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """A text in one line, cut to a length."""
-    line = " ".join(text.split())
+    """A text in one line without control characters, cut to a length."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 

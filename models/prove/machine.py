@@ -11,19 +11,9 @@ from pathlib import Path
 import torch
 
 import strata
-from models.devices import best_device, best_precision
+from models.devices import best_device, best_precision, cpu_threads
 
-COMPUTING = (
-    "torch",
-    "transformers",
-    "open_clip_torch",
-    "timm",
-    "onnxruntime",
-    "rapidocr",
-    "opencv-python-headless",
-    "numpy",
-    "pillow",
-)
+COMPUTING = "torch transformers open_clip_torch timm onnxruntime rapidocr opencv-python-headless numpy pillow".split()
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PEAK = "5"  # resets the peak of the memory, see proc(5)
 
@@ -34,11 +24,12 @@ def device_name() -> str:
 
 
 def machine() -> dict[str, str]:
-    """The system, its processor and cores, its memory, and the precision of the models."""
+    """The system, its processor, cores and memory, and the threads and the precision of the models."""
     about = {
         "system": platform.platform(),
         "processor": _first(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "threads": str(cpu_threads()),
         "precision": str(best_precision()).removeprefix("torch."),
     }
     if memory := _first(Path("/proc/meminfo"), "MemTotal"):

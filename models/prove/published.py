@@ -103,7 +103,7 @@ def _check(one: Published, stage: Stage[Any, Any], path: Path) -> Check:
 
 def _value(one: Published, stage: Stage[Any, Any], image: Image.Image) -> float:
     if isinstance(one.asks, str):
-        (result,) = stage.run([Pair(image, one.asks)])
+        (result,) = stage.compute(stage.prepare([Pair(image, one.asks)]))
         return float(result)
     scores: list[float] = stage.scores_at(image, one.asks)  # type: ignore[attr-defined]  # all segmenters above have it
     return scores[one.mask]

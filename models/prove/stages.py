@@ -7,7 +7,7 @@ many scenes (`bench.quality`), those of the photographs are one clear thing a pi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,15 @@ from strata.core import Caption, Check, EvidenceSettings, ImageReference, Record
 from strata.core.layers import TextLine
 
 SAME_PLACE = 0.5  # IoU from which a box is that of a thing; the usual one of PASCAL VOC
-# the least shares of things that are found and named, and the greatest share of invented ones, by world
-FOUND: dict[World, float] = {"photographs": 1.0, "drawings": 0.85}
-TWICE: dict[World, float] = {"photographs": 0.75, "drawings": 0.6}
-INVENTED: dict[World, float] = {"photographs": 0.1, "drawings": 0.1}
-MASKS: dict[World, float] = {"photographs": 0.6, "drawings": 0.75}  # mean IoU
-PREFERRED: dict[World, float] = {"photographs": 0.95, "drawings": 0.85}
-MARGIN = 1.0  # mean difference of log odds: right phrases are e times as likely as wrong ones
-JUDGED: dict[World, float] = {
-    "photographs": 0.7,
-    "drawings": 0.7,
-}  # share of phrases on the right side of the threshold
+# the least shares of things that are found and named, and the greatest share of texts with something that is not there
+FOUND: Mapping[World, float] = {"photographs": 1.0, "drawings": 0.75}
+NAMED_CROPS: Mapping[World, float] = {"photographs": 0.66, "drawings": 0.75}
+REPEATED = 0.75
+INVENTED = 0.1
+MASKS: Mapping[World, float] = {"photographs": 0.6, "drawings": 0.75}  # mean IoU
+PREFERRED = 0.9
+MARGIN = 1.0  # mean difference of log odds; a right phrase is then e times as likely as a wrong one
+JUDGED = 0.7  # share of phrases on the right side of the profile's threshold
 LEAST_PROBABILITY = 1e-9  # of a phrase; keeps log odds finite
 
 
@@ -56,7 +54,7 @@ def questions_of(
         case "ocr":
             return _of_ocr(pictures, evidence)
         case "matcher" | "second_matcher":
-            return _of_matcher(stage, pictures, world, evidence)
+            return _of_matcher(stage, pictures, evidence)
         case "captioner":
             return _of_captioner(pictures, world)
         case "tagger":
@@ -67,26 +65,29 @@ def questions_of(
 
 
 def _of_detector(pictures: Sequence[Picture], world: World) -> Questions:
-    """Every thing found and named; again where everything is there twice, which a ban on repetitions would break."""
-    twice = [picture.doubled() for picture in pictures if picture.things]
+    """Every thing found and named; in photographs also where everything is there twice.
+
+    A writer that may not repeat words, as Florence-2's published checkpoints say, breaks the second region of a kind.
+    The demo's detector knows no pictures of that shape, and writes no texts.
+    """
+    twice = [picture.doubled() for picture in pictures if picture.things and world == "photographs"]
     asked = [*pictures, *twice]
 
     def judge(results: list[list[Detection]]) -> list[Check]:
-        once, again = (
-            list(zip(pictures, results, strict=False)),
-            list(zip(twice, results[len(pictures) :], strict=True)),
-        )
+        once = list(zip(pictures, results, strict=False))
+        again = _things_with(zip(twice, results[len(pictures) :], strict=True))
+        repeated = [_misnamed(*one) for one in again]
         return [
             share_at_least("detector", "finds", [_lost(*one) for one in _things_with(once)], FOUND[world]),
             share_at_least("detector", "names", [_misnamed(*one) for one in _things_with(once)], FOUND[world]),
-            share_at_least("detector", "repeats", [_misnamed(*one) for one in _things_with(again)], TWICE[world]),
-            share_at_most("detector", "invents", [_invented(*one) for one in _phrases(once)], INVENTED[world]),
+            *([share_at_least("detector", "repeats", repeated, REPEATED)] if repeated else []),
+            share_at_most("detector", "invents", [_invented(*one) for one in _phrases(once)], INVENTED),
         ]
 
     return Questions([picture.image for picture in asked], [picture.name for picture in asked], judge)
 
 
-def _things_with(results: Sequence[tuple[Picture, Any]]) -> Iterator[tuple[Picture, Thing, Any]]:
+def _things_with(results: Iterable[tuple[Picture, Any]]) -> Iterator[tuple[Picture, Thing, Any]]:
     for picture, result in results:
         for thing in picture.things:
             yield picture, thing, result
@@ -170,7 +171,7 @@ def _texts(lines: Sequence[ReadLine]) -> str:
     return ", ".join(repr(line.text) for line in lines) or "nothing"
 
 
-def _of_matcher(stage: str, pictures: Sequence[Picture], world: World, evidence: EvidenceSettings) -> Questions:
+def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSettings) -> Questions:
     """Each right phrase of a thing preferred to each wrong one, with a margin, and on the right side of the threshold.
 
     The phrases are asked with the crop that the pipeline would make of the thing.
@@ -198,10 +199,10 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], world: World, evidence:
             reversed_ += [None if score > value else f"{told}, {other!r} {value:.4f}" for other, value in rivals]
             odds += [_log_odds(score) - _log_odds(value) for _, value in rivals]
         return [
-            share_at_least(stage, "prefers", reversed_, PREFERRED[world]),
+            share_at_least(stage, "prefers", reversed_, PREFERRED),
             at_least(stage, "margin", float(np.mean(odds)), MARGIN),
-            share_at_least(stage, "keeps", kept, JUDGED[world]),
-            share_at_least(stage, "drops", dropped, JUDGED[world]),
+            share_at_least(stage, "keeps", kept, JUDGED),
+            share_at_least(stage, "drops", dropped, JUDGED),
         ]
 
     return Questions(pairs, [f"{picture.name}, {phrase}" for picture, _, phrase, _ in asked], judge)
@@ -233,8 +234,8 @@ def _of_captioner(pictures: Sequence[Picture], world: World) -> Questions:
         invented = [_invented(*one) for one in [*scenes, *zip((one for one, _ in crops), phrases, strict=True)]]
         return [
             share_at_least("captioner", "names", whole, FOUND[world]),
-            share_at_least("captioner", "crops", parts, FOUND[world] - 1 / 3),
-            share_at_most("captioner", "invents", invented, INVENTED[world]),
+            share_at_least("captioner", "crops", parts, NAMED_CROPS[world]),
+            share_at_most("captioner", "invents", invented, INVENTED),
         ]
 
     return Questions(items, names, judge)
@@ -250,8 +251,8 @@ def _of_tagger(pictures: Sequence[Picture], world: World) -> Questions:
     def judge(results: list[list[Any]]) -> list[Check]:
         tagged = list(zip(pictures, (", ".join(tag.word for tag in result) for result in results), strict=True))
         return [
-            share_at_least("tagger", "names", [_unnamed(*one) for one in _things_with(tagged)], FOUND[world] - 1 / 3),
-            share_at_most("tagger", "invents", [_invented(*one) for one in tagged], INVENTED[world]),
+            share_at_least("tagger", "names", [_unnamed(*one) for one in _things_with(tagged)], NAMED_CROPS[world]),
+            share_at_most("tagger", "invents", [_invented(*one) for one in tagged], INVENTED),
         ]
 
     return Questions([picture.image for picture in pictures], [picture.name for picture in pictures], judge)

@@ -128,7 +128,7 @@ class SamSegmenter(SegmenterStage):
 
     @torch.inference_mode()
     def scores_at(self, image: Image.Image, points: Sequence[tuple[int, int]]) -> list[float]:
-        """The model's estimates of the IoU of its three masks for one thing. points: x and y, in pixels of the image."""
+        """The estimated IoU of each of the three masks for one thing. points: x and y, in pixels of the image."""
         batch = self.prepare([image])
         ((shape, resized),) = batch.shapes
         # the points move with the image when it is resized
