@@ -192,8 +192,8 @@ def test_a_siglip_model_with_another_models_tokens_is_refused(
     template: str, side: str, begin: str | None, told: str, tmp_path: Path
 ) -> None:
     make(siglip2, tmp_path)
-    tokenizer = ending(PreTrainedTokenizerFast.from_pretrained(tmp_path), template)
-    tokenizer.padding_side, tokenizer.bos_token = side, begin
+    tokenizer = ending(PreTrainedTokenizerFast.from_pretrained(tmp_path, padding_side=side), template)
+    tokenizer.bos_token = begin
     tokenizer.save_pretrained(tmp_path)
     stage = _stage("open_clip", tmp_path)
     if not told:
