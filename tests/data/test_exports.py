@@ -384,7 +384,7 @@ def test_broken_images_are_named_or_left_out(
 ) -> None:
     out = tmp_path / "out"
     common = ["pinned", "--format", form, "--layer", "caption", "--store", store.uri, "--out", str(out)]
-    assert run(*common) == exits.FAILURE
+    assert run(*common) == exits.REQUEST_REFUSED
     told = capsys.readouterr().err
     assert "/folder/000000002.jpg, image 000000002: no such file; --skip-broken" in told and told.count("\n") == 1
     assert not out.exists()
