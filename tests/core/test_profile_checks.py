@@ -28,8 +28,8 @@ SHIPPED = ("demo", "paper", "modern")
 # names that a typo of another name could be
 MAKERS = [spec.name for spec in STAGES if spec.makes_layer]
 _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model_fields}
-# demo, modern: of the version before profiles were validated by the registry: parts that were written then must be found
-# again. paper: of versions 2 of BLIP-2's back ends
+# demo, modern: of the version before profiles were validated by the registry, whose parts must be found again
+# paper: of versions 2 of BLIP-2's back ends
 FINGERPRINTS = {
     "demo": ("dd783b45766b413c", "cbb5f6053f008da7", "75e467378fb257b0"),
     "paper": ("dd783b45766b413c", "5622ece132048566", "d53de1073077516b"),
