@@ -26,6 +26,7 @@ from models.generation import search_settings, were_cut
 from models.items import CaptionRequest, Written
 from models.stages.florence import FlorenceTask, load_florence
 from models.weights.cache import locate
+from models.weights.shared import shared_model
 from models.writers import CaptionerStage
 from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings
 
@@ -98,9 +99,10 @@ class FlorenceCaptioner(_Captioner):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
-        folder = locate(self.settings)
-        self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_florence(folder)
+        self._processor = AutoProcessor.from_pretrained(locate(self.settings))
+        # a detector with the same weights uses the same model
+        self._shared = shared_model(self.settings, load_florence)
+        self._model, self.turn = self._shared.model, self._shared.turn
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
         self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
 

@@ -37,7 +37,7 @@ def test_faults_are_told_one_a_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", "dmo") == exits.USAGE
-    assert capsys.readouterr().err == "strata: unknown profile 'dmo'; there are: demo, modern, paper\n"
+    assert capsys.readouterr().err == "strata: unknown profile 'dmo'; there are: demo, laptop, modern, paper\n"
 
 
 def test_back_ends_are_listed_with_their_parameters(capsys: pytest.CaptureFixture[str]) -> None:
