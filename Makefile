@@ -15,6 +15,7 @@ install: .venv/installed
 
 weights: install
 	@$(BIN)/strata models fetch demo
+	@$(BIN)/strata models fetch everyday
 
 demo: install
 	@$(BIN)/python -m samples.demo

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from strata.core import Box
+
+SMALLEST = 1.0  # least side of a box in pixels; a crop of a smaller one would be empty
 
 
 def area(box: Box) -> float:
@@ -29,3 +33,11 @@ def inside(a: Box, b: Box) -> float:
 def min_overlap(a: Box, b: Box) -> float:
     """Intersection over the area of the smaller box, 0..1."""
     return max(inside(a, b), inside(b, a))
+
+
+def clipped(box: Sequence[float], size: tuple[int, int]) -> Box | None:
+    """The part of a box that lies in an image of that size (width, height), in pixels; None if hardly any does."""
+    width, height = size
+    x1, x2 = (min(max(x, 0.0), float(width)) for x in box[0::2])
+    y1, y2 = (min(max(y, 0.0), float(height)) for y in box[1::2])
+    return (x1, y1, x2, y2) if x2 - x1 >= SMALLEST and y2 - y1 >= SMALLEST else None

@@ -32,6 +32,10 @@ class WeightsError(StrataError):
     """The weights of a model are missing, damaged, or cannot be fetched."""
 
 
+class ProofFailed(StrataError):
+    """The models of a profile do not give what they must: `strata models prove` says which checks have not passed."""
+
+
 class PortInUse(StrataError):
     """The service cannot listen on its address."""
 

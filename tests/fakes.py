@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from models.base import Stage
@@ -19,6 +20,7 @@ from strata.images import DecodingPool
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.broker import Broker
+from workers import micro_batches, prepared
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
@@ -137,6 +139,12 @@ def write_shard(path: Path, images: Sequence[bytes], first: int = 0) -> str:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     return str(path)
+
+
+def read_in_pieces(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let workers read images in pieces of at most `size` bytes."""
+    for module in (prepared, micro_batches):
+        monkeypatch.setattr(module, "PIECE_BYTES", size)
 
 
 def wait_for_end(jobs: Jobs, job_id: str, seconds: float = 120.0) -> None:

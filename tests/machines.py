@@ -13,6 +13,21 @@ from strata.core.profiles import Profile, load_profile
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 
+# micro-batches of eight images, each in one call of a fake stage
+BATCH_PROFILE = """
+chunk_size = 64
+micro_batch = 8
+[stages.captioner]
+backend = "fake"
+model = "builtin:fake"
+revision = "1"
+batch_size = 8
+[stages.composer]
+backend = "fake"
+model = "builtin:fake"
+revision = "1"
+"""
+
 
 def fake_profile() -> Profile:
     """The profile of `bench.fakes.worker`."""
@@ -20,14 +35,24 @@ def fake_profile() -> Profile:
 
 
 @contextmanager
-def machine(
-    jobs: Jobs, url: str, workers: int = 1, seconds: float = 0.0, lease: float = 1.0
-) -> Iterator[list[Process]]:
-    """A scheduler in a thread, and worker processes. seconds: per image in each group."""
+def scheduling(jobs: Jobs) -> Iterator[None]:
+    """A scheduler in a thread while the block runs."""
     stop = threading.Event()
     scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
     thread = threading.Thread(target=scheduler.run, args=(stop, 0.05), daemon=True)
     thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def machine(
+    jobs: Jobs, url: str, workers: int = 1, seconds: float = 0.0, lease: float = 1.0
+) -> Iterator[list[Process]]:
+    """A scheduler in a thread, and worker processes. seconds: per image in each group."""
     environment = {
         "REDIS_URL": url,
         "STRATA_STORE": jobs.store.uri,
@@ -36,14 +61,13 @@ def machine(
         "STRATA_LEASE_SECONDS": str(lease),
     }
     command = ["-m", "bench.fakes.worker", "--seconds", str(seconds)]
-    running = [Process(command, environment, Path("/dev/null")) for _ in range(workers)]
-    try:
-        yield running
-    finally:
-        stop.set()
-        thread.join()
-        for worker in running:
-            worker.end()
+    with scheduling(jobs):
+        running = [Process(command, environment, Path("/dev/null")) for _ in range(workers)]
+        try:
+            yield running
+        finally:
+            for worker in running:
+                worker.end()
 
 
 def run_to_end(jobs: Jobs, job_id: str, workers: list[Process], seconds: float = 120.0) -> None:

@@ -102,13 +102,13 @@ class Account:
                 spent[job_id] = f"budget spent: the next chunk may cost up to {cost}, left: {left}"
         raise NotAffordable(spent)
 
-    def computed(self, records: Sequence[Record]) -> None:
-        """Count the usage of the next rows' records, in order."""
+    def computed(self, records: Sequence[Record | None]) -> None:
+        """Count the usage of the next rows' records, in order; None: no server was asked for the row."""
         if self.meter is None:
             return
         for row, record in zip(self.rows[self._next_row :], records, strict=False):
             # an earlier attempt has paid for a row that was settled before
-            if row is not None:
+            if row is not None and record is not None:
                 usage, cost = self.meter.used(record)
                 self._usage, self._spent = self._usage + usage, self._spent + cost
         self._next_row += len(records)
@@ -129,7 +129,7 @@ class Account:
         self.entry, self.payer = earlier.entry, earlier.payer
         self._usage, self._spent, self._doubt = earlier._usage, earlier._spent, earlier._doubt
 
-    def complete(self, records: Sequence[Record]) -> None:
+    def complete(self, records: Sequence[Record | None]) -> None:
         """All records of the chunk are computed: count those that were not counted yet."""
         self.computed(records[self._next_row :])
 

@@ -159,8 +159,11 @@ class Group(Protocol):
     def items(self, chunk: Chunk) -> list[WorkItem]:
         """The chunk's items; most have no bytes of their images yet. Raises OSError and ProfileError."""
 
+    def needs_images(self, chunk: Chunk) -> bool:
+        """Whether the images are read. Raises ProfileError."""
+
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """The items with their bytes. An item that cannot be read is settled as failed.
+        """Some of the chunk's items with the bytes of their images. An item that cannot be read is settled as failed.
 
         Raises OSError if a later attempt may succeed.
         """
@@ -215,6 +218,9 @@ class VisionGroup:
             return self.store.read_upload(uri)
         return None
 
+    def needs_images(self, chunk: Chunk) -> bool:
+        return True
+
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         return self.reader.read(chunk, items)
 
@@ -264,14 +270,17 @@ class LlmGroup:
             return items
         if not chunk.attempt and (earlier := self.earlier.of(chunk, index)):
             items = [_with_description(item, earlier, row) for row, item in enumerate(items)]
-        if not self._sees_images(chunk):
+        if not self.needs_images(chunk):
             return items
         # `vision` may have read a copy of the shard that lies elsewhere
         pairs = zip(items, index.rows(chunk), strict=True)
         return [item if item.settled else moved(item, row.uri) for item, row in pairs]
 
+    def needs_images(self, chunk: Chunk) -> bool:
+        return self.pipelines.profile(chunk).sees_images(self.name)
+
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        return self.reader.read(chunk, items) if self._sees_images(chunk) else list(items)
+        return self.reader.read(chunk, items)
 
     def decode(self, item: WorkItem) -> WorkItem:
         # `vision` has checked the number of pixels against the limit, and has noted it
@@ -280,15 +289,12 @@ class LlmGroup:
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
-        if self._sees_images(chunk):
+        if self.needs_images(chunk):
             return pipeline.run([(item.record, item.image) for item in items])
         return pipeline.run([item.record for item in items])
 
     def meter(self, chunk: Chunk) -> Meter | None:
         return self.pipelines.meter(chunk)
-
-    def _sees_images(self, chunk: Chunk) -> bool:
-        return self.pipelines.profile(chunk).sees_images(self.name)
 
 
 def _before(store: Store, chunk: Chunk) -> list[Record]:

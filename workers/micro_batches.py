@@ -1,4 +1,4 @@
-"""Micro-batches: decoding and computing some rows of chunks, and whose fault it is if that fails outside of the stages.
+"""Micro-batches: reading, decoding and computing some rows of chunks, and whose fault it is if that fails.
 
 A stage tells its own faults from those of its items (`models.base`). Here the rest is judged: the decoder and the code
 between the stages. If a micro-batch fails there, its rows are computed one by one. A row that fails alone is at fault
@@ -20,12 +20,13 @@ from models.deadlines import DEADLINES, Activity, Flight
 from models.faults import ends_process, is_out_of_memory, reason_of, text_of
 from models.items import PROBE_IMAGE, PROBE_RECORD, work_of
 from strata.core import ProfileError, Record
-from strata.errors import StrataError
+from strata.errors import QueueUnavailable, StrataError
 from strata.images import pixels_of
 from workers.claims import Claims
 from workers.groups import Group
 from workers.items import WorkItem
-from workers.prepared import PreparedChunk
+from workers.prepared import PIECE_BYTES, PreparedChunk, read_images
+from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,32 @@ def micro_batches(rows: Sequence[Row], size: int) -> Iterator[MicroBatch]:
         yield MicroBatch(batch, total)
 
 
+class Piece(NamedTuple):
+    """Rows whose images are read together. size: the bytes of those that are not read yet."""
+
+    rows: list[Row]
+    size: int = 0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is one image that is larger than a piece may be."""
+        return self.size > PIECE_BYTES
+
+
+def pieces_of(rows: Sequence[Row]) -> Iterator[Piece]:
+    """Rows in pieces: first those that are read, then others with at most PIECE_BYTES, unless one image has more."""
+    piece, total = list[Row](), 0
+    for chunk, row in rows:
+        size = chunk.items[row].record.image.size if row in chunk.unread else 0
+        if piece and size and not 0 < total <= PIECE_BYTES - size:
+            yield Piece(piece, total)
+            piece, total = [], 0
+        piece.append((chunk, row))
+        total += size
+    if piece:
+        yield Piece(piece, total)
+
+
 class MachineFault(StrataError):
     """A part of the work outside of the stages fails here on every image: none is at fault, and the chunk waits.
 
@@ -90,6 +117,14 @@ class MicroBatches:
     def __init__(self, group: Group, claims: Claims) -> None:
         self.group, self.claims = group, claims
         self.in_flight: Sequence[Row] = ()
+
+    def read(self, rows: Sequence[Row]) -> None:
+        """Read the images that are not read yet, in any thread. Raises MachineFault and WorkInterrupted."""
+        for chunk in {id(chunk): chunk for chunk, _ in rows}.values():
+            unread = [row for other, row in rows if other is chunk and row in chunk.unread]
+            with using_storage("images cannot be read"):
+                read_images(self.group, self.claims, chunk.claim, chunk.items, unread)
+            chunk.unread.difference_update(unread)
 
     def decode(self, rows: Sequence[Row]) -> None:
         """Decode rows, in any thread. A row that cannot be decoded for an unexpected reason stays as it is."""
@@ -215,6 +250,17 @@ class MicroBatches:
             self._records(chunk, [item])
         except _Unexpected as probe_error:
             raise MachineFault(error.part, f"{error}; a test image fails too: {probe_error}") from error
+
+
+@contextmanager
+def using_storage(failure: str) -> Iterator[None]:
+    """Raise an unexpected error of code that reads or writes as MachineFault, which says `failure`."""
+    try:
+        yield
+    except (WorkInterrupted, QueueUnavailable):
+        raise
+    except Exception as error:
+        raise MachineFault("store", f"{failure}: {reason_of(error)}") from error
 
 
 @contextmanager

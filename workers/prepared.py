@@ -1,9 +1,10 @@
-"""Preparing a claimed chunk: read its images, skip poisonous ones, and open its account in the ledger."""
+"""Preparing a claimed chunk: read its first images, skip poisonous ones, and open its account in the ledger."""
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from models.base import StageNotLoaded
@@ -22,6 +23,10 @@ from workers.retry import WorkInterrupted
 
 log = logging.getLogger(__name__)
 
+# Bytes of the images that are read together, mostly those of a whole chunk. A larger chunk is read in pieces, of which
+# three are in memory at most: one is decoded, one waits, and one is read. A fourth one is of the next chunk. An image
+# that is larger than a piece is in memory without other pieces of its chunk.
+PIECE_BYTES = 32 * 2**20
 MAX_ACCOUNTS = 100  # of chunks that stepped aside and have not come back yet
 
 
@@ -32,6 +37,7 @@ class PreparedChunk:
     alone: the numbers of the rows to compute first and one by one, because a process may have ended over them;
     together: those to compute after them in micro-batches. poison: the rows that are passed over. saved: whether the
     store has rows of an earlier holder, which are settled here. account: has the rows `alone` and `together`, in order.
+    unread: the rows whose images are read when it is their turn to be computed.
     """
 
     claim: Claim
@@ -42,6 +48,7 @@ class PreparedChunk:
     poison: Collection[int]
     saved: bool
     account: Account
+    unread: set[int]
 
     @property
     def batch_key(self) -> tuple[str, str]:
@@ -53,6 +60,10 @@ class PreparedChunk:
     def has_computed(self) -> bool:
         """Whether a row was computed since the chunk was prepared."""
         return any(self.items[row].settled for row in (*self.alone, *self.together))
+
+    def costs(self, rows: Sequence[int]) -> list[Record | None]:
+        """The records of rows as the account counts them: None if a row was found to be a copy when it was read."""
+        return [None if self.items[row].reused else self.items[row].record for row in rows]
 
     def records(self) -> list[Record]:
         """The records of all rows, when they are settled.
@@ -172,8 +183,11 @@ class ChunkPreparer:
         if verdict.saved:
             saved = self.claims.retry(claim, lambda: read_progress(self.store, chunk), OSError)
         poison = _settle(items, verdict, saved)
-        # read the images of the others
-        items = self.claims.retry(claim, lambda: self.group.read(chunk, items), OSError)
+        # read the images of the others; of a large chunk only the first ones
+        wanted = [row for row, item in enumerate(items) if not item.settled] if self.group.needs_images(chunk) else []
+        totals = itertools.accumulate(items[row].record.image.size for row in wanted)
+        now = [row for row, total in zip(wanted, totals, strict=True) if total <= PIECE_BYTES]
+        read_images(self.group, self.claims, claim, items, now)
         isolation.prepared()
         # rows that may have ended a process come first; settled rows cost nothing
         alone, together = verdict.order([row for row, item in enumerate(items) if not item.settled])
@@ -182,7 +196,19 @@ class ChunkPreparer:
         earlier = self._interrupted.pop(chunk.id, None)
         if earlier is not None and earlier.payer in self.claims.broker.waiting_jobs(chunk):
             account.resume(earlier)
-        return PreparedChunk(claim, items, isolation, alone, together, poison, verdict.saved, account)
+        unread = set(wanted[len(now) :])
+        return PreparedChunk(claim, items, isolation, alone, together, poison, verdict.saved, account, unread)
+
+
+def read_images(group: Group, claims: Claims, claim: Claim, items: list[WorkItem], rows: Sequence[int]) -> None:
+    """Replace the items of some rows by items with their images' bytes, or settled ones. Raises as `Claims.retry` does.
+
+    While the storage is away, it is waited for.
+    """
+    if rows:
+        read = claims.retry(claim, lambda: group.read(claim.chunk, [items[row] for row in rows]), OSError)
+        for row, item in zip(rows, read, strict=True):
+            items[row] = item
 
 
 def _settle(items: list[WorkItem], verdict: Verdict, saved: Mapping[int, Record]) -> Collection[int]:

@@ -14,13 +14,12 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TypeVar
 
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
-from models.faults import reason_of
 from strata.core import ProfileError, Usage
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.jobs import Jobs
@@ -31,7 +30,16 @@ from workers.claims import Claims
 from workers.groups import Group
 from workers.handover import hand_over, step_aside
 from workers.leases import Leases
-from workers.micro_batches import MachineFault, MicroBatch, MicroBatches, Row, micro_batches
+from workers.micro_batches import (
+    MachineFault,
+    MicroBatch,
+    MicroBatches,
+    Piece,
+    Row,
+    micro_batches,
+    pieces_of,
+    using_storage,
+)
 from workers.prepared import ChunkPreparer, PreparedChunk
 from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted
@@ -67,7 +75,8 @@ class Runner:
         self.claims = Claims(group.name, jobs, leases, profiles)
         self.preparer = ChunkPreparer(group, self.claims, micro_batch)
         self.batches = MicroBatches(group, self.claims)
-        self._pool = ThreadPoolExecutor(DECODE_THREADS + 1, thread_name_prefix=group.name)
+        # beside the decoding, one prepares the next chunk and one reads the next images of a large chunk
+        self._pool = ThreadPoolExecutor(DECODE_THREADS + 2, thread_name_prefix=group.name)
         self._store_pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix=f"{group.name} store")
         self._ahead: Future[PreparedChunk | None] | None = None
         # a model server may not answer for minutes: its chunks are computed in threads, and others meanwhile
@@ -186,10 +195,15 @@ class Runner:
         """Compute a chunk's suspects one by one, with a note of the one in flight, to find out who ends processes."""
         for row in chunk.alone:
             self._yield_to_hi(chunk.claim)
-            chunk.isolation.mark(row)
+            self.batches.read([(chunk, row)])
+            # what cannot be read does not show whether this process computes any image
+            is_read = not chunk.items[row].settled
+            if is_read:
+                chunk.isolation.mark(row)
             self.batches.decode([(chunk, row)])
             self._compute_batch([(chunk, row)])
-            chunk.isolation.computed(row)
+            if is_read:
+                chunk.isolation.computed(row)
 
     def _compute_together(self, chunks: list[PreparedChunk]) -> None:
         """Compute the other rows in micro-batches; the next micro-batch is decoded while one is computed."""
@@ -199,20 +213,41 @@ class Runner:
                 chunk.isolation.mark()
         decoding: list[Future[None]] = []
         ready = MicroBatch([])
-        for number, following in enumerate(itertools.chain(micro_batches(rows, self.micro_batch), [ready])):
-            # start to decode the following micro-batch, if there is memory for both; then compute the one before it
-            ahead = ready.fits_beside(following)
-            decoded, decoding = decoding, self._decoding(following) if ahead else []
-            # the first pass only decodes, and before the first computation nothing has to be checked
-            if number > 1:
-                self._yield_to_hi(chunks[0].claim)
-            for future in decoded:
-                future.result()
-            if ready.rows:
-                self._compute_batch(ready.rows)
-                for chunk in chunks:
-                    chunk.isolation.computed()
-            ready, decoding = following, decoding if ahead else self._decoding(following)
+        with closing(self._micro_batches(rows)) as batches:
+            for number, following in enumerate(itertools.chain(batches, [ready])):
+                # start to decode the following micro-batch, if there is memory for both; then compute the one before it
+                ahead = ready.fits_beside(following)
+                decoded, decoding = decoding, self._decoding(following) if ahead else []
+                # the first pass only decodes, and before the first computation nothing has to be checked
+                if number > 1:
+                    self._yield_to_hi(chunks[0].claim)
+                for future in decoded:
+                    future.result()
+                if ready.rows:
+                    self._compute_batch(ready.rows)
+                    for chunk in chunks:
+                        chunk.isolation.computed()
+                ready, decoding = following, decoding if ahead else self._decoding(following)
+
+    def _micro_batches(self, rows: Sequence[Row]) -> Generator[MicroBatch, None, None]:
+        """Rows in micro-batches, with the bytes of their images; while a piece is computed the next one is read."""
+        reading: Future[None] | None = None
+        try:
+            for piece, following in itertools.pairwise([*pieces_of(rows), Piece([])]):
+                if reading is None:
+                    self.batches.read(piece.rows)
+                else:
+                    reading.result()
+                # a large image is in memory alone: with an empty micro-batch all before it is computed, then it is read
+                alone = piece.is_large or following.is_large
+                ahead = following.rows and not alone
+                reading = self._pool.submit(self.batches.read, following.rows) if ahead else None
+                yield from micro_batches(piece.rows, self.micro_batch)
+                if alone:
+                    yield MicroBatch([])
+        finally:
+            if reading is not None:
+                wait([reading])
 
     def _decoding(self, batch: MicroBatch) -> list[Future[None]]:
         return [self._pool.submit(self.batches.decode, part) for part in _parts(batch.rows)]
@@ -229,7 +264,7 @@ class Runner:
             self._compute_on_server(rows, chunks)
         # chunks that are computed together have one image each, which is counted at the end
         if len(chunks) == 1:
-            chunks[0].account.computed([chunk.items[row].record for chunk, row in rows])
+            chunks[0].account.computed(chunks[0].costs([row for _, row in rows]))
 
     def _compute_on_server(self, rows: Sequence[Row], chunks: Sequence[PreparedChunk]) -> None:
         """Compute rows whose stages ask a server, and single images of other fingerprints as long as it takes."""
@@ -292,14 +327,10 @@ class Runner:
         """
         chunk, account, records = prepared.claim.chunk, prepared.account, prepared.records()
         # images of chunks that were computed together are counted here, others after each micro-batch
-        account.complete([records[row] for row in (*prepared.alone, *prepared.together)])
+        account.complete(prepared.costs([*prepared.alone, *prepared.together]))
         write = functools.partial(self.store.write_records, chunk, records, account.bill)
-        try:
+        with using_storage("the part cannot be written"):
             counts = self.claims.retry(prepared.claim, write, OSError)
-        except (WorkInterrupted, QueueUnavailable):
-            raise
-        except Exception as error:
-            raise MachineFault("store", f"the part cannot be written: {reason_of(error)}") from error
         account.settle()
         self.claims.finish(prepared.claim, count_of(counts), reused=sum(item.reused for item in prepared.items))
         if prepared.saved:

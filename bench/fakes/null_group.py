@@ -38,6 +38,10 @@ class NullGroup:
         record = Record(key=chunk.name, image=ImageReference(uri=chunk.shard, offset=512, size=400), alt_text="a text")
         return [WorkItem(record) for _ in range(chunk.images)]
 
+    def needs_images(self, chunk: Chunk) -> bool:
+        """No."""
+        return False
+
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The same items: no bytes are read."""
         return list(items)

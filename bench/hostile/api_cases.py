@@ -65,6 +65,18 @@ def _add(tally: Tally, other: Tally) -> None:
     tally.slowest = max(tally.slowest, other.slowest)
 
 
+def cases_of(operation: Any, job: str) -> st.SearchStrategy[Any]:
+    """Requests that an operation of a schema allows, and others; in half of them the id is that of a job."""
+    modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+
+    def of_job(case: Any, known: bool) -> Any:
+        if known and "job_id" in (case.path_parameters or {}):
+            case.path_parameters["job_id"] = job
+        return case
+
+    return st.builds(of_job, st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in modes)), st.booleans())
+
+
 # in a process of its own
 
 
@@ -84,12 +96,10 @@ def _run(task: tuple[str, str | None, str, list[Operation], int, int]) -> Tally:
 
 
 def _cases(caller: Caller, operation: Any, job: str, number: int, count: int) -> None:
-    """Send so many cases of one operation; in half of them the id is that of a job."""
-    modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
-    cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in modes))
+    """Send so many cases of one operation."""
 
     @seed(number)
-    @given(case=cases, known=st.booleans())
+    @given(case=cases_of(operation, job))
     @settings(
         max_examples=count,
         deadline=None,
@@ -97,9 +107,7 @@ def _cases(caller: Caller, operation: Any, job: str, number: int, count: int) ->
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def send(case: Any, known: bool) -> None:
-        if known and "job_id" in (case.path_parameters or {}):
-            case.path_parameters["job_id"] = job
+    def send(case: Any) -> None:
         _send(caller, case)
 
     send()

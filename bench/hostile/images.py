@@ -70,15 +70,7 @@ def good_images(width: int = 61, height: int = 43) -> dict[str, bytes]:
     noise = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 4), np.uint8)
     rgba = Image.fromarray(noise, "RGBA").resize((width, height), Image.Resampling.BICUBIC)
     rgb, grey = rgba.convert("RGB"), rgba.convert("L")
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 251 + 13)
-    images = {
-        "png 16": encoded(deep, "PNG"),
-        "tiff 16": encoded(deep, "TIFF"),
-        "tiff 32": encoded(Image.fromarray(np.asarray(grey).astype(np.int32) * 99_991), "TIFF"),
-        "tiff float": encoded(
-            Image.fromarray(np.asarray(grey).astype(np.float32) / 255), "TIFF", compression="tiff_lzw"
-        ),
-        "tiff float large": encoded(Image.fromarray(np.asarray(grey).astype(np.float32) * 3e4), "TIFF"),
+    images = _deep_images(np.asarray(grey)) | {
         "png transparent colour": encoded(rgb, "PNG", transparency=(1, 2, 3)),
         "png transparent palette": encoded(rgba.quantize(32), "PNG", transparency=bytes(range(0, 256, 8))),
         "gif transparent": encoded(rgb.quantize(32), "GIF", transparency=3),
@@ -107,6 +99,18 @@ def good_images(width: int = 61, height: int = 43) -> dict[str, bytes]:
         for kind, image in (("JPEG", rgb), ("PNG", rgba), ("WEBP", rgb), ("TIFF", rgba)):
             images[f"{kind.lower()} turned {turn}"] = encoded(image, kind, exif=exif)
     return images
+
+
+def _deep_images(grey: np.typing.NDArray[np.uint8]) -> dict[str, bytes]:
+    """Images with more than 8 bits for each value."""
+    deep = Image.fromarray(grey.astype(np.uint16) * 251 + 13)
+    return {
+        "png 16": encoded(deep, "PNG"),
+        "tiff 16": encoded(deep, "TIFF"),
+        "tiff 32": encoded(Image.fromarray(grey.astype(np.int32) * 99_991), "TIFF"),
+        "tiff float": encoded(Image.fromarray(grey.astype(np.float32) / 255), "TIFF", compression="tiff_lzw"),
+        "tiff float large": encoded(Image.fromarray(grey.astype(np.float32) * 3e4), "TIFF"),
+    }
 
 
 # JPEG

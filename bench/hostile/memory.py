@@ -16,7 +16,7 @@ MIB = 2**20
 
 
 class Memory:
-    """Watches a process of `strata serve` in a thread; a context manager.
+    """Watches a process of `strata serve` in a thread until it is closed.
 
     The API is that process with all its children but the workers and the embedded server; a worker has its children
     too. Pages that processes share are counted in each: the figures are upper bounds. `begin` sets what is idle.
@@ -30,12 +30,10 @@ class Memory:
         self.idle: dict[str, int] = {}
         self.peak: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
-
-    def __enter__(self) -> Memory:
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the thread."""
         self._stop.set()
         self._thread.join()
 

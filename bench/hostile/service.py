@@ -62,11 +62,11 @@ class AttackedService:
             )
         self.url = self._address()
         self.caller = Caller(self.url, self.tally, self.key)
-        self.memory = Memory(self.process.pid).__enter__()
+        self.memory = Memory(self.process.pid)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.memory.__exit__()
+        self.memory.close()
         self.caller.close()
         self.process.terminate()
         try:

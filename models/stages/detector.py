@@ -17,6 +17,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection, AutoPr
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.base import DetectorStage
+from models.boxes import clipped
 from models.devices import features, load_model
 from models.items import Detection
 from models.stages.florence import BINS, Bins, FlorenceTask, RegionParser, load_florence
@@ -25,7 +26,6 @@ from models.weights.shared import shared_model
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
 
 DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"
-SMALLEST = 1.0  # least side of a box in pixels; a crop of a smaller one would be empty
 Size = tuple[int, int]  # width, height
 Prepared = tuple[list[Size], Any]  # the images' sizes, and the processor's output for them
 
@@ -162,11 +162,9 @@ def _inside(
     size: Size, phrases: Sequence[str], boxes: Sequence[Sequence[float]], scores: Sequence[float]
 ) -> list[Detection]:
     """Detections with boxes (x1, y1, x2, y2) clipped to the image, without those that have no phrase or no area."""
-    width, height = size
     found = []
-    for phrase, (x1, y1, x2, y2), score in zip(phrases, boxes, scores, strict=True):
-        x1, x2 = (min(max(x, 0.0), float(width)) for x in (x1, x2))
-        y1, y2 = (min(max(y, 0.0), float(height)) for y in (y1, y2))
-        if phrase and x2 - x1 >= SMALLEST and y2 - y1 >= SMALLEST:
-            found.append(Detection((x1, y1, x2, y2), phrase, score))
+    for phrase, box, score in zip(phrases, boxes, scores, strict=True):
+        inside = clipped(box, size)
+        if phrase and inside is not None:
+            found.append(Detection(inside, phrase, score))
     return found

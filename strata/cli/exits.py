@@ -17,6 +17,7 @@
 | 12 | a profile has faults |
 | 13 | this worker process cannot go on, but a new one may: its GPU or one of its models is broken |
 | 14 | `verify` has found broken or missing files |
+| 15 | `models prove` has found models that do not give what they must |
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ MIXTURE_INCOMPLETE = 11
 PROFILE_INVALID = 12
 PROCESS_BROKEN = 13
 STORE_BROKEN = 14
+PROOF_FAILED = 15
 
 CODES: dict[type[Exception], int] = {
     errors.StrataError: FAILURE,
@@ -53,6 +55,7 @@ CODES: dict[type[Exception], int] = {
     errors.RequestRefused: REQUEST_REFUSED,
     errors.IncompleteData: MIXTURE_INCOMPLETE,
     errors.BrokenStore: STORE_BROKEN,
+    errors.ProofFailed: PROOF_FAILED,
     # a file that is missing, cannot be read or written, or is not text
     OSError: USAGE,
     UnicodeDecodeError: USAGE,

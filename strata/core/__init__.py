@@ -44,6 +44,7 @@ from strata.core.parameters import (
     QwenVLParameters,
     SamParameters,
     SegmenterParameters,
+    SsdDetectorParameters,
     TransformersComposerParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -59,6 +60,7 @@ from strata.core.profiles import (
     load_profile,
     read_profile,
 )
+from strata.core.proofs import Check, Proof, StageFigures
 from strata.core.records import (
     RECORD_SCHEMA,
     SCHEMA_VERSION,
@@ -120,6 +122,7 @@ __all__ = [
     "ChatCaptionerParameters",
     "ChatComposerParameters",
     "ChatParameters",
+    "Check",
     "Chunk",
     "ClassicalSegmenterParameters",
     "Cost",
@@ -152,6 +155,7 @@ __all__ = [
     "Problem",
     "Profile",
     "ProfileError",
+    "Proof",
     "QwenVLParameters",
     "Record",
     "Region",
@@ -164,6 +168,8 @@ __all__ = [
     "ShardCounts",
     "ShardSummaries",
     "ShardSummary",
+    "SsdDetectorParameters",
+    "StageFigures",
     "StageSettings",
     "Status",
     "TransformersComposerParameters",

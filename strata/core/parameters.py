@@ -98,6 +98,15 @@ class LabelDetectorParameters(Parameters):
     nms_iou: float = Field(default=0.6, ge=0, le=1)
 
 
+class SsdDetectorParameters(Parameters):
+    """threshold: lowest score that is kept. nms_iou: of boxes of one kind with a larger intersection over union, only
+    the one with the best score is kept; the graph itself has suppressed those above 0.6.
+    """
+
+    threshold: float = Field(default=0.3, ge=0, le=1)
+    nms_iou: float = Field(default=0.5, ge=0, le=1)
+
+
 class FlorenceDetectorParameters(Parameters):
     """max_new_tokens: maximum output length; one output lists all regions of an image. num_beams: 1 is greedy."""
 
@@ -326,6 +335,7 @@ BUILT_IN = (
     BackEnd("captioner", "qwen3_vl", QwenVLParameters, "models.stages.qwen_vl:QwenVLCaptioner"),
     BackEnd("captioner", "openai", ChatCaptionerParameters, "models.chat.backends:OpenAICaptioner", ("server",)),
     BackEnd("detector", "transformers", LabelDetectorParameters, "models.stages.detector:LabelDetector"),
+    BackEnd("detector", "opencv_ssd", SsdDetectorParameters, "models.stages.ssd:SsdDetector"),
     BackEnd("detector", "florence2", FlorenceDetectorParameters, "models.stages.detector:FlorenceDetector"),
     BackEnd(
         "segmenter",

@@ -29,7 +29,7 @@ from strata.images.formats import (
     refuse_costly,
     seconds_of,
 )
-from strata.images.process import DecodersUnavailable, DecodingProcess, Ended, Fault
+from strata.images.process import DecoderEnded, DecoderFault, DecodersUnavailable, DecodingProcess
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class DecodingPool:
         try:
             held.enter_context(self.budget.holding(max(request["memory"], extra)))
             return self._asked(data, request)
-        except Ended as error:
+        except DecoderEnded as error:
             if error.code in ENDED_BY_TIME:
                 raise _too_slow(request) from None
             log.warning("an image of %d bytes is decoded once more, alone: %s", len(data), error)
@@ -152,20 +152,20 @@ class DecodingPool:
         held.enter_context(self.budget.holding(self.budget.size))
         try:
             return self._asked(data, request)
-        except Ended as error:
+        except DecoderEnded as error:
             if error.code in ENDED_BY_TIME:
                 raise _too_slow(request) from None
             # from outside, as by the kernel for lack of memory; or nothing can be decoded on this machine
             if error.code in ENDED_FROM_OUTSIDE or not self._is_able():
                 raise DecodersUnavailable(f"an image of {len(data):,} bytes cannot be decoded: {error}") from None
-            kind: Kind = "unsupported" if isinstance(error, Fault) else "decoder_crashed"
+            kind: Kind = "unsupported" if isinstance(error, DecoderFault) else "decoder_crashed"
             raise ImageError(kind, str(error)) from None
 
     def _is_able(self) -> bool:
         """Whether a process can decode the pool's own small picture."""
         try:
             return self._asked(_PICTURE, _request(_PICTURE, self.max_pixels, None)).size == (1, 1)
-        except (Ended, ImageError):
+        except (DecoderEnded, ImageError):
             return False
 
     def _asked(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:

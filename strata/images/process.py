@@ -43,7 +43,7 @@ class DecodersUnavailable(StrataError):
     """The decoding processes cannot be started, or are ended from outside: no image is at fault. Try again later."""
 
 
-class Ended(Exception):
+class DecoderEnded(StrataError):
     """The process ended, or was given up, while it decoded an image. code: its exit code, None if it was given up."""
 
     def __init__(self, code: int | None) -> None:
@@ -54,7 +54,7 @@ class Ended(Exception):
         self.code = code
 
 
-class Fault(Ended):
+class DecoderFault(DecoderEnded):
     """An error in the process that is not foreseen. The process may be damaged, and is not used any more."""
 
     def __init__(self, detail: str) -> None:
@@ -107,7 +107,7 @@ class DecodingProcess:
     def decode(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
         """The pixels of a file, or an empty image if none are wanted.
 
-        Raises ImageError, Ended and DecodersUnavailable.
+        Raises ImageError, DecoderEnded and DecodersUnavailable.
         """
         self._await_start()
         self._memory[: len(data)] = data
@@ -122,7 +122,7 @@ class DecodingProcess:
             raise DecodersUnavailable(reply["short"])
         if "fault" in reply:
             self.alive = False
-            raise Fault(reply["fault"])
+            raise DecoderFault(reply["fault"])
         size = reply["width"], reply["height"]
         try:
             image = self._image(size) if request["pixels"] else Image.new("RGB", (0, 0))
@@ -146,11 +146,11 @@ class DecodingProcess:
             return
         try:
             self._ready = "ready" in self._reply(START_SECONDS)
-        except Ended as error:
+        except DecoderEnded as error:
             raise DecodersUnavailable(f"a decoding process does not start: {error}") from error
 
     def _reply(self, seconds: float) -> dict[str, Any]:
-        """The next message. Raises Ended; the process cannot be used any more then."""
+        """The next message. Raises DecoderEnded; the process cannot be used any more then."""
         self._socket.settimeout(seconds)
         line = b""
         try:
@@ -166,7 +166,7 @@ class DecodingProcess:
         except (OSError, ValueError):
             code = self._code()
         self.alive = False
-        raise Ended(code)
+        raise DecoderEnded(code)
 
     def _code(self) -> int | None:
         """How the process has ended; it is killed if it has closed its socket, or has sent nonsense."""

@@ -11,7 +11,14 @@ from strata.store.part_format import BrokenPart, Footer, Source
 from strata.store.part_paths import Attempts, Part, last_attempts
 from strata.store.parts import PartsOf, UnknownSource
 from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
-from strata.store.provenance import Provenance, keep_profile, kept_profiles, provenance_of
+from strata.store.provenance import (
+    Provenance,
+    keep_profile,
+    keep_proof,
+    kept_profiles,
+    proof_of,
+    provenance_of,
+)
 from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
 from strata.store.storages import file_system
@@ -37,9 +44,11 @@ __all__ = [
     "index_table",
     "is_transient",
     "keep_profile",
+    "keep_proof",
     "kept_profiles",
     "last_attempts",
     "located_rows",
+    "proof_of",
     "provenance_of",
     "read_progress",
     "reason_of",

@@ -1,4 +1,7 @@
-"""Provenance: the models, revisions, prompts and thresholds that belong to a fingerprint, kept in the store."""
+"""Provenance: the models, revisions, prompts and thresholds that belong to a fingerprint, kept in the store.
+
+Beside it the store keeps the proof of a fingerprint, if `strata models prove` has run with it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from strata.core import FINAL_GROUP, GROUPS, SCHEMA_VERSION, Profile
+from strata.core import FINAL_GROUP, GROUPS, SCHEMA_VERSION, Profile, Proof
 from strata.errors import DamagedFile
 from strata.store.store import Store
 
@@ -76,6 +79,28 @@ def fingerprints_of(store: Store, name: str) -> list[str]:
     """The fingerprints of `llm` that the store knows for a profile's name; for a fingerprint, itself. Sorted."""
     known = (provenance_of(store, fingerprint) for fingerprint in kept_profiles(store))
     return [content.fingerprint for content in known if name in (content.profile, content.fingerprint)]
+
+
+def keep_proof(store: Store, proof: Proof) -> str:
+    """Write a proof, in place of an earlier one of its fingerprint; returns its path in the store. Raises OSError."""
+    path = _proof_path(proof.fingerprints[FINAL_GROUP])
+    store.put(store.path(path), proof.model_dump_json(indent=2).encode())
+    return path
+
+
+def proof_of(store: Store, fingerprint: str) -> Proof | None:
+    """The proof of a profile with this `llm` fingerprint; None if there is none, or a damaged one. Raises OSError."""
+    try:
+        return store.parse(_proof_path(fingerprint), Proof)
+    except FileNotFoundError:
+        return None
+    except DamagedFile as error:
+        log.warning("%s; `strata models prove` writes it anew", error)
+        return None
+
+
+def _proof_path(fingerprint: str) -> str:
+    return f"proofs/{fingerprint}.json"
 
 
 def _path(fingerprint: str) -> str:

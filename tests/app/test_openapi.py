@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
+from bench.hostile.api_cases import cases_of
 from tests.fakes import jpeg, wait_for_end
 from tests.service import Service
 
@@ -48,11 +48,8 @@ def test_the_document_has_every_operation(idle_service: Service) -> None:
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_no_request_is_a_server_error(idle_service: Service, ended_job: str, method: str, path: str) -> None:
     schema: Any = schemathesis.openapi.from_asgi("/openapi.json", idle_service.client.app)
-    operation = schema[path][method]
-    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
-    cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in modes))
 
-    @given(case=cases, known=st.booleans())
+    @given(case=cases_of(schema[path][method], ended_job))
     @settings(
         max_examples=EXAMPLES,
         database=None,
@@ -60,9 +57,7 @@ def test_no_request_is_a_server_error(idle_service: Service, ended_job: str, met
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def check(case: Any, known: bool) -> None:
-        if known and "job_id" in (case.path_parameters or {}):
-            case.path_parameters["job_id"] = ended_job
+    def check(case: Any) -> None:
         response = case.call()
         assert response.status_code < 500, (response.status_code, response.text)
         if response.status_code >= 400:

@@ -6,16 +6,11 @@ A real worker takes a shard to a part with them, and what each setting decides i
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +19,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from transformers import Blip2ForConditionalGeneration, Qwen3VLForConditionalGeneration, Sam2Model, SamModel
 
+from bench.fakes.scripted_server import good, scripted
 from bench.processes import Fleet
 from bench.tiny_shards import write_shard
 from models.base import SegmenterStage
@@ -49,44 +45,6 @@ NAMES = ("paper", "modern")
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_checkpoints(tmp_path_factory.mktemp("checkpoints"), NAMES)
-
-
-class ChatServer(ThreadingHTTPServer):
-    """An OpenAI-compatible server that writes the same to everybody."""
-
-    bodies: list[dict[str, Any]]
-
-
-class _Chat(BaseHTTPRequestHandler):
-    server: ChatServer
-
-    def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": WRITTEN}}
-        usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-        body = json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def chat_server() -> Iterator[ChatServer]:
-    """The server while the block runs."""
-    with ChatServer(("127.0.0.1", 0), _Chat) as server:
-        server.bodies = []
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def pictures() -> list[Image.Image]:
@@ -123,10 +81,8 @@ def made(
     """What a worker makes of two pictures. It is told of a hub, which must not hear of it."""
     folder = tmp_path_factory.mktemp(request.param)
     write_shard(folder / "shards" / "0.tar", 0, 2, dict(enumerate(map(as_png, pictures()))))
-    with chat_server() as chat, running_hub() as hub:
-        profiles = write_copy(
-            request.param, folder / "profiles", checkpoints, f"http://127.0.0.1:{chat.server_port}/v1"
-        )
+    with scripted(lambda _: good(WRITTEN)) as chat, running_hub() as hub:
+        profiles = write_copy(request.param, folder / "profiles", checkpoints, chat.url)
         settings = {
             "STRATA_PROFILES_DIR": str(profiles),
             "STRATA_PROFILE": request.param,

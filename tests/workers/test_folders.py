@@ -19,9 +19,10 @@ from strata.core.requests import JobRequest
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.shards.stamps import same_time
-from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
+from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 from workers.items import ItemReader, WorkItem
+from workers.prepared import PIECE_BYTES
 
 PROFILE = FAKE_PROFILE.model_copy(update={"chunk_size": 64, "micro_batch": 32})
 MANY = 1000
@@ -118,9 +119,13 @@ def test_what_is_new_in_a_folder_is_computed(jobs: Jobs, tmp_path: Path) -> None
     assert len(found) == 100 and "renamed" in found and "0003" not in found
 
 
-def test_a_copy_of_a_folder_and_a_moved_one(jobs: Jobs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [PIECE_BYTES, 4000])
+def test_a_copy_of_a_folder_and_a_moved_one(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
     folder = made(tmp_path / "folder", 100)
     first = run(jobs, str(folder))
+    read_in_pieces(monkeypatch, piece)
     # a copy whose files have other times: the bytes decide
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy, copy_function=shutil.copyfile)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import weakref
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -13,24 +15,24 @@ import pytest
 from PIL import Image
 
 from bench.hostile.images import bombs, jpeg_scans, png
-from strata.core import Record, Status
+from strata.core import Chunk, Profile, Record, Status
 from strata.images import DecodingPool
 from strata.images.process import DecodingProcess
 from strata.jobs.jobs import Jobs
-from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
+from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
 from tests.memory import peak_memory
 from workers import micro_batches as module
-from workers.items import WorkItem
+from workers.items import ItemReader, WorkItem
 from workers.micro_batches import MicroBatch, micro_batches
 
 MIB = 2**20
 ABOVE_MODELS = 1024 * MIB  # what a worker may take beside its models, with its decoding processes
 
 
-def described(jobs: Jobs, shard: str, seconds: float = 120) -> list[Record]:
+def described(jobs: Jobs, shard: str, seconds: float = 120, profile: Profile = FAKE_PROFILE) -> list[Record]:
     """The rows of a job with one shard."""
-    with FakeMachine(jobs):
-        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
+    with FakeMachine(jobs, profile=profile):
+        job = jobs.new.create("batch", [shard], profile, "lo")
         wait_for_end(jobs, job.id, seconds)
     request = jobs.request(job.id)
     chunks = [chunk for summary in jobs.summaries(job.id).values() for chunk in request.chunks(summary, "llm")]
@@ -92,6 +94,58 @@ def test_micro_batches_are_bounded_by_their_pixels(monkeypatch: pytest.MonkeyPat
     # what has no bytes, or no header, counts nothing
     chunk = _Chunk([WorkItem(Record.model_construct(), data=data) for data in (None, b"text", b"", jpeg()[:30])])
     assert [batch.pixels for batch in micro_batches([(chunk, row) for row in range(4)], 4)] == [0]  # type: ignore[misc]
+
+
+class Reads:
+    """Counts the reads of images, and the most bytes of images that were in memory undecoded after one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = self.most = 0
+        self._items: list[weakref.ref[WorkItem]] = []
+        whole = ItemReader.read
+
+        def read(reader: ItemReader, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
+            found = whole(reader, chunk, items)
+            self.count += 1
+            self._items += map(weakref.ref, found)
+            alive = [item for ref in self._items if (item := ref()) is not None]
+            self.most = max(self.most, sum(len(item.data or b"") for item in alive))
+            return found
+
+        monkeypatch.setattr(ItemReader, "read", read)
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize("largest", [5000, 60_000])
+def test_a_chunk_of_large_files_is_read_in_pieces(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, largest: int
+) -> None:
+    """At most four pieces are in memory, or one image that is larger than a piece and a piece of the next chunk."""
+    piece, sizes = 10_000, [1000, 5000, 2000, largest, 3000, largest, largest, 900] * 8
+    # what follows the end of a JPEG is not decoded
+    images = [jpeg(20 + row).ljust(size, b"\0") for row, size in enumerate(sizes)]
+    shard = tmp_path / "shard.tar"
+    if kind == "tar":
+        write_shard(shard, images)
+    else:
+        shard.mkdir()
+        for row, data in enumerate(images):
+            (shard / f"{row:09d}.jpg").write_bytes(data)
+    read_in_pieces(monkeypatch, piece)
+    reads = Reads(monkeypatch)
+    profile = FAKE_PROFILE.model_copy(update={"chunk_size": 32})
+    found = described(jobs, str(shard), profile=profile)
+    assert [(one.key, one.description and one.description.text) for one in found] == [
+        (f"{row:09d}", f"{20 + row} by 24") for row in range(len(images))
+    ]
+    assert max(sizes) <= reads.most <= max(4 * piece, piece + max(sizes))
+    assert reads.count >= sum(sizes) / max(piece, largest)
+
+
+def test_a_chunk_of_small_files_is_read_at_once(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Reads(monkeypatch)
+    assert len(described(jobs, write_shard(tmp_path / "a.tar", [jpeg()] * 32))) == 32
+    assert reads.count == 32 / FAKE_PROFILE.chunk_size
 
 
 class _Chunk:

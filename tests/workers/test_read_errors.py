@@ -31,10 +31,11 @@ from strata.shards.sources import index_shard
 from strata.shards.stamps import shard_stamp, shard_stamps
 from strata.shards.tars import TarReader
 from strata.store import is_transient, reason_of
-from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
+from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
 from tests.secrets import SECRET
 from workers import items
 from workers.items import ItemReader
+from workers.prepared import PIECE_BYTES
 
 Fault = Callable[[], Exception]
 
@@ -98,18 +99,20 @@ class FlakyReads:
         return self._read(uri, start, end, version)
 
 
+# while a whole chunk is read, pieces of two images, and single images
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "piece"),
     [
-        lambda: OSError(errno.EIO, "Input/output error"),
-        lambda: OSError(errno.ESTALE, "Stale file handle"),
-        lambda: ConnectionResetError(errno.ECONNRESET, "reset"),
-        lambda: aiohttp.ClientPayloadError("half an answer"),
+        (lambda: OSError(errno.EIO, "Input/output error"), PIECE_BYTES),
+        (lambda: OSError(errno.ESTALE, "Stale file handle"), 1),
+        (lambda: ConnectionResetError(errno.ECONNRESET, "reset"), 2 * len(jpeg())),
+        (lambda: aiohttp.ClientPayloadError("half an answer"), PIECE_BYTES),
     ],
 )
 def test_a_blip_while_images_are_read_fails_none(
-    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, piece: int
 ) -> None:
+    read_in_pieces(monkeypatch, piece)
     shard = write_shard(tmp_path / "0.tar", [jpeg() for _ in range(8)])
     flaky = FlakyReads(monkeypatch, fault, 2)
     with FakeMachine(jobs):
@@ -140,8 +143,12 @@ def test_an_answer_that_is_cut_fails_no_image(jobs: Jobs, tmp_path: Path, monkey
     assert jobs.view(job.id).request_counts.succeeded == 8 and max(left) < 0
 
 
-def test_a_missing_file_of_a_folder_is_a_failed_row(jobs: Jobs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [PIECE_BYTES, 1])
+def test_a_missing_file_of_a_folder_is_a_failed_row(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
     """Another submission computes it: its cause may have passed."""
+    read_in_pieces(monkeypatch, piece)
     folder = tmp_path / "folder"
     folder.mkdir()
     for number in range(3):

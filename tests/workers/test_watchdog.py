@@ -7,9 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,46 +16,20 @@ from bench.processes import Process
 from models.deadlines import FACTOR, Activity, Deadlines, Flight, Limits, Pace
 from strata.core import Chunk, load_profile
 from strata.jobs.jobs import Jobs
-from strata.jobs.scheduler import Scheduler
 from strata.queue import Claim
 from tests.fakes import jpeg, write_shard
 from tests.hanging_worker import ONCE_WIDTH
-from tests.machines import fake_profile
+from tests.machines import BATCH_PROFILE, fake_profile
 from workers.isolation import Blame, Flying, Hang, Isolation, Verdict
 from workers.watchdog import TICK_SECONDS, Board, Told, Watch, Watchdog, is_stopped
 
-PROFILE = """
-chunk_size = 64
-micro_batch = 8
-[stages.captioner]
-backend = "fake"
-model = "builtin:fake"
-revision = "1"
-batch_size = 8
-[stages.composer]
-backend = "fake"
-model = "builtin:fake"
-revision = "1"
-"""
 FLOOR = 3.0  # seconds; a call of the fake stage takes less than 0.01 s
-
-
-@pytest.fixture
-def scheduler(jobs: Jobs) -> Iterator[None]:
-    """A scheduler in a thread."""
-    stop = threading.Event()
-    scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
-    thread = threading.Thread(target=scheduler.run, args=(stop, 0.05), daemon=True)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
 
 
 @pytest.mark.usefixtures("scheduler")
 def test_one_image_hangs_for_ever_and_one_process_once(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
     always, log = 100 + 11, tmp_path / "worker.log"
-    (tmp_path / "hanging.toml").write_text(PROFILE)
+    (tmp_path / "hanging.toml").write_text(BATCH_PROFILE)
     (tmp_path / "once").touch()
     environment = {
         "REDIS_URL": valkey_url,
