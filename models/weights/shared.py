@@ -1,6 +1,6 @@
 """Models that several stages of a process use: the weights of each are loaded once, and are in memory once.
 
-Captioner and detector may be one Florence-2. Captioner, composer and the second matcher may be one Qwen3-VL: the composer
+Captioner and detector may be one Florence-2. Captioner, composer and second matcher may be one Qwen3-VL: the composer
 belongs to another group, so it shares with the others if one process runs both groups (`strata worker --groups
 vision,llm`); in a process of its own it loads the weights again.
 
