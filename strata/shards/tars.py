@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import IO, ClassVar
+from typing import IO
 
+from strata.shards import captions
+from strata.shards.captions import Caption
+from strata.shards.keys import Keys
+from strata.shards.kinds import IMAGE_EXTENSIONS
 from strata.shards.members import BLOCK
 from strata.shards.tar_headers import Header, Headers, Window
-
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
-
 
 MAX_MEMBERS = 1000  # of one sample that are kept
 STAMPED = 128 * 2**10  # bytes in each of three places of a large image that its stamp is made from
@@ -51,73 +50,10 @@ class Sample:
                 inner = header, self.stamps.get(extension)
         return inner
 
-    def alt_text(self) -> str | None:
+    def caption(self) -> Caption:
         """The text of the .txt member, else the caption in the .json member."""
-        text = AltText.from_txt(self.txt)
-        return AltText.from_json(self.json) if text is None and self.json else text
-
-
-class AltText:
-    """Alt text from the bytes of a .txt or a .json member."""
-
-    MAX_CHARACTERS: ClassVar[int] = 4096
-    MAX_BYTES: ClassVar[int] = 2**20
-
-    @classmethod
-    def from_txt(cls, data: bytes) -> str | None:
-        """Decode and trim a text; None if it is empty."""
-        return data[: 4 * cls.MAX_CHARACTERS].decode("utf-8", "replace").strip()[: cls.MAX_CHARACTERS] or None
-
-    @classmethod
-    def from_json(cls, data: bytes) -> str | None:
-        """The value of "caption" in a JSON object, or None."""
-        try:
-            caption = json.loads(data).get("caption")
-        except (ValueError, AttributeError, RecursionError):
-            return None
-        return cls.from_text(caption) if isinstance(caption, str) else None
-
-    @classmethod
-    def from_text(cls, text: str) -> str | None:
-        """Make a text encodable: a lone surrogate (\\ud800) is legal in JSON but cannot be encoded as UTF-8."""
-        return cls.from_txt(text.encode("utf-8", "replace"))
-
-
-class Keys:
-    """Makes keys unique: a second "a" becomes "a-2"."""
-
-    MAX_CHARACTERS: ClassVar[int] = 200
-
-    def __init__(self) -> None:
-        # hashes, because millions of keys would take a gigabyte; of two keys with one hash the second gets a number
-        self._used: set[int] = set()
-        self._next: dict[int, int] = {}
-
-    def distinct(self, key: str) -> str:
-        """The key, with a number after it if it was used before."""
-        # remember the last number of each key: a shard with one key only would take quadratic time otherwise
-        name, digest = key, _digest(key)
-        if digest in self._used:
-            number = self._next.get(digest, 2)
-            while _digest(name := f"{key}-{number}") in self._used:
-                number += 1
-            self._next[digest] = number + 1
-            digest = _digest(name)
-        self._used.add(digest)
-        return name
-
-    @classmethod
-    def clean(cls, name: str) -> str:
-        """Turn a name into a key: printable, valid Unicode, at most MAX_CHARACTERS long."""
-        if not (name.isascii() and name.isprintable()):
-            valid = name.encode("utf-8", "replace").decode()
-            name = "".join(c if c.isprintable() else "_" for c in valid)
-        return name[: cls.MAX_CHARACTERS]
-
-
-def _digest(key: str) -> int:
-    """64 bits of a hash that is the same in each process: the keys of a shard must not depend on who reads it."""
-    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+        found = captions.from_txt(self.txt)
+        return captions.from_json(self.json) if found.text is None and self.json else found
 
 
 class TarReader:
@@ -156,18 +92,18 @@ class TarReader:
                 if plain and offset + size <= self._size:
                     sample.stamps[extension] = self._stamp(header)
             elif extension == "txt":
-                sample.txt = self._text(header)
+                sample.txt = self._text(header, captions.MAX_TEXT)
             elif extension == "json" and not sample.txt:  # a text has priority
-                sample.json = self._text(header)
+                sample.json = self._text(header, captions.MAX_JSON)
         if sample is not None:
             yield sample
 
-    def _text(self, header: Header) -> bytes:
-        """The content of a text member; call it before the next header is read, while the window holds it."""
+    def _text(self, header: Header, most: int) -> bytes:
+        """The first `most` + 1 bytes of a text; call it before the next header is read, while the window holds it."""
         _, offset, size, plain = header
         if not plain or offset + size > self._size:
             return b""
-        return self._window.read(offset, size if size < AltText.MAX_BYTES else AltText.MAX_BYTES)
+        return self._window.read(offset, min(size, most + 1))
 
     def _stamp(self, header: Header) -> str:
         """A checksum of an image; call it as `_text`.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3fs import S3FileSystem
 
 from app.store_probe import StoreProbe
 from strata.core.profiles import GROUPS
@@ -24,6 +23,7 @@ from strata.queue.queue import Queue
 from strata.store.filesystem import Files
 from strata.store.storage_errors import storage_fault
 from strata.store.store import Store
+from tests.buckets import fresh_sessions
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.secrets import SECRET
 from tests.service import Answer, Service, problem, running_service
@@ -252,9 +252,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    S3FileSystem.clear_instance_cache()
-    yield lambda url: monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    S3FileSystem.clear_instance_cache()
+    with fresh_sessions():
+        yield lambda url: monkeypatch.setenv("AWS_ENDPOINT_URL", url)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from bench.hostile.crafted_shards import (
     write_crafted,
 )
 from strata.shards import bounds, parquet_lists, stamps
+from strata.shards.keys import Keys
 from strata.shards.roots import SourceError
 from strata.shards.sources import index_shard
 from strata.shards.tar_headers import Headers, Window
-from strata.shards.tars import Keys
 from tests.shards.bounded import bounded
 
 SEEDS = 200

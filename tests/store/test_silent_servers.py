@@ -11,7 +11,6 @@ from pathlib import Path
 import aiohttp
 import fsspec
 import pytest
-from s3fs import S3FileSystem
 
 from strata.core.schemas import JobStatus
 from strata.errors import DataError
@@ -22,6 +21,7 @@ from strata.store import file_system, storages
 from strata.store.index_rows import IndexRow
 from strata.store.storage_errors import is_transient, reason_of, storage_fault
 from strata.store.store import Store
+from tests.buckets import fresh_sessions
 from tests.fakes import FAKE_PROFILE, FakeMachine
 
 LONG = 60.0  # seconds: less than the libraries' own limits
@@ -65,9 +65,8 @@ def bucket(silent: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
-    S3FileSystem.clear_instance_cache()  # those of other servers
-    yield Store("s3://bucket/store")
-    S3FileSystem.clear_instance_cache()
+    with fresh_sessions():
+        yield Store("s3://bucket/store")
 
 
 def given_up(act: Callable[[], object]) -> OSError:
