@@ -108,7 +108,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     write texts are described in `models.writers`.
 
     usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server. turn: held
-    while `compute` runs; stages that use one loaded model have the same (`models.weights.shared`).
+    while `compute` runs; stages that use one loaded model have the same (`models.shared`).
     """
 
     name: ClassVar[str]

@@ -24,9 +24,9 @@ from transformers import (
 from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.items import CaptionRequest, Written
+from models.shared import shared_model
 from models.stages.florence import FlorenceTask, load_florence
 from models.weights.cache import locate
-from models.weights.shared import shared_model
 from models.writers import CaptionerStage
 from strata.core import Blip2CaptionerParameters, CaptionerParameters, FlorenceCaptionerParameters, StageSettings
 

@@ -20,9 +20,9 @@ from models.base import DetectorStage
 from models.boxes import clipped
 from models.devices import features, load_model
 from models.items import Detection
+from models.shared import shared_model
 from models.stages.florence import BINS, Bins, FlorenceTask, RegionParser, load_florence
 from models.weights.cache import locate
-from models.weights.shared import shared_model
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
 
 DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"

@@ -14,8 +14,8 @@ from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.guards import Asked
 from models.items import CaptionRequest, Failure, Written
+from models.shared import shared_model
 from models.weights.cache import locate
-from models.weights.shared import shared_model
 from models.writers import CaptionerStage
 from strata.core import QwenVLParameters, StageSettings
 

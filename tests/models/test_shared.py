@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-import models.weights.shared as shared
+import models.shared as shared
 from models.base import Stage
 from models.building import build_stage
 from models.deadlines import DEADLINES, Activity, Flight, Limits
