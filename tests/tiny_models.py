@@ -28,6 +28,8 @@ from transformers import (
     Florence2Config,
     Florence2ForConditionalGeneration,
     Florence2Processor,
+    LlamaConfig,
+    LlamaForCausalLM,
     OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessor,
@@ -303,6 +305,14 @@ def qwen3_vl(folder: Path, answer: str = "") -> None:
     size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
     images = Qwen2VLImageProcessor(patch_size=16, size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     Qwen3VLProcessor(images, tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT).save_pretrained(folder)
+
+
+def smollm2(folder: Path) -> None:
+    """SmolLM2: a Llama whose head is its embedding, so that the file has one of them."""
+    tokenizer = _tokenizer()
+    config = LlamaConfig(**_language(tokenizer) | {"tie_word_embeddings": True})
+    _loud(LlamaForCausalLM(config)).bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _tower(layers: int) -> dict[str, int]:

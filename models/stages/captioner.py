@@ -24,6 +24,7 @@ from transformers import (
 from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.items import CaptionRequest, Written
+from models.shared import shared_model
 from models.stages.florence import FlorenceTask, load_florence
 from models.weights.cache import locate
 from models.writers import CaptionerStage
@@ -100,9 +101,10 @@ class FlorenceCaptioner(_Captioner):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
-        folder = locate(self.settings)
-        self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_florence(folder)
+        self._processor = AutoProcessor.from_pretrained(locate(self.settings))
+        # a detector with the same weights uses the same model
+        self._shared = shared_model(self.settings, load_florence)
+        self._model, self.turn = self._shared.model, self._shared.turn
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
         self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
 

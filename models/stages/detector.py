@@ -20,6 +20,7 @@ from models.base import DetectorStage
 from models.boxes import clipped
 from models.devices import features, load_model
 from models.items import Detection
+from models.shared import shared_model
 from models.stages.florence import BINS, Bins, FlorenceTask, RegionParser, load_florence
 from models.weights.cache import locate
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
@@ -95,9 +96,10 @@ class FlorenceDetector(DetectorStage):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
-        folder = locate(self.settings)
-        self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_florence(folder)
+        self._processor = AutoProcessor.from_pretrained(locate(self.settings))
+        # a captioner with the same weights uses the same model
+        self._shared = shared_model(self.settings, load_florence)
+        self._model, self.turn = self._shared.model, self._shared.turn
         self._task = FlorenceTask(self._processor, self._model, DENSE_CAPTIONS)
         self._regions = RegionParser(self._processor.tokenizer)
 
