@@ -45,7 +45,8 @@ def clean(text: str) -> str:
 def layers_tree(record: Record, title: str | None = None) -> Tree:
     """A tree of a record's computed layers, and of the seconds and tokens of each stage."""
     size = f"  {record.width}×{record.height}" if record.width and record.height else ""
-    tree = Tree(Text.assemble((clean(title or record.key), "bold"), (size, "dim")))
+    profile = f"  profile {clean(record.profile)}" if record.profile else ""
+    tree = Tree(Text.assemble((clean(title or record.key), "bold"), (size, "dim"), (profile, "dim")))
     # the outcome, then the layers that were computed, then what each stage took
     if record.failure:
         tree.add(_ending(record.status, record.failure))
