@@ -15,11 +15,11 @@ import numpy as np
 
 from models.boxes import iou
 from models.crops import encode_mask
-from models.evidence.filter import objects_matched, regions_matched
+from models.evidence.filter import objects_matched, regions_matched, text_judged
 from models.items import CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
 from models.prove.checks import at_least, at_most, share_at_least, share_at_most
 from models.prove.pictures import Picture, Thing, World, named
-from strata.core import Caption, Check, EvidenceSettings, ImageReference, ObjectMask, Record, Region, kept
+from strata.core import Box, Caption, Check, EvidenceSettings, ImageReference, ObjectMask, Record, Region, kept
 from strata.core.layers import TextLine
 
 SAME_PLACE = 0.5  # IoU from which a box is that of a thing; the usual one of PASCAL VOC
@@ -148,13 +148,13 @@ def _of_ocr(pictures: Sequence[Picture], evidence: EvidenceSettings) -> Question
         unread: list[str | None] = []
         invented: list[str] = []
         for picture, result in zip(asked, results, strict=True):
-            kept = [line for line in result if line.score >= evidence.text]
-            true = [line for line in picture.lines or () if any(_same_line(line.text, line.box, one) for one in kept)]
-            unread += [
-                None if line in true else f"{line.text!r} is read as {_texts(kept)}" for line in picture.lines or ()
-            ]
-            known = [line.text for line in picture.lines or ()]
-            invented += [f"{picture.name}: {one.text!r}" for one in kept if _plain(one.text) not in map(_plain, known)]
+            told = _kept_lines(picture, result, evidence)
+            known = picture.lines or ()
+            for line in known:
+                is_read = any(_same_line(line.text, line.box, one) for one in told)
+                unread.append(None if is_read else f"{line.text!r} is read as {_texts(told)}")
+            plain = [_plain(line.text) for line in known]
+            invented += [f"{picture.name}: {one.text!r}" for one in told if _plain(one.text) not in plain]
         return [
             share_at_least("ocr", "reads", unread, 1.0),
             at_most("ocr", "invents", float(len(invented)), 0.0, invented),
@@ -163,7 +163,14 @@ def _of_ocr(pictures: Sequence[Picture], evidence: EvidenceSettings) -> Question
     return Questions([picture.image for picture in asked], [picture.name for picture in asked], judge)
 
 
-def _same_line(text: str, box: tuple[float, float, float, float], read: ReadLine) -> bool:
+def _kept_lines(picture: Picture, found: Sequence[ReadLine], evidence: EvidenceSettings) -> list[TextLine]:
+    """The lines that the profile's filter keeps."""
+    lines = [TextLine(box=line.box, text=line.text, score=line.score) for line in found]
+    record = record_of(picture).model_copy(update={"text": lines})
+    return kept(text_judged(record, evidence).text)
+
+
+def _same_line(text: str, box: Box, read: TextLine) -> bool:
     return _plain(text) == _plain(read.text) and iou(box, read.box) >= SAME_PLACE
 
 
@@ -171,7 +178,7 @@ def _plain(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def _texts(lines: Sequence[ReadLine]) -> str:
+def _texts(lines: Sequence[TextLine]) -> str:
     return ", ".join(repr(line.text) for line in lines) or "nothing"
 
 
