@@ -73,7 +73,7 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
     BatchRequest,
@@ -102,6 +102,7 @@ __all__ = [
     "GROUPS",
     "KINDS",
     "LAYERS",
+    "LEFT_OUT",
     "MILLION",
     "MOST",
     "RECORD_SCHEMA",

@@ -96,10 +96,14 @@ class Record(Layers, _Row):
     """One image with its layers. A layer is null where it was not computed, an empty list if nothing was found.
 
     failure: why the image failed, or which rule rejected it. seconds and usage are by stage; usage only of stages that
-    use a model server.
+    use a model server. profile and fingerprint: those of the job that the record is read for; parts do not hold them,
+    because jobs of two profiles with the same settings share them.
     """
 
     model_config = ConfigDict(extra="forbid")
+
+    profile: str | None = None
+    fingerprint: str | None = None
 
     seconds: dict[str, float] = Field(default_factory=dict)
     usage: dict[str, Usage] = Field(default_factory=dict)
