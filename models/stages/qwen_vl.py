@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
+from models.crops import widened
 from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.guards import Asked
@@ -77,7 +78,7 @@ class QwenVLCaptioner(CaptionerStage):
         return features(
             self._processor,
             self._model,
-            [_within_reach(image) for image in images],
+            [widened(image, MOST_STRETCHED) for image in images],
             text=[chat] * len(images),
             size={"shortest_edge": self.parameters.min_pixels, "longest_edge": self.parameters.max_pixels},
             padding=True,
@@ -90,15 +91,3 @@ class QwenVLCaptioner(CaptionerStage):
         new = ids[:, inputs["input_ids"].shape[1] :]
         texts = self._processor.batch_decode(new, skip_special_tokens=True)
         return [Written(text, cut) for text, cut in zip(texts, were_cut(new, self._model), strict=True)]
-
-
-def _within_reach(image: Image.Image) -> Image.Image:
-    """The image; if it is too narrow for the processor, it is pasted onto a wider white background."""
-    # the least short side, rounded up
-    least = -(-max(image.size) // MOST_STRETCHED)
-    if not 0 < min(image.size) < least:
-        return image
-    # white on both sides keeps the content unscaled
-    canvas = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
-    canvas.paste(image.convert("RGB"), ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
-    return canvas
