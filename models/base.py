@@ -103,8 +103,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     """Runs one model on batches of items. Items and results by stage:
 
     Captioner: CaptionRequest -> Written. Detector: image -> list[Detection]. Segmenter: image -> list[Segment].
-    Ocr: image -> list[ReadLine]. Matcher: Pair -> float. Composer: ComposeRequest -> Written. The two that write texts
-    are described in `models.writers`.
+    Ocr: image -> list[ReadLine]. Matcher: Pair -> float or None. Composer: ComposeRequest -> Written. The two that
+    write texts are described in `models.writers`.
 
     usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server.
     """
@@ -292,4 +292,4 @@ def is_interrupt(error: BaseException) -> bool:
 DetectorStage = Stage[Image.Image, list[Detection]]
 SegmenterStage = Stage[Image.Image, list[Segment]]
 OcrStage = Stage[Image.Image, list[ReadLine]]
-MatcherStage = Stage[Pair, float]
+MatcherStage = Stage[Pair, float | None]

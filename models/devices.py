@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.weights.keys import load_completely
+
 
 def best_device() -> torch.device:
     """The GPU if there is one, else the CPU."""
@@ -36,16 +38,18 @@ def cpu_threads() -> int:
     return max(1, int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-def load_model(model_class: Any, folder: Path, precision: torch.dtype | None = None) -> Any:
-    """Load a transformers model from a folder for inference on the best device.
+def load_model(
+    model_class: Any, folder: Path, precision: torch.dtype | None = None, device: torch.device | None = None
+) -> Any:
+    """Load a transformers model from a folder for inference, by default on the best device.
 
     precision: by default the device's best one, whatever the weights are stored in. transformers uses torch's fused
-    attention (SDPA) for every model that supports it.
+    attention (SDPA) for every model that supports it. Raises WeightsMissing if the weights do not fit the model.
     """
     # float32 products run as TF32 on a GPU: 10 bits of mantissa, a relative error of about 1e-3
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
-    return model_class.from_pretrained(folder, dtype=precision or best_precision()).to(best_device()).eval()
+    return load_completely(model_class, folder, dtype=precision or best_precision()).to(device or best_device()).eval()
 
 
 def load_with_exact_parts(model_class: Any, folder: Path, parts: Mapping[str, torch.dtype | None]) -> Any:

@@ -88,7 +88,7 @@ class ReadLine:
 
 @dataclass(frozen=True)
 class Pair:
-    """The matcher's item. The result is the probability that the phrase describes the crop."""
+    """The matcher's item. The result is the probability that the phrase describes the crop; None: it cannot judge."""
 
     crop: Image.Image
     phrase: str
@@ -105,7 +105,7 @@ class ComposeRequest:
 RESULT_TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("captioner", "composer"), str),
     **dict.fromkeys(("detector", "segmenter", "ocr", "tagger"), list | tuple),
-    "matcher": float | int | np.number,
+    "matcher": float | int | np.number | None,  # None: it cannot judge the phrase
 }
 MARGIN = 1.0  # pixels by which rounding may move a side of a box out of the image
 

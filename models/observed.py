@@ -36,7 +36,7 @@ class Observed:
     crops: list[Image.Image] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
     phrases: list[str | Rejection] | None = None
-    matches: list[float] | None = None
+    matches: list[float | None] | None = None
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Observed:
         self.phrases = results
 
     def set_matches(self, results: list[Any]) -> None:
-        """Set the matches. results: one probability for each pair of the matcher's last run."""
+        """Set the matches. results: one for each pair of the matcher's last run."""
         self.matches = results
 
     def _set_layer(self, name: str, value: Any) -> None:

@@ -124,7 +124,7 @@ class VisionPipeline:
         self,
         images: Sequence[Observed],
         pairs_of: Callable[[Observed], Sequence[Pair]],
-        filter_matched: Callable[[Record, Sequence[float] | None, EvidenceSettings], Record],
+        filter_matched: Callable[[Record, Sequence[float | None] | None, EvidenceSettings], Record],
     ) -> None:
         """Match some entries of all images with their crops, and filter them; without a matcher by their scores."""
         self._run_on_each(images, "matcher", pairs_of, Observed.set_matches)

@@ -1,4 +1,7 @@
-"""Tiny random checkpoints of the classes that the profiles load, in the format of the published ones.
+"""Tiny random checkpoints of the classes that the profiles load, in the layout of the published ones.
+
+The hub's files were written by transformers 4; `make` turns those of transformers 5 into their form. What the hub calls
+the weights is in tests/data_files/hub-weights.json.
 
 Random weights say the same of every image unless they are large, find no masks and name no regions: where a test needs
 that they do, what decides it is set by hand, and the rest stays random.
@@ -411,4 +414,48 @@ def make(maker: Callable[..., None], folder: Path, **arguments: Any) -> Path:
     torch.set_num_threads(1)  # more threads are slower for models of this size
     torch.manual_seed(0)
     maker(folder, **arguments)
+    _as_on_the_hub(folder)
     return folder
+
+
+def _as_on_the_hub(folder: Path) -> None:
+    """Rewrite a folder's JSON files as transformers 4.57 writes them."""
+    # processors of images and videos have files of their own
+    processor = _read(folder / "processor_config.json")
+    for part, name in (("image_processor", "preprocessor_config"), ("video_processor", "video_preprocessor_config")):
+        if part in processor:
+            own = {**processor.pop(part), "processor_class": processor["processor_class"]}
+            (folder / f"{name}.json").write_text(json.dumps(own))
+    # the newer processors had two classes each, and were saved as the faster one
+    images = _read(folder / "preprocessor_config.json")
+    if images.get("image_processor_type", "").startswith(("Sam2", "Qwen2VL")):
+        images["image_processor_type"] += "Fast"
+    # tokens of a model's own had names
+    tokenizer = _read(folder / "tokenizer_config.json")
+    if tokenizer.pop("backend", None):
+        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if "image_token" in tokenizer:
+        tokenizer["extra_special_tokens"] = {"image_token": tokenizer.pop("image_token")}
+    files = {"preprocessor_config": images, "tokenizer_config": tokenizer, "processor_config": processor}
+    for name, content in {**files, "config": _older(_read(folder / "config.json"))}.items():
+        if content:
+            (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return content
+
+
+def _older(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's configuration as transformers 4 writes it: other names of the precision and of the rotation."""
+    older = {name: _older(value) if isinstance(value, dict) else value for name, value in config.items()}
+    if "transformers_version" in older:
+        older["transformers_version"] = "4.57.1"
+    if "dtype" in older:
+        older["torch_dtype"] = older.pop("dtype")
+    rotation = older.pop("rope_parameters", {})
+    if rotation.get("rope_type") == "default":
+        older["rope_theta"] = rotation.pop("rope_theta")
+        older["rope_scaling"] = rotation if len(rotation) > 1 else None
+    return older

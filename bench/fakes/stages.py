@@ -74,7 +74,7 @@ class FakeMatcher(MatcherStage):
     def load(self) -> None:
         """Nothing to load."""
 
-    def compute(self, batch: Sequence[Pair]) -> list[float]:
+    def compute(self, batch: Sequence[Pair]) -> list[float | None]:
         return [1.0 for _ in batch]
 
 

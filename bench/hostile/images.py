@@ -98,6 +98,12 @@ def good_images(width: int = 61, height: int = 43) -> dict[str, bytes]:
         exif[0x0112] = turn
         for kind, image in (("JPEG", rgb), ("PNG", rgba), ("WEBP", rgb), ("TIFF", rgba)):
             images[f"{kind.lower()} turned {turn}"] = encoded(image, kind, exif=exif)
+    images |= {
+        "avif": encoded(rgb, "AVIF"),
+        "avif RGBA": encoded(rgba, "AVIF", speed=10),
+        "jpeg profile": encoded(rgb, "JPEG", icc_profile=wide_profile()),
+        "png profile": encoded(rgba, "PNG", icc_profile=wide_profile()),
+    }
     return images
 
 
@@ -111,6 +117,30 @@ def _deep_images(grey: np.typing.NDArray[np.uint8]) -> dict[str, bytes]:
         "tiff float": encoded(Image.fromarray(grey.astype(np.float32) / 255), "TIFF", compression="tiff_lzw"),
         "tiff float large": encoded(Image.fromarray(grey.astype(np.float32) * 3e4), "TIFF"),
     }
+
+
+# profiles
+
+
+def wide_profile(gamma: float = 1.8) -> bytes:
+    """A colour profile whose primaries are those of ProPhoto RGB (ISO 22028-2), written by hand: ICC.1:2001-04."""
+
+    def number(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    primaries = {b"rXYZ": (0.7977, 0.2880, 0.0), b"gXYZ": (0.1352, 0.7119, 0.0), b"bXYZ": (0.0313, 0.0001, 0.8249)}
+    white = b"XYZ \0\0\0\0" + b"".join(map(number, (0.9642, 1.0, 0.8249)))
+    tags = {b"wtpt": white, b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"wide\0" + bytes(79)}
+    tags |= {name: b"XYZ \0\0\0\0" + b"".join(map(number, value)) for name, value in primaries.items()}
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(gamma * 256), 0)
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    size = 132 + 12 * len(tags) + len(body)
+    start = struct.pack(">I4xI", size, 0x02400000) + b"mntrRGB XYZ " + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp"
+    return start + bytes(28) + b"".join(map(number, (0.9642, 1.0, 0.8249))) + bytes(48) + table + body
 
 
 # JPEG

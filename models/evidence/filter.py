@@ -32,22 +32,31 @@ def before_matching(record: Record, settings: EvidenceSettings) -> Record:
     return _with_layers(record, regions=regions, objects=objects)
 
 
-def regions_matched(record: Record, matches: Sequence[float] | None, settings: EvidenceSettings) -> Record:
-    """Drop regions that the matcher scores low, and duplicates among regions and objects.
+Matches = Sequence[float | None]  # of a matcher, for each of its pairs; None: it cannot judge the phrase
 
-    matches: probabilities of the caption, if there is one, and of each kept region, in order; None: no matcher.
+
+def regions_matched(record: Record, matches: Matches | None, settings: EvidenceSettings) -> Record:
+    """Drop regions that the matcher scores low, rivals of a better region, and duplicates among regions and objects.
+
+    matches: of the caption, if there is one, and of each kept region, in order; None: no matcher.
     """
     # the order of the pairs of `Observed.caption_and_regions`: the caption first
     remaining = None if matches is None else iter(matches)
     caption = record.caption and _matched(record.caption, remaining, settings.caption)
-    regions = [_matched(region, remaining, settings.region) for region in record.regions or ()]
-    # duplicates last: a region that the matcher drops must not suppress one that it keeps
+    regions = [
+        _agreed(_matched(region, remaining, settings.region, settings.unmatched_score), settings.agreement)
+        for region in record.regions or ()
+    ]
+    # a region that the matcher drops must not suppress one that it keeps
+    if settings.rival_iou is not None:
+        regions = _without_rivals(regions, settings.rival_iou)
+    # duplicates last, for the same reason
     regions = _without_duplicates(regions, settings.duplicate_iou)
     objects = _without_repeats(record.objects or (), regions, settings.duplicate_iou)
     return _with_layers(record, caption=caption, regions=regions, objects=objects)
 
 
-def objects_matched(record: Record, matches: Sequence[float] | None, settings: EvidenceSettings) -> Record:
+def objects_matched(record: Record, matches: Matches | None, settings: EvidenceSettings) -> Record:
     """Drop objects that the matcher scores low, or that are duplicates of one with a better match.
 
     matches: probabilities of each kept object that has a phrase, in order; None: no matcher.
@@ -72,13 +81,27 @@ def _with_layers(record: Record, **layers: Any) -> Record:
     return record.model_copy(update=known)
 
 
-def _matched(entry: Entry, matches: Iterator[float] | None, threshold: float) -> Entry:
-    """The entry with its probability, which is the next of `matches`, judged by the threshold."""
+def _matched(
+    entry: Entry, matches: Iterator[float | None] | None, threshold: float, unmatched: float | None = None
+) -> Entry:
+    """The entry with its probability, which is the next of `matches`, judged by the threshold.
+
+    unmatched: the least score of an entry that the matcher cannot judge; None: such entries stay.
+    """
     # dropped entries had no pair, so they take no probability
     if not entry.kept or matches is None:
         return entry
     match = next(matches)
+    if match is None:
+        return entry if unmatched is None else _judge(entry, entry.score, unmatched, "low_score")
     return _judge(entry.model_copy(update={"match": match}), match, threshold, "low_match")
+
+
+def _agreed(region: Region, threshold: float | None) -> Region:
+    """Drop a region if detector and matcher together are not sure enough."""
+    if threshold is None or region.match is None:
+        return region
+    return _judge(region, _weight(region), threshold, "low_match")
 
 
 def _judge(entry: Entry, value: float | None, threshold: float, reason: str) -> Entry:
@@ -107,6 +130,28 @@ def _contradicts(entry: Region | ObjectMask, other: Region | ObjectMask, least_i
     if entry.phrase is None or other.phrase is None or entry.phrase.lower() == other.phrase.lower():
         return False
     return iou(entry.box, other.box) >= least_iou
+
+
+def _without_rivals(regions: Sequence[Region], threshold: float) -> list[Region]:
+    """Drop regions at nearly the same box as a kept one with another phrase that is more trusted."""
+    # greedy, from the most trusted region on, as in non-maximum suppression
+    best: list[Region] = []
+    for region in sorted((region for region in regions if region.kept), key=lambda region: -_weight(region)):
+        rivals = (iou(region.box, other.box) >= threshold for other in best if other.phrase != region.phrase)
+        if not any(rivals):
+            best.append(region)
+    kept = {id(region) for region in best}
+    return [
+        region.model_copy(update={"kept": False, "reason": "contradicted"})
+        if region.kept and id(region) not in kept
+        else region
+        for region in regions
+    ]
+
+
+def _weight(region: Region) -> float:
+    """How sure detector and matcher are together; a region that the matcher cannot judge has only its score."""
+    return (region.score or 0.0) * (1.0 if region.match is None else region.match)
 
 
 def _without_duplicates(entries: Sequence[Named], threshold: float) -> list[Named]:

@@ -44,3 +44,12 @@ def _kinds() -> dict[int, Kind]:
 
 KINDS_BY_ID: Mapping[int, Kind] = MappingProxyType(_kinds())
 KINDS_BY_PHRASE: Mapping[str, Kind] = MappingProxyType({kind.phrase: kind for kind in KINDS_BY_ID.values()})
+_BY_LAST_WORDS = {kind.word: kind for kind in KINDS_BY_ID.values()}
+
+
+def kind_of(phrase: str) -> Kind | None:
+    """The kind that a noun phrase names by its last words: "a red traffic light", "dining table"; None if none."""
+    words = phrase.lower().split()
+    # the longest word first: a hot dog is no dog
+    endings = (" ".join(words[start:]) for start in range(len(words)))
+    return next((_BY_LAST_WORDS[ending] for ending in endings if ending in _BY_LAST_WORDS), None)

@@ -21,6 +21,8 @@ from models.devices import best_device, best_precision, pixels, side_stream
 from models.weights.cache import locate
 from strata.core import StageSettings
 
+MOST_TOLD = 400  # characters of open_clip's list of names
+
 
 class ClipEncoders:
     """The two encoders of an open_clip checkpoint (CLIP or SigLIP). On a GPU they compute in half precision.
@@ -34,10 +36,9 @@ class ClipEncoders:
         folder = locate(settings)
         # open_clip would use random weights, without an error, if the folder has none
         require_file(folder, "open_clip_config.json")
-        require_file(folder, "*.safetensors", "*.bin", "*.pt")
+        require_file(folder, "*.safetensors", "*.bin", "*.pth")
         self._device = best_device()
-        self.model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=self._device)
-        self.model.eval()
+        self.model, transform = _load(folder, self._device)
         self._resize, self._normalize = on_tensors(transform)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         self.scale = float(self.model.logit_scale.exp().item())
@@ -72,6 +73,22 @@ class ClipEncoders:
         with torch.autocast(self._device.type, precision, enabled=precision is not torch.float32):
             vectors = encode(batch)
         return normalize(vectors.float(), dim=-1)
+
+
+def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    """The model and the image transform of a folder. Raises WeightsMissing if the weights do not fit the model."""
+    # open_clip loads strictly: a name that is missing or left over, or another shape, is a RuntimeError of many lines
+    try:
+        model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=device)
+    except RuntimeError as error:
+        if "state_dict" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:MOST_TOLD]
+        raise WeightsMissing(f"the weights in {folder} do not fit their open_clip_config.json: {reason}") from error
+    # the exception: a missing bias becomes 0, which no training ends at, and which makes every pair one of chance
+    if model.logit_bias is not None and model.logit_bias.item() == 0:
+        raise WeightsMissing(f"the weights in {folder} do not fit their open_clip_config.json: logit_bias is missing")
+    return model.eval(), transform
 
 
 def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:

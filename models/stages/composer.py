@@ -51,14 +51,15 @@ class TransformersComposer(ComposerStage):
 
         from models.demo.decoding import GuidedDecoder
         from models.demo.int8 import quantise
+        from models.devices import load_model
 
         folder: Path = locate(self.settings)
         precise = torch.bfloat16 if self._parameters.precision == "bfloat16" else torch.float32
         self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=precise, local_files_only=True)
         # int8 layers run on a CPU only, see `models.demo.int8`
         quantised = self._parameters.precision == "int8"
-        self._model.eval().to("cuda" if torch.cuda.is_available() and not quantised else "cpu")
+        device = torch.device("cpu") if quantised else None
+        self._model = load_model(AutoModelForCausalLM, folder, precise, device)
         if quantised:
             quantise(self._model.base_model)
         if self._parameters.grounded:

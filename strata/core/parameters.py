@@ -216,6 +216,13 @@ class OpenClipTaggerParameters(Parameters):
         return template
 
 
+class ImageNetTaggerParameters(Parameters):
+    """An image gets at most max_tags of ImageNet's 1000 classes, those with a probability of at least threshold."""
+
+    max_tags: int = Field(default=5, ge=1, le=1000)
+    threshold: float = Field(default=0.5, ge=0, le=1)
+
+
 # composer
 
 
@@ -348,6 +355,8 @@ BUILT_IN = (
     BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
     BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
     BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher"),
+    BackEnd("matcher", "imagenet", Parameters, "models.stages.imagenet:KindMatcher"),
+    BackEnd("tagger", "imagenet", ImageNetTaggerParameters, "models.stages.imagenet:ImageNetTagger"),
     BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),
     BackEnd("composer", "transformers", TransformersComposerParameters, "models.stages.composer:TransformersComposer"),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),

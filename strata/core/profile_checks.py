@@ -39,6 +39,9 @@ _SCORED_BY = {
     "object": ("segmenter", "matcher"),
     "text": ("ocr",),
     "contradiction_iou": ("detector", "segmenter"),
+    "rival_iou": ("detector",),
+    "agreement": ("detector", "matcher"),
+    "unmatched_score": ("detector", "matcher"),
 }
 _MESSAGES = {
     "model_type": "should be a table",

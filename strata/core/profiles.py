@@ -110,6 +110,9 @@ class StageSettings(BaseModel):
         return settings
 
 
+_LATER_THRESHOLDS = ("agreement", "rival_iou", "unmatched_score")
+
+
 class EvidenceSettings(BaseModel):
     """The thresholds that an observation must reach to be kept; `models/evidence/filter.py` gives their sources.
 
@@ -117,7 +120,10 @@ class EvidenceSettings(BaseModel):
     duplicate_iou: of two entries with the same phrase whose boxes have at least this intersection over union, one is
     kept. contradiction_iou: where a region and an object with at least this intersection over union have different
     phrases, neither is kept; only for models with a closed vocabulary, whose different phrases cannot both be true;
-    null: both are kept.
+    null: both are kept. rival_iou: likewise for two regions, of which the one with the higher product of score and
+    probability is kept. unmatched_score: the detector's confidence that a region needs if its phrase is none that the
+    matcher can judge; null: region_score is enough. agreement: the least product of a region's score and probability,
+    where both opinions are independent; null: each only has its own threshold.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -129,6 +135,14 @@ class EvidenceSettings(BaseModel):
     text: float = Field(default=0.85, ge=0, le=1)
     duplicate_iou: float = Field(default=0.6, ge=0, le=1)
     contradiction_iou: float | None = Field(default=None, ge=0, le=1)
+    rival_iou: float | None = Field(default=None, ge=0, le=1)
+    unmatched_score: float | None = Field(default=None, ge=0, le=1)
+    agreement: float | None = Field(default=None, ge=0, le=1)
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings for the fingerprint. Later ones count only where they are set: old fingerprints stay."""
+        unset = {name for name in _LATER_THRESHOLDS if getattr(self, name) is None}
+        return self.model_dump(exclude=unset)
 
 
 class Profile(BaseModel):
@@ -160,7 +174,7 @@ class Profile(BaseModel):
         decides = {"schema": OUTPUT_VERSIONS[group], "before": before, "group": group, "stages": settings}
         # the chunk size determines which images a part contains; a shard's index is always one part
         if group == "vision":
-            decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.model_dump()}
+            decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.deciding()}
             if rules := self.rules.deciding():
                 decides["rules"] = rules
         # sorted keys and no spaces: equal settings give equal bytes on every machine

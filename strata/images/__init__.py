@@ -1,13 +1,14 @@
 """Images of callers: what decoding them costs, how they are decoded, and the processes that do it.
 
-Read `formats.py` first, then `decoding.py`, `pool.py` and `process.py`.
+Read `formats.py` first, then `decoding.py`, `metadata.py`, `pool.py` and `process.py`.
 """
 
 from __future__ import annotations
 
 from strata.images.decoding import as_jpeg, decode
 from strata.images.formats import ImageError, pixels_of
+from strata.images.metadata import without_metadata
 from strata.images.pool import DecodingPool
 from strata.images.process import DecodersUnavailable
 
-__all__ = ["DecodersUnavailable", "DecodingPool", "ImageError", "as_jpeg", "decode", "pixels_of"]
+__all__ = ["DecodersUnavailable", "DecodingPool", "ImageError", "as_jpeg", "decode", "pixels_of", "without_metadata"]

@@ -7,6 +7,8 @@ does.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import importlib
 import io
 import json
@@ -27,12 +29,27 @@ from strata.images.sandbox import Sandbox
 _IMPORTED_LATE = (
     *("ImageCms", "ImageColor", "ImageFilter", "ImageMath", "ImageOps", "ImagePalette", "MpoImagePlugin"),
     *("BmpImagePlugin", "GifImagePlugin", "JpegImagePlugin", "PngImagePlugin", "PpmImagePlugin", "TiffImagePlugin"),
-    *("TiffTags", "WebPImagePlugin", "ImageMorph", "ImageSequence", "ImageTransform"),
+    *("TiffTags", "WebPImagePlugin", "AvifImagePlugin", "ImageChops", "ImageMorph", "ImageSequence", "ImageTransform"),
 )
 _ENCODINGS = ("ascii", "latin_1", "utf_8", "utf_8_sig", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "cp1252")
 _MODES = (
     *(("I;16", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("F", "TIFF"), ("1", "TIFF")),
     *(("LAB", "TIFF"), ("YCbCr", "TIFF"), ("CMYK", "TIFF"), ("RGBA", "TIFF"), ("I", "TIFF"), ("RGBA", "WEBP")),
+)
+# pictures of 8 × 8 pixels, written by Pillow and pillow-heif
+_AVIF = (
+    b"AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUIAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAAAAAAAO"
+    b"cGl0bQAAAAAAAQAAAB5pbG9jAAAAAEQAAAEAAQAAAAEAAAETAAAAIQAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEAAGF2MDFDb2xvcgAA"
+    b"AABqaXBycAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAACAAAAAgAAAAQcGl4aQAAAAADCAgIAAAADGF2MUOBAAwAAAAAE2NvbHJuY2x4AAEADQAG"
+    b"gAAAABdpcG1hAAAAAAAAAAEAAQQBAoMEAAAAKW1kYXQSAAoIGAi/aICGg0IyEx7Hh4VZ3///4s/AAJA2IJvX7LA="
+)
+_HEIC = (
+    b"AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9j"
+    b"AAAAAERAAAEAAQAAAAABoAABAAAAAAAAACIAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/Glw"
+    b"cnAAAADcaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AA"
+    b"AAMAkAAAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPBiQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABA"
+    b"AAAAQAAAAChjbGFwAAAACAAAAAEAAAAIAAAAAf///8gAAAAC////yAAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYEC"
+    b"AwWEAAAAKm1kYXQAAAAeKAGvBBISTOD4BE5j/ulUVQEgrOi0dKHIlxCTu2rA"
 )
 LEAK = 16 * MIB  # of address space that a process may keep after an image; then it asks to be replaced
 
@@ -44,7 +61,7 @@ def main() -> None:
     _warm_up()
     # messages of libraries would fill the log of the service; errors of the start go there
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    sandbox = Sandbox()
+    sandbox = Sandbox(threads="HEIF" in Image.OPEN)
     connection.sendall(b'{"ready": true}\n')
     with connection.makefile("rb") as requests:
         for request in requests:
@@ -84,7 +101,7 @@ def _decoded(request: dict[str, Any], memory: mmap.mmap) -> dict[str, Any]:
         if request["pixels"]:
             memory[position : position + len(pixels)] = pixels
             position += len(pixels)
-    return {"width": width, "height": height}
+    return {"width": width, "height": height, "missing": frame.missing}
 
 
 def _warm_up() -> None:
@@ -96,7 +113,11 @@ def _warm_up() -> None:
         importlib.import_module(f"PIL.{name}")
     for name in _ENCODINGS:
         importlib.import_module(f"encodings.{name}")
-    for name in FORMATS:
+    for picture in (_AVIF, _HEIC):
+        # without pillow-heif, HEIC is not decoded
+        with contextlib.suppress(ImageError):
+            decode(base64.b64decode(picture), 64 * 64)
+    for name in FORMATS[:6]:
         for options in ({}, {"compression": "tiff_lzw"}) if name == "TIFF" else ({},):
             buffer, exif = io.BytesIO(), Image.Exif()
             exif[0x0112] = 6

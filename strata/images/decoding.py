@@ -13,17 +13,29 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL import AvifImagePlugin, ExifTags, Image, ImageFile
+from PIL.ImageCms import PyCMSError
 
-from strata.images.formats import FORMATS, ImageError, Kind, inspect, refuse_costly
+from strata.images.boxes import family_of
+from strata.images.colours import Colours, png_profile
+from strata.images.formats import FORMATS, HEIF_MISSING, Header, ImageError, Kind, inspect, refuse_costly
+from strata.images.jpeg_ends import missing_end, with_end
+from strata.images.metadata import jpeg_pixels, png_pixels
 
+MISSING = "missing"  # the key of `Image.info` with a line on what is missing at the end of the file
 QUALITY = 95  # JPEG quality of images that are converted from another format
 BAND_PIXELS = 500_000  # that are converted at a time where an image is read in bands
 _TOO_MUCH = "decoding takes more memory than its size allows"
+# decoding needs no thread, and the sandbox allows none
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+with contextlib.suppress(ImportError):  # the extra `heif`
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 # the exceptions that Pillow's plugins raise for damaged files
 _BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, AttributeError)
 _BROKEN += (LookupError, EOFError, ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error)
-_BROKEN += (ImageCms.PyCMSError,)
+_BROKEN += (PyCMSError,)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 # how the pixels are turned for each EXIF orientation (Exif 2.3, tag 0x0112), as in Pillow's ImageOps.exif_transpose
 _TURNS = {
@@ -39,24 +51,32 @@ _FROM_BELOW, _BY_COLUMNS, _FROM_RIGHT = (3, 4), (5, 6, 7, 8), (7, 8)
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
-    """The first frame as RGB, upright by its EXIF orientation, transparency on white.
+    """The first frame as RGB, upright by its EXIF orientation, in the colours of sRGB, transparency on white.
 
-    data: a JPEG, PNG, WebP, GIF, TIFF or BMP file. max_pixels: largest width × height, checked on the header.
-    Raises ImageError.
+    data: a JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF file, or HEIC with pillow-heif. max_pixels: largest width × height,
+    checked on the header. If some of its last lines are missing, `info["missing"]` tells it. Raises ImageError.
     """
     frame = Frame(data, max_pixels)
-    return frame.rows(0, frame.height)
+    image = frame.rows(0, frame.height)
+    # comments and the like are not passed on: Pillow would write them into other files
+    image.info = {MISSING: frame.missing} if frame.missing else {}
+    return image
 
 
-def as_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
-    """The image as a JPEG that is upright without EXIF, and its width and height.
+def as_jpeg(data: bytes, max_pixels: int, keep_metadata: bool = False) -> tuple[bytes, tuple[int, int]]:
+    """The image as a JPEG that is upright without EXIF, in the colours of sRGB, and its width and height.
 
-    A JPEG that is upright already is returned as it is; its pixels are not decoded. Raises ImageError.
+    The pixels of a JPEG that is so already stay as they are, and are not decoded; only its metadata are removed. With
+    keep_metadata its bytes stay. Raises ImageError.
     """
+    if not data:
+        raise ImageError("empty", "there are no bytes")
     image = _open(data)
-    # keep the original bytes where possible: encoding again costs time and quality
-    if image.format == "JPEG" and image.mode in ("RGB", "L") and _orientation(image) == 1:
-        return data, image.size
+    # keep the pixels as they are where possible: encoding again costs time and quality
+    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == 1:
+        header = _checked(data, max_pixels)
+        if header and header.ended and Colours.of(image.info.get("icc_profile"), image.mode) is None:
+            return data if keep_metadata else jpeg_pixels(data), image.size
     upright, buffer = decode(data, max_pixels), io.BytesIO()
     upright.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue(), upright.size
@@ -66,15 +86,25 @@ class Frame:
     """The decoded first frame of an image, whose rows can be read as RGB.
 
     Converting some rows at a time needs little memory beside the frame. data, max_pixels: as for `decode`. width,
-    height: of the upright image. Raises ImageError, also in `rows`.
+    height: of the upright image. missing: a line on what is missing at the end of the file, or an empty text. Raises
+    ImageError, also in `rows`.
     """
 
     def __init__(self, data: bytes, max_pixels: int) -> None:
-        self._image = _open_small(data, max_pixels)
+        header = _checked(data, max_pixels)
+        profile, self.missing = None, ""
+        if header is not None and header.format == "PNG":
+            # Pillow fails for large texts and profiles, which no pixel needs
+            profile, data = png_profile(data), png_pixels(data)
+        unended = header is not None and not header.ended
+        self._image = _open_small(with_end(data) if unended else data, max_pixels)
         self._stated = self._image.size
         with self._explained():
             self._image.load()
+            if header is not None and unended:
+                self.missing = missing_end(self._image, data, header, _open)
             self._turn = _orientation(self._image)
+            self._colours = Colours.of(profile or self._image.info.get("icc_profile"), self._image.mode)
             self._divisor = _divisor(self._image) if _is_deep(self._image) else None
         self.width, self.height = self._image.size[::-1] if self._turn in _BY_COLUMNS else self._image.size
 
@@ -85,7 +115,7 @@ class Frame:
             part = self._image if box == (0, 0, *self._image.size) else self._image.crop(box)
             if self._turn != 1:
                 part = part.transpose(_TURNS[self._turn])
-            return _from_deep(part, self._divisor) if _is_deep(part) else _rgb(part)
+            return _from_deep(part, self._divisor) if _is_deep(part) else _rgb(part, self._colours)
 
     def bands(self, multiple: int = 1) -> Iterator[Image.Image]:
         """All rows from top to bottom, some at a time: a multiple of `multiple` rows, except the last ones."""
@@ -116,11 +146,17 @@ class Frame:
             raise ImageError(kind, f"{name}, {width} × {height}: {error}") from None
 
 
-def _open_small(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Read the header, and check what it says before decoding: a small file can contain a huge image."""
+def _checked(data: bytes, max_pixels: int) -> Header | None:
+    """The header, if it can be read without Pillow. A small file can contain a huge image. Raises ImageError."""
     if not data:
         raise ImageError("empty", "there are no bytes")
-    refuse_costly(inspect(data), max_pixels)
+    header = inspect(data)
+    refuse_costly(header, max_pixels)
+    return header
+
+
+def _open_small(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """Read the header with Pillow, and check its size too."""
     try:
         image = _open(data)
     except MemoryError:
@@ -138,11 +174,11 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     Pillow, and it tries plugins such as EPS, which start other programs.
     """
     Image.init()
-    prefix = data[:16]
-    for name in FORMATS:
+    prefix, family = data[:16], family_of(data)
+    for name in FORMATS if family is None else (family,):
         # the plugin's own check of the first bytes
-        factory, accept = Image.OPEN[name]
-        if accept is None or accept(prefix) is not True:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if accept is None or factory is None or accept(prefix) is not True:
             continue
         try:
             image: ImageFile.ImageFile = factory(io.BytesIO(data), "")
@@ -153,9 +189,11 @@ def _open(data: bytes) -> ImageFile.ImageFile:
             raise ImageError(kind, f"the {name} header is cut off or damaged: {error}") from None
         return image
     # name the format if it is a known one that is not supported
+    if family == "HEIF":
+        raise ImageError("unsupported", HEIF_MISSING)
     other = _other_format(data)
     if other:
-        raise ImageError("unsupported", f"{other} is not supported; send JPEG, PNG, WebP, GIF, TIFF or BMP")
+        raise ImageError("unsupported", f"{other} is not supported; send JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP")
     raise ImageError("not_an_image", "the first bytes match no image format")
 
 
@@ -166,7 +204,7 @@ def _other_format(data: bytes) -> str | None:
         return "SVG"
     # ISO base media files: bytes 8 to 12 are the brand, such as "heic" or "avif"
     if data[4:8] == b"ftyp":
-        return f"{data[8:12].decode('ascii', 'replace').strip().upper()} (HEIF, AVIF or a video)"
+        return f"{data[8:12].decode('ascii', 'replace').strip().upper()} (a video, or a picture in an unknown format)"
     strong = {b"%!PS": "EPS", b"8BPS": "PSD", b"\x00\x00\x01\x00": "ICO", b"\x00\x00\x00\x0cjP": "JPEG 2000"}
     strong |= {b"\xff\x4f\xff\x51": "JPEG 2000", b"qoif": "QOI", b"DDS ": "DDS", b"%PDF": "PDF"}
     return next((name for magic, name in strong.items() if data.startswith(magic)), None)
@@ -174,7 +212,7 @@ def _other_format(data: bytes) -> str | None:
 
 def _is_unsupported(error: Exception) -> bool:
     """Whether Pillow has no decoder for the file, as opposed to a truncated file."""
-    if isinstance(error, ImageCms.PyCMSError):
+    if isinstance(error, PyCMSError):
         return True
     text = str(error).lower()
     return any(word in text for word in ("decoder", "unsupported", "not supported", "unknown")) and (
@@ -195,12 +233,15 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, colours: Colours | None) -> Image.Image:
     """Any mode of 8 bits as RGB."""
     # grey multiplied by its opacity: Pillow converts it only to grey with opacity
     if image.mode == "La":
         image = image.convert("LA")
-    if image.has_transparency_data:
+    transparent = image.has_transparency_data
+    if colours is not None:
+        image = colours.apply(image.convert("RGBA") if transparent and image.mode != "LA" else image)
+    if transparent:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from strata.errors import DataError
+from strata.images.boxes import BOXES, family_of, largest_size
 
 Kind = Literal["empty", "not_an_image", "truncated", "too_many_pixels", "unsupported", "too_costly", "decoder_crashed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF")
+HEIF_MISSING = "HEIC and HEIF need the package pillow-heif: install strata[heif], or convert the image to JPEG"
 
 MIB = 2**20
 MEMORY = 448 * MIB  # bytes that decoding one image may take; an image of 100 million RGB pixels takes 382 MiB
@@ -48,7 +50,8 @@ class ImageError(DataError, ValueError):
 class Header:
     """What a file says of its first frame. memory: bytes that decoding takes at its peak, without those of the file.
 
-    scans: of a JPEG, each of which visits all pixels. tiles: tiles or strips of a TIFF.
+    scans: of a JPEG, each of which visits all pixels. tiles: tiles or strips of a TIFF. ended: False for a JPEG without
+    its end marker. whole: whether the scans of such a JPEG begin with all that its pixels need.
     """
 
     format: str
@@ -57,6 +60,8 @@ class Header:
     memory: int
     scans: int = 1
     tiles: int = 0
+    ended: bool = True
+    whole: bool = True
 
     @property
     def pixels(self) -> int:
@@ -69,10 +74,10 @@ def inspect(data: bytes) -> Header | None:
     in sight.
     """
     for magic, reader in _READERS.items():
-        if data.startswith(magic):
+        if data.startswith(magic, 4 if magic == BOXES else 0):
             try:
                 return reader(data)
-            except (struct.error, IndexError):  # the file ends too early
+            except (struct.error, IndexError, OverflowError):  # the file ends too early
                 return None
     return None
 
@@ -131,20 +136,22 @@ def refuse_costly(header: Header | None, max_pixels: int) -> None:
 
 # JPEG
 
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart marker
+JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart marker
 _FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
-_SCAN, _END, _START = 0xDA, 0xD9, 0xD8
+JPEG_SCAN, JPEG_END, JPEG_START = 0xDA, 0xD9, 0xD8
 
 
 def _jpeg(data: bytes) -> Header | None:
     frame: bytes | None = None
-    scans, first = 0, 0
+    scans, first, ended, sent = 0, 0, False, _SentBits()
     for code, body in _segments(data):
         if code in _FRAMES and frame is None:
             frame = body
-        elif code == _SCAN:
+        elif code == JPEG_SCAN:
             scans += 1
             first = first or body[0]
+            sent.add(body)
+        ended = ended or code == JPEG_END
     if frame is None:
         return None
     _, height, width, components = struct.unpack_from(">BHHB", frame)
@@ -155,20 +162,45 @@ def _jpeg(data: bytes) -> Header | None:
         across, down = (max((pair[axis] for pair in sampling), default=1) for axis in (0, 1))
         units = -(-width // (8 * across or 8)) * -(-height // (8 * down or 8))
         memory += units * sum(h * v for h, v in sampling) * 64 * 2
-    return Header("JPEG", width, height, memory, scans=scans)
+    # the pixels of a JPEG without end are made twice, to see which are missing
+    memory *= 1 if ended else 2
+    return Header("JPEG", width, height, memory, scans=scans, ended=ended, whole=sent.all_of(components))
+
+
+class _SentBits:
+    """Which coefficients the scans of a JPEG send in full, by component (ITU-T T.81, section G.1.1.1)."""
+
+    def __init__(self) -> None:
+        self._missing: dict[int, list[int | None]] = {}  # bits of each coefficient that are still to be sent
+
+    def add(self, scan: bytes) -> None:
+        """Note the header of a scan."""
+        count = scan[0]
+        first, last, bits = scan[1 + 2 * count], scan[2 + 2 * count], scan[3 + 2 * count]
+        for component in scan[1 : 1 + 2 * count : 2]:
+            missing = self._missing.setdefault(component, [None] * 64)
+            for coefficient in range(first, min(last, 63) + 1):
+                missing[coefficient] = bits & 15
+
+    def all_of(self, components: int) -> bool:
+        """Whether nothing is missing of so many components."""
+        return len(self._missing) >= components and not any(
+            value != 0 for one in self._missing.values() for value in one
+        )
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The code and the content of each marker segment until the end of the image; a scan's content is its header."""
+    """The code and the content of each marker segment with the end of the image; a scan's content is its header."""
     position, markers = 2, 0
-    while found := _MARKER.search(data, position):
+    while found := JPEG_MARKER.search(data, position):
         code, position = data[found.end() - 1], found.end()
         markers += 1
-        if code == _END:
+        if code == JPEG_END:
+            yield code, b""
             return
         if markers > MAX_MARKERS:
             raise ImageError("too_costly", f"JPEG: more than {MAX_MARKERS:,} segments")
-        if code in (0x01, _START):  # without content
+        if code in (0x01, JPEG_START):  # without content
             continue
         (length,) = struct.unpack_from(">H", data, position)
         yield code, data[position + 2 : position + length]
@@ -234,8 +266,8 @@ def _bmp(data: bytes) -> Header | None:
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS = 256, 257, 258, 259, 273, 274, 277, 278
 _TILE_WIDTH, _TILE_HEIGHT, _TILES = 322, 323, 324
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+TIFF_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 @dataclass(frozen=True)
@@ -269,6 +301,12 @@ def _tiff(data: bytes) -> Header | None:
     return Header("TIFF", width, height, memory, tiles=pieces)
 
 
+def orientation_of(exif: bytes) -> int | None:
+    """The orientation in EXIF, which has the form of a TIFF; None if it tells none. Raises as `_directory`."""
+    tags = _directory(exif)
+    return tags[_ORIENTATION].value if _ORIENTATION in tags else None
+
+
 def _directory(data: bytes) -> dict[int, _Tag]:
     """The tags of the first directory. Raises ImageError if they claim more bytes than a directory needs."""
     order = "<" if data[:2] == b"II" else ">"
@@ -282,30 +320,37 @@ def _directory(data: bytes) -> dict[int, _Tag]:
     claimed = 0
     for at in range(first, min(first + count * entry, len(data) - entry + 1), entry):
         tag, kind, values = struct.unpack_from(order + "HH" + place, data, at)
-        length, body = values * _SIZES.get(kind, 1), at + entry - struct.calcsize(place)
+        length, body = values * TIFF_SIZES.get(kind, 1), at + entry - struct.calcsize(place)
         # values that do not fit into the tag lie elsewhere
         if length > struct.calcsize(place):
             (body,) = struct.unpack_from(order + place, data, body)
             claimed += length
         few = min(values, 4)
-        if kind in _CODES and few and body + few * _SIZES[kind] <= len(data):
-            tags[tag] = _Tag(values, max(struct.unpack_from(f"{order}{few}{_CODES[kind]}", data, body)))
+        if kind in TIFF_CODES and few and body + few * TIFF_SIZES[kind] <= len(data):
+            tags[tag] = _Tag(values, max(struct.unpack_from(f"{order}{few}{TIFF_CODES[kind]}", data, body)))
     # each tag's bytes are copied, and tags may share them
     if claimed > 2 * len(data) + MIB:
         raise ImageError("too_costly", f"TIFF: tags of {claimed:,} bytes in a file of {len(data):,}")
     return tags
 
 
+# AVIF and HEIC
+
+_BOXES_BYTES = 16  # of a pixel: the planes of 8 to 12 bits, the frame before, and the pixels as RGBA, twice
+
+
+def _boxes(data: bytes) -> Header | None:
+    family, size = family_of(data), largest_size(data)
+    return Header(family, *size, size[0] * size[1] * _BOXES_BYTES) if family and size else None
+
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")
 _READERS: dict[bytes, Callable[[bytes], Header | None]] = {
     b"\xff\xd8\xff": _jpeg,
     b"\x89PNG\r\n\x1a\n": _png,
     b"RIFF": _webp,
     b"GIF8": _gif,
     b"BM": _bmp,
-    b"II*\0": _tiff,
-    b"MM\0*": _tiff,
-    b"II+\0": _tiff,
-    b"MM\0+": _tiff,
-    b"MM*\0": _tiff,
-    b"II\0*": _tiff,
+    BOXES: _boxes,
+    **dict.fromkeys(TIFF_MAGIC, _tiff),
 }

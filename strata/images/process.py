@@ -23,6 +23,7 @@ from typing import Any, cast
 from PIL import Image
 
 from strata.errors import StrataError
+from strata.images.decoding import MISSING
 from strata.images.formats import KINDS, MIB, ImageError
 
 KEPT_BYTES = 16 * MIB  # of shared memory that stays allocated between two images
@@ -33,6 +34,7 @@ _REPLY_BYTES = 4096
 # the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no threads
 _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUTF8": "1",
@@ -129,6 +131,8 @@ class DecodingProcess:
         except MemoryError:
             detail = f"there is no memory for a picture of {size[0]} × {size[1]} pixels"
             raise DecodersUnavailable(detail) from None
+        if reply["missing"]:
+            image.info[MISSING] = reply["missing"]
         self._forget()
         return image
 
@@ -215,6 +219,7 @@ def _checked(reply: Any, room: int) -> dict[str, Any]:
             return dict(reply)
         case {"kind": str(kind), "detail": str()} if kind in KINDS:
             return dict(reply)
-        case {"width": int(width), "height": int(height)} if min(width, height) >= 0 and 3 * width * height <= room:
-            return dict(reply)
+        case {"width": int(width), "height": int(height), "missing": str(missing)}:
+            if min(width, height) >= 0 and 3 * width * height <= room and len(missing) <= 200 and missing.isprintable():
+                return dict(reply)
     raise ValueError("not a reply")

@@ -16,21 +16,27 @@ from contextlib import suppress
 
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2  # prctl(2)
 # instructions of the classic BPF, of linux/filter.h: load a word, jump if equal, return
-_LOAD, _JUMP, _RETURN = 0x20, 0x15, 0x06
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
-_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+_LOAD, _JUMP, _JUMP_IF_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
+# SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM, and with ENOSYS
+_ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_CLONE_THREAD = 0x00010000  # of clone(2): the new task is a thread of this process
+_CLONE3 = 435
 # the architecture's number in linux/audit.h, and the numbers of the system calls that decoding needs; all others fail.
 # In order: read, write, lseek, mmap, mprotect, munmap, brk, rt_sigaction, rt_sigprocmask, rt_sigreturn, pread64,
 # madvise, mremap, sched_yield, setitimer, getpid, sendto, recvfrom, exit, exit_group, futex, gettid, clock_gettime,
-# getrusage, prlimit64, getrandom, clock_nanosleep, rseq
+# getrusage, prlimit64, getrandom, clock_nanosleep, rseq. Then those that a thread needs, clone first: set_robust_list,
+# sigaltstack, sched_getaffinity
 _CALLS = {
     "x86_64": (
         0xC000003E,
         "0 1 8 9 10 11 12 13 14 15 17 28 25 24 38 39 44 45 60 231 202 186 228 98 302 318 230 334",
+        "56 273 131 204",
     ),
     "aarch64": (
         0xC00000B7,
         "63 64 62 222 226 215 214 134 135 139 67 233 216 124 103 172 206 207 93 94 98 178 113 165 261 278 115 293",
+        "220 99 132 123",
     ),
 }
 
@@ -40,17 +46,20 @@ class Sandbox:
 
     Afterwards no file can be opened, no socket made and no process started; a file cannot be written and no core is
     dumped. On Linux on x86-64 and ARM, the kernel refuses all system calls but those that decoding needs (seccomp).
+    threads: whether threads of this process may be started, which the decoder of HEIC needs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: bool = False) -> None:
         self._status = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
-        for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
+        # the limit of processes counts threads too
+        processes = () if threads else (resource.RLIMIT_NPROC,)
+        for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, *processes):
             resource.setrlimit(limit, (0, 0))
         # the files that are open stay so: no number is left for another one
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         if sys.platform == "linux":
-            _filter_system_calls()
+            _filter_system_calls(threads)
         self._base = self.memory()
 
     def memory(self) -> int:
@@ -84,16 +93,24 @@ class Sandbox:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _filter_system_calls() -> None:
+def _filter_system_calls(threads: bool) -> None:
     """Install the filter; where the kernel has no seccomp, the other limits must do."""
     if platform.machine() not in _CALLS:
         return
-    architecture, calls = _CALLS[platform.machine()]
+    architecture, calls, thread_calls = _CALLS[platform.machine()]
     refuse = _instruction(_RETURN, _REFUSE)
     program = _instruction(_LOAD, _ARCHITECTURE) + _instruction(_JUMP, architecture, 1, 0) + refuse
     program += _instruction(_LOAD, _NUMBER)
     for number in map(int, calls.split()):
         program += _instruction(_JUMP, number, 0, 1) + _instruction(_RETURN, _ALLOW)
+    if threads:
+        # clone3 has its flags in memory, where they cannot be seen: it is unknown, so that the C library calls clone
+        clone, *others = map(int, thread_calls.split())
+        program += _instruction(_JUMP, _CLONE3, 0, 1) + _instruction(_RETURN, _UNKNOWN)
+        for number in others:
+            program += _instruction(_JUMP, number, 0, 1) + _instruction(_RETURN, _ALLOW)
+        program += _instruction(_JUMP, clone, 0, 3) + _instruction(_LOAD, _FIRST_ARGUMENT)
+        program += _instruction(_JUMP_IF_BITS, _CLONE_THREAD, 0, 1) + _instruction(_RETURN, _ALLOW)
     program += refuse
     buffer = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions, and their address

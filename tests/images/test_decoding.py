@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from strata.images import ImageError, as_jpeg, decode
+from strata.images.formats import FORMATS
 
 LIMIT = 100_000_000
 
@@ -49,7 +50,7 @@ def kind_of(data: bytes, limit: int = LIMIT) -> str:
     return caught.value.kind
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_formats(kind: str) -> None:
     image = decode(encode(picture(), kind), LIMIT)
     assert (image.mode, image.size) == ("RGB", (40, 30))
@@ -63,7 +64,7 @@ def test_formats(kind: str) -> None:
         (b"BMW is a car maker and this is a text about it", "not_an_image"),
         (b"\x00" * 500, "not_an_image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported"),
-        (b"\x00\x00\x00\x18ftypheic" + b"\0" * 50, "unsupported"),
+        (b"\x00\x00\x00\x18ftypisom" + b"\0" * 50, "unsupported"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "unsupported"),
         (b"\xff\xd8\xff\xe0", "truncated"),
     ],
@@ -171,7 +172,7 @@ def test_first_frame_of_an_animation(kind: str) -> None:
 def test_fuzz() -> None:
     """Broken bytes give an image or an ImageError: no other exception."""
     rng = random.Random(0)
-    sources = [encode(picture(), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")]
+    sources = [encode(picture(), kind) for kind in FORMATS]
     sources.append(encode(picture(), "TIFF", compression="tiff_lzw"))
     for _ in range(1500):
         data = bytearray(rng.choice(sources))
@@ -199,3 +200,11 @@ def test_damaged_exif_does_no_harm() -> None:
         assert as_jpeg(data, LIMIT)[1] == size
         sizes.add(size)
     assert sizes == {(40, 30), (30, 40)}
+
+
+def test_heic_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(picture(), "HEIF")
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    with pytest.raises(ImageError, match=r"install strata\[heif\]") as caught:
+        decode(data, LIMIT)
+    assert caught.value.kind == "unsupported"

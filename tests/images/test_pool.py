@@ -62,7 +62,7 @@ def test_bands_give_the_same_pixels_as_pillow_does_for_the_whole(name: str, monk
     with Image.open(io.BytesIO(GOOD[name])) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
-    if not upright.mode.startswith(("I", "F")):
+    if not upright.mode.startswith(("I", "F")) and "profile" not in name:
         if upright.has_transparency_data:
             white = Image.new("RGBA", upright.size, "white")
             upright = Image.alpha_composite(white, upright.convert("RGBA"))
@@ -97,7 +97,8 @@ def test_bombs_end_soon_and_within_the_memory(monkeypatch: pytest.MonkeyPatch) -
         rest = memory_of(decoders._free[0].pid)
         with ThreadPoolExecutor(4) as threads:
             kinds = list(threads.map(lambda data: outcome(lambda: decoders.decode(data))[0].split(":")[0], images))
-        assert set(kinds) == {"too_costly", "too_many_pixels", "truncated", "RGB"}
+        # texts and profiles of a PNG, however large, cost nothing: its pixels come out
+        assert set(kinds) == {"too_costly", "too_many_pixels", "RGB"}
         assert outcome(lambda: decoders.decode(GOOD["png RGB"]))[0] == "RGB"
     # the peak of each process, with all shared memory that it has touched
     assert len(peaks) >= 2 and max(peaks) - rest < formats.MEMORY
@@ -123,8 +124,8 @@ def test_a_large_picture_can_be_shrunk(decoders: DecodingPool) -> None:
 
 def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "CPU_SECONDS", 0.05)
-    # millions of chunks, each read in Python
-    data = GOOD["png RGB"][:33] + png_chunk(b"teXt", b"") * 100_000 + GOOD["png RGB"][33:]
+    # many chunks, each read in Python
+    data = GOOD["png RGB"][:33] + png_chunk(b"gAMA", bytes(4)) * 100_000 + GOOD["png RGB"][33:]
     with DecodingPool(LIMIT, processes=1) as decoders:
         decoders.decode(GOOD["gif frames"])
         with pytest.raises(ImageError, match="s of processor time") as caught:
@@ -268,10 +269,15 @@ def test_processes_that_cannot_be_started_now_are_started_later(monkeypatch: pyt
 
 
 SANDBOXED = """
-import os, socket, subprocess, sys, ctypes
+import os, socket, subprocess, sys, ctypes, threading
 from strata.images.sandbox import Sandbox
+def started(thread):
+    try:
+        thread.start()
+    except RuntimeError as error:  # Python's word for a refused thread
+        raise OSError(error) from error
 kept = os.open("/dev/null", os.O_RDONLY)
-sandbox = Sandbox()
+sandbox = Sandbox(threads=THREADS)
 acts = {
     "open": lambda: open("/etc/passwd"),
     "open after closing": lambda: (os.close(kept), open("/etc/passwd")),
@@ -279,6 +285,7 @@ acts = {
     "fork": lambda: os.fork(),
     "execute": lambda: os.execv("/bin/true", ["true"]),
     "write": lambda: os.truncate("/tmp/x", 3),
+    "a thread": lambda: started(threading.Thread(target=int)),
     "kill": lambda: os.kill(os.getppid(), 0),
     "ptrace": lambda: os.strerror(ctypes.CDLL(None).ptrace(0, 0, 0, 0)) and 1 / 0 if 0 else os.listdir("/proc"),
 }
@@ -301,9 +308,11 @@ while True:
 """
 
 
-def test_the_sandbox_refuses_files_network_processes_memory_and_time() -> None:
-    done = subprocess.run([sys.executable, "-c", SANDBOXED], capture_output=True, text=True, timeout=120)
-    assert done.stdout == "" and done.stderr == ""
+@pytest.mark.parametrize("threads", [False, True])
+def test_the_sandbox_refuses_files_network_processes_memory_and_time(threads: bool) -> None:
+    program = SANDBOXED.replace("THREADS", str(threads))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout == ("a thread works\n" if threads else "") and done.stderr == ""
     assert done.returncode == -signal.SIGPROF
 
 

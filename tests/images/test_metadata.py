@@ -1,0 +1,209 @@
+"""Metadata are removed from files of every format, and the pixels come out as before, turned as before."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+
+from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk, wide_profile
+from strata.images import ImageError, as_jpeg, decode, without_metadata
+
+LIMIT = 100_000_000
+GOOD = good_images()
+MARK = "Zaphod's garden, 48.8584 N"
+PHOTO = Image.linear_gradient("L").resize((48, 32)).convert("RGB")
+
+
+def exif(turn: int | None = None) -> Image.Exif:
+    """EXIF with a place, maker notes, names and dates, all of which hold the mark."""
+    made = Image.Exif()
+    made[ExifTags.Base.Artist] = made[ExifTags.Base.ImageDescription] = made[ExifTags.Base.Copyright] = MARK
+    made.get_ifd(ExifTags.IFD.Exif).update({0x927C: MARK.encode(), 0x9286: MARK.encode(), 0x9003: MARK})
+    made.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 51.0, 30.0), 29: MARK})
+    if turn:
+        made[0x0112] = turn
+    return made
+
+
+def xmp(turn: int | None = None) -> bytes:
+    told = f' tiff:Orientation="{turn}"' if turn else ""
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description{told}>{MARK}</rdf:Description></x:xmpmeta>'.encode()
+
+
+def marked(kind: str, turn: int | None = None, image: Image.Image = PHOTO) -> bytes:
+    """A picture whose file has the mark in every place that its format has for such things."""
+    if kind in ("PNG", "APNG"):
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("Comment", MARK)
+        texts.add_text("parameters", MARK * 100, zip=True)
+        texts.add_itxt("XML:com.adobe.xmp", xmp().decode())
+        more = {"save_all": True, "append_images": [image.rotate(90)]} if kind == "APNG" else {}
+        data = encoded(image, "PNG", pnginfo=texts, exif=exif(turn), **more)
+        return data[:33] + png_chunk(b"prVt", MARK.encode()) + data[33:] + MARK.encode()
+    if kind in ("JPEG", "MPO"):
+        more = {"save_all": True, "append_images": [image]} if kind == "MPO" else {}
+        data = encoded(image, kind, exif=exif(turn), xmp=xmp(), comment=MARK, icc_profile=wide_profile(), **more)
+        parts = b"".join(segment(code, MARK.encode()) for code in (0xE3, 0xEB, 0xED, 0xEF, 0xFE))
+        return data[:2] + parts + data[2:] + MARK.encode()
+    if kind == "GIF":
+        return (
+            encoded(image, "GIF", comment=MARK, save_all=True, append_images=[image.rotate(90)], loop=3) + MARK.encode()
+        )
+    if kind == "WEBP":
+        data = encoded(image, "WEBP", exif=exif(turn).tobytes(), xmp=xmp(), icc_profile=wide_profile())
+        data += b"note" + struct.pack("<I", 26) + MARK.encode()
+        return data[:4] + struct.pack("<I", len(data) - 8) + data[8:] + MARK.encode()
+    if kind == "TIFF":
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        for tag in (270, 271, 272, 305, 306, 315, 33432, 700, 33723, 34377, 37724):
+            tags[tag] = MARK if tag < 34000 and tag not in (700, 33723) else MARK.encode()
+        if turn:
+            tags[274] = turn
+        return encoded(image, "TIFF", tiffinfo=tags, exif=exif(turn)) + MARK.encode()
+    options = {"exif": exif(turn).tobytes(), "xmp": xmp()}
+    data = encoded(image, kind, **options)
+    return data + struct.pack(">I4s", 8 + len(MARK), b"uuid") + MARK.encode()
+
+
+def segment(code: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, code, len(body) + 2) + body
+
+
+def has_mark(data: bytes) -> bool:
+    """Whether the mark stands in a file, as text or compressed."""
+    if MARK.encode() in data:
+        return True
+    with suppress(Exception):
+        for name, body in Image.open(io.BytesIO(data)).info.items():
+            if MARK in str(body) or MARK in str(name):
+                return True
+    return False
+
+
+KINDS = ("JPEG", "MPO", "PNG", "APNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_mark_stays_and_no_pixel_changes(kind: str) -> None:
+    data = marked(kind)
+    assert has_mark(data)
+    clean = without_metadata(data)
+    assert not has_mark(clean)
+    assert decode(clean, LIMIT).tobytes() == decode(data, LIMIT).tobytes()
+    # what is clean already stays as it is: it has one identity
+    assert without_metadata(clean) == clean
+    with Image.open(io.BytesIO(clean)) as image:
+        assert (kind == "TIFF" or not image.getexif()) and not {"comment", "xmp", "photoshop"} & set(image.info)
+        # a browser still shows the animation, and the right colours
+        assert getattr(image, "n_frames", 1) == (2 if kind in ("APNG", "GIF") else 1)
+        assert ("icc_profile" in image.info) == (kind in ("JPEG", "MPO", "WEBP"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_picture_stays_upright(kind: str, turn: int) -> None:
+    data = marked(kind, turn)
+    clean = without_metadata(data)
+    assert not has_mark(clean)
+    expected, found = decode(data, LIMIT), decode(clean, LIMIT)
+    assert (found.size, found.tobytes()) == (expected.size, expected.tobytes())
+    assert found.size == ((32, 48) if turn > 4 else (48, 32))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_in_xmp_is_kept(kind: str) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", xmp(6).decode())
+    data = encoded(PHOTO, kind, **({"pnginfo": texts} if kind == "PNG" else {"xmp": xmp(6)}))
+    assert decode(data, LIMIT).size == decode(without_metadata(data), LIMIT).size == (32, 48)
+
+
+def test_an_orientation_in_imagemagick_s_raw_profile_is_kept() -> None:
+    digits = exif(6).tobytes().hex()
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(digits) // 2:8}\n{digits}\n", zip=True)
+    data = encoded(PHOTO, "PNG", pnginfo=texts)
+    clean = without_metadata(data)
+    assert decode(data, LIMIT).size == decode(clean, LIMIT).size == (32, 48) and b"Raw" not in clean
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_good_image_keeps_its_pixels(name: str) -> None:
+    clean = without_metadata(GOOD[name])
+    assert decode(clean, LIMIT).tobytes() == decode(GOOD[name], LIMIT).tobytes()
+    assert without_metadata(clean) == clean
+
+
+def test_damaged_images_give_bytes_or_an_image_error() -> None:
+    for name, data in mutated(5, 1500):
+        with suppress(ImageError):
+            clean = without_metadata(data)
+            assert len(clean) <= 2 * len(data) + 100, name
+
+
+MAGIC = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(7), b"RIFF\x99\0\0\0WEBP", b"II*\0\x08\0\0\0", b"BM"]
+MAGIC += [b"\0\0\0\x10ftypavif\0\0\0\0\0\0\0\x60meta", b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0"]
+
+
+@given(magic=st.sampled_from(MAGIC), rest=st.binary(max_size=300))
+def test_any_bytes_give_bytes_or_an_image_error(magic: bytes, rest: bytes) -> None:
+    with suppress(ImageError):
+        without_metadata(magic + rest)
+
+
+def test_bombs_cost_little() -> None:
+    for data in bombs().values():
+        with suppress(ImageError):
+            assert len(without_metadata(data)) <= len(data) + 100
+
+
+@pytest.mark.parametrize("data", [b"", b"a text", b"\0\0\0\x18ftypisom" + bytes(50), b"RIFF1234WAVE"])
+def test_what_is_no_image_is_told(data: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        without_metadata(data)
+    assert caught.value.kind == "not_an_image"
+
+
+# PNG
+
+
+def test_a_png_with_much_text_is_decoded() -> None:
+    """ComfyUI writes its whole graph into each picture."""
+    data, plain = encoded(PHOTO, "PNG"), PHOTO.tobytes()
+    graph = b"workflow\0" + b'{"nodes": []}' * 200_000
+    for chunk in (
+        png_chunk(b"tEXt", graph),
+        png_chunk(b"zTXt", b"prompt\0\0" + zlib.compress(graph)),
+        png_chunk(b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(graph)),
+        png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2_500_000))),
+        png_chunk(b"eXIf", bytes(2_500_000)),
+    ):
+        for large in (data[:33] + chunk + data[33:], data[:-12] + chunk + data[-12:]):
+            assert decode(large, LIMIT).tobytes() == plain
+            assert decode(without_metadata(large), LIMIT).tobytes() == plain
+
+
+# exports
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_for_others_has_no_metadata(kind: str) -> None:
+    data = marked(kind, 6 if kind in ("JPEG", "PNG", "WEBP", "AVIF") else None)
+    jpeg, size = as_jpeg(data, LIMIT)
+    assert not has_mark(jpeg) and size == decode(data, LIMIT).size
+    with Image.open(io.BytesIO(jpeg)) as image:
+        assert image.format == "JPEG" and not image.getexif() and "icc_profile" not in image.info
+
+
+def test_an_upright_jpeg_keeps_its_pixels_and_on_request_its_bytes() -> None:
+    plain = encoded(PHOTO, "JPEG", quality=80)
+    data = encoded(PHOTO, "JPEG", quality=80, exif=exif(1), comment=MARK)
+    assert as_jpeg(data, LIMIT)[0] == plain
+    assert as_jpeg(data, LIMIT, keep_metadata=True)[0] == data
