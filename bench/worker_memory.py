@@ -1,8 +1,8 @@
 """`python -m bench.worker_memory [CASE …]`: the memory of a worker with the demo's models on images that cost much.
 
 A service and one worker process for all groups. Each case is a folder, and a job over it. Told is the largest
-proportional set size of the worker with its decoding processes while the job runs, above that with loaded models. At most
-1,024 MiB are promised.
+proportional set size of the worker with its decoding processes while the job runs, above that with loaded models. At
+most 1,024 MiB are promised.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """`python -m bench.api_load [BEFORE] [.]`: load on the API, of one checkout or of several in one run.
 
-Each checkout's service gets the same: (1) 500 clients that ask for jobs, as fast as they can and at 1,000 requests a
-second; (2) requests that wait with `Prefer: wait`; (3) an idle scheduler with queued images; (4) one caller's image
-behind 200 images of another. (1) to (3) have no worker, so that only the API and Redis work. The machine's load is
-printed with the figures: other work on it makes rates lower bounds and times upper bounds.
+Each checkout's service gets the same: (1) 500 clients that ask for jobs, as fast as they can and at two fixed rates,
+and a server without an application at the same rates; (2) 200 and 1,000 requests that wait with `Prefer: wait`; (3) an
+idle scheduler with queued images; (4) one caller's image behind 200 images of another. (1) to (3) have no worker, so
+that only the API and Redis work. The machine's load is printed with the figures: other work on it makes rates lower
+bounds and times upper bounds. A part for which the machine is too busy says so.
 """
 
 from __future__ import annotations
