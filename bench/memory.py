@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-INTERVAL = 0.1  # seconds between two samples, which take a millisecond for each GiB
+INTERVAL = 0.2  # seconds between two samples, which take some milliseconds for each GiB
 
 
 @contextmanager
