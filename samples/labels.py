@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+import unicodedata
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,3 +75,20 @@ def photographs() -> list[Photograph]:
 def licence(photograph: Photograph) -> str:
     """Return the licence of a picture: its own, or that of its package."""
     return photograph.licence or packages()[photograph.package].licence
+
+
+def reads(photograph: Photograph, line: str) -> bool | None:
+    """Return whether a line of text stands in the picture; None if the labels do not say.
+
+    Case, accents, spaces and punctuation do not count. A line is right if it is a part of the labelled text, or
+    if at least 0.9 of its letters are those of a labelled line, in order (difflib's ratio).
+    """
+    read, whole = _letters(line), _letters("".join(photograph.text))
+    alike = (SequenceMatcher(None, read, _letters(label)).ratio() >= 0.9 for label in photograph.text)
+    if read and (read in whole or any(alike)):
+        return True
+    return None if photograph.text_unsure else False
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).casefold()))
