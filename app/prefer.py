@@ -13,7 +13,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from strata.core import FINAL_GROUP, JobRequest, JobStatus, Record
-from strata.jobs import Jobs
+from strata.jobs import Jobs, named
 from strata.queue import JobProgress
 from strata.store import BrokenPart
 
@@ -86,7 +86,7 @@ class Waits:
         try:
             # a part that existed may be that of a newer attempt; one that was just written need not be looked for
             newest = store.newest(chunk) if existed else chunk
-            return store.read_record(newest, 0) if newest else None
+            return named(store.read_record(newest, 0), chunk) if newest else None
         except BrokenPart as error:
             self.jobs.repair(request.id, error)
             return None

@@ -21,6 +21,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
@@ -106,11 +107,13 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     Ocr: image -> list[ReadLine]. Matcher: Pair -> float or None. Composer: ComposeRequest -> Written. The two that
     write texts are described in `models.writers`.
 
-    usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server.
+    usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server. turn: held
+    while `compute` runs; stages that use one loaded model have the same (`models.shared`).
     """
 
     name: ClassVar[str]
     usage: Sequence[Usage] = ()
+    turn: AbstractContextManager[Any] = nullcontext()
     make_room: Callable[[], None] = staticmethod(free_memory)
     """Called when not even one item fits in memory, before it is tried once more; who loads stages may replace it."""
 
@@ -263,7 +266,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         work = sum(map(work_of, batch))
         seconds = self._pace.limit(work, DEADLINES.limits)
         activity = Activity(GROUP_OF.get(self.name, ""), self.name, seconds)
-        with DEADLINES.watch(activity, LONGEST * seconds) as self.progress:
+        # waiting for the turn is outside of the deadline: the stage that holds it has one of its own
+        with self.turn, DEADLINES.watch(activity, LONGEST * seconds) as self.progress:
             began = time.monotonic()
             results = self.compute(prepared())
             self._pace.add(work, time.monotonic() - began)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertTokenizer,
     Blip2Config,
@@ -28,6 +28,8 @@ from transformers import (
     Florence2Config,
     Florence2ForConditionalGeneration,
     Florence2Processor,
+    LlamaConfig,
+    LlamaForCausalLM,
     OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessor,
@@ -256,7 +258,14 @@ def siglip2(folder: Path) -> None:
         model.logit_bias.fill_(-4.6)  # a cosine of 0 is a probability of 0.01
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    _tokenizer().save_pretrained(folder)
+    ending(_tokenizer()).save_pretrained(folder)
+
+
+def ending(tokenizer: PreTrainedTokenizerFast, template: str = "$A <|im_end|>") -> PreTrainedTokenizerFast:
+    """A tokenizer that ends a text with its end token, as SigLIP's, or makes of it what another template says."""
+    marks = [(word, index) for word, index in tokenizer.get_vocab().items() if word in SPECIAL]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=marks)
+    return tokenizer
 
 
 def qwen3(folder: Path, answer: str = "") -> None:
@@ -296,6 +305,14 @@ def qwen3_vl(folder: Path, answer: str = "") -> None:
     size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
     images = Qwen2VLImageProcessor(patch_size=16, size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     Qwen3VLProcessor(images, tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT).save_pretrained(folder)
+
+
+def smollm2(folder: Path) -> None:
+    """SmolLM2: a Llama whose head is its embedding, so that the file has one of them."""
+    tokenizer = _tokenizer()
+    config = LlamaConfig(**_language(tokenizer) | {"tie_word_embeddings": True})
+    _loud(LlamaForCausalLM(config)).bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _tower(layers: int) -> dict[str, int]:

@@ -16,6 +16,11 @@ from typing import Any, TypeVar
 
 from models.boxes import iou
 from strata.core import Evidence, EvidenceSettings, ObjectMask, Record, Region
+from strata.core.layers import TextLine
+
+# PP-OCR reads a character or two in whole pictures that have no text, with scores up to 0.99: a cup from above is "8".
+# The share of a picture that a character may cover was measured on samples/photographs (docs/decisions.md).
+LARGEST_CHARACTER = 0.25
 
 Entry = TypeVar("Entry", bound=Evidence)
 
@@ -70,9 +75,19 @@ def objects_matched(record: Record, matches: Matches | None, settings: EvidenceS
 
 
 def text_judged(record: Record, settings: EvidenceSettings) -> Record:
-    """Drop lines of text with a low OCR score; the matcher does not judge text."""
+    """Drop lines of text with a low OCR score, and characters that fill the picture; no matcher judges text."""
     text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
+    text = [_dropped(line, "too_large") if line.kept and _fills(line, record) else line for line in text]
     return _with_layers(record, text=text)
+
+
+def _fills(line: TextLine, record: Record) -> bool:
+    """Whether each letter or digit of a line covers more than LARGEST_CHARACTER of its image."""
+    if record.width is None or record.height is None:
+        return False
+    left, top, right, bottom = line.box
+    characters = max(1, sum(map(str.isalnum, line.text)))
+    return (right - left) * (bottom - top) > characters * LARGEST_CHARACTER * record.width * record.height
 
 
 def _with_layers(record: Record, **layers: Any) -> Record:
@@ -108,7 +123,7 @@ def _judge(entry: Entry, value: float | None, threshold: float, reason: str) -> 
     """Drop the entry with a reason if its value is below the threshold; without a value it stays as it is."""
     if not entry.kept or value is None or value >= threshold:
         return entry
-    return entry.model_copy(update={"kept": False, "reason": reason})
+    return _dropped(entry, reason)
 
 
 Named = TypeVar("Named", Region, ObjectMask)
@@ -188,4 +203,8 @@ def _repeats(entry: Named, others: Sequence[Region | ObjectMask], threshold: flo
 
 
 def _duplicate(entry: Named) -> Named:
-    return entry.model_copy(update={"kept": False, "reason": "duplicate"})
+    return _dropped(entry, "duplicate")
+
+
+def _dropped(entry: Entry, reason: str) -> Entry:
+    return entry.model_copy(update={"kept": False, "reason": reason})

@@ -24,6 +24,7 @@ from transformers import (
 from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.items import CaptionRequest, Written
+from models.shared import shared_model
 from models.stages.florence import FlorenceTask, load_florence
 from models.weights.cache import locate
 from models.writers import CaptionerStage
@@ -38,6 +39,7 @@ class _Captioner(CaptionerStage):
     """Base class of the back ends: one model call for the whole images of a batch, and one for its crops."""
 
     name: ClassVar[str] = "captioner"
+    least_tokens: ClassVar[int | None] = None  # of a text
     parameters: CaptionerParameters
 
     def __init__(self, settings: StageSettings) -> None:
@@ -71,6 +73,7 @@ class _Captioner(CaptionerStage):
         ids = self._model.generate(
             **inputs,
             max_new_tokens=p.scene_tokens if kind == "scene" else p.crop_tokens,
+            min_new_tokens=self.least_tokens,
             **search_settings(self.variation, self._beams(kind)),
         )
         new = self._new(ids, inputs)
@@ -98,9 +101,10 @@ class FlorenceCaptioner(_Captioner):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
-        folder = locate(self.settings)
-        self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_florence(folder)
+        self._processor = AutoProcessor.from_pretrained(locate(self.settings))
+        # a detector with the same weights uses the same model
+        self._shared = shared_model(self.settings, load_florence)
+        self._model, self.turn = self._shared.model, self._shared.turn
         tasks = {"scene": self.parameters.scene_task, "crop": self.parameters.crop_task}
         self._tasks = {kind: FlorenceTask(self._processor, self._model, task) for kind, task in tasks.items()}
 
@@ -110,6 +114,9 @@ class FlorenceCaptioner(_Captioner):
 
 class Blip2Captioner(_Captioner):
     """BLIP-2 with a decoder-only or an encoder-decoder language model (OPT, Flan-T5)."""
+
+    # LAVIS asks for `min_length=1` (lavis/models/blip2_models/blip2_opt.py): a text does not begin with its end
+    least_tokens: ClassVar[int | None] = 1
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)

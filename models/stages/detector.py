@@ -20,6 +20,7 @@ from models.base import DetectorStage
 from models.boxes import clipped
 from models.devices import features, load_model
 from models.items import Detection
+from models.shared import shared_model
 from models.stages.florence import BINS, Bins, FlorenceTask, RegionParser, load_florence
 from models.weights.cache import locate
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
@@ -95,9 +96,10 @@ class FlorenceDetector(DetectorStage):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
-        folder = locate(self.settings)
-        self._processor = AutoProcessor.from_pretrained(folder)
-        self._model = load_florence(folder)
+        self._processor = AutoProcessor.from_pretrained(locate(self.settings))
+        # a captioner with the same weights uses the same model
+        self._shared = shared_model(self.settings, load_florence)
+        self._model, self.turn = self._shared.model, self._shared.turn
         self._task = FlorenceTask(self._processor, self._model, DENSE_CAPTIONS)
         self._regions = RegionParser(self._processor.tokenizer)
 
@@ -159,10 +161,10 @@ def _pixels(bins: Bins, size: Size) -> tuple[float, float, float, float]:
 def _inside(
     size: Size, phrases: Sequence[str], boxes: Sequence[Sequence[float]], scores: Sequence[float]
 ) -> list[Detection]:
-    """Detections with boxes (x1, y1, x2, y2) clipped to the image, without those that have no phrase or no area."""
+    """Detections with boxes (x1, y1, x2, y2) clipped to the image, without those that have no word or no area."""
     found = []
     for phrase, box, score in zip(phrases, boxes, scores, strict=True):
         inside = clipped(box, size)
-        if phrase and inside is not None:
+        if any(map(str.isalnum, phrase)) and inside is not None:
             found.append(Detection(inside, phrase, score))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.guards import Asked
 from models.items import CaptionRequest, Failure, Written
+from models.shared import shared_model
 from models.weights.cache import locate
 from models.writers import CaptionerStage
 from strata.core import QwenVLParameters, StageSettings
@@ -32,10 +34,10 @@ class QwenVLCaptioner(CaptionerStage):
 
     def load(self) -> None:
         """Raises WeightsMissing."""
-        folder = locate(self.settings)
-        self._processor: Any = AutoProcessor.from_pretrained(folder)
+        self._processor: Any = AutoProcessor.from_pretrained(locate(self.settings))
         self._processor.tokenizer.padding_side = "left"  # so that all generated texts start at the same position
-        self._model = load_model(Qwen3VLForConditionalGeneration, folder)
+        self._shared = shared_model(self.settings, load_qwen_vl)
+        self._model, self.turn = self._shared.model, self._shared.turn
 
     def asked(self, item: CaptionRequest) -> Asked:
         """The prompt, which the text must not repeat, and its language."""
@@ -90,6 +92,11 @@ class QwenVLCaptioner(CaptionerStage):
         new = ids[:, inputs["input_ids"].shape[1] :]
         texts = self._processor.batch_decode(new, skip_special_tokens=True)
         return [Written(text, cut) for text, cut in zip(texts, were_cut(new, self._model), strict=True)]
+
+
+def load_qwen_vl(folder: Path) -> Any:
+    """Load a Qwen3-VL checkpoint of any size."""
+    return load_model(Qwen3VLForConditionalGeneration, folder)
 
 
 def _within_reach(image: Image.Image) -> Image.Image:

@@ -126,6 +126,22 @@ class SamSegmenter(SegmenterStage):
             answers.append(self._segments(found, shape, resized))
         return answers
 
+    @torch.inference_mode()
+    def scores_at(self, image: Image.Image, points: Sequence[tuple[int, int]]) -> list[float]:
+        """The estimated IoU of each of the three masks for one thing. points: x and y, in pixels of the image."""
+        batch = self.prepare([image])
+        ((shape, resized),) = batch.shapes
+        # the points move with the image when it is resized
+        scale = torch.tensor([resized[1] / shape[1], resized[0] / shape[0]])
+        placed = (torch.tensor(points, dtype=torch.float32) * scale).to(batch.values.device)
+        answer = self._model(
+            input_points=placed[None, None],
+            input_labels=torch.ones(1, 1, len(points), dtype=torch.int64, device=placed.device),
+            image_embeddings=self._model.get_image_embeddings(batch.values),
+        )
+        scores: list[float] = answer.iou_scores[0, 0].float().tolist()
+        return scores
+
     def _candidates(self, maps: Any, points: Tensor, resized: Shape) -> tuple[Tensor, ...]:
         """The masks of some points that pass the thresholds. points: (N, 2), x and y in pixels of the resized image.
 

@@ -15,13 +15,13 @@ from strata.errors import InvalidInput
 MAX_LIST = 16 * 2**20  # characters of a list of shards; the service reads as many bytes
 
 
-def pairs_of(texts: Iterable[str]) -> dict[str, str]:
-    """KEY=VALUE texts as a mapping. Raises InvalidInput for a text without `=`."""
+def pairs_of(texts: Iterable[str], option: str = "--metadata") -> dict[str, str]:
+    """KEY=VALUE texts of an option as a mapping. Raises InvalidInput for a text without `=`."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise InvalidInput(f"--metadata {text!r}: expected KEY=VALUE")
+            raise InvalidInput(f"{option} {text!r}: expected KEY=VALUE")
         pairs[name] = value
     return pairs
 

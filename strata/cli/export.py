@@ -21,23 +21,34 @@ def export(
     instruction: Annotated[
         str | None, typer.Option(help="The user's turn of conversations; none: the layer's.")
     ] = None,
+    skip_broken: Annotated[
+        bool,
+        typer.Option("--skip-broken", help="Leave out images that cannot be read, and list them in skipped.jsonl."),
+    ] = False,
+    keep_metadata: Annotated[
+        bool, typer.Option("--keep-metadata", help="Leave EXIF, places and comments in images that need no change.")
+    ] = False,
     level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
     root: Moved = None,
     store: StoreUri = None,
 ) -> None:
     """Write a snapshot for other tools, each image with the text of one layer."""
     from strata.core import layer_named
-    from strata.data import Request
+    from strata.data import Request, SampleError
     from strata.data import export as write_export
     from strata.snapshots import Snapshots
 
     layer = level or layer
     opened = open_store(store, root)
     pinned = Snapshots(opened).open(snapshot)
-    request = Request(form, layer_named(layer), instruction)
+    request = Request(form, layer_named(layer), instruction, skip_broken, keep_metadata)
     # images are read, converted and written one after another
     with progress() as bar:
         task = bar.add_task("images", total=pinned.manifest.counts.selected)
-        samples = write_export(opened, pinned, request, out, lambda: bar.advance(task))
+        try:
+            samples = write_export(opened, pinned, request, out, lambda: bar.advance(task))
+        except SampleError as error:
+            raise SampleError(f"{error}; --skip-broken leaves out what cannot be read") from None
     skipped = f"; {samples.skipped:,} rows without {layer} were left out" if samples.skipped else ""
-    print(f"{out}: {samples.count:,} images{skipped}")
+    broken = f"; {samples.broken:,} broken images were left out, see {out / 'skipped.jsonl'}" if samples.broken else ""
+    print(f"{out}: {samples.count:,} images{skipped}{broken}")

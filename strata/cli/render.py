@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from strata.core import (
     LAYERS,
+    LEFT_OUT,
     Budget,
     Description,
     Evidence,
@@ -44,10 +45,13 @@ def clean(text: str) -> str:
 def layers_tree(record: Record, title: str | None = None) -> Tree:
     """A tree of a record's computed layers, and of the seconds and tokens of each stage."""
     size = f"  {record.width}×{record.height}" if record.width and record.height else ""
-    tree = Tree(Text.assemble((clean(title or record.key), "bold"), (size, "dim")))
+    profile = f"  profile {clean(record.profile)}" if record.profile else ""
+    tree = Tree(Text.assemble((clean(title or record.key), "bold"), (size, "dim"), (profile, "dim")))
     # the outcome, then the layers that were computed, then what each stage took
     if record.failure:
         tree.add(_ending(record.status, record.failure))
+    for warning in record.warnings:
+        tree.add(_named("warning", Text(clean(warning.detail), "yellow")))
     for layer in LAYERS.values():
         value = getattr(record, layer.name)
         if value is not None:
@@ -187,6 +191,8 @@ def job_line(job: JobView) -> str:
         parts.append(f"{job.request_counts.failed} failed")
     if job.shards.failed:
         parts.append(f"{job.shards.failed} of {job.shards.total} shards failed")
+    if job.shards.left_out:
+        parts.append(f"{sum(job.shards.left_out.values()):,} files left out")
     # what has failed is the job, not its images: they have no result
     failed_as_whole = job.status is JobStatus.FAILED and job.request_counts.cancelled
     if failed_as_whole:
@@ -213,6 +219,9 @@ def job_details(job: JobView) -> Text:
         f"{given_up} {counts.cancelled}",
         f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
     ]
+    if job.shards.left_out:
+        told = (f"{number:,} {LEFT_OUT.get(reason, reason)}" for reason, number in job.shards.left_out.items())
+        lines.append(f"left out: {', '.join(told)}")
     for name, group in job.groups.items():
         lines.append(f"{name}: images {group.images}, chunks {group.chunks}, images reused {group.reused}")
     lines += [usage_line(job)] if job.usage else []

@@ -1,8 +1,8 @@
-"""Snapshots as text for a terminal: a list, one in detail, the difference of two."""
+"""Snapshots as text for a terminal (a list, one in detail, the difference of two), and the tables of mixtures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.bar import Bar
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cli.render import clean
+from strata.data import SourceCheck, task_shares
 from strata.snapshots import (
     EDGES,
     FEATURES,
@@ -160,3 +161,32 @@ def _change(change: Change) -> str:
 
 def _short(value: str) -> str:
     return value if len(value) <= SHOWN_VALUE else f"{value[: SHOWN_VALUE - 1]}…"
+
+
+def source_table(checks: Sequence[SourceCheck]) -> Table:
+    """A table of sources, one a row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("source", "task"):
+        table.add_column(name, no_wrap=True)
+    for name in ("there", "trained on", "share"):
+        table.add_column(name, justify="right")
+    table.add_column("missing")
+    for check in checks:
+        # a number that is not known, because the source is missing, stays empty
+        numbers = ("" if number is None else f"{number:,}" for number in (check.supply, check.count))
+        share = "" if check.share is None else f"{check.share:.1%}"
+        problem = Text(clean(check.problem or ""), "red")
+        table.add_row(clean(check.name), clean(check.task), *numbers, share, problem)
+    whole = sum(check.count or 0 for check in checks)
+    table.add_row("all", "", f"{sum(check.supply or 0 for check in checks):,}", f"{whole:,}", "", style="bold")
+    return table
+
+
+def task_table(checks: Sequence[SourceCheck]) -> Table:
+    """A table of tasks with their shares, the largest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("share", justify="right")
+    for task, share in sorted(task_shares(checks).items(), key=lambda pair: -pair[1]):
+        table.add_row(clean(task), f"{share:.1%}")
+    return table

@@ -39,7 +39,7 @@ def check(
     store: StoreUri = None,
 ) -> None:
     """Show the sources of a mixture, what is missing, and the share of each task."""
-    from strata.cli.mixture_render import source_table, task_table
+    from strata.cli.snapshot_render import source_table, task_table
     from strata.data import Locations, MixtureFile, check_mixture, default_cache, task_shares
 
     mixture = MixtureFile.load(file)

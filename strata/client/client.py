@@ -18,6 +18,7 @@ from httpx_sse import ServerSentEvent, SSEError, connect_sse
 from strata.addresses import clean_key
 from strata.client.responses import ApiError, Model, parse_response, pause_of, problem_of, unexpected
 from strata.core import Budget, FailureRow, JobKind, JobPage, JobStatus, JobView, Priority, Problem, Record
+from strata.profiles import ProfileList, ProfileView
 
 RETRIES = 4  # after responses of 429 and 503 with a Retry-After
 BUSY = ("/problems/share-used", "/problems/queue-full")  # the queue takes more when it has computed some
@@ -128,6 +129,12 @@ class Client:
     def overlay(self, job: str, key: str) -> bytes:
         """Fetch a PNG of a record's image with its layers drawn on it."""
         return self._send("GET", f"/v1/records/{_quote(job)}/{_quote(key)}/overlay.png").content
+
+    # profiles
+
+    def profiles(self) -> list[ProfileView]:
+        """Fetch what each profile of the service is, needs, computes and warns of, with its proof."""
+        return parse_response(ProfileList, self._send("GET", "/v1/profiles")).profiles
 
     # jobs
 

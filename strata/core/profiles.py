@@ -148,6 +148,7 @@ class EvidenceSettings(BaseModel):
 class Profile(BaseModel):
     """A named set of stage settings.
 
+    description: what it is for; needs: the machine that it needs; warnings: what a user must know before believing it.
     chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. rules:
     which images become filtered rows. prompts: the texts of the prompts that stages name; they are kept with the
     results and are not in any fingerprint, because the stages' parameters hold their sha256.
@@ -157,6 +158,8 @@ class Profile(BaseModel):
 
     name: str
     description: str = ""
+    needs: str = ""
+    warnings: list[str] = Field(default_factory=list)
     chunk_size: int = Field(default=500, ge=1)
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()
@@ -169,7 +172,10 @@ class Profile(BaseModel):
         index = GROUPS.index(group)
         # the output also depends on the group before, whose output is the input
         before = self.fingerprint(GROUPS[index - 1]) if index else ""
-        settings = {name: self.stages[name].deciding() for name in STAGES_OF[group] if name in self.stages}
+        stages = {name: self.stages[name] for name in STAGES_OF[group] if name in self.stages}
+        settings = {
+            name: stage.deciding() | installed().deciding(name, stage.backend) for name, stage in stages.items()
+        }
         # the key names are hashed too: renaming one would change all fingerprints, and no existing part would be found
         decides = {"schema": OUTPUT_VERSIONS[group], "before": before, "group": group, "stages": settings}
         # the chunk size determines which images a part contains; a shard's index is always one part

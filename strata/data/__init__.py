@@ -10,6 +10,7 @@ from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture
 from strata.data.reader import MAX_PIXELS, Sample, SampleReader
+from strata.data.sample_sources import SampleError
 from strata.data.sample_tables import default_cache
 from strata.data.snapshot_sources import snapshot_source
 
@@ -20,6 +21,7 @@ __all__ = [
     "MixtureFile",
     "Request",
     "Sample",
+    "SampleError",
     "SampleReader",
     "SourceCheck",
     "check_mixture",

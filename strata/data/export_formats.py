@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.core import Box
-from strata.shards import Keys
+from strata.data.export_names import Names, NameTable, file_name
 
 FILE_SAMPLES = 10_000  # samples in a folder of images, a tar or a Parquet file, as in img2dataset's shards
 ROW_GROUP = 100  # samples in memory before they are written
@@ -57,7 +57,10 @@ class PhraseBox(NamedTuple):
 
 
 class ExportSample(NamedTuple):
-    """One sample: an upright JPEG, its size in pixels, its text, and the boxes of its entries (none without boxes)."""
+    """One sample: an upright JPEG, its size in pixels, its text, and the boxes of its entries (none without boxes).
+
+    name: of its files, without an extension.
+    """
 
     key: str
     jpeg: bytes
@@ -65,6 +68,7 @@ class ExportSample(NamedTuple):
     height: int
     text: str
     boxes: list[PhraseBox]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,12 +142,13 @@ def _write_conversations(
 ) -> None:
     # write the array element by element, without a list of all samples in memory
     before = "[\n"
-    with (target.folder / "train.json").open("w", encoding="utf-8") as file:
+    with (target.folder / "train.json").open("w", encoding="utf-8") as file, NameTable(target.folder) as table:
         for number, named in _files(samples):
             folder = f"images/{number:05d}"
             (target.folder / folder).mkdir(parents=True)
             for sample in named:
-                image = f"{folder}/{sample.key}.jpg"
+                image = f"{folder}/{sample.name}.jpg"
+                table.note(sample.key, sample.name, image)
                 (target.folder / image).write_bytes(sample.jpeg)
                 file.write(before + json.dumps({"id": sample.key, **entry(sample, image)}, ensure_ascii=False))
                 before = ",\n"
@@ -153,7 +158,7 @@ def _write_conversations(
 def _files(samples: Iterator[ExportSample]) -> Iterator[tuple[int, Iterator[ExportSample]]]:
     """The samples of each file, with the file's number.
 
-    In each file the keys are unique, and have no dots and slashes, at which a webdataset ends a key.
+    In each file the names are unique, and fit every file system and webdataset.
     """
     for number in itertools.count():
         first = next(samples, None)
@@ -163,26 +168,29 @@ def _files(samples: Iterator[ExportSample]) -> Iterator[tuple[int, Iterator[Expo
 
 
 def _named(samples: Iterable[ExportSample]) -> Iterator[ExportSample]:
-    keys = Keys()
+    names = Names()
     for sample in samples:
-        yield sample._replace(key=keys.distinct(re.sub(r"[./\\]", "_", Keys.clean(sample.key))))
+        yield sample._replace(name=names.of(sample.key))
 
 
 def write_webdataset(target: Target, samples: Iterator[ExportSample]) -> None:
-    """Write tars of KEY.jpg, KEY.txt and KEY.json, with the keys of the source."""
+    """Write tars of KEY.jpg, KEY.txt and KEY.json, with the keys of the source; long keys have pax headers."""
+    table = NameTable(target.folder)
     for number, named in _files(samples):
-        with tarfile.open(target.folder / f"{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        file = f"{number:05d}.tar"
+        with tarfile.open(target.folder / file, "w", format=tarfile.PAX_FORMAT) as tar, table:
             for sample in named:
+                table.note(sample.key, sample.name, f"{file}/{sample.name}.jpg")
                 note = json.dumps({name: value for name, value in table_row(sample).items() if name != "image"})
                 for extension, data in (("jpg", sample.jpeg), ("txt", sample.text.encode()), ("json", note.encode())):
-                    member = tarfile.TarInfo(f"{sample.key}.{extension}")
+                    member = tarfile.TarInfo(f"{sample.name}.{extension}")
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
 
 
 def table_row(sample: ExportSample) -> dict[str, Any]:
     """A sample as a row of TABLE_SCHEMA."""
-    image = {"bytes": sample.jpeg, "path": f"{sample.key}.jpg"}
+    image = {"bytes": sample.jpeg, "path": f"{sample.name or file_name(sample.key)}.jpg"}
     boxes = [{"phrase": phrase, "box": list(box)} for phrase, box in sample.boxes]
     sizes = {"width": sample.width, "height": sample.height}
     return {"key": sample.key, "image": image, "text": sample.text, **sizes, "boxes": boxes}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from strata.jobs.jobs import ImageRemoved, Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
 from strata.jobs.pairing import OtherStore, pair
-from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results
+from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results, named
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "Scheduler",
     "UnknownJob",
     "id_of",
+    "named",
     "pair",
 ]

@@ -180,7 +180,7 @@ class Results:
         # convert only the rows of this page to records
         indexes = [n for n, status in enumerate(statuses) if rejected in (None, status) and n >= first][:limit]
         records = self.store.to_records(table.take(pa.array(indexes, pa.int64())), Source.of(newest))
-        yield from zip(indexes, records, strict=True)
+        yield from zip(indexes, (named(record, newest) for record in records), strict=True)
 
     def newest(self, chunk: Chunk) -> Chunk | None:
         """The chunk with the newest attempt that has a part, whichever job made it.
@@ -227,7 +227,7 @@ class Results:
             except FileNotFoundError as error:
                 raise Source.of(newest).broken("it is missing") from error
             if record.key == key:
-                return record, Found(chunk, image or record.image)
+                return named(record, chunk), Found(chunk, image or record.image)
         return None
 
     def _position(self, summary: ShardSummary, key: str) -> tuple[int | None, IndexRow | None]:
@@ -246,6 +246,11 @@ class Results:
             return None, None
         position = keys.index(key)
         return position, located_rows(table.slice(position, 1), summary.shard)[0]
+
+
+def named(record: Record, chunk: Chunk) -> Record:
+    """The record of a job's chunk with the names of the job's profile and of its version."""
+    return record.model_copy(update={"profile": chunk.profile, "fingerprint": chunk.fingerprint})
 
 
 def _failure(shard: str, record: Record) -> FailureRow:

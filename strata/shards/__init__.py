@@ -7,12 +7,12 @@ It imports `strata.core` and `strata.store`. Read `sources.py` first (`index_sha
 from __future__ import annotations
 
 from strata.shards.image_reader import ImageReader, ShardChanged, read_file, read_images
+from strata.shards.keys import Keys
 from strata.shards.patterns import find_shards
 from strata.shards.ranges import TooManyShards, expand
 from strata.shards.roots import OutsideRoots, ShardMissing, SourceError, normalise
 from strata.shards.sources import index_shard
 from strata.shards.stamps import shard_stamp, shard_stamps
-from strata.shards.tars import Keys
 
 __all__ = [
     "ImageReader",

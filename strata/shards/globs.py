@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from fsspec.asyn import AsyncFileSystem
 from fsspec.exceptions import FSTimeoutError
 
 from strata.shards.ranges import MAX_SHARDS, TooManyShards
-from strata.shards.roots import Roots, SourceError, encodable, normalise, short
+from strata.shards.roots import OutsideRoots, Roots, SourceError, encodable, normalise, short
 from strata.store import file_system
 
 MAX_DEPTH = 32  # folders below the first special character of a glob
@@ -145,8 +146,10 @@ class Listing:
         uris: dict[str, None] = {}
         for match, is_folder in walk:
             if is_folder or not rest.endswith("/"):
-                uri = normalise(top.rstrip("/") + match[len(folder) :], self._place)
-                uris.update({uri: None} if self._allowed.hold(uri) else {})
+                with suppress(OutsideRoots):
+                    uris[self._allowed.find(top.rstrip("/") + match[len(folder) :], self._place, keep_link=True)[0]] = (
+                        None
+                    )
             if len(uris) > MAX_SHARDS:
                 raise TooManyShards(f"{self._place}: more than {MAX_SHARDS:,} shards in one request")
         if bad := next((uri for uri in uris if encodable(uri) != uri), None):

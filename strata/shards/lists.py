@@ -15,30 +15,35 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from strata.shards.parquet_lists import parquet_rows
+from strata.shards import captions
+from strata.shards.captions import CAPTION_FIELDS
+from strata.shards.keys import Keys
+from strata.shards.kinds import Kind
+from strata.shards.parquet import parquet_rows
 from strata.shards.roots import MAX_URI, Roots, SourceError
 from strata.shards.stamps import local_version, version_of
-from strata.shards.tars import AltText, Keys
-from strata.store import IndexRow, file_system, is_transient, reason_of
+from strata.store import IndexRow, file_folder, file_name, file_system, is_transient, reason_of
 
-LIST_EXTENSIONS = (".parquet", ".jsonl")
 PATH_FIELDS = ("image", "path", "url", "image_path", "file_name")
-CAPTION_FIELDS = ("caption", "text", "alt_text")
 KEY_FIELDS = ("key", "id")
-MAX_LINE = 2**20  # bytes of a JSON line
+MAX_LINE = captions.MAX_JSON  # bytes of a JSON line
 _PIECE = 2**20  # bytes read at a time
 _BATCH = 1000  # rows in memory at a time
 _THREADS = 16  # concurrent requests to a remote storage
 
 
 class Entry(NamedTuple):
-    """One row of a list before checks: values of any type, None if missing. position: for messages, "line 7"."""
+    """One row of a list before checks: values of any type, None if missing. position: for messages, "line 7".
+
+    note: as of an index row.
+    """
 
     position: str
     path: Any = None
     caption: Any = None
     key: Any = None
     error: str | None = None
+    note: str | None = None
 
 
 class ListReader:
@@ -47,9 +52,9 @@ class ListReader:
     After `rows` has ended, `failure` is the reason why it ended early, or None.
     """
 
-    def __init__(self, uri: str, file: IO[bytes], roots: Roots) -> None:
-        self._uri, self._file, self._roots = uri, _StorageFile(file), roots
-        self._folder = uri.partition("?")[0].rpartition("/")[0]
+    def __init__(self, uri: str, file: IO[bytes], roots: Roots, kind: Kind = "lines") -> None:
+        self._kind, self._uri, self._file, self._roots = kind, uri, _StorageFile(file), roots
+        self._folder = file_folder(uri)
         self.failure: str | None = None
         self._away: Exception | None = None  # the error of a storage in which an image was looked up
 
@@ -58,9 +63,8 @@ class ListReader:
 
         Raises the exceptions of the storages of the list and of its images if a later attempt may succeed.
         """
-        parquet = self._uri.partition("?")[0].lower().endswith(".parquet")
         file = cast("IO[bytes]", self._file)
-        entries = _parquet_entries(file) if parquet else _json_entries(file)
+        entries = _parquet_entries(file) if self._kind == "parquet" else _json_entries(file)
         keys, count = Keys(), 0
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
@@ -88,8 +92,8 @@ class ListReader:
             return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
         # the key of the entry, else the file's name, else the position in the list
         own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
-        caption = AltText.from_text(entry.caption) if isinstance(entry.caption, str) else None
-        bad = bad._replace(key=own or bad.key, alt_text=caption)
+        caption = captions.from_text(entry.caption) if isinstance(entry.caption, str) else None
+        bad = bad._replace(key=own or bad.key, alt_text=caption, note=entry.note if caption else None)
         try:
             # look the image up now: a missing file is reported by its row, and its size is needed to read it
             uri, size, stamp = self._image(entry.path)
@@ -98,11 +102,11 @@ class ListReader:
                 self._away = error
                 raise
             return bad._replace(error=f"{entry.position}: {_reason(error)}")
-        key = own or Keys.clean(uri.rpartition("/")[2].partition("?")[0].partition(".")[0]) or bad.key
+        key = own or Keys.clean(file_name(uri).partition(".")[0]) or bad.key
         # a path that the list gives relative to its folder stays so: the list may be moved together with its images
         inside = "://" not in entry.path and not entry.path.startswith("/") and uri.startswith(f"{self._folder}/")
         kept = f"../{uri[len(self._folder) + 1 :]}" if inside else uri
-        return IndexRow(key, kept, 0, size, caption, None if size else "an empty file", stamp)
+        return bad._replace(key=key, uri=kept, size=size, error=None if size else "an empty file", stamp=stamp)
 
     def _image(self, path: str) -> tuple[str, int, str]:
         """The absolute URI, size in bytes and stamp of an image. Raises SourceError and its storage's exceptions."""
@@ -171,22 +175,25 @@ def _json_entries(file: IO[bytes]) -> Iterator[Entry]:
 
 def _json_entry(position: str, line: bytes) -> Entry:
     try:
-        fields = json.loads(line.decode("utf-8-sig"))
+        text, note = captions.decoded(line)
+        fields = json.loads(text)
     except (ValueError, RecursionError):
         return Entry(position, error="not JSON")
     if not isinstance(fields, dict):
         return Entry(position, error="not a JSON object")
     # of each choice of names the first that the row has
-    names = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
-    values = (next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in names)
-    return _entry(position, *values)
+    path, key = (
+        next((fields[name] for name in choice if fields.get(name) is not None), None)
+        for choice in (PATH_FIELDS, KEY_FIELDS)
+    )
+    return _entry(position, path, captions.from_fields(fields), key)._replace(note=note)
 
 
 def _entry(position: str, path: object, caption: object, key: object) -> Entry:
     """The entry of a row, of whose values no more is kept than is used."""
     if isinstance(path, str) and len(path) > MAX_URI:
         return Entry(position, error=f"the path of its image is longer than {MAX_URI:,} characters")
-    text = caption[: 4 * AltText.MAX_CHARACTERS] if isinstance(caption, str) else None
+    text = caption[: 4 * captions.MAX_CHARACTERS] if isinstance(caption, str) else None
     short = key[: Keys.MAX_CHARACTERS] if isinstance(key, str) else key if isinstance(key, int) else None
     return Entry(position, path if isinstance(path, str) else None, text, short)
 
@@ -206,6 +213,6 @@ def _parquet_entries(file: IO[bytes]) -> Iterator[Entry]:
     """Yield the rows of a Parquet file. Raises SourceError and its storage's exceptions."""
     fields = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
     # a longer path is told by its row; of the others no more is used
-    longest = (MAX_URI + 1, 4 * AltText.MAX_CHARACTERS, Keys.MAX_CHARACTERS)
+    longest = (MAX_URI + 1, 4 * captions.MAX_CHARACTERS, Keys.MAX_CHARACTERS)
     for number, values in enumerate(parquet_rows(file, fields, longest), 1):
         yield _entry(f"row {number}", *values)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from strata.shards.globs import Effort, Listing
+from strata.shards.kinds import EXTENSIONS, kind_by_name
 from strata.shards.ranges import MAX_SHARDS, Expansion, TooManyShards
 from strata.shards.roots import Roots, ShardMissing, SourceError, scheme_of, short
 from strata.store import file_system
 
 MAX_LISTS = 100  # @lists of one request
 MAX_LIST_BYTES = 16 * 2**20  # of all of them together
-_REMOTE_SHARD = (".tar", ".parquet", ".jsonl", "/")  # how a remote shard ends that a list names
 
 
 class Pattern(NamedTuple):
@@ -142,9 +142,10 @@ class _Finder:
 
         Whether a remote shard exists is told by its job, which names the shard: then it would quote any line of a list.
         """
-        uri, status = self._allowed.find(name, line)
-        if line and "://" in uri and not urlsplit(name).path.lower().endswith(_REMOTE_SHARD):
-            raise SourceError(f"{line}: a remote shard that a list names must end in {', '.join(_REMOTE_SHARD)}")
+        uri, status = self._allowed.find(name, line, keep_link=True)
+        if line and "://" in uri and not (name.endswith("/") or kind_by_name(name)):
+            endings = ", ".join(f".{extension}" for extension in sorted(EXTENSIONS))
+            raise SourceError(f"{line}: a remote shard that a list names must end in / or one of {endings}")
         return uri, status is not None or "://" in uri
 
     def _glob(self, name: str, magic: int, line: str) -> Iterator[tuple[str, bool]]:

@@ -70,11 +70,12 @@ class Roots:
         """
         return self._inside(normalise(uri, named), named or short(uri))
 
-    def find(self, uri: str, named: str = "") -> tuple[str, os.stat_result | None]:
+    def find(self, uri: str, named: str = "", keep_link: bool = False) -> tuple[str, os.stat_result | None]:
         """As `check`, and what a local path leads to, None if it does not exist or if the URI is a remote one.
 
-        The folders of local paths are looked up once, since thousands of them often share one: resolving a path takes a
-        system call for each of its folders.
+        keep_link: the path of a link to a file stays that of the link; both must lie under the roots. The folders of
+        local paths are looked up once, since thousands of them often share one: resolving a path takes a system call
+        for each of its folders.
         """
         place, (folder, _, name) = _checked(uri, named), uri.rpartition("/")
         # the last segment must be a name
@@ -88,8 +89,9 @@ class Roots:
         # the target of a symbolic link must also lie under the roots
         status = _status(path, follow=False)
         if status is not None and stat.S_ISLNK(status.st_mode):
-            path = normalise(path, named)
-            status = _status(path)
+            target = self._inside(normalise(path, named), place)
+            status = _status(target)
+            path = path if keep_link and status is not None and stat.S_ISREG(status.st_mode) else target
         return self._inside(path, place), status
 
     def _inside(self, normal: str, place: str) -> str:
@@ -155,7 +157,10 @@ def _normal_remote(uri: str, place: str) -> str:
     # only in web addresses the host is case-insensitive and a query is allowed
     web = parts.scheme in ("http", "https")
     host = parts.netloc.lower() if web else parts.netloc
-    kept = "/".join(segment for segment in parts.path.split("/") if segment not in ("", "."))
+    kept = parts.path.removeprefix("/")
+    # in a bucket "a//b" and "a/./b" are names of their own
+    if web:
+        kept = "/".join(segment for segment in kept.split("/") if segment not in ("", "."))
     query = f"?{parts.query}" if web and parts.query else ""
     if not web and (parts.query or parts.fragment):
         raise SourceError(f"{place}: ? and # are not allowed in the name of an object")

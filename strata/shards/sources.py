@@ -10,17 +10,21 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from strata.shards.bounds import BoundedRows
-from strata.shards.lists import LIST_EXTENSIONS, ListReader
+from strata.shards.captions import TEXT_FILES, Caption
+from strata.shards.keys import Keys
+from strata.shards.kinds import IMAGE_EXTENSIONS, MAGIC_BYTES, Kind, kind_by_content, kind_by_name
+from strata.shards.lists import ListReader
 from strata.shards.roots import Roots, SourceError, encodable
 from strata.shards.stamps import Stamps, listing, look_up, storage_errors, version_of
-from strata.shards.tars import IMAGE_EXTENSIONS, AltText, Keys, Sample, TarReader
-from strata.store import IndexRow, ShardIndex, identity_of, index_table
+from strata.shards.tar import TarReader
+from strata.store import IndexRow, ShardIndex, file_name, identity_of, index_table
 
 Item = TypeVar("Item")
 _BATCH = 1000  # rows as Python objects at a time
@@ -31,34 +35,72 @@ def index_shard(
 ) -> ShardIndex:
     """Build a shard's index in one pass over it.
 
-    A shard is a tar by webdataset's convention, a folder of images with a NAME.txt beside each, or a list
-    (`strata.shards.lists`) of images, each of which must lie under `roots`. An image that cannot be read becomes a
-    row with an error; a shard that cannot be read to its end has a `failure`. The identity is a hash of what was read:
-    a copy of a tar has the same. progress: called for each row. Raises as shard_stamps does.
+    A shard is a tar by webdataset's convention, a folder of images with a NAME.txt beside each, a list
+    (`strata.shards.lists`) of images, each of which must lie under `roots`, or a single image. Its name tells which
+    (`strata.shards.kinds`). An image that cannot be read becomes a row with an error; a shard that cannot be read to
+    its end has a `failure`. The identity is a hash of what was read: a copy of a tar has the same. progress: called
+    for each row. Raises as shard_stamps does.
     """
     with storage_errors(uri):
         filesystem, path, info = look_up(uri, at)
         # a folder: its stamp covers the files that are listed
         if info["type"] == "directory":
             return _index_folder(uri, filesystem, path, progress)
-        stamps = Stamps.of(uri, [info])
         if info["type"] != "file":
+            stamps = Stamps.of(uri, [info])
             return ShardIndex(uri, stamps.now, stamps.earlier, index_table([]), "neither a file nor a folder")
+        kind = kind_by_name(uri) or _kind_by_content(filesystem, path)
+        if kind == "image":
+            return _index_image(uri, filesystem, path, info)
         with filesystem.open(path, "rb") as file:
+            if kind == "tar":
+                return _index_tar(uri, file, info, progress)
             # a list: the image of each entry is looked up, because its size is needed
-            if path.lower().endswith(LIST_EXTENSIONS):
-                listed = ListReader(uri, file, Roots(roots))
-                table, failure = _table(listed.rows(), progress)
-                families = _families(uri, table)
-                return ShardIndex(uri, None, identity_of(uri, table), table, failure or listed.failure, families)
-            # a tar: images are read by offsets later, which needs a server that supports ranged reads
-            if info["size"] is None:
-                raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
-            reader, keys = TarReader(file, int(info["size"])), Keys()
-            rows = (_tar_row(sample, keys, reader) for sample in reader.samples())
-            table, failure = _table(rows, progress)
-        failure = failure or reader.failure(table.column("error").null_count)
-        return ShardIndex(uri, stamps.now, identity_of(int(info["size"]), table), table, failure)
+            listed = ListReader(uri, file, Roots(roots), kind)
+            table, failure = _table(listed.rows(), progress)
+        return ShardIndex(uri, None, identity_of(uri, table), table, failure or listed.failure, _families(uri, table))
+
+
+def _kind_by_content(filesystem: Any, path: str) -> Kind:
+    return kind_by_content(filesystem.cat_file(path, start=0, end=MAGIC_BYTES))
+
+
+def _index_tar(uri: str, file: IO[bytes], info: dict[str, Any], progress: Callable[[], None]) -> ShardIndex:
+    # images are read by offsets later, which needs a server that supports ranged reads
+    if info["size"] is None:
+        raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
+    size = int(info["size"])
+    reader = TarReader(file, size)
+    table, failure = _table(reader.rows(), progress)
+    table = reader.with_texts(table)
+    failure = failure or reader.failure(table.column("error").null_count)
+    stamp, left_out = Stamps.of(uri, [info]).now, dict(reader.left_out)
+    return ShardIndex(uri, stamp, identity_of(size, table), table, failure, left_out=left_out)
+
+
+def _index_image(uri: str, filesystem: Any, path: str, info: dict[str, Any]) -> ShardIndex:
+    """Index an image that is a shard of its own. It has no stamp, since the text beside it may change."""
+    name, size = file_name(uri), int(info["size"] or 0)
+    stem = name.rpartition(".")[0] or name
+    # a signature in an address is that of the image, and of no other file
+    beside = f"{path.rpartition('/')[0]}/{stem}" if path.endswith(name) else None
+    text, note = Caption() if beside is None else _text_beside(filesystem, beside)
+    error = None if size else "an empty file, or its server does not report the size"
+    row = IndexRow(Keys.clean(stem), "", 0, size, text, error, version_of(info), note)
+    table = index_table([row])
+    return ShardIndex(uri, None, identity_of(uri, table), table, None, _families(uri, table)[:1])
+
+
+def _text_beside(filesystem: Any, stem: str) -> Caption:
+    """The text in STEM.txt, else the caption in STEM.json."""
+    for extension, read, most in TEXT_FILES:
+        for name in (extension, extension.upper()):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if not filesystem.info(f"{stem}.{name}").get("islink"):
+                    found = read(filesystem.cat_file(f"{stem}.{name}", start=0, end=most + 1))
+                    if found.text is not None:
+                        return found
+    return Caption()
 
 
 def _table(rows: Iterable[IndexRow], progress: Callable[[], None]) -> tuple[pa.Table, str | None]:
@@ -72,14 +114,6 @@ def _noted(items: Iterable[Item], progress: Callable[[], None]) -> Iterator[Item
     for item in items:
         yield item
         progress()
-
-
-def _tar_row(sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
-    key, text, found = keys.distinct(sample.key), sample.alt_text(), sample.image()
-    if found is None:
-        return IndexRow(key, "", 0, 0, text, "sample without image")
-    image, stamp = found
-    return IndexRow(key, "", image.offset, image.size, text, reader.defect(sample, image), stamp)
 
 
 def _families(uri: str, table: pa.Table) -> list[str]:
@@ -121,9 +155,9 @@ def _folder_rows(filesystem: Any, by_name: dict[str, dict[str, Any]]) -> Iterato
         if unusable:
             yield IndexRow(key, f"./{encodable(name)}", 0, 0, error=unusable)
             continue
-        text = _folder_text(filesystem, by_name, stem)
+        text, note = _folder_text(filesystem, by_name, stem)
         size = int(info["size"])
-        yield IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info))
+        yield IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info), note)
 
 
 def _defect_of_name(name: str) -> str | None:
@@ -132,13 +166,14 @@ def _defect_of_name(name: str) -> str | None:
     return None if encodable(name) == name else "the file's name is not valid UTF-8: rename the file"
 
 
-def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str) -> str | None:
-    for extension, read in (("txt", AltText.from_txt), ("json", AltText.from_json)):
+def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str) -> Caption:
+    """The text in a text file, else the caption in a JSON file; a note tells if there is one that cannot be read."""
+    last = Caption()
+    for extension, read, most in TEXT_FILES:
         info = by_name.get(f"{stem}.{extension}")
         if info is None or info.get("islink"):
             continue
-        # the text file first, then the caption in the JSON file
-        text = read(filesystem.cat_file(info["name"], start=0, end=AltText.MAX_BYTES))
-        if text is not None:
-            return text
-    return None
+        last = read(filesystem.cat_file(info["name"], start=0, end=most + 1))
+        if last.text is not None:
+            break
+    return last

@@ -5,7 +5,7 @@ Read `store.py` first, then `parts.py`; `storages.py` opens the folder or bucket
 
 from __future__ import annotations
 
-from strata.store.index_rows import IndexRow, ShardIndex, identity_of, index_table, located_rows
+from strata.store.index_rows import IndexRow, ShardIndex, file_folder, file_name, identity_of, index_table, located_rows
 from strata.store.part_files import READERS
 from strata.store.part_format import BrokenPart, Footer, Source
 from strata.store.part_paths import Attempts, Part, last_attempts
@@ -39,6 +39,8 @@ __all__ = [
     "UnknownSource",
     "as_os_error",
     "count_of",
+    "file_folder",
+    "file_name",
     "file_system",
     "identity_of",
     "index_table",

@@ -27,8 +27,11 @@ INDEX_SCHEMA = pa.schema(
         pa.field("alt_text", pa.string()),
         pa.field("error", pa.string()),
         pa.field("stamp", pa.string()),
+        pa.field("note", pa.string()),
     ]
 )
+# what is in a shard's identity: all but the notes, which follow from the rest; and parts of earlier versions have none
+_IDENTIFYING = [name for name in INDEX_SCHEMA.names if name != "note"]
 _BATCH = 1000  # rows converted at a time, to bound the number of Python objects
 
 
@@ -37,7 +40,8 @@ class IndexRow(NamedTuple):
 
     Offset 0 means the whole file (a loose image, an upload): in a tar a header stands before every member. stamp:
     changes when the image does: of a file its modification time (of a local one with its inode) or ETag, of a member of
-    a tar a checksum of some of its bytes; None or empty if it is not known.
+    a tar a checksum of some of its bytes; None or empty if it is not known. note: what a user should know of how the
+    alt text was read, or None.
     """
 
     key: str
@@ -47,6 +51,7 @@ class IndexRow(NamedTuple):
     alt_text: str | None = None
     error: str | None = None
     stamp: str | None = None
+    note: str | None = None
 
 
 @dataclass
@@ -56,7 +61,8 @@ class ShardIndex:
     identity: a hash of what the shard holds. stamp: that of its file or listing, see `strata.shards.Stamps`; None if
     its storage does not tell its version, and for a list, whose own file does not tell whether its images are the same.
     failure: why the shard was not read completely, or None. families: of a folder or list, the names under which its
-    earlier and later indexes are found.
+    earlier and later indexes are found. left_out: how many of its files are in no row, by the reason
+    (`strata.core.LEFT_OUT`).
     """
 
     uri: str
@@ -65,11 +71,27 @@ class ShardIndex:
     table: pa.Table
     failure: str | None = None
     families: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[IndexRow]:
         """The table's rows, with absolute URIs."""
         return located_rows(self.table, self.uri)
+
+
+def file_name(uri: str) -> str:
+    """The last segment of a file's path or URI, of an address of a web server without its query."""
+    return _path_of(uri).rpartition("/")[2]
+
+
+def file_folder(uri: str) -> str:
+    """What comes before the last slash of a file's path or URI, of an address of a web server without its query."""
+    return _path_of(uri).rpartition("/")[0]
+
+
+def _path_of(uri: str) -> str:
+    # elsewhere a question mark is a character of a name
+    return uri.partition("?")[0] if uri.lower().startswith(("http://", "https://")) else uri
 
 
 def located_rows(table: pa.Table, shard: str) -> list[IndexRow]:
@@ -82,7 +104,7 @@ def _absolute(uri: str, shard: str) -> str:
     if not uri:
         return shard
     if uri.startswith("../"):
-        return f"{shard.partition('?')[0].rpartition('/')[0]}/{uri[3:]}"
+        return f"{file_folder(shard)}/{uri[3:]}"
     return f"{shard.rstrip('/')}/{uri[2:]}" if uri.startswith("./") else uri
 
 
@@ -96,7 +118,7 @@ def identity_of(of: int | str, table: pa.Table) -> str:
     digest = hashlib.sha256(str(of).encode("utf-8", "surrogateescape"))
     if isinstance(of, str) and _unknown_versions(table):
         digest.update(uuid.uuid4().bytes)
-    for batch in table.to_batches():
+    for batch in table.select(_IDENTIFYING).to_batches():
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()[:16]

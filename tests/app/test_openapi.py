@@ -24,6 +24,7 @@ OPERATIONS = [
     ("GET", "/v1/jobs/{job_id}/results"),
     ("GET", "/v1/jobs/{job_id}/failures"),
     ("GET", "/v1/jobs/{job_id}/events"),
+    ("GET", "/v1/profiles"),
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),

@@ -23,6 +23,7 @@ from strata.core.schemas import (
     RequestCounts,
     ShardCounts,
 )
+from strata.profiles import ProfileList, ProfileView
 from tests.secrets import SECRET
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -298,3 +299,10 @@ def test_a_page_instead_of_events_is_an_error_at_once() -> None:
     with pytest.raises(ApiError, match="did not return an event stream"):
         list(service.client.events("j1"))
     assert len(service.requests) == 1 and not service.pauses
+
+
+def test_profiles_are_read() -> None:
+    view = ProfileView(name="mine", summary="mine", warnings=["w"], faults=[])
+    service = Service(httpx.Response(200, content=ProfileList(profiles=[view]).model_dump_json()))
+    assert service.client.profiles() == [view]
+    assert service.requests[0].url.path == "/v1/profiles"

@@ -17,6 +17,8 @@ import pandas
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from strata.cli import exits
@@ -25,6 +27,7 @@ from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
 from strata.data import export_formats
 from strata.data.export_formats import ExportSample, Form, qwen_box
+from strata.data.export_names import Names
 from strata.data.exports import ExportError, Request, export
 from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixtures import Mixture
@@ -213,7 +216,8 @@ def turned(exif: int, form: str = "JPEG", mode: str = "RGB") -> bytes:
 
 def test_images_become_upright_jpegs() -> None:
     for data in (jpeg(), turned(1), turned(1, mode="L")):
-        assert as_jpeg(data, 1000)[0] is data
+        kept, made = as_jpeg(data, 1000, keep_metadata=True)[0], as_jpeg(data, 1000)[0]
+        assert kept is data and decode(made, 1000).tobytes() == decode(data, 1000).tobytes()
     for data, size in (
         (turned(6), (20, 30)),
         (turned(1, "PNG"), (30, 20)),
@@ -255,7 +259,95 @@ def test_keys_are_made_fit_for_files(store: Store, tmp_path: Path) -> None:
     snapshot = pin(store, write_shards(tmp_path / "shards", 1, 4), describe=renamed)
     export(store, snapshot, Request("webdataset", LAYERS["caption"]), tmp_path / "out")
     found = webdataset.WebDataset(str(tmp_path / "out" / "00000.tar"), shardshuffle=False)
-    assert [sample["__key__"] for sample in found] == ["same", "same-2", "a_b", "___c"]
+    assert [sample["__key__"] for sample in found] == ["same", "same-2", "a_b", "x___c"]
+
+
+STRANGE = [
+    "k" * 97,
+    "漢" * 33,
+    "漢" * 200,
+    "k" * 200,
+    "folder/a.b.c",
+    "../../etc/passwd",
+    "a\nb\0c",
+    "Photo",
+    "photo",
+    "PHOTO-2",
+    "photo",
+    "caf\u00e9",
+    "cafe\u0301",
+    "con",
+    "LPT1",
+    "--help",
+    " ",
+    "a:b*c?",
+    "漢" * 199 + "x",
+    "👩‍👩‍👧" * 25,
+]
+
+
+@pytest.fixture
+def strange(store: Store, tmp_path: Path) -> Snapshot:
+    """Images with keys that are no names of files."""
+    names = itertools.cycle(STRANGE)
+
+    def renamed(row: IndexRow) -> Record:
+        return describe(row).model_copy(update={"key": next(names), "width": 100 + int(row.key)})
+
+    return pin(store, write_shards(tmp_path / "shards", 1, len(STRANGE)), describe=renamed)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_key_can_be_exported_and_read_back(store: Store, strange: Snapshot, tmp_path: Path, form: Form) -> None:
+    out = tmp_path / "out"
+    assert export(store, strange, Request(form, LAYERS["caption"]), out).count == len(STRANGE)
+    table = out / "names.jsonl"
+    renamed = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
+    of = {line["file"]: line["key"] for line in renamed}
+    if form in ("llava", "monkey"):
+        entries = json.loads((out / "train.json").read_text())
+        files = [str(path.relative_to(out)) for path in (out / "images").rglob("*.jpg")]
+        keys_of = {file: of.get(file, Path(file).stem) for file in files}
+        pictures = [(entry["id"], Image.open(out / file_of(entry))) for entry in entries]
+    elif form == "webdataset":
+        found = list(webdataset.WebDataset(str(out / "00000.tar"), shardshuffle=False).decode("pil"))
+        files = [f"00000.tar/{sample['__key__']}.jpg" for sample in found]
+        keys_of = {file: of.get(file, Path(file).stem) for file in files}
+        pictures = [(sample["json"]["key"], sample["jpg"]) for sample in found]
+        again = datasets.load_dataset("webdataset", data_files=str(out / "00000.tar"), split="train", streaming=True)
+        assert [row["__key__"] for row in again] == [sample["__key__"] for sample in found]
+    else:
+        loaded = (
+            datasets.load_from_disk(str(out))
+            if form == "hf"
+            else datasets.load_dataset("parquet", data_files=str(out / "*.parquet"), split="train")
+        )
+        pictures = [(row["key"], row["image"]) for row in loaded]
+        files, keys_of = [], {}
+    # each picture has its own key, and each file leads to its key; where case does not count, no file hides another
+    assert [key for key, _ in pictures] == STRANGE
+    assert [image.size[0] for _, image in pictures] == [100 + number for number in range(len(STRANGE))]
+    assert sorted(keys_of.values()) == (sorted(STRANGE) if files else [])
+    assert len({file.casefold() for file in files}) == len(files)
+    assert all(len(Path(file).name.encode()) <= 204 and "\n" not in file for file in files)
+
+
+def file_of(entry: dict[str, Any]) -> str:
+    """The file of an entry of LLaVA's or Monkey's training data."""
+    return str(entry.get("image") or qwen_elements(entry["conversations"][0]["value"])[1][1])
+
+
+def test_ordinary_keys_need_no_table(written: Written) -> None:
+    assert not (written("llava") / "names.jsonl").exists() and not (written("webdataset") / "names.jsonl").exists()
+
+
+@given(keys=st.lists(st.text(max_size=250) | st.sampled_from(STRANGE), max_size=30))
+def test_names_are_valid_and_distinct(keys: list[str]) -> None:
+    names = Names()
+    found = [names.of(key) for key in keys]
+    assert len({name.casefold() for name in found}) == len(keys)
+    for name in found:
+        assert 0 < len(name.encode()) <= 200 and name.isprintable() and not set(name) & set('./\\<>:"|?*')
 
 
 def test_rows_without_text_are_left_out(store: Store, tmp_path: Path) -> None:
@@ -265,6 +357,54 @@ def test_rows_without_text_are_left_out(store: Store, tmp_path: Path) -> None:
     snapshot = pin(store, write_shards(tmp_path / "shards", 1, 5), describe=some)
     items = export(store, snapshot, Request("parquet", LAYERS["alt_text"]), tmp_path / "out")
     assert (items.count, items.skipped) == (2, 3)
+
+
+# broken images
+
+
+@pytest.fixture
+def damaged(store: Store, tmp_path: Path) -> Snapshot:
+    """Ten images in a folder, of which one is gone, one is empty, one is a text and one is cut off."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(COUNT):
+        (folder / f"{number:09d}.jpg").write_bytes(jpeg(100 + number, 50))
+    whole = jpeg(104, 50)
+    (folder / "000000004.jpg").write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    (folder / "000000005.jpg").write_bytes(b"no image" * 90)
+    snapshot = pin(store, [str(folder)])
+    (folder / "000000002.jpg").unlink()
+    (folder / "000000007.jpg").write_bytes(b"")
+    return snapshot
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_broken_images_are_named_or_left_out(
+    store: Store, damaged: Snapshot, tmp_path: Path, form: Form, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    common = ["pinned", "--format", form, "--layer", "caption", "--store", store.uri, "--out", str(out)]
+    assert run(*common) == exits.REQUEST_REFUSED
+    told = capsys.readouterr().err
+    assert "/folder/000000002.jpg, image 000000002: no such file; --skip-broken" in told and told.count("\n") == 1
+    assert not out.exists()
+    assert run(*common, "--skip-broken") == 0
+    assert capsys.readouterr().out == f"{out}: 6 images; 4 broken images were left out, see {out}/skipped.jsonl\n"
+    lines = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in lines] == [f"{number:09d}" for number in (2, 4, 5, 7)]
+    assert all(line["uri"].endswith(f"{line['key']}.jpg") and line["key"] in line["reason"] for line in lines)
+    if form == "hf":
+        assert datasets.load_from_disk(str(out))["key"][:3] == ["000000000", "000000001", "000000003"]
+
+
+def test_an_export_of_broken_images_alone_is_none(store: Store, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", 1, 3)
+    snapshot = pin(store, shards)
+    Path(shards[0]).unlink()
+    for form in FORMS:
+        with pytest.raises(ExportError, match="no image of pinned can be read; 3 are broken"):
+            export(store, snapshot, Request(form, LAYERS["caption"], skip_broken=True), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 # whole or not at all

@@ -16,9 +16,14 @@ from models import deadlines
 from models.base import OcrStage, WeightsMissing
 from models.building import build_stage
 from models.deadlines import DEADLINES
+from models.evidence.filter import text_judged
+from models.items import Failure
 from models.stages.ocr import RapidOcr, enclosing_box, working_size
 from models.stages.text_lines import LINE_HEIGHT, WIDEST, WIDTH_AT_ONCE
+from samples.labels import photographs, reads
 from samples.scenes import HELD_OUT_SEED, make_scene
+from strata.core import EvidenceSettings, ImageReference, Record
+from strata.core.layers import TextLine
 from strata.core.profiles import StageSettings
 
 
@@ -181,3 +186,48 @@ def test_missing_models_and_unknown_parameters_say_so() -> None:
         build_stage("ocr", _settings("local:/no/such/folder")).load()
     with pytest.raises(ValidationError):
         build_stage("ocr", _settings(speed="fast"))
+
+
+ROW = Record(key="a", image=ImageReference(uri="a.tar", size=1))
+WITHOUT_TEXT = """coffee scissors china kiwi hammer chair spoons camels robin sheep pliers light-bulb church horses
+moose windmill bucket koala apple fig heron""".split()
+WITH_TEXT = "cup-and-cat parking-ramp sports-centre-sign copy-centre hotel freephone-sign projector".split()
+
+
+def test_text_that_is_no_text_is_dropped_from_photographs(stage: OcrStage) -> None:
+    named = {photograph.name: photograph for photograph in photographs()}
+    chosen = [named[name] for name in WITHOUT_TEXT + WITH_TEXT]
+    images = [Image.open(photograph.file).convert("RGB") for photograph in chosen]
+    right: dict[bool, list[tuple[str, str]]] = {True: [], False: []}  # whether it is kept
+    false: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    for photograph, image, lines in zip(chosen, images, stage.run(images), strict=True):
+        assert not isinstance(lines, Failure)
+        text = [TextLine(box=line.box, text=line.text, score=line.score) for line in lines]
+        record = ROW.model_copy(update={"width": image.width, "height": image.height, "text": text})
+        for entry in text_judged(record, EvidenceSettings()).text or ():
+            answer = reads(photograph, entry.text)
+            if answer is not None and (entry.score or 0) >= EvidenceSettings().text:
+                (right if answer else false)[entry.kept].append((photograph.name, entry.text))
+    assert not false[True] and not right[False]
+    assert {("coffee", "8"), ("scissors", "8")} <= set(false[False])
+    assert len(right[True]) >= 18 and ("hotel", "HOTEL") in right[True]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "kept"),
+    [
+        ("8", 60, False),  # 0.36 of the image
+        ("鑫", 51, False),
+        ("8", 50, True),  # a quarter
+        ("60", 71, False),
+        ("GO", 70, True),  # a sign from near by
+        ("***", 60, False),  # no letter at all counts as one
+        ("YAMAHA", 99, True),
+    ],
+)
+def test_how_much_of_an_image_a_character_may_cover(text: str, width: int, kept: bool) -> None:
+    line = TextLine(box=(0, 0, width, width), text=text, score=0.99)
+    record = ROW.model_copy(update={"width": 100, "height": 100, "text": [line]})
+    judged = text_judged(record, EvidenceSettings()).text
+    assert judged is not None
+    assert (judged[0].kept, judged[0].reason) == ((True, None) if kept else (False, "too_large"))

@@ -6,7 +6,6 @@ A real worker takes a shard to a part with them, and what each setting decides i
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import subprocess
@@ -38,49 +37,14 @@ from tests import tiny_models
 from tests.checkout import CHECKOUT
 from tests.hub_server import running_hub
 from tests.tiny_models import make
+from tests.tiny_profiles import WRITTEN, make_checkpoints, write_copy
 
 NAMES = ("paper", "modern")
-REGIONS = "a red car<loc_100><loc_200><loc_499><loc_799>an owl<loc_500><loc_0><loc_999><loc_499>"
-MAKERS: dict[str, Any] = {
-    "Salesforce/blip2-opt-2.7b": tiny_models.blip2_captioner,
-    "Salesforce/blip2-itm-vit-g": tiny_models.blip2_matcher,
-    "florence-community/Florence-2-large": tiny_models.florence,
-    "facebook/sam-vit-huge": tiny_models.sam,
-    "facebook/sam2.1-hiera-large": tiny_models.sam2,
-    "Qwen/Qwen3-VL-8B-Instruct": tiny_models.qwen3_vl,
-    "Qwen/Qwen3-4B-Instruct-2507": tiny_models.qwen3,
-    "timm/ViT-SO400M-16-SigLIP2-384": tiny_models.siglip2,
-}
-WRITTEN = 'A red car stands beside an owl. The words "OPEN" can be read.'
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("checkpoints")
-    # the guards reject random texts
-    answers = {"Florence-2": REGIONS, "blip2-opt": "a red car", "Qwen3-VL": "a red car", "Qwen3-4B": WRITTEN}
-
-    def arguments(name: str) -> dict[str, str]:
-        found = [text for part, text in answers.items() if part in name]
-        return {"answer": found[0]} if found else {}
-
-    return {name: make(maker, root / name, **arguments(name)) for name, maker in MAKERS.items()}
-
-
-def write_copy(name: str, folder: Path, checkpoints: dict[str, Path], chat: str = "http://127.0.0.1:9/v1") -> Path:
-    """The folder with a copy of the profile; nothing but `model` lines differs."""
-
-    def elsewhere(line: str) -> str:
-        kind, _, where = json.loads(line.partition("=")[2]).partition(":")
-        there = {"hub": f"local:{checkpoints.get(where)}", "server": f"server:{chat}"}
-        return f'model = "{there[kind]}"' if kind in there else line
-
-    original = (PROFILES / f"{name}.toml").read_text().splitlines()
-    copy = [elsewhere(line) if line.startswith("model = ") else line for line in original]
-    assert sum(new != old for new, old in zip(copy, original, strict=True)) == 5
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.toml").write_text("\n".join(copy))
-    return folder
+    return make_checkpoints(tmp_path_factory.mktemp("checkpoints"), NAMES)
 
 
 def pictures() -> list[Image.Image]:

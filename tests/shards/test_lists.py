@@ -89,7 +89,7 @@ def test_names_of_fields(images: Path) -> None:
 
 def test_lines_that_are_no_json(images: Path) -> None:
     good = {"image": "a.jpg"}
-    long = json.dumps({"image": "a.jpg", "x": "y" * 3 * 2**20}).encode()
+    long = json.dumps({"image": "a.jpg", "x": "y" * 17 * 2**20}).encode()
     lines = [good, b"{", b"", b"[1]", b'{"image": 5}', b"\xff\xfe", b'{"image": "\\ud800"}', long, b"[" * 9999, good]
     index = listed(images, lines, "jsonl")
     assert index.failure is None

@@ -179,7 +179,8 @@ def test_local_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_remote_roots() -> None:
     roots = ["s3://bucket/data/", "https://Example.org/sets", "gs://whole"]
-    assert Roots(roots).check("s3://bucket/data//a/./b.tar") == "s3://bucket/data/a/b.tar"
+    assert Roots(roots).check("s3://bucket/data//a/./b.tar") == "s3://bucket/data//a/./b.tar"
+    assert Roots(roots).check("https://example.org/sets//a/./b.tar") == "https://example.org/sets/a/b.tar"
     assert Roots(roots).check("HTTPS://EXAMPLE.org/sets/A.tar?sig=1#x") == "https://example.org/sets/A.tar?sig=1"
     assert Roots(roots).check("gs://whole/x.tar") == "gs://whole/x.tar"
     for uri in (

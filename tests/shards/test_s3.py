@@ -29,7 +29,7 @@ from strata.data.reader import Sample, SampleReader
 from strata.data.sample_sources import SampleError, TableSource
 from strata.data.snapshot_sources import snapshot_source
 from strata.queue.queue import Queue
-from strata.shards import SourceError, find_shards, globs
+from strata.shards import SourceError, find_shards, globs, index_shard, read_images
 from strata.shards.globs import Effort
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.selection import Selection
@@ -140,6 +140,24 @@ def test_a_job_from_bucket_to_bucket(bucket: S3FileSystem, queue: Queue, tmp_pat
     parts = {group: bucket.find(f"{BUCKET}/store/parts/{group}") for group in ("index", "vision", "llm")}
     assert {group: len(names) for group, names in parts.items()} == {"index": 2, "vision": 17, "llm": 17}
     assert not (tmp_path / "data").exists()  # nothing of a bucket's store is kept on disk
+
+
+@pytest.mark.parametrize(
+    "name", ["a//b", "a/./b", "with space", "1+1=2", "100%25", "%20", "😀 漢", "a&b;c,d'e\"f", "[0]"]
+)
+def test_any_name_of_an_object(bucket: S3FileSystem, name: str) -> None:
+    """The key of an object is not changed: it is no path of a file system."""
+    top = f"s3://{BUCKET}/{name}"
+    bucket.pipe_file(f"{BUCKET}/{name}/0.tar", SHARD.read_bytes())
+    bucket.pipe_file(f"{BUCKET}/{name}/x{name.replace('/', '')}.jpg", b"image")
+    bucket.pipe_file(f"{BUCKET}/{name}/l.jsonl", json.dumps({"image": f"x{name.replace('/', '')}.jpg"}).encode())
+    (tar,) = find_shards([f"{top}/0.tar"], [f"s3://{BUCKET}"])
+    index = index_shard(tar)
+    assert len(index.rows) == 64 and isinstance(read_images(index.rows[:1])[0], bytes)
+    for shard in (f"{top}/l.jsonl", f"{top}/x{name.replace('/', '')}.jpg", f"{top}/"):
+        (found,) = find_shards([shard], [f"s3://{BUCKET}/{name}"])
+        rows = index_shard(found, [f"s3://{BUCKET}/{name}"]).rows
+        assert read_images(rows) == [b"image"], rows
 
 
 def test_globs_in_a_bucket(bucket: S3FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +309,9 @@ def test_a_refused_shard_is_a_failure_with_its_reason(
         requests.post(f"{server}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
 
 
-def test_a_shard_whose_server_is_away_is_waited_for(settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path) -> None:
+def test_a_shard_whose_server_is_away_is_waited_for(
+    server: str, settings: pytest.MonkeyPatch, queue: Queue, tmp_path: Path
+) -> None:
     port = away(settings)
     roots = [str(tmp_path / "shards"), "s3://late"]
     with running_service(queue, tmp_path, shard_roots=roots) as service:
@@ -303,16 +323,18 @@ def test_a_shard_whose_server_is_away_is_waited_for(settings: pytest.MonkeyPatch
             time.sleep(0.05)
         view = service.jobs.view(job)
         assert view.status == "in_progress" and view.shards.failed == 0
+        # the servers of a process have the same buckets: the shard is there when the late one begins to answer
+        client = S3FileSystem(endpoint_url=server, skip_instance_cache=True, use_listings_cache=False)
+        client.mkdir("late")
+        client.pipe_file("late/0.tar", Path(good).read_bytes())
+        end_session(client)
         moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
         moto.start()
         try:
-            client = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
-            client.mkdir("late")
-            client.pipe_file("late/0.tar", Path(good).read_bytes())
-            end_session(client)
             wait_for_end(service.jobs, job, 120)
         finally:
             moto.stop()
+            requests.post(f"{server}/moto-api/reset", timeout=10).raise_for_status()
         counts = service.jobs.view(job).request_counts
         assert (counts.succeeded, counts.failed) == (6, 0)
 

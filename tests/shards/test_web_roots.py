@@ -76,6 +76,14 @@ def test_a_redirect_out_of_the_root_is_not_followed(
     assert set(web.asked) == {"/sets/a.tar"}
 
 
+def test_a_list_with_a_signature_is_a_list(web: Web) -> None:
+    web.pages["/sets/a.jpg"] = response(b"image")
+    lines = json.dumps({"image": "a.jpg"}).encode()
+    web.pages["/sets/list.jsonl?X-Amz-Signature=1/2.tar"] = response(lines, Accept_Ranges="bytes")
+    (uri,) = find_shards([f"{web.url}/sets/list.jsonl?X-Amz-Signature=1/2.tar"], [f"{web.url}/sets"])
+    assert read_images(index_shard(uri, [f"{web.url}/sets"]).rows) == [b"image"]
+
+
 def test_an_image_of_a_list_that_redirects_out_of_the_root_is_a_row_with_a_reason(web: Web, other: Web) -> None:
     web.pages["/sets/a.jpg"] = redirect(f"{other.url}/secret.tar?X-Amz-Signature={SECRET}")
     lines = [json.dumps({"image": name}) for name in ("a.jpg", f"{other.url}/secret.tar", "http://8.8.8.8/a.jpg")]

@@ -53,6 +53,7 @@ function layersOf(record) {
     const ending = record.status === "filtered" ? "Filtered by" : "Failed in";
     all.append(element("p", `${ending} ${record.failure.stage}: ${record.failure.detail}`, "error"));
   }
+  for (const warning of record.warnings || []) all.append(element("p", `Warning: ${warning.detail}`, "warning"));
   // the description first, then the layers that it is composed from, then the alt text
   const order = ["sentences", "entry", "entries", "text"];
   for (const layer of [...LAYERS].sort((a, b) => order.indexOf(a.form) - order.indexOf(b.form))) {
@@ -78,7 +79,7 @@ async function describe(file) {
       byId("message").textContent = `Not finished yet; see job ${answer.id} below.`;
       return;
     }
-    byId("message").textContent = file.name;
+    byId("message").textContent = `${file.name}, described with the profile ${answer.profile}`;
     const picture = element("img");
     picture.alt = answer.description?.text ?? file.name;
     byId("answer").append(picture, layersOf(answer));
@@ -115,6 +116,7 @@ function jobRow(job) {
   row.append(
     id,
     element("td", job.kind),
+    element("td", job.profile),
     Object.assign(element("td", statusOf(job)), { className: "status" }),
     images,
     element("td", job.images_per_second === null ? "" : `${job.images_per_second.toFixed(1)} images/s`),
@@ -136,6 +138,18 @@ async function showJobs() {
   setTimeout(showJobs, 1500);
 }
 
+// the names of the profiles that requests can use, each with what it is for
+async function offerProfiles() {
+  try {
+    const { profiles } = await (await call("/v1/profiles")).json();
+    const usable = profiles.filter((profile) => !profile.faults.length);
+    byId("profiles").replaceChildren(...usable.map((profile) => new Option(profile.summary, profile.name)));
+  } catch (error) {
+    byId("message").textContent = error.message;
+  }
+}
+
+byId("profile").addEventListener("focus", offerProfiles);
 const drop = byId("drop");
 const pick = byId("file");
 drop.addEventListener("click", () => pick.click());

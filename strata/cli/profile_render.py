@@ -1,0 +1,67 @@
+"""Profiles as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from strata.cli.render import clean
+from strata.core import LAYERS
+from strata.profiles import ProfileView, WeightsView
+
+
+def table(profiles: Sequence[ProfileView]) -> Table:
+    """A line for each profile: its name (the default one is marked), what it needs, its download, what it is for."""
+    lines = Table(box=None, pad_edge=False)
+    for title in ("profile", "needs", "download", "for"):
+        lines.add_column(title, no_wrap=title != "for", justify="right" if title == "download" else "left")
+    for one in profiles:
+        name = f"{one.name} *" if one.default else one.name
+        if one.faults:
+            lines.add_row(Text(name), "", "", Text(f"cannot be used: {clean(one.faults[0])}", "red"))
+        else:
+            lines.add_row(Text(name), Text(clean(one.needs)), size(one.download_bytes), Text(clean(one.summary)))
+    return lines
+
+
+def tree(profile: ProfileView) -> Tree:
+    """A profile with its stages, models, layers, memory, warnings and proof."""
+    root = Tree(Text.assemble((profile.name, "bold"), "  ", clean(profile.summary)))
+    if profile.needs:
+        root.add(_line("needs", profile.needs))
+    for warning in profile.warnings:
+        root.add(Text(f"warning: {clean(warning)}", "yellow"))
+    stages = root.add(_line("stages"))
+    for stage in profile.stages:
+        stages.add(f"{stage.stage:<14} {stage.group:<6} {stage.backend:<12} {clean(stage.model)}")
+    models = root.add(_line("models", f"download {size(profile.download_bytes)}"))
+    for one in profile.models:
+        models.add(Text(_weights(one)))
+    memory = [f"{group} {size(one.gpu_bytes)} / {size(one.cpu_bytes)}" for group, one in profile.memory.items()]
+    root.add(_line("memory", f"{', '.join(memory)} (weights alone, on a GPU / on a CPU)"))
+    layers = root.add(_line("layers"))
+    for name in profile.layers:
+        layers.add(Text(f"{LAYERS[name].title:<14} {LAYERS[name].stage}"))
+    prints = ", ".join(f"{group} {fingerprint}" for group, fingerprint in profile.fingerprints.items())
+    root.add(_line("fingerprints", prints))
+    return root
+
+
+def size(count: int) -> str:
+    """A number of bytes as MB or GB; "-" for none."""
+    if not count:
+        return "-"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _weights(one: WeightsView) -> str:
+    known = [one.licence or "licence not known", size(one.download_bytes) if one.download_bytes else ""]
+    revision = f" @ {one.revision[:12]}" if one.revision else ""
+    return f"{clean(one.model)}{revision}: {', '.join(filter(None, known))} ({', '.join(one.stages)})"
+
+
+def _line(name: str, text: str = "") -> Text:
+    return Text.assemble((name, "bold"), f"  {clean(text)}" if text else "")

@@ -1,0 +1,126 @@
+"""A profile from another one: what is changed, what stays, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.weights.inventory import PROFILES
+from strata.core.profiles import InvalidProfile, load_profile
+from strata.errors import InvalidInput
+from strata.profiles.editing import _set, new_profile
+
+MODERN = PROFILES / "modern.toml"
+
+
+def test_what_is_changed_is_noted_and_the_rest_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "profiles"
+    changes = {
+        "evidence.region": "0.02",
+        "stages.captioner.model": "hub:Qwen/Qwen3-VL-4B-Instruct",
+        "stages.captioner.revision": "ebb281ec70b05090aa6165b016eac8ec08e71b17",
+        "rules.smallest_side": "200",
+    }
+    made = new_profile("mine", MODERN, folder, changes)
+    lines, before = made.path.read_text().splitlines(), MODERN.read_text().splitlines()
+    assert [line for line in lines if line not in before] == [
+        "region = 0.02  # modern: 0.01",
+        'model = "hub:Qwen/Qwen3-VL-4B-Instruct"  # modern: "hub:Qwen/Qwen3-VL-8B-Instruct"',
+        'revision = "ebb281ec70b05090aa6165b016eac8ec08e71b17"  # modern: "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b"',
+        "[rules]",
+        "smallest_side = 200  # not set in modern",
+    ]
+    assert [line for line in before if line.startswith("#")] == [line for line in lines if line.startswith("#")]
+    # it is a profile as any other, and its own: what is computed with it has other fingerprints
+    profile, source = load_profile("mine", folder), load_profile("modern", PROFILES)
+    assert (profile.evidence.region, profile.rules.smallest_side) == (0.02, 200)
+    assert profile.fingerprint("vision") != source.fingerprint("vision")
+    assert profile.stages["composer"] == source.stages["composer"]
+
+
+def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
+    made = new_profile("less", MODERN, tmp_path / "profiles", {"evidence.object": "0.0"}, ["segmenter"])
+    assert "segmenter" not in made.profile.stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "without", "fault"),
+    [
+        ({"evidence.region": "2"}, (), "evidence.region: should be less than or equal to 1"),
+        ({"evidence.regoin": "0.1"}, (), "evidence.regoin: unknown key; did you mean 'region'?"),
+        ({"stages.captioner.revision": "main"}, (), "stages.captioner.revision: should be a commit"),
+        ({"stages.composer.parameters.prompt": "none"}, (), "stages.composer.parameters.prompt: no prompt 'none'"),
+        ({}, ("captioner",), "stages.segmenter: needs the stage 'captioner'"),
+    ],
+)
+def test_nothing_is_written_with_faults(
+    changes: dict[str, str], without: tuple[str, ...], fault: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidProfile) as caught:
+        new_profile("mine", MODERN, tmp_path / "profiles", changes, without)
+    assert any(str(one).startswith(fault) for one in caught.value.faults)
+    assert not (tmp_path / "profiles").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "without"),
+    [
+        ("../up", {}, ()),
+        ("", {}, ()),
+        ("mine", {"": "1"}, ()),
+        ("mine", {"stages..model": "1"}, ()),
+        ("mine", {"description.more": "1"}, ()),
+        ("mine", {}, ("verifier",)),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    name: str, changes: dict[str, str], without: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        new_profile(name, MODERN, tmp_path / "profiles", changes, without)
+    assert not isinstance(caught.value, InvalidProfile)
+    assert not (tmp_path / "profiles").exists()
+
+
+def test_a_file_that_exists_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("as it was")
+    with pytest.raises(InvalidInput, match="exists"):
+        new_profile("mine", MODERN, tmp_path, {})
+    assert (tmp_path / "mine.toml").read_text() == "as it was"
+
+
+def test_a_prompt_of_one_s_own_is_found(tmp_path: Path) -> None:
+    (tmp_path / "prompts").mkdir()
+    data = b'system = "Describe."\n'
+    (tmp_path / "prompts" / "own.toml").write_bytes(data)
+    key, sha256 = "stages.composer.parameters.", hashlib.sha256(data).hexdigest()
+    changes = {key + "prompt": "own", key + "prompt_sha256": sha256}
+    made = new_profile("mine", MODERN, tmp_path / "profiles", changes)
+    assert made.profile.stages["composer"].parameters["prompt"] == "own"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(
+        st.integers(-(2**40), 2**40),
+        st.floats(allow_nan=False),
+        st.booleans(),
+        st.text(max_size=30),
+        st.lists(st.text()),
+    )
+)
+def test_any_value_that_can_be_written_is_read_again(value: Any) -> None:
+    """A value of the command line is TOML, or the text itself; what is written is what was meant."""
+    document = tomlkit.parse('[evidence]\nregion = 0.4  # of Monkey\n[stages.ocr]\nmodel = "a"\n')
+    text = tomlkit.item(value).as_string()
+    _set(document, "stages.ocr.parameters.value", text, "other")
+    found = tomllib.loads(tomlkit.dumps(document))
+    assert found["stages"]["ocr"]["parameters"]["value"] == value
+    assert found["evidence"] == {"region": 0.4}
