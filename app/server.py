@@ -26,6 +26,7 @@ from app.supervisor import Child, Supervisor, process_groups, worker_environment
 from strata.addresses import redis_address, without_secrets
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
+from strata.garbage import collector_spared
 from strata.jobs import pair
 from strata.queue import EmbeddedServer, Queue
 from strata.store import Store
@@ -63,7 +64,8 @@ def serve(settings: Settings, with_workers: bool) -> int:
         server = HttpServer(app, connection_limits())
         children = workers(process_groups(profile)) if with_workers else []
         watch = Watch(server, queue, embedded, _address(listening, settings.host), children)
-        with Supervisor(children, worker_environment(settings, url), watch.check, watch.end) as supervisor:
+        supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end)
+        with collector_spared(), supervisor:
             server.run(sockets=[listening])
         if supervisor.error is not None:
             raise supervisor.error

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertTokenizer,
     Blip2Config,
@@ -258,7 +258,14 @@ def siglip2(folder: Path) -> None:
         model.logit_bias.fill_(-4.6)  # a cosine of 0 is a probability of 0.01
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    _tokenizer().save_pretrained(folder)
+    ending(_tokenizer()).save_pretrained(folder)
+
+
+def ending(tokenizer: PreTrainedTokenizerFast, template: str = "$A <|im_end|>") -> PreTrainedTokenizerFast:
+    """A tokenizer that ends a text with its end token, as SigLIP's, or makes of it what another template says."""
+    marks = [(word, index) for word, index in tokenizer.get_vocab().items() if word in SPECIAL]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=marks)
+    return tokenizer
 
 
 def qwen3(folder: Path, answer: str = "") -> None:

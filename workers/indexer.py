@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,11 +36,15 @@ class _Deferred(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What a shard holds: its identity, the number of its images, and why it was not read completely, or None."""
+    """What a shard holds: its identity, the number of its images, and why it was not read completely, or None.
+
+    left_out: as of ShardIndex.
+    """
 
     identity: str
     images: int
     failure: str | None
+    left_out: Mapping[str, int]
 
 
 class Indexer:
@@ -119,9 +123,9 @@ class Indexer:
             found = self._known(claim, stamps, stop) or self._read(claim, stop)
         except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
-        identity, images, failure = found
+        identity, images, failure, left_out = found
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
-        return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note)
+        return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note, left_out=dict(left_out))
 
     def _known(self, claim: Claim, stamps: Stamps, stop: threading.Event) -> _Found | None:
         """What is known of a shard with its stamps; None if it must be read."""
@@ -143,29 +147,31 @@ class Indexer:
         store = self.jobs.store
         part = replace(claim.chunk, identity=index.identity)
         # a copy of the shard, or the shard with another time stamp, has the same identity
-        found = self._stored(index.identity, claim, stop)
-        if found is None:
-            write = functools.partial(store.write_index, part, index.table, index.failure, index.families)
+        if self._stored(index.identity, claim, stop) is None:
+            write = functools.partial(
+                store.write_index, part, index.table, index.failure, index.families, index.left_out
+            )
             self._retry(write, claim, stop)
         self._retry(lambda: store.join_families(index.families, index.identity), claim, stop)
         # a list, or a shard of unknown version, is read again for each job
         if index.stamp is not None:
             keep = functools.partial(store.keep_identity, index.stamp, index.identity)
             self._retry(keep, claim, stop)
-        return found or _Found(index.identity, index.table.num_rows, index.failure)
+        # the part of an earlier version does not tell what it has left out
+        return _Found(index.identity, index.table.num_rows, index.failure, index.left_out)
 
     def _stored(self, identity: str, claim: Claim, stop: threading.Event) -> _Found | None:
         """What the index part of an identity says; None if there is no part yet."""
         part = replace(claim.chunk, identity=identity)
         try:
-            table, failure = self._retry(lambda: self.jobs.store.read_index(part), claim, stop)
+            table, footer = self._retry(lambda: self.jobs.store.read_part(part), claim, stop)
         except FileNotFoundError:
             return None
         except BrokenPart as error:
             # the shard is read again, and the part written anew
             self._retry(functools.partial(self.jobs.store.set_aside, error), claim, stop)
             return None
-        return _Found(identity, table.num_rows, failure)
+        return _Found(identity, table.num_rows, footer.failure, footer.left_out)
 
     def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:
         """The result of act. A store that is away or full is waited for, because the shard is not the cause."""

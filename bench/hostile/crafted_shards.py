@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from strata.shards import parquet_lists
 from strata.shards.image_reader import read_images
+from strata.shards.parquet import rows as parquet_lists
 from strata.shards.patterns import find_shards
 from strata.shards.roots import SourceError
 from strata.shards.sources import index_shard

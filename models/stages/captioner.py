@@ -39,6 +39,7 @@ class _Captioner(CaptionerStage):
     """Base class of the back ends: one model call for the whole images of a batch, and one for its crops."""
 
     name: ClassVar[str] = "captioner"
+    least_tokens: ClassVar[int | None] = None  # of a text
     parameters: CaptionerParameters
 
     def __init__(self, settings: StageSettings) -> None:
@@ -72,6 +73,7 @@ class _Captioner(CaptionerStage):
         ids = self._model.generate(
             **inputs,
             max_new_tokens=p.scene_tokens if kind == "scene" else p.crop_tokens,
+            min_new_tokens=self.least_tokens,
             **search_settings(self.variation, self._beams(kind)),
         )
         new = self._new(ids, inputs)
@@ -112,6 +114,9 @@ class FlorenceCaptioner(_Captioner):
 
 class Blip2Captioner(_Captioner):
     """BLIP-2 with a decoder-only or an encoder-decoder language model (OPT, Flan-T5)."""
+
+    # LAVIS asks for `min_length=1` (lavis/models/blip2_models/blip2_opt.py): a text does not begin with its end
+    least_tokens: ClassVar[int | None] = 1
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)

@@ -43,6 +43,8 @@ class ClipEncoders:
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         self.scale = float(self.model.logit_scale.exp().item())
         self.bias = None if self.model.logit_bias is None else float(self.model.logit_bias.item())
+        if self.bias is not None and (fault := tokenizer_fault(self._tokenizer)):
+            raise WeightsMissing(f"the tokenizer in {folder} is not that of a SigLIP model: {fault}")
 
     def pixels_of(self, images: Sequence[Image.Image]) -> Tensor:
         """Resize RGB images on the device and normalize them: float (images, 3, height, width)."""
@@ -89,6 +91,30 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
     if model.logit_bias is not None and model.logit_bias.item() == 0:
         raise WeightsMissing(f"the weights in {folder} do not fit their open_clip_config.json: logit_bias is missing")
     return model.eval(), transform
+
+
+def tokenizer_fault(tokenizer: Any) -> str:
+    """What is wrong with the tokens of a SigLIP model, or "". tokenizer: open_clip's; only transformers' are judged.
+
+    SigLIP and SigLIP 2 were trained on texts that have no begin token, end with the end token and are padded on the
+    right (big_vision's preprocessing: tokenize with `add_eos`, then pad to 64). Tokenizers of the same vocabulary for
+    other models (Gemma's has a begin token and no end token) load without an error, and give other probabilities.
+    """
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:
+        return ""
+    short, long = (ids.tolist() for ids in tokenizer(["car", "car " * 500]))
+    begin, end, pad = inner.bos_token_id, inner.eos_token_id, inner.pad_token_id
+    text = short[: len(short) - next((i for i, token in enumerate(reversed(short)) if token != pad), 0)]
+    if text[:1] == [pad]:
+        return "a text is padded on the left"
+    if end is None or end not in (short[len(text) :][:1] if end == pad else text[-1:]):
+        return "a text does not end with the end token"
+    if long[-1] != end:
+        return "a text that is too long does not end with the end token"
+    if begin is not None and begin not in (end, pad) and begin in text:
+        return "a text begins with a begin token"
+    return ""
 
 
 def on_tensors(transform: Compose) -> tuple[Compose, Normalize]:

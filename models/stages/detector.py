@@ -161,10 +161,10 @@ def _pixels(bins: Bins, size: Size) -> tuple[float, float, float, float]:
 def _inside(
     size: Size, phrases: Sequence[str], boxes: Sequence[Sequence[float]], scores: Sequence[float]
 ) -> list[Detection]:
-    """Detections with boxes (x1, y1, x2, y2) clipped to the image, without those that have no phrase or no area."""
+    """Detections with boxes (x1, y1, x2, y2) clipped to the image, without those that have no word or no area."""
     found = []
     for phrase, box, score in zip(phrases, boxes, scores, strict=True):
         inside = clipped(box, size)
-        if phrase and inside is not None:
+        if any(map(str.isalnum, phrase)) and inside is not None:
             found.append(Detection(inside, phrase, score))
     return found

@@ -10,6 +10,7 @@ In float32 the other pairs of a batch change a probability by at most 1e-4.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -25,6 +26,9 @@ from models.stages.clip import ClipEncoders, require_file
 from models.weights.cache import locate
 from strata.core import OpenClipParameters, Parameters, StageSettings
 
+# LAVIS: lavis/processors/blip_processors.py, BlipCaptionProcessor; lavis/models/blip2_models/blip2.py, max_txt_len
+_PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
+_MOST_WORDS, _MOST_TOKENS = 50, 32
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -109,10 +113,11 @@ class Blip2Matcher(MatcherStage):
         config = self._model.config
         queries = None if config.image_token_index is None else config.num_query_tokens
         self._processor.num_query_tokens = queries
+        self._processor.tokenizer.model_max_length = _MOST_TOKENS
 
     def prepare(self, batch: Sequence[Pair]) -> Any:
         """Make the processor's output for the pairs, a BatchFeature."""
-        phrases = [pair.phrase for pair in batch]
+        phrases = [lavis_text(pair.phrase) for pair in batch]
         crops = [pair.crop for pair in batch]
         return features(self._processor, self._model, crops, text=phrases, padding=True, truncation=True)
 
@@ -121,6 +126,12 @@ class Blip2Matcher(MatcherStage):
         """The probability of each pair: the softmax of the head's two logits, which are means over the queries."""
         answer = self._model(**batch, use_image_text_matching_head=True)
         return probabilities(answer.logits_per_image.float().softmax(dim=1)[:, 1])
+
+
+def lavis_text(phrase: str) -> str:
+    """A phrase as LAVIS prepares it for BLIP-2: without capitals, and without these marks."""
+    words = _PUNCTUATION.sub(" ", phrase.lower()).split()
+    return " ".join(words[:_MOST_WORDS])
 
 
 def distinct(

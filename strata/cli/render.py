@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from strata.core import (
     LAYERS,
+    LEFT_OUT,
     Budget,
     Description,
     Evidence,
@@ -49,6 +50,8 @@ def layers_tree(record: Record, title: str | None = None) -> Tree:
     # the outcome, then the layers that were computed, then what each stage took
     if record.failure:
         tree.add(_ending(record.status, record.failure))
+    for warning in record.warnings:
+        tree.add(_named("warning", Text(clean(warning.detail), "yellow")))
     for layer in LAYERS.values():
         value = getattr(record, layer.name)
         if value is not None:
@@ -188,6 +191,8 @@ def job_line(job: JobView) -> str:
         parts.append(f"{job.request_counts.failed} failed")
     if job.shards.failed:
         parts.append(f"{job.shards.failed} of {job.shards.total} shards failed")
+    if job.shards.left_out:
+        parts.append(f"{sum(job.shards.left_out.values()):,} files left out")
     # what has failed is the job, not its images: they have no result
     failed_as_whole = job.status is JobStatus.FAILED and job.request_counts.cancelled
     if failed_as_whole:
@@ -214,6 +219,9 @@ def job_details(job: JobView) -> Text:
         f"{given_up} {counts.cancelled}",
         f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
     ]
+    if job.shards.left_out:
+        told = (f"{number:,} {LEFT_OUT.get(reason, reason)}" for reason, number in job.shards.left_out.items())
+        lines.append(f"left out: {', '.join(told)}")
     for name, group in job.groups.items():
         lines.append(f"{name}: images {group.images}, chunks {group.chunks}, images reused {group.reused}")
     lines += [usage_line(job)] if job.usage else []

@@ -70,12 +70,13 @@ from strata.core.records import (
     FailureNote,
     ImageReference,
     Record,
+    RowWarning,
     Status,
     records_to_table,
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
     BatchRequest,
@@ -104,6 +105,7 @@ __all__ = [
     "GROUPS",
     "KINDS",
     "LAYERS",
+    "LEFT_OUT",
     "MILLION",
     "MOST",
     "RECORD_SCHEMA",
@@ -165,6 +167,7 @@ __all__ = [
     "Record",
     "Region",
     "RequestCounts",
+    "RowWarning",
     "Rules",
     "SamParameters",
     "SegmenterParameters",

@@ -354,7 +354,9 @@ class BackEnd:
     """One implementation of a stage.
 
     parameters: the class of `[stages.STAGE.parameters]`. code: "MODULE:CLASS", a `models.base.Stage` that a worker
-    imports when a profile names the back end. models: the kinds of model that it accepts, of KINDS.
+    imports when a profile names the back end. models: the kinds of model that it accepts, of KINDS. version: of its
+    code. Raise it when the output for unchanged settings changes: what profiles with the back end have computed is then
+    computed again.
     """
 
     stage: str
@@ -362,12 +364,14 @@ class BackEnd:
     parameters: type[Parameters]
     code: str
     models: tuple[str, ...] = WEIGHTS
+    version: int = 1
 
 
 # `code` is a text, so that neither torch nor a model is imported before a worker needs it
 _BACK_ENDS = (
     BackEnd("captioner", "florence2", FlorenceCaptionerParameters, "models.stages.captioner:FlorenceCaptioner"),
-    BackEnd("captioner", "blip2", Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner"),
+    # version 2: at least one token
+    BackEnd("captioner", "blip2", Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner", version=2),
     BackEnd("captioner", "qwen3_vl", QwenVLParameters, "models.stages.qwen_vl:QwenVLCaptioner"),
     BackEnd("captioner", "openai", ChatCaptionerParameters, "models.chat.backends:OpenAICaptioner", ("server",)),
     BackEnd("detector", "transformers", LabelDetectorParameters, "models.stages.detector:LabelDetector"),
@@ -383,8 +387,12 @@ _BACK_ENDS = (
     BackEnd("segmenter", "sam", SamParameters, "models.stages.segmenter:SamSegmenter"),
     BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
     BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
+<<<<<<< HEAD
     BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher"),
     BackEnd("matcher", "yes", YesParameters, "models.stages.qwen_vl:QwenVLMatcher"),
+=======
+    BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher", version=2),  # 2: texts as in LAVIS
+>>>>>>> main
     BackEnd("matcher", "imagenet", Parameters, "models.stages.imagenet:KindMatcher"),
     BackEnd("tagger", "imagenet", ImageNetTaggerParameters, "models.stages.imagenet:ImageNetTagger"),
     BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),

@@ -175,7 +175,10 @@ class Profile(BaseModel):
         index = GROUPS.index(group)
         # the output also depends on the group before, whose output is the input
         before = self.fingerprint(GROUPS[index - 1]) if index else ""
-        settings = {name: self.stages[name].deciding() for name in STAGES_OF[group] if name in self.stages}
+        stages = {name: self.stages[name] for name in STAGES_OF[group] if name in self.stages}
+        settings = {
+            name: stage.deciding() | installed().deciding(name, stage.backend) for name, stage in stages.items()
+        }
         # the key names are hashed too: renaming one would change all fingerprints, and no existing part would be found
         decides = {"schema": OUTPUT_VERSIONS[group], "before": before, "group": group, "stages": settings}
         # the chunk size determines which images a part contains; a shard's index is always one part

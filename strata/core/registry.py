@@ -88,6 +88,11 @@ class Registry:
             raise UnknownBackEnd(f"{stage} has no back end {name[:60]!r}; {suggestion(name, known)}{also}")
         return found
 
+    def deciding(self, stage: str, name: str) -> dict[str, int]:
+        """What a fingerprint has of a back end's code: its version, unless that is the first or not known here."""
+        found = self._back_ends.get((stage, name))
+        return {"version": found.version} if found and found.version > 1 else {}
+
     @property
     def back_ends(self) -> list[BackEnd]:
         """All back ends, in the order of the stages."""

@@ -11,20 +11,34 @@ from strata.core.chunks import Chunk
 from strata.core.records import SCHEMA_VERSION, FailureNote
 from strata.core.schemas import Budget, JobKind, JobView, Priority
 
+# why a file of a shard is in no row, and how that is told
+LEFT_OUT = {
+    "hidden": "hidden files",
+    "no_image": "files that are no images",
+    "further_image": "further images of a sample",
+    "text_without_image": "texts without an image",
+    "text_too_many": "texts far from their images, which are more than are kept",
+}
+
 
 class ShardSummary(BaseModel):
-    """The result of indexing a shard; failure: why it could not be read, or not to its end."""
+    """The result of indexing a shard; failure: why it could not be read, or not to its end.
+
+    left_out: how many of its files are in no row, by the reason (a name in LEFT_OUT).
+    """
 
     shard: str
     identity: str = ""
     images: int = 0
     failure: FailureNote | None = None
+    left_out: dict[str, int] = {}
 
     @property
     def counts(self) -> dict[str, int]:
         """What a job counts for the shard. A damaged shard of which some images could be read counts as readable."""
         unreadable = int(self.failure is not None and self.images == 0)
-        return {"images": self.images, "chunks": 1, "unreadable": unreadable}
+        left_out = {f"left_out:{reason}": number for reason, number in self.left_out.items()}
+        return {"images": self.images, "chunks": 1, "unreadable": unreadable, **left_out}
 
     def chunks(self, size: int) -> int:
         """The number of chunks of the shard, with `size` images each (the last may have fewer)."""

@@ -99,11 +99,16 @@ class RequestCounts(BaseModel):
 
 
 class ShardCounts(BaseModel):
-    """The shards of a job. A failed shard stays in `total`; its reason is in /failures."""
+    """The shards of a job. A failed shard stays in `total`; its reason is in /failures.
+
+    left_out: how many files of the indexed shards are in no row, by the reason: `hidden`, `no_image`, `further_image`
+    (of a sample that has one already), `text_without_image` and `text_too_many`.
+    """
 
     total: int = 0
     indexed: int = 0
     failed: int = 0
+    left_out: dict[str, int] = Field(default_factory=dict)
 
 
 class GroupProgress(BaseModel):

@@ -9,6 +9,7 @@ from strata.addresses import without_secrets
 from strata.core import (
     FINAL_GROUP,
     GROUPS,
+    LEFT_OUT,
     GroupProgress,
     JobRequest,
     JobStatus,
@@ -48,6 +49,7 @@ def envelope(
             total=len(request.shards),
             indexed=numbers.get("index:chunks", 0) - numbers.get("index:unreadable", 0),
             failed=numbers.get("index:unreadable", 0),
+            left_out={reason: found for reason in LEFT_OUT if (found := numbers.get(f"index:left_out:{reason}", 0))},
         ),
         groups={group: _progress(numbers, group) for group in GROUPS},
         usage=usage,

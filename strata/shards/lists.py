@@ -19,7 +19,7 @@ from strata.shards import captions
 from strata.shards.captions import CAPTION_FIELDS
 from strata.shards.keys import Keys
 from strata.shards.kinds import Kind
-from strata.shards.parquet_lists import parquet_rows
+from strata.shards.parquet import parquet_rows
 from strata.shards.roots import MAX_URI, Roots, SourceError
 from strata.shards.stamps import local_version, version_of
 from strata.store import IndexRow, file_folder, file_name, file_system, is_transient, reason_of

@@ -23,7 +23,7 @@ from strata.shards.kinds import IMAGE_EXTENSIONS, MAGIC_BYTES, Kind, kind_by_con
 from strata.shards.lists import ListReader
 from strata.shards.roots import Roots, SourceError, encodable
 from strata.shards.stamps import Stamps, listing, look_up, storage_errors, version_of
-from strata.shards.tars import Sample, TarReader
+from strata.shards.tar import TarReader
 from strata.store import IndexRow, ShardIndex, file_name, identity_of, index_table
 
 Item = TypeVar("Item")
@@ -70,10 +70,12 @@ def _index_tar(uri: str, file: IO[bytes], info: dict[str, Any], progress: Callab
     if info["size"] is None:
         raise SourceError(f"{uri}: its server does not report the size, so that parts of it cannot be read")
     size = int(info["size"])
-    reader, keys = TarReader(file, size), Keys()
-    table, failure = _table((_tar_row(sample, keys, reader) for sample in reader.samples()), progress)
+    reader = TarReader(file, size)
+    table, failure = _table(reader.rows(), progress)
+    table = reader.with_texts(table)
     failure = failure or reader.failure(table.column("error").null_count)
-    return ShardIndex(uri, Stamps.of(uri, [info]).now, identity_of(size, table), table, failure)
+    stamp, left_out = Stamps.of(uri, [info]).now, dict(reader.left_out)
+    return ShardIndex(uri, stamp, identity_of(size, table), table, failure, left_out=left_out)
 
 
 def _index_image(uri: str, filesystem: Any, path: str, info: dict[str, Any]) -> ShardIndex:
@@ -112,14 +114,6 @@ def _noted(items: Iterable[Item], progress: Callable[[], None]) -> Iterator[Item
     for item in items:
         yield item
         progress()
-
-
-def _tar_row(sample: Sample, keys: Keys, reader: TarReader) -> IndexRow:
-    key, (text, note), found = keys.distinct(sample.key), sample.caption(), sample.image()
-    if found is None:
-        return IndexRow(key, "", 0, 0, text, "sample without image", note=note)
-    image, stamp = found
-    return IndexRow(key, "", image.offset, image.size, text, reader.defect(sample, image), stamp, note)
 
 
 def _families(uri: str, table: pa.Table) -> list[str]:

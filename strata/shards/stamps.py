@@ -23,6 +23,8 @@ VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Las
 # what is used of the information about a file
 _FIELDS = frozenset(("name", "size", "type", "islink", "ino", *VERSION_FIELDS))
 
+RULES = 2  # the version of the rules by which the rows of a shard are made; another one reads every shard once more
+
 
 def version_of(info: dict[str, Any]) -> str:
     """What changes when a file is replaced: its ETag or modification time; empty if its storage tells neither.
@@ -55,18 +57,23 @@ def _local_version(mtime: float, inode: int) -> str:
 class Stamps(NamedTuple):
     """What tells whether a shard is the same as when it was read last; it says nothing of a copy.
 
-    now: a hash (16 hex digits) of its URI, size and version (see `version_of`), of a folder of those of its files; None
-    if its storage does not tell the version. earlier: the stamp that earlier versions of the program gave it.
+    now: a hash (16 hex digits) of its URI, size and version (see `version_of`), of a folder of those of its files, and
+    of the version of the rules by which shards are read; None if its storage does not tell the version. Earlier
+    versions of the program gave it other stamps: before is without the rules, and earlier also without the inode. A
+    shard of which only these are known is read again; if the new rules change nothing in it, its identity stays.
     """
 
     now: str | None
+    before: str | None
     earlier: str
 
     @classmethod
     def of(cls, uri: str, infos: list[dict[str, Any]]) -> Stamps:
         """The stamps of a shard with these files."""
         known = all(version_of(info) for info in infos)
-        return cls(_stamp(uri, infos, version_of) if known else None, _stamp(uri, infos, earlier_version_of))
+        before, earlier = _stamp(uri, infos, version_of), _stamp(uri, infos, earlier_version_of)
+        now = hashlib.sha256(f"{RULES}\n{before}".encode()).hexdigest()[:16]
+        return cls(now if known else None, before if known else None, earlier)
 
 
 def shard_stamps(uri: str, at: str | None = None) -> Stamps:

@@ -61,7 +61,8 @@ class ShardIndex:
     identity: a hash of what the shard holds. stamp: that of its file or listing, see `strata.shards.Stamps`; None if
     its storage does not tell its version, and for a list, whose own file does not tell whether its images are the same.
     failure: why the shard was not read completely, or None. families: of a folder or list, the names under which its
-    earlier and later indexes are found.
+    earlier and later indexes are found. left_out: how many of its files are in no row, by the reason
+    (`strata.core.LEFT_OUT`).
     """
 
     uri: str
@@ -70,6 +71,7 @@ class ShardIndex:
     table: pa.Table
     failure: str | None = None
     families: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[IndexRow]:

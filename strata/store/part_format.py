@@ -15,6 +15,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -34,7 +35,7 @@ _MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as
 _DIGITS = 8  # of one checksum
 _VERSION, _PART, _CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
 _COUNTS, _TRANSIENT, _BILL, _FAILURE = b"strata.counts", b"strata.transient", b"strata.bill", b"strata.shard_failure"
-_FAMILIES = b"strata.families"
+_FAMILIES, _LEFT_OUT = b"strata.families", b"strata.left_out"
 
 
 class BrokenPart(DataError):
@@ -53,7 +54,7 @@ class Footer(NamedTuple):
 
     counts: the number of images by status; bill: their cost if a model server was asked; transient: how many images
     failed for a cause that may pass; failure: of an index part, why the shard was not read completely; families: of the
-    index part of a folder or list, see ShardIndex.
+    index part of a folder or list, and left_out: of an index part, see ShardIndex.
     """
 
     counts: Counter[str]
@@ -61,6 +62,7 @@ class Footer(NamedTuple):
     transient: int = 0
     failure: str | None = None
     families: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
 
     def entries(self) -> dict[bytes, bytes]:
         """The footer as key-value pairs of a Parquet file."""
@@ -71,6 +73,8 @@ class Footer(NamedTuple):
             entries[_FAILURE] = self.failure.encode()
         if self.families:
             entries[_FAMILIES] = json.dumps(self.families).encode()
+        if self.left_out:
+            entries[_LEFT_OUT] = json.dumps(dict(self.left_out)).encode()
         return entries
 
 
@@ -240,7 +244,8 @@ def _footer(entries: Mapping[bytes, bytes]) -> Footer:
     bill = Bill.model_validate_json(entries[_BILL]) if _BILL in entries else None
     counts = Counter[str](json.loads(entries.get(_COUNTS, b"{}")))
     failure, families = entries.get(_FAILURE, b"").decode() or None, json.loads(entries.get(_FAMILIES, b"[]"))
-    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families))
+    left_out = json.loads(entries.get(_LEFT_OUT, b"{}"))
+    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families), left_out)
 
 
 def _footer_start(data: Any) -> int:

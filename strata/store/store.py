@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TypeVar
 
 import pyarrow as pa
@@ -68,13 +69,19 @@ class Store(PartFiles, ShardFiles):
         return counts
 
     def write_index(
-        self, chunk: Chunk, table: pa.Table, failure: str | None = None, families: Sequence[str] = ()
+        self,
+        chunk: Chunk,
+        table: pa.Table,
+        failure: str | None = None,
+        families: Sequence[str] = (),
+        left_out: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Write a shard's index part from a table of INDEX_SCHEMA.
 
-        failure: why not all of the shard was read; families: those of a folder or list, see ShardIndex.
+        failure: why not all of the shard was read; families and left_out: as of ShardIndex.
         """
-        self.write_part(chunk, table, Footer(Counter(), failure=failure or "", families=tuple(families)), "zstd")
+        footer = Footer(Counter(), failure=failure or "", families=tuple(families), left_out=left_out)
+        self.write_part(chunk, table, footer, "zstd")
 
     def read_records(self, chunk: Chunk) -> list[Record]:
         """The records of the part of a chunk's attempt. Raises FileNotFoundError and BrokenPart."""

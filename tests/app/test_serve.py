@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -181,6 +182,22 @@ def test_a_request_that_waits_gets_its_job_when_the_service_stops(tmp_path: Path
         response = waiting.result(60)
         assert response.status_code == 202 and response.headers["Location"].startswith("/v1/jobs/")
         assert process.wait(120) == 0
+
+
+def test_collections_of_garbage_leave_out_what_the_service_consists_of(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def run(*_: object, **__: object) -> None:
+        looked_at.append(sum(len(gc.get_objects(generation)) for generation in range(3)))
+
+    monkeypatch.setattr(server.HttpServer, "run", run)
+    before = gc.get_threshold()
+    code, _ = refused("--port", "0", "--no-workers")
+    assert code == exits.FAILURE  # it has not served
+    assert looked_at[0] < 20_000 < len(gc.get_objects())
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)
 
 
 def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

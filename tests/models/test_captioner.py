@@ -118,3 +118,10 @@ def test_missing_weights_are_named(backend: str, tmp_path: Path) -> None:
 
 def test_loads_through_the_auto_class(checkpoints: dict[str, Path]) -> None:
     assert type(AutoProcessor.from_pretrained(checkpoints["florence2"])).__name__ == "Florence2Processor"
+
+
+def test_blip2_writes_at_least_one_token(tmp_path: Path) -> None:
+    # the end token is the likeliest first one
+    stage = _stage("blip2", make(blip2_captioner, tmp_path, answer="</s>"))
+    texts = stage.run(_requests())
+    assert all(isinstance(text, str) and text for text in texts), texts

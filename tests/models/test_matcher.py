@@ -20,6 +20,7 @@ from transformers import (
     Blip2ForImageTextRetrieval,
     Blip2Processor,
     BlipImageProcessor,
+    PreTrainedTokenizerFast,
 )
 
 from models.base import MatcherStage, WeightsMissing
@@ -27,10 +28,11 @@ from models.building import build_stage
 from models.devices import pixels
 from models.items import Failure, Pair
 from models.stages.clip import on_tensors
-from models.stages.matcher import probabilities
+from models.stages.matcher import lavis_text, probabilities
 from models.weights.cache import BUNDLED
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings
+from tests.tiny_models import blip2_matcher, ending, make, siglip2
 
 RED, BLUE = Image.new("RGB", (40, 20), "red"), Image.new("RGB", (9, 30), "blue")
 
@@ -175,3 +177,51 @@ def test_tensors_are_resized_as_open_clip_resizes_pillow_s_images(mode: str, siz
     theirs = transform(image)
     assert ours.shape == theirs.shape == (3, 64, 64)
     assert float((ours - theirs).abs().mean()) * 255 * 0.27 < 0.2  # levels; 0.27: what a pixel was divided by
+
+
+@pytest.mark.parametrize(
+    ("template", "side", "begin", "told"),
+    [
+        ("$A", "right", None, "does not end with the end token"),
+        ("$A <|im_end|>", "left", None, "padded on the left"),
+        ("<|im_start|> $A <|im_end|>", "right", "<|im_start|>", "begins with a begin token"),
+        ("$A <|im_end|>", "right", "<|im_start|>", ""),
+    ],
+)
+def test_a_siglip_model_with_another_models_tokens_is_refused(
+    template: str, side: str, begin: str | None, told: str, tmp_path: Path
+) -> None:
+    make(siglip2, tmp_path)
+    tokenizer = ending(PreTrainedTokenizerFast.from_pretrained(tmp_path, padding_side=side), template)
+    tokenizer.bos_token = begin
+    tokenizer.save_pretrained(tmp_path)
+    stage = _stage("open_clip", tmp_path)
+    if not told:
+        stage.load()
+        return
+    with pytest.raises(WeightsMissing, match=told):
+        stage.load()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text"),
+    [
+        ('A "Red" car.', "a red car"),
+        ("(two) dogs: #1 *and* 2!", "two dogs 1 and 2"),
+        ("it's  a well-known\ncat; black, white?", "it's a well-known cat black, white?"),
+        (" ".join(["Word"] * 60), " ".join(["word"] * 50)),
+        ("...", ""),
+    ],
+)
+def test_blip2_gets_the_texts_of_lavis(phrase: str, text: str, tmp_path: Path) -> None:
+    assert lavis_text(phrase) == text
+    make(blip2_matcher, tmp_path)
+    stage: Any = _stage("blip2", tmp_path)
+    stage.load()
+    # in the model's own input: at most 32 tokens, the end token among them
+    batch = stage.prepare([Pair(RED, phrase)])
+    words = stage._processor.tokenizer(text, truncation=True, max_length=32).input_ids
+    assert batch["input_ids"][0].tolist() == words and len(words) <= 32
+    assert stage.run([Pair(RED, phrase), Pair(BLUE, "a dog")])[0] == pytest.approx(
+        stage.run([Pair(RED, text)])[0], abs=1e-5
+    )

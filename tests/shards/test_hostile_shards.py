@@ -22,11 +22,12 @@ from bench.hostile.crafted_shards import (
     parquet,
     write_crafted,
 )
-from strata.shards import bounds, parquet_lists, stamps
+from strata.shards import bounds, stamps
 from strata.shards.keys import Keys
+from strata.shards.parquet import rows as parquet_lists
 from strata.shards.roots import SourceError
 from strata.shards.sources import index_shard
-from strata.shards.tar_headers import Headers, Window
+from strata.shards.tar.headers import Headers, Window
 from tests.shards.bounded import bounded
 
 SEEDS = 200

@@ -17,6 +17,7 @@ import pytest
 import workers.indexer
 from bench.processes import Process
 from strata.cli import main as cli
+from strata.cli import render
 from strata.core.requests import JobRequest
 from strata.data.sample_sources import SampleError
 from strata.data.snapshot_sources import snapshot_source
@@ -27,7 +28,7 @@ from strata.shards import ImageReader
 from strata.shards.image_reader import ShardChanged
 from strata.shards.sources import index_shard
 from strata.shards.stamps import shard_stamp, shard_stamps
-from strata.shards.tar_headers import Window
+from strata.shards.tar.headers import Window
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.pinned import pin, write_shards
@@ -137,6 +138,45 @@ def test_an_unchanged_shard_is_read_once(jobs: Jobs, tmp_path: Path, monkeypatch
     run(jobs, shard)
     run(jobs, shard)
     assert read == [shard] * 2
+
+
+def test_a_shard_that_an_earlier_version_has_read_is_read_once_more(jobs: Jobs, tmp_path: Path) -> None:
+    """The rules by which shards are read have changed. What they do not concern keeps its identity and its rows."""
+    shard = write_shard(tmp_path / "0.tar", pictures(6))
+    first, _ = run(jobs, shard)
+    stamps, identity = shard_stamps(shard), jobs.summaries(first.id)[shard].identity
+    assert stamps.now and stamps.before and jobs.store.read_identity(stamps.now) == identity
+    # an earlier version has kept it under the stamp without the rules
+    (Path(jobs.store.root) / "identities" / stamps.now).rename(Path(jobs.store.root) / "identities" / stamps.before)
+    again, computed = run(jobs, shard)
+    assert computed == 0 and jobs.summaries(again.id)[shard].identity == identity
+    assert jobs.store.read_identity(stamps.now) == identity
+    # a shard of which the rules make other rows: its earlier rows are still those of the same file
+    jobs.store.keep_identity(stamps.before, "0" * 16)
+    reader = ImageReader(jobs.store)
+    for known in ("0" * 16, identity, "0" * 16):
+        reader.verify(shard, known)
+    with pytest.raises(ShardChanged):
+        reader.verify(shard, "1" * 16)
+
+
+def test_a_job_tells_what_is_left_out(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "0.tar", pictures(3))
+    with tarfile.open(shard, "a") as tar:
+        for name in ("LICENSE.txt", "dataset.json", "._0.jpg", "notes.md"):
+            member = tarfile.TarInfo(name)
+            member.size = 20
+            tar.addfile(member, io.BytesIO(b'{"caption": "none"} '))
+    expected = {"hidden": 1, "no_image": 1, "text_without_image": 2}
+    job, _ = run(jobs, shard)
+    view = jobs.view(job.id)
+    assert view.shards.left_out == expected and view.request_counts.total == view.request_counts.succeeded == 3
+    assert "4 files left out" in render.job_line(view)
+    details = render.job_details(view).plain
+    assert "left out: 1 hidden files, 1 files that are no images, 2 texts without an image" in details
+    # the index part tells it to later jobs
+    again, computed = run(jobs, shard)
+    assert computed == 0 and jobs.view(again.id).shards.left_out == expected
 
 
 def test_an_index_part_of_an_earlier_version_stays(jobs: Jobs, tmp_path: Path) -> None:

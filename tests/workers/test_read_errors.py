@@ -29,7 +29,7 @@ from strata.shards.lists import ListReader
 from strata.shards.roots import Roots, ShardMissing, SourceError
 from strata.shards.sources import index_shard
 from strata.shards.stamps import shard_stamp, shard_stamps
-from strata.shards.tars import TarReader
+from strata.shards.tar import TarReader
 from strata.store import is_transient, reason_of
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
 from tests.secrets import SECRET

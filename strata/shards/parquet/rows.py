@@ -1,7 +1,7 @@
 """Read the rows of a Parquet list in a process of its own, with limits of memory and time.
 
 A page of a few bytes may claim gigabytes, and a text that is stored once may be the value of a million rows: no check
-of what the file says of itself bounds what pyarrow needs for it. The process (`parquet_child.py`) gets the bytes of the
+of what the file says of itself bounds what pyarrow needs for it. The process (`child.py`) gets the bytes of the
 file from here, so that it opens nothing, and the errors of the storage stay in this process.
 """
 
@@ -22,7 +22,7 @@ MEMORY = 320 * 2**20  # bytes that the process may take above what it has when i
 SECONDS = 300  # of CPU for a whole list
 _LONGEST_MESSAGE = 256 * 2**20  # bytes
 _LENGTH = struct.Struct("!Q")
-_CHILD = Path(__file__).with_name("parquet_child.py")
+_CHILD = Path(__file__).with_name("child.py")
 _REASONS = {
     "damaged": "not a Parquet file, or a damaged one",
     "memory": f"it needs more than {MEMORY:,} bytes of memory to be read",

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple, cast
 
 import numpy as np
 
-from strata.shards.members import BLOCK, is_header, member_at
+from strata.shards.tar.members import BLOCK, is_header, member_at
 
 
 class Window:

@@ -1,4 +1,4 @@
-"""The process that reads a Parquet list for `parquet_lists.py`, from standard input and to standard output.
+"""The process that reads a Parquet list for `rows.py`, from standard input and to standard output.
 
 It is run by its path, so that it imports pyarrow and nothing of Strata. A message is 8 bytes with its length, then its
 bytes. The parent sends a JSON object with the limits, and later bytes of the file. This process sends JSON arrays:
