@@ -14,7 +14,11 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
+<<<<<<< HEAD
 from models.base import MatcherStage
+=======
+from models.crops import widened
+>>>>>>> main
 from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.guards import Asked
@@ -110,8 +114,24 @@ class QwenVLCaptioner(_QwenVL, CaptionerStage):
         return [texts[i] for i in sorted(texts)]
 
     def _inputs(self, images: list[Image.Image], prompt: str) -> Any:
+<<<<<<< HEAD
         """Make the input of `generate`."""
         return self._chats(images, [prompt] * len(images), (self.parameters.min_pixels, self.parameters.max_pixels))
+=======
+        """Make the input of `generate`, a BatchFeature on the model's device."""
+        # the template only marks the image's position; the processor inserts as many tokens as its size needs
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        messages = [{"role": "user", "content": content}]
+        chat = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return features(
+            self._processor,
+            self._model,
+            [widened(image, MOST_STRETCHED) for image in images],
+            text=[chat] * len(images),
+            size={"shortest_edge": self.parameters.min_pixels, "longest_edge": self.parameters.max_pixels},
+            padding=True,
+        )
+>>>>>>> main
 
     @torch.inference_mode()
     def _answer(self, inputs: Any, limit: int) -> list[str]:
@@ -192,15 +212,3 @@ def _asked_of(phrase: str) -> str:
 def load_qwen_vl(folder: Path) -> Any:
     """Load a Qwen3-VL checkpoint of any size."""
     return load_model(Qwen3VLForConditionalGeneration, folder)
-
-
-def _within_reach(image: Image.Image) -> Image.Image:
-    """The image; if it is too narrow for the processor, it is pasted onto a wider white background."""
-    # the least short side, rounded up
-    least = -(-max(image.size) // MOST_STRETCHED)
-    if not 0 < min(image.size) < least:
-        return image
-    # white on both sides keeps the content unscaled
-    canvas = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
-    canvas.paste(image.convert("RGB"), ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
-    return canvas
