@@ -36,15 +36,10 @@ class Observed:
     segments: list[Segment] = field(default_factory=list)
     crops: list[Image.Image] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
-<<<<<<< HEAD
-    phrases: list[str | Rejection] | None = None
-    matches: list[float | None] | None = None
-    second_asked: list[int] = field(default_factory=list)
-    second: list[float | None] | None = None
-=======
     phrases: list[str | Failure] | None = None
     matches: list[float | Failure | None] | None = None
->>>>>>> main
+    second_asked: list[int] = field(default_factory=list)
+    second: list[float | Failure | None] | None = None
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
@@ -102,7 +97,7 @@ class Observed:
         self.second_asked = [
             index
             for index, (pair, match) in enumerate(judged)
-            if pair.crop is not self.image and (match is None or match >= least)
+            if pair.crop is not self.image and (match is None or (not isinstance(match, Failure) and match >= least))
         ]
         return [pairs[index] for index in self.second_asked]
 

@@ -23,7 +23,7 @@ from PIL import Image
 from models.base import Stage
 from models.building import build_stages, load_stages
 from models.devices import best_device, side_stream
-from models.evidence.filter import Matches, before_matching, objects_matched, regions_matched
+from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.evidence.support import describe
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.observed import Observed, StageResults, not_failed
@@ -124,7 +124,6 @@ class VisionPipeline:
         self,
         images: Sequence[Observed],
         pairs_of: Callable[[Observed], Sequence[Pair]],
-<<<<<<< HEAD
         filter_matched: Callable[..., Record],
         kind: Literal["region", "object"],
     ) -> None:
@@ -132,18 +131,16 @@ class VisionPipeline:
 
         The second matcher is asked about what the first one keeps, if the profile has a threshold for it.
         """
-        self._run_on_each(images, "matcher", pairs_of, Observed.set_matches)
+        self._run_on_each(images, "matcher", pairs_of, Observed.set_matches, tolerant=True)
         least = getattr(self.evidence, kind)
         if getattr(self.evidence, f"second_{kind}") is not None:
             self._run_on_each(
-                images, "second_matcher", lambda item: item.passed(pairs_of(item), least), Observed.set_second
+                images,
+                "second_matcher",
+                lambda item: item.passed(pairs_of(item), least),
+                Observed.set_second,
+                tolerant=True,
             )
-=======
-        filter_matched: Callable[[Record, Matches | None, EvidenceSettings], Record],
-    ) -> None:
-        """Match some entries of all images with their crops, and filter them; without a matcher by their scores."""
-        self._run_on_each(images, "matcher", pairs_of, Observed.set_matches, tolerant=True)
->>>>>>> main
         for item in not_failed(images):
             item.layered = filter_matched(item.layered, item.matches, self.evidence, item.second)
             item.second = None  # the next kind of entries has opinions of its own

@@ -38,13 +38,8 @@ def before_matching(record: Record, settings: EvidenceSettings) -> Record:
     return _with_layers(record, regions=regions, objects=objects)
 
 
-<<<<<<< HEAD
-Matches = Sequence[
-    float | None
-]  # of a matcher, for each of its pairs; None: it cannot judge the phrase, or was not asked
-=======
-Matches = Sequence[float | Failure | None]  # of a matcher, for each of its pairs; None: it cannot judge the phrase
->>>>>>> main
+# of a matcher, for each of its pairs; None: it cannot judge the phrase, or was not asked
+Matches = Sequence[float | Failure | None]
 
 
 def regions_matched(
@@ -116,14 +111,7 @@ def _with_layers(record: Record, **layers: Any) -> Record:
     return record.model_copy(update=known)
 
 
-<<<<<<< HEAD
-Opinions = Iterator[tuple[float | None, float | None]]  # of the first and of the second matcher
-=======
-def _matched(
-    entry: Entry, matches: Iterator[float | Failure | None] | None, threshold: float, unmatched: float | None = None
-) -> Entry:
-    """The entry with its probability, which is the next of `matches`, judged by the threshold.
->>>>>>> main
+Opinions = Iterator[tuple[float | Failure | None, float | Failure | None]]  # of the first and of the second matcher
 
 
 def _opinions(matches: Matches | None, second: Matches | None) -> Opinions | None:
@@ -146,17 +134,15 @@ def _matched(
     # dropped entries had no pair, so they take no probability
     if not entry.kept or opinions is None:
         return entry
-<<<<<<< HEAD
     match, second = next(opinions)
-=======
-    match = next(matches)
     if isinstance(match, Failure):
         return _dropped(entry, match.reason)
->>>>>>> main
     if match is None:
         entry = entry if unmatched is None else _judge(entry, entry.score, unmatched, "low_score")
     else:
         entry = _judge(entry.model_copy(update={"match": match}), match, threshold, "low_match")
+    if isinstance(second, Failure):
+        return _dropped(entry, second.reason) if entry.kept else entry
     return entry if second_threshold is None else _judge(entry, second, second_threshold, "low_second_match")
 
 

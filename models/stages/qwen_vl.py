@@ -14,11 +14,8 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-<<<<<<< HEAD
 from models.base import MatcherStage
-=======
 from models.crops import widened
->>>>>>> main
 from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.guards import Asked
@@ -66,7 +63,7 @@ class _QwenVL:
         return features(
             self._processor,
             self._model,
-            [_within_reach(image) for image in images],
+            [widened(image, MOST_STRETCHED) for image in images],
             text=[template(turn, add_generation_prompt=True, tokenize=False) for turn in turns],
             size={"shortest_edge": pixels[0], "longest_edge": pixels[1]},
             padding=True,
@@ -114,24 +111,8 @@ class QwenVLCaptioner(_QwenVL, CaptionerStage):
         return [texts[i] for i in sorted(texts)]
 
     def _inputs(self, images: list[Image.Image], prompt: str) -> Any:
-<<<<<<< HEAD
         """Make the input of `generate`."""
         return self._chats(images, [prompt] * len(images), (self.parameters.min_pixels, self.parameters.max_pixels))
-=======
-        """Make the input of `generate`, a BatchFeature on the model's device."""
-        # the template only marks the image's position; the processor inserts as many tokens as its size needs
-        content = [{"type": "image"}, {"type": "text", "text": prompt}]
-        messages = [{"role": "user", "content": content}]
-        chat = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return features(
-            self._processor,
-            self._model,
-            [widened(image, MOST_STRETCHED) for image in images],
-            text=[chat] * len(images),
-            size={"shortest_edge": self.parameters.min_pixels, "longest_edge": self.parameters.max_pixels},
-            padding=True,
-        )
->>>>>>> main
 
     @torch.inference_mode()
     def _answer(self, inputs: Any, limit: int) -> list[str]:

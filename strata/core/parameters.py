@@ -264,7 +264,6 @@ class TransformersComposerParameters(PromptParameters):
         return self.grounded
 
 
-<<<<<<< HEAD
 class QwenVLComposerParameters(PromptParameters):
     """max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
     scores, are left out. It gets the notes, not the image.
@@ -273,12 +272,12 @@ class QwenVLComposerParameters(PromptParameters):
     prompt: str = "full"
     max_new_tokens: int = Field(default=400, ge=1)
     max_notes: int = Field(default=60, ge=1)
-=======
+
+
 class CountingComposerParameters(Parameters):
     """max_notes: the kinds beyond this number, the smallest ones, and further lines of text are left out."""
 
     max_notes: int = Field(default=12, ge=1)
->>>>>>> main
 
 
 # chat servers
@@ -394,23 +393,16 @@ _BACK_ENDS = (
     BackEnd("segmenter", "sam", SamParameters, "models.stages.segmenter:SamSegmenter"),
     BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
     BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
-<<<<<<< HEAD
-    BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher"),
-    BackEnd("matcher", "yes", YesParameters, "models.stages.qwen_vl:QwenVLMatcher"),
-=======
     BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher", version=2),  # 2: texts as in LAVIS
->>>>>>> main
+    BackEnd("matcher", "yes", YesParameters, "models.stages.qwen_vl:QwenVLMatcher"),
     BackEnd("matcher", "imagenet", Parameters, "models.stages.imagenet:KindMatcher"),
     BackEnd("tagger", "imagenet", ImageNetTaggerParameters, "models.stages.imagenet:ImageNetTagger"),
     BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),
     BackEnd("composer", "transformers", TransformersComposerParameters, "models.stages.composer:TransformersComposer"),
-<<<<<<< HEAD
     BackEnd("composer", "qwen3_vl", QwenVLComposerParameters, "models.stages.qwen_vl:QwenVLComposer"),
-=======
     BackEnd(
         "composer", "counting", CountingComposerParameters, "models.stages.composer:CountingComposer", ("builtin",)
     ),
->>>>>>> main
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
 )
 # any matcher can give the second opinion

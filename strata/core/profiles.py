@@ -110,11 +110,7 @@ class StageSettings(BaseModel):
         return settings
 
 
-<<<<<<< HEAD
-_LATER_THRESHOLDS = ("agreement", "rival_iou", "second_object", "second_region", "unmatched_score")
-=======
-_LATER_THRESHOLDS = ("agreement", "duplicates", "rival_iou", "unmatched_score")
->>>>>>> main
+_LATER_THRESHOLDS = ("agreement", "duplicates", "rival_iou", "second_object", "second_region", "unmatched_score")
 
 
 class EvidenceSettings(BaseModel):
