@@ -283,14 +283,8 @@ def test_random_weights(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     folder = write_copy("laptop", tmp_path / "profiles", make_checkpoints(tmp_path, ["laptop"]))
     copy = folder / "laptop.toml"
-    copy.write_text(
-        re.sub(
-            r"^text = .*?$|\[stages\.ocr.*?(?=\[stages\.matcher\])",
-            "",
-            copy.read_text(),
-            flags=re.DOTALL | re.MULTILINE,
-        )
-    )
+    text = re.sub(r"\[stages\.ocr.*?(?=\[stages\.matcher\])", "", copy.read_text(), flags=re.DOTALL)
+    copy.write_text(re.sub("\nmax_masks = .*", "\nmax_masks = 2", re.sub("\ntext = .*", "", text)))
     proof = prove(load_profile("laptop", folder), Options(seconds=0))
     assert not proof.passed
     assert {"captioner names", "captioner crops", "captioner invents"} <= set(proof.failed)
