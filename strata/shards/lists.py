@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -64,7 +64,7 @@ class ListReader:
         Raises the exceptions of the storages of the list and of its images if a later attempt may succeed.
         """
         file = cast("IO[bytes]", self._file)
-        entries = _parquet_entries(file) if self._kind == "parquet" else _json_entries(file)
+        entries = parquet_entries(file) if self._kind == "parquet" else json_entries(file)
         keys, count = Keys(), 0
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
@@ -164,16 +164,17 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {reason_of(error) if told else 'its image cannot be looked up'}"
 
 
-def _json_entries(file: IO[bytes]) -> Iterator[Entry]:
+def json_entries(file: IO[bytes], paths: Sequence[str] = PATH_FIELDS) -> Iterator[Entry]:
+    """Yield the rows of a file of JSON lines. paths: the names that the field of an image's path may have."""
     for number, line in enumerate(_lines(file), 1):
         position = f"line {number}"
         if len(line) > MAX_LINE:
             yield Entry(position, error=f"longer than {MAX_LINE:,} bytes")
         elif line.strip():
-            yield _json_entry(position, line)
+            yield _json_entry(position, line, paths)
 
 
-def _json_entry(position: str, line: bytes) -> Entry:
+def _json_entry(position: str, line: bytes, paths: Sequence[str]) -> Entry:
     try:
         text, note = captions.decoded(line)
         fields = json.loads(text)
@@ -183,8 +184,7 @@ def _json_entry(position: str, line: bytes) -> Entry:
         return Entry(position, error="not a JSON object")
     # of each choice of names the first that the row has
     path, key = (
-        next((fields[name] for name in choice if fields.get(name) is not None), None)
-        for choice in (PATH_FIELDS, KEY_FIELDS)
+        next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in (paths, KEY_FIELDS)
     )
     return _entry(position, path, captions.from_fields(fields), key)._replace(note=note)
 
@@ -209,9 +209,9 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _parquet_entries(file: IO[bytes]) -> Iterator[Entry]:
-    """Yield the rows of a Parquet file. Raises SourceError and its storage's exceptions."""
-    fields = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
+def parquet_entries(file: IO[bytes], paths: Sequence[str] = PATH_FIELDS) -> Iterator[Entry]:
+    """Yield the rows of a Parquet file, as `json_entries`. Raises SourceError and its storage's exceptions."""
+    fields = (paths, CAPTION_FIELDS, KEY_FIELDS)
     # a longer path is told by its row; of the others no more is used
     longest = (MAX_URI + 1, 4 * captions.MAX_CHARACTERS, Keys.MAX_CHARACTERS)
     for number, values in enumerate(parquet_rows(file, fields, longest), 1):
