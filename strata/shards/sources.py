@@ -58,7 +58,11 @@ def index_shard(
             # a list: the image of each entry is looked up, because its size is needed
             listed = ListReader(uri, file, Roots(roots), kind)
             table, failure = _table(listed.rows(), progress)
-        return ShardIndex(uri, None, identity_of(uri, table), table, failure or listed.failure, _families(uri, table))
+        failure = failure or listed.failure
+        # a file that has its images in itself is known by its content, as a tar
+        if listed.alone and table.num_rows and info["size"] is not None:
+            return ShardIndex(uri, Stamps.of(uri, [info]).now, identity_of(int(info["size"]), table), table, failure)
+        return ShardIndex(uri, None, identity_of(uri, table), table, failure, _families(uri, table))
 
 
 def _kind_by_content(filesystem: Any, path: str) -> Kind:
