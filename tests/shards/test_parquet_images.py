@@ -115,11 +115,11 @@ def test_a_file_that_was_changed(tmp_path: Path) -> None:
 
 def test_the_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many images that are stored once are read a few at a time; an image that is too large is refused."""
-    monkeypatch.setattr(parquet_process, "MEMORY", 160 * 2**20)
-    pq.write_table(pa.table({"jpg": [bytes(2**20)] * 200}), tmp_path / "0.parquet")
+    monkeypatch.setattr(parquet_process, "MEMORY", 256 * 2**20)
+    pq.write_table(pa.table({"jpg": [bytes(2**20)] * 300}), tmp_path / "0.parquet")
     index = index_shard(str(tmp_path / "0.parquet"))
-    assert index.failure is None and index.table.num_rows == 200
-    assert read_images([index.rows[199]]) == [bytes(2**20)]
+    assert index.failure is None and index.table.num_rows == 300
+    assert read_images([index.rows[299]]) == [bytes(2**20)]
     monkeypatch.setattr(parquet_process, "MEMORY", 32 * 2**20)
     pq.write_table(pa.table({"jpg": [bytes(2**26)]}), tmp_path / "1.parquet")
     assert "needs more than" in str(index_shard(str(tmp_path / "1.parquet")).failure)
