@@ -102,7 +102,7 @@ class Fleet:
         checkout: Path = CHECKOUT,
     ) -> None:
         self.folder, self.worker_arguments, self.worker, self.checkout = folder, workers, worker, checkout
-        self.port = _free_port()
+        self.port = free_port()
         # the fleet's own settings; the caller's come last
         self.settings = {
             "STRATA_DATA_DIR": str(folder / "data"),
@@ -170,7 +170,8 @@ class Fleet:
             process.look_after()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import logging
 import os
@@ -12,8 +11,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -22,6 +21,7 @@ from models.deadlines import DEADLINES, Limits
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable, StrataError
+from strata.garbage import collector_spared
 from strata.images import DecodingPool
 from strata.jobs import Jobs, pair
 from strata.queue import Queue
@@ -109,20 +109,6 @@ def _import_ahead() -> None:
     """Import what pyarrow imports at its first array and first read, pandas among it: 0.4 s less in the first job."""
     pa.array([""])
     importlib.import_module("pyarrow.dataset")
-
-
-@contextmanager
-def collector_spared() -> Iterator[None]:
-    """Within the block the garbage collector skips what is loaded already, and collects new objects less often."""
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()  # else triton's bindings report the frozen objects as leaks when the process ends
 
 
 def _end(threads: list[threading.Thread], leases: Leases, broken: list[ProcessBroken]) -> None:

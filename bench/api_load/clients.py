@@ -18,15 +18,28 @@ from pydantic import BaseModel
 
 
 class Responses(BaseModel):
-    """What was measured: in so many seconds the milliseconds of each response, sorted; how many had each status."""
+    """What was measured: in so many seconds the milliseconds of each response, sorted; how many had each status.
+
+    late: the milliseconds, sorted, by which each request was sent after it was due, because the clients were busy, or
+    because their last response was late.
+    """
 
     seconds: float
     milliseconds: list[float]
+    late: list[float]
     statuses: dict[int, int]
 
     def at(self, share: float) -> float:
         """A quantile of the response times in ms; share: 0.5 for the median."""
-        return self.milliseconds[int(share * (len(self.milliseconds) - 1))]
+        return _quantile(self.milliseconds, share)
+
+    def late_at(self, share: float) -> float:
+        """A quantile of how late the requests were sent, in ms."""
+        return _quantile(self.late, share)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[int(share * (len(ordered) - 1))]
 
 
 class Caller(asyncio.Protocol):
@@ -91,6 +104,7 @@ async def measure(host: str, port: int, clients: int, seconds: float, rate: floa
     """
     callers = await connect(host, port, clients)
     taken: list[float] = []
+    late: list[float] = []
     statuses: Counter[int] = Counter()
     start = time.perf_counter() + 0.2
     interval = clients / rate if rate else 0.0
@@ -100,6 +114,7 @@ async def measure(host: str, port: int, clients: int, seconds: float, rate: floa
         due = start + interval * number / clients
         while due < start + seconds:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            late.append(1000 * (time.perf_counter() - due))
             status = await caller.send(request)
             now = time.perf_counter()
             taken.append(1000 * (now - due))
@@ -112,7 +127,7 @@ async def measure(host: str, port: int, clients: int, seconds: float, rate: floa
     elapsed = time.perf_counter() - start
     for caller in callers:
         caller.close()
-    return Responses(seconds=elapsed, milliseconds=sorted(taken), statuses=statuses)
+    return Responses(seconds=elapsed, milliseconds=sorted(taken), late=sorted(late), statuses=statuses)
 
 
 def main() -> None:

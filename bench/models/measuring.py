@@ -22,8 +22,8 @@ from bench.models.random_models import random_paper, random_weights
 from models.items import CaptionRequest
 from models.pipeline import VisionPipeline
 from strata.core import ImageReference, Profile, Record, Settings, Status, load_profile
+from strata.garbage import collector_spared
 from strata.images import decode
-from workers.process import collector_spared
 from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
 
 Decoded = tuple[Record, Any]

@@ -45,6 +45,8 @@ def likeness(one: Any, other: Any, exact: bool) -> float:
         return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
     if isinstance(one, list | tuple):
         return _likeness_of_lists(list(one), list(other))
+    if one is None or other is None:  # a matcher that cannot judge the phrase
+        return float(one is other)
     near = SAME_EXACT_SCORE if exact else SAME_SCORE
     return float(math.isclose(one, other, rel_tol=0.0, abs_tol=near))
 

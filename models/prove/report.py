@@ -29,6 +29,7 @@ ASKED = {
     "invents": "share of the answers that name what is absent; for the OCR, the lines of text that are not there",
     "masks": "mean IoU of the best mask of each thing",
     "reads": "share of the lines that are read, letter by letter",
+    "judges": "share of the phrases that the matcher can judge",
     "prefers": "share of the pairs in which the right phrase has the higher probability",
     "margin": "mean difference of the log odds of right and wrong phrases",
     "keeps": "share of the right phrases that the profile's threshold keeps",

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from models.boxes import iou
+from models.crops import encode_mask
+from models.evidence.filter import objects_matched, regions_matched, text_judged
 from models.items import CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
 from models.prove.checks import at_least, at_most, share_at_least, share_at_most
 from models.prove.pictures import Picture, Thing, World, named
-from strata.core import Caption, Check, EvidenceSettings, ImageReference, Record, Region
+from strata.core import Box, Caption, Check, EvidenceSettings, ImageReference, ObjectMask, Record, Region, kept
 from strata.core.layers import TextLine
 
 SAME_PLACE = 0.5  # IoU from which a box is that of a thing; the usual one of PASCAL VOC
@@ -25,10 +27,12 @@ SAME_PLACE = 0.5  # IoU from which a box is that of a thing; the usual one of PA
 FOUND: Mapping[World, float] = {"photographs": 1.0, "drawings": 0.75}
 NAMED_CROPS: Mapping[World, float] = {"photographs": 0.66, "drawings": 0.75}
 REPEATED = 0.75
+TAGGED = 0.3  # a list of words may lack those for some things, and a high threshold gives few tags
 INVENTED = 0.1
 MASKS: Mapping[World, float] = {"photographs": 0.6, "drawings": 0.75}  # mean IoU
 PREFERRED = 0.9
 MARGIN = 1.0  # mean difference of log odds; a right phrase is then e times as likely as a wrong one
+JUDGING = 0.4  # share of phrases that a matcher of a closed vocabulary can judge
 JUDGED = 0.7  # share of phrases on the right side of the profile's threshold
 LEAST_PROBABILITY = 1e-9  # of a phrase; keeps log odds finite
 
@@ -58,7 +62,7 @@ def questions_of(
         case "captioner":
             return _of_captioner(pictures, world)
         case "tagger":
-            return _of_tagger(pictures, world)
+            return _of_tagger(pictures)
         case "composer":
             return _of_composer(pictures, with_image)
     return None
@@ -117,19 +121,18 @@ def _invented(picture: Picture, text: str) -> str | None:
 
 
 def _of_segmenter(pictures: Sequence[Picture], world: World) -> Questions:
-    """The best mask of each thing, compared with those that are right."""
-    asked = [picture for picture in pictures if any(thing.masks for thing in picture.things)]
+    """The best mask of each thing whose mask is known, compared with those that are right."""
 
     def judge(results: list[list[Segment]]) -> list[Check]:
         shares, faults = [], []
-        for picture, result in zip(asked, results, strict=True):
+        for picture, result in zip(pictures, results, strict=True):
             for thing in (thing for thing in picture.things if thing.masks):
                 shares.append(max((_mask_iou(one.mask, own) for one in result for own in thing.masks), default=0.0))
                 if shares[-1] < MASKS[world]:
                     faults.append(f"{picture.name}: {thing.phrase} {shares[-1]:.2f}")
         return [at_least("segmenter", "masks", float(np.mean(shares)), MASKS[world], faults)]
 
-    return Questions([picture.image for picture in asked], [picture.name for picture in asked], judge)
+    return Questions([picture.image for picture in pictures], [picture.name for picture in pictures], judge)
 
 
 def _mask_iou(one: np.typing.NDArray[np.bool_], other: np.typing.NDArray[np.bool_]) -> float:
@@ -144,13 +147,13 @@ def _of_ocr(pictures: Sequence[Picture], evidence: EvidenceSettings) -> Question
         unread: list[str | None] = []
         invented: list[str] = []
         for picture, result in zip(asked, results, strict=True):
-            kept = [line for line in result if line.score >= evidence.text]
-            true = [line for line in picture.lines or () if any(_same_line(line.text, line.box, one) for one in kept)]
-            unread += [
-                None if line in true else f"{line.text!r} is read as {_texts(kept)}" for line in picture.lines or ()
-            ]
-            known = [line.text for line in picture.lines or ()]
-            invented += [f"{picture.name}: {one.text!r}" for one in kept if _plain(one.text) not in map(_plain, known)]
+            told = _kept_lines(picture, result, evidence)
+            known = picture.lines or ()
+            for line in known:
+                is_read = any(_same_line(line.text, line.box, one) for one in told)
+                unread.append(None if is_read else f"{line.text!r} is read as {_texts(told)}")
+            plain = [_plain(line.text) for line in known]
+            invented += [f"{picture.name}: {one.text!r}" for one in told if _plain(one.text) not in plain]
         return [
             share_at_least("ocr", "reads", unread, 1.0),
             at_most("ocr", "invents", float(len(invented)), 0.0, invented),
@@ -159,7 +162,14 @@ def _of_ocr(pictures: Sequence[Picture], evidence: EvidenceSettings) -> Question
     return Questions([picture.image for picture in asked], [picture.name for picture in asked], judge)
 
 
-def _same_line(text: str, box: tuple[float, float, float, float], read: ReadLine) -> bool:
+def _kept_lines(picture: Picture, found: Sequence[ReadLine], evidence: EvidenceSettings) -> list[TextLine]:
+    """The lines that the profile's filter keeps."""
+    lines = [TextLine(box=line.box, text=line.text, score=line.score) for line in found]
+    record = record_of(picture).model_copy(update={"text": lines})
+    return kept(text_judged(record, evidence).text)
+
+
+def _same_line(text: str, box: Box, read: TextLine) -> bool:
     return _plain(text) == _plain(read.text) and iou(box, read.box) >= SAME_PLACE
 
 
@@ -167,7 +177,7 @@ def _plain(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def _texts(lines: Sequence[ReadLine]) -> str:
+def _texts(lines: Sequence[TextLine]) -> str:
     return ", ".join(repr(line.text) for line in lines) or "nothing"
 
 
@@ -185,34 +195,43 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSetti
                 pairs.append(Pair(crop, phrase))
                 asked.append((picture, thing, phrase, right))
 
-    def judge(results: list[float]) -> list[Check]:
-        scored = list(zip(asked, results, strict=True))
-        reversed_, odds, kept, dropped = [], [], [], []
-        for (picture, thing, phrase, right), score in scored:
-            least = _threshold(stage, evidence, bool(thing.masks))
+    def judge(results: list[float | None]) -> list[Check]:
+        # a matcher of a closed vocabulary gives None for what it cannot judge
+        unjudged = [repr(one[2]) if score is None else None for one, score in zip(asked, results, strict=True)]
+        scored = [(*one, score) for one, score in zip(asked, results, strict=True) if score is not None]
+        reversed_, odds, staying, dropped = [], [], [], []
+        for picture, thing, phrase, right, score in scored:
             told = f"{picture.name}: {phrase!r} {score:.4f}"
+            stays = _is_kept(stage, phrase, thing, score, evidence)
             if not right:
-                dropped.append(None if score < least else told)
+                dropped.append(told if stays else None)
                 continue
-            kept.append(None if score >= least else told)
-            rivals = [(other, value) for (_, of, other, true), value in scored if of is thing and not true]
+            staying.append(None if stays else told)
+            rivals = [(other, value) for _, of, other, true, value in scored if of is thing and not true]
             reversed_ += [None if score > value else f"{told}, {other!r} {value:.4f}" for other, value in rivals]
             odds += [_log_odds(score) - _log_odds(value) for _, value in rivals]
         return [
+            share_at_least(stage, "judges", unjudged, JUDGING),
             share_at_least(stage, "prefers", reversed_, PREFERRED),
             at_least(stage, "margin", float(np.mean(odds)), MARGIN),
-            share_at_least(stage, "keeps", kept, JUDGED),
+            share_at_least(stage, "keeps", staying, JUDGED),
             share_at_least(stage, "drops", dropped, JUDGED),
         ]
 
     return Questions(pairs, [f"{picture.name}, {phrase}" for picture, _, phrase, _ in asked], judge)
 
 
-def _threshold(stage: str, evidence: EvidenceSettings, is_object: bool) -> float:
-    name = "object" if is_object else "region"
-    if stage == "matcher":
-        return float(getattr(evidence, name))
-    return float(getattr(evidence, f"second_{name}", None) or 0.0)
+def _is_kept(stage: str, phrase: str, thing: Thing, score: float, evidence: EvidenceSettings) -> bool:
+    """Whether the profile's filter keeps an entry with this probability, of a detector or segmenter that is sure."""
+    if stage != "matcher":
+        least = getattr(evidence, "second_object" if thing.masks else "second_region", None)
+        return least is None or score >= least
+    reference = ImageReference(uri="", size=0)
+    if thing.masks:
+        one = ObjectMask(box=thing.box, mask=encode_mask(thing.masks[0]), area=1, phrase=phrase, score=1.0)
+        return bool(kept(objects_matched(Record(key="", image=reference, objects=[one]), [score], evidence).objects))
+    region = Region(box=thing.box, phrase=phrase, score=1.0)
+    return bool(kept(regions_matched(Record(key="", image=reference, regions=[region]), [score], evidence).regions))
 
 
 def _log_odds(probability: float) -> float:
@@ -245,13 +264,13 @@ def _unnamed(picture: Picture, thing: Thing, text: str) -> str | None:
     return None if named(text, thing.words) else f"{picture.name}: {thing.phrase} is not in {text!r}"
 
 
-def _of_tagger(pictures: Sequence[Picture], world: World) -> Questions:
+def _of_tagger(pictures: Sequence[Picture]) -> Questions:
     """Words for whole pictures: one for each thing, and none for what is absent."""
 
     def judge(results: list[list[Any]]) -> list[Check]:
         tagged = list(zip(pictures, (", ".join(tag.word for tag in result) for result in results), strict=True))
         return [
-            share_at_least("tagger", "names", [_unnamed(*one) for one in _things_with(tagged)], NAMED_CROPS[world]),
+            share_at_least("tagger", "names", [_unnamed(*one) for one in _things_with(tagged)], TAGGED),
             share_at_most("tagger", "invents", [_invented(*one) for one in tagged], INVENTED),
         ]
 

@@ -50,6 +50,8 @@ def layers_tree(record: Record, title: str | None = None) -> Tree:
     # the outcome, then the layers that were computed, then what each stage took
     if record.failure:
         tree.add(_ending(record.status, record.failure))
+    for warning in record.warnings:
+        tree.add(_named("warning", Text(clean(warning.detail), "yellow")))
     for layer in LAYERS.values():
         value = getattr(record, layer.name)
         if value is not None:

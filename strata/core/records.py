@@ -32,9 +32,18 @@ from strata.core.layers import (
 )
 from strata.core.usage import Usage
 
-__all__ = ["RECORD_SCHEMA", "RULES_STAGE", "SCHEMA_VERSION", "FailureNote", "ImageReference", "Record", "Status"]
+__all__ = [
+    "RECORD_SCHEMA",
+    "RULES_STAGE",
+    "SCHEMA_VERSION",
+    "FailureNote",
+    "ImageReference",
+    "Record",
+    "RowWarning",
+    "Status",
+]
 __all__ += ["Box", "Caption", "Description", "Evidence", "Mask", "ObjectMask", "Probability", "Region", "Sentence"]
-__all__ += ["TextLine", "records_to_table", "table_to_records"]
+__all__ += ["RowWarning", "TextLine", "records_to_table", "table_to_records"]
 
 # The version of the meaning of a part's columns. A new layer does not change it: a missing column is read as null. No
 # fingerprint contains it (see OUTPUT_VERSIONS in strata.core.profiles). Version 3 has no columns of the type map, which
@@ -80,6 +89,16 @@ class FailureNote(Frozen):
         return without_secrets(detail)
 
 
+class RowWarning(Frozen):
+    """What is known to limit a row that was computed: a stable `type`, and one line that may change.
+
+    Types are listed in docs/how-to/submit-shards.md.
+    """
+
+    type: str
+    detail: str
+
+
 class _Row(BaseModel):
     """The fields of a record that come before its layers."""
 
@@ -90,14 +109,15 @@ class _Row(BaseModel):
     height: int | None = None
     status: Status = Status.SUCCEEDED
     failure: FailureNote | None = None
+    warnings: tuple[RowWarning, ...] = ()
 
 
 class Record(Layers, _Row):
     """One image with its layers. A layer is null where it was not computed, an empty list if nothing was found.
 
-    failure: why the image failed, or which rule rejected it. seconds and usage are by stage; usage only of stages that
-    use a model server. profile and fingerprint: those of the job that the record is read for; parts do not hold them,
-    because jobs of two profiles with the same settings share them.
+    failure: why the image failed, or which rule rejected it. warnings: what limits a row that was computed. seconds and
+    usage are by stage; usage only of stages that use a model server. profile and fingerprint: those of the job that the
+    record is read for; parts do not hold them, because jobs of two profiles with the same settings share them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -107,6 +127,12 @@ class Record(Layers, _Row):
 
     seconds: dict[str, float] = Field(default_factory=dict)
     usage: dict[str, Usage] = Field(default_factory=dict)
+
+    def warned(self, kind: str, detail: str) -> Record:
+        """The same record with one more warning, unless it has one of this type."""
+        if any(warning.type == kind for warning in self.warnings):
+            return self
+        return self.model_copy(update={"warnings": (*self.warnings, RowWarning(type=kind, detail=detail))})
 
     def failed(self, stage: str, error_type: str, detail: str, transient: bool = False) -> Record:
         """The same record as a failed row. `detail` is cut to one line of 300 characters."""
@@ -161,6 +187,7 @@ RECORD_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("failure", _FAILURE),
         pa.field("failure_transient", pa.bool_()),
+        pa.field("warnings", pa.list_(arrow_type(RowWarning))),
         *(pa.field(name, arrow_type(Layers.model_fields[name].annotation)) for name in LAYERS),
         pa.field("stage_seconds", _SECONDS),
         pa.field("stage_usage", _USAGE),
@@ -191,6 +218,8 @@ def _array(name: str, kind: pa.DataType, rows: list[Record]) -> pa.Array:
     by_stage = name.startswith("stage_")
     name = name.removeprefix("stage_")
     values = [row.__dict__[name] for row in rows]
+    if name == "warnings":
+        values = [found or None for found in values]
     if values.count(None) == len(values):
         # a shortcut for the layers that failed and incomplete records do not have
         return pa.nulls(len(values), kind)
@@ -224,4 +253,5 @@ def _record(row: dict[str, Any]) -> Record:
     transient = bool(row.pop("failure_transient", None))
     if row.get("failure") is not None:
         row["failure"] |= {"transient": transient}
+    row["warnings"] = row.get("warnings") or ()
     return Record.model_validate(row | {"seconds": seconds, "usage": usage})

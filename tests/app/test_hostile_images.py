@@ -12,8 +12,8 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from bench.hostile.images import bombs, jpeg_scans, png
+from bench.memory import peak_memory
 from tests.app.test_serve import served
-from tests.memory import peak_memory
 
 MIB = 2**20
 JSON = {"Content-Type": "application/json"}

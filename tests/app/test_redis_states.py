@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 import time
@@ -28,7 +29,12 @@ SECONDS = 30.0
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of its own, because the tests change its settings."""
-    with EmbeddedServer(tmp_path_factory.mktemp("states"), {"busy-reply-threshold": "1"}) as server:
+    options = {
+        "busy-reply-threshold": "1",
+        "enable-debug-command": "local",
+        "loading-process-events-interval-bytes": "1024",
+    }
+    with EmbeddedServer(tmp_path_factory.mktemp("states"), options) as server:
         yield server.url
 
 
@@ -127,6 +133,27 @@ def swallow(act: Callable[[], Any]) -> Callable[[], None]:
     return call
 
 
+def loading(client: redis.Redis) -> None:
+    """It reads its file again, slowly: LOADING."""
+    # it answers after each 1024 bytes of its file, so that the values must not shrink in it
+    client.mset({f"other:{number}": os.urandom(1000) for number in range(6000)})
+    client.config_set("key-load-delay", 10_000)  # microseconds for each key: a minute in all
+    kept: Any = client.connection_pool.connection_kwargs
+    other = redis.Redis(unix_socket_path=kept["path"], socket_timeout=None)
+    threading.Thread(target=swallow(lambda: other.execute_command("DEBUG", "RELOAD")), daemon=True).start()
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            client.get("strata:test")
+            assert time.monotonic() < deadline
+        except redis.exceptions.BusyLoadingError:
+            return
+
+
+def end_loading(client: redis.Redis) -> None:
+    swallow(lambda: client.config_set("key-load-delay", 0))()
+
+
 def end_script(client: redis.Redis) -> None:
     swallow(client.script_kill)()
     deadline = time.monotonic() + SECONDS
@@ -158,10 +185,12 @@ BEGINS: dict[str, Callable[[redis.Redis], Any]] = {
     "WRONGTYPE": wrong_types,
     "MISCONF": full_disk,
     "BUSY": busy,
+    "LOADING": loading,
     "NOAUTH": other_password,
     "max clients": no_connections,
 }
 ENDS: tuple[Callable[[redis.Redis], Any], ...] = (
+    end_loading,
     end_script,
     room_on_the_disk,
     lambda client: client.config_set("maxclients", 1000),
@@ -228,7 +257,7 @@ def test_no_route_fails_and_nothing_that_was_refused_runs_later(
     assert service.submit(shard).status_code == 202
 
 
-@pytest.mark.parametrize("state", ["MISCONF", "BUSY", "NOAUTH"])
+@pytest.mark.parametrize("state", ["MISCONF", "BUSY", "NOAUTH", "LOADING"])
 def test_workers_wait_and_nothing_is_lost(
     url: str, raw: redis.Redis, state: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

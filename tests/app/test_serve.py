@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -21,12 +22,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app import server, supervisor
-from app.supervisor import Child, Supervisor
+from app.supervisor import Child, Supervisor, process_groups
 from bench.processes import PYTHONPATH
 from strata.cli import exits
 from strata.client.client import Client
+from strata.core.profiles import load_profile
 from strata.core.settings import Settings, load_settings
 from strata.queue.embedded import EmbeddedServer
+from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.secrets import SECRET
@@ -181,6 +184,22 @@ def test_a_request_that_waits_gets_its_job_when_the_service_stops(tmp_path: Path
         assert process.wait(120) == 0
 
 
+def test_collections_of_garbage_leave_out_what_the_service_consists_of(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def run(*_: object, **__: object) -> None:
+        looked_at.append(sum(len(gc.get_objects(generation)) for generation in range(3)))
+
+    monkeypatch.setattr(server.HttpServer, "run", run)
+    before = gc.get_threshold()
+    code, _ = refused("--port", "0", "--no-workers")
+    assert code == exits.FAILURE  # it has not served
+    assert looked_at[0] < 20_000 < len(gc.get_objects())
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)
+
+
 def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     dying = f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})"
     monkeypatch.setattr(server, "workers", lambda: fake_workers(dying))
@@ -286,3 +305,10 @@ def test_a_response_does_not_wait_for_an_acknowledgement() -> None:
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_groups_that_name_the_same_weights_run_in_one_process() -> None:
+    profiles = CHECKOUT / "models" / "profiles"
+    groups = {name: process_groups(load_profile(name, profiles)) for name in ("demo", "modern", "paper", "small")}
+    assert groups.pop("small") == ("index,vision,llm",)
+    assert set(groups.values()) == {("index,vision", "llm")}

@@ -115,7 +115,12 @@ def test_the_wheel_is_small_and_installs_one_package(wheel: Path) -> None:
     assert wheel.name.startswith(f"strata-{strata.__version__}-")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"strata", f"strata-{strata.__version__}.dist-info"}
-    for needed in ("py.typed", "_service/models/profiles/demo.toml", "_service/app/static/index.html"):
+    for needed in (
+        "py.typed",
+        "_service/models/profiles/demo.toml",
+        "_service/models/prove/pictures/cat.jpg",
+        "_service/app/static/index.html",
+    ):
         assert f"strata/{needed}" in names
     assert not [name for name in names if "/tests/" in name or "/bench/" in name or "__pycache__" in name]
 

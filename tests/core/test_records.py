@@ -77,3 +77,15 @@ def test_rows_of_earlier_versions_are_read() -> None:
     # a retry writes them again, as rows of this version
     again = records_to_table(second)
     assert again.schema == RECORD_SCHEMA and again.column("schema_version").to_pylist() == [SCHEMA_VERSION] * 2
+
+
+def test_warnings_are_kept_and_parts_without_their_column_are_read() -> None:
+    plain, warned = Record(key="1", image=IMAGE), Record(key="2", image=IMAGE).warned("incomplete_image", "cut off")
+    assert (
+        warned.warned("incomplete_image", "again") == warned and warned.warned("other", "x").warnings[1].type == "other"
+    )
+    table = records_to_table([plain, warned])
+    assert table.column("warnings").to_pylist() == [None, [{"type": "incomplete_image", "detail": "cut off"}]]
+    assert table_to_records(table) == [plain, warned]
+    assert Record.model_validate_json(warned.model_dump_json()) == warned
+    assert [record.warnings for record in table_to_records(table.drop_columns(["warnings"]))] == [(), ()]

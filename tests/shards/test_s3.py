@@ -91,6 +91,7 @@ def test_the_sessions_of_a_test_end_with_it(bucket: S3FileSystem, caplog: pytest
         Store(f"s3://{BUCKET}/store").names("parts")
         (client,) = S3FileSystem._cache.values()
         assert client._s3._endpoint.http_session._sessions  # one is open
+    assert client._s3._endpoint.http_session._sessions is None
     # what s3fs does when the file system is collected while another event loop runs, as in a later test
     session = client._s3creator
 
@@ -100,7 +101,6 @@ def test_the_sessions_of_a_test_end_with_it(bucket: S3FileSystem, caplog: pytest
 
     asyncio.run(collect())
     gc.collect()
-    assert client._s3._endpoint.http_session._sessions is None
     assert not [record for record in caplog.records if record.name == "asyncio"]
 
 

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from bench.hostile.images import bombs, jpeg_scans, png
+from bench.memory import peak_memory
 from strata.core import Chunk, Profile, Record, Status
 from strata.images import DecodingPool
 from strata.images.process import DecodingProcess
 from strata.jobs.jobs import Jobs
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
-from tests.memory import peak_memory
 from workers import micro_batches as module
 from workers.items import ItemReader, WorkItem
 from workers.micro_batches import MicroBatch, micro_batches

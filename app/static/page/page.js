@@ -53,6 +53,7 @@ function layersOf(record) {
     const ending = record.status === "filtered" ? "Filtered by" : "Failed in";
     all.append(element("p", `${ending} ${record.failure.stage}: ${record.failure.detail}`, "error"));
   }
+  for (const warning of record.warnings || []) all.append(element("p", `Warning: ${warning.detail}`, "warning"));
   // the description first, then the layers that it is composed from, then the alt text
   const order = ["sentences", "entry", "entries", "text"];
   for (const layer of [...LAYERS].sort((a, b) => order.indexOf(a.form) - order.indexOf(b.form))) {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+INTERVAL = 0.2  # seconds between two samples, which take some milliseconds for each GiB
+
 
 @contextmanager
 def peak_memory(process: psutil.Process) -> Iterator[list[int]]:
@@ -16,7 +18,7 @@ def peak_memory(process: psutil.Process) -> Iterator[list[int]]:
     stop, found = threading.Event(), [memory(process), 0]
 
     def watch() -> None:
-        while not stop.wait(0.05):
+        while not stop.wait(INTERVAL):
             found[1] = max(found[1], memory(process))
 
     thread = threading.Thread(target=watch)
