@@ -24,6 +24,11 @@ class Failure:
     detail: str
     transient: bool = False
 
+    @property
+    def reason(self) -> str:
+        """The reason of an entry that is dropped because its crop has failed, such as "captioner_failed"."""
+        return f"{self.stage}_failed"
+
     def row_of(self, record: Record) -> Record:
         """The record as a failed row."""
         return record.failed(self.stage, self.error_type, self.detail, self.transient)
@@ -32,6 +37,11 @@ class Failure:
 @dataclass(frozen=True)
 class Rejection(Failure):
     """The result of an item whose text a guard has rejected, twice. error_type: the rule, such as "captioner_loop"."""
+
+    @property
+    def reason(self) -> str:
+        """The rule."""
+        return self.error_type
 
     def row_of(self, record: Record) -> Record:
         """The record as a filtered row."""
@@ -105,7 +115,7 @@ class ComposeRequest:
 RESULT_TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("captioner", "composer"), str),
     **dict.fromkeys(("detector", "segmenter", "ocr", "tagger"), list | tuple),
-    "matcher": float | int | np.number | None,  # None: it cannot judge the phrase
+    **dict.fromkeys(("matcher", "second_matcher"), float | int | np.number | None),  # None: it cannot judge the phrase
 }
 MARGIN = 1.0  # pixels by which rounding may move a side of a box out of the image
 
@@ -185,6 +195,6 @@ PROBES: Mapping[str, Any] = {
     "segmenter": PROBE_IMAGE,
     "ocr": PROBE_IMAGE,
     "tagger": PROBE_IMAGE,
-    "matcher": Pair(PROBE_IMAGE, "a red square"),
+    **dict.fromkeys(("matcher", "second_matcher"), Pair(PROBE_IMAGE, "a red square")),
     "composer": ComposeRequest(PROBE_RECORD, PROBE_IMAGE),
 }

@@ -13,7 +13,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -110,20 +110,22 @@ class StageSettings(BaseModel):
         return settings
 
 
-_LATER_THRESHOLDS = ("agreement", "rival_iou", "unmatched_score")
+_LATER_THRESHOLDS = ("agreement", "duplicates", "rival_iou", "second_object", "second_region", "unmatched_score")
 
 
 class EvidenceSettings(BaseModel):
     """The thresholds that an observation must reach to be kept; `models/evidence/filter.py` gives their sources.
 
-    caption, region, object: the matcher's probability. region_score: the detector's confidence; text: the OCR's.
+    caption, region, object: the matcher's probability. second_region, second_object: that of the second matcher, which
+    an entry must reach too; null: it is not asked. region_score: the detector's confidence; text: the OCR's.
     duplicate_iou: of two entries with the same phrase whose boxes have at least this intersection over union, one is
     kept. contradiction_iou: where a region and an object with at least this intersection over union have different
     phrases, neither is kept; only for models with a closed vocabulary, whose different phrases cannot both be true;
     null: both are kept. rival_iou: likewise for two regions, of which the one with the higher product of score and
     probability is kept. unmatched_score: the detector's confidence that a region needs if its phrase is none that the
     matcher can judge; null: region_score is enough. agreement: the least product of a region's score and probability,
-    where both opinions are independent; null: each only has its own threshold.
+    where both opinions are independent; null: each only has its own threshold. duplicates: "monkey" for the rule of
+    Monkey's code, which drops far more objects and no regions; null: see duplicate_iou.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -136,8 +138,11 @@ class EvidenceSettings(BaseModel):
     duplicate_iou: float = Field(default=0.6, ge=0, le=1)
     contradiction_iou: float | None = Field(default=None, ge=0, le=1)
     rival_iou: float | None = Field(default=None, ge=0, le=1)
+    second_region: float | None = Field(default=None, ge=0, le=1)
+    second_object: float | None = Field(default=None, ge=0, le=1)
     unmatched_score: float | None = Field(default=None, ge=0, le=1)
     agreement: float | None = Field(default=None, ge=0, le=1)
+    duplicates: Literal["monkey"] | None = None
 
     def deciding(self) -> dict[str, Any]:
         """The settings for the fingerprint. Later ones count only where they are set: old fingerprints stay."""

@@ -4,90 +4,22 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin
 
-from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk, wide_profile
+from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk
 from strata.images import ImageError, as_jpeg, decode, without_metadata
+from tests.marks import KINDS, MARK, PHOTO, exif, has_mark, marked, xmp
 
 LIMIT = 100_000_000
 GOOD = good_images()
-MARK = "Zaphod's garden, 48.8584 N"
-PHOTO = Image.linear_gradient("L").resize((48, 32)).convert("RGB")
-
-
-def exif(turn: int | None = None) -> Image.Exif:
-    """EXIF with a place, maker notes, names and dates, all of which hold the mark."""
-    made = Image.Exif()
-    made[ExifTags.Base.Artist] = made[ExifTags.Base.ImageDescription] = made[ExifTags.Base.Copyright] = MARK
-    made.get_ifd(ExifTags.IFD.Exif).update({0x927C: MARK.encode(), 0x9286: MARK.encode(), 0x9003: MARK})
-    made.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 51.0, 30.0), 29: MARK})
-    if turn:
-        made[0x0112] = turn
-    return made
-
-
-def xmp(turn: int | None = None) -> bytes:
-    told = f' tiff:Orientation="{turn}"' if turn else ""
-    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description{told}>{MARK}</rdf:Description></x:xmpmeta>'.encode()
-
-
-def marked(kind: str, turn: int | None = None, image: Image.Image = PHOTO) -> bytes:
-    """A picture whose file has the mark in every place that its format has for such things."""
-    if kind in ("PNG", "APNG"):
-        texts = PngImagePlugin.PngInfo()
-        texts.add_text("Comment", MARK)
-        texts.add_text("parameters", MARK * 100, zip=True)
-        texts.add_itxt("XML:com.adobe.xmp", xmp().decode())
-        more = {"save_all": True, "append_images": [image.rotate(90)]} if kind == "APNG" else {}
-        data = encoded(image, "PNG", pnginfo=texts, exif=exif(turn), **more)
-        return data[:33] + png_chunk(b"prVt", MARK.encode()) + data[33:] + MARK.encode()
-    if kind in ("JPEG", "MPO"):
-        more = {"save_all": True, "append_images": [image]} if kind == "MPO" else {}
-        data = encoded(image, kind, exif=exif(turn), xmp=xmp(), comment=MARK, icc_profile=wide_profile(), **more)
-        parts = b"".join(segment(code, MARK.encode()) for code in (0xE3, 0xEB, 0xED, 0xEF, 0xFE))
-        return data[:2] + parts + data[2:] + MARK.encode()
-    if kind == "GIF":
-        return (
-            encoded(image, "GIF", comment=MARK, save_all=True, append_images=[image.rotate(90)], loop=3) + MARK.encode()
-        )
-    if kind == "WEBP":
-        data = encoded(image, "WEBP", exif=exif(turn).tobytes(), xmp=xmp(), icc_profile=wide_profile())
-        data += b"note" + struct.pack("<I", 26) + MARK.encode()
-        return data[:4] + struct.pack("<I", len(data) - 8) + data[8:] + MARK.encode()
-    if kind == "TIFF":
-        tags = TiffImagePlugin.ImageFileDirectory_v2()
-        for tag in (270, 271, 272, 305, 306, 315, 33432, 700, 33723, 34377, 37724):
-            tags[tag] = MARK if tag < 34000 and tag not in (700, 33723) else MARK.encode()
-        if turn:
-            tags[274] = turn
-        return encoded(image, "TIFF", tiffinfo=tags, exif=exif(turn)) + MARK.encode()
-    options = {"exif": exif(turn).tobytes(), "xmp": xmp()}
-    data = encoded(image, kind, **options)
-    return data + struct.pack(">I4s", 8 + len(MARK), b"uuid") + MARK.encode()
-
-
-def segment(code: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, code, len(body) + 2) + body
-
-
-def has_mark(data: bytes) -> bool:
-    """Whether the mark stands in a file, as text or compressed."""
-    if MARK.encode() in data:
-        return True
-    with suppress(Exception):
-        for name, body in Image.open(io.BytesIO(data)).info.items():
-            if MARK in str(body) or MARK in str(name):
-                return True
-    return False
-
-
-KINDS = ("JPEG", "MPO", "PNG", "APNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,10 +90,60 @@ def test_any_bytes_give_bytes_or_an_image_error(magic: bytes, rest: bytes) -> No
         without_metadata(magic + rest)
 
 
-def test_bombs_cost_little() -> None:
+def test_bombs_give_few_bytes() -> None:
     for data in bombs().values():
         with suppress(ImageError):
             assert len(without_metadata(data)) <= len(data) + 100
+
+
+def box(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), name) + body
+
+
+def structures_without_end() -> Iterator[bytes]:
+    """Files that cost much time for each of their bytes, if nothing bounds it."""
+    gif = b"GIF89a" + bytes(7)
+    yield gif + b"\x21\xfe\x01a\0" * 600_000
+    yield gif + b"\x21\xfe" + b"\x01a" * 2_000_000
+    yield b"RIFF" + struct.pack("<I", 5_000_000) + b"WEBP" + (b"ANMF" + struct.pack("<I", 16) + bytes(16)) * 150_000
+    yield b"\x89PNG\r\n\x1a\n" + png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2**20))) * 5000
+    yield b"\xff\xd8" + b"\xff\xe1\0\x08Exif\0\0" * 150_000
+    avif, deep = box(b"ftyp", b"avif" + bytes(4)), b""
+    yield avif + box(b"free", b"") * 150_000
+    for _ in range(3000):
+        deep = box(b"trak", deep)
+    yield avif + box(b"moov", deep)
+    # items with places of no length, and one item that is the whole file many times
+    item = box(b"infe", b"\2\0\0\0" + struct.pack(">HH", 1, 0) + b"Exif\0")
+    for sizes, entry, count in ((0, b"", 65_535), (0x44, struct.pack(">II", 0, 2**31), 20_000)):
+        places = (
+            bytes(4) + bytes([sizes, 0]) + struct.pack(">H", 9) + (struct.pack(">HHH", 1, 0, count) + entry * count) * 9
+        )
+        meta = bytes(4) + box(b"iinf", bytes(4) + struct.pack(">H", 1) + item) + box(b"iloc", places)
+        yield avif + box(b"meta", meta)
+
+
+def test_structures_without_end_end_soon() -> None:
+    refused = 0
+    for data in structures_without_end():
+        start = time.process_time()
+        try:
+            assert len(without_metadata(data)) <= len(data)
+        except ImageError as error:
+            refused += 1
+            assert error.kind in ("too_costly", "truncated")
+        assert time.process_time() - start < 3
+    assert refused == 7  # a million comments are read, and of the texts in a PNG one
+
+
+def test_the_colours_of_an_adobe_jpeg_stay() -> None:
+    data = encoded(PHOTO.convert("CMYK"), "JPEG", comment=MARK)
+    at = data.index(b"Adobe")
+    # the byte that says whether the pixels are CMYK or YCCK
+    both = [data[: at + 11] + bytes([transform]) + data[at + 12 :] for transform in (0, 2)]
+    decoded = [decode(one, LIMIT).tobytes() for one in both]
+    assert decoded[0] != decoded[1]
+    assert [decode(without_metadata(one), LIMIT).tobytes() for one in both] == decoded
 
 
 @pytest.mark.parametrize("data", [b"", b"a text", b"\0\0\0\x18ftypisom" + bytes(50), b"RIFF1234WAVE"])
