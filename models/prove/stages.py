@@ -199,7 +199,10 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSetti
         # a matcher of a closed vocabulary gives None for what it cannot judge
         unjudged = [repr(one[2]) if score is None else None for one, score in zip(asked, results, strict=True)]
         scored = [(*one, score) for one, score in zip(asked, results, strict=True) if score is not None]
-        reversed_, odds, staying, dropped = [], [], [], []
+        reversed_: list[str | None] = []
+        odds: list[float] = []
+        staying: list[str | None] = []
+        dropped: list[str | None] = []
         for picture, thing, phrase, right, score in scored:
             told = f"{picture.name}: {phrase!r} {score:.4f}"
             stays = _is_kept(stage, phrase, thing, score, evidence)
