@@ -9,20 +9,21 @@ from strata.core import Box
 SMALLEST = 1.0  # least side of a box in pixels; a crop of a smaller one would be empty
 
 
-def area(box: Box) -> float:
-    """The area of a box in square pixels; 0 if it is empty."""
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+def area(box: Box, border: float = 0.0) -> float:
+    """The area of a box in square pixels; 0 if it is empty. border: is added to both sides."""
+    return max(0.0, box[2] - box[0] + border) * max(0.0, box[3] - box[1] + border)
 
 
-def _intersection(a: Box, b: Box) -> float:
+def _intersection(a: Box, b: Box, border: float = 0.0) -> float:
     """The area that two boxes share, in square pixels."""
-    return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])), border)
 
 
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union, 0..1."""
-    shared = _intersection(a, b)
-    return shared / max(area(a) + area(b) - shared, 1e-9)  # 1e-9: two empty boxes have the IoU 0
+def iou(a: Box, b: Box, border: float = 0.0) -> float:
+    """Intersection over union, 0..1. border: is added to the sides of all areas."""
+    shared = _intersection(a, b, border)
+    # 1e-9: two empty boxes have the IoU 0
+    return shared / max(area(a, border) + area(b, border) - shared, 1e-9)
 
 
 def inside(a: Box, b: Box) -> float:

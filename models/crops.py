@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -27,6 +29,20 @@ def _corners(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
     # the far corner lies at least one pixel behind the near one, since models accept no empty images
     x1, y1 = min(int(box[0]), image.width - 1), min(int(box[1]), image.height - 1)
     return x1, y1, min(max(x1 + 1, round(box[2])), image.width), min(max(y1 + 1, round(box[3])), image.height)
+
+
+def widened(image: Image.Image, most_stretched: float, least_side: int = 1) -> Image.Image:
+    """The image, or if it is too slender or too small, the image in the middle of a larger white one.
+
+    most_stretched: the largest ratio of the long side to the short one. least_side: in pixels.
+    """
+    least = max(least_side, math.ceil(max(image.size) / most_stretched))
+    if min(image.size) >= least or min(image.size) == 0:
+        return image
+    # a margin keeps the content at its scale and in its proportions
+    canvas = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
+    canvas.paste(image.convert("RGB"), ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
+    return canvas
 
 
 def encode_mask(mask: np.typing.NDArray[np.bool_ | np.uint8]) -> Mask:

@@ -24,6 +24,11 @@ class Failure:
     detail: str
     transient: bool = False
 
+    @property
+    def reason(self) -> str:
+        """The reason of an entry that is dropped because its crop has failed, such as "captioner_failed"."""
+        return f"{self.stage}_failed"
+
     def row_of(self, record: Record) -> Record:
         """The record as a failed row."""
         return record.failed(self.stage, self.error_type, self.detail, self.transient)
@@ -32,6 +37,11 @@ class Failure:
 @dataclass(frozen=True)
 class Rejection(Failure):
     """The result of an item whose text a guard has rejected, twice. error_type: the rule, such as "captioner_loop"."""
+
+    @property
+    def reason(self) -> str:
+        """The rule."""
+        return self.error_type
 
     def row_of(self, record: Record) -> Record:
         """The record as a filtered row."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence.filter import text_judged
-from models.items import BoxedImage, Failure, Pair, Rejection, Segment
+from models.items import BoxedImage, Failure, Pair, Segment
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
 
@@ -35,8 +35,8 @@ class Observed:
     segments: list[Segment] = field(default_factory=list)
     crops: list[Image.Image] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
-    phrases: list[str | Rejection] | None = None
-    matches: list[float | None] | None = None
+    phrases: list[str | Failure] | None = None
+    matches: list[float | Failure | None] | None = None
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
@@ -47,14 +47,15 @@ class Observed:
     def add_results(self, stage: str, results: StageResults, tolerant: bool = False) -> list[Any] | None:
         """Add a stage's seconds and usage to the image's. Returns the results, or None if one is a Failure.
 
-        An image with a Failure has failed; its row gives the first one. tolerant: a Rejection is no failure.
+        An image with a Failure has failed; its row gives the first one. tolerant: the items are parts of the image, and
+        a Failure costs its part alone, unless it is transient: then the row is computed again later.
         """
         # a stage may run twice on an image: the captioner on the whole image and on its crops
         self.seconds[stage] = self.seconds.get(stage, 0.0) + results.seconds
         if results.usage != Usage():
             self.usage[stage] = self.usage.get(stage, Usage()) + results.usage
-        # one failed item fails the image: a record with some layers incomplete would be taken for complete; a phrase
-        # that a guard has rejected is none, and its object says so
+        # a failed layer fails the image: a record with some layers incomplete would be taken for complete. An entry
+        # whose crop has failed says so itself.
         failure = next((result for result in results.results if _fails_image(result, tolerant)), None)
         self.failure = self.failure or failure
         return results.results if failure is None else None
@@ -77,7 +78,7 @@ class Observed:
         (self.segments,) = results
 
     def set_phrases(self, results: list[Any]) -> None:
-        """Set the phrases. results: one for each crop; a Rejection leaves the object without a phrase."""
+        """Set the phrases. results: one for each crop; a Failure leaves the object without a phrase."""
         self.phrases = results
 
     def set_matches(self, results: list[Any]) -> None:
@@ -96,10 +97,10 @@ class Observed:
 
     def build_objects(self) -> None:
         """Build the layer `objects` from segments, masks and phrases; without a captioner the phrases are null."""
-        phrases: Sequence[str | Rejection | None] = self.phrases or [None] * len(self.segments)
+        phrases: Sequence[str | Failure | None] = self.phrases or [None] * len(self.segments)
         objects = []
         for one, mask, phrase in zip(self.segments, self.masks, phrases, strict=True):
-            told = {"kept": False, "reason": phrase.error_type} if isinstance(phrase, Rejection) else {"phrase": phrase}
+            told = {"kept": False, "reason": phrase.reason} if isinstance(phrase, Failure) else {"phrase": phrase}
             objects.append(ObjectMask(box=one.box, mask=mask, area=int(one.mask.sum()), score=one.score, **told))
         self._set_layer("objects", objects)
 
@@ -143,7 +144,7 @@ class Observed:
 
 
 def _fails_image(result: Any, tolerant: bool) -> bool:
-    return isinstance(result, Failure) and not (tolerant and isinstance(result, Rejection))
+    return isinstance(result, Failure) and (result.transient or not tolerant)
 
 
 def not_failed(images: Sequence[Observed]) -> list[Observed]:

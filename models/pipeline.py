@@ -23,7 +23,7 @@ from PIL import Image
 from models.base import Stage
 from models.building import build_stages, load_stages
 from models.devices import best_device, side_stream
-from models.evidence.filter import before_matching, objects_matched, regions_matched
+from models.evidence.filter import Matches, before_matching, objects_matched, regions_matched
 from models.evidence.support import describe
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.observed import Observed, StageResults, not_failed
@@ -92,7 +92,7 @@ class VisionPipeline:
         # one request for the whole image, and at most one for each mask that the segmenter may return
         scene = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE))
         crop = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE, "crop"))
-        crops: int = segmenter.parameters.max_masks if segmenter else 0  # type: ignore[attr-defined]  # all have it
+        crops: int = segmenter.parameters.max_masks if segmenter and not self.boxed else 0  # type: ignore[attr-defined]  # all have it
         return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
 
     def _whole_image_layers(self) -> list[LayerSpec]:
@@ -131,10 +131,10 @@ class VisionPipeline:
         self,
         images: Sequence[Observed],
         pairs_of: Callable[[Observed], Sequence[Pair]],
-        filter_matched: Callable[[Record, Sequence[float | None] | None, EvidenceSettings], Record],
+        filter_matched: Callable[[Record, Matches | None, EvidenceSettings], Record],
     ) -> None:
         """Match some entries of all images with their crops, and filter them; without a matcher by their scores."""
-        self._run_on_each(images, "matcher", pairs_of, Observed.set_matches)
+        self._run_on_each(images, "matcher", pairs_of, Observed.set_matches, tolerant=True)
         for item in not_failed(images):
             item.layered = filter_matched(item.layered, item.matches, self.evidence)
 

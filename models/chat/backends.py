@@ -13,6 +13,7 @@ from PIL import Image
 from models.base import GROUP_OF
 from models.chat.client import ChatClient
 from models.chat.questions import ChatAnswer, Question, prompt_bound
+from models.crops import widened
 from models.deadlines import DEADLINES, Activity
 from models.guards import Asked
 from models.items import CaptionRequest, ComposeRequest, Failure, Written
@@ -23,6 +24,9 @@ from strata.errors import StrataError
 
 ChatItem = TypeVar("ChatItem", CaptionRequest, ComposeRequest)
 JPEG_QUALITY = 90  # of 100
+# Qwen's image processors, which many servers run, refuse a ratio of the sides of more than 200; those of Qwen2-VL also
+# less than 28 pixels
+MOST_STRETCHED, LEAST_SIDE = 100, 28
 PROBE = "Answer with the one word: yes."  # the text of the question that tests the server
 
 
@@ -115,11 +119,13 @@ class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
 
 
 def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
-    """Encode the image as a `data:` URL, reduced to the parameters' longest side; it is never enlarged."""
+    """Encode the image as a `data:` URL, reduced to the parameters' longest side; its content is never enlarged."""
+    image = widened(image, MOST_STRETCHED)
     scale = min(1.0, parameters.longest_side / max(image.size))
     if scale < 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BICUBIC)
+    image = widened(image, MOST_STRETCHED, LEAST_SIDE)
     buffer = io.BytesIO()
     image.save(buffer, parameters.image_format, quality=JPEG_QUALITY)
     return f"data:image/{parameters.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"

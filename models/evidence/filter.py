@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from models.boxes import iou
-from strata.core import Evidence, EvidenceSettings, ObjectMask, Record, Region
+from models.items import Failure
+from strata.core import Box, Evidence, EvidenceSettings, ObjectMask, Record, Region
 from strata.core.layers import TextLine
 
 # PP-OCR reads a character or two in whole pictures that have no text, with scores up to 0.99: a cup from above is "8".
@@ -37,7 +38,7 @@ def before_matching(record: Record, settings: EvidenceSettings) -> Record:
     return _with_layers(record, regions=regions, objects=objects)
 
 
-Matches = Sequence[float | None]  # of a matcher, for each of its pairs; None: it cannot judge the phrase
+Matches = Sequence[float | Failure | None]  # of a matcher, for each of its pairs; None: it cannot judge the phrase
 
 
 def regions_matched(record: Record, matches: Matches | None, settings: EvidenceSettings) -> Record:
@@ -55,6 +56,8 @@ def regions_matched(record: Record, matches: Matches | None, settings: EvidenceS
     # a region that the matcher drops must not suppress one that it keeps
     if settings.rival_iou is not None:
         regions = _without_rivals(regions, settings.rival_iou)
+    if settings.duplicates == "monkey":  # knows duplicates among objects alone
+        return _with_layers(record, caption=caption, regions=regions)
     # duplicates last, for the same reason
     regions = _without_duplicates(regions, settings.duplicate_iou)
     objects = _without_repeats(record.objects or (), regions, settings.duplicate_iou)
@@ -71,6 +74,8 @@ def objects_matched(record: Record, matches: Matches | None, settings: EvidenceS
     objects = [
         thing if thing.phrase is None else _matched(thing, remaining, settings.object) for thing in record.objects or ()
     ]
+    if settings.duplicates == "monkey":
+        return _with_layers(record, objects=_first_of_phrase(objects, record, settings.duplicate_iou))
     return _with_layers(record, objects=_without_duplicates(objects, settings.duplicate_iou))
 
 
@@ -97,7 +102,7 @@ def _with_layers(record: Record, **layers: Any) -> Record:
 
 
 def _matched(
-    entry: Entry, matches: Iterator[float | None] | None, threshold: float, unmatched: float | None = None
+    entry: Entry, matches: Iterator[float | Failure | None] | None, threshold: float, unmatched: float | None = None
 ) -> Entry:
     """The entry with its probability, which is the next of `matches`, judged by the threshold.
 
@@ -107,6 +112,8 @@ def _matched(
     if not entry.kept or matches is None:
         return entry
     match = next(matches)
+    if isinstance(match, Failure):
+        return _dropped(entry, match.reason)
     if match is None:
         return entry if unmatched is None else _judge(entry, entry.score, unmatched, "low_score")
     return _judge(entry.model_copy(update={"match": match}), match, threshold, "low_match")
@@ -182,6 +189,27 @@ def _without_duplicates(entries: Sequence[Named], threshold: float) -> list[Name
     # by identity: two entries may be equal in all fields, and only one of them is kept
     kept = {id(entry) for entry in best}
     return [_duplicate(entry) if entry.kept and id(entry) not in kept else entry for entry in entries]
+
+
+def _first_of_phrase(objects: Sequence[ObjectMask], record: Record, threshold: float) -> list[ObjectMask]:
+    """Drop objects with the phrase of an earlier one, by Monkey's measure (data_generation/add_all_json.py).
+
+    That is the IoU of boxes in fractions of the image, with 1 added to each width and height, which is right for pixels
+    only: two boxes of a tenth of the image still have 0.83 side by side, 0.69 with another one between them, and 0.02
+    in opposite corners. Each object is compared with the first of its phrase alone.
+    """
+    size = (record.width or 1, record.height or 1) * 2
+    first: dict[str, Box] = {}
+    remaining = []
+    for thing in objects:
+        if thing.kept and thing.phrase is not None:
+            x1, y1, x2, y2 = (side / whole for side, whole in zip(thing.box, size, strict=True))
+            box: Box = (x1, y1, x2, y2)
+            known = first.setdefault(thing.phrase, box)
+            if known is not box and iou(known, box, border=1.0) >= threshold:
+                thing = _duplicate(thing)
+        remaining.append(thing)
+    return remaining
 
 
 def _trust(entry: Evidence) -> float:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
+from models.crops import widened
 from models.devices import features, load_model
 from models.generation import search_settings, were_cut
 from models.guards import Asked
@@ -79,7 +80,7 @@ class QwenVLCaptioner(CaptionerStage):
         return features(
             self._processor,
             self._model,
-            [_within_reach(image) for image in images],
+            [widened(image, MOST_STRETCHED) for image in images],
             text=[chat] * len(images),
             size={"shortest_edge": self.parameters.min_pixels, "longest_edge": self.parameters.max_pixels},
             padding=True,
@@ -97,15 +98,3 @@ class QwenVLCaptioner(CaptionerStage):
 def load_qwen_vl(folder: Path) -> Any:
     """Load a Qwen3-VL checkpoint of any size."""
     return load_model(Qwen3VLForConditionalGeneration, folder)
-
-
-def _within_reach(image: Image.Image) -> Image.Image:
-    """The image; if it is too narrow for the processor, it is pasted onto a wider white background."""
-    # the least short side, rounded up
-    least = -(-max(image.size) // MOST_STRETCHED)
-    if not 0 < min(image.size) < least:
-        return image
-    # white on both sides keeps the content unscaled
-    canvas = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
-    canvas.paste(image.convert("RGB"), ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
-    return canvas

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.ops import masks_to_boxes, nms
 from transformers import AutoImageProcessor, AutoModelForMaskGeneration
@@ -65,10 +65,14 @@ class ClassicalSegmenter(SegmenterStage):
 
 @dataclass(frozen=True)
 class _Pixels:
-    """A batch for SAM. values: (images, 3, height, width); shapes: of each image before and after resizing."""
+    """A batch for SAM. values: (images, 3, height, width); shapes: of each image before and after resizing.
+
+    sizes: of each image without what was added to a slender one.
+    """
 
     values: Tensor
     shapes: list[tuple[Shape, Shape]]
+    sizes: list[Shape]
 
 
 class SamSegmenter(SegmenterStage):
@@ -102,14 +106,17 @@ class SamSegmenter(SegmenterStage):
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """Make the images' pixels on the device, and their shapes before and after resizing."""
-        inputs = features(self._processor, self._model.vision_encoder, batch)
+        longest = self._processor.size.longest_edge  # SAM 2 has none: it resizes to a square
+        images = [_padded(image, longest) if longest else image for image in batch]
+        inputs = features(self._processor, self._model.vision_encoder, images)
         shapes = inputs["original_sizes"].tolist()
         # SAM keeps the aspect ratio and pads; SAM 2 resizes to a square. transformers' own pipeline places the points
         # for SAM 2 as for SAM, so that one end of an oblong image has no points
         resized = inputs.get("reshaped_input_sizes")
         whole = [tuple(inputs["pixel_values"].shape[-2:])] * len(shapes)
         resized = whole if resized is None else resized.tolist()
-        return _Pixels(inputs["pixel_values"], list(zip(shapes, resized, strict=True)))
+        sizes = [(image.height, image.width) for image in batch]
+        return _Pixels(inputs["pixel_values"], list(zip(shapes, resized, strict=True)), sizes)
 
     @torch.inference_mode()
     def compute(self, batch: _Pixels) -> list[list[Segment]]:
@@ -123,7 +130,7 @@ class SamSegmenter(SegmenterStage):
             points = _grid(self.parameters.points_per_side, resized).to(batch.values.device)
             pieces = points.split(self.parameters.points_per_batch)
             found = [self._candidates(own, piece, resized) for piece in pieces]
-            answers.append(self._segments(found, shape, resized))
+            answers.append(self._segments(found, shape, resized, batch.sizes[i]))
         return answers
 
     @torch.inference_mode()
@@ -171,7 +178,7 @@ class SamSegmenter(SegmenterStage):
         masks = masks[kept]
         return logits[kept], scores[kept], masks_to_boxes(masks), _areas(masks) / (height * width)
 
-    def _segments(self, found: list[tuple[Tensor, ...]], shape: Shape, resized: Shape) -> list[Segment]:
+    def _segments(self, found: list[tuple[Tensor, ...]], shape: Shape, resized: Shape, size: Shape) -> list[Segment]:
         """The largest candidates that remain after non-maximum suppression and are not too small."""
         # suppress duplicates (the same object from several points), drop small masks, and keep the largest
         logits, scores, boxes, shares = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -182,7 +189,9 @@ class SamSegmenter(SegmenterStage):
         last = shares[kept][: self.parameters.max_masks][-1:]
         kept = kept[(shares[kept] >= NEARLY * last).nonzero()[:, 0]] if len(kept) else kept
         # only now enlarge, one by one: a mask of 24 megapixels takes 96 MB in float32
-        masks = [(self._enlarged(logits[i], shape, resized) > 0).cpu().numpy() for i in kept.tolist()]
+        height, width = size
+        enlarged = (self._enlarged(logits[i], shape, resized)[:height, :width] for i in kept.tolist())
+        masks = [(values > 0).cpu().numpy() for values in enlarged]
         return _largest(list(zip(masks, scores[kept].clamp(0, 1).tolist(), strict=True)), self.parameters)
 
     def _unpadded(self, logits: Tensor, resized: Shape) -> Shape:
@@ -203,6 +212,17 @@ class SamSegmenter(SegmenterStage):
         )
         enlarged: Tensor = whole[0, 0]
         return enlarged
+
+
+def _padded(image: Image.Image, longest: int) -> Image.Image:
+    """The image; if it is too slender for SAM, with white on its right or below it."""
+    # SAM resizes the long side to `longest` pixels, and refuses an image whose short side then has none
+    least = math.ceil(max(image.size) / longest)
+    if min(image.size) >= least or min(image.size) == 0:
+        return image
+    return ImageOps.expand(
+        image.convert("RGB"), (0, 0, max(0, least - image.width), max(0, least - image.height)), "white"
+    )
 
 
 def _grid(side: int, shape: Shape) -> Tensor:

@@ -13,7 +13,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -110,7 +110,7 @@ class StageSettings(BaseModel):
         return settings
 
 
-_LATER_THRESHOLDS = ("agreement", "rival_iou", "unmatched_score")
+_LATER_THRESHOLDS = ("agreement", "duplicates", "rival_iou", "unmatched_score")
 
 
 class EvidenceSettings(BaseModel):
@@ -123,7 +123,8 @@ class EvidenceSettings(BaseModel):
     null: both are kept. rival_iou: likewise for two regions, of which the one with the higher product of score and
     probability is kept. unmatched_score: the detector's confidence that a region needs if its phrase is none that the
     matcher can judge; null: region_score is enough. agreement: the least product of a region's score and probability,
-    where both opinions are independent; null: each only has its own threshold.
+    where both opinions are independent; null: each only has its own threshold. duplicates: "monkey" for the rule of
+    Monkey's code, which drops far more objects and no regions; null: see duplicate_iou.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -138,6 +139,7 @@ class EvidenceSettings(BaseModel):
     rival_iou: float | None = Field(default=None, ge=0, le=1)
     unmatched_score: float | None = Field(default=None, ge=0, le=1)
     agreement: float | None = Field(default=None, ge=0, le=1)
+    duplicates: Literal["monkey"] | None = None
 
     def deciding(self) -> dict[str, Any]:
         """The settings for the fingerprint. Later ones count only where they are set: old fingerprints stay."""

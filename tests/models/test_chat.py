@@ -434,19 +434,19 @@ def test_captions_of_scenes_and_crops() -> None:
     with scripted(answer) as server:
         stage = captioner(server.url, image_format="png", longest_side=40, crop_tokens=12)
         requests = [
-            CaptionRequest(Image.new("RGB", (80, 20), (n, 0, 0)), "scene" if n % 2 else "crop") for n in range(6)
+            CaptionRequest(Image.new("RGB", (80, 60), (n, 0, 0)), "scene" if n % 2 else "crop") for n in range(6)
         ]
         texts = write(stage, requests)
-        assert texts == [f"size (40, 10) {(n, 0, 0)} {100 if n % 2 else 12}" for n in range(6)]
+        assert texts == [f"size (40, 30) {(n, 0, 0)} {100 if n % 2 else 12}" for n in range(6)]
         assert len(stage.usage) == 6
         jpeg = captioner(server.url)
         (text,) = write(jpeg, [CaptionRequest(Image.new("RGB", (3000, 2), "white"))])
-    assert str(text).startswith("size (1024, 1)")
+    assert str(text).startswith("size (1024, 28)")
     assert picture_of(server.bodies[-1]).format == "JPEG"
 
 
 def test_the_composer_sends_the_image_only_where_it_is_asked_to() -> None:
-    image = Image.new("RGB", (30, 20), "blue")
+    image = Image.new("RGB", (40, 30), "blue")
     bare = ComposeRequest(Record(key="0", image=ImageReference(uri="a", size=1)), image)
     with scripted(lambda body: GOOD) as server:
         assert write(composer(server.url), [request("one", image), bare]) == ["A dog is here.", ""]
@@ -454,7 +454,7 @@ def test_the_composer_sends_the_image_only_where_it_is_asked_to() -> None:
         sighted = composer(server.url, prompt="sighted", with_image=True)
         assert write(sighted, [request("one", image), bare]) == ["A dog is here."] * 2
     seen = [body for body in server.bodies[1:] if "no notes" not in json.dumps(body)]
-    assert picture_of(seen[0]).size == (30, 20)
+    assert picture_of(seen[0]).size == (40, 30)
     assert seen[0]["messages"][-1]["content"][-1]["text"] == "Caption of the whole picture:\nA picture of one."
     assert sighted.bound(request("one", image))[0].prompt_tokens > 1536
 
