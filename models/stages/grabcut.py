@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from models.base import BoxSegmenterStage
+from models.base import BoxSegmenterStage, cpu_threads
 from models.boxes import area, iou
-from models.devices import cpu_threads
 from models.items import BoxedImage, Segment
 from strata.core import Box, GrabCutParameters, StageSettings
 
