@@ -10,8 +10,9 @@ import typer
 
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.cli.group import PlainGroup
-from strata.cli.terminal import AsJson, StoreUri, open_store, output
+from strata.cli.terminal import AsJson, Moved, StoreUri, open_store, output, progress
 from strata.components import load
+from strata.errors import InvalidInput
 
 app = typer.Typer(
     name="models",
@@ -26,6 +27,12 @@ Profiles = Annotated[
 ]
 From = Annotated[
     Path | None, typer.Option("--from", metavar="DIR", help="Folder with OWNER/NAME folders, or a hub cache.")
+]
+
+
+NewFolder = Annotated[
+    Path | None,
+    typer.Option("--folder", metavar="DIR", help="Where to write it; none: STRATA_PROFILES_DIR, else ./profiles."),
 ]
 
 
@@ -87,3 +94,77 @@ def prove(
 
 def _inventory() -> Any:
     return load("models.weights.inventory", "workers")
+
+
+def calibrate(
+    profile: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile or a fingerprint: whose images.")
+    ],
+    share: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="Share of the mismatched pairs that passes.")
+    ] = 0.02,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labelled pairs as JSON lines: image, box, phrase, right, layer."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=2, help="Most images that are read.")] = 500,
+    name: Annotated[str | None, typer.Option(help="The new profile's name; none: PROFILE-calibrated.")] = None,
+    folder: NewFolder = None,
+    store: StoreUri = None,
+    root: Moved = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the matcher's thresholds for your images; write them, their source and their curve to a new profile.
+
+    No labels are needed: phrases of other images are the wrong pairs.
+    """
+    from strata.cli.profiles import file_of, target_of
+    from strata.core import load_settings, read_profile
+    from strata.data.described_images import labelled_pairs
+    from strata.profiles import new_profile
+
+    # what can be refused is refused before images are read
+    file, target, settings = file_of(profile), target_of(folder), load_settings()
+    found = read_profile(file)
+    if "matcher" not in found.stages:
+        raise InvalidInput(f"profile {found.name} has no matcher: it has no threshold to calibrate")
+    known = labelled_pairs(labels, settings.max_pixels) if labels else []
+    # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
+    load("workers.process", "workers").quiet_libraries(settings.threads)
+    scores, count = _scores(found, (open_store(store, root), source, images, settings.max_pixels), known, share)
+    calibration = load("models.evidence.calibration", "workers")
+    thresholds = {layer: calibration.threshold_of(one, share) for layer, one in scores.items()}
+    # the new profile, with the source of its numbers, and the curve beside it
+    values = {f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()}
+    made = new_profile(name or f"{found.name}-calibrated", file, target, values).path
+    origin = calibration.Origin.of(found, source, count, share, labels)
+    note, curve = calibration.note_of(origin, thresholds), made.with_suffix(".png")
+    made.write_text(note + made.read_text(encoding="utf-8"), encoding="utf-8")
+    load("models.evidence.curve", "workers").draw(scores, thresholds, curve)
+    if as_json:
+        print(
+            calibration.Calibration(profile=made, curve=curve, source=origin, thresholds=thresholds).model_dump_json()
+        )
+    else:
+        print(f"{note.replace('# ', '')}{made}: written; its curve: {curve}")
+
+
+def _scores(profile: Any, described: tuple[Any, str, int, int], labels: Any, share: float) -> tuple[Any, int]:
+    """The scores of the pairs of each layer, and the number of images. described: as for `described_images`."""
+    from strata.data.described_images import described_images
+
+    calibration = load("models.evidence.calibration", "workers")
+    crops: list[Any] = []
+    count = 0
+    with progress() as bar:
+        reading = bar.add_task("reading images", total=described[2])
+        for record, image in described_images(*described, lambda done: bar.update(reading, completed=done)):
+            crops += calibration.crops_of(record, image, count)
+            count += 1
+        bar.update(reading, total=max(1, count), completed=max(1, count))
+        scoring = bar.add_task("scoring pairs", total=None)
+        scores = calibration.scores_of(
+            profile, crops, labels, share, lambda done, total: bar.update(scoring, completed=done, total=total)
+        )
+    return scores, count
