@@ -95,7 +95,7 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         store=store,
         jobs=all_jobs,
         listing=Listing(all_jobs),
-        decoder=Decoder(settings.max_pixels),
+        decoder=Decoder(settings.max_pixels, settings.keep_metadata),
         shards=ShardFinder(settings.shard_roots),
         images=ImageReader(store),
         store_probe=StoreProbe(store),

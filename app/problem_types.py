@@ -66,7 +66,8 @@ _TYPES = (
         404,
         "Image unavailable",
         "The record exists, but the bytes of its image cannot be read any more, because a shard was moved or deleted; "
-        "or the image has more than 40 MiB and more than `STRATA_MAX_BODY_BYTES`, and is not shown.",
+        "or it has more than 40 MiB and more than `STRATA_MAX_BODY_BYTES`; or its metadata cannot be removed, because "
+        "it is damaged or no image. Such images are not shown.",
     ),
     ProblemType(
         "method-not-allowed",

@@ -11,7 +11,7 @@ from typing import TypeVar
 from PIL import Image
 
 from app.problems import ProblemError
-from strata.images import DecodersUnavailable, DecodingPool, ImageError
+from strata.images import DecodersUnavailable, DecodingPool, ImageError, without_metadata
 
 Result = TypeVar("Result")
 
@@ -25,10 +25,12 @@ PICTURE_BYTES = 320 * 2**20  # that drawing on it and encoding it may take
 class Decoder:
     """Decodes the images of some requests at a time; the others wait for their turn.
 
-    max_pixels: the largest image. waiting: how many images wait or are decoded now.
+    max_pixels: the largest image. keep_metadata: leave what images say beside their pixels. waiting: how many images
+    wait or are decoded now.
     """
 
-    def __init__(self, max_pixels: int) -> None:
+    def __init__(self, max_pixels: int, keep_metadata: bool = False) -> None:
+        self.keep_metadata = keep_metadata
         self.pool = DecodingPool(max_pixels, PROCESSES)
         self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="decode")
         self.waiting = self._bytes = 0
@@ -38,13 +40,29 @@ class Decoder:
         """Start the processes, so that the first image need not wait for them."""
         self.pool.start()
 
-    async def check(self, data: bytes) -> None:
-        """Decode an upload and forget it. Raises ProblemError if it cannot be decoded, or if too many requests wait."""
+    async def checked(self, data: bytes) -> bytes:
+        """An upload as it is stored, without metadata; it is decoded once.
+
+        Raises ProblemError if it cannot be decoded, or if too many requests wait.
+        """
         try:
-            await self._in_turn(data, lambda: self.pool.check(data))
+            return await self._in_turn(data, lambda: self._checked(data))
         except ImageError as error:
             errors = [{"type": error.kind, "location": ["body", "file"], "message": error.detail}]
             raise ProblemError("invalid-image", str(error), errors) from error
+
+    def _checked(self, data: bytes) -> bytes:
+        try:
+            clean = data if self.keep_metadata else without_metadata(data)
+        except ImageError:
+            self.pool.check(data)  # what cannot be decoded has an error that tells more
+            raise
+        self.pool.check(clean)
+        return clean
+
+    async def shown(self, data: bytes) -> bytes:
+        """An image of a shard as it is sent to callers, without metadata. Raises ImageError."""
+        return data if self.keep_metadata else await self._in_turn(data, lambda: without_metadata(data))
 
     async def use(self, data: bytes, act: Callable[[Image.Image], Result]) -> Result:
         """The result of act for an image's pixels, in a thread. An image of more than PICTURE_PIXELS is shrunk.

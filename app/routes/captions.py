@@ -82,14 +82,14 @@ async def caption_image(
 
 
 async def _created(request: Request, given: Services, caller: str) -> JobRequest:
-    """Read the image, decode it once, and create its job; each may raise ProblemError and QueueFull."""
+    """Read, clean and decode the image, and create its job; each may raise ProblemError and QueueFull."""
     upload = await read_upload(request, given.settings)
     profile = await run_in_threadpool(given.profile, upload.profile)
     # an image that the queue does not take is not decoded
     new, limits = given.jobs.new, given.bounds.limits("image", caller)
     await run_in_threadpool(new.check, limits)
-    await given.decoder.check(upload.data)
-    return await run_in_threadpool(new.create_image, upload.data, upload.alt_text, profile, caller, limits)
+    data = await given.decoder.checked(upload.data)
+    return await run_in_threadpool(new.create_image, data, upload.alt_text, profile, caller, limits)
 
 
 def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:

@@ -40,9 +40,13 @@ _SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
     responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
 )
 async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
-    """The bytes of the image, as they are in its shard."""
+    """The image as it is in its shard, without EXIF, places and comments."""
     async with given.large_answers:
         data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key)[1]))
+        try:
+            data = await given.decoder.shown(data)
+        except ImageError as error:
+            raise ProblemError("image-unavailable", f"its metadata cannot be removed: {error}") from error
     return Response(data, media_type=_media_type(data), headers=_SAFE)
 
 
@@ -112,7 +116,9 @@ def _bytes_of(given: Services, found: Found) -> bytes:
 
 
 def _media_type(data: bytes) -> str:
-    # WebP's magic number has two parts
+    # these magic numbers do not stand at the beginning
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
+    if data[4:8] == b"ftyp":
+        return "image/avif" if data[8:12] in (b"avif", b"avis") else "image/heic"
     return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "application/octet-stream")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
+from models.kinds.nouns import SINGULARS
 from strata.core import LAYERS, Description, LayerSpec, Record, Sentence, head_of
 
 COLOURS = frozenset(
@@ -76,7 +77,7 @@ def _words(text: str) -> list[str]:
 
 def _forms(word: str) -> set[str]:
     """A noun and its possible singular forms. Two nouns are the same if they have a form in common."""
-    forms = {word}
+    forms = {word, SINGULARS.get(word, word)}
     if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
         forms.add(word[:-1])
         if word.endswith("es"):

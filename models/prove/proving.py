@@ -40,7 +40,7 @@ from strata.core.proofs import IMAGES
 
 PIPELINE = "pipeline"
 SECONDS_A_DAY = 86_400
-ALONE = 6  # items of a stage that are also asked alone
+ALONE = 3  # items of a stage that are also asked alone
 TOLD = 0.67  # share of the pictures of which the whole pipeline must tell something true
 INVENTED = 0.1  # greatest share of the entries that the whole pipeline keeps and that are wrong
 Report = Callable[[str], None]

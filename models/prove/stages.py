@@ -121,19 +121,18 @@ def _invented(picture: Picture, text: str) -> str | None:
 
 
 def _of_segmenter(pictures: Sequence[Picture], world: World) -> Questions:
-    """The best mask of each thing, compared with those that are right."""
-    asked = [picture for picture in pictures if any(thing.masks for thing in picture.things)]
+    """The best mask of each thing whose mask is known, compared with those that are right."""
 
     def judge(results: list[list[Segment]]) -> list[Check]:
         shares, faults = [], []
-        for picture, result in zip(asked, results, strict=True):
+        for picture, result in zip(pictures, results, strict=True):
             for thing in (thing for thing in picture.things if thing.masks):
                 shares.append(max((_mask_iou(one.mask, own) for one in result for own in thing.masks), default=0.0))
                 if shares[-1] < MASKS[world]:
                     faults.append(f"{picture.name}: {thing.phrase} {shares[-1]:.2f}")
         return [at_least("segmenter", "masks", float(np.mean(shares)), MASKS[world], faults)]
 
-    return Questions([picture.image for picture in asked], [picture.name for picture in asked], judge)
+    return Questions([picture.image for picture in pictures], [picture.name for picture in pictures], judge)
 
 
 def _mask_iou(one: np.typing.NDArray[np.bool_], other: np.typing.NDArray[np.bool_]) -> float:

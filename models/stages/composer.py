@@ -1,7 +1,8 @@
 """Composer: a chat model writes one description from a record's kept layers.
 
-Back ends: "transformers" (a model in this process) and "openai" (a chat server, in `models.chat.backends`). The notes
-give positions and sizes in words, never as coordinates. `models.evidence.support` ties the description to the layers.
+Back ends: "transformers" (a model in this process), "openai" (a chat server, in `models.chat.backends`), and "counting"
+(a fixed grammar, no model). The notes give positions and sizes in words, never as coordinates.
+`models.evidence.support` ties the description to the layers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from models.demo.grounding import Guide
 from models.generation import search_settings, were_cut
 from models.guards import Asked
 from models.items import ComposeRequest, Written
+from models.kinds.counting import counts_and_places
 from models.prompts import Prompt, facts_of, load_prompt
 from models.weights.cache import locate
 from models.writers import ComposerStage
-from strata.core import Record, StageSettings, TransformersComposerParameters
+from strata.core import CountingComposerParameters, Record, StageSettings, TransformersComposerParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -125,3 +127,25 @@ class TransformersComposer(ComposerStage):
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+
+class CountingComposer(ComposerStage):
+    """Counts and places by a fixed grammar, see `models.kinds.counting`. It has no weights."""
+
+    name = "composer"
+
+    def __init__(self, settings: StageSettings) -> None:
+        super().__init__(settings)
+        self._parameters = CountingComposerParameters.model_validate(settings.parameters)
+
+    @property
+    def varies(self) -> bool:
+        """The same layers give the same text."""
+        return False
+
+    def load(self) -> None:
+        """Do nothing: there are no weights."""
+
+    def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
+        """A description for each record; of a record without kept entries it says that nothing was found."""
+        return [counts_and_places(request.record, self._parameters.max_notes) for request in batch]

@@ -64,8 +64,12 @@ class Classifier:
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """The probability of each class: (images, 1000). Raises ArithmeticError on NaN, from broken weights."""
-        found: Tensor = self._model(pixels).softmax(dim=1)
+        """The probability of each class, a mean over the picture and its mirror image: (images, 1000).
+
+        Raises ArithmeticError on NaN, from broken weights.
+        """
+        both: Tensor = self._model(torch.cat([pixels, pixels.flip(3)])).softmax(dim=1)
+        found = (both[: len(pixels)] + both[len(pixels) :]) / 2
         if found.isnan().any():
             raise ArithmeticError("the classifier's probability is not a number (NaN)")
         return found

@@ -245,6 +245,12 @@ class TransformersComposerParameters(PromptParameters):
         return self.grounded
 
 
+class CountingComposerParameters(Parameters):
+    """max_notes: the kinds beyond this number, the smallest ones, and further lines of text are left out."""
+
+    max_notes: int = Field(default=12, ge=1)
+
+
 # chat servers
 
 
@@ -363,5 +369,8 @@ BUILT_IN = (
     BackEnd("tagger", "imagenet", ImageNetTaggerParameters, "models.stages.imagenet:ImageNetTagger"),
     BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),
     BackEnd("composer", "transformers", TransformersComposerParameters, "models.stages.composer:TransformersComposer"),
+    BackEnd(
+        "composer", "counting", CountingComposerParameters, "models.stages.composer:CountingComposer", ("builtin",)
+    ),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
 )

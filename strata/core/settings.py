@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, le=2**40, description="largest request body")
     max_pixels: int = Field(default=100_000_000, ge=1, le=2**32, description="largest image, width × height")
+    keep_metadata: bool = Field(
+        default=False,
+        description="keep what images say beside their pixels (EXIF with places, comments): in uploads and in answers",
+    )
     private_urls: bool = Field(default=False, description="let image_url reach private and loopback addresses")
     url_ports: Annotated[list[int], NoDecode] = Field(
         default=[80, 443], description="ports that image_url may have, separated by commas"

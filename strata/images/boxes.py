@@ -117,8 +117,12 @@ def _clean_meta(copy: bytearray, start: int, end: int) -> None:
     gone = _clean_items(copy, *found[b"iinf"]) if b"iinf" in found else set()
     if gone and b"iloc" in found:
         idat = found.get(b"idat", (0, 0))[0]
+        left = 2 * len(copy)  # items of a real file do not share their bytes
         for at, length in _places(copy, found[b"iloc"][0], idat, gone):
             stop = min(at + length, len(copy))
+            left -= max(stop - at, 0)
+            if left < 0:
+                raise IndexError("items that share their bytes")
             copy[at:stop] = bytes(max(stop - at, 0))
     for name, body, stop in boxes(copy, start, end):
         if name not in _META:
@@ -162,12 +166,16 @@ def _places(data: bytearray, start: int, idat: int, wanted: set[int]) -> Iterato
         at += width
         return int.from_bytes(data[at - width : at], "big")
 
+    extents = 0
     for _ in range(number(4 if version == 2 else 2)):
         item = number(4 if version == 2 else 2)
         method = number(2) & 15 if version in (1, 2) else 0
         number(2)  # which file
         base = number(widths[2])
-        for _ in range(number(2)):
+        extents += (count := number(2))
+        if extents > MAX_BOXES:
+            raise IndexError(f"more than {MAX_BOXES:,} places")
+        for _ in range(count):
             number(widths[3])
             offset, length = number(widths[0]), number(widths[1])
             if item in wanted and method in (0, 1):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ MISSING = "missing"  # the key of `Image.info` with a line on what is missing at
 QUALITY = 95  # JPEG quality of images that are converted from another format
 BAND_PIXELS = 500_000  # that are converted at a time where an image is read in bands
 _TOO_MUCH = "decoding takes more memory than its size allows"
+# Pillow's debug log has the values of all EXIF tags
+logging.getLogger("PIL").setLevel(logging.INFO)
 # decoding needs no thread, and the sandbox allows none
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 with contextlib.suppress(ImportError):  # the extra `heif`

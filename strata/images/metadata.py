@@ -26,7 +26,8 @@ from strata.images.formats import (
 )
 from strata.images.tiff_copies import tiff_copy
 
-MAX_PARTS = 1_000_000  # of a file that are walked: a GIF of 255 MB has as many, a JPEG or a PNG a few hundred
+MAX_PARTS = 100_000  # of a file that are walked: real ones have up to some thousands
+MAX_BLOCKS = 1_000_000  # of a GIF: one of 255 MB has as many
 MAX_TEXT = MIB  # bytes of a text that is inflated to find an orientation
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # as Pillow finds it
 
@@ -79,20 +80,22 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 def _jpeg(data: bytes, profile: bool = True) -> bytes:
     pieces: list[bytes] = []
-    exif = xmp = jfif = b""
+    exif: list[bytes] = []
+    xmp: list[bytes] = []
+    jfif = b""
     for code, body, end in _jpeg_parts(data):
         if code == 0xE0 and body.startswith(_JFIF) and not jfif:
             jfif = _segment(code, body[:12] + b"\0\0")  # without its thumbnail
         elif code == 0xE1:
-            exif += body[len(_EXIF) :] if body.startswith(_EXIF) else b""
-            xmp += body if body.startswith(_XMP) else b""
+            exif += [body[len(_EXIF) :]] if body.startswith(_EXIF) else []
+            xmp += [body] if body.startswith(_XMP) else []
         elif code == 0xEE and body.startswith(_ADOBE):
             pieces.append(_segment(code, body[:12]))
         # no other application segment and no comment is needed for the pixels
         elif (code == 0xE2 and profile and body.startswith(_ICC)) or not (0xE0 <= code <= 0xEF or code == 0xFE):
             pieces.append(b"\xff\xd9" if code == JPEG_END else _segment(code, body))
             pieces.append(end)
-    turn = _turn(exif, xmp)
+    turn = _turn(b"".join(exif), b"".join(xmp))
     turned = _segment(0xE1, _EXIF + orientation_tag(turn)) if turn != 1 else b""
     return b"".join((b"\xff\xd8", jfif, turned, *pieces))
 
@@ -100,7 +103,9 @@ def _jpeg(data: bytes, profile: bool = True) -> bytes:
 def _jpeg_parts(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """The code and the content of each segment, the end of the image included, and the pixels after a scan's header."""
     position = 2
-    while found := JPEG_MARKER.search(data, position):
+    for _ in range(MAX_PARTS):
+        if not (found := JPEG_MARKER.search(data, position)):
+            return
         code, position = data[found.end() - 1], found.end()
         if code == JPEG_END:
             yield code, b"", b""
@@ -115,6 +120,7 @@ def _jpeg_parts(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
             pixels = data[end : following.start() if following else len(data)]
         yield code, data[position + 2 : end], pixels
         position = end + len(pixels)
+    raise _too_many("JPEG", "segments")
 
 
 def _segment(code: int, body: bytes) -> bytes:
@@ -166,9 +172,13 @@ def _png(data: bytes, profile: bool = True) -> bytes:
         elif name == b"eXIf":
             exif = exif or body
         elif name == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0\0"):
-            xmp += body
-        elif name in (b"tEXt", b"zTXt") and body.startswith((b"Raw profile type exif\0", b"Raw profile type APP1\0")):
-            raw = raw or (body[22:] if name == b"tEXt" else inflated(body[23:], MAX_TEXT) or b"")
+            xmp = xmp or body
+        elif (
+            not raw
+            and name in (b"tEXt", b"zTXt")
+            and body.startswith((b"Raw profile type exif\0", b"Raw profile type APP1\0"))
+        ):
+            raw = (body[22:] if name == b"tEXt" else inflated(body[23:], MAX_TEXT)) or b"\n"
     turn = _turn(exif or _raw_profile(raw), xmp)
     if turn != 1:
         pieces.insert(2, _chunk(b"eXIf", orientation_tag(turn)))
@@ -187,7 +197,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _too_many(form: str, parts: str) -> ImageError:
-    return ImageError("too_costly", f"{form}: more than {MAX_PARTS:,} {parts}")
+    return ImageError("too_costly", f"{form}: too many {parts}")
 
 
 # WebP
@@ -202,7 +212,7 @@ def _webp(data: bytes) -> bytes:
         raise ImageError("not_an_image", "the first bytes match no image format")
     chunks, exif, xmp = [], b"", b""
     for name, body in _riff_chunks(data, 12, min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])):
-        exif, xmp = exif + (body if name == b"EXIF" else b""), xmp + (body if name == b"XMP " else b"")
+        exif, xmp = exif or (body if name == b"EXIF" else b""), xmp or (body if name == b"XMP " else b"")
         if name == b"ANMF":
             inner = _riff_chunks(body, _FRAME_HEADER, len(body))
             body = body[:_FRAME_HEADER] + b"".join(_riff(*one) for one in inner if one[0] in _WEBP_KEPT)
@@ -240,7 +250,7 @@ _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 def _gif(data: bytes) -> bytes:
     position = 13 + _table(data[10])
     pieces = [data[:position]]
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_BLOCKS):
         start, kind = position, data[position : position + 1]
         if kind == b"!":
             position = _blocks_end(data, position + 2)
@@ -264,7 +274,7 @@ def _table(flags: int) -> int:
 
 def _blocks_end(data: bytes, position: int) -> int:
     """Where some blocks end, each of which begins with its length; the last one has the length 0."""
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_BLOCKS):
         length = data[position] if position < len(data) else 0
         position += 1 + length
         if not length:

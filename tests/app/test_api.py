@@ -208,7 +208,7 @@ def test_a_truncated_shard_and_members_that_are_no_images(service: Service) -> N
     assert all(row["failure"]["stage"] and row["failure"]["detail"] for row in rows)
     ends = [service.client.get(f"/v1/records/{job}/000000001{end}") for end in ("", "/image", "/overlay.png")]
     assert ends[0].json()["status"] == "failed"
-    assert ends[1].content == b"no image" and ends[1].headers["content-type"] == "application/octet-stream"
+    problem(ends[1], 404, "image-unavailable")
     problem(ends[2], 422, "invalid-image")
 
 

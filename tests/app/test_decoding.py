@@ -25,10 +25,10 @@ from tests.service import png, running_service
 def test_an_image_is_refused_if_it_cannot_be_decoded() -> None:
     decoder = Decoder(max_pixels=1000)
     try:
-        asyncio.run(decoder.check(jpeg(20, 20)))
+        asyncio.run(decoder.checked(jpeg(20, 20)))
         for data, kind in ((png(40, 40), "too_many_pixels"), (jpeg()[:200], "truncated"), (b"text", "not_an_image")):
             with pytest.raises(ProblemError, match=kind) as caught:
-                asyncio.run(decoder.check(data))
+                asyncio.run(decoder.checked(data))
             assert caught.value.name == "invalid-image"
         assert decoder.waiting == 0
     finally:
@@ -46,15 +46,15 @@ def test_too_many_who_wait_are_sent_away_and_those_who_leave_make_room() -> None
 
         decoder.pool.check = wait_and_check  # type: ignore[method-assign]
         try:
-            tasks = [asyncio.create_task(decoder.check(png(8, 8))) for _ in range(PROCESSES + MAX_WAITING)]
+            tasks = [asyncio.create_task(decoder.checked(png(8, 8))) for _ in range(PROCESSES + MAX_WAITING)]
             await asyncio.sleep(0)
             with pytest.raises(ProblemError) as caught:
-                await decoder.check(png(8, 8))
+                await decoder.checked(png(8, 8))
             assert caught.value.name == "too-busy" and caught.value.response().headers["Retry-After"]
             # a caller that goes away while it waits makes room at once
             tasks[-1].cancel()
             await asyncio.wait([tasks[-1]])
-            tasks[-1] = asyncio.create_task(decoder.check(png(8, 8)))
+            tasks[-1] = asyncio.create_task(decoder.checked(png(8, 8)))
             await asyncio.sleep(0)
             go.set()
             await asyncio.wait_for(asyncio.gather(*tasks), 60)
@@ -70,12 +70,12 @@ def test_the_bytes_of_those_who_wait_are_bounded(monkeypatch: pytest.MonkeyPatch
         decoder = Decoder(10_000)
         monkeypatch.setattr(decoding, "WAITING_BYTES", 100)
         try:
-            first = asyncio.create_task(decoder.check(png(8, 8) + bytes(200)))  # one passes, whatever its size
+            first = asyncio.create_task(decoder.checked(png(8, 8) + bytes(200)))  # one passes, whatever its size
             await asyncio.sleep(0)
             with pytest.raises(ProblemError, match="wait to be decoded"):
-                await decoder.check(png(8, 8))
+                await decoder.checked(png(8, 8))
             await first
-            await decoder.check(png(8, 8))
+            await decoder.checked(png(8, 8))
         finally:
             decoder.close()
 
@@ -91,7 +91,7 @@ def test_decoders_that_are_ended_from_outside_are_no_fault_of_the_image(monkeypa
     monkeypatch.setattr(decoder.pool, "check", fail)
     try:
         with pytest.raises(ProblemError, match="SIGKILL") as caught:
-            asyncio.run(decoder.check(png(8, 8)))
+            asyncio.run(decoder.checked(png(8, 8)))
         assert caught.value.name == "too-busy"
     finally:
         decoder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -9,10 +10,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from samples.labels import FOLDER, licence, packages, photographs
+from bench.photographs.__main__ import answers, by_half, table
+from bench.photographs.contact_sheet import MOST_BYTES, draw
+from bench.photographs.judging import figures, noun, verdict
+from samples.labels import FOLDER, licence, packages, photographs, reads
 from samples.make_photographs import LONGEST_SIDE, reduce, resource
+from strata.core import ImageReference, Record
+from strata.core.layers import Region, Tag, TextLine
 
 SET = photographs()
+NAMED = {photograph.name: photograph for photograph in SET}
 COCO = set(Path("models/stages/coco-80.txt").read_text("utf-8").split("\n"))
 
 
@@ -74,3 +81,59 @@ def test_files_are_read_from_qt_resource_files() -> None:
     assert resource(packed(["a", "b", "c.png"], squeezed, 1), "a/b/c.png") == b"pixels"
     with pytest.raises(KeyError):
         resource(plain, "images/dog.webp")
+
+
+def record(
+    name: str, *phrases: str, tags: tuple[str, ...] = (), text: tuple[str, ...] = (), kept: bool = True
+) -> Record:
+    """A record of a photograph with regions, tags and lines of text."""
+    box = (0.0, 0.0, 9.0, 9.0)
+    return Record(
+        key=name,
+        image=ImageReference(uri=name, size=1),
+        regions=[Region(box=box, phrase=phrase, kept=kept, reason=None if kept else "low_match") for phrase in phrases],
+        tags=[Tag(word=word) for word in tags],
+        text=[TextLine(box=box, text=line, score=0.9) for line in text],
+    )
+
+
+def test_kinds_are_right_as_often_as_the_picture_shows_them() -> None:
+    dogs = verdict(NAMED["two-dogs"], record("two-dogs", "a dog", "a dog", "a dog", "a brown cat"))
+    assert (dict(dogs.right), dict(dogs.wrong), set(dogs.kinds)) == ({"dog": 2}, {"dog": 1, "brown cat": 1}, {"dog"})
+    # uncounted kinds may be told any number of times, and what the labels allow too
+    boats = verdict(NAMED["boats"], record("boats", *["a boat"] * 9, tags=("lakeside", "volcano")))
+    assert (dict(boats.right), dict(boats.wrong)) == ({"boat": 9, "lakeside": 1}, {"volcano": 1})
+    # words are compared as a whole, in singular and plural; what was dropped is not told
+    coffee = record("coffee", "cups on a table", "a hiccup")
+    assert verdict(NAMED["coffee"], coffee).wrong == {"hiccup": 1}
+    assert not verdict(NAMED["coffee"], record("coffee", "an elephant", kept=False)).wrong
+    assert [noun(phrase) for phrase in ("A Cup.", "two people", "skis")] == ["cup", "people", "skis"]
+
+
+def test_text_is_right_if_it_stands_in_the_picture() -> None:
+    hotel = verdict(NAMED["hotel"], record("hotel", text=("Hotel", "鑫")))
+    assert (hotel.read, hotel.misread) == (("Hotel",), ("鑫",))
+    assert reads(NAMED["sports-centre-sign"], "Sports Centr") and reads(NAMED["sudoku"], "anything") is None
+    assert reads(NAMED["coffee"], "8") is False and reads(NAMED["hotel"], "!") is False
+    assert reads(NAMED["priory-galleries"], "pRÍORy galleríes at the shíp")
+
+
+def test_figures_of_both_halves_and_a_sheet(tmp_path: Path) -> None:
+    said = [
+        verdict(NAMED["coffee"], record("coffee", "a cup", "an elephant")),
+        verdict(NAMED["chelsea"], record("chelsea")),
+        verdict(NAMED["moon"], record("moon", "a pizza", text=("8",))),
+        verdict(NAMED["brick"], record("brick").failed("decode", "OSError", "cut off")),
+    ]
+    measured = figures(said)
+    assert (measured["things told"], measured["things right"], measured["share told"]) == (3, 1, 0.5)
+    assert (measured["of these, something is invented"], measured["lines misread or invented"]) == (1, 1)
+    assert measured["failed"] == 1
+    halves = by_half(said)
+    assert sum(halves[half]["things told"] for half in ("tuning", "held-out")) == halves["all"]["things told"] == 3
+    assert "share right" in table(halves) and json.dumps(answers(said))
+    draw(said, tmp_path / "sheet.jpg")
+    assert 0 < (tmp_path / "sheet.jpg").stat().st_size <= MOST_BYTES
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        frames = {sheet.convert("RGB").getpixel((x, y)) for x in range(sheet.width) for y in range(0, 60)}
+    assert any(red > 150 and green < 90 and blue < 90 for red, green, blue in frames)  # type: ignore[misc]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from bench.fakes.scripted_server import Reply, good, is_plain, scripted
 from models.base import Stage
@@ -38,6 +39,7 @@ from strata.store import Store, proof_of
 from tests import tiny_models
 from tests.checkout import CHECKOUT
 from tests.tiny_models import make
+from tests.tiny_profiles import make_checkpoints, write_copy
 
 MODERN = load_profile("modern", PROFILES)
 SETTINGS = StageSettings(backend="stand-in", model="local:none", revision="")
@@ -184,7 +186,7 @@ def test_a_detector(photographs: list[Picture]) -> None:
 def test_a_segmenter(photographs: list[Picture]) -> None:
     def right(image: Image.Image) -> list[Segment]:
         things = shown(image, photographs)[0].things
-        return [Segment(thing.masks[1], thing.box, 0.9) for thing in things]
+        return [Segment(mask, thing.box, 0.9) for thing in things for mask in thing.masks[1:]]
 
     def all_of_it(image: Image.Image) -> list[Segment]:
         return [Segment(np.ones(image.size[::-1], np.bool_), (0, 0, image.width, image.height), 0.9)]
@@ -273,6 +275,39 @@ def test_a_stage_that_breaks_is_a_failed_check() -> None:
 
     (check,) = checks_of("detector", broken, batched=True)
     assert (check.name, check.passed) == ("answers", False) and "device-side assert" in check.detail
+
+
+def test_random_weights(tmp_path: Path) -> None:
+    """Every stage fails where its weights matter. Without the OCR, whose models are real."""
+    torch.set_num_threads(1)
+    folder = write_copy("laptop", tmp_path / "profiles", make_checkpoints(tmp_path, ["laptop"]))
+    copy = folder / "laptop.toml"
+    copy.write_text(
+        re.sub(
+            r"^text = .*?$|\[stages\.ocr.*?(?=\[stages\.matcher\])",
+            "",
+            copy.read_text(),
+            flags=re.DOTALL | re.MULTILINE,
+        )
+    )
+    proof = prove(load_profile("laptop", folder), Options(seconds=0))
+    assert not proof.passed
+    assert {"captioner names", "captioner crops", "captioner invents"} <= set(proof.failed)
+    assert {"detector finds", "detector names", "detector repeats", "segmenter masks"} <= set(proof.failed)
+    assert {"matcher prefers", "matcher margin", "pipeline layers tell"} <= set(proof.failed)
+    assert "ocr" not in proof.stages
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    folder = make(tiny_models.florence, tmp_path / "florence")
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    save_file({name: tensor for name, tensor in tensors.items() if "encoder.layers.0.fc1" not in name}, file)
+    table = f'[stages.detector]\nbackend = "florence2"\nmodel = "local:{folder}"\nrevision = ""\n'
+    (tmp_path / "partial.toml").write_text(table)
+    proof = prove(load_profile("partial", tmp_path, pinned=False), Options(seconds=0))
+    assert proof.failed == ["detector loads"] and "fc1" in proof.checks[0].detail
+    assert proof.images_per_second is None and not proof.stages
 
 
 def test_swapped_labels(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[str, str, Callable[..., None], dict[str, Any]]] = {
 def test_every_back_end_takes_crops_of_any_shape(kind: str, tmp_path: Path) -> None:
     stage, backend, maker, parameters = KINDS[kind]
     folder = make(maker, tmp_path)
-    built = build_stage(
+    built: Any = build_stage(
         stage, StageSettings(backend=backend, model=f"local:{folder}", revision="", parameters=parameters)
     )
     built.load()
@@ -111,7 +111,7 @@ class _Captioner(CaptionerStage):
 class _Matcher(FakeMatcher):
     """Fails on one phrase."""
 
-    def compute(self, batch: Sequence[Pair]) -> list[float]:
+    def compute(self, batch: Sequence[Pair]) -> list[float | None]:
         if any(pair.phrase == "a lime car" for pair in batch):
             raise ValueError("unlucky")
         return [1.0] * len(batch)

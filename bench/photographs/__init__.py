@@ -1,0 +1,1 @@
+"""How true a profile speaks of the labelled photographs: `python -m bench.photographs [PROFILE]`."""
