@@ -217,15 +217,6 @@ class Origin(BaseModel):
         return cls.model_validate({**found, "revision": matcher.revision, "labels": str(labels) if labels else None})
 
 
-class Calibration(BaseModel):
-    """The result of a calibration: the new profile's file, the picture of the curve, and the thresholds by layer."""
-
-    profile: Path
-    curve: Path
-    source: Origin
-    thresholds: dict[str, Threshold]
-
-
 def note_of(origin: Origin, thresholds: Mapping[str, Threshold]) -> str:
     """Comment lines for the profile that tell where its thresholds come from."""
     lines = [

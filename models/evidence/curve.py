@@ -1,4 +1,4 @@
-"""A picture of a calibration: which share of the pairs reaches each threshold."""
+"""The result of a calibration: its profile, and a picture of which share of the pairs reaches each threshold."""
 
 from __future__ import annotations
 
@@ -8,13 +8,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import BaseModel
 
-from models.evidence.calibration import Scores, Threshold
+from models.evidence.calibration import (
+    Origin,
+    Scores,
+    Threshold,
+    crops_of,
+    note_of,
+    scores_of,
+    threshold_of,
+)
+
+__all__ = ["Calibration", "Origin", "crops_of", "draw", "scores_of", "threshold_of", "written"]
 
 WIDTH, HEIGHT, MARGIN = 640, 360, 56  # pixels of one panel
 TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 STEPS = 400
 WRONG, OWN, LIMIT, FAINT = "#c0392b", "#2471a3", "#222222", "#cccccc"
+
+
+class Calibration(BaseModel):
+    """profile: the file of the new profile; curve: the picture; thresholds: by layer."""
+
+    profile: Path
+    curve: Path
+    source: Origin
+    thresholds: dict[str, Threshold]
+
+    def told(self) -> str:
+        """The result for a person."""
+        note = note_of(self.source, self.thresholds).replace("# ", "")
+        return f"{note}{self.profile}: written; its curve: {self.curve}"
+
+
+def written(
+    path: Path, origin: Origin, thresholds: Mapping[str, Threshold], scores: Mapping[str, Scores]
+) -> Calibration:
+    """Write the source of the thresholds at the head of a new profile, and the curve beside it. Raises OSError."""
+    note, curve = note_of(origin, thresholds), path.with_suffix(".png")
+    path.write_text(note + path.read_text(encoding="utf-8"), encoding="utf-8")
+    draw(scores, thresholds, curve)
+    return Calibration(profile=path, curve=curve, source=origin, thresholds=dict(thresholds))
 
 
 def draw(scores: Mapping[str, Scores], thresholds: Mapping[str, Threshold], path: Path) -> None:

@@ -30,6 +30,14 @@ From = Annotated[
 ]
 
 
+NameOrFile = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")]
+Described = Annotated[
+    str, typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile or a fingerprint: whose images.")
+]
+Share = Annotated[float, typer.Option(min=0.0001, max=0.5, help="Share of the mismatched pairs that passes.")]
+Labels = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Labelled pairs as JSON lines: image, box, phrase, right, layer.")
+]
 NewFolder = Annotated[
     Path | None,
     typer.Option("--folder", metavar="DIR", help="Where to write it; none: STRATA_PROFILES_DIR, else ./profiles."),
@@ -97,17 +105,10 @@ def _inventory() -> Any:
 
 
 def calibrate(
-    profile: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")],
-    source: Annotated[
-        str, typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile or a fingerprint: whose images.")
-    ],
-    share: Annotated[
-        float, typer.Option(min=0.0001, max=0.5, help="Share of the mismatched pairs that passes.")
-    ] = 0.02,
-    labels: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Labelled pairs as JSON lines: image, box, phrase, right, layer."),
-    ] = None,
+    profile: NameOrFile,
+    source: Described,
+    share: Share = 0.02,
+    labels: Labels = None,
     images: Annotated[int, typer.Option(min=2, help="Most images that are read.")] = 500,
     name: Annotated[str | None, typer.Option(help="The new profile's name; none: PROFILE-calibrated.")] = None,
     folder: NewFolder = None,
@@ -130,31 +131,30 @@ def calibrate(
     if "matcher" not in found.stages:
         raise InvalidInput(f"profile {found.name} has no matcher: it has no threshold to calibrate")
     known = labelled_pairs(labels, settings.max_pixels) if labels else []
-    # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
-    load("workers.process", "workers").quiet_libraries(settings.threads)
-    scores, count = _scores(found, (open_store(store, root), source, images, settings.max_pixels), known, share)
-    calibration = load("models.evidence.calibration", "workers")
+    calibration = _calibration(settings.threads)
+    described = open_store(store, root), source, images, settings.max_pixels
+    scores, count = _scores(calibration, found, described, known, share)
     thresholds = {layer: calibration.threshold_of(one, share) for layer, one in scores.items()}
     # the new profile, with the source of its numbers, and the curve beside it
     values = {f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()}
-    made = new_profile(name or f"{found.name}-calibrated", file, target, values).path
+    path = new_profile(name or f"{found.name}-calibrated", file, target, values).path
     origin = calibration.Origin.of(found, source, count, share, labels)
-    note, curve = calibration.note_of(origin, thresholds), made.with_suffix(".png")
-    made.write_text(note + made.read_text(encoding="utf-8"), encoding="utf-8")
-    load("models.evidence.curve", "workers").draw(scores, thresholds, curve)
-    if as_json:
-        print(
-            calibration.Calibration(profile=made, curve=curve, source=origin, thresholds=thresholds).model_dump_json()
-        )
-    else:
-        print(f"{note.replace('# ', '')}{made}: written; its curve: {curve}")
+    result = calibration.written(path, origin, thresholds, scores)
+    print(result.model_dump_json() if as_json else result.told())
 
 
-def _scores(profile: Any, described: tuple[Any, str, int, int], labels: Any, share: float) -> tuple[Any, int]:
+def _calibration(threads: int) -> Any:
+    # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
+    load("workers.process", "workers").quiet_libraries(threads)
+    return load("models.evidence.curve", "workers")
+
+
+def _scores(
+    calibration: Any, profile: Any, described: tuple[Any, str, int, int], labels: Any, share: float
+) -> tuple[Any, int]:
     """The scores of the pairs of each layer, and the number of images. described: as for `described_images`."""
     from strata.data.described_images import described_images
 
-    calibration = load("models.evidence.calibration", "workers")
     crops: list[Any] = []
     count = 0
     with progress() as bar:
