@@ -130,6 +130,9 @@ def calibrate(
     found = read_profile(file)
     if "matcher" not in found.stages:
         raise InvalidInput(f"profile {found.name} has no matcher: it has no threshold to calibrate")
+    name = name or f"{found.name}-calibrated"
+    if (target / f"{name}.toml").exists():
+        raise InvalidInput(f"{target / name}.toml exists; choose another name with --name")
     known = labelled_pairs(labels, settings.max_pixels) if labels else []
     calibration = _calibration(settings.threads)
     described = open_store(store, root), source, images, settings.max_pixels
@@ -137,7 +140,7 @@ def calibrate(
     thresholds = {layer: calibration.threshold_of(one, share) for layer, one in scores.items()}
     # the new profile, with the source of its numbers, and the curve beside it
     values = {f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()}
-    path = new_profile(name or f"{found.name}-calibrated", file, target, values).path
+    path = new_profile(name, file, target, values).path
     origin = calibration.Origin.of(found, source, count, share, labels)
     result = calibration.written(path, origin, thresholds, scores)
     print(result.model_dump_json() if as_json else result.told())
