@@ -16,7 +16,7 @@ import numpy as np
 from models.boxes import iou
 from models.crops import encode_mask
 from models.evidence.filter import objects_matched, regions_matched, text_judged
-from models.items import CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
+from models.items import BoxedImage, CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
 from models.prove.checks import at_least, at_most, share_at_least, share_at_most
 from models.prove.pictures import Picture, Thing, World, named
 from strata.core import Box, Caption, Check, EvidenceSettings, ImageReference, ObjectMask, Record, Region, kept
@@ -27,6 +27,7 @@ SAME_PLACE = 0.5  # IoU from which a box is that of a thing; the usual one of PA
 FOUND: Mapping[World, float] = {"photographs": 1.0, "drawings": 0.75}
 NAMED_CROPS: Mapping[World, float] = {"photographs": 0.66, "drawings": 0.75}
 REPEATED = 0.75
+FILLED = 0.5  # share of given boxes with a mask that fills them
 TAGGED = 0.3  # a list of words may lack those for some things, and a high threshold gives few tags
 INVENTED = 0.1
 MASKS: Mapping[World, float] = {"photographs": 0.6, "drawings": 0.75}  # mean IoU
@@ -47,14 +48,22 @@ class Questions:
 
 
 def questions_of(
-    stage: str, pictures: Sequence[Picture], world: World, evidence: EvidenceSettings, with_image: bool = False
+    stage: str,
+    pictures: Sequence[Picture],
+    world: World,
+    evidence: EvidenceSettings,
+    with_image: bool = False,
+    boxed: bool = False,
 ) -> Questions | None:
-    """The questions to a stage; None for a stage that is not known here. with_image: whether its composer sees it."""
+    """The questions to a stage; None for a stage that is not known here.
+
+    with_image: whether a composer sees the image; boxed: whether a segmenter makes masks of given boxes.
+    """
     match stage:
         case "detector":
             return _of_detector(pictures, world)
         case "segmenter":
-            return _of_segmenter(pictures, world)
+            return _of_segmenter(pictures, world, boxed)
         case "ocr":
             return _of_ocr(pictures, evidence)
         case "matcher" | "second_matcher":
@@ -120,19 +129,33 @@ def _invented(picture: Picture, text: str) -> str | None:
     return f"{picture.name}: {', '.join(words)} in {text!r}" if words else None
 
 
-def _of_segmenter(pictures: Sequence[Picture], world: World) -> Questions:
+def _of_segmenter(pictures: Sequence[Picture], world: World, boxed: bool) -> Questions:
     """The best mask of each thing whose mask is known, compared with those that are right."""
 
-    def judge(results: list[list[Segment]]) -> list[Check]:
+    def judge_boxed(results: list[list[Segment | None]]) -> list[Check]:
+        # it may give no mask; a mask must fill the box of its thing
+        lost = [
+            None if one and iou(one.box, thing.box) >= SAME_PLACE else f"{picture.name}: {thing.phrase}"
+            for picture, result in zip(pictures, results, strict=True)
+            for thing, one in zip(picture.things, result, strict=True)
+        ]
+        return [share_at_least("segmenter", "masks", lost, FILLED)]
+
+    def judge(results: list[list[Segment | None]]) -> list[Check]:
         shares, faults = [], []
         for picture, result in zip(pictures, results, strict=True):
             for thing in (thing for thing in picture.things if thing.masks):
-                shares.append(max((_mask_iou(one.mask, own) for one in result for own in thing.masks), default=0.0))
+                shares.append(
+                    max((_mask_iou(one.mask, own) for one in result if one for own in thing.masks), default=0.0)
+                )
                 if shares[-1] < MASKS[world]:
                     faults.append(f"{picture.name}: {thing.phrase} {shares[-1]:.2f}")
         return [at_least("segmenter", "masks", float(np.mean(shares)), MASKS[world], faults)]
 
-    return Questions([picture.image for picture in pictures], [picture.name for picture in pictures], judge)
+    items = [
+        BoxedImage(one.image, tuple(thing.box for thing in one.things)) if boxed else one.image for one in pictures
+    ]
+    return Questions(items, [picture.name for picture in pictures], judge_boxed if boxed else judge)
 
 
 def _mask_iou(one: np.typing.NDArray[np.bool_], other: np.typing.NDArray[np.bool_]) -> float:
@@ -276,9 +299,11 @@ def _of_tagger(pictures: Sequence[Picture]) -> Questions:
     """Words for whole pictures: one for each thing, and none for what is absent."""
 
     def judge(results: list[list[Any]]) -> list[Check]:
+        # a high threshold gives few tags: a picture without any tells nothing wrong
         tagged = list(zip(pictures, (", ".join(tag.word for tag in result) for result in results), strict=True))
+        said = [_unnamed(*one) for one in _things_with(tagged) if one[2]]
         return [
-            share_at_least("tagger", "names", [_unnamed(*one) for one in _things_with(tagged)], TAGGED),
+            share_at_least("tagger", "names", said or [None], TAGGED),
             share_at_most("tagger", "invents", [_invented(*one) for one in tagged], INVENTED),
         ]
 
@@ -302,7 +327,7 @@ def _of_composer(pictures: Sequence[Picture], with_image: bool) -> Questions:
             share_at_most("composer", "invents", [_invented(*one) for one in told], 0.0),
         ]
 
-    return Questions(items, [picture.name for picture in pictures], judge)
+    return Questions(items, [picture.name for picture in pictures], judge_boxed if boxed else judge)
 
 
 def record_of(picture: Picture) -> Record:
