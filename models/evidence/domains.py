@@ -17,10 +17,10 @@ from strata.core import Record
 
 OUTSIDE = "outside_domain"  # the type of the warning
 
-# Drawn scenes have a background of a named colour, of which only the brightness varies, and softly. The limits were chosen
-# on 600 scenes (seeds from 9,100,000; PNG and JPEG of quality 75 to 95, at 0.6 to 1.7 of their size; 100 of them empty)
-# and the 71 photographs of the tuning half, so that at most 1 % of the scenes fail. On 1,000 other scenes 0.7 % fail, and
-# none of the 58 other photographs passes (docs/decisions.md).
+# Drawn scenes have a background of a named colour, of which only the brightness varies, and softly. The limits were
+# chosen on 600 scenes (seeds from 9,100,000; PNG and JPEG of quality 75 to 95, at 0.6 to 1.7 of their size; 100 of them
+# empty) and the 71 photographs of the tuning half, so that at most 1 % of the scenes fail. On 1,000 other scenes 0.7 %
+# fail, and none of the 58 other photographs passes (docs/decisions.md).
 SIDE = 320  # pixels; pictures are compared at this longest side
 BACKGROUND, AT_RIM = 0.5, 0.65  # least share of background pixels in the picture, and in its rim (1/16 of its side)
 HUE, BRIGHTNESS = 8.0, 40.0  # of 255; most that a background pixel differs from the rim's median
