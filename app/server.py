@@ -22,7 +22,7 @@ from app.http.connections import Connection, Connections
 from app.http.limits import ConnectionLimits
 from app.main import create_app
 from app.routes.health import ready_workers
-from app.supervisor import Child, Supervisor, worker_environment, workers
+from app.supervisor import Child, Supervisor, process_groups, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
@@ -48,7 +48,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
     """
     # check the settings before anything is started
     _refuse_unsafe_bind(settings)
-    load_profile(settings.profile, settings.profiles_dir)
+    profile = load_profile(settings.profile, settings.profiles_dir)
     with ExitStack() as stack:
         stack.enter_context(_signals())
         # bind the socket first: if the port is in use, nothing has been started yet
@@ -62,7 +62,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
         app = create_app(settings, queue, store)
         app.state.services.decoder.start()  # its processes import Pillow while the workers load their models
         server = HttpServer(app, connection_limits())
-        children = workers() if with_workers else []
+        children = workers(process_groups(profile)) if with_workers else []
         watch = Watch(server, queue, embedded, _address(listening, settings.host), children)
         supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end)
         with collector_spared(), supervisor:

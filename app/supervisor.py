@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from strata.cli.exits import PROCESS_BROKEN, PROFILE_INVALID, USAGE, WEIGHTS_MISSING
 from strata.components import strata_command
-from strata.core import Settings, growing_pause
+from strata.core import STAGES_OF, Profile, Settings, growing_pause
+from strata.core.parameters import WEIGHTS
 from strata.environment import own_variables
 from strata.errors import StrataError
 
@@ -157,6 +158,16 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def process_groups(profile: Profile) -> Sequence[str]:
+    """The groups of each worker process: all in one if two of them name the same weights, which it loads once."""
+    vision, llm = (
+        {(stage.model, stage.revision) for name, stage in profile.stages.items() if name in STAGES_OF[group]}
+        for group in ("vision", "llm")
+    )
+    shared = [model for model, _ in vision & llm if model.partition(":")[0] in WEIGHTS]
+    return ("index,vision,llm",) if shared else GROUPS
 
 
 def workers(groups: Sequence[str] = GROUPS) -> list[Child]:

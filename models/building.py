@@ -30,7 +30,11 @@ def build_stage(name: str, settings: StageSettings) -> Stage[Any, Any]:
     except UnknownBackEnd as error:
         raise ProfileError(str(error)) from error
     with _told_by(name):
-        return stage_class(back_end)(settings)
+        chosen = stage_class(back_end)
+        # the back ends of a matcher give the second opinion too; faults, costs and seconds are noted under its name
+        if chosen.name != name:
+            chosen = type(chosen.__name__, (chosen,), {"name": name})
+        return chosen(settings)
 
 
 def load_stages(stages: Mapping[str, Stage[Any, Any]]) -> None:

@@ -115,7 +115,7 @@ class ComposeRequest:
 RESULT_TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("captioner", "composer"), str),
     **dict.fromkeys(("detector", "segmenter", "ocr", "tagger"), list | tuple),
-    "matcher": float | int | np.number | None,  # None: it cannot judge the phrase
+    **dict.fromkeys(("matcher", "second_matcher"), float | int | np.number | None),  # None: it cannot judge the phrase
 }
 MARGIN = 1.0  # pixels by which rounding may move a side of a box out of the image
 
@@ -195,6 +195,6 @@ PROBES: Mapping[str, Any] = {
     "segmenter": PROBE_IMAGE,
     "ocr": PROBE_IMAGE,
     "tagger": PROBE_IMAGE,
-    "matcher": Pair(PROBE_IMAGE, "a red square"),
+    **dict.fromkeys(("matcher", "second_matcher"), Pair(PROBE_IMAGE, "a red square")),
     "composer": ComposeRequest(PROBE_RECORD, PROBE_IMAGE),
 }

@@ -26,8 +26,9 @@ class StageResults(NamedTuple):
 class Observed:
     """The stages' results for one image so far, or its first failure.
 
-    segments, crops, masks and phrases: one entry per object, in the segmenter's order. layered: the record with the
-    layers that are complete so far.
+    segments, crops, masks and phrases: one entry per object, in the segmenter's order. matches: of the matcher's last
+    run. second: those of the second matcher for the same pairs; second_asked: the indices of those that it was asked
+    about. layered: the record with the layers that are complete so far.
     """
 
     record: Record
@@ -37,6 +38,8 @@ class Observed:
     masks: list[Mask] = field(default_factory=list)
     phrases: list[str | Failure] | None = None
     matches: list[float | Failure | None] | None = None
+    second_asked: list[int] = field(default_factory=list)
+    second: list[float | Failure | None] | None = None
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
@@ -84,6 +87,24 @@ class Observed:
     def set_matches(self, results: list[Any]) -> None:
         """Set the matches. results: one for each pair of the matcher's last run."""
         self.matches = results
+
+    def passed(self, pairs: Sequence[Pair], least: float) -> list[Pair]:
+        """The pairs that the second matcher is asked about: of entries, not of the caption, that the first one keeps.
+
+        pairs: those of the matcher's last run; least: its threshold.
+        """
+        judged = zip(pairs, self.matches or (), strict=True)
+        self.second_asked = [
+            index
+            for index, (pair, match) in enumerate(judged)
+            if pair.crop is not self.image and (match is None or (not isinstance(match, Failure) and match >= least))
+        ]
+        return [pairs[index] for index in self.second_asked]
+
+    def set_second(self, results: list[Any]) -> None:
+        """Set the second opinions: one for each pair of the matcher's last run, None where it was not asked."""
+        found = dict(zip(self.second_asked, results, strict=True))
+        self.second = [found.get(index) for index in range(len(self.matches or ()))]
 
     def _set_layer(self, name: str, value: Any) -> None:
         self.layered = self.layered.model_copy(update={name: value})

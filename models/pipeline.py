@@ -16,7 +16,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -24,13 +24,13 @@ from models.base import Stage
 from models.building import build_stages, load_stages
 from models.devices import best_device, side_stream
 from models.evidence.domains import warned
-from models.evidence.filter import Matches, before_matching, objects_matched, regions_matched
+from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.evidence.support import describe
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.observed import Observed, StageResults, not_failed
 from models.working_size import reduced, restored
 from models.writers import WriterStage, write
-from strata.core import LAYERS, EvidenceSettings, LayerSpec, Profile, Record, Usage
+from strata.core import LAYERS, LayerSpec, Profile, Record, Usage
 
 PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
 
@@ -69,8 +69,8 @@ class VisionPipeline:
             self._run_on_each(images, "captioner", _crop_requests, Observed.set_phrases, tolerant=True)
             self._build_objects(images)
             # match regions before objects: an object that repeats a kept region is dropped without a model call
-            self._match(images, Observed.caption_and_regions, regions_matched)
-            self._match(images, Observed.objects, objects_matched)
+            self._match(images, Observed.caption_and_regions, regions_matched, "region")
+            self._match(images, Observed.objects, objects_matched, "object")
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
         pairs = zip(images, batch, strict=True)
@@ -128,12 +128,26 @@ class VisionPipeline:
         self,
         images: Sequence[Observed],
         pairs_of: Callable[[Observed], Sequence[Pair]],
-        filter_matched: Callable[[Record, Matches | None, EvidenceSettings], Record],
+        filter_matched: Callable[..., Record],
+        kind: Literal["region", "object"],
     ) -> None:
-        """Match some entries of all images with their crops, and filter them; without a matcher by their scores."""
+        """Match some entries of all images with their crops, and filter them; without a matcher by their scores.
+
+        The second matcher is asked about what the first one keeps, if the profile has a threshold for it.
+        """
         self._run_on_each(images, "matcher", pairs_of, Observed.set_matches, tolerant=True)
+        least = getattr(self.evidence, kind)
+        if getattr(self.evidence, f"second_{kind}") is not None:
+            self._run_on_each(
+                images,
+                "second_matcher",
+                lambda item: item.passed(pairs_of(item), least),
+                Observed.set_second,
+                tolerant=True,
+            )
         for item in not_failed(images):
-            item.layered = filter_matched(item.layered, item.matches, self.evidence)
+            item.layered = filter_matched(item.layered, item.matches, self.evidence, item.second)
+            item.second = None  # the next kind of entries has opinions of its own
 
     def _run_stage(self, name: str, items: Sequence[Sequence[Any]]) -> list[StageResults]:
         """Run one stage on the items of several images; for each image its results, its seconds and its usage."""

@@ -278,8 +278,13 @@ def qwen3(folder: Path, answer: str = "") -> None:
     tokenizer.save_pretrained(folder)
 
 
-def qwen3_vl(folder: Path, answer: str = "") -> None:
-    """Qwen3-VL. answer: as for Florence-2."""
+def qwen3_vl_2b(folder: Path, answer: str = "") -> None:
+    """Qwen3-VL of 2 billion parameters, whose head is its embedding. answer: as for Florence-2."""
+    qwen3_vl(folder, answer, tied=True)
+
+
+def qwen3_vl(folder: Path, answer: str = "", tied: bool = False) -> None:
+    """Qwen3-VL. answer: as for Florence-2. tied: whether its head is its embedding, as of the smaller ones."""
     tokenizer = _tokenizer(VISION)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
     ids = {mark: tokenizer.get_vocab()[mark] for mark in VISION}
@@ -293,7 +298,8 @@ def qwen3_vl(folder: Path, answer: str = "") -> None:
             "num_position_embeddings": 64,
             "deepstack_visual_indexes": [0, 1],
         },
-        text_config=_language(tokenizer) | {"rope_parameters": rope},
+        text_config=_language(tokenizer) | {"rope_parameters": rope, "tie_word_embeddings": tied},
+        tie_word_embeddings=tied,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],

@@ -25,6 +25,7 @@ MAKERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "facebook/sam2.1-hiera-large": (tiny_models.sam2, {}),
     "facebook/sam2.1-hiera-tiny": (tiny_models.sam2, {}),
     "Qwen/Qwen3-VL-8B-Instruct": (tiny_models.qwen3_vl, {"answer": "a red car"}),
+    "Qwen/Qwen3-VL-2B-Instruct": (tiny_models.qwen3_vl_2b, {"answer": WRITTEN}),
     "Qwen/Qwen3-4B-Instruct-2507": (tiny_models.qwen3, {"answer": WRITTEN}),
     "HuggingFaceTB/SmolLM2-360M-Instruct": (tiny_models.smollm2, {}),
     "timm/ViT-SO400M-16-SigLIP2-384": (tiny_models.siglip2, {}),

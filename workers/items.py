@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from strata.core import Chunk, ImageReference, Profile, Record, Rules, Status
-from strata.images import DecodingPool, ImageError
+from strata.images import MISSING, DecodingPool, ImageError
 from strata.shards import ImageReader, ShardChanged, ShardMissing, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
 
@@ -66,6 +66,8 @@ def decoded(item: WorkItem, decoder: DecodingPool, max_pixels: int | None = None
         return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
     # note the size, which later groups need without decoding
     record = item.record.model_copy(update={"width": image.width, "height": image.height})
+    if missing := image.info.get(MISSING):
+        record = record.warned("incomplete_image", missing)
     return _ruled(WorkItem(record, image=image, rules=item.rules))
 
 

@@ -38,19 +38,26 @@ def before_matching(record: Record, settings: EvidenceSettings) -> Record:
     return _with_layers(record, regions=regions, objects=objects)
 
 
-Matches = Sequence[float | Failure | None]  # of a matcher, for each of its pairs; None: it cannot judge the phrase
+# of a matcher, for each of its pairs; None: it cannot judge the phrase, or was not asked
+Matches = Sequence[float | Failure | None]
 
 
-def regions_matched(record: Record, matches: Matches | None, settings: EvidenceSettings) -> Record:
+def regions_matched(
+    record: Record, matches: Matches | None, settings: EvidenceSettings, second: Matches | None = None
+) -> Record:
     """Drop regions that the matcher scores low, rivals of a better region, and duplicates among regions and objects.
 
-    matches: of the caption, if there is one, and of each kept region, in order; None: no matcher.
+    matches: of the caption, if there is one, and of each kept region, in order; None: no matcher. second: likewise of
+    the second matcher.
     """
     # the order of the pairs of `Observed.caption_and_regions`: the caption first
-    remaining = None if matches is None else iter(matches)
+    remaining = _opinions(matches, second)
     caption = record.caption and _matched(record.caption, remaining, settings.caption)
     regions = [
-        _agreed(_matched(region, remaining, settings.region, settings.unmatched_score), settings.agreement)
+        _agreed(
+            _matched(region, remaining, settings.region, settings.second_region, settings.unmatched_score),
+            settings.agreement,
+        )
         for region in record.regions or ()
     ]
     # a region that the matcher drops must not suppress one that it keeps
@@ -64,15 +71,18 @@ def regions_matched(record: Record, matches: Matches | None, settings: EvidenceS
     return _with_layers(record, caption=caption, regions=regions, objects=objects)
 
 
-def objects_matched(record: Record, matches: Matches | None, settings: EvidenceSettings) -> Record:
+def objects_matched(
+    record: Record, matches: Matches | None, settings: EvidenceSettings, second: Matches | None = None
+) -> Record:
     """Drop objects that the matcher scores low, or that are duplicates of one with a better match.
 
-    matches: probabilities of each kept object that has a phrase, in order; None: no matcher.
+    matches: of each kept object that has a phrase, in order; None: no matcher. second: of the second matcher.
     """
     # objects without a phrase (no captioner) cannot be matched and are kept
-    remaining = None if matches is None else iter(matches)
+    remaining = _opinions(matches, second)
     objects = [
-        thing if thing.phrase is None else _matched(thing, remaining, settings.object) for thing in record.objects or ()
+        thing if thing.phrase is None else _matched(thing, remaining, settings.object, settings.second_object)
+        for thing in record.objects or ()
     ]
     if settings.duplicates == "monkey":
         return _with_layers(record, objects=_first_of_phrase(objects, record, settings.duplicate_iou))
@@ -101,22 +111,39 @@ def _with_layers(record: Record, **layers: Any) -> Record:
     return record.model_copy(update=known)
 
 
-def _matched(
-    entry: Entry, matches: Iterator[float | Failure | None] | None, threshold: float, unmatched: float | None = None
-) -> Entry:
-    """The entry with its probability, which is the next of `matches`, judged by the threshold.
+Opinions = Iterator[tuple[float | Failure | None, float | Failure | None]]  # of the first and of the second matcher
 
-    unmatched: the least score of an entry that the matcher cannot judge; None: such entries stay.
+
+def _opinions(matches: Matches | None, second: Matches | None) -> Opinions | None:
+    if matches is None:
+        return None
+    return iter(zip(matches, [None] * len(matches) if second is None else second, strict=True))
+
+
+def _matched(
+    entry: Entry,
+    opinions: Opinions | None,
+    threshold: float,
+    second_threshold: float | None = None,
+    unmatched: float | None = None,
+) -> Entry:
+    """The entry with its probability, judged by the thresholds of both matchers. The next of `opinions` are its own.
+
+    unmatched: the least score of an entry that the first matcher cannot judge; None: such entries stay.
     """
     # dropped entries had no pair, so they take no probability
-    if not entry.kept or matches is None:
+    if not entry.kept or opinions is None:
         return entry
-    match = next(matches)
+    match, second = next(opinions)
     if isinstance(match, Failure):
         return _dropped(entry, match.reason)
     if match is None:
-        return entry if unmatched is None else _judge(entry, entry.score, unmatched, "low_score")
-    return _judge(entry.model_copy(update={"match": match}), match, threshold, "low_match")
+        entry = entry if unmatched is None else _judge(entry, entry.score, unmatched, "low_score")
+    else:
+        entry = _judge(entry.model_copy(update={"match": match}), match, threshold, "low_match")
+    if isinstance(second, Failure):
+        return _dropped(entry, second.reason) if entry.kept else entry
+    return entry if second_threshold is None else _judge(entry, second, second_threshold, "low_second_match")
 
 
 def _agreed(region: Region, threshold: float | None) -> Region:

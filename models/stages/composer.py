@@ -38,12 +38,15 @@ class TransformersComposer(ComposerStage):
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self._parameters = TransformersComposerParameters.model_validate(settings.parameters)
+        self._parameters = self._checked(settings)
         self._prompt: Prompt = load_prompt(
             self._parameters.prompt, self._parameters.prompt_sha256, settings.prompt_text
         )
         if self._parameters.grounded and self._prompt.wording is None:
             raise ValueError(f"prompt {self._parameters.prompt!r} has no [wording], which grounded decoding needs")
+
+    def _checked(self, settings: StageSettings) -> TransformersComposerParameters:
+        return TransformersComposerParameters.model_validate(settings.parameters)
 
     def load(self) -> None:
         """Load the model into memory. Raises WeightsMissing."""

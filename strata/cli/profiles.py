@@ -84,7 +84,8 @@ def new(
         typer.Option("--set", metavar="KEY=VALUE", help="A key and its value, as evidence.region=0.02; repeatable."),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option("--without", metavar="STAGE", help="A stage to leave out; repeatable.")
+        list[str] | None,
+        typer.Option("--without", metavar="STAGE|KEY", help="A stage or a key to leave out; repeatable."),
     ] = None,
     folder: Annotated[
         Path | None,

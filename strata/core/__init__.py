@@ -43,11 +43,13 @@ from strata.core.parameters import (
     OcrParameters,
     OpenClipParameters,
     Parameters,
+    QwenVLComposerParameters,
     QwenVLParameters,
     SamParameters,
     SegmenterParameters,
     SsdDetectorParameters,
     TransformersComposerParameters,
+    YesParameters,
 )
 from strata.core.profile_checks import COMMIT
 from strata.core.profiles import (
@@ -162,6 +164,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Proof",
+    "QwenVLComposerParameters",
     "QwenVLParameters",
     "Record",
     "Region",
@@ -183,6 +186,7 @@ __all__ = [
     "UnknownBackEnd",
     "Usage",
     "Waiting",
+    "YesParameters",
     "checked_job_id",
     "created_at",
     "growing_pause",

@@ -6,6 +6,7 @@ depends on weights or a device is checked when the back end loads.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
@@ -183,6 +184,24 @@ class OpenClipParameters(Parameters):
     calibration: tuple[float, float] | None = Field(default=None, strict=False)
 
 
+class YesParameters(Parameters):
+    """The probability of "Yes" that a model which sees images gives to a question about a crop.
+
+    question: {} stands for the phrase. min_pixels, max_pixels: as for the captioner; a crop needs fewer than an image.
+    """
+
+    question: str = "Does this picture show {}? Answer with yes or no."
+    min_pixels: int = Field(default=65_536, ge=1024)
+    max_pixels: int = Field(default=262_144, ge=1024)
+
+    @field_validator("question")
+    @classmethod
+    def _with_place(cls, question: str) -> str:
+        if question.count("{}") != 1:
+            raise ValueError("{} must stand in the question once, in the place of the phrase")
+        return question
+
+
 # tagger
 
 
@@ -243,6 +262,16 @@ class TransformersComposerParameters(PromptParameters):
     def needs_wording(self) -> bool:
         """Grounded decoding takes the words between the notes from the prompt's table `[wording]`."""
         return self.grounded
+
+
+class QwenVLComposerParameters(PromptParameters):
+    """max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
+    scores, are left out. It gets the notes, not the image.
+    """
+
+    prompt: str = "full"
+    max_new_tokens: int = Field(default=400, ge=1)
+    max_notes: int = Field(default=60, ge=1)
 
 
 class CountingComposerParameters(Parameters):
@@ -345,7 +374,7 @@ class BackEnd:
 
 
 # `code` is a text, so that neither torch nor a model is imported before a worker needs it
-BUILT_IN = (
+_BACK_ENDS = (
     BackEnd("captioner", "florence2", FlorenceCaptionerParameters, "models.stages.captioner:FlorenceCaptioner"),
     # version 2: at least one token
     BackEnd("captioner", "blip2", Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner", version=2),
@@ -365,12 +394,19 @@ BUILT_IN = (
     BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),
     BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
     BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher", version=2),  # 2: texts as in LAVIS
+    BackEnd("matcher", "yes", YesParameters, "models.stages.qwen_vl:QwenVLMatcher"),
     BackEnd("matcher", "imagenet", Parameters, "models.stages.imagenet:KindMatcher"),
     BackEnd("tagger", "imagenet", ImageNetTaggerParameters, "models.stages.imagenet:ImageNetTagger"),
     BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),
     BackEnd("composer", "transformers", TransformersComposerParameters, "models.stages.composer:TransformersComposer"),
+    BackEnd("composer", "qwen3_vl", QwenVLComposerParameters, "models.stages.qwen_vl:QwenVLComposer"),
     BackEnd(
         "composer", "counting", CountingComposerParameters, "models.stages.composer:CountingComposer", ("builtin",)
     ),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
+)
+# any matcher can give the second opinion
+BUILT_IN = (
+    *_BACK_ENDS,
+    *(dataclasses.replace(one, stage="second_matcher") for one in _BACK_ENDS if one.stage == "matcher"),
 )

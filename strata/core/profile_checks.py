@@ -37,6 +37,8 @@ _SCORED_BY = {
     "region": ("detector", "matcher"),
     "region_score": ("detector",),
     "object": ("segmenter", "matcher"),
+    "second_region": ("detector", "second_matcher"),
+    "second_object": ("segmenter", "second_matcher"),
     "text": ("ocr",),
     "contradiction_iou": ("detector", "segmenter"),
     "rival_iou": ("detector",),
@@ -220,6 +222,10 @@ def combination_faults(stages: Collection[str], evidence: Mapping[str, Any], reg
         any_of = specs[name].needs_one_of
         if any_of and not any(needed in stages for needed in any_of):
             yield Fault("missing_stage", ("stages", name), f"needs one of the stages {', '.join(any_of)}")
+    # a second opinion that nobody asks for
+    if "second_matcher" in stages and not {"second_region", "second_object"} & evidence.keys():
+        message = "has no effect without evidence.second_region or evidence.second_object"
+        yield Fault("missing_threshold", ("stages", "second_matcher"), message)
     # thresholds on scores that no stage of the profile computes
     for key, value in evidence.items():
         missing = [needed for needed in _SCORED_BY.get(key, ()) if needed not in stages]

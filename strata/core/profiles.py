@@ -110,13 +110,14 @@ class StageSettings(BaseModel):
         return settings
 
 
-_LATER_THRESHOLDS = ("agreement", "duplicates", "rival_iou", "unmatched_score")
+_LATER_THRESHOLDS = ("agreement", "duplicates", "rival_iou", "second_object", "second_region", "unmatched_score")
 
 
 class EvidenceSettings(BaseModel):
     """The thresholds that an observation must reach to be kept; `models/evidence/filter.py` gives their sources.
 
-    caption, region, object: the matcher's probability. region_score: the detector's confidence; text: the OCR's.
+    caption, region, object: the matcher's probability. second_region, second_object: that of the second matcher, which
+    an entry must reach too; null: it is not asked. region_score: the detector's confidence; text: the OCR's.
     duplicate_iou: of two entries with the same phrase whose boxes have at least this intersection over union, one is
     kept. contradiction_iou: where a region and an object with at least this intersection over union have different
     phrases, neither is kept; only for models with a closed vocabulary, whose different phrases cannot both be true;
@@ -137,6 +138,8 @@ class EvidenceSettings(BaseModel):
     duplicate_iou: float = Field(default=0.6, ge=0, le=1)
     contradiction_iou: float | None = Field(default=None, ge=0, le=1)
     rival_iou: float | None = Field(default=None, ge=0, le=1)
+    second_region: float | None = Field(default=None, ge=0, le=1)
+    second_object: float | None = Field(default=None, ge=0, le=1)
     unmatched_score: float | None = Field(default=None, ge=0, le=1)
     agreement: float | None = Field(default=None, ge=0, le=1)
     duplicates: Literal["monkey"] | None = None

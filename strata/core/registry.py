@@ -54,6 +54,8 @@ _NAMED_STAGES = (
     StageSpec("segmenter", "vision", needs=("captioner",), parameters=p.SegmenterParameters),
     StageSpec("ocr", "vision"),
     StageSpec("matcher", "vision", needs_one_of=("captioner", "detector")),
+    # it is asked about what the matcher keeps
+    StageSpec("second_matcher", "vision", needs=("matcher",)),
     StageSpec("composer", "llm"),
 )
 _NAMED = {spec.name for spec in _NAMED_STAGES}

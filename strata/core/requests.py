@@ -17,6 +17,8 @@ LEFT_OUT = {
     "no_image": "files that are no images",
     "further_image": "further images of a sample",
     "text_without_image": "texts without an image",
+    "metadata_without_image": "rows of metadata files without an image",
+    "unreadable_folder": "folders that may not be read",
     "text_too_many": "texts far from their images, which are more than are kept",
 }
 

@@ -102,7 +102,8 @@ class ShardCounts(BaseModel):
     """The shards of a job. A failed shard stays in `total`; its reason is in /failures.
 
     left_out: how many files of the indexed shards are in no row, by the reason: `hidden`, `no_image`, `further_image`
-    (of a sample that has one already), `text_without_image` and `text_too_many`.
+    (of a sample that has one already), `text_without_image`, `metadata_without_image`, `unreadable_folder` and
+    `text_too_many`.
     """
 
     total: int = 0

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from strata.data.sample_tables import SampleRow, SampleTable
 from strata.errors import DataError
 from strata.shards import ImageReader, SourceError, read_file
-from strata.store import Store, file_system, reason_of
+from strata.store import ParquetCell, Store, file_system, reason_of
 
 
 class SampleError(DataError, ValueError):
@@ -134,7 +134,8 @@ class TableSource:
                 except SampleError as error:
                     lines.append(str(error))
             else:
-                folder, _, name = self.files.images.locate(uri).rpartition("/")
+                cell = ParquetCell.find(uri)
+                folder, _, name = self.files.images.locate(cell.file if cell else uri).rpartition("/")
                 folders[folder].append((name, uri))
         # one listing per folder is much faster than a request per image
         for folder, files in folders.items():

@@ -5,10 +5,19 @@ Read `formats.py` first, then `decoding.py`, `metadata.py`, `pool.py` and `proce
 
 from __future__ import annotations
 
-from strata.images.decoding import as_jpeg, decode
+from strata.images.decoding import MISSING, as_jpeg, decode
 from strata.images.formats import ImageError, pixels_of
 from strata.images.metadata import without_metadata
 from strata.images.pool import DecodingPool
 from strata.images.process import DecodersUnavailable
 
-__all__ = ["DecodersUnavailable", "DecodingPool", "ImageError", "as_jpeg", "decode", "pixels_of", "without_metadata"]
+__all__ = [
+    "MISSING",
+    "DecodersUnavailable",
+    "DecodingPool",
+    "ImageError",
+    "as_jpeg",
+    "decode",
+    "pixels_of",
+    "without_metadata",
+]

@@ -103,12 +103,14 @@ def _blank(copy: bytearray, start: int, end: int) -> None:
     copy[start:end] = bytes(end - start)
 
 
-def _clean_movie(copy: bytearray, start: int, end: int) -> None:
+def _clean_movie(copy: bytearray, start: int, end: int, depth: int = 0) -> None:
+    if depth > len(_CONTAINERS):
+        raise IndexError("boxes within boxes without end")
     for name, body, stop in boxes(copy, start, end):
         if name in _MOVIE:
             _blank(copy, body, stop)
         elif name in _CONTAINERS:
-            _clean_movie(copy, body, stop)
+            _clean_movie(copy, body, stop, depth + 1)
 
 
 def _clean_meta(copy: bytearray, start: int, end: int) -> None:

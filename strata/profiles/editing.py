@@ -32,7 +32,7 @@ class NewProfile:
 def new_profile(
     name: str, source: Path, folder: Path, changes: Mapping[str, str], without: Iterable[str] = ()
 ) -> NewProfile:
-    """Write `folder/NAME.toml` from the file `source`, with some keys changed and some stages left out.
+    """Write `folder/NAME.toml` from the file `source`, with some keys changed, and some stages or keys left out.
 
     changes: values by dotted key, such as "evidence.region" and "stages.captioner.parameters.served_model"; a value is
     TOML if it can be read as such, else a text. Nothing is written if the new profile has faults. Raises InvalidProfile
@@ -47,8 +47,8 @@ def new_profile(
         document = tomlkit.parse(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{source} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    for stage in without:
-        _remove(document, stage)
+    for unwanted in without:
+        _remove(document, unwanted)
     for key, text in changes.items():
         _set(document, key, text, source.stem)
     # check it where nobody looks for profiles, beside the prompts that it may name
@@ -65,11 +65,16 @@ def new_profile(
     return NewProfile(profile, path)
 
 
-def _remove(document: TOMLDocument, stage: str) -> None:
+def _remove(document: TOMLDocument, name: str) -> None:
+    """Remove a stage, or a dotted key such as "evidence.second_object"."""
     stages = document.get("stages", {})
-    if stage not in stages:
-        raise InvalidInput(f"there is no stage {stage[:60]!r} to leave out; there are: {', '.join(stages)}")
-    del stages[stage]
+    *path, last = name.split(".") if "." in name else ["stages", name]
+    table: Any = document
+    for part in path:
+        table = table.get(part) if isinstance(table, Mapping) else None
+    if not isinstance(table, Mapping) or last not in table:
+        raise InvalidInput(f"there is no {name[:60]!r} to leave out; stages are: {', '.join(stages)}")
+    del table[last]  # type: ignore[attr-defined]  # a table of tomlkit
 
 
 def _set(document: TOMLDocument, key: str, text: str, source: str) -> None:

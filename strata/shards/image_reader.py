@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from strata.shards.parquet import parquet_images
 from strata.shards.roots import ShardMissing, SourceError
 from strata.shards.sources import index_shard
 from strata.shards.stamps import Stamps, find_shard, local_version, look_up, same_time, shard_stamps
-from strata.store import Store, file_system
+from strata.store import ParquetCell, Store, file_system
 
 MAX_GAP = 256 * 2**10  # bytes; a smaller gap between two images is read too, which is faster than a second request
 MAX_IMAGE = 512 * 2**20  # bytes of one image: 100 million pixels without compression have 400 MB
@@ -128,14 +131,47 @@ def read_images(
     results: list[bytes | Exception] = []
     start = 0
     while start < len(rows):
-        # extend the span while the next row lies shortly after the last one in the same file
+        # images inside a Parquet file are read together
         end = start + 1
+        if cell := ParquetCell.find(rows[start].uri):
+            while end < len(rows) and _same_column(cell, rows[end]):
+                end += 1
+            results += _read_parquet(rows[start:end], locate(cell.file), versions[start:end])
+            start = end
+            continue
+        # extend the span while the next row lies shortly after the last one in the same file
         while end < len(rows) and _joins(rows[start], rows[end - 1], rows[end]):
             end += 1
         at, version = locate(rows[start].uri), versions[start] if versions else None
         # a file that was moved with its root has other times and another inode
         results += _read_span(rows[start:end], at, version if at == rows[start].uri else None)
         start = end
+    return results
+
+
+def _same_column(cell: ParquetCell, row: Located) -> bool:
+    other = ParquetCell.find(row.uri)
+    return other is not None and other[:2] == cell[:2]
+
+
+def _read_parquet(rows: Sequence[Located], at: str, checksums: Sequence[str | None]) -> list[bytes | Exception]:
+    """The images of rows in one column of a Parquet file. at: where the file lies; checksums: of the images, if known.
+
+    Parquet has no offsets of values: the row groups are read from their beginnings, in a process of its own.
+    """
+    cells = [cell for row in rows if (cell := ParquetCell.find(row.uri))]
+    try:
+        filesystem, path = file_system(at)
+        with filesystem.open(path, "rb") as file:
+            found = parquet_images(file, cells[0].column, [cell.row for cell in cells])
+    except Exception as error:  # each storage library has its own exceptions; other rows must still be read
+        return [error for _ in rows]
+    changed = ShardChanged("the Parquet file no longer has the image that was indexed: submit it again")
+    results: list[bytes | Exception] = []
+    for row, cell, checksum in itertools.zip_longest(rows, cells, checksums):
+        data = found.get(cell.row, b"")
+        same = len(data) == row.size and checksum in (None, f"{zlib.crc32(data):08x}")
+        results.append(data if same else changed)
     return results
 
 

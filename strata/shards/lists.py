@@ -1,5 +1,8 @@
 """Read lists of images: Parquet or JSON Lines files with a path, and optionally a caption and a key, in each row.
 
+A Parquet file may have the images themselves: in a binary column, or in a structure with a field `bytes`, as Hugging
+Face's datasets have them.
+
 The path's field is `image`, `path`, `url`, `image_path` or `file_name`; the caption's `caption`, `text` or
 `alt_text`; the key's `key` or `id` (default: the file's name). A path is absolute, a URI, or relative to the list's
 folder.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -18,14 +21,15 @@ from typing import IO, Any, NamedTuple, cast
 from strata.shards import captions
 from strata.shards.captions import CAPTION_FIELDS
 from strata.shards.keys import Keys
-from strata.shards.kinds import Kind
+from strata.shards.kinds import IMAGE_EXTENSIONS, Kind
 from strata.shards.parquet import parquet_rows
 from strata.shards.roots import MAX_URI, Roots, SourceError
 from strata.shards.stamps import local_version, version_of
-from strata.store import IndexRow, file_folder, file_name, file_system, is_transient, reason_of
+from strata.store import IndexRow, ParquetCell, file_folder, file_name, file_system, is_transient, reason_of
 
 PATH_FIELDS = ("image", "path", "url", "image_path", "file_name")
 KEY_FIELDS = ("key", "id")
+IMAGE_FIELDS = ("image", "img", *sorted(IMAGE_EXTENSIONS), "image_bytes", "bytes")  # of columns with an image's bytes
 MAX_LINE = captions.MAX_JSON  # bytes of a JSON line
 _PIECE = 2**20  # bytes read at a time
 _BATCH = 1000  # rows in memory at a time
@@ -35,7 +39,7 @@ _THREADS = 16  # concurrent requests to a remote storage
 class Entry(NamedTuple):
     """One row of a list before checks: values of any type, None if missing. position: for messages, "line 7".
 
-    note: as of an index row.
+    note: as of an index row. inside, size, checksum: where the list itself has the image (Parquet), see ParquetCell.
     """
 
     position: str
@@ -44,18 +48,23 @@ class Entry(NamedTuple):
     key: Any = None
     error: str | None = None
     note: str | None = None
+    inside: ParquetCell | None = None
+    size: int = 0
+    checksum: str | None = None
 
 
 class ListReader:
     """Reads a list of any length once, forward.
 
-    After `rows` has ended, `failure` is the reason why it ended early, or None.
+    After `rows` has ended, `failure` is the reason why it ended early, or None, and `alone` is whether all images are
+    in the list's own file.
     """
 
     def __init__(self, uri: str, file: IO[bytes], roots: Roots, kind: Kind = "lines") -> None:
         self._kind, self._uri, self._file, self._roots = kind, uri, _StorageFile(file), roots
         self._folder = file_folder(uri)
         self.failure: str | None = None
+        self.alone = kind == "parquet"
         self._away: Exception | None = None  # the error of a storage in which an image was looked up
 
     def rows(self) -> Iterator[IndexRow]:
@@ -64,7 +73,7 @@ class ListReader:
         Raises the exceptions of the storages of the list and of its images if a later attempt may succeed.
         """
         file = cast("IO[bytes]", self._file)
-        entries = _parquet_entries(file) if self._kind == "parquet" else _json_entries(file)
+        entries = parquet_entries(file) if self._kind == "parquet" else json_entries(file)
         keys, count = Keys(), 0
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
@@ -88,6 +97,9 @@ class ListReader:
         """The row of an entry; its key is not yet unique."""
         bad = IndexRow(entry.position.replace(" ", "-"), "", 0, 0)
         # of a row that is none of a list of images nothing is shown: any file may be named as a list
+        if entry.inside is not None:
+            return self._inner_row(entry, entry.inside)
+        self.alone = False
         if entry.error or not isinstance(entry.path, str) or not entry.path:
             return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
         # the key of the entry, else the file's name, else the position in the list
@@ -107,6 +119,18 @@ class ListReader:
         inside = "://" not in entry.path and not entry.path.startswith("/") and uri.startswith(f"{self._folder}/")
         kept = f"../{uri[len(self._folder) + 1 :]}" if inside else uri
         return bad._replace(key=key, uri=kept, size=size, error=None if size else "an empty file", stamp=stamp)
+
+    def _inner_row(self, entry: Entry, cell: ParquetCell) -> IndexRow:
+        """The row of an image in the file itself; its key is the entry's, else the name in its path, else its position.
+
+        The path may be any text: nothing is looked up.
+        """
+        own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
+        name = str(entry.path or "").replace("\\", "/").rpartition("/")[2]
+        key = own or Keys.clean(name.rpartition(".")[0] or name) or entry.position.replace(" ", "-")
+        caption = captions.from_text(entry.caption) if isinstance(entry.caption, str) else None
+        error = None if entry.size else f"{entry.position}: an empty image"
+        return IndexRow(key, str(cell), 0, entry.size, caption, error, entry.checksum)
 
     def _image(self, path: str) -> tuple[str, int, str]:
         """The absolute URI, size in bytes and stamp of an image. Raises SourceError and its storage's exceptions."""
@@ -164,16 +188,17 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {reason_of(error) if told else 'its image cannot be looked up'}"
 
 
-def _json_entries(file: IO[bytes]) -> Iterator[Entry]:
+def json_entries(file: IO[bytes], paths: Sequence[str] = PATH_FIELDS) -> Iterator[Entry]:
+    """Yield the rows of a file of JSON lines. paths: the names that the field of an image's path may have."""
     for number, line in enumerate(_lines(file), 1):
         position = f"line {number}"
         if len(line) > MAX_LINE:
             yield Entry(position, error=f"longer than {MAX_LINE:,} bytes")
         elif line.strip():
-            yield _json_entry(position, line)
+            yield _json_entry(position, line, paths)
 
 
-def _json_entry(position: str, line: bytes) -> Entry:
+def _json_entry(position: str, line: bytes, paths: Sequence[str]) -> Entry:
     try:
         text, note = captions.decoded(line)
         fields = json.loads(text)
@@ -183,8 +208,7 @@ def _json_entry(position: str, line: bytes) -> Entry:
         return Entry(position, error="not a JSON object")
     # of each choice of names the first that the row has
     path, key = (
-        next((fields[name] for name in choice if fields.get(name) is not None), None)
-        for choice in (PATH_FIELDS, KEY_FIELDS)
+        next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in (paths, KEY_FIELDS)
     )
     return _entry(position, path, captions.from_fields(fields), key)._replace(note=note)
 
@@ -209,10 +233,16 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _parquet_entries(file: IO[bytes]) -> Iterator[Entry]:
-    """Yield the rows of a Parquet file. Raises SourceError and its storage's exceptions."""
-    fields = (PATH_FIELDS, CAPTION_FIELDS, KEY_FIELDS)
+def parquet_entries(file: IO[bytes], paths: Sequence[str] = PATH_FIELDS) -> Iterator[Entry]:
+    """Yield the rows of a Parquet file, as `json_entries`. Raises SourceError and its storage's exceptions."""
+    fields = (paths, CAPTION_FIELDS, KEY_FIELDS)
     # a longer path is told by its row; of the others no more is used
     longest = (MAX_URI + 1, 4 * captions.MAX_CHARACTERS, Keys.MAX_CHARACTERS)
-    for number, values in enumerate(parquet_rows(file, fields, longest), 1):
-        yield _entry(f"row {number}", *values)
+    for number, row in enumerate(parquet_rows(file, fields, longest, IMAGE_FIELDS)):
+        entry = _entry(f"row {number + 1}", *row.values)
+        if row.column is None or row.size is None:
+            yield entry
+        else:
+            path = entry.path if entry.error is None else None
+            cell = ParquetCell("", row.column, number)
+            yield entry._replace(path=path, error=None, inside=cell, size=row.size, checksum=row.checksum)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any, TypeVar
@@ -18,10 +17,11 @@ import pyarrow.compute as pc
 
 from strata.shards.bounds import BoundedRows
 from strata.shards.captions import TEXT_FILES, Caption
+from strata.shards.folders import FolderReader
 from strata.shards.keys import Keys
-from strata.shards.kinds import IMAGE_EXTENSIONS, MAGIC_BYTES, Kind, kind_by_content, kind_by_name
+from strata.shards.kinds import MAGIC_BYTES, Kind, kind_by_content, kind_by_name
 from strata.shards.lists import ListReader
-from strata.shards.roots import Roots, SourceError, encodable
+from strata.shards.roots import Roots, SourceError
 from strata.shards.stamps import Stamps, listing, look_up, storage_errors, version_of
 from strata.shards.tar import TarReader
 from strata.store import IndexRow, ShardIndex, file_name, identity_of, index_table
@@ -58,7 +58,11 @@ def index_shard(
             # a list: the image of each entry is looked up, because its size is needed
             listed = ListReader(uri, file, Roots(roots), kind)
             table, failure = _table(listed.rows(), progress)
-        return ShardIndex(uri, None, identity_of(uri, table), table, failure or listed.failure, _families(uri, table))
+        failure = failure or listed.failure
+        # a file that has its images in itself is known by its content, as a tar
+        if listed.alone and table.num_rows and info["size"] is not None:
+            return ShardIndex(uri, Stamps.of(uri, [info]).now, identity_of(int(info["size"]), table), table, failure)
+        return ShardIndex(uri, None, identity_of(uri, table), table, failure, _families(uri, table))
 
 
 def _kind_by_content(filesystem: Any, path: str) -> Kind:
@@ -134,46 +138,12 @@ def _families(uri: str, table: pa.Table) -> list[str]:
 
 
 def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], None]) -> ShardIndex:
-    """Index a folder's images, sorted by name. Links are not followed: they could lead out of the allowed roots."""
     files = listing(filesystem, path)
-    # captions are looked up by name among the listed files, without further requests
-    by_name = {posixpath.basename(info["name"]): info for info in files}
-    table, failure = _table(_folder_rows(filesystem, by_name), progress)
-    failure = failure or (None if table.num_rows else "a folder without images")
-    return ShardIndex(uri, Stamps.of(uri, files).now, identity_of(uri, table), table, failure, _families(uri, table))
-
-
-def _folder_rows(filesystem: Any, by_name: dict[str, dict[str, Any]]) -> Iterator[IndexRow]:
-    keys = Keys()
-    for name, info in by_name.items():
-        stem, _, extension = name.rpartition(".")
-        if not stem or extension.lower() not in IMAGE_EXTENSIONS:
-            continue
-        # NAME.jpg and NAME.png would otherwise have the same key
-        key = keys.distinct(Keys.clean(stem))
-        unusable = "links are not followed" if info.get("islink") else _defect_of_name(name)
-        if unusable:
-            yield IndexRow(key, f"./{encodable(name)}", 0, 0, error=unusable)
-            continue
-        text, note = _folder_text(filesystem, by_name, stem)
-        size = int(info["size"])
-        yield IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info), note)
-
-
-def _defect_of_name(name: str) -> str | None:
-    """Why a file with this name cannot be an image of a folder, or None."""
-    # such a name cannot be written in a part, in JSON or in an address
-    return None if encodable(name) == name else "the file's name is not valid UTF-8: rename the file"
-
-
-def _folder_text(filesystem: Any, by_name: dict[str, dict[str, Any]], stem: str) -> Caption:
-    """The text in a text file, else the caption in a JSON file; a note tells if there is one that cannot be read."""
-    last = Caption()
-    for extension, read, most in TEXT_FILES:
-        info = by_name.get(f"{stem}.{extension}")
-        if info is None or info.get("islink"):
-            continue
-        last = read(filesystem.cat_file(info["name"], start=0, end=most + 1))
-        if last.text is not None:
-            break
-    return last
+    reader = FolderReader(filesystem, files)
+    table, failure = _table(reader.rows(), progress)
+    if not table.num_rows and not failure:
+        tars = sum(kind_by_name(str(info["name"])) == "tar" for info in files)
+        failure = f"a folder without images: its {tars:,} tars are shards, as FOLDER/*.tar" if tars else None
+        failure = failure or "a folder without images"
+    stamp, identity = Stamps.of(uri, files).now, identity_of(uri, table)
+    return ShardIndex(uri, stamp, identity, table, failure, _families(uri, table), dict(reader.left_out))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -15,13 +14,14 @@ from typing import Any, NamedTuple
 from fsspec.implementations.local import LocalFileSystem
 
 from strata.shards.bounds import MAX_FILES
+from strata.shards.kinds import is_hidden
 from strata.shards.roots import ShardMissing, SourceError
 from strata.store import file_system, is_transient, reason_of
 
 # the fields of a storage's file info that identify the version; the first that is present is used
 VERSION_FIELDS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 # what is used of the information about a file
-_FIELDS = frozenset(("name", "size", "type", "islink", "ino", *VERSION_FIELDS))
+_FIELDS = frozenset(("name", "size", "type", "islink", "ino", "left_out", *VERSION_FIELDS))
 
 RULES = 2  # the version of the rules by which the rows of a shard are made; another one reads every shard once more
 
@@ -69,7 +69,8 @@ class Stamps(NamedTuple):
 
     @classmethod
     def of(cls, uri: str, infos: list[dict[str, Any]]) -> Stamps:
-        """The stamps of a shard with these files."""
+        """The stamps of a shard with these files; sub-folders that are not entered do not count."""
+        infos = [info for info in infos if "left_out" not in info]
         known = all(version_of(info) for info in infos)
         before, earlier = _stamp(uri, infos, version_of), _stamp(uri, infos, earlier_version_of)
         now = hashlib.sha256(f"{RULES}\n{before}".encode()).hexdigest()[:16]
@@ -139,27 +140,51 @@ def _stamp(uri: str, infos: list[dict[str, Any]], version: Callable[[dict[str, A
     digest = hashlib.sha256(uri.encode("utf-8", "surrogateescape"))
     for info in infos:
         # the mtime or ETag changes when a file is replaced; its content is not read
-        name = posixpath.basename(info["name"]) if len(infos) > 1 else ""
+        name = info["relative"] if len(infos) > 1 else ""
         digest.update(f"\n{name}\t{info['size']}\t{version(info)}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
 def listing(filesystem: Any, path: str) -> list[dict[str, Any]]:
-    """The files and links of a folder, by name. Raises SourceError if there are too many."""
-    files = []
-    for info in _infos(filesystem, path):
-        if info["type"] == "file" or info.get("islink"):
-            files.append({name: value for name, value in info.items() if name in _FIELDS})
+    """The files and links of a folder and of its sub-folders, by name; `relative` is the path below the folder.
+
+    A sub-folder that is not entered is an entry too, with the reason in `left_out`: hidden, or not readable. Links
+    are not followed. Raises SourceError if there are too many files.
+    """
+    files, top = [], len(path.rstrip("/")) + 1
+    local = isinstance(filesystem, LocalFileSystem)
+    for info in _local_infos(filesystem, path) if local else _remote_infos(filesystem, path):
+        if info["type"] == "file" or info.get("islink") or "left_out" in info:
+            kept = {name: value for name, value in info.items() if name in _FIELDS}
+            files.append({**kept, "relative": str(info["name"])[top:]})
         if len(files) > MAX_FILES:
             raise SourceError(f"a folder of more than {MAX_FILES:,} files: make tars or several folders of it")
     return sorted(files, key=lambda info: str(info["name"]))
 
 
-def _infos(filesystem: Any, path: str) -> Iterator[dict[str, Any]]:
-    if not isinstance(filesystem, LocalFileSystem):
-        yield from filesystem.ls(path, detail=True)
-        return
+def _remote_infos(filesystem: Any, path: str) -> Iterator[dict[str, Any]]:
+    # one listing of all that begins with the path; a folder that was made by hand is an object with a slash at its end
+    found = filesystem.find(path, detail=True)
+    yield from (info for info in found.values() if not str(info["name"]).endswith("/"))
+
+
+def _local_infos(filesystem: Any, path: str) -> Iterator[dict[str, Any]]:
     # fsspec would have all of them at once
-    with os.scandir(path) as entries:
-        for entry in entries:
-            yield filesystem.info(entry)
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = os.scandir(folder)
+        except OSError:
+            if folder == path:
+                raise
+            yield {"name": folder, "type": "directory", "left_out": "unreadable_folder"}
+            continue
+        with entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield filesystem.info(entry)
+                elif is_hidden(entry.name):
+                    yield {"name": entry.path, "type": "directory", "left_out": "hidden"}
+                else:
+                    folders.append(entry.path)

@@ -5,7 +5,16 @@ Read `store.py` first, then `parts.py`; `storages.py` opens the folder or bucket
 
 from __future__ import annotations
 
-from strata.store.index_rows import IndexRow, ShardIndex, file_folder, file_name, identity_of, index_table, located_rows
+from strata.store.index_rows import (
+    IndexRow,
+    ParquetCell,
+    ShardIndex,
+    file_folder,
+    file_name,
+    identity_of,
+    index_table,
+    located_rows,
+)
 from strata.store.part_files import READERS
 from strata.store.part_format import BrokenPart, Footer, Source
 from strata.store.part_paths import Attempts, Part, last_attempts
@@ -30,6 +39,7 @@ __all__ = [
     "BrokenPart",
     "Footer",
     "IndexRow",
+    "ParquetCell",
     "Part",
     "PartsOf",
     "Provenance",

@@ -2,7 +2,8 @@
 
 In an index part an image's URI is relative to its shard, so that a shard that was moved has the same index: empty for
 the shard's own file, `./NAME` for a file of a folder, `../PATH` for a path relative to a list's folder. Other paths of
-a list, and the URIs in index parts of earlier versions, are absolute.
+a list, and the URIs in index parts of earlier versions, are absolute. `#parquet/COLUMN/ROW` after the URI of a Parquet
+file is the image in a column and a row of it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ INDEX_SCHEMA = pa.schema(
 )
 # what is in a shard's identity: all but the notes, which follow from the rest; and parts of earlier versions have none
 _IDENTIFYING = [name for name in INDEX_SCHEMA.names if name != "note"]
+_INSIDE = "#parquet/"
 _BATCH = 1000  # rows converted at a time, to bound the number of Python objects
 
 
@@ -79,6 +81,24 @@ class ShardIndex:
         return located_rows(self.table, self.uri)
 
 
+class ParquetCell(NamedTuple):
+    """Where an image is inside a Parquet file: a binary column, as `image.bytes`, and the number of the row from 0."""
+
+    file: str
+    column: str
+    row: int
+
+    @classmethod
+    def find(cls, uri: str) -> ParquetCell | None:
+        """The cell that a URI means; None if it means a file."""
+        file, inside, cell = uri.rpartition(_INSIDE)
+        column, _, row = cell.rpartition("/")
+        return cls(file, column, int(row)) if inside and column and row.isascii() and row.isdigit() else None
+
+    def __str__(self) -> str:
+        return f"{self.file}{_INSIDE}{self.column}/{self.row}"
+
+
 def file_name(uri: str) -> str:
     """The last segment of a file's path or URI, of an address of a web server without its query."""
     return _path_of(uri).rpartition("/")[2]
@@ -101,8 +121,8 @@ def located_rows(table: pa.Table, shard: str) -> list[IndexRow]:
 
 
 def _absolute(uri: str, shard: str) -> str:
-    if not uri:
-        return shard
+    if not uri or uri.startswith(_INSIDE):
+        return shard + uri
     if uri.startswith("../"):
         return f"{file_folder(shard)}/{uri[3:]}"
     return f"{shard.rstrip('/')}/{uri[2:]}" if uri.startswith("./") else uri

@@ -102,3 +102,17 @@ def test_the_search_finds_what_is_hidden(tmp_path: Path) -> None:
     hidden.add_text("parameters", MARK * 100, zip=True)
     compressed = encoded(PHOTO, "PNG", pnginfo=hidden)
     assert MARK.encode() not in compressed and has_mark(compressed)
+
+
+def test_an_image_without_its_end_is_described_with_a_warning(service: Service) -> None:
+    data = encoded(PHOTO, "JPEG")
+    folder = Path(service.settings.shard_roots[0])
+    folder.mkdir(exist_ok=True)
+    job = service.submit(write_shard(folder / "cut.tar", [data[:-2], data[: len(data) // 2], data])).json()["id"]
+    wait_for_end(service.jobs, job)
+    rows = [service.client.get(f"/v1/records/{job}/{number:09d}").json() for number in range(3)]
+    assert [row["status"] for row in rows] == ["succeeded", "failed", "succeeded"]
+    assert rows[0]["warnings"] == [{"type": "incomplete_image", "detail": "the end marker is missing"}]
+    assert rows[1]["failure"]["error_type"] == "truncated" and not rows[2]["warnings"]
+    record = service.caption(data[:-2]).json()
+    assert record["status"] == "succeeded" and record["warnings"] == rows[0]["warnings"]

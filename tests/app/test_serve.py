@@ -22,12 +22,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app import server, supervisor
-from app.supervisor import Child, Supervisor
+from app.supervisor import Child, Supervisor, process_groups
 from bench.processes import PYTHONPATH
 from strata.cli import exits
 from strata.client.client import Client
+from strata.core.profiles import load_profile
 from strata.core.settings import Settings, load_settings
 from strata.queue.embedded import EmbeddedServer
+from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.secrets import SECRET
@@ -124,7 +126,7 @@ def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: R
     code, told = refused("--port", "0", "--profile", "mine")
     assert code == exits.PROFILE_INVALID
     assert told.splitlines() == [
-        f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, evidence, "
+        f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, domain, evidence, "
         "micro_batch, needs, rules, stages, warnings",
         f"strata serve: {tmp_path}/mine.toml: stages.orc: unknown stage; did you mean 'ocr'?",
     ]
@@ -303,3 +305,10 @@ def test_a_response_does_not_wait_for_an_acknowledgement() -> None:
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_groups_that_name_the_same_weights_run_in_one_process() -> None:
+    profiles = CHECKOUT / "models" / "profiles"
+    groups = {name: process_groups(load_profile(name, profiles)) for name in ("demo", "modern", "paper", "small")}
+    assert groups.pop("small") == ("index,vision,llm",)
+    assert set(groups.values()) == {("index,vision", "llm")}

@@ -28,12 +28,12 @@ SHIPPED = ("demo", "paper", "modern")
 # names that a typo of another name could be
 MAKERS = [spec.name for spec in STAGES if spec.makes_layer]
 _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model_fields}
-# demo, modern: of the version before profiles were validated by the registry, whose parts must be found again
-# paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule
+# demo: of the version before profiles were validated by the registry, whose parts must be found again
+# paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
     "demo": ("dd783b45766b413c", "cbb5f6053f008da7", "75e467378fb257b0"),
     "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "7b1c331f6ee80f1c"),
-    "modern": ("dd783b45766b413c", "874fe83ff6c60c0c", "2ce9cae0bbd7889f"),
+    "modern": ("dd783b45766b413c", "85c13549487d0f1f", "67a77f2ddd360c09"),
 }
 
 
@@ -159,6 +159,22 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         changed(("chunk_size = 16", "chunk_size 16")),
         ["cannot be read: Expected '=' after a key in a key/value pair (at line 4, column 12)"],
     ),
+    "a second opinion that nobody asks for": (
+        changed(
+            (
+                "[stages.composer]",
+                '[stages.second_matcher]\nbackend = "open_clip"\nmodel = "bundled:matcher"\n[stages.composer]',
+            )
+        ),
+        [
+            "stages.second_matcher.revision: is required",
+            "stages.second_matcher: has no effect without evidence.second_region or evidence.second_object",
+        ],
+    ),
+    "a threshold without a second matcher": (
+        changed(("object = 0.96", "object = 0.96\nsecond_object = 0.5")),
+        ["evidence.second_object: has no effect without the stage 'second_matcher': remove it"],
+    ),
     "model without its kind": (
         changed(('"bundled:captioner"', '"captioner"')),
         [
@@ -217,7 +233,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     "a key with control characters": (
         '"a\\u001bb\\nc" = 1\n' + DEMO,
         [
-            '"a\\u001bb\\nc": unknown key; there are: chunk_size, description, evidence, micro_batch, needs, rules, '
+            '"a\\u001bb\\nc": unknown key; there are: chunk_size, description, domain, evidence, micro_batch, needs, rules, '
             "stages, warnings"
         ],
     ),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import time
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -87,10 +90,60 @@ def test_any_bytes_give_bytes_or_an_image_error(magic: bytes, rest: bytes) -> No
         without_metadata(magic + rest)
 
 
-def test_bombs_cost_little() -> None:
+def test_bombs_give_few_bytes() -> None:
     for data in bombs().values():
         with suppress(ImageError):
             assert len(without_metadata(data)) <= len(data) + 100
+
+
+def box(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), name) + body
+
+
+def structures_without_end() -> Iterator[bytes]:
+    """Files that cost much time for each of their bytes, if nothing bounds it."""
+    gif = b"GIF89a" + bytes(7)
+    yield gif + b"\x21\xfe\x01a\0" * 600_000
+    yield gif + b"\x21\xfe" + b"\x01a" * 2_000_000
+    yield b"RIFF" + struct.pack("<I", 5_000_000) + b"WEBP" + (b"ANMF" + struct.pack("<I", 16) + bytes(16)) * 150_000
+    yield b"\x89PNG\r\n\x1a\n" + png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2**20))) * 5000
+    yield b"\xff\xd8" + b"\xff\xe1\0\x08Exif\0\0" * 150_000
+    avif, deep = box(b"ftyp", b"avif" + bytes(4)), b""
+    yield avif + box(b"free", b"") * 150_000
+    for _ in range(3000):
+        deep = box(b"trak", deep)
+    yield avif + box(b"moov", deep)
+    # items with places of no length, and one item that is the whole file many times
+    item = box(b"infe", b"\2\0\0\0" + struct.pack(">HH", 1, 0) + b"Exif\0")
+    for sizes, entry, count in ((0, b"", 65_535), (0x44, struct.pack(">II", 0, 2**31), 20_000)):
+        places = (
+            bytes(4) + bytes([sizes, 0]) + struct.pack(">H", 9) + (struct.pack(">HHH", 1, 0, count) + entry * count) * 9
+        )
+        meta = bytes(4) + box(b"iinf", bytes(4) + struct.pack(">H", 1) + item) + box(b"iloc", places)
+        yield avif + box(b"meta", meta)
+
+
+def test_structures_without_end_end_soon() -> None:
+    refused = 0
+    for data in structures_without_end():
+        start = time.process_time()
+        try:
+            assert len(without_metadata(data)) <= len(data)
+        except ImageError as error:
+            refused += 1
+            assert error.kind in ("too_costly", "truncated")
+        assert time.process_time() - start < 3
+    assert refused == 7  # a million comments are read, and of the texts in a PNG one
+
+
+def test_the_colours_of_an_adobe_jpeg_stay() -> None:
+    data = encoded(PHOTO.convert("CMYK"), "JPEG", comment=MARK)
+    at = data.index(b"Adobe")
+    # the byte that says whether the pixels are CMYK or YCCK
+    both = [data[: at + 11] + bytes([transform]) + data[at + 12 :] for transform in (0, 2)]
+    decoded = [decode(one, LIMIT).tobytes() for one in both]
+    assert decoded[0] != decoded[1]
+    assert [decode(without_metadata(one), LIMIT).tobytes() for one in both] == decoded
 
 
 @pytest.mark.parametrize("data", [b"", b"a text", b"\0\0\0\x18ftypisom" + bytes(50), b"RIFF1234WAVE"])

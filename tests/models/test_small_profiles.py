@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from transformers import Florence2ForConditionalGeneration, GenerationConfig
+from transformers import Florence2ForConditionalGeneration, GenerationConfig, Qwen3VLForConditionalGeneration
 
 from models.pipeline import LlmPipeline, VisionPipeline
 from strata.core.profiles import load_profile
@@ -16,9 +16,9 @@ from strata.core.records import ImageReference, Record
 from tests import tiny_models
 from tests.models.test_profiles import pictures
 from tests.tiny_models import make
-from tests.tiny_profiles import CAPTION, REGIONS, make_checkpoints, write_copy
+from tests.tiny_profiles import CAPTION, REGIONS, WRITTEN, make_checkpoints, write_copy
 
-NAMES = ("laptop",)
+NAMES = ("laptop", "small")
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +78,50 @@ def test_laptop_describes_with_one_florence(
     # the composer of this size names nothing but what the notes name
     assert [[line.text for line in record.text or () if line.kept] for record in records] == [["OPEN"], []]
     assert records[0].description and '"OPEN"' in records[0].description.text
+
+
+def test_small_captions_composes_and_doubts_with_one_qwen(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    load = Qwen3VLForConditionalGeneration.from_pretrained
+
+    def counted(folder: Path, **arguments: Any) -> Any:
+        loads.append(str(folder))
+        return load(folder, **arguments)
+
+    monkeypatch.setattr(Qwen3VLForConditionalGeneration, "from_pretrained", counted)
+    profile = load_profile("small", write_copy("small", tmp_path / "profiles", checkpoints))
+    vision, llm = VisionPipeline(profile), LlmPipeline(profile)
+    vision.load()
+    llm.load()
+    assert loads == [str(checkpoints["Qwen/Qwen3-VL-2B-Instruct"])]
+    detector: Any = vision.stages["detector"]
+    folder = make(tiny_models.florence, tmp_path / "regions", answer=REGIONS)
+    monkeypatch.setattr(detector, "compute", _with_regions(detector.compute, detector._model, folder))
+    second: Any = vision.stages["second_matcher"]
+    opinions: list[tuple[str, float]] = []
+    compute, prepare = second.compute, second.prepare
+    asked: list[str] = []
+
+    def prepared(batch: Any) -> Any:
+        asked.extend(pair.phrase for pair in batch)
+        return prepare(batch)
+
+    def computed(batch: Any) -> Any:
+        results = compute(batch)
+        opinions.extend(zip(asked[len(opinions) :], results, strict=True))
+        return results
+
+    monkeypatch.setattr(second, "prepare", prepared)
+    monkeypatch.setattr(second, "compute", computed)
+    records = llm.run(vision.run(_records(pictures())))
+    entries = [entry for record in records for layer in (record.regions, record.objects) for entry in layer or ()]
+    for record in records:
+        assert record.status == "succeeded", record.failure
+        assert record.caption and record.caption.text == WRITTEN and record.description is not None
+        assert record.description.text == WRITTEN and "second_matcher" in record.seconds
+    # it is asked about what the first one keeps, and drops what it thinks less likely than not
+    passed = [entry for entry in entries if entry.match is not None and entry.match >= 0.01]
+    assert sorted(entry.phrase or "" for entry in passed) == sorted(phrase for phrase, _ in opinions)
+    assert 0 < sum(value < 0.5 for _, value in opinions) == sum(e.reason == "low_second_match" for e in entries)

@@ -511,6 +511,34 @@ def test_evidence_is_dropped_with_its_reason() -> None:
     assert all(entry.kept == (entry.reason is None) for entry in (*(kept.regions or ()), *(kept.objects or ())))
 
 
+def test_a_second_opinion_drops_what_the_first_kept_and_suppresses_nothing() -> None:
+    box, near = (0.0, 0.0, 10.0, 10.0), (1.0, 0.0, 10.0, 10.0)
+    regions = [
+        Region(box=box, phrase="a dog"),
+        Region(box=near, phrase="a dog"),
+        Region(box=box, phrase="a cat"),
+        Region(box=box, phrase="a bun"),
+    ]
+    noted = record("a").model_copy(update={"caption": Caption(text="x"), "regions": regions})
+    matches, second = [0.9, 0.9, 0.6, 0.7, 0.1], [None, 0.4, 0.8, None, 0.9]
+    settings = EvidenceSettings(second_region=0.5)
+    kept = regions_matched(noted, matches, settings, second).regions or ()
+    # the better match is dropped by the second opinion, and so is no rival of the other; what the second matcher cannot
+    # judge stays; what the first one drops keeps its own reason
+    assert [entry.reason for entry in kept] == ["low_second_match", None, None, "low_match"]
+    assert [entry.match for entry in kept] == [0.9, 0.6, 0.7, 0.1]
+    # without a threshold nobody is asked, and without a matcher nobody answers
+    assert [entry.reason for entry in regions_matched(noted, matches, EvidenceSettings(), second).regions or ()] == [
+        None,
+        "duplicate",
+        None,
+        "low_match",
+    ]
+    assert all(
+        entry.kept for entry in regions_matched(noted, None, settings, None).regions or () if entry.phrase != "a dog"
+    )
+
+
 PLACES: list[tuple[float, float, float, float]] = [(0, 0, 10, 10), (1, 0, 10, 10), (4, 0, 14, 10), (50, 0, 60, 10)]
 NOTED = {
     "box": st.sampled_from(PLACES),

@@ -46,8 +46,10 @@ def test_what_is_changed_is_noted_and_the_rest_stays(tmp_path: Path) -> None:
 
 
 def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
-    made = new_profile("less", MODERN, tmp_path / "profiles", {"evidence.object": "0.0"}, ["segmenter"])
+    unwanted = ["segmenter", "evidence.second_object", "evidence.object"]
+    made = new_profile("less", MODERN, tmp_path / "profiles", {"evidence.object": "0.0"}, unwanted)
     assert "segmenter" not in made.profile.stages
+    assert made.profile.evidence.second_object is None
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,8 @@ def test_nothing_is_written_with_faults(
         ("mine", {"stages..model": "1"}, ()),
         ("mine", {"description.more": "1"}, ()),
         ("mine", {}, ("verifier",)),
+        ("mine", {}, ("evidence.none",)),
+        ("mine", {}, ("description.more.yet",)),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import workers.indexer
@@ -118,6 +120,17 @@ def test_a_touched_a_moved_and_a_copied_shard_are_computed_once(jobs: Jobs, tmp_
     touched, computed = run(jobs, shard)
     assert computed == 0 and jobs.view(touched.id).groups["llm"].reused == 10
     moved = str(shutil.move(shard, tmp_path / "moved.tar"))
+    again, computed = run(jobs, moved)
+    assert computed == 0 and keys_of(jobs, again) == keys_of(jobs, first)
+
+
+def test_images_in_a_parquet_file_are_computed_once(jobs: Jobs, tmp_path: Path) -> None:
+    shard = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"image": [{"bytes": data, "path": None} for data in pictures(10)]}), shard)
+    first, computed = run(jobs, str(shard))
+    assert computed == 10 and len(keys_of(jobs, first)) == 10
+    os.utime(shard, (1, 1))
+    moved = str(shutil.move(shard, tmp_path / "moved.parquet"))
     again, computed = run(jobs, moved)
     assert computed == 0 and keys_of(jobs, again) == keys_of(jobs, first)
 

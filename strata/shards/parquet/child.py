@@ -1,8 +1,9 @@
-"""The process that reads a Parquet list for `rows.py`, from standard input and to standard output.
+"""The process that reads a Parquet file for `rows.py`, from standard input and to standard output.
 
 It is run by its path, so that it imports pyarrow and nothing of Strata. A message is 8 bytes with its length, then its
 bytes. The parent sends a JSON object with the limits, and later bytes of the file. This process sends JSON arrays:
-`["read", offset, size]`, `["rows", [[path, caption, key], ...]]`, and at last `["end", reason]`, of which the reason is
+`["read", offset, size]`; `["rows", [[path, caption, key, column, size, checksum], ...]]`, or, if the parent has asked
+for images, `["image", number]` and a message that is the image; and at last `["end", reason]`, of which the reason is
 empty, `damaged`, `no column` or `memory`.
 """
 
@@ -15,15 +16,19 @@ import os
 import resource
 import struct
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 BATCH = 1000  # rows of a message
 READ = 4 * 2**20  # bytes that are asked for at once, and of a column that are in memory at a time
+IMAGES = 16 * 2**20  # bytes of the images of a batch, as far as the footer tells
+MOST_IMAGES = 64  # of a batch: an image that is stored once may be the value of many rows
 LENGTH = struct.Struct("!Q")
 
 
@@ -38,8 +43,11 @@ class Pipe:
         self._in, self._out = sys.stdin.buffer, sys.stdout.buffer
 
     def send(self, *parts: object) -> None:
-        data = json.dumps(parts).encode()
-        self._out.write(LENGTH.pack(len(data)) + data)
+        self.send_bytes(json.dumps(parts).encode())
+
+    def send_bytes(self, data: Any) -> None:
+        self._out.write(LENGTH.pack(len(data)))
+        self._out.write(data)
         self._out.flush()
 
     def receive(self) -> bytes:
@@ -94,9 +102,15 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (asked["seconds"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        for rows in read_rows(ParentFile(pipe, asked["size"]), asked["fields"], asked["longest"]):
-            pipe.send("rows", rows)
-            pipe.receive()
+        file = pq.ParquetFile(ParentFile(pipe, asked["size"]), buffer_size=READ)
+        if "numbers" in asked:
+            for number, image in read_images(file, asked["column"], asked["numbers"]):
+                pipe.send("image", number)
+                pipe.send_bytes(image)
+        else:
+            for rows in read_rows(file, asked["images"], asked["fields"], asked["longest"]):
+                pipe.send("rows", rows)
+                pipe.receive()
         reason = ""
     except _NoColumn:
         reason = "no column"
@@ -107,24 +121,107 @@ def main() -> None:
     pipe.send("end", reason)
 
 
-def read_rows(file: Any, fields: Sequence[Sequence[str]], longest: Sequence[int]) -> Iterator[list[list[Any]]]:
-    """Yield the rows of a file, BATCH at a time: for each choice of column names a value, None if it has none.
+def read_rows(
+    parquet: pq.ParquetFile, images: Sequence[str], fields: Sequence[Sequence[str]], longest: Sequence[int]
+) -> Iterator[list[list[Any]]]:
+    """Yield the rows of a file, some at a time: for each choice of column names a value, None if it has none.
 
-    longest: to how many characters the texts of each choice are cut. Raises _NoColumn if no column has one of the names
-    of the first choice, MemoryError, and pyarrow's exceptions.
+    Then come the column, the size and the CRC-32 of the row's image, None if the file has none in it. images: the names
+    of such columns. longest: to how many characters the texts of each choice are cut. Raises _NoColumn if no column has
+    images or one of the names of the first choice, MemoryError, and pyarrow's exceptions.
     """
-    parquet = pq.ParquetFile(file, buffer_size=READ)
+    schema = parquet.schema_arrow
     # choose the columns by name and type
-    names = [_column(parquet.schema_arrow, choice, number=choice is fields[-1]) for choice in fields]
-    if names[0] is None:
+    names = [_column(schema, choice, number=choice is fields[-1]) for choice in fields]
+    image = _image_column(schema, images)
+    # a structure with an image's bytes may have its path too
+    path = f"{image.removesuffix('.bytes')}.path" if image and image.endswith(".bytes") else ""
+    names[0] = path if path and _type_at(schema, path) is not None else names[0]
+    if names[0] is None and image is None:
         raise _NoColumn
-    wanted = [name for name in names if name is not None]
+    wanted = [name for name in [*names, image] if name is not None]
     # read only these columns, a batch at a time
-    for batch in parquet.iter_batches(BATCH, columns=wanted, use_threads=False):
+    rows = BATCH if image is None else _batch_size(parquet, image)
+    for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
         empty: list[Any] = [None] * batch.num_rows
         pairs = zip(names, longest, strict=True)
-        columns = [empty if name is None else _values(batch.column(name), most) for name, most in pairs]
-        yield [list(row) for row in zip(*columns, strict=True)]
+        columns = [empty if name is None else _values(_at(batch, name), most) for name, most in pairs]
+        found = [(None, None, None)] * batch.num_rows if image is None else _sizes(image, _at(batch, image))
+        yield [[*values, *told] for *values, told in zip(*columns, found, strict=True)]
+
+
+def read_images(parquet: pq.ParquetFile, column: str, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """Yield those of the rows with these ascending numbers that have an image, each with its bytes."""
+    wanted, first = set(numbers), 0
+    for group in range(parquet.num_row_groups):
+        count = parquet.metadata.row_group(group).num_rows
+        mine = {number - first for number in wanted if first <= number < first + count}
+        row = 0
+        # a group is read from its beginning, up to the last row that is wanted
+        rows = _batch_size(parquet, column)
+        for batch in (
+            parquet.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False) if mine else ()
+        ):
+            values = _at(batch, column)
+            for number in sorted(number for number in mine if row <= number < row + batch.num_rows):
+                if (data := values[number - row].as_buffer()) is not None:
+                    yield first + number, memoryview(data)
+            row += batch.num_rows
+            if row > max(mine):
+                break
+        first += count
+
+
+def _batch_size(parquet: pq.ParquetFile, column: str) -> int:
+    """How many rows are read at a time if they have images. What the footer says may be wrong: memory has a limit."""
+    size = rows = 0
+    for group in range(parquet.num_row_groups):
+        metadata = parquet.metadata.row_group(group)
+        columns = (metadata.column(number) for number in range(metadata.num_columns))
+        size += sum(one.total_uncompressed_size for one in columns if one.path_in_schema == column)
+        rows += metadata.num_rows
+    return max(1, min(MOST_IMAGES, IMAGES * rows // max(1, size)))
+
+
+def _image_column(schema: pa.Schema, names: Sequence[str]) -> str | None:
+    """The column with the bytes of images: NAME or NAME.bytes for one of the names, else the first X.bytes."""
+    others = [name for name in schema.names if name not in names]
+    for name in [*names, *others]:
+        if name not in schema.names or schema.get_field_index(name) < 0:  # -1: several have the name
+            continue
+        candidates = (f"{name}.bytes", name) if name in names else (f"{name}.bytes",)
+        for column in candidates:
+            kind = _type_at(schema, column)
+            if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+                return column
+    return None
+
+
+def _type_at(schema: pa.Schema, column: str) -> pa.DataType | None:
+    """The type of a column, or of a field NAME.FIELD of a column of structures."""
+    if column in schema.names:
+        return schema.field(column).type
+    name, _, field = column.rpartition(".")
+    kind = schema.field(name).type if name in schema.names and schema.get_field_index(name) >= 0 else None
+    if kind is None or not pa.types.is_struct(kind) or kind.get_field_index(field) < 0:
+        return None
+    return kind.field(field).type
+
+
+def _at(batch: pa.RecordBatch, column: str) -> Any:
+    """The values of a column, as `_type_at` finds it."""
+    if column in batch.schema.names:
+        return batch.column(column)
+    name, _, field = column.rpartition(".")
+    # not the field itself, whose rows are not null where the structure is
+    values: Any = pc.struct_field(batch.column(name), field)
+    return values
+
+
+def _sizes(column: str, values: Any) -> list[tuple[str | None, int | None, str | None]]:
+    """The column, size and checksum of each image; None for a row without one."""
+    buffers = (value.as_buffer() for value in values)
+    return [(None, None, None) if data is None else (column, data.size, f"{zlib.crc32(data):08x}") for data in buffers]
 
 
 def _column(schema: pa.Schema, names: Sequence[str], number: bool) -> str | None:
