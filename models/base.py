@@ -16,6 +16,7 @@ whose call has many steps reports each of them (`progress`); then the deadline b
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -286,6 +287,11 @@ class Stage(ABC, Generic[StageItem, StageResult]):
             if is_interrupt(error):
                 raise
             raise StageBroken(self.name, f"{reason}; then its probe failed: {reason_of(error)}") from error
+
+
+def cpu_threads() -> int:
+    """CPU threads of a model: the worker's setting STRATA_THREADS, which reaches this process as OMP_NUM_THREADS."""
+    return max(1, int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -13,16 +13,17 @@ large ones; alone, they would leave the GPU waiting for Python), and the croppin
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from PIL import Image
 
 from models.base import Stage
 from models.building import build_stages, load_stages
-from models.devices import best_device, side_stream
 from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.evidence.support import describe
@@ -97,7 +98,7 @@ class VisionPipeline:
 
     def _run_layer(self, layer: LayerSpec, images: Sequence[Observed]) -> list[StageResults]:
         """Run a layer's stage on all images, on its own CUDA stream: its kernels run between those of other models."""
-        with side_stream(urgent=True):
+        with _own_stream():
             return self._run_stage(str(layer.stage), [[item.image] for item in images])
 
     def _build_objects(self, images: Sequence[Observed]) -> None:
@@ -219,7 +220,22 @@ def cpu_is_idle(profile: Profile, group: str) -> bool:
 
     Where the models run on the CPU, other threads would compete with them for cores and caches (3 to 5 % slower).
     """
-    return best_device().type == "cuda" or bool(profile.paid(group))
+    return _on_gpu() or bool(profile.paid(group))
+
+
+def _on_gpu() -> bool:
+    """Whether models of this process run on a GPU. Stages that ask servers need no torch: it is not imported here."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available()
+
+
+def _own_stream() -> AbstractContextManager[None]:
+    """A CUDA stream of high priority, if models run on a GPU."""
+    if not _on_gpu():
+        return nullcontext()
+    from models.devices import side_stream
+
+    return side_stream(urgent=True)
 
 
 def _results(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
