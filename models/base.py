@@ -16,6 +16,7 @@ whose call has many steps reports each of them (`progress`); then the deadline b
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -30,6 +31,7 @@ from models.deadlines import DEADLINES, Activity, Pace
 from models.faults import empty_cache, ends_process, free_memory, is_out_of_memory, reason_of, text_of
 from models.items import (
     PROBES,
+    BoxedImage,
     Detection,
     Failure,
     Pair,
@@ -112,6 +114,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     """
 
     name: ClassVar[str]
+    boxed: ClassVar[bool] = False
+    """Of a segmenter: whether it makes the mask of each kept region, from its box. Its item is a BoxedImage."""
     usage: Sequence[Usage] = ()
     turn: AbstractContextManager[Any] = nullcontext()
     make_room: Callable[[], None] = staticmethod(free_memory)
@@ -288,6 +292,11 @@ class Stage(ABC, Generic[StageItem, StageResult]):
             raise StageBroken(self.name, f"{reason}; then its probe failed: {reason_of(error)}") from error
 
 
+def cpu_threads() -> int:
+    """CPU threads of a model: the worker's setting STRATA_THREADS, which reaches this process as OMP_NUM_THREADS."""
+    return max(1, int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Whether somebody has pressed Ctrl-C: Python raises that in the main thread, where no worker computes."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
@@ -295,5 +304,6 @@ def is_interrupt(error: BaseException) -> bool:
 
 DetectorStage = Stage[Image.Image, list[Detection]]
 SegmenterStage = Stage[Image.Image, list[Segment]]
+BoxSegmenterStage = Stage[BoxedImage, list[Segment | None]]  # a segmenter whose `boxed` is true
 OcrStage = Stage[Image.Image, list[ReadLine]]
 MatcherStage = Stage[Pair, float | None]

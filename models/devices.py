@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +30,6 @@ def best_precision() -> torch.dtype:
     if not torch.cuda.is_available():
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def cpu_threads() -> int:
-    """CPU threads of a model: the worker's setting STRATA_THREADS, which reaches this process as OMP_NUM_THREADS."""
-    return max(1, int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def load_model(

@@ -13,16 +13,17 @@ large ones; alone, they would leave the GPU waiting for Python), and the croppin
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from PIL import Image
 
 from models.base import Stage
 from models.building import build_stages, load_stages
-from models.devices import best_device, side_stream
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.evidence.support import describe
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
@@ -42,6 +43,8 @@ class VisionPipeline:
         self.stages = build_stages(profile, "vision") if stages is None else stages
         self.parallel = cpu_is_idle(profile, "vision")
         """Whether CPU work runs in threads in parallel to the models."""
+        self.boxed = "segmenter" in self.stages and self.stages["segmenter"].boxed
+        """Whether the segmenter makes masks of the kept regions, after they have been matched."""
 
     def load(self) -> None:
         """Load every stage and compute its probe. Raises the errors of `load_stages`."""
@@ -58,7 +61,8 @@ class VisionPipeline:
             # start all stages that take the whole image and make a layer of their own: they wait for no other stage
             pending = {layer.name: submit(self._run_layer, layer, images) for layer in self._whole_image_layers()}
             # find the masks; the objects are cropped on the CPU while the captioner runs on the whole images
-            self._run_on_each(images, "segmenter", lambda item: [item.image], Observed.set_segments)
+            if not self.boxed:
+                self._run_on_each(images, "segmenter", lambda item: [item.image], Observed.set_segments)
             cropping = submit(_crop_objects, images)
             self._run_on_each(images, "captioner", lambda item: [CaptionRequest(item.image)], Observed.set_caption)
             # the matcher judges regions: wait here for the layers that it needs
@@ -69,7 +73,11 @@ class VisionPipeline:
             self._build_objects(images)
             # match regions before objects: an object that repeats a kept region is dropped without a model call
             self._match(images, Observed.caption_and_regions, regions_matched, "region")
-            self._match(images, Observed.objects, objects_matched, "object")
+            if self.boxed:
+                # a mask of a region needs no judgment of its own
+                self._run_on_each(images, "segmenter", Observed.kept_regions, Observed.set_region_masks)
+            else:
+                self._match(images, Observed.objects, objects_matched, "object")
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
         pairs = zip(images, batch, strict=True)
@@ -85,7 +93,7 @@ class VisionPipeline:
         # one request for the whole image, and at most one for each mask that the segmenter may return
         scene = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE))
         crop = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE, "crop"))
-        crops: int = segmenter.parameters.max_masks if segmenter else 0  # type: ignore[attr-defined]  # all have it
+        crops: int = segmenter.parameters.max_masks if segmenter and not self.boxed else 0  # type: ignore[attr-defined]  # all have it
         return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
 
     def _whole_image_layers(self) -> list[LayerSpec]:
@@ -93,13 +101,13 @@ class VisionPipeline:
 
     def _run_layer(self, layer: LayerSpec, images: Sequence[Observed]) -> list[StageResults]:
         """Run a layer's stage on all images, on its own CUDA stream: its kernels run between those of other models."""
-        with side_stream(urgent=True):
+        with _own_stream():
             return self._run_stage(str(layer.stage), [[item.image] for item in images])
 
     def _build_objects(self, images: Sequence[Observed]) -> None:
         """Build the layer `objects`, and drop the entries that the filter can drop without the matcher."""
         for item in not_failed(images):
-            if "segmenter" in self.stages:
+            if "segmenter" in self.stages and not self.boxed:
                 item.build_objects()
             item.layered = before_matching(item.layered, self.evidence)
 
@@ -215,7 +223,22 @@ def cpu_is_idle(profile: Profile, group: str) -> bool:
 
     Where the models run on the CPU, other threads would compete with them for cores and caches (3 to 5 % slower).
     """
-    return best_device().type == "cuda" or bool(profile.paid(group))
+    return _on_gpu() or bool(profile.paid(group))
+
+
+def _on_gpu() -> bool:
+    """Whether models of this process run on a GPU. Stages that ask servers need no torch: it is not imported here."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available()
+
+
+def _own_stream() -> AbstractContextManager[None]:
+    """A CUDA stream of high priority, if models run on a GPU."""
+    if not _on_gpu():
+        return nullcontext()
+    from models.devices import side_stream
+
+    return side_stream(urgent=True)
 
 
 def _results(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:

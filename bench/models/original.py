@@ -31,9 +31,8 @@ from pycocotools import mask as coco_mask
 from transformers import pipeline
 
 from bench.models.bare import networks_of
-from models.base import Stage
+from models.base import Stage, cpu_threads
 from models.boxes import iou
-from models.devices import cpu_threads
 from models.items import CaptionRequest, Detection, Pair, Segment
 from models.stages.ocr import RapidOcr
 from models.stages.segmenter import SamSegmenter

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 import strata
-from models.devices import best_device, best_precision, cpu_threads
+from models.base import cpu_threads
+from models.devices import best_device, best_precision
 
 COMPUTING = "torch transformers open_clip_torch timm onnxruntime rapidocr opencv-python-headless numpy pillow".split()
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

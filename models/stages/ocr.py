@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import files, version
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,11 +22,9 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import rapidocr
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from models.base import OcrStage, WeightsMissing
-from models.devices import cpu_threads
+from models.base import OcrStage, WeightsMissing, cpu_threads
 from models.items import ReadLine
 from models.stages.text_lines import LINE_HEIGHT, MOST_AT_ONCE, Largest, recognized
 from models.weights.cache import locate
@@ -123,8 +123,10 @@ class RapidOcr(OcrStage):
 def _lines(engine: Any, chosen: OcrParameters, image: Image.Image) -> list[ReadLine]:
     """Read one image with an engine."""
     # flush denormal numbers (below 1e-38) to zero in this thread; onnxruntime's first session turns that off. Two of
-    # PP-OCRv6's convolutions meet such numbers, which take an Intel core 56 of 78 ms; zeros change results by 1e-7
-    torch.set_flush_denormal(True)
+    # PP-OCRv6's convolutions meet such numbers, which take an Intel core 56 of 78 ms; zeros change results by 1e-7.
+    # Without torch, which a profile of servers does not need, reading takes longer.
+    with suppress(ImportError):
+        importlib.import_module("torch").set_flush_denormal(True)
     # resize to the working size, as BGR
     size = working_size(image.size, chosen.short_side, chosen.long_side)
     bgr = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)  # the channel order of rapidocr

@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from models.base import DetectorStage, WeightsMissing
+from models.base import DetectorStage, WeightsMissing, cpu_threads
 from models.boxes import clipped
-from models.devices import cpu_threads
 from models.items import Detection
 from models.kinds.coco import KINDS_BY_ID
 from models.weights.cache import locate

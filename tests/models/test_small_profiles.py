@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from transformers import Florence2ForConditionalGeneration, GenerationConfig, Qwen3VLForConditionalGeneration
 
+from bench.fakes.scripted_server import good, scripted
 from models.pipeline import LlmPipeline, VisionPipeline
 from strata.core.profiles import load_profile
 from strata.core.records import ImageReference, Record
@@ -18,7 +19,7 @@ from tests.models.test_profiles import pictures
 from tests.tiny_models import make
 from tests.tiny_profiles import CAPTION, REGIONS, WRITTEN, make_checkpoints, write_copy
 
-NAMES = ("laptop", "small")
+NAMES = ("laptop", "small", "modern-vllm")
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,24 @@ def test_small_captions_composes_and_doubts_with_one_qwen(
     passed = [entry for entry in entries if entry.match is not None and entry.match >= 0.01]
     assert sorted(entry.phrase or "" for entry in passed) == sorted(phrase for phrase, _ in opinions)
     assert 0 < sum(value < 0.5 for _, value in opinions) == sum(e.reason == "low_second_match" for e in entries)
+
+
+def test_modern_vllm_asks_its_servers_for_texts(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    with scripted(
+        lambda body: good("a red car" if isinstance(body["messages"][-1]["content"], list) else WRITTEN)
+    ) as server:
+        folder = write_copy("modern-vllm", tmp_path / "profiles", checkpoints, server.url)
+        profile = load_profile("modern-vllm", folder)
+        vision, llm = VisionPipeline(profile), LlmPipeline(profile)
+        vision.load()
+        llm.load()
+        records = llm.run(vision.run(_records(pictures())))
+        asked = server.asked
+    for record in records:
+        assert record.status == "succeeded", record.failure
+        assert record.caption and record.caption.text == "a red car" and len(record.objects or ()) == 20
+        assert record.description and record.description.text == WRITTEN
+    limits = sorted({(body["model"], body["max_tokens"]) for body in asked})
+    assert limits == [("Qwen/Qwen3-4B-Instruct-2507", 400), *(("Qwen/Qwen3-VL-8B-Instruct", n) for n in (30, 200))]
+    # one question for each image and each crop, and one for each description
+    assert len(asked) == 2 * (1 + 20) + 2

@@ -256,10 +256,8 @@ def by_pandas(folder: str) -> list[str]:
 
 
 def by_duckdb(folder: str) -> list[str]:
-    query = f"select key, stage_seconds[1].seconds from '{folder}/**/*.parquet'"
-    found = duckdb.connect().execute(query).fetchall()
-    assert {seconds for _, seconds in found} == {0.5}
-    return [key for key, _ in found]
+    found = duckdb.connect().execute(f"select key from '{folder}/**/*.parquet'").fetchall()
+    return [key for (key,) in found]
 
 
 def by_polars(folder: str) -> list[str]:
@@ -275,7 +273,10 @@ def by_datasets(folder: str) -> list[str]:
     return list(load_dataset("parquet", data_files=f"{folder}/**/*.parquet", split="train", cache_dir=cache)["key"])
 
 
-@pytest.mark.parametrize("reader", [by_pyarrow, by_pandas, by_duckdb, by_polars, by_polars_folder, by_datasets])
+PLAIN_READERS = (by_pyarrow, by_pandas, by_duckdb, by_polars, by_polars_folder, by_datasets)
+
+
+@pytest.mark.parametrize("reader", PLAIN_READERS)
 def test_plain_readers_of_a_fingerprint_see_every_row_once_after_a_retry(
     store: Store, reader: Callable[[str], list[str]]
 ) -> None:
@@ -286,6 +287,12 @@ def test_plain_readers_of_a_fingerprint_see_every_row_once_after_a_retry(
     store.write_records(replace(chunk_of(), identity="b" * 16), rows(4, number=9))
     found = reader(store.path("parts", "llm", FINGERPRINT))
     assert Counter(found) == Counter(f"{number}-{row}" for number in (0, 1, 2, 9) for row in range(4))
+
+
+def test_duckdb_reads_what_lies_in_lists_of_structures(store: Store) -> None:
+    store.write_records(chunk_of(), rows())
+    query = f"select stage_seconds[1].seconds from '{store.path('parts', 'llm', FINGERPRINT)}/**/*.parquet'"
+    assert set(duckdb.connect().execute(query).fetchall()) == {(0.5,)}
 
 
 def test_old_and_new_parts_in_one_folder_have_no_column_of_two_types(tmp_path: Path) -> None:
