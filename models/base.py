@@ -31,6 +31,7 @@ from models.deadlines import DEADLINES, Activity, Pace
 from models.faults import empty_cache, ends_process, free_memory, is_out_of_memory, reason_of, text_of
 from models.items import (
     PROBES,
+    BoxedImage,
     Detection,
     Failure,
     Pair,
@@ -113,6 +114,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     """
 
     name: ClassVar[str]
+    boxed: ClassVar[bool] = False
+    """Of a segmenter: whether it makes the mask of each kept region, from its box. Its item is a BoxedImage."""
     usage: Sequence[Usage] = ()
     turn: AbstractContextManager[Any] = nullcontext()
     make_room: Callable[[], None] = staticmethod(free_memory)
@@ -301,5 +304,6 @@ def is_interrupt(error: BaseException) -> bool:
 
 DetectorStage = Stage[Image.Image, list[Detection]]
 SegmenterStage = Stage[Image.Image, list[Segment]]
+BoxSegmenterStage = Stage[BoxedImage, list[Segment | None]]  # a segmenter whose `boxed` is true
 OcrStage = Stage[Image.Image, list[ReadLine]]
 MatcherStage = Stage[Pair, float | None]

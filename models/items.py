@@ -70,6 +70,14 @@ class CaptionRequest:
 
 
 @dataclass(frozen=True)
+class BoxedImage:
+    """The item of a segmenter that makes masks of given boxes. The result has a Segment or None for each box."""
+
+    image: Image.Image
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
 class Detection:
     """One of the detector's results for an image. box: in pixels of the image; score: 0..1."""
 
@@ -137,8 +145,11 @@ def check_results(stage: str, results: Any, items: Sequence[Any]) -> None:
         # half precision that overflows, and a GPU that fails, give numbers that are none
         if not _is_finite(result):
             raise ValueError(f"{stage} returned a number that is not finite")
-        if isinstance(item, Image.Image) and isinstance(result, list | tuple):
-            _check_places(stage, result, item.size)
+        if isinstance(item, BoxedImage) and len(result) != len(item.boxes):
+            raise RuntimeError(f"{stage} returned {len(result)} masks for {len(item.boxes)} boxes")
+        image = item.image if isinstance(item, BoxedImage) else item
+        if isinstance(image, Image.Image) and isinstance(result, list | tuple):
+            _check_places(stage, result, image.size)
 
 
 def _check_places(stage: str, found: Sequence[Any], size: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence.filter import text_judged
-from models.items import Failure, Pair, Segment
+from models.items import BoxedImage, Failure, Pair, Segment
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
 
@@ -123,6 +123,24 @@ class Observed:
         for one, mask, phrase in zip(self.segments, self.masks, phrases, strict=True):
             told = {"kept": False, "reason": phrase.reason} if isinstance(phrase, Failure) else {"phrase": phrase}
             objects.append(ObjectMask(box=one.box, mask=mask, area=int(one.mask.sum()), score=one.score, **told))
+        self._set_layer("objects", objects)
+
+    def kept_regions(self) -> list[BoxedImage]:
+        """The item of a segmenter that makes masks of boxes: those of the kept regions; none without any."""
+        boxes = tuple(region.box for region in kept(self.layered.regions))
+        return [BoxedImage(self.image, boxes)] if boxes else []
+
+    def set_region_masks(self, results: list[Any]) -> None:
+        """Set the layer `objects` from the masks of the kept regions, with their phrases and probabilities.
+
+        results: one list with a Segment or None for each of them; empty without regions.
+        """
+        segments: list[Segment | None] = results[0] if results else []
+        objects = []
+        for region, one in zip(kept(self.layered.regions), segments, strict=True):
+            if one is not None:
+                told = {"phrase": region.phrase, "match": region.match, "score": one.score}
+                objects.append(ObjectMask(box=one.box, mask=encode_mask(one.mask), area=int(one.mask.sum()), **told))
         self._set_layer("objects", objects)
 
     def caption_and_regions(self) -> list[Pair]:

@@ -43,6 +43,8 @@ class VisionPipeline:
         self.stages = build_stages(profile, "vision") if stages is None else stages
         self.parallel = cpu_is_idle(profile, "vision")
         """Whether CPU work runs in threads in parallel to the models."""
+        self.boxed = "segmenter" in self.stages and self.stages["segmenter"].boxed
+        """Whether the segmenter makes masks of the kept regions, after they have been matched."""
 
     def load(self) -> None:
         """Load every stage and compute its probe. Raises the errors of `load_stages`."""
@@ -59,7 +61,8 @@ class VisionPipeline:
             # start all stages that take the whole image and make a layer of their own: they wait for no other stage
             pending = {layer.name: submit(self._run_layer, layer, images) for layer in self._whole_image_layers()}
             # find the masks; the objects are cropped on the CPU while the captioner runs on the whole images
-            self._run_on_each(images, "segmenter", lambda item: [item.image], Observed.set_segments)
+            if not self.boxed:
+                self._run_on_each(images, "segmenter", lambda item: [item.image], Observed.set_segments)
             cropping = submit(_crop_objects, images)
             self._run_on_each(images, "captioner", lambda item: [CaptionRequest(item.image)], Observed.set_caption)
             # the matcher judges regions: wait here for the layers that it needs
@@ -70,7 +73,11 @@ class VisionPipeline:
             self._build_objects(images)
             # match regions before objects: an object that repeats a kept region is dropped without a model call
             self._match(images, Observed.caption_and_regions, regions_matched, "region")
-            self._match(images, Observed.objects, objects_matched, "object")
+            if self.boxed:
+                # a mask of a region needs no judgment of its own
+                self._run_on_each(images, "segmenter", Observed.kept_regions, Observed.set_region_masks)
+            else:
+                self._match(images, Observed.objects, objects_matched, "object")
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
         pairs = zip(images, batch, strict=True)
@@ -86,7 +93,7 @@ class VisionPipeline:
         # one request for the whole image, and at most one for each mask that the segmenter may return
         scene = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE))
         crop = captioner.bound(CaptionRequest(PLACEHOLDER_IMAGE, "crop"))
-        crops: int = segmenter.parameters.max_masks if segmenter else 0  # type: ignore[attr-defined]  # all have it
+        crops: int = segmenter.parameters.max_masks if segmenter and not self.boxed else 0  # type: ignore[attr-defined]  # all have it
         return {"captioner": (scene[0] + crop[0] * crops, scene[1] + crop[1] * crops)}
 
     def _whole_image_layers(self) -> list[LayerSpec]:
@@ -100,7 +107,7 @@ class VisionPipeline:
     def _build_objects(self, images: Sequence[Observed]) -> None:
         """Build the layer `objects`, and drop the entries that the filter can drop without the matcher."""
         for item in not_failed(images):
-            if "segmenter" in self.stages:
+            if "segmenter" in self.stages and not self.boxed:
                 item.build_objects()
             item.layered = before_matching(item.layered, self.evidence)
 

@@ -98,13 +98,18 @@ def good_images(width: int = 61, height: int = 43) -> dict[str, bytes]:
         exif[0x0112] = turn
         for kind, image in (("JPEG", rgb), ("PNG", rgba), ("WEBP", rgb), ("TIFF", rgba)):
             images[f"{kind.lower()} turned {turn}"] = encoded(image, kind, exif=exif)
-    images |= {
+    return images | _coloured_images(rgba)
+
+
+def _coloured_images(rgba: Image.Image) -> dict[str, bytes]:
+    """Images in AVIF, and images with colour profiles."""
+    rgb = rgba.convert("RGB")
+    return {
         "avif": encoded(rgb, "AVIF"),
         "avif RGBA": encoded(rgba, "AVIF", speed=10),
         "jpeg profile": encoded(rgb, "JPEG", icc_profile=wide_profile()),
         "png profile": encoded(rgba, "PNG", icc_profile=wide_profile()),
     }
-    return images
 
 
 def _deep_images(grey: np.typing.NDArray[np.uint8]) -> dict[str, bytes]:

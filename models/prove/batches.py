@@ -65,6 +65,8 @@ def _likeness_of_lists(some: list[Any], others: list[Any]) -> float:
 
 
 def _same(one: Any, other: Any) -> bool:
+    if one is None or other is None:  # no mask for a box
+        return one is other
     if isinstance(one, Segment):
         shared, either = np.logical_and(one.mask, other.mask).sum(), np.logical_or(one.mask, other.mask).sum()
         return bool(shared >= SAME_PLACE * either)

@@ -26,7 +26,7 @@ ASKED = {
     "finds": "share of the things with a box at their place",
     "names": "share of the things that are named",
     "repeats": "share of the things that are found and named in a picture that shows everything twice",
-    "invents": "share of the answers that name what is absent; for the OCR, the lines of text that are not there",
+    "invents": "share of the answers that name what is absent; OCR: lines that are not there",
     "masks": "mean IoU of the best mask of each thing",
     "reads": "share of the lines that are read, letter by letter",
     "judges": "share of the phrases that the matcher can judge",

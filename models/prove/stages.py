@@ -199,14 +199,17 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSetti
         # a matcher of a closed vocabulary gives None for what it cannot judge
         unjudged = [repr(one[2]) if score is None else None for one, score in zip(asked, results, strict=True)]
         scored = [(*one, score) for one, score in zip(asked, results, strict=True) if score is not None]
-        reversed_, odds, staying, dropped = [], [], [], []
+        reversed_: list[str | None] = []
+        odds: list[float] = []
+        staying: list[str | None] = []
+        dropped: list[str | None] = []
         for picture, thing, phrase, right, score in scored:
             told = f"{picture.name}: {phrase!r} {score:.4f}"
             stays = _is_kept(stage, phrase, thing, score, evidence)
+            if stays is not None:
+                (staying if right else dropped).append(told if stays is not right else None)
             if not right:
-                dropped.append(told if stays else None)
                 continue
-            staying.append(None if stays else told)
             rivals = [(other, value) for _, of, other, true, value in scored if of is thing and not true]
             reversed_ += [None if score > value else f"{told}, {other!r} {value:.4f}" for other, value in rivals]
             odds += [_log_odds(score) - _log_odds(value) for _, value in rivals]
@@ -221,11 +224,16 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSetti
     return Questions(pairs, [f"{picture.name}, {phrase}" for picture, _, phrase, _ in asked], judge)
 
 
-def _is_kept(stage: str, phrase: str, thing: Thing, score: float, evidence: EvidenceSettings) -> bool:
-    """Whether the profile's filter keeps an entry with this probability, of a detector or segmenter that is sure."""
-    if stage != "matcher":
+def _is_kept(stage: str, phrase: str, thing: Thing, score: float, evidence: EvidenceSettings) -> bool | None:
+    """Whether the profile's filter keeps an entry with this probability, of a detector or segmenter that is sure.
+
+    None for a second matcher that the profile does not ask about such entries.
+    """
+    if stage == "second_matcher":
         least = getattr(evidence, "second_object" if thing.masks else "second_region", None)
-        return least is None or score >= least
+        return None if least is None else bool(score >= least)
+    # this matcher's opinion alone, whatever a second one would say
+    evidence = evidence.model_copy(update={"second_region": None, "second_object": None})
     reference = ImageReference(uri="", size=0)
     if thing.masks:
         one = ObjectMask(box=thing.box, mask=encode_mask(thing.masks[0]), area=1, phrase=phrase, score=1.0)

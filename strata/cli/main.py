@@ -79,6 +79,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(models.app)
 app.add_typer(profiles.app)
+app.command()(models.calibrate)
 app.command()(samples.samples)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)

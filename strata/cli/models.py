@@ -10,8 +10,9 @@ import typer
 
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.cli.group import PlainGroup
-from strata.cli.terminal import AsJson, StoreUri, open_store, output
+from strata.cli.terminal import AsJson, Moved, StoreUri, open_store, output, progress
 from strata.components import load
+from strata.errors import InvalidInput
 
 app = typer.Typer(
     name="models",
@@ -26,6 +27,20 @@ Profiles = Annotated[
 ]
 From = Annotated[
     Path | None, typer.Option("--from", metavar="DIR", help="Folder with OWNER/NAME folders, or a hub cache.")
+]
+
+
+NameOrFile = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or the path of its file.")]
+Described = Annotated[
+    str, typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile or a fingerprint: whose images.")
+]
+Share = Annotated[float, typer.Option(min=0.0001, max=0.5, help="Share of the mismatched pairs that passes.")]
+Labels = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Labelled pairs as JSON lines: image, box, phrase, right, layer.")
+]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option("--folder", metavar="DIR", help="Where to write it; none: STRATA_PROFILES_DIR, else ./profiles."),
 ]
 
 
@@ -87,3 +102,72 @@ def prove(
 
 def _inventory() -> Any:
     return load("models.weights.inventory", "workers")
+
+
+def calibrate(
+    profile: NameOrFile,
+    source: Described,
+    share: Share = 0.02,
+    labels: Labels = None,
+    images: Annotated[int, typer.Option(min=2, help="Most images that are read.")] = 500,
+    name: Annotated[str | None, typer.Option(help="The new profile's name; none: PROFILE-calibrated.")] = None,
+    folder: NewFolder = None,
+    store: StoreUri = None,
+    root: Moved = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the matcher's thresholds for your images; write them, their source and their curve to a new profile.
+
+    No labels are needed: phrases of other images are the wrong pairs.
+    """
+    from strata.cli.profiles import file_of, target_of
+    from strata.core import load_settings, read_profile
+    from strata.data.described_images import labelled_pairs
+    from strata.profiles import new_profile
+
+    # what can be refused is refused before images are read
+    file, target, settings = file_of(profile), target_of(folder), load_settings()
+    found = read_profile(file)
+    if "matcher" not in found.stages:
+        raise InvalidInput(f"profile {found.name} has no matcher: it has no threshold to calibrate")
+    name = name or f"{found.name}-calibrated"
+    if (target / f"{name}.toml").exists():
+        raise InvalidInput(f"{target / name}.toml exists; choose another name with --name")
+    known = labelled_pairs(labels, settings.max_pixels) if labels else []
+    calibration = _calibration(settings.threads)
+    described = open_store(store, root), source, images, settings.max_pixels
+    scores, count = _scores(calibration, found, described, known, share)
+    thresholds = {layer: calibration.threshold_of(one, share) for layer, one in scores.items()}
+    # the new profile, with the source of its numbers, and the curve beside it
+    values = {f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()}
+    path = new_profile(name, file, target, values).path
+    origin = calibration.Origin.of(found, source, count, share, labels)
+    result = calibration.written(path, origin, thresholds, scores)
+    print(result.model_dump_json() if as_json else result.told())
+
+
+def _calibration(threads: int) -> Any:
+    # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
+    load("workers.process", "workers").quiet_libraries(threads)
+    return load("models.evidence.curve", "workers")
+
+
+def _scores(
+    calibration: Any, profile: Any, described: tuple[Any, str, int, int], labels: Any, share: float
+) -> tuple[Any, int]:
+    """The scores of the pairs of each layer, and the number of images. described: as for `described_images`."""
+    from strata.data.described_images import described_images
+
+    crops: list[Any] = []
+    count = 0
+    with progress() as bar:
+        reading = bar.add_task("reading images", total=described[2])
+        for record, image in described_images(*described, lambda done: bar.update(reading, completed=done)):
+            crops += calibration.crops_of(record, image, count)
+            count += 1
+        bar.update(reading, total=max(1, count), completed=max(1, count))
+        scoring = bar.add_task("scoring pairs", total=None)
+        scores = calibration.scores_of(
+            profile, crops, labels, share, lambda done, total: bar.update(scoring, completed=done, total=total)
+        )
+    return scores, count

@@ -101,10 +101,9 @@ def new(
     from strata.core import InvalidProfile, load_settings
     from strata.profiles import new_profile, view_of
 
-    own = load_settings().profiles_dir
-    target = folder or (Path("profiles") if own == _built_in() else own)
+    own, target = load_settings().profiles_dir, target_of(folder)
     try:
-        made = new_profile(name, _file(source), target, pairs_of(changes or (), "--set"), without or ())
+        made = new_profile(name, file_of(source), target, pairs_of(changes or (), "--set"), without or ())
     except InvalidProfile as error:
         raise _end(error, as_json) from error
     if as_json:
@@ -136,7 +135,7 @@ def _read(profile: str) -> Profile:
     return load_profile(profile, load_settings().profiles_dir)
 
 
-def _file(profile: str) -> Path:
+def file_of(profile: str) -> Path:
     """The file of a name or of a path; a name that is not in the folder of profiles may be one of Strata's own.
 
     Raises ProfileError, which lists the names, for an unknown one.
@@ -150,6 +149,14 @@ def _file(profile: str) -> Path:
         folder = _built_in()
     load_profile(profile, folder)
     return folder / f"{profile}.toml"
+
+
+def target_of(folder: Path | None) -> Path:
+    """Where a new profile is written: in the folder that is given, else that of the settings, else in ./profiles."""
+    from strata.core import load_settings
+
+    own = load_settings().profiles_dir
+    return folder or (Path("profiles") if own == _built_in() else own)
 
 
 def _built_in() -> Path:

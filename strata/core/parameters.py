@@ -135,6 +135,15 @@ class ClassicalSegmenterParameters(SegmenterParameters):
     side: int = Field(default=320, ge=32)
 
 
+class GrabCutParameters(SegmenterParameters):
+    """side: larger boxes, with their margin, are reduced to this long side, in pixels. iterations: of GrabCut; both
+    bound its time. max_masks: the largest boxes get a mask.
+    """
+
+    side: int = Field(default=240, ge=32, le=2048)
+    iterations: int = Field(default=3, ge=1, le=20)
+
+
 class SamParameters(SegmenterParameters):
     """SAM's automatic masks: a grid of points a side, and the thresholds that a mask must reach.
 
@@ -362,7 +371,7 @@ class BackEnd:
     parameters: the class of `[stages.STAGE.parameters]`. code: "MODULE:CLASS", a `models.base.Stage` that a worker
     imports when a profile names the back end. models: the kinds of model that it accepts, of KINDS. version: of its
     code. Raise it when the output for unchanged settings changes: what profiles with the back end have computed is then
-    computed again.
+    computed again. needs: the stages whose output is its input, if they are others than its stage's.
     """
 
     stage: str
@@ -371,6 +380,7 @@ class BackEnd:
     code: str
     models: tuple[str, ...] = WEIGHTS
     version: int = 1
+    needs: tuple[str, ...] | None = None
 
 
 # `code` is a text, so that neither torch nor a model is imported before a worker needs it
@@ -389,6 +399,14 @@ _BACK_ENDS = (
         ClassicalSegmenterParameters,
         "models.stages.segmenter:ClassicalSegmenter",
         ("builtin",),
+    ),
+    BackEnd(
+        "segmenter",
+        "grabcut",
+        GrabCutParameters,
+        "models.stages.grabcut:GrabCutSegmenter",
+        ("builtin",),
+        needs=("detector",),
     ),
     BackEnd("segmenter", "sam", SamParameters, "models.stages.segmenter:SamSegmenter"),
     BackEnd("ocr", "rapidocr", OcrParameters, "models.stages.ocr:RapidOcr", ("builtin", *WEIGHTS)),

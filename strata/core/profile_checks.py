@@ -208,15 +208,15 @@ def _prompt_faults(at: Key, parameters: PromptParameters, prompts: Prompts) -> I
         yield Fault("invalid_prompt", (*at, "prompt"), message)
 
 
-def combination_faults(stages: Collection[str], evidence: Mapping[str, Any], registry: Registry) -> Iterator[Fault]:
+def combination_faults(stages: Mapping[str, Any], evidence: Mapping[str, Any], registry: Registry) -> Iterator[Fault]:
     """Stages without another one that they need, and thresholds without effect. evidence: the file's `[evidence]`."""
     specs = registry.stages
     makers = [name for name, spec in specs.items() if spec.makes_layer]
     if not any(name in stages for name in makers):
         yield Fault("missing_stage", ("stages",), f"at least one stage must make a layer: {', '.join(makers)}")
     # stages that need the output of another stage
-    for name in stages:
-        for needed in specs[name].needs:
+    for name, table in stages.items():
+        for needed in _needs(name, table, registry):
             if needed not in stages:
                 yield Fault("missing_stage", ("stages", name), f"needs the stage {needed!r}, which is missing")
         any_of = specs[name].needs_one_of
@@ -233,3 +233,13 @@ def combination_faults(stages: Collection[str], evidence: Mapping[str, Any], reg
         if missing and value:
             names = " and ".join(map(repr, missing))
             yield Fault("missing_stage", ("evidence", key), f"has no effect without the stage {names}: remove it")
+
+
+def _needs(name: str, table: Any, registry: Registry) -> tuple[str, ...]:
+    """The stages that a stage's back end needs, or that the stage needs if its back end is not known."""
+    chosen = table.get("backend") if isinstance(table, Mapping) else None
+    try:
+        own = registry.back_end(name, chosen).needs if isinstance(chosen, str) else None
+    except UnknownBackEnd:
+        own = None
+    return registry.stages[name].needs if own is None else own

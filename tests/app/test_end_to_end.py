@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +16,10 @@ import pytest
 from PIL import Image
 
 from samples.service import running_service
+from strata.cli import exits
 from strata.client.client import Client
+from strata.components import strata_command
+from strata.core.profiles import read_profile
 from strata.core.records import Record
 from strata.core.schemas import JobStatus
 from strata.queue.queue import Queue
@@ -91,3 +96,53 @@ def test_a_photograph_goes_through_and_the_matcher_doubts_it(service: tuple[Clie
     entries = [*(answer.regions or ()), *(answer.objects or ())]
     kept = [entry for entry in entries if entry.kept]
     assert len(kept) <= len(entries) / 2, [(entry.phrase, entry.match) for entry in kept]
+
+
+def calibrate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`strata calibrate` in a process of its own."""
+    command = strata_command("calibrate", *arguments)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
+
+
+def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_path: Path) -> None:
+    client, data = service
+    job = client.wait(client.submit([str(SHARD)]).id, poll=0.1).id
+    # labels: phrases that the demo's matcher is sure of, and the same crops with a wrong one
+    one = SHARD.parent.parent / "images" / "one.jpg"
+    answer = client.caption(one, wait=60)
+    assert isinstance(answer, Record) and answer.regions
+    kept = [region for region in answer.regions if region.kept]
+    wrong = next(phrase for phrase in ("a whale", "a pizza") if phrase not in {region.phrase for region in kept})
+    labels = tmp_path / "labels.jsonl"
+    entries = [
+        {"image": str(one), "box": region.box, "phrase": phrase, "right": right}
+        for region in kept
+        for phrase, right in ((region.phrase, True), (wrong, False))
+    ]
+    labels.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    options = ("--store", str(data / "store"), "--folder", str(tmp_path / "profiles"), "--labels", str(labels))
+    done = calibrate("demo", "--from", job, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    for layer, figures in told["thresholds"].items():
+        assert figures["passing"] <= 0.02 and figures["pairs"] >= 500, layer
+        assert figures["own_passing"] > 0.7  # most of what the demo says of its own scenes is right
+    assert told["thresholds"]["region"]["recall"] > 0.9
+    assert told["thresholds"]["region"]["wrong_passing"] < 0.5
+    # the new profile can be used, has the numbers and tells their source; the curve is a picture
+    path = Path(told["profile"])
+    profile = read_profile(path)
+    assert profile.name == "demo-calibrated"
+    assert profile.evidence.region == told["thresholds"]["region"]["threshold"] < 0.91
+    assert f"from {job}: {told['source']['images']} images" in path.read_text(encoding="utf-8")
+    with Image.open(told["curve"]) as curve:
+        assert curve.format == "PNG" and len(set(curve.convert("RGB").getdata())) > 4
+    # what cannot be done is one line
+    for arguments, code, part in (
+        (("demo", "--from", job, "--images", "2", "--name", "few"), exits.USAGE, "too few phrases"),
+        (("demo", "--from", "no-such-job"), exits.REQUEST_REFUSED, "no-such-job"),
+        (("demo", "--from", job), exits.USAGE, "exists"),
+    ):
+        refused = calibrate(*arguments, *options)
+        assert (refused.returncode, refused.stdout) == (code, "")
+        assert part in refused.stderr and "Traceback" not in refused.stderr and refused.stderr.count("\n") == 1

@@ -81,10 +81,11 @@ def test_the_demo_gives_what_it_must(demo: tuple[int, Proof, str, Store]) -> Non
 
 
 def test_everyday_gives_what_it_must() -> None:
-    proof = prove(load_profile("everyday", PROFILES), Options(seconds=0))
+    torch.set_num_threads(1)
+    profile = load_profile("everyday", PROFILES)
+    proof = prove(profile, Options(seconds=0))
     assert (proof.failed, proof.passed) == ([], True)
-    assert {"captioner", "composer"}.isdisjoint(check.stage for check in proof.checks)
-    assert {"detector", "matcher", "tagger", "pipeline"} <= {check.stage for check in proof.checks}
+    assert {check.stage for check in proof.checks} == {*profile.stages, "pipeline"}
 
 
 def test_the_proof_is_kept_for_its_fingerprint(demo: tuple[int, Proof, str, Store]) -> None:
@@ -282,14 +283,8 @@ def test_random_weights(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     folder = write_copy("laptop", tmp_path / "profiles", make_checkpoints(tmp_path, ["laptop"]))
     copy = folder / "laptop.toml"
-    copy.write_text(
-        re.sub(
-            r"^text = .*?$|\[stages\.ocr.*?(?=\[stages\.matcher\])",
-            "",
-            copy.read_text(),
-            flags=re.DOTALL | re.MULTILINE,
-        )
-    )
+    text = re.sub(r"\[stages\.ocr.*?(?=\[stages\.matcher\])", "", copy.read_text(), flags=re.DOTALL)
+    copy.write_text(re.sub("\nmax_masks = .*", "\nmax_masks = 2", re.sub("\ntext = .*", "", text)))
     proof = prove(load_profile("laptop", folder), Options(seconds=0))
     assert not proof.passed
     assert {"captioner names", "captioner crops", "captioner invents"} <= set(proof.failed)

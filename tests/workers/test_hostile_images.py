@@ -53,11 +53,8 @@ def test_large_and_hostile_images_leave_a_worker_within_its_memory(
             records = described(jobs, write_shard(tmp_path / "a.tar", images), 300)
     assert len(records) == len(images)
     assert all(record.status is Status.SUCCEEDED for record in (*records[:4], records[-1]))
-    assert {record.failure.error_type for record in records if record.failure} == {
-        "too_costly",
-        "too_many_pixels",
-        "truncated",
-    }
+    # a PNG with large texts and a large profile is decoded
+    assert {record.failure.error_type for record in records if record.failure} == {"too_costly", "too_many_pixels"}
     print(f"{(found[1] - found[0]) // MIB} MiB above {found[0] // MIB}")
     assert found[1] - found[0] < ABOVE_MODELS
 

@@ -1,0 +1,235 @@
+"""Thresholds of a matcher, from what a job has described and without labels.
+
+A phrase that describes another image is wrong for a crop, nearly always. So the share of such mismatched pairs that
+reaches a threshold tells how many wrong phrases it keeps, and the threshold that a given share of them reaches is found
+from the user's own images. What is lost by it only labelled pairs can tell: the share of right phrases that it keeps.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pydantic import BaseModel
+
+from models.base import MatcherStage
+from models.building import build_stage, load_stages
+from models.crops import crop_box, crop_segment
+from models.items import Failure, Pair, Segment
+from strata.core import Box, Profile, Record
+from strata.errors import InvalidInput
+
+LAYERS = ("region", "object")  # the thresholds of a profile that are found
+PER_CROP = 8  # mismatched phrases of a crop
+LEAST_PASSING = 10  # mismatched pairs above a threshold, of which fewer would make it a matter of chance
+LONGEST = 768  # pixels of a side of a crop
+DIGITS = 4  # significant ones of a threshold
+_SEED = 0  # of the choice of phrases, so that the same job gives the same thresholds
+
+# an image, a box in it (None: all of it), a phrase, whether it is right, and the layer: that of strata.data
+LabelledPair = tuple[Image.Image, Box | None, str, bool, str]
+Advance = Callable[[int, int], None]  # pairs that are scored, and all
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A crop as the matcher sees it, the phrase that it got, its layer ("region", "object"), and its image's number."""
+
+    image: Image.Image
+    phrase: str
+    layer: str
+    number: int
+
+
+class Threshold(BaseModel):
+    """One threshold, and what reaches it.
+
+    pairs: mismatched pairs; passing: the share of them that reaches it. own_pairs, own_passing: the same of crops with
+    their own phrases, of which nobody knows how many are right. recall: the share of labelled right pairs that reaches
+    it; wrong_passing: that of labelled wrong ones; null without labels.
+    """
+
+    threshold: float
+    pairs: int
+    passing: float
+    own_pairs: int
+    own_passing: float
+    recall: float | None = None
+    wrong_passing: float | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The probabilities of a layer: of mismatched pairs, of own ones, and of labelled ones with their labels."""
+
+    mismatched: list[float]
+    own: list[float]
+    labelled: list[tuple[float, bool]]
+
+
+def crops_of(record: Record, image: Image.Image, number: int) -> Iterator[Crop]:
+    """The crops of a record's regions and objects that have phrases, whether they were kept or not."""
+    for region in record.regions or ():
+        yield Crop(_reduced(crop_box(image, region.box)), region.phrase, "region", number)
+    for thing in record.objects or ():
+        if thing.phrase is not None:
+            mask = coco_mask.decode({"size": list(thing.mask.size), "counts": thing.mask.counts.encode()}).astype(bool)
+            crop = crop_segment(image, Segment(mask, thing.box, 1.0))
+            yield Crop(_reduced(crop), thing.phrase, "object", number)
+
+
+def _reduced(crop: Image.Image) -> Image.Image:
+    """The crop with at most LONGEST pixels a side: matchers see fewer, and all crops of a calibration are in memory."""
+    crop.thumbnail((LONGEST, LONGEST), Image.Resampling.BICUBIC)
+    return crop
+
+
+def mismatched(crops: Sequence[Crop]) -> list[Pair]:
+    """Each crop with up to PER_CROP phrases of other images, none of which its own image has."""
+    chance = random.Random(_SEED)
+    own: dict[int, set[str]] = {}
+    for crop in crops:
+        own.setdefault(crop.number, set()).add(crop.phrase.lower())
+    pairs = []
+    for crop in crops:
+        others = chance.sample(crops, min(len(crops), 4 * PER_CROP))
+        phrases = {other.phrase for other in others if other.phrase.lower() not in own[crop.number]}
+        pairs += [Pair(crop.image, phrase) for phrase in sorted(phrases)[:PER_CROP]]
+    return pairs
+
+
+def scores_of(
+    profile: Profile, crops: Sequence[Crop], labels: Sequence[LabelledPair], share: float, advance: Advance
+) -> dict[str, Scores]:
+    """Score the pairs of each layer that has enough phrases with the profile's matcher.
+
+    Raises InvalidInput for too few phrases, and the errors of `load_stages`.
+    """
+    by_layer = {layer: [crop for crop in crops if crop.layer == layer] for layer in LAYERS}
+    wrong = {layer: mismatched(found) for layer, found in by_layer.items()}
+    # before the weights are loaded
+    layers = _scored(wrong, math.ceil(LEAST_PASSING / share), share)
+    stage: MatcherStage = build_stage("matcher", profile.stages["matcher"])
+    load_stages({"matcher": stage})
+    told = {layer: [(_pair(*one), one[3]) for one in labels if one[4] == layer] for layer in layers}
+    total = sum(len(pairs[layer]) for pairs in (wrong, by_layer, told) for layer in layers)
+    run = _Scorer(stage, total, advance)
+    result = {}
+    for layer in layers:
+        own = run.scores([Pair(crop.image, crop.phrase) for crop in by_layer[layer]])
+        answers = run.scores([pair for pair, _ in told[layer]])
+        known = [(score, right) for score, (_, right) in zip(answers, told[layer], strict=True) if score is not None]
+        result[layer] = Scores(_known(run.scores(wrong[layer])), _known(own), known)
+    return result
+
+
+def _scored(wrong: Mapping[str, Sequence[Pair]], needed: int, share: float) -> list[str]:
+    """The layers with enough mismatched pairs. Raises InvalidInput if there is none."""
+    layers = [layer for layer, pairs in wrong.items() if len(pairs) >= needed]
+    if not layers:
+        told = " and ".join(f"{len(pairs)} of {layer}s" for layer, pairs in wrong.items())
+        raise InvalidInput(
+            f"too few phrases: a share of {share:g} needs {needed} pairs of a crop and another image's phrase, "
+            f"and there are {told}; describe more images"
+        )
+    return layers
+
+
+def _pair(image: Image.Image, box: Box | None, phrase: str, *_: object) -> Pair:
+    return Pair(crop_box(image, box) if box else image, phrase)
+
+
+def _known(scores: Sequence[float | None]) -> list[float]:
+    return [score for score in scores if score is not None]
+
+
+class _Scorer:
+    """Runs a matcher on pairs, some batches at a time, and reports how many are scored."""
+
+    def __init__(self, stage: MatcherStage, total: int, advance: Advance) -> None:
+        self._stage, self._total, self._advance, self._done = stage, total, advance, 0
+
+    def scores(self, pairs: Sequence[Pair]) -> list[float | None]:
+        """The probability of each pair; None where the matcher fails or cannot judge the phrase."""
+        found: list[float | None] = []
+        step = 4 * self._stage.settings.batch_size
+        for first in range(0, len(pairs), step):
+            results = self._stage.run(pairs[first : first + step])
+            found += [None if isinstance(result, Failure) or result is None else float(result) for result in results]
+            self._done += len(results)
+            self._advance(self._done, self._total)
+        return found
+
+
+def threshold_of(scores: Scores, share: float) -> Threshold:
+    """The least threshold of DIGITS digits that at most this share of the mismatched pairs reaches.
+
+    Raises InvalidInput if there is none: then the matcher is sure of too many wrong pairs.
+    """
+    ordered = sorted(scores.mismatched, reverse=True)
+    # the best score that must not pass; a threshold just above it
+    first = ordered[math.floor(share * len(ordered))]
+    step = 10.0 ** (math.floor(math.log10(max(first, 1e-12))) + 1 - DIGITS)
+    threshold = round((math.floor(first / step) + 1) * step, 15)
+    if threshold > 1:
+        reached = _share(ordered, 1.0)
+        raise InvalidInput(
+            f"the matcher gives {reached:.1%} of the wrong pairs a probability of 1: no threshold parts them"
+        )
+    right, wrong = ([score for score, is_right in scores.labelled if is_right is told] for told in (True, False))
+    return Threshold(
+        threshold=threshold,
+        pairs=len(ordered),
+        passing=_share(ordered, threshold),
+        own_pairs=len(scores.own),
+        own_passing=_share(scores.own, threshold),
+        recall=_share(right, threshold) if right else None,
+        wrong_passing=_share(wrong, threshold) if wrong else None,
+    )
+
+
+def _share(scores: Sequence[float], threshold: float) -> float:
+    return sum(score >= threshold for score in scores) / max(1, len(scores))
+
+
+class Origin(BaseModel):
+    """Where thresholds come from. source: the job or data set; share: the one that was asked for; labels: the file."""
+
+    source: str
+    date: str
+    images: int
+    share: float
+    matcher: str
+    revision: str
+    labels: str | None = None
+
+    @classmethod
+    def of(cls, profile: Profile, source: str, images: int, share: float, labels: Path | None) -> Origin:
+        """The origin of thresholds that are found now."""
+        matcher, date = profile.stages["matcher"], f"{datetime.now(UTC):%Y-%m-%d}"
+        found = {"source": source, "date": date, "images": images, "share": share, "matcher": matcher.model}
+        return cls.model_validate({**found, "revision": matcher.revision, "labels": str(labels) if labels else None})
+
+
+def note_of(origin: Origin, thresholds: Mapping[str, Threshold]) -> str:
+    """Comment lines for the profile that tell where its thresholds come from."""
+    lines = [
+        f"Thresholds calibrated on {origin.date} from {origin.source}: {origin.images} images; at most "
+        f"{origin.share:.2%} of the mismatched pairs pass.",
+        f"Matcher: {origin.matcher}, revision {origin.revision or 'not given'}.",
+    ]
+    for layer, one in thresholds.items():
+        line = f"{layer} = {one.threshold!r}: {one.passing:.2%} of {one.pairs} mismatched pairs pass, "
+        line += f"and {one.own_passing:.1%} of {one.own_pairs} phrases with their own crops"
+        if one.recall is not None:
+            line += f"; of the right pairs in {origin.labels}: {one.recall:.1%}"
+        if one.wrong_passing is not None:
+            line += f"; of its wrong pairs: {one.wrong_passing:.1%}"
+        lines.append(f"{line}.")
+    return "".join(f"# {line}\n" for line in lines)
