@@ -24,6 +24,7 @@ from PIL import Image
 
 from models.base import Stage
 from models.building import build_stages, load_stages
+from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.evidence.support import describe
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
@@ -39,7 +40,7 @@ class VisionPipeline:
     """Computes the layers of images. stages: by name; by default those that the profile names are built."""
 
     def __init__(self, profile: Profile, stages: dict[str, Stage[Any, Any]] | None = None) -> None:
-        self.evidence = profile.evidence
+        self.evidence, self.profile = profile.evidence, profile
         self.stages = build_stages(profile, "vision") if stages is None else stages
         self.parallel = cpu_is_idle(profile, "vision")
         """Whether CPU work runs in threads in parallel to the models."""
@@ -82,6 +83,9 @@ class VisionPipeline:
             _set_layers(images, pending, matched=False)
         pairs = zip(images, batch, strict=True)
         records = [restored(item.finished(self.evidence), item.image, image) for item, (_, image) in pairs]
+        # what the models say of pictures that they do not know comes with a warning
+        known = [(item.image, self.profile.name, self.profile.domain) for item in images]
+        records = [warned(record, *of_image) for record, of_image in zip(records, known, strict=True)]
         _release(self.stages)
         return records
 

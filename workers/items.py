@@ -43,6 +43,7 @@ class WorkItem:
 def item_of(row: IndexRow, rules: Rules) -> WorkItem:
     """The item of an index row; a sample that cannot be used is settled as failed, a rejected one as filtered."""
     record = Record(key=row.key, image=reference_of(row), alt_text=row.alt_text)
+    record = record.warned("alt_text", row.note) if row.note else record
     if row.error is not None:
         return WorkItem(record.failed("index", "bad_sample", row.error), settled=True)
     return _ruled(WorkItem(record, rules=rules, stamp=row.stamp))

@@ -154,6 +154,7 @@ class Profile(BaseModel):
     """A named set of stage settings.
 
     description: what it is for; needs: the machine that it needs; warnings: what a user must know before believing it.
+    domain: the only pictures that its models know; rows of others carry a warning (`models/evidence/domains.py`).
     chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. rules:
     which images become filtered rows. prompts: the texts of the prompts that stages name; they are kept with the
     results and are not in any fingerprint, because the stages' parameters hold their sha256.
@@ -165,6 +166,7 @@ class Profile(BaseModel):
     description: str = ""
     needs: str = ""
     warnings: list[str] = Field(default_factory=list)
+    domain: Literal["drawn_scenes"] | None = None
     chunk_size: int = Field(default=500, ge=1)
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()

@@ -126,8 +126,8 @@ def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: R
     code, told = refused("--port", "0", "--profile", "mine")
     assert code == exits.PROFILE_INVALID
     assert told.splitlines() == [
-        f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, evidence, "
-        "micro_batch, needs, rules, stages, warnings",
+        f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, domain, "
+        "evidence, micro_batch, needs, rules, stages, warnings",
         f"strata serve: {tmp_path}/mine.toml: stages.orc: unknown stage; did you mean 'ocr'?",
     ]
     assert not (tmp_path / "data").exists()

@@ -90,6 +90,11 @@ def test_a_failed_record_tells_why_and_nothing_else() -> None:
     assert "regions" not in text
 
 
+def test_warnings_stand_before_the_layers() -> None:
+    lines = shown(render.layers_tree(record().warned("outside_domain", "know only\x1b drawn scenes"))).splitlines()
+    assert "warning" in lines[1] and "know only  drawn scenes" in lines[1]
+
+
 def test_jobs_in_a_table_and_in_lines() -> None:
     table = shown(render.job_table([job(1), job(3, JobStatus.COMPLETED)]))
     assert "in_progress" in table and "completed" in table

@@ -233,8 +233,8 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     "a key with control characters": (
         '"a\\u001bb\\nc" = 1\n' + DEMO,
         [
-            '"a\\u001bb\\nc": unknown key; there are: chunk_size, description, evidence, micro_batch, needs, rules, '
-            "stages, warnings"
+            '"a\\u001bb\\nc": unknown key; there are: chunk_size, description, domain, evidence, micro_batch, needs, '
+            "rules, stages, warnings"
         ],
     ),
 }

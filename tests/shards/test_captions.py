@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strata.core import Rules
 from strata.shards import captions
 from strata.shards.sources import index_shard
 from strata.store import IndexRow
+from workers.items import item_of
 
 WINDOWS = "its text is not valid UTF-8: it was read as Windows-1252"
 TEXTS = {
@@ -86,6 +88,13 @@ def test_json_over_a_mebibyte(tmp_path: Path) -> None:
         assert [row.alt_text for row in rows] == ["a cat", None, None]
         notes = ["its JSON file is longer than 16,777,216 bytes, and was not read", "its JSON file is not valid JSON"]
         assert [row.note for row in rows] == [None, *notes]
+
+
+def test_the_row_tells_how_a_text_was_read(tmp_path: Path) -> None:
+    files = {"a.jpg": b"1", "a.txt": "Café".encode("cp1252"), "b.jpg": b"2", "b.txt": b"plain"}
+    rows = index_shard(tar_of(tmp_path / "0.tar", files)).rows
+    warnings = [item_of(row, Rules()).record.warnings for row in rows]
+    assert [[(one.type, one.detail) for one in found] for found in warnings] == [[("alt_text", WINDOWS)], []]
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=50), st.sampled_from(["utf-8-sig", "utf-16", "utf-32"]))

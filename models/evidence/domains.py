@@ -1,0 +1,97 @@
+"""Which pictures a profile's models know: a row of any other picture carries a warning.
+
+A profile names its domain if its models are of no use beyond it. Whether a picture belongs to the domain is told by a
+few statistics of its pixels, which do not depend on what the models find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from strata.core import Record
+
+OUTSIDE = "outside_domain"  # the type of the warning
+
+# Drawn scenes have a background of a named colour, of which only the brightness varies, and softly. The limits were
+# chosen on 600 scenes (seeds from 9,100,000; PNG and JPEG of quality 75 to 95, at 0.6 to 1.7 of their size; 100 of them
+# empty) and the 71 photographs of the tuning half, so that at most 1 % of the scenes fail. On 1,000 other scenes 0.7 %
+# fail, and none of the 58 other photographs passes (docs/decisions.md).
+SIDE = 320  # pixels; pictures are compared at this longest side
+BACKGROUND, AT_RIM = 0.5, 0.65  # least share of background pixels in the picture, and in its rim (1/16 of its side)
+HUE, BRIGHTNESS = 8.0, 40.0  # of 255; most that a background pixel differs from the rim's median
+PALETTE = 18.0  # of 255; most that a channel of the rim's median differs from the nearest named colour
+ROUGH = 2.2  # of 255; most that the Laplacian's median is in the background
+SMOOTH, SMOOTH_SHARE = 1.5, 0.33  # of 255; least share of pixels whose Laplacian is below SMOOTH
+# the backgrounds of the demo's scenes, as in samples/backgrounds.py, which models may not import (a test compares them)
+NAMED_COLOURS = (
+    (240, 240, 238),
+    (150, 150, 152),
+    (38, 38, 42),
+    (226, 208, 172),
+    (128, 92, 66),
+    (240, 184, 200),
+    (120, 168, 226),
+    (132, 190, 128),
+    (240, 224, 130),
+    (176, 150, 212),
+)
+
+Pixels = np.typing.NDArray[Any]
+
+
+def looks_drawn(image: Image.Image) -> bool:
+    """Whether an RGB image looks like a scene that `strata samples` draws."""
+    pixels = _reduced(image)
+    grey = pixels.mean(axis=2)
+    rim = _rim(grey.shape)
+    # the background's colour, and the pixels that have its hue and nearly its brightness
+    base = np.median(pixels[rim], axis=0)
+    hue = np.stack([pixels[..., 0] - pixels[..., 1], pixels[..., 1] - pixels[..., 2]], axis=2)
+    same = np.abs(hue - np.median(hue[rim], axis=0)).max(axis=2) <= HUE
+    same &= np.abs(grey - base.mean()) <= BRIGHTNESS
+    if same.mean() < BACKGROUND or same[rim].mean() < AT_RIM:
+        return False
+    if np.abs(np.array(NAMED_COLOURS) - base).max(axis=1).min() > PALETTE:
+        return False
+    # no texture: sensors' noise and surfaces differ from pixel to pixel, the scenes' patterns do not
+    rough = np.abs(cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 0.6), cv2.CV_32F))
+    return bool(np.median(rough[same]) <= ROUGH and (rough < SMOOTH).mean() >= SMOOTH_SHARE)
+
+
+def _reduced(image: Image.Image) -> Pixels:
+    """The pixels of an image, float32 (H, W, 3), whose longest side is SIDE."""
+    scale = SIDE / max(image.size)
+    size = (max(8, round(image.width * scale)), max(8, round(image.height * scale)))
+    resampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    return np.asarray(image.convert("RGB").resize(size, resampling), np.float32)
+
+
+def _rim(shape: tuple[int, ...]) -> np.typing.NDArray[np.bool_]:
+    """The outermost pixels of an image (H, W)."""
+    thickness = max(2, min(shape) // 16)
+    rim = np.ones(shape, np.bool_)
+    rim[thickness:-thickness, thickness:-thickness] = False
+    return rim
+
+
+class Domain(NamedTuple):
+    """What a domain is called, and whether an RGB image belongs to it."""
+
+    words: str
+    holds: Callable[[Image.Image], bool]
+
+
+DOMAINS = {"drawn_scenes": Domain("drawn scenes", looks_drawn)}  # as `Profile.domain` names them
+
+
+def warned(record: Record, image: Image.Image, name: str, domain: str | None) -> Record:
+    """The record with a warning if its image, upright RGB, lies outside the domain of the profile with this name."""
+    if domain is None or record.failure is not None or DOMAINS[domain].holds(image):
+        return record
+    words = f"the models of profile {name} know only {DOMAINS[domain].words}; this picture does not look like one"
+    return record.warned(OUTSIDE, words)
