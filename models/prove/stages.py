@@ -327,7 +327,7 @@ def _of_composer(pictures: Sequence[Picture], with_image: bool) -> Questions:
             share_at_most("composer", "invents", [_invented(*one) for one in told], 0.0),
         ]
 
-    return Questions(items, [picture.name for picture in pictures], judge_boxed if boxed else judge)
+    return Questions(items, [picture.name for picture in pictures], judge)
 
 
 def record_of(picture: Picture) -> Record:
