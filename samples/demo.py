@@ -1,7 +1,7 @@
 """The demo, `python -m samples.demo`: describe a photograph, two drawn scenes and a shard of scenes; read the parts.
 
 Starts `strata serve` with the embedded Valkey on a free port, and stops it at the end, also after an error. The
-photograph is described by the service's default profile, the drawn scenes by the profile `demo`.
+photograph is described by the profile `everyday`, the drawn scenes by the profile `demo`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from samples.service import running_service
 from strata.cli import exits, render
 from strata.client import ApiError, Client
 from strata.components import strata_command
-from strata.core import JobStatus, JobView, Settings
+from strata.core import JobStatus, JobView
 from strata.errors import JobFailed, ProcessFailed, StrataError
 
 SAMPLES = Path(__file__).resolve().parent
 PHOTOGRAPH = SAMPLES / "photographs" / "giraffe-and-zebra.jpg"
 SCENES = (SAMPLES / "images" / "one.jpg", SAMPLES / "images" / "two.jpg")
-PROFILE = "demo"  # of the drawn scenes
+PHOTOGRAPHS_PROFILE, PROFILE = "everyday", "demo"  # of the photograph, and of the drawn scenes
 SHARD = SAMPLES / "shards" / "00000.tar"
 SHARD_IMAGES = 64
 
@@ -59,7 +59,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(folder: Path, console: Console) -> int:
     """Run the demo's steps; return the exit code. Raises StrataError and httpx.HTTPError."""
-    for profile in (default_profile(), PROFILE):
+    for profile in (PHOTOGRAPHS_PROFILE, PROFILE):
         fetched = subprocess.run(strata_command("models", "fetch", profile), check=False)
         if fetched.returncode:
             raise ProcessFailed(f"the weights of the profile {profile} could not be fetched", fetched.returncode)
@@ -72,7 +72,7 @@ def run(folder: Path, console: Console) -> int:
             client = stack.enter_context(running_service(folder, SHARD.parent))
         console.print(f"ready after {time.monotonic() - begin:.1f} s")
         # 1. single images
-        _caption_image(client, PHOTOGRAPH, None, folder, console)
+        _caption_image(client, PHOTOGRAPH, PHOTOGRAPHS_PROFILE, folder, console)
         for scene in SCENES:
             _caption_image(client, scene, PROFILE, folder, console)
         console.rule(f"a shard of {SHARD_IMAGES} drawn scenes", align="left")
@@ -91,12 +91,7 @@ def run(folder: Path, console: Console) -> int:
     return 0
 
 
-def default_profile() -> str:
-    """Return the profile of a service whose settings name none."""
-    return str(Settings.model_fields["profile"].default)
-
-
-def _caption_image(client: Client, image: Path, profile: str | None, folder: Path, console: Console) -> None:
+def _caption_image(client: Client, image: Path, profile: str, folder: Path, console: Console) -> None:
     """Describe one image, print its layers and save its overlay. Raises JobFailed if it is not described in time."""
     console.rule(f"one image: {image.name}", align="left")
     begin = time.monotonic()
