@@ -11,7 +11,6 @@ from strata.store.index_rows import (
     ShardIndex,
     file_folder,
     file_name,
-    identity_of,
     index_table,
     located_rows,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "file_folder",
     "file_name",
     "file_system",
-    "identity_of",
     "index_table",
     "is_transient",
     "keep_profile",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from strata.core import RECORD_SCHEMA, Chunk, Record, table_to_records
 from strata.store.filesystem import Files
+from strata.store.index_rows import identity_of
 from strata.store.part_format import BrokenPart, Footer, Source, decode, decode_footer, encode, footer_length
 from strata.store.part_paths import Attempts, Part
 from strata.store.storage_errors import as_os_error
@@ -127,7 +128,12 @@ class PartFiles(Files):
 
     def decoded(self, source: Source) -> tuple[pa.Table, Footer]:
         """The table and the footer of a part at one path. Raises FileNotFoundError and BrokenPart."""
-        return decode(self.get(self.path(source.path)), source)
+        table, footer = decode(self.get(self.path(source.path)), source)
+        # how many rows an index must have is known from its identity alone; parts of earlier versions do not tell it
+        of = footer.identified_by
+        if of is not None and identity_of(of, table) != source.part.identity:
+            raise source.broken("its rows are not those of the shard that it is named for")
+        return table, footer
 
     @as_os_error
     def read_columns(self, part: str, columns: Sequence[str]) -> pa.Table:
