@@ -155,7 +155,7 @@ class Indexer:
                 index.failure,
                 index.families,
                 index.left_out,
-                index.identified_by,
+                index.size,
             )
             self._retry(write, claim, stop)
         self._retry(lambda: store.join_families(index.families, index.identity), claim, stop)

@@ -24,7 +24,7 @@ from strata.shards.lists import ListReader
 from strata.shards.roots import Roots, SourceError
 from strata.shards.stamps import Stamps, listing, look_up, storage_errors, version_of
 from strata.shards.tar import TarReader
-from strata.store import IndexRow, ShardIndex, file_name, index_table
+from strata.store import IndexRow, ShardIndex, file_name, identity_of, index_table
 
 Item = TypeVar("Item")
 _BATCH = 1000  # rows as Python objects at a time
@@ -61,8 +61,9 @@ def index_shard(
         failure = failure or listed.failure
         # a file that has its images in itself is known by its content, as a tar
         if listed.alone and table.num_rows and info["size"] is not None:
-            return ShardIndex.identified(uri, Stamps.of(uri, [info]).now, int(info["size"]), table, failure=failure)
-        return ShardIndex.identified(uri, None, uri, table, failure=failure, families=_families(uri, table))
+            size, stamp = int(info["size"]), Stamps.of(uri, [info]).now
+            return ShardIndex(uri, stamp, identity_of(size, table), table, failure, size=size)
+        return ShardIndex(uri, None, identity_of(uri, table), table, failure, _families(uri, table))
 
 
 def _kind_by_content(filesystem: Any, path: str) -> Kind:
@@ -79,7 +80,7 @@ def _index_tar(uri: str, file: IO[bytes], info: dict[str, Any], progress: Callab
     table = reader.with_texts(table)
     failure = failure or reader.failure(table.column("error").null_count)
     stamp, left_out = Stamps.of(uri, [info]).now, dict(reader.left_out)
-    return ShardIndex.identified(uri, stamp, size, table, failure=failure, left_out=left_out)
+    return ShardIndex(uri, stamp, identity_of(size, table), table, failure, left_out=left_out, size=size)
 
 
 def _index_image(uri: str, filesystem: Any, path: str, info: dict[str, Any]) -> ShardIndex:
@@ -92,7 +93,7 @@ def _index_image(uri: str, filesystem: Any, path: str, info: dict[str, Any]) -> 
     error = None if size else "an empty file, or its server does not report the size"
     row = IndexRow(Keys.clean(stem), "", 0, size, text, error, version_of(info), note)
     table = index_table([row])
-    return ShardIndex.identified(uri, None, uri, table, families=_families(uri, table)[:1])
+    return ShardIndex(uri, None, identity_of(uri, table), table, None, _families(uri, table)[:1])
 
 
 def _text_beside(filesystem: Any, stem: str) -> Caption:
@@ -145,6 +146,5 @@ def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], N
         tars = sum(kind_by_name(str(info["name"])) == "tar" for info in files)
         failure = f"a folder without images: its {tars:,} tars are shards, as FOLDER/*.tar" if tars else None
         failure = failure or "a folder without images"
-    families, left_out = _families(uri, table), dict(reader.left_out)
-    stamp = Stamps.of(uri, files).now
-    return ShardIndex.identified(uri, stamp, uri, table, failure=failure, families=families, left_out=left_out)
+    stamp, identity = Stamps.of(uri, files).now, identity_of(uri, table)
+    return ShardIndex(uri, stamp, identity, table, failure, _families(uri, table), dict(reader.left_out))

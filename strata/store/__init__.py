@@ -11,6 +11,7 @@ from strata.store.index_rows import (
     ShardIndex,
     file_folder,
     file_name,
+    identity_of,
     index_table,
     located_rows,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "file_folder",
     "file_name",
     "file_system",
+    "identity_of",
     "index_table",
     "is_transient",
     "keep_profile",

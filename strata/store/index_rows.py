@@ -14,7 +14,7 @@ import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,8 +64,8 @@ class ShardIndex:
     its storage does not tell its version, and for a list, whose own file does not tell whether its images are the same.
     failure: why the shard was not read completely, or None. families: of a folder or list, the names under which its
     earlier and later indexes are found. left_out: how many of its files are in no row, by the reason
-    (`strata.core.LEFT_OUT`). identified_by: what the identity was made of besides the rows, see `identity_of`; None if
-    the identity cannot be computed again.
+    (`strata.core.LEFT_OUT`). size: of the shard's file in bytes, from which the identity follows with the rows; None of
+    a folder or a list.
     """
 
     uri: str
@@ -75,13 +75,7 @@ class ShardIndex:
     failure: str | None = None
     families: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
-    identified_by: int | str | None = None
-
-    @classmethod
-    def identified(cls, uri: str, stamp: str | None, of: int | str, table: pa.Table, **others: Any) -> ShardIndex:
-        """The index with its identity, see `identity_of`. others: further fields."""
-        lasting = not (isinstance(of, str) and _unknown_versions(table))
-        return cls(uri, stamp, identity_of(of, table), table, identified_by=of if lasting else None, **others)
+    size: int | None = None
 
     @property
     def rows(self) -> list[IndexRow]:

@@ -129,9 +129,8 @@ class PartFiles(Files):
     def decoded(self, source: Source) -> tuple[pa.Table, Footer]:
         """The table and the footer of a part at one path. Raises FileNotFoundError and BrokenPart."""
         table, footer = decode(self.get(self.path(source.path)), source)
-        # how many rows an index must have is known from its identity alone; parts of earlier versions do not tell it
-        of = footer.identified_by
-        if of is not None and identity_of(of, table) != source.part.identity:
+        # which rows an index must have is known from its identity alone; earlier versions do not tell the size
+        if footer.size is not None and identity_of(footer.size, table) != source.part.identity:
             raise source.broken("its rows are not those of the shard that it is named for")
         return table, footer
 

@@ -75,13 +75,13 @@ class Store(PartFiles, ShardFiles):
         failure: str | None = None,
         families: Sequence[str] = (),
         left_out: Mapping[str, int] = MappingProxyType({}),
-        identified_by: int | str | None = None,
+        size: int | None = None,
     ) -> None:
         """Write a shard's index part from a table of INDEX_SCHEMA.
 
-        failure: why not all of the shard was read; families, left_out and identified_by: as of ShardIndex.
+        failure: why not all of the shard was read; families, left_out and size: as of ShardIndex.
         """
-        footer = Footer(Counter(), None, 0, failure or "", tuple(families), left_out, identified_by)
+        footer = Footer(Counter(), None, 0, failure or "", tuple(families), left_out, size)
         self.write_part(chunk, table, footer, "zstd")
 
     def read_records(self, chunk: Chunk) -> list[Record]:
