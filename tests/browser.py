@@ -20,6 +20,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LONG = 120.0  # seconds: far more than anything here takes
+SERVER_ERROR = -32000  # a correct command that the state of the page does not allow
 # names resolve to loopback or to nothing, so that no test leaves the machine
 _RESOLVER = "MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 _OPTIONS = (
@@ -43,6 +44,14 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
+class ProtocolError(Exception):
+    """The browser has refused a command; code: the error's number in the protocol."""
+
+    def __init__(self, method: str, error: dict[str, Any]) -> None:
+        super().__init__(f"{method}: {error}")
+        self.code: int = error["code"]
+
+
 class Browser:
     """A running browser. Use it from one thread."""
 
@@ -52,14 +61,15 @@ class Browser:
         self._read = b""
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """The result of a command of the protocol. Events are passed over."""
+        """The result of a command of the protocol. Events are passed over. Raises ProtocolError."""
         number = next(self._ids)
         message = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
             if answer.get("id") == number:
-                assert "error" not in answer, (method, answer)
+                if "error" in answer:
+                    raise ProtocolError(method, answer["error"])
                 result: dict[str, Any] = answer["result"]
                 return result
 
@@ -109,14 +119,20 @@ class Page:
         return answer["result"].get("value")
 
     def wait(self, script: str) -> Any:
-        """The value of an expression as soon as it is true."""
+        """The value of an expression as soon as it is true, in this page or in one that takes its place meanwhile."""
         end = time.monotonic() + LONG
         while True:
-            answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-            value = answer["result"].get("value")
-            if value and "exceptionDetails" not in answer:
-                return value
-            assert time.monotonic() < end, (script, self.run("document.documentElement.outerHTML"))
+            try:
+                answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+            except ProtocolError as error:
+                # the page was left during the evaluation, or the next one cannot run scripts yet
+                if error.code != SERVER_ERROR or time.monotonic() >= end:
+                    raise
+            else:
+                value = answer["result"].get("value")
+                if value and "exceptionDetails" not in answer:
+                    return value
+                assert time.monotonic() < end, (script, self.run("document.documentElement.outerHTML"))
             time.sleep(0.02)
 
     def frames(self) -> list[str]:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk
+from bench.hostile.images import bombs, encoded, good_images, mutated
 from strata.images import DecodersUnavailable, DecodingPool, ImageError, decode, formats, process
 from strata.images.decoding import Frame
 from strata.images.pool import Budget
@@ -123,13 +123,13 @@ def test_a_large_picture_can_be_shrunk(decoders: DecodingPool) -> None:
 
 
 def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "CPU_SECONDS", 0.05)
-    # many chunks, each read in Python
-    data = GOOD["png RGB"][:33] + png_chunk(b"gAMA", bytes(4)) * 100_000 + GOOD["png RGB"][33:]
+    # far less than 25 million pixels take, and far more than a small picture takes
+    monkeypatch.setattr(formats, "CPU_SECONDS", 0.1)
+    monkeypatch.setattr(formats, "CPU_PER_PIXEL", 0.0)
     with DecodingPool(LIMIT, processes=1) as decoders:
         decoders.decode(GOOD["gif frames"])
         with pytest.raises(ImageError, match="s of processor time") as caught:
-            decoders.decode(data)
+            decoders.decode(BOMBS["png rgba"])
         assert caught.value.kind == "too_costly"
         assert decoders.decode(GOOD["gif frames"]).size == (61, 43)
 

@@ -44,9 +44,12 @@ def settle(scheduler: Scheduler) -> None:
 
 
 def idle_ticks(queue: Queue, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The commands of ten ticks in which nothing changes."""
+    """The commands of ten ticks in which nothing changes, and nothing is looked at because of the time."""
     monkeypatch.setattr("strata.jobs.waiting.REFRESH_SECONDS", 3600.0)
-    monkeypatch.setattr("strata.jobs.scheduler.REVIEW_SECONDS", 3600.0)
+    for name in ("REVIEW_SECONDS", "RATE_LOOK_SECONDS"):
+        monkeypatch.setattr(f"strata.jobs.scheduler.{name}", 3600.0)
+    monkeypatch.setattr("strata.jobs.image_jobs.FIRST_LOOK", 3600.0)
+    monkeypatch.setattr("strata.queue.scheduler_lock.LOCK_SECONDS", 3600)
     settle(scheduler)
     count = commands(queue)
     for _ in range(10):
@@ -77,7 +80,6 @@ def test_ticks_cost_the_same_with_many_batches_that_wait(
 
 
 def test_ticks_cost_little_with_many_batches_that_have_no_room(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("strata.jobs.scheduler.RATE_LOOK_SECONDS", 3600.0)
     for number in range(20):
         jobs.new.create("batch", [f"/{number}/{name}.tar" for name in range(5)], FAKE_PROFILE, "lo")
     assert idle_ticks(jobs.queue, Scheduler(jobs.queue, jobs.store, 10), monkeypatch) <= 120
