@@ -36,16 +36,16 @@ def grown(act: Callable[[], object]) -> int:
 
 
 def of_detector() -> int:
-    """With twelve pages of text."""
+    """With two full batches of pages."""
     detector = VisionPipeline(load_profile("demo", CHECKOUT / "models" / "profiles")).stages["detector"]
     detector.load()
     detector.probe()
-    pages = [Image.new("RGB", PAGE, "white") for _ in range(12)]
+    pages = [Image.new("RGB", PAGE, "white")] * (2 * detector.settings.batch_size)
     return grown(lambda: detector.run(pages))
 
 
 def of_composer(folder: Path) -> int:
-    """With four records of pages: twelve things with text of 10,000 letters, each of which is a token here."""
+    """With two records of pages: twelve things with text of 10,000 letters, each of which is a token here."""
     parameters = {"prompt_sha256": sha256_of(FOLDER / "small.toml"), "max_new_tokens": 8, "precision": "float32"}
     settings = StageSettings(
         backend="transformers", model=f"local:{folder}", revision="", batch_size=16, parameters=parameters
@@ -55,7 +55,7 @@ def of_composer(folder: Path) -> int:
     lines = [TextLine(box=(0, 100.0 * i, 1000, 100.0 * i + 50), text="words of a page " * 50) for i in range(12)]
     image = ImageReference(uri="a.png", size=1)
     requests = [ComposeRequest(Record(key=str(i), image=image, width=1654, height=2339, text=lines)) for i in range(12)]
-    composer.run(requests[:1])
+    composer.probe()
     return grown(lambda: composer.run(requests))
 
 
