@@ -26,6 +26,6 @@ def test_pages_of_text_take_bounded_memory(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     detector, composer = map(int, done.stdout.split())
-    # in MiB; 1,500 is the size of the masks of two prompts of 8,192 tokens, if both are made at once
-    assert detector < 220
+    # in MiB; without the bounds 374 (measured), and 1,500 for the masks of two prompts of 8,192 tokens, made at once
+    assert detector < 310
     assert composer < 250
