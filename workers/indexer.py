@@ -149,7 +149,13 @@ class Indexer:
         # a copy of the shard, or the shard with another time stamp, has the same identity
         if self._stored(index.identity, claim, stop) is None:
             write = functools.partial(
-                store.write_index, part, index.table, index.failure, index.families, index.left_out
+                store.write_index,
+                part,
+                index.table,
+                index.failure,
+                index.families,
+                index.left_out,
+                index.size,
             )
             self._retry(write, claim, stop)
         self._retry(lambda: store.join_families(index.families, index.identity), claim, stop)

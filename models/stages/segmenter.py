@@ -188,6 +188,7 @@ class SamSegmenter(SegmenterStage):
         # the largest, and those that may be as large: a pixel of the model's size is many of the image's
         last = shares[kept][: self.parameters.max_masks][-1:]
         kept = kept[(shares[kept] >= NEARLY * last).nonzero()[:, 0]] if len(kept) else kept
+        kept = kept[: 2 * self.parameters.max_masks]  # of many things of one size, not all are enlarged
         # only now enlarge, one by one: a mask of 24 megapixels takes 96 MB in float32
         height, width = size
         enlarged = (self._enlarged(logits[i], shape, resized)[:height, :width] for i in kept.tolist())

@@ -61,7 +61,8 @@ def index_shard(
         failure = failure or listed.failure
         # a file that has its images in itself is known by its content, as a tar
         if listed.alone and table.num_rows and info["size"] is not None:
-            return ShardIndex(uri, Stamps.of(uri, [info]).now, identity_of(int(info["size"]), table), table, failure)
+            size, stamp = int(info["size"]), Stamps.of(uri, [info]).now
+            return ShardIndex(uri, stamp, identity_of(size, table), table, failure, size=size)
         return ShardIndex(uri, None, identity_of(uri, table), table, failure, _families(uri, table))
 
 
@@ -79,7 +80,7 @@ def _index_tar(uri: str, file: IO[bytes], info: dict[str, Any], progress: Callab
     table = reader.with_texts(table)
     failure = failure or reader.failure(table.column("error").null_count)
     stamp, left_out = Stamps.of(uri, [info]).now, dict(reader.left_out)
-    return ShardIndex(uri, stamp, identity_of(size, table), table, failure, left_out=left_out)
+    return ShardIndex(uri, stamp, identity_of(size, table), table, failure, left_out=left_out, size=size)
 
 
 def _index_image(uri: str, filesystem: Any, path: str, info: dict[str, Any]) -> ShardIndex:

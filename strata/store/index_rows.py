@@ -64,7 +64,8 @@ class ShardIndex:
     its storage does not tell its version, and for a list, whose own file does not tell whether its images are the same.
     failure: why the shard was not read completely, or None. families: of a folder or list, the names under which its
     earlier and later indexes are found. left_out: how many of its files are in no row, by the reason
-    (`strata.core.LEFT_OUT`).
+    (`strata.core.LEFT_OUT`). size: of the shard's file in bytes, from which the identity follows with the rows; None of
+    a folder or a list.
     """
 
     uri: str
@@ -74,6 +75,7 @@ class ShardIndex:
     failure: str | None = None
     families: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    size: int | None = None
 
     @property
     def rows(self) -> list[IndexRow]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from strata.core import RECORD_SCHEMA, Chunk, Record, table_to_records
 from strata.store.filesystem import Files
+from strata.store.index_rows import identity_of
 from strata.store.part_format import BrokenPart, Footer, Source, decode, decode_footer, encode, footer_length
 from strata.store.part_paths import Attempts, Part
 from strata.store.storage_errors import as_os_error
@@ -127,7 +128,11 @@ class PartFiles(Files):
 
     def decoded(self, source: Source) -> tuple[pa.Table, Footer]:
         """The table and the footer of a part at one path. Raises FileNotFoundError and BrokenPart."""
-        return decode(self.get(self.path(source.path)), source)
+        table, footer = decode(self.get(self.path(source.path)), source)
+        # which rows an index must have is known from its identity alone; earlier versions do not tell the size
+        if footer.size is not None and identity_of(footer.size, table) != source.part.identity:
+            raise source.broken("its rows are not those of the shard that it is named for")
+        return table, footer
 
     @as_os_error
     def read_columns(self, part: str, columns: Sequence[str]) -> pa.Table:

@@ -35,7 +35,7 @@ _MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as
 _DIGITS = 8  # of one checksum
 _VERSION, _PART, _CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
 _COUNTS, _TRANSIENT, _BILL, _FAILURE = b"strata.counts", b"strata.transient", b"strata.bill", b"strata.shard_failure"
-_FAMILIES, _LEFT_OUT = b"strata.families", b"strata.left_out"
+_FAMILIES, _LEFT_OUT, _SIZE = b"strata.families", b"strata.left_out", b"strata.shard_size"
 
 
 class BrokenPart(DataError):
@@ -54,7 +54,7 @@ class Footer(NamedTuple):
 
     counts: the number of images by status; bill: their cost if a model server was asked; transient: how many images
     failed for a cause that may pass; failure: of an index part, why the shard was not read completely; families: of the
-    index part of a folder or list, and left_out: of an index part, see ShardIndex.
+    index part of a folder or list, left_out and size: of an index part, see ShardIndex.
     """
 
     counts: Counter[str]
@@ -63,6 +63,7 @@ class Footer(NamedTuple):
     failure: str | None = None
     families: tuple[str, ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
+    size: int | None = None
 
     def entries(self) -> dict[bytes, bytes]:
         """The footer as key-value pairs of a Parquet file."""
@@ -75,6 +76,8 @@ class Footer(NamedTuple):
             entries[_FAMILIES] = json.dumps(self.families).encode()
         if self.left_out:
             entries[_LEFT_OUT] = json.dumps(dict(self.left_out)).encode()
+        if self.size is not None:
+            entries[_SIZE] = json.dumps(self.size).encode()
         return entries
 
 
@@ -245,7 +248,8 @@ def _footer(entries: Mapping[bytes, bytes]) -> Footer:
     counts = Counter[str](json.loads(entries.get(_COUNTS, b"{}")))
     failure, families = entries.get(_FAILURE, b"").decode() or None, json.loads(entries.get(_FAMILIES, b"[]"))
     left_out = json.loads(entries.get(_LEFT_OUT, b"{}"))
-    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families), left_out)
+    size = json.loads(entries.get(_SIZE, b"null"))
+    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families), left_out, size)
 
 
 def _footer_start(data: Any) -> int:

@@ -75,12 +75,13 @@ class Store(PartFiles, ShardFiles):
         failure: str | None = None,
         families: Sequence[str] = (),
         left_out: Mapping[str, int] = MappingProxyType({}),
+        size: int | None = None,
     ) -> None:
         """Write a shard's index part from a table of INDEX_SCHEMA.
 
-        failure: why not all of the shard was read; families and left_out: as of ShardIndex.
+        failure: why not all of the shard was read; families, left_out and size: as of ShardIndex.
         """
-        footer = Footer(Counter(), failure=failure or "", families=tuple(families), left_out=left_out)
+        footer = Footer(Counter(), None, 0, failure or "", tuple(families), left_out, size)
         self.write_part(chunk, table, footer, "zstd")
 
     def read_records(self, chunk: Chunk) -> list[Record]:

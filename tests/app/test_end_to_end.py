@@ -31,7 +31,7 @@ SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Path]]:
     """A running service with the demo profile and short leases, and its data folder."""
     folder = tmp_path_factory.mktemp("service")
-    with running_service(folder, SHARD.parent, lease_seconds="4") as client:
+    with running_service(folder, SHARD.parent, lease_seconds="4", profile="demo") as client:
         yield client, folder / "data"
 
 

@@ -14,13 +14,16 @@ from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 import models.chat.client as chat_client
 from bench.fakes.scripted_server import HANG_UP, Reply, good, is_plain, scripted
 from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
+from models.chat.questions import ChatAnswer, Question, read_answer
 from models.items import CaptionRequest, ComposeRequest, Failure, Rejection
 from models.prompts import FOLDER
 from models.weights.hashes import sha256_of
@@ -140,6 +143,34 @@ def test_a_hostile_retry_after_is_no_crash(value: str) -> None:
             assert write(composer(server.url), [request("one")]) == ["A dog is here."]
         except StageUnavailable as error:
             assert "asks to wait for 3600 s" in str(error)
+
+
+def read(body: bytes) -> ChatAnswer:
+    """What is read of a response with this body."""
+    return read_answer(httpx.Response(200, content=body), Question([], 100, 100), SecretStr(SECRET))
+
+
+@pytest.mark.parametrize("end", ["content_filter", "error", "abort", "safety", "function_call"])
+def test_a_text_that_the_server_stopped_for_another_reason_is_no_answer(end: str) -> None:
+    answer = read(good("A dog is here.", finish=end).body.encode())
+    assert (answer.text, answer.fault) == ("", f"the server gave no answer (finish_reason {end})")
+    for usual in ("stop", "length", "eos", ""):
+        answer = read(good("A dog is here.", finish=usual).body.encode())
+        assert (answer.text, answer.fault, answer.cut) == ("A dog is here.", None, usual == "length")
+
+
+def test_answers_of_unusual_form_are_read() -> None:
+    plain = good("A dog is here.").body
+    parts = plain.replace(
+        '"A dog is here."', '[{"type": "text", "text": "A dog "}, {"type": "text", "text": "is here."}]'
+    )
+    assert read(parts.encode()).text == "A dog is here."
+    assert read(b"\xef\xbb\xbf" + plain.encode()).text == "A dog is here."
+    # half of a surrogate pair is no character: it must not reach a file or another request
+    halved = read(plain.replace("A dog", "A dog \\ud83d").encode())
+    assert halved.fault is None and halved.text.startswith("A dog") and halved.text.encode()
+    refused = plain.replace('"content": "A dog is here."', '"content": null, "refusal": "I cannot help with that."')
+    assert read(refused.encode()).fault == "the server refused to answer: I cannot help with that."
 
 
 BAD = {

@@ -313,6 +313,23 @@ def test_the_points_of_sam_2_reach_the_far_end_of_an_oblong_image(tmp_path: Path
     assert max(centres) > 30  # a grid placed as SAM's would end at a third of the height
 
 
+def test_only_the_masks_that_are_kept_are_enlarged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another: of 24 megapixels, one mask takes 96 MB in float32, and 32 × 32 points give 3,072 masks."""
+    stage: Any = _stage("sam", f"local:{make(_noise, tmp_path)}", **LENIENT | {"points_per_side": 8}, max_masks=5)
+    sizes: list[tuple[int, ...]] = []
+    post_process = stage._processor.post_process_masks
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        whole = post_process(*arguments, **named)
+        sizes.extend(tuple(mask.shape) for mask in whole)
+        return whole
+
+    monkeypatch.setattr(stage._processor, "post_process_masks", noted)
+    (result,) = stage.run([Image.new("RGB", (900, 600), "red")])
+    assert len(_found(result)) == 5
+    assert set(sizes) == {(1, 1, 600, 900)} and len(sizes) <= 10, len(sizes)
+
+
 def test_sam_without_a_good_mask_gives_none(sam: Path) -> None:
     stage = _stage("sam", f"local:{sam}", points_per_side=3, pred_iou_thresh=1.0)
     assert stage.run([Image.new("RGB", (90, 60), "red")]) == [[]]
