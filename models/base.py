@@ -38,7 +38,6 @@ from models.items import (
     ReadLine,
     Segment,
     check_results,
-    megapixels_of,
     work_of,
 )
 from strata.core import STAGES_OF, StageSettings, Usage
@@ -117,8 +116,6 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     name: ClassVar[str]
     boxed: ClassVar[bool] = False
     """Of a segmenter: whether it makes the mask of each kept region, from its box. Its item is a BoxedImage."""
-    megapixels_at_once: ClassVar[float] = 24.0
-    """Of one batch, unless it is one item: a model's input is made of copies that take 3 MB for each megapixel."""
     usage: Sequence[Usage] = ()
     turn: AbstractContextManager[Any] = nullcontext()
     make_room: Callable[[], None] = staticmethod(free_memory)
@@ -162,8 +159,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         with ThreadPoolExecutor(1, thread_name_prefix=self.name) as preparing:
             while len(done) < len(batch):
                 # prepare this batch (unless it was prepared in the previous turn) and the next one in the thread
-                current = len(done), self._end(batch, len(done))
-                following = current[1], self._end(batch, current[1])
+                current = len(done), min(len(done) + self._size, len(batch))
+                following = current[1], min(current[1] + self._size, len(batch))
                 for span in (current, following):
                     if span[0] < span[1] and span not in prepared:
                         prepared[span] = preparing.submit(self.prepare, batch[slice(*span)])
@@ -174,16 +171,6 @@ class Stage(ABC, Generic[StageItem, StageResult]):
                 else:
                     done += results
         return done
-
-    def _end(self, batch: Sequence[StageItem], start: int) -> int:
-        """Where the model's batch ends that begins at `start`: after the items that are computed together."""
-        size, end = 0.0, start
-        while end < len(batch) and end - start < self._size:
-            size += megapixels_of(batch[end])
-            if end > start and size > self.megapixels_at_once:
-                break
-            end += 1
-        return end
 
     def probe_item(self) -> StageItem | None:
         """A small item that the stage computes as long as it works; None: its faults are not told from its items'."""

@@ -169,13 +169,8 @@ def _check_places(stage: str, found: Sequence[Any], size: tuple[int, int]) -> No
 
 def work_of(item: Any) -> float:
     """How much work an item is for a stage, roughly: 1, and 1 for each megapixel of its image."""
-    return 1.0 + megapixels_of(item)
-
-
-def megapixels_of(item: Any) -> float:
-    """The million pixels of an item's image or crop; 0 if it has none."""
     image = getattr(item, "crop", None) or getattr(item, "image", None) or item
-    return image.width * image.height / 1e6 if isinstance(image, Image.Image) else 0.0
+    return 1.0 + image.width * image.height / 1e6 if isinstance(image, Image.Image) else 1.0
 
 
 def _is_finite(value: Any) -> bool:

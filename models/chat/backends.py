@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
@@ -42,7 +41,6 @@ class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
     """
 
     parameters: ChatParameters
-    megapixels_at_once: ClassVar[float] = math.inf  # its client encodes one image after another
 
     def __init__(self, settings: StageSettings, parameters: ChatParameters, with_image: bool) -> None:
         super().__init__(settings)
