@@ -143,7 +143,7 @@ def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_
     steps = ("loading libraries", "reading images", "loading the matcher")
     for arguments, code, part in (
         (("demo", "--from", job, "--images", "2", "--name", "few"), exits.USAGE, "too few phrases"),
-        (("demo", "--from", "no-such-job"), exits.REQUEST_REFUSED, "no-such-job"),
+        (("demo", "--from", "no-such-job", "--name", "few"), exits.REQUEST_REFUSED, "no-such-job"),
         (("demo", "--from", job), exits.USAGE, "exists"),
     ):
         refused = calibrate(*arguments, *options)
