@@ -170,7 +170,7 @@ def measure(counts: dict[str, int], work: Path) -> dict[str, float]:
     # each kind has seeds of its own
     for i, name in enumerate(options):
         write_shards(work / name, ShardOptions(counts[name], FIRST_SEED + i * 100_000, scenes=options[name]))
-    with running_service(work / "service", work) as client:
+    with running_service(work / "service", work, profile="demo") as client:
         for name in options:
             job = client.submit([str(path) for path in sorted((work / name).glob("*.tar"))])
             end = client.wait(job.id)

@@ -129,7 +129,7 @@ def measure(singles: int) -> dict[str, float]:
         write_shards(bulk, ShardOptions(count=BULK_IMAGES, seed=FIRST_SEED + 100_000))
         roots = json.dumps([str(SHARD.parent), str(bulk)])
         started = time.perf_counter()
-        with running_service(Path(work), SHARD.parent, shard_roots=roots) as client:
+        with running_service(Path(work), SHARD.parent, shard_roots=roots, profile="demo") as client:
             figures["seconds from serve to ready"] = time.perf_counter() - started
             # 1. latency without other load
             seconds, stages = single_images(client, singles)

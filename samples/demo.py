@@ -1,6 +1,7 @@
-"""The demo, `python -m samples.demo`: describe two images and a shard, and read the parts.
+"""The demo, `python -m samples.demo`: describe a photograph, two drawn scenes and a shard of scenes; read the parts.
 
-Starts `strata serve` with the embedded Valkey on a free port, and stops it at the end, also after an error.
+Starts `strata serve` with the embedded Valkey on a free port, and stops it at the end, also after an error. The
+photograph is described by the profile `everyday`, the drawn scenes by the profile `demo`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from strata.core import JobStatus, JobView
 from strata.errors import JobFailed, ProcessFailed, StrataError
 
 SAMPLES = Path(__file__).resolve().parent
-IMAGES = ("one.jpg", "two.jpg")
+PHOTOGRAPH = SAMPLES / "photographs" / "giraffe-and-zebra.jpg"
+SCENES = (SAMPLES / "images" / "one.jpg", SAMPLES / "images" / "two.jpg")
+PHOTOGRAPHS_PROFILE, PROFILE = "everyday", "demo"  # of the photograph, and of the drawn scenes
 SHARD = SAMPLES / "shards" / "00000.tar"
 SHARD_IMAGES = 64
 
@@ -56,9 +59,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(folder: Path, console: Console) -> int:
     """Run the demo's steps; return the exit code. Raises StrataError and httpx.HTTPError."""
-    fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
-    if fetched.returncode:
-        raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
+    for profile in (PHOTOGRAPHS_PROFILE, PROFILE):
+        fetched = subprocess.run(strata_command("models", "fetch", profile), check=False)
+        if fetched.returncode:
+            raise ProcessFailed(f"the weights of the profile {profile} could not be fetched", fetched.returncode)
     # a fresh store, so that everything is computed
     shutil.rmtree(folder / "data", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +72,10 @@ def run(folder: Path, console: Console) -> int:
             client = stack.enter_context(running_service(folder, SHARD.parent))
         console.print(f"ready after {time.monotonic() - begin:.1f} s")
         # 1. single images
-        _caption_images(client, folder, console)
-        console.rule("a shard of 64 images", align="left")
+        _caption_image(client, PHOTOGRAPH, PHOTOGRAPHS_PROFILE, folder, console)
+        for scene in SCENES:
+            _caption_image(client, scene, PROFILE, folder, console)
+        console.rule(f"a shard of {SHARD_IMAGES} drawn scenes", align="left")
         # 2. a shard as a job
         job = _run_shard(client, console)
         if job.status is not JobStatus.COMPLETED or job.request_counts.succeeded != SHARD_IMAGES:
@@ -85,23 +91,23 @@ def run(folder: Path, console: Console) -> int:
     return 0
 
 
-def _caption_images(client: Client, folder: Path, console: Console) -> None:
-    for name in IMAGES:
-        console.rule(f"one image: {name}", align="left")
-        begin = time.monotonic()
-        answer = client.captioned(SAMPLES / "images" / name, wait=120)
-        if answer.record is None or answer.job_id is None:
-            raise JobFailed(f"{name} was not described within two minutes")
-        seconds = time.monotonic() - begin
-        console.print(render.layers_tree(answer.record, name))
-        path = folder / f"{Path(name).stem}.overlay.png"
-        path.write_bytes(client.overlay(answer.job_id, answer.record.key))
-        console.print(Text(f"answered in {seconds:.1f} s; overlay: {path}"), soft_wrap=True)
+def _caption_image(client: Client, image: Path, profile: str, folder: Path, console: Console) -> None:
+    """Describe one image, print its layers and save its overlay. Raises JobFailed if it is not described in time."""
+    console.rule(f"one image: {image.name}", align="left")
+    begin = time.monotonic()
+    answer = client.captioned(image, profile=profile, wait=120)
+    if answer.record is None or answer.job_id is None:
+        raise JobFailed(f"{image.name} was not described within two minutes")
+    seconds = time.monotonic() - begin
+    console.print(render.layers_tree(answer.record, image.name))
+    path = folder / f"{image.stem}.overlay.png"
+    path.write_bytes(client.overlay(answer.job_id, answer.record.key))
+    console.print(Text(f"answered in {seconds:.1f} s; overlay: {path}"), soft_wrap=True)
 
 
 def _run_shard(client: Client, console: Console) -> JobView:
     """Submit the shard, follow the job, print its counts and rate."""
-    job = client.submit([str(SHARD)], metadata={"from": "demo"})
+    job = client.submit([str(SHARD)], PROFILE, metadata={"from": "demo"})
     job = render.follow(client.watch(job.id, poll=0.5), console) or job
     counts = job.request_counts
     ends = (counts.succeeded, counts.filtered, counts.failed, counts.cancelled)

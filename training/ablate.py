@@ -171,7 +171,7 @@ def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
     snapshots = Snapshots(store)
     if not {"all", "half"} <= set(snapshots.names()):
         # describe them with a service of our own, then select
-        with running_service(work / "service", shards) as client:
+        with running_service(work / "service", shards, profile="demo") as client:
             job = client.submit([str(path) for path in sorted(shards.glob("*.tar"))], metadata={"from": "ablation"})
             client.wait(job.id)
         parts = PartsOf(store).sources([job.id])

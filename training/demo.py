@@ -87,7 +87,7 @@ def describe_shard(console: Console) -> str:
     fetched = subprocess.run(strata_command("models", "fetch", "demo"), check=False)
     if fetched.returncode:
         raise ProcessFailed("the demo's weights could not be fetched", fetched.returncode)
-    with running_service(FOLDER, SHARD.parent) as client:
+    with running_service(FOLDER, SHARD.parent, profile="demo") as client:
         job = client.submit([str(SHARD)], metadata={"from": "demo-train"})
         job = render.follow(client.watch(job.id, poll=0.5), console) or job
         console.print(Text(f"job {job.id} {job.status}: {job.request_counts.succeeded} images described"))

@@ -14,9 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-from models.base import Stage, StageNotLoaded
+from models.base import Stage, StageNotLoaded, WeightsMissing
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
+from models.weights.cache import FETCH
 from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
 from strata.images import DecodingPool
 from strata.store import READERS, BrokenPart, Source, Store
@@ -108,6 +109,9 @@ class PipelineCache:
                 pipeline = self._build(profile)
                 pipeline.load()
                 break
+            except WeightsMissing as error:
+                # a stage does not know which profile names it
+                raise WeightsMissing(str(error).replace(FETCH, f"`strata models fetch {profile.name}`")) from error
             except StageNotLoaded as error:
                 if not (error.memory and self._loaded):
                     raise

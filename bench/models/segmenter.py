@@ -69,7 +69,7 @@ def measured(checkout: Path, folder: Path, shape: tuple[int, int], limit: int, r
     arguments = [str(folder), *map(str, (*shape, limit, os.cpu_count() or 1, rounds))]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "CUDA_VISIBLE_DEVICES": ""}
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments], cwd=checkout, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", CHILD, *arguments], cwd=checkout, env=environment, capture_output=True, encoding="utf-8"
     )
     if child.returncode:
         return {"error": child.stderr.strip().splitlines()[-1] if child.stderr else f"exit code {child.returncode}"}

@@ -114,7 +114,7 @@ def main() -> int:
     if options.json:
         clean = {half: {k: None if v != v else v for k, v in row.items()} for half, row in measured.items()}
         content = {"profile": options.profile, "figures": clean, "answers": answers(verdicts)}
-        options.json.write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
+        options.json.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     if options.sheet:
         draw(verdicts, options.sheet)
     missed = measured["all"]["share right"] < options.right or measured["all"]["share told"] < options.told

@@ -178,11 +178,9 @@ def threshold_of(scores: Scores, share: float) -> Threshold:
     # the best score that must not pass; a threshold just above it
     first = ordered[math.floor(share * len(ordered))]
     step = 10.0 ** (math.floor(math.log10(max(first, 1e-12))) + 1 - DIGITS)
-    steps = math.floor(first / step) + 1
-    # the quotient may be rounded down: 0.0625 / 1e-5 is less than 6250
-    if round(steps * step, 15) <= first:
-        steps += 1
-    threshold = round(steps * step, 15)
+    units = math.floor(first / step) + 1
+    # 0.15 / 0.0001 is less than 1500 in floating point
+    threshold = next(value for value in (round(more * step, 15) for more in (units, units + 1)) if value > first)
     if threshold > 1:
         reached = _share(ordered, 1.0)
         raise InvalidInput(

@@ -13,9 +13,8 @@ from models.boxes import area, inside
 from models.kinds.coco import kind_of
 from models.kinds.nouns import NUMBERS, is_plural, several, with_article
 from models.notes import place_of
-from strata.core import Box, Record, Region, kept
+from strata.core import NOTHING_FOUND, Box, Record, Region, kept
 
-NOTHING = "Nothing that this profile knows was found."
 MOST = 0.5  # share of the picture's area that a thing takes up if it takes up "most of the picture"
 ON = 0.9  # share of a thing's box within the table's box
 IN_DOUBT = ("low_score", "low_match")
@@ -84,7 +83,10 @@ class _Group:
 
 
 def counts_and_places(record: Record, limit: int) -> str:
-    """The description of a record's kept regions, text and tags; NOTHING if there are none. limit: groups and lines."""
+    """The description of a record's kept regions, text and tags; NOTHING_FOUND if there are none.
+
+    limit: of groups, and of lines of text.
+    """
     groups = _groups(record)[:limit]
     sentences = [*_on_tables(groups), *(_placed(group, record) for group in groups if not _stands(group, groups))]
     lines = [" ".join(line.text.replace('"', "'").split()) for line in kept(record.text)[:limit]]
@@ -92,7 +94,7 @@ def counts_and_places(record: Record, limit: int) -> str:
     if read:
         sentences.append(f"The picture has the text {_listed(read)}.")
     sentences += [f"As a whole, the picture looks like {with_article(tag.word)}." for tag in kept(record.tags)[:1]]
-    return " ".join(sentences) or NOTHING
+    return " ".join(sentences) or NOTHING_FOUND
 
 
 def _groups(record: Record) -> list[_Group]:

@@ -18,7 +18,7 @@ from models.base import DetectorStage, WeightsMissing, cpu_threads
 from models.boxes import clipped
 from models.items import Detection
 from models.kinds.coco import KINDS_BY_ID
-from models.weights.cache import locate
+from models.weights.cache import FETCH, locate
 from strata.core import SsdDetectorParameters, StageSettings
 
 SIDE = 300  # pixels; the graph's anchors belong to it
@@ -42,7 +42,7 @@ class SsdDetector(DetectorStage):
         folder = locate(self.settings)
         found = [sorted(folder.glob(pattern)) for pattern in ("*.pb", "*.pbtxt")]
         if [len(paths) for paths in found] != [1, 1]:
-            raise WeightsMissing(f"{folder} needs one .pb and one .pbtxt file; get them with `strata models fetch`")
+            raise WeightsMissing(f"{folder} needs one .pb and one .pbtxt file; get them with {FETCH}")
         graph, description = (str(paths[0]) for paths in found)
         try:
             self._net = cv2.dnn.readNetFromTensorflow(graph, description)

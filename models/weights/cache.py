@@ -19,6 +19,7 @@ from models.weights.hashes import NOTE, Hashes, sha256_of
 from strata.core import COMMIT, StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
+FETCH = "`strata models fetch`"  # gets missing weights; a worker, which knows the profile, adds its name
 MANIFEST = "strata.json"  # in a fetched folder: its source, and the SHA-256 and size of each file
 
 
@@ -50,7 +51,7 @@ def locate(settings: StageSettings) -> Path:
     """
     folder = weights_folder(settings)
     kind = settings.model.partition(":")[0]
-    remedy = "install Strata again" if kind == "bundled" else "get them with `strata models fetch`"
+    remedy = "install Strata again" if kind == "bundled" else f"get them with {FETCH}"
     if not folder.is_dir():
         raise WeightsMissing(f"weights of {settings.model} are not in {folder}; {remedy}")
     if fault := _fault(folder, settings, Hashes(folder).match):

@@ -11,6 +11,7 @@ from strata.core.chunks import Chunk, part_name
 from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
+    NOTHING_FOUND,
     THINGS,
     Box,
     Caption,
@@ -110,6 +111,7 @@ __all__ = [
     "LEFT_OUT",
     "MILLION",
     "MOST",
+    "NOTHING_FOUND",
     "RECORD_SCHEMA",
     "SCHEMA_VERSION",
     "STAGES_OF",

@@ -21,6 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from strata.errors import InvalidInput
 
+# the whole description of an image in which a profile knows nothing; people read it, training does not
+NOTHING_FOUND = "Nothing that this profile knows was found."
+
 Box = tuple[float, float, float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -182,7 +185,8 @@ class LayerSpec:
     def text_of(self, row: Mapping[str, Any]) -> str | None:
         """The layer of a part's row as one text for training; None if it has no text.
 
-        For a layer with entries: the words of the kept ones, in order, joined by the separator.
+        For a layer with entries: the words of the kept ones, in order, joined by the separator. A description that says
+        NOTHING_FOUND is no text: it is not what a model should learn of the image.
         """
         value = row[self.name]
         if value is None:
@@ -194,7 +198,7 @@ class LayerSpec:
             text = self.words_of(value)
         else:
             text = self.separator.join(filter(None, map(self.words_of, kept(self.entries(value)))))
-        return text.strip() or None
+        return None if text == NOTHING_FOUND else text.strip() or None
 
 
 class Layers(BaseModel):

@@ -144,6 +144,8 @@ class Frame:
             raise ImageError("too_many_pixels", str(error)) from None
         except MemoryError:
             raise ImageError("too_costly", f"{name}, {width} × {height}: {_TOO_MUCH}") from None
+        except ImageError:
+            raise
         except _BROKEN as error:
             kind: Kind = "unsupported" if _is_unsupported(error) else "truncated"
             raise ImageError(kind, f"{name}, {width} × {height}: {error}") from None

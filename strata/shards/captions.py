@@ -71,7 +71,7 @@ def decoded(data: bytes, cut: bool = False) -> tuple[str, str | None]:
     Its byte order mark tells the encoding. Without one it is UTF-8, or if it is not valid UTF-8, Windows-1252, as web
     browsers read such texts (WHATWG Encoding Standard), in which five bytes have no meaning.
     """
-    mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
+    mark, encoding = marked(data)
     body = data[len(mark) :]
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(body, final=not cut)
@@ -80,7 +80,24 @@ def decoded(data: bytes, cut: bool = False) -> tuple[str, str | None]:
             return body.decode("cp1252", "ignore"), "its text is not valid UTF-8: it was read as Windows-1252"
         text = body.decode(encoding, "replace")
         return text, f"its text is damaged: some of its characters are none of {encoding.upper()}"
-    return text, "its text has characters that another program could not read" if _UNREADABLE in text else None
+    return text, note_of(text)
+
+
+def marked(data: bytes) -> tuple[bytes, str]:
+    """The byte order mark with which a text begins, empty if there is none, and its encoding, UTF-8 without a mark."""
+    return next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
+
+
+def note_of(text: str | None, file: Caption | None = None) -> str | None:
+    """The note of a text that is a part of a file, or None if the text is certain.
+
+    file: the whole file's text and note, if it was decoded as a whole. Not all of its parts have the characters that
+    its note is about: the unreadable ones, or those beyond ASCII of a file that was read as Windows-1252.
+    """
+    if text and file and file.note and _UNREADABLE not in (file.text or ""):
+        return None if text.isascii() else file.note
+    known = (file and file.note) or "its text has characters that another program could not read"
+    return known if text and _UNREADABLE in text else None
 
 
 # the files beside an image that may have its text, by extension, with how they are read and how many bytes of them

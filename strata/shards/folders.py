@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
@@ -66,7 +67,9 @@ class FolderReader:
                 yield IndexRow(key, f"./{encodable(name)}", 0, 0, error=unusable)
                 continue
             text, note = self._text(stem)
-            text, size = text or metadata.get(name), int(info["size"])
+            if text is None and name in metadata:
+                text, note = metadata[name]
+            size = int(info["size"])
             yield IndexRow(key, f"./{name}", 0, size, text, None if size else "an empty file", version_of(info), note)
         self.left_out["text_without_image"] += len({stem for stem, _ in self._beside} - self._stems)
         self.left_out = +self.left_out
@@ -93,9 +96,9 @@ class FolderReader:
                 break
         return last
 
-    def _metadata(self) -> dict[str, str]:
+    def _metadata(self) -> dict[str, Caption]:
         """The texts of the folder's metadata by the paths of their images; those of the nearest folder count."""
-        texts: dict[str, str] = {}
+        texts: dict[str, Caption] = {}
         size = 0
         files = [name for name in self._files if posixpath.basename(name) in METADATA]
         for name in sorted(files, key=lambda name: (name.count("/"), name)):
@@ -109,7 +112,7 @@ class FolderReader:
                 if size > MAX_TEXT:
                     self.left_out["text_too_many"] += 1
                 elif text:
-                    texts[path] = text
+                    texts[path] = Caption(text, entry.note)
         return texts
 
     def _entries(self, name: str) -> Iterator[Entry]:
@@ -126,9 +129,18 @@ class FolderReader:
             yield Entry(name, error=str(error))
 
     def _csv_entries(self, name: str) -> Iterator[Entry]:
-        text, _ = captions.decoded(self._filesystem.cat_file(self._files[name]["name"], start=0, end=MAX_CSV))
-        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 2):
-            yield Entry(f"line {number}", row.get(_NAMES[0]), captions.from_fields(row))
+        data = self._filesystem.cat_file(self._files[name]["name"], start=0, end=MAX_CSV + 1)
+        cut = len(data) > MAX_CSV
+        file = Caption(*captions.decoded(data[:MAX_CSV], cut))
+        csv.field_size_limit(MAX_CSV)  # the default ends the reading at a field of 131,072 characters
+        rows = csv.DictReader(io.StringIO(file.text, newline=""))
+        # the last row of a file that is cut may be incomplete
+        for number, (row, _) in enumerate(itertools.pairwise(itertools.chain(rows, () if cut else (None,))), 2):
+            assert row is not None
+            text = captions.from_fields(row)
+            yield Entry(f"line {number}", row.get(_NAMES[0]), text, note=captions.note_of(text, file))
+        if cut:
+            yield Entry(name, error=f"longer than {MAX_CSV:,} bytes: its later rows were not read")
 
 
 def _is_text(name: str) -> bool:

@@ -10,6 +10,7 @@ folder.
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import stat
@@ -130,7 +131,8 @@ class ListReader:
         key = own or Keys.clean(name.rpartition(".")[0] or name) or entry.position.replace(" ", "-")
         caption = captions.from_text(entry.caption) if isinstance(entry.caption, str) else None
         error = None if entry.size else f"{entry.position}: an empty image"
-        return IndexRow(key, str(cell), 0, entry.size, caption, error, entry.checksum)
+        note = entry.note if caption else None
+        return IndexRow(key, str(cell), 0, entry.size, caption, error, entry.checksum, note)
 
     def _image(self, path: str) -> tuple[str, int, str]:
         """The absolute URI, size in bytes and stamp of an image. Raises SourceError and its storage's exceptions."""
@@ -210,27 +212,46 @@ def _json_entry(position: str, line: bytes, paths: Sequence[str]) -> Entry:
     path, key = (
         next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in (paths, KEY_FIELDS)
     )
-    return _entry(position, path, captions.from_fields(fields), key)._replace(note=note)
+    return _entry(position, path, captions.from_fields(fields), key, note)
 
 
-def _entry(position: str, path: object, caption: object, key: object) -> Entry:
+def _entry(position: str, path: object, caption: object, key: object, note: str | None = None) -> Entry:
     """The entry of a row, of whose values no more is kept than is used."""
     if isinstance(path, str) and len(path) > MAX_URI:
         return Entry(position, error=f"the path of its image is longer than {MAX_URI:,} characters")
     text = caption[: 4 * captions.MAX_CHARACTERS] if isinstance(caption, str) else None
     short = key[: Keys.MAX_CHARACTERS] if isinstance(key, str) else key if isinstance(key, int) else None
-    return Entry(position, path if isinstance(path, str) else None, text, short)
+    note = note or captions.note_of(text)
+    return Entry(position, path if isinstance(path, str) else None, text, short, note=note)
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
     """Yield lines without their ends. A line longer than MAX_LINE is cut, but still longer than MAX_LINE."""
     rest = b""
-    while piece := file.read(_PIECE):
+    for piece in _pieces(file):
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
         rest = rest[: MAX_LINE + 1]  # limits the memory for one very long line
     if rest:
         yield rest
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield a file's bytes, some at a time; those of UTF-16 or UTF-32, by its byte order mark, as UTF-8.
+
+    What is not valid in such a file becomes U+FFFD, of which the note of its row tells.
+    """
+    piece = file.read(_PIECE)
+    mark, encoding = captions.marked(piece)
+    if encoding == "utf-8":
+        yield piece
+        yield from iter(lambda: file.read(_PIECE), b"")
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    yield decoder.decode(piece[len(mark) :]).encode()
+    while piece := file.read(_PIECE):
+        yield decoder.decode(piece).encode()
+    yield decoder.decode(b"", final=True).encode()
 
 
 def parquet_entries(file: IO[bytes], paths: Sequence[str] = PATH_FIELDS) -> Iterator[Entry]:

@@ -31,7 +31,7 @@ SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Path]]:
     """A running service with the demo profile and short leases, and its data folder."""
     folder = tmp_path_factory.mktemp("service")
-    with running_service(folder, SHARD.parent, lease_seconds="4") as client:
+    with running_service(folder, SHARD.parent, lease_seconds="4", profile="demo") as client:
         yield client, folder / "data"
 
 
@@ -143,7 +143,7 @@ def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_
     steps = ("loading libraries", "reading images", "loading the matcher")
     for arguments, code, part in (
         (("demo", "--from", job, "--images", "2", "--name", "few"), exits.USAGE, "too few phrases"),
-        (("demo", "--from", "no-such-job", "--name", "few"), exits.REQUEST_REFUSED, "no-such-job"),
+        (("demo", "--from", "no-such-job", "--name", "other"), exits.REQUEST_REFUSED, "no-such-job"),
         (("demo", "--from", job), exits.USAGE, "exists"),
     ):
         refused = calibrate(*arguments, *options)

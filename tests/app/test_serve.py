@@ -202,7 +202,7 @@ def test_collections_of_garbage_leave_out_what_the_service_consists_of(
 
 def test_a_missing_weight_ends_the_service_with_its_code(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     dying = f"import sys; print('no weights', file=sys.stderr); sys.exit({exits.WEIGHTS_MISSING})"
-    monkeypatch.setattr(server, "workers", lambda: fake_workers(dying))
+    monkeypatch.setattr(server, "workers", lambda *_: fake_workers(dying))
     code, told = refused("--port", "0")
     assert code == exits.WEIGHTS_MISSING, told
     assert "no weights" in told
@@ -214,7 +214,7 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
             "from app import server",
             "from strata.cli.main import main",
             "from tests.app.test_serve import fake_workers",
-            "server.workers = lambda: fake_workers('import time; time.sleep(60)')",
+            "server.workers = lambda *_: fake_workers('import time; time.sleep(60)')",
             "main()",
         ]
     )

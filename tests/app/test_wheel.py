@@ -82,7 +82,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 def url(installed: Installed) -> Iterator[str]:
     """The address of `strata serve`, ready with the demo profile and an embedded server."""
     process = subprocess.Popen(
-        ["strata", "serve", "--port", "0"],
+        ["strata", "serve", "--port", "0", "--profile", "demo"],
         cwd=installed.folder,
         env=installed.environment,
         stdout=subprocess.PIPE,

@@ -64,7 +64,8 @@ def settings(backend: str, **parameters: object) -> StageSettings:
 @pytest.mark.parametrize("back_end", BUILT_IN, ids=lambda back_end: f"{back_end.stage}-{back_end.name}")
 def test_every_built_in_back_end_has_its_code(back_end: BackEnd) -> None:
     assert issubclass(stage_class(back_end), Stage)
-    assert stage_class(back_end).name == back_end.stage
+    # a second matcher is a matcher
+    assert stage_class(back_end).name == back_end.stage.removeprefix("second_")
 
 
 def test_the_registry_loads_neither_torch_nor_models() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from strata.core.layers import LAYERS, LayerError, layer_named
+from strata.core.layers import LAYERS, NOTHING_FOUND, LayerError, layer_named
 from strata.data.mixtures import Mixture
 from strata.data.permutations import Permutation
 from strata.data.prefetch import prefetch_map
@@ -352,6 +352,7 @@ def test_what_the_text_of_a_layer_leaves_out() -> None:
         assert layer.text_of({name: None}) is None
     assert LAYERS["alt_text"].text_of({"alt_text": "  "}) is None
     assert LAYERS["caption"].text_of({"caption": entry}) is None
+    assert LAYERS["description"].text_of({"description": {"text": NOTHING_FOUND, "sentences": []}}) is None
     assert LAYERS["objects"].text_of({"objects": [entry, nameless]}) is None
     assert LAYERS["objects"].text_of({"objects": [entry, kept, nameless, kept]}) == "a dog; a dog"
     assert LAYERS["text"].text_of({"text": [kept, entry, kept]}) == "A dog.\nA dog."

@@ -51,7 +51,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The service over HTTP, started in a folder with the checkout's images and shards, and `strata` on the PATH."""
     folder = tmp_path_factory.mktemp("readme")
-    for name in ("images", "shards"):
+    for name in ("images", "photographs", "shards"):
         shutil.copytree(ROOT / "samples" / name, folder / "samples" / name)
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "activate").touch()
@@ -64,6 +64,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         EmbeddedServer(tmp_path_factory.mktemp("valkey")) as valkey,
         running_service(Queue(valkey.url), folder, data_dir=data, shard_roots=[str(folder)]) as service,
     ):
+        # the profile of the drawn scenes, computed by the same fakes
+        shutil.copy(folder / "profiles" / "fake.toml", folder / "profiles" / "demo.toml")
         config = uvicorn.Config(service.client.app, port=0, log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

@@ -55,6 +55,7 @@ def test_without_much_of_it(decoders: DecodingPool, options: dict[str, bool]) ->
         with pytest.raises(ImageError, match="end of the file is missing, with") as caught:
             decoders.decode(data[: int(len(data) * part)])
         assert caught.value.kind == "truncated"
+        assert str(caught.value).count("truncated") == 1
 
 
 def test_with_bytes_after_its_end(decoders: DecodingPool) -> None:

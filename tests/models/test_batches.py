@@ -159,7 +159,7 @@ def test_every_stage_computes_its_probe(name: str, checkpoints: dict[str, Path])
 def test_half_precision_runs_through_every_stage(
     name: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("devices", "stages.clip"):
+    for module in ("devices", "shared", "stages.clip"):
         monkeypatch.setattr(f"models.{module}.best_precision", lambda: torch.bfloat16)
     stage: Any = _tiny(name, checkpoints)
     items = _items(stage.name, _pictures(5), ("a red car", "a dog"))

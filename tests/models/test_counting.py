@@ -16,12 +16,12 @@ from models.guards import Asked
 from models.guards.guard import guarded
 from models.items import ComposeRequest
 from models.kinds.coco import KINDS_BY_ID, kind_of
-from models.kinds.counting import NOTHING, counts_and_places
+from models.kinds.counting import counts_and_places
 from models.kinds.nouns import is_plural, plural, several, with_article
 from models.notes import place_of
 from models.weights.inventory import PROFILES
 from models.writers import ComposerStage, write
-from strata.core.layers import Tag
+from strata.core.layers import NOTHING_FOUND, Tag
 from strata.core.profiles import load_profile
 from strata.core.records import ImageReference, Record, Region, TextLine
 
@@ -49,8 +49,8 @@ def record(*regions: Region, text: tuple[str, ...] = (), tags: tuple[str, ...] =
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        (record(), NOTHING),
-        (record(region("a cup", **LOW)), NOTHING),
+        (record(), NOTHING_FOUND),
+        (record(region("a cup", **LOW)), NOTHING_FOUND),
         (record(region("a cup")), "A cup is at the centre of the picture."),
         (record(region("a cat", (0, 0, 90, 90))), "A cat takes up most of the picture."),
         (record(region("skis", LEFT)), "Skis are at the left of the picture."),
@@ -137,8 +137,8 @@ def test_probe_and_a_record_without_layers() -> None:
     made = stage()
     made.probe()
     bare = Record(key="0", image=ImageReference(uri="a.jpg", size=1))
-    assert made.run([ComposeRequest(bare)]) == [NOTHING]
-    assert describe(NOTHING, bare).sentences[0].evidence == []
+    assert made.run([ComposeRequest(bare)]) == [NOTHING_FOUND]
+    assert describe(NOTHING_FOUND, bare).sentences[0].evidence == []
 
 
 def test_limit() -> None:
@@ -226,7 +226,7 @@ def test_nothing_is_said_that_the_layers_do_not_say(regions: list[Region]) -> No
     text = counts_and_places(told, 99)
     kinds = {kind_word(one) for one in regions if one.kept}
     if not kinds:
-        assert text == NOTHING
+        assert text == NOTHING_FOUND
         return
     description = describe(text, told)
     for sentence in description.sentences:

@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 from models.boxes import iou
 from models.building import build_stage
 from models.items import BoxedImage, Failure, Segment, check_results
-from models.kinds.counting import NOTHING
 from models.pipeline import LlmPipeline, VisionPipeline
 from models.weights.inventory import PROFILES
+from strata.core.layers import NOTHING_FOUND
 from strata.core.profiles import InvalidProfile, StageSettings, load_profile, read_profile
 from strata.core.records import ImageReference, Record, Status
 from tests.models.test_ssd import photograph
@@ -148,14 +148,14 @@ def test_what_everyday_says_of_photographs(everyday: tuple[VisionPipeline, LlmPi
     assert texts["chelsea.png"].startswith("A cat takes up most of the picture.")
     assert texts["motorcycle_left.png"].startswith("A motorcycle takes up most of the picture.")
     assert "person" in texts["camera.png"]
-    assert texts["rocket.jpg"] == NOTHING
+    assert texts["rocket.jpg"] == NOTHING_FOUND
     # the second opinion: what the detector alone would say, with the reason why it is not said
     dropped = {region.phrase: region.reason for region in records["coffee.png"].regions or () if not region.kept}
     assert dropped["a bowl"] == "low_match"
     for record in records.values():
         assert record.caption is None
         for sentence in record.description.sentences if record.description else ():
-            assert sentence.evidence or sentence.text == NOTHING
+            assert sentence.evidence or sentence.text == NOTHING_FOUND
 
 
 def test_masks_belong_to_kept_regions(everyday: tuple[VisionPipeline, LlmPipeline]) -> None:

@@ -244,6 +244,6 @@ def test_a_worker_without_weights_says_which_and_how(valkey_url: str, tmp_path: 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == WEIGHTS_MISSING, done.stderr
     assert re.search(
-        r"^strata worker: weights of hub:\S+ are not in .*; get them with `strata models fetch", done.stderr
+        r"^strata worker: weights of hub:\S+ are not in .*; get them with `strata models fetch paper`", done.stderr
     )
     assert "Traceback" not in done.stderr

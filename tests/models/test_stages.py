@@ -611,7 +611,7 @@ def test_a_fingerprint_covers_what_decides_and_nothing_else() -> None:
 
 def test_a_profile_that_is_none_says_so(tmp_path: object) -> None:
     folder = CHECKOUT / "models" / "profiles"
-    with pytest.raises(ProfileError, match="there are: demo"):
+    with pytest.raises(ProfileError, match="there are: api, demo"):
         load_profile("../demo", folder)
     assert "demo" in profile_names(folder)
 

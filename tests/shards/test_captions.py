@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import tarfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.core import Rules
-from strata.shards import captions
+from strata.shards import captions, lists
 from strata.shards.sources import index_shard
 from strata.store import IndexRow
 from workers.items import item_of
@@ -72,11 +73,9 @@ def test_fields(tmp_path: Path, encoding: str, field: str) -> None:
     files = {"a.jpg": b"1", "a.json": fields.encode(encoding)}
     rows = index_shard(tar_of(tmp_path / "0.tar", files)).rows + index_shard(folder_of(tmp_path / "f", files)).rows
     check(rows, "ein Café", note)
-    # a list is split into lines before it is decoded, so that it is in UTF-8 or, by line, in Windows-1252
-    if encoding != "utf-16":
-        line = fields.replace("{", '{"image": "f/a.jpg", ', 1)
-        (tmp_path / "list.jsonl").write_bytes(line.encode(encoding))
-        check(index_shard(str(tmp_path / "list.jsonl"), [str(tmp_path)]).rows, "ein Café", note)
+    line = fields.replace("{", '{"image": "f/a.jpg", ', 1)
+    (tmp_path / "list.jsonl").write_bytes(line.encode(encoding))
+    check(index_shard(str(tmp_path / "list.jsonl"), [str(tmp_path)]).rows, "ein Café", note)
 
 
 def test_json_over_a_mebibyte(tmp_path: Path) -> None:
@@ -100,6 +99,7 @@ def test_the_row_tells_how_a_text_was_read(tmp_path: Path) -> None:
 @given(st.text(st.characters(codec="utf-8"), max_size=50), st.sampled_from(["utf-8-sig", "utf-16", "utf-32"]))
 def test_what_was_written_is_read(text: str, encoding: str) -> None:
     """No character is lost or changed but NULs and white space at the ends."""
+    text = text.lstrip("\0")  # the mark of UTF-16 and a NUL are the mark of UTF-32
     found = captions.from_txt(text.encode(encoding))
     assert (found.text or "") == text.replace("\0", "").lstrip("\ufeff").strip()
 
@@ -118,3 +118,44 @@ def test_a_long_text_is_cut_between_characters(character: str, encoding: str) ->
     for before in range(4):
         data = ("x" * before + character * 9000).encode(encoding)
         assert captions.from_txt(data) == ("x" * before + character * (4096 - before), None)
+
+
+@pytest.mark.parametrize("blank", [b"", b" \n\t", b"\0\0\0", b"\xef\xbb\xbf", b"\xff\xfe \0"])
+def test_a_text_without_words_gives_way_to_the_json(tmp_path: Path, blank: bytes) -> None:
+    """In any order of a tar's members, also sorted by type, and in a folder."""
+    files = {"a.jpg": b"1", "a.txt": blank, "a.json": b'{"caption": "from json"}'}
+    rows = index_shard(folder_of(tmp_path / "f", files)).rows
+    other = {name.replace("a", "b", 1): data for name, data in files.items()}
+    for number, order in enumerate(itertools.permutations(files)):
+        beside = {name: files[name] for name in order} | {f"b{name[1:]}": files[name] for name in order}
+        by_type = {name: (files | other)[name] for kind in order for name in (kind, f"b{kind[1:]}")}
+        for tar, members in (("beside", beside), ("by_type", by_type)):
+            index = index_shard(tar_of(tmp_path / f"{tar}{number}.tar", members))
+            assert len(index.rows) == 2 and index.left_out == {}
+            rows += index.rows
+    check(rows, "from json", None)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_all_lines_of_a_list_are_read_in_its_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setattr(lists, "_PIECE", 7)  # so that pieces end within characters
+    names = [f"{number}.jpg" for number in range(5)]
+    text = "\n".join(json.dumps({"file_name": name, "text": f"é😀 ਊ {name}"}, ensure_ascii=False) for name in names)
+    data = ("\ufeff" * (encoding == "utf-16-be") + text).encode(encoding)
+    folder = folder_of(tmp_path / "f", dict.fromkeys(names, b"1") | {"metadata.jsonl": data, "list.jsonl": data})
+    for uri in (folder, f"{folder}/list.jsonl"):
+        rows = index_shard(uri, [str(tmp_path)]).rows
+        assert [(row.alt_text, row.note) for row in rows] == [(f"é😀 ਊ {name}", None) for name in names]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")), max_size=5), st.integers(1, 9))
+def test_lines_are_alike_in_each_encoding(lines: list[str], piece: int) -> None:
+    lines[:1] = [line.lstrip("\0") for line in lines[:1]]  # the mark of UTF-16 and a NUL are the mark of UTF-32
+    expected = list(filter(None, lines))
+    for encoding in ("utf-16", "utf-32"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lists, "_PIECE", piece + 4)
+            found = list(lists._lines(io.BytesIO("\n".join(lines).encode(encoding))))
+        assert [line.decode() for line in found if line] == expected

@@ -16,7 +16,7 @@ from strata.shards.image_reader import read_images
 from strata.shards.sources import index_shard
 from strata.shards.stamps import shard_stamp, shard_stamps
 from tests.fakes import jpeg
-from tests.shards.test_captions import folder_of, tar_of
+from tests.shards.test_captions import WINDOWS, folder_of, tar_of
 
 MOMENT = datetime(2026, 11, 28, tzinfo=UTC)
 
@@ -118,3 +118,54 @@ def test_the_identity_of_plain_folders_stays() -> None:
     index = index_shard("memory://plain")
     assert (index.identity, index.families) == ("0b1c7947bb741282", ["4f8cf884b121a5d1", "7903c252a082fc8d"])
     assert shard_stamps("memory://plain").before == "daef174bf6d2fe1c"
+
+
+def test_the_row_tells_how_metadata_was_read(tmp_path: Path) -> None:
+    files: dict[str, bytes] = {}
+    for folder, name, text in (
+        ("c", "metadata.csv", 'file_name,text\na.jpg,"Café"\nb.jpg,plain\n'),
+        ("j", "metadata.jsonl", '{"file_name": "a.jpg", "text": "Café"}\n{"file_name": "b.jpg", "text": "plain"}'),
+    ):
+        files |= {f"{folder}/a.jpg": b"1", f"{folder}/b.jpg": b"2", f"{folder}/{name}": text.encode("cp1252")}
+    lost = [{"file_name": "a.jpg", "text": "Caf\ufffd"}, {"file_name": "b.jpg", "text": "é"}]
+    for kind in ("csv", "jsonl", "parquet"):
+        files |= {f"z{kind}/a.jpg": b"1", f"z{kind}/b.jpg": b"2", f"z{kind}/metadata.{kind}": metadata_file(kind, lost)}
+    rows = index_shard(folder_of(tmp_path / "f", files)).rows
+    assert [(row.alt_text, row.note) for row in rows[:4]] == [("Café", WINDOWS), ("plain", None)] * 2
+    unreadable = "its text has characters that another program could not read"
+    assert [(row.alt_text, row.note) for row in rows[4:]] == [("Caf\ufffd", unreadable), ("é", None)] * 3
+    # a text beside the image counts, and its note
+    files |= {"c/a.txt": b"certain", "j/a.txt": b" "}
+    rows = index_shard(folder_of(tmp_path / "g", files)).rows
+    assert [(rows[0].alt_text, rows[0].note), (rows[2].alt_text, rows[2].note)] == [
+        ("certain", None),
+        ("Café", WINDOWS),
+    ]
+
+
+def test_a_csv_over_its_bound_is_cut_between_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cut is within a character, and the rows before it are read as UTF-8; one more is told of as lost."""
+    head = "file_name,text\na.jpg,é\n".encode()
+    data = head + "b.jpg,éé\nc.jpg,x\n".encode()
+    files = {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"3", "metadata.csv": data}
+    uri = folder_of(tmp_path / "f", files)
+    for bound in range(len(head), len(head) + len("b.jpg,éé\n".encode())):
+        monkeypatch.setattr(folders, "MAX_CSV", bound)
+        index = index_shard(uri)
+        # a row at the very end of what is read may go on after it
+        assert [(row.alt_text, row.note) for row in index.rows[1:]] == [(None, None)] * 2
+        assert index.rows[0].alt_text == ("é" if bound > len(head) else None) and index.rows[0].note is None
+        assert index.left_out == {"metadata_without_image": 1}
+    monkeypatch.setattr(folders, "MAX_CSV", len(data))
+    index = index_shard(uri)
+    assert [row.alt_text for row in index.rows] == ["é", "éé", "x"] and index.left_out == {}
+
+
+def test_a_csv_with_a_long_field(tmp_path: Path) -> None:
+    rows = [("a.jpg", "one"), ("b.jpg", "long " * 100_000), ("c.jpg", "three")]
+    data = metadata_file("csv", [{"file_name": name, "text": text} for name, text in rows])
+    index = index_shard(
+        folder_of(tmp_path / "f", dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), b"1") | {"metadata.csv": data})
+    )
+    texts = [row.alt_text or "" for row in index.rows]
+    assert (texts[0], texts[1][:9], texts[2]) == ("one", "long long", "three") and index.left_out == {}

@@ -33,8 +33,8 @@ COLOURS = ("red", "lime", "blue", "yellow")
 
 
 def colour_of(image: Image.Image) -> str:
-    """The nearest of COLOURS to the pixel in the upper left corner."""
-    pixel = np.asarray(image.convert("RGB"))[0, 0].astype(int)
+    """The nearest of COLOURS to the pixel in the middle; a small image has a white margin."""
+    pixel = np.asarray(image.convert("RGB"))[image.height // 2, image.width // 2].astype(int)
     known = {name: np.asarray(Image.new("RGB", (1, 1), name))[0, 0].astype(int) for name in COLOURS}
     return min(known, key=lambda name: int(np.abs(known[name] - pixel).sum()))
 

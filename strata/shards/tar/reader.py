@@ -109,7 +109,7 @@ class TarReader:
             sample.stamps[extension] = self._stamp(header) if whole else None
         elif last == "txt":
             sample.txt[stem_of(extension)] = self._text(header, captions.MAX_TEXT)
-        elif last == "json" and not sample.txt.get(stem_of(extension)):  # a text has priority
+        elif last == "json" and not captions.from_txt(sample.txt.get(stem_of(extension), b"")).text:  # it has priority
             data = self._text(header, captions.MAX_JSON)
             sample.json[stem_of(extension)] = data if len(data) <= SMALL else captions.from_json(data)
 
