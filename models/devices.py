@@ -86,10 +86,11 @@ def compile_on_gpu(module: torch.nn.Module) -> bool:
 
 def pixels(images: Sequence[Image.Image]) -> list[Tensor]:
     """Images as RGB uint8 tensors (3, height, width) on the best device, with a single transfer to a GPU."""
-    arrays = [np.asarray(image.convert("RGB")) for image in images]
     if not torch.cuda.is_available():
-        # copy, since Pillow's memory is read-only and torch warns about read-only arrays
-        return [torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in arrays]
+        # one image after another, so that only one of them is in memory twice; copy, since Pillow's memory is read-only
+        # and torch warns about read-only arrays
+        return [torch.from_numpy(np.asarray(image.convert("RGB")).transpose(2, 0, 1).copy()) for image in images]
+    arrays = [np.asarray(image.convert("RGB")) for image in images]
     # pack all images into one block of pinned memory: only from there a transfer runs asynchronously
     sizes = [array.size for array in arrays]
     block = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True)

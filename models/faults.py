@@ -7,10 +7,13 @@ API, `cudaError` 700, 702, 709, 710 and 714 to 719.) torch is not imported: work
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import re
 import sys
 from collections.abc import Iterator
+
+MOST_KEPT = 128 * 2**20  # bytes of freed memory that a process keeps, as getting it again costs time
 
 # torch raises AcceleratorError for every error of the CUDA runtime but its own allocator's OutOfMemoryError
 _BROKEN_TYPES = frozenset({"AcceleratorError", "DistBackendError"})
@@ -91,6 +94,29 @@ def empty_cache() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+class _Allocator(ctypes.Structure):
+    """What glibc's `mallinfo2` returns. fordblks: bytes of free blocks in the heaps."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    )
+
+
+def trim_memory() -> None:
+    """Give memory that glibc's malloc keeps for later use back to the system, if it keeps more than MOST_KEPT.
+
+    Blocks of up to 32 MiB stay in the heaps of the threads that have freed them, and each stage has its own threads.
+    Without glibc nothing happens.
+    """
+    library = ctypes.CDLL(None)
+    if not (hasattr(library, "mallinfo2") and hasattr(library, "malloc_trim")):
+        return
+    library.mallinfo2.restype = _Allocator
+    if library.mallinfo2().fordblks > MOST_KEPT:
+        library.malloc_trim(0)
 
 
 def free_memory() -> None:

@@ -27,6 +27,7 @@ from models.building import build_stages, load_stages
 from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.evidence.support import describe
+from models.faults import trim_memory
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
 from models.observed import Observed, StageResults, not_failed
 from models.working_size import reduced, restored
@@ -258,9 +259,10 @@ def _run_now(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 def _release(stages: Mapping[str, Stage[Any, Any]]) -> None:
-    """Let the stages drop the answers that they keep for a retry of the micro-batch: it is complete."""
+    """Let the stages drop the answers that they keep for a retry of the micro-batch: it is complete. Free memory."""
     for stage in stages.values():
         stage.release()
+    trim_memory()
 
 
 def _set_layers(images: Sequence[Observed], pending: PendingLayers, matched: bool) -> None:

@@ -4,11 +4,14 @@ If a guide allows a single token, it is accepted without a choice of the model a
 with the next tokens. Only the logits of the allowed tokens are computed. The rows of a batch are concatenated to one
 sequence instead of being padded to the longest, and their keys and values are written in place into one block of
 memory. So a row costs as much as its own tokens, and its attention is computed as for a batch of one.
+
+The memory is bounded, whatever the prompts are: rows are written in groups of at most SLOTS_AT_ONCE, and the model gets
+at most TOKENS_AT_ONCE new tokens in one pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +21,10 @@ from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from models.demo.grounding import Guide
 
 ATTENTION = "strata_packed"
+SLOTS_AT_ONCE = (
+    8192  # tokens whose keys and values are in memory: 46 kB each in SmolLM2-135M in float32, 377 MB together
+)
+TOKENS_AT_ONCE = 1024  # new tokens in one pass; the mask of as many in a row of 8,192 takes 100 MB
 
 
 @dataclass(frozen=True)
@@ -113,11 +120,16 @@ class GuidedDecoder:
         self._groups: int = model.config.num_attention_heads // model.config.num_key_value_heads
         self._length = len(prefix)
         self._prefix = _KeyValues(model.config, self._length, self._head)
-        self._memory = self._prefix  # grows with the batches, and is reused
         # compute the keys and values of the prefix once
         with torch.inference_mode():
             self._run([(list(prefix), 0, 0)], self._prefix)
 
+    def longest(self, most: int) -> int:
+        """How many tokens a prompt may have after the prefix, if `most` are written: what the model was trained for."""
+        window = int(getattr(self._model.config, "max_position_embeddings", SLOTS_AT_ONCE))
+        return max(1, min(window, SLOTS_AT_ONCE) - self._length - most)
+
+    @torch.inference_mode()
     def write(self, prompts: Sequence[Sequence[int]], guides: Sequence[Guide], most: int) -> None:
         """Continue each prompt (its tokens after the prefix) until its guide is done or `most` tokens are written.
 
@@ -125,27 +137,37 @@ class GuidedDecoder:
         """
         # reserve slots for the longest possible result of each row
         slot_counts = [self._length + len(prompt) + most for prompt in prompts]
-        if sum(slot_counts) > self._memory.slots:
-            self._memory = _KeyValues(self._model.config, sum(slot_counts), self._head)
-        rows: list[_Row] = []
-        with torch.inference_mode():
+        for group in parts(slot_counts, SLOTS_AT_ONCE):
+            memory = _KeyValues(self._model.config, sum(slot_counts[i] for i in group), self._head)
+            rows: list[_Row] = []
+            first = 0
             # each row starts with the prefix's keys and values; the tokens of its prompt are pending
-            for i, (prompt, guide) in enumerate(zip(prompts, guides, strict=True)):
-                first = sum(slot_counts[:i])
-                self._memory.copy_start(self._prefix, first)
-                rows.append(_Row(guide, [*prompt, *_forced(guide, most)], first, first + self._length))
+            for i in group:
+                memory.copy_start(self._prefix, first)
+                pending = [*prompts[i], *_forced(guides[i], most)]
+                rows.append(_Row(guides[i], pending, first, first + self._length))
+                first += slot_counts[i]
             # one token or more for every row per turn; complete rows leave the batch
             while rows := [row for row in rows if not row.guide.done and len(row.guide.tokens) < most]:
-                self._advance(rows, most)
+                self._advance(rows, memory, most)
 
-    def _advance(self, rows: list[_Row], most: int) -> None:
-        """Run the model once for all rows, and let each guide accept the chosen token."""
-        hidden = self._run([(row.pending, row.first, row.last) for row in rows], self._memory)
-        for row, state in zip(rows, hidden, strict=True):
-            row.last += len(row.pending)
-            choice = self._choose(state, row.guide.allowed())
-            row.guide.accept(choice)
-            row.pending = [choice, *_forced(row.guide, most)]
+    def _advance(self, rows: list[_Row], memory: _KeyValues, most: int) -> None:
+        """Run the model for all rows, and let each guide accept the chosen token."""
+        # of a long prompt all but the last tokens pass alone
+        for row in rows:
+            while len(row.pending) > TOKENS_AT_ONCE:
+                passing, row.pending = row.pending[:TOKENS_AT_ONCE], row.pending[TOKENS_AT_ONCE:]
+                self._run([(passing, row.first, row.last)], memory)
+                row.last += TOKENS_AT_ONCE
+        # many rows together, as far as their tokens fit into one pass
+        for part in parts([len(row.pending) for row in rows], TOKENS_AT_ONCE):
+            chosen = [rows[i] for i in part]
+            hidden = self._run([(row.pending, row.first, row.last) for row in chosen], memory)
+            for row, state in zip(chosen, hidden, strict=True):
+                row.last += len(row.pending)
+                choice = self._choose(state, row.guide.allowed())
+                row.guide.accept(choice)
+                row.pending = [choice, *_forced(row.guide, most)]
 
     def _choose(self, hidden: torch.Tensor, allowed: list[int]) -> int:
         """The allowed token with the highest logit. hidden: (hidden,)."""
@@ -195,3 +217,15 @@ def _forced(guide: Guide, most: int) -> list[int]:
         guide.accept(allowed[0])
         taken.append(allowed[0])
     return taken
+
+
+def parts(sizes: Sequence[int], most: int) -> Iterator[range]:
+    """The indices of things of these sizes, in order, in parts of at most `most` together; one alone may be larger."""
+    start = total = 0
+    for i, size in enumerate(sizes):
+        if i > start and total + size > most:
+            yield range(start, i)
+            start, total = i, 0
+        total += size
+    if start < len(sizes):
+        yield range(start, len(sizes))

@@ -69,7 +69,8 @@ class TransformersComposer(ComposerStage):
             quantise(self._model.base_model)
         if self._parameters.grounded:
             # the tokens before the notes are the same for all prompts: the decoder computes them once
-            self._start = self._encode(self._chat("@@").split("@@")[0])
+            start, _, after = self._chat("@@").partition("@@")
+            self._start, self._after = self._encode(start), self._encode(after)
             self._decoder = GuidedDecoder(self._model, self._start)
 
     def asked(self, item: ComposeRequest) -> Asked | None:
@@ -100,10 +101,16 @@ class TransformersComposer(ComposerStage):
         end = int(self._tokenizer.eos_token_id)
         guides = [Guide(wording, facts_of(record, self._parameters.max_notes), encode, end) for record in records]
         # decode from the end of the shared prompt start
-        skipped = len(self._start)
-        tokens = [encode(self._chat(prompt))[skipped:] for prompt in prompts]
+        tokens = [self._shortened(encode(self._chat(prompt))[len(self._start) :]) for prompt in prompts]
         self._decoder.write(tokens, guides, self._parameters.max_new_tokens)
         return [Written(str(self._tokenizer.decode(guide.tokens)).strip()) for guide in guides]
+
+    def _shortened(self, tokens: Sequence[int]) -> Sequence[int]:
+        """A prompt's tokens after the start; of notes that the model has no room for (a page of text) the beginning."""
+        longest = self._decoder.longest(self._parameters.max_new_tokens)
+        if len(tokens) <= longest:
+            return tokens
+        return [*tokens[: max(0, longest - len(self._after))], *self._after]
 
     def _write_freely(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
         import torch

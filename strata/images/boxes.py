@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 MAX_BOXES = 100_000  # that are walked; a real file has less than a thousand
 _TOP = (b"ftyp", b"meta", b"mdat", b"moov")
@@ -39,8 +40,20 @@ def family_of(data: bytes) -> str | None:
     return next((family for family, names in _BRANDS.items() if brands & names), None)
 
 
-def boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The name of each box between two places, and where its content begins and ends.
+class Box(NamedTuple):
+    """A box: its name, and where in the file its header begins and its content begins and ends.
+
+    The header has 8 bytes, or 16 with a size of 64 bits.
+    """
+
+    name: bytes
+    header: int
+    start: int
+    end: int
+
+
+def boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[Box]:
+    """The boxes between two places of a file.
 
     Raises IndexError for a box without end, and struct.error.
     """
@@ -55,7 +68,7 @@ def boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes
         stop = end if size == 0 else min(start + size, end)
         if stop < body:
             raise IndexError("a box ends before it begins")
-        yield name, body, stop
+        yield Box(name, start, body, stop)
         start = stop
     raise IndexError(f"more than {MAX_BOXES:,} boxes")
 
@@ -63,7 +76,7 @@ def boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes
 def largest_size(data: bytes) -> tuple[int, int] | None:
     """Width and height of the largest picture in a file: no tile, thumbnail or frame is larger. None if it has none."""
     sizes: list[tuple[int, int]] = []
-    for name, start, end in boxes(data, 0, len(data)):
+    for name, _, start, end in boxes(data, 0, len(data)):
         if name == b"meta":
             properties = _inside(data, start + 4, end, b"iprp", b"ipco", b"ispe")
             sizes += [struct.unpack_from(">II", data, place + 4) for place in properties]
@@ -72,7 +85,7 @@ def largest_size(data: bytes) -> tuple[int, int] | None:
 
 def _inside(data: bytes, start: int, end: int, name: bytes, *more: bytes) -> Iterator[int]:
     """Where the content of the boxes of a path begins."""
-    for found, body, stop in boxes(data, start, end):
+    for found, _, body, stop in boxes(data, start, end):
         if found == name:
             if more:
                 yield from _inside(data, body, stop, *more)
@@ -83,39 +96,35 @@ def _inside(data: bytes, start: int, end: int, name: bytes, *more: bytes) -> Ite
 def without_metadata_boxes(data: bytes) -> bytes:
     """The same file, in which everything that is no picture is overwritten with zeros: no place changes."""
     copy = bytearray(data)
-    for name, start, end in boxes(data, 0, len(data)):
-        if name not in _TOP:
-            _blank(copy, start, end)
-        elif name == b"meta":
-            _clean_meta(copy, start + 4, end)
-        elif name == b"moov":
-            _clean_movie(copy, start, end)
+    for box in boxes(data, 0, len(data)):
+        if box.name not in _TOP:
+            _blank(copy, box)
+        elif box.name == b"meta":
+            _clean_meta(copy, box.start + 4, box.end)
+        elif box.name == b"moov":
+            _clean_movie(copy, box.start, box.end)
     return bytes(copy)
 
 
-def _blank(copy: bytearray, start: int, end: int) -> None:
+def _blank(copy: bytearray, box: Box) -> None:
     """Make a box one of free space."""
-    large = (
-        start >= 16 and struct.unpack_from(">I", copy, start - 16)[0] == 1 and copy[start - 8 : start - 6] == b"\0\0"
-    )
-    at = start - 12 if large else start - 4
-    copy[at : at + 4] = b"free"
-    copy[start:end] = bytes(end - start)
+    copy[box.header + 4 : box.header + 8] = b"free"  # the name; the size stays
+    copy[box.start : box.end] = bytes(box.end - box.start)
 
 
 def _clean_movie(copy: bytearray, start: int, end: int, depth: int = 0) -> None:
     if depth > len(_CONTAINERS):
         raise IndexError("boxes within boxes without end")
-    for name, body, stop in boxes(copy, start, end):
-        if name in _MOVIE:
-            _blank(copy, body, stop)
-        elif name in _CONTAINERS:
-            _clean_movie(copy, body, stop, depth + 1)
+    for box in boxes(copy, start, end):
+        if box.name in _MOVIE:
+            _blank(copy, box)
+        elif box.name in _CONTAINERS:
+            _clean_movie(copy, box.start, box.end, depth + 1)
 
 
 def _clean_meta(copy: bytearray, start: int, end: int) -> None:
     """Remove the items that are no pictures, the names of all items, and the properties that are texts."""
-    found = {name: (body, stop) for name, body, stop in boxes(copy, start, end)}
+    found = {box.name: (box.start, box.end) for box in boxes(copy, start, end)}
     gone = _clean_items(copy, *found[b"iinf"]) if b"iinf" in found else set()
     if gone and b"iloc" in found:
         idat = found.get(b"idat", (0, 0))[0]
@@ -126,28 +135,30 @@ def _clean_meta(copy: bytearray, start: int, end: int) -> None:
             if left < 0:
                 raise IndexError("items that share their bytes")
             copy[at:stop] = bytes(max(stop - at, 0))
-    for name, body, stop in boxes(copy, start, end):
-        if name not in _META:
-            _blank(copy, body, stop)
-        elif name == b"hdlr":
-            copy[body + 24 : stop] = bytes(max(stop - body - 24, 0))
-        elif name == b"iprp":
-            for inner, first, last in boxes(copy, body, stop):
-                for kind, at, until in boxes(copy, first, last) if inner == b"ipco" else ():
-                    if kind in _TEXTS:
-                        _blank(copy, at, until)
+    for box in boxes(copy, start, end):
+        if box.name not in _META:
+            _blank(copy, box)
+        elif box.name == b"hdlr":
+            copy[box.start + 24 : box.end] = bytes(max(box.end - box.start - 24, 0))
+        elif box.name == b"iprp":
+            for inner in boxes(copy, box.start, box.end):
+                for one in boxes(copy, inner.start, inner.end) if inner.name == b"ipco" else ():
+                    if one.name in _TEXTS:
+                        _blank(copy, one)
 
 
 def _clean_items(copy: bytearray, start: int, end: int) -> set[int]:
     """The numbers of the items that are no pictures. Their kinds and the names of all items are overwritten."""
     gone = set()
-    for name, body, stop in boxes(copy, start + (6 if copy[start] == 0 else 8), end):
+    for name, _, body, stop in boxes(copy, start + (6 if copy[start] == 0 else 8), end):
         version = copy[body]
         if name != b"infe" or version < 2:
             continue
         wide = version > 2
         number = struct.unpack_from(">I" if wide else ">H", copy, body + 4)[0]
         kind = body + (10 if wide else 8)
+        if kind + 4 > stop:
+            raise IndexError("an item is cut off")
         if copy[kind : kind + 4] not in _CODED:
             gone.add(number)
             copy[kind : kind + 4] = b"skip"

@@ -11,10 +11,8 @@ from contextlib import suppress
 
 from PIL import Image, ImageCms
 
-from strata.images.formats import MIB
-from strata.images.metadata import inflated, png_chunks
+from strata.images.metadata import MAX_PROFILE, compressed_profile, png_chunks
 
-MAX_PROFILE = 4 * MIB  # bytes; those of printers, the largest, have up to 3 MB
 SAME = 2  # steps of 255 by which a profile's colours may differ from sRGB and still count as sRGB
 _BROKEN = (ImageCms.PyCMSError, OSError, ValueError, TypeError, OverflowError)
 
@@ -66,8 +64,7 @@ def png_profile(data: bytes) -> bytes | None:
     """The profile of a PNG; None without one that can be read."""
     for name, body, _ in png_chunks(data):
         if name == b"iCCP":
-            # a name, a zero, the method of compression
-            return inflated(body[body.find(b"\0") + 2 :], MAX_PROFILE)
+            return compressed_profile(body)
         if name == b"IDAT":
             break
     return None

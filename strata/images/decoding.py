@@ -24,6 +24,7 @@ from strata.images.jpeg_ends import missing_end, with_end
 from strata.images.metadata import jpeg_pixels, png_pixels
 
 MISSING = "missing"  # the key of `Image.info` with a line on what is missing at the end of the file
+MAX_JPEG_SIDE = 65_500  # pixels that libjpeg reads or writes (JPEG_MAX_DIMENSION)
 QUALITY = 95  # JPEG quality of images that are converted from another format
 BAND_PIXELS = 500_000  # that are converted at a time where an image is read in bands
 _TOO_MUCH = "decoding takes more memory than its size allows"
@@ -70,19 +71,20 @@ def as_jpeg(data: bytes, max_pixels: int, keep_metadata: bool = False) -> tuple[
     """The image as a JPEG that is upright without EXIF, in the colours of sRGB, and its width and height.
 
     The pixels of a JPEG that is so already stay as they are, and are not decoded; only its metadata are removed. With
-    keep_metadata its bytes stay. Raises ImageError.
+    keep_metadata its bytes stay. Raises ImageError, also for an image that is too wide or too high for a JPEG.
     """
-    if not data:
-        raise ImageError("empty", "there are no bytes")
-    image = _open(data)
+    header, image = _checked(data, max_pixels), _open_small(data, max_pixels)
+    width, height = image.size
+    if max(width, height) > MAX_JPEG_SIDE:
+        detail = f"{width} × {height}: a JPEG holds at most {MAX_JPEG_SIDE:,} pixels a side"
+        raise ImageError("unsupported", detail)
     # keep the pixels as they are where possible: encoding again costs time and quality
-    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == 1:
-        header = _checked(data, max_pixels)
-        if header and header.ended and Colours.of(image.info.get("icc_profile"), image.mode) is None:
-            return data if keep_metadata else jpeg_pixels(data), image.size
-    upright, buffer = decode(data, max_pixels), io.BytesIO()
-    upright.save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue(), upright.size
+    upright = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == 1
+    if upright and header and header.ended and Colours.of(image.info.get("icc_profile"), image.mode) is None:
+        return data if keep_metadata else jpeg_pixels(data), image.size
+    decoded, buffer = decode(data, max_pixels), io.BytesIO()
+    decoded.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue(), decoded.size
 
 
 class Frame:

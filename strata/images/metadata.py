@@ -3,6 +3,11 @@
 `without_metadata` copies a file without it. No pixel is decoded or encoded again. Kept is what decides how the pixels
 look: the colour profile, transparency, and the orientation, as EXIF with this one tag. Each format has an allow-list of
 parts, so that a part that nobody foresaw is removed too, and so are bytes after the end of the image.
+
+The parts that are kept are not parsed further, so that bytes can still be hidden in a file on purpose: after the last
+pixel in a JPEG's scan, in the compressed pixels of a PNG or WebP, or in an item of AVIF and HEIC; in tables of a JPEG
+that no scan uses; in the fixed fields of JFIF and Adobe segments and of a PNG's chunks, and in their checksums; in
+colours of a palette that no pixel has; in a colour profile; and in a BMP with run lengths or an old header.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 
 from strata.images.boxes import family_of, without_metadata_boxes
@@ -28,6 +33,7 @@ from strata.images.tiff_copies import tiff_copy
 
 MAX_PARTS = 100_000  # of a file that are walked: real ones have up to some thousands
 MAX_BLOCKS = 1_000_000  # of a GIF: one of 255 MB has as many
+MAX_PROFILE = 4 * MIB  # bytes; those of printers, the largest, have up to 3 MB
 MAX_TEXT = MIB  # bytes of a text that is inflated to find an orientation
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # as Pillow finds it
 
@@ -78,26 +84,60 @@ _ICC, _ADOBE, _JFIF = b"ICC_PROFILE\0", b"Adobe", b"JFIF\0"
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
+_FRAMES = tuple(code for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC))
+_TABLES = (0xC4, 0xCC, 0xDB, 0xDD)  # DHT, DAC, DQT, DRI
+_LINES = 0xDC  # DNL, after the first scan
+
+
 def _jpeg(data: bytes, profile: bool = True) -> bytes:
     pieces: list[bytes] = []
     exif: list[bytes] = []
     xmp: list[bytes] = []
-    jfif = b""
-    for code, body, end in _jpeg_parts(data):
-        if code == 0xE0 and body.startswith(_JFIF) and not jfif:
+    jfif, adobe, scanned = b"", -1, False
+    parts = list(_jpeg_parts(data))
+    # a profile counts only as a whole, before the first scan
+    first = next((at for at, part in enumerate(parts) if part[0] == JPEG_SCAN), len(parts))
+    profile = profile and _is_jpeg_profile([body for code, body, _ in parts[:first] if _has_profile(code, body)])
+    # everything that is not named here is left out
+    for code, body, end in parts:
+        if code == 0xE0 and body.startswith(_JFIF) and len(body) >= 14 and not jfif:
             jfif = _segment(code, body[:12] + b"\0\0")  # without its thumbnail
         elif code == 0xE1:
             exif += [body[len(_EXIF) :]] if body.startswith(_EXIF) else []
             xmp += [body] if body.startswith(_XMP) else []
-        elif code == 0xEE and body.startswith(_ADOBE):
+        elif code == 0xEE and body.startswith(_ADOBE) and len(body) >= 12 and not scanned:
+            if adobe >= 0:  # the last one counts
+                pieces[adobe] = b""
+            adobe = len(pieces)
             pieces.append(_segment(code, body[:12]))
-        # no other application segment and no comment is needed for the pixels
-        elif (code == 0xE2 and profile and body.startswith(_ICC)) or not (0xE0 <= code <= 0xEF or code == 0xFE):
-            pieces.append(b"\xff\xd9" if code == JPEG_END else _segment(code, body))
-            pieces.append(end)
+        elif code == JPEG_END:
+            pieces.append(b"\xff\xd9")
+        elif (
+            code in (JPEG_SCAN, *_FRAMES, *_TABLES)
+            or (code == _LINES and scanned and len(body) == 2)
+            or (profile and not scanned and _has_profile(code, body))
+        ):
+            pieces += [_segment(code, body), end]
+            scanned = scanned or code == JPEG_SCAN
     turn = _turn(b"".join(exif), b"".join(xmp))
     turned = _segment(0xE1, _EXIF + orientation_tag(turn)) if turn != 1 else b""
     return b"".join((b"\xff\xd8", jfif, turned, *pieces))
+
+
+def _has_profile(code: int, body: bytes) -> bool:
+    return code == 0xE2 and body.startswith(_ICC)
+
+
+def _is_jpeg_profile(bodies: list[bytes]) -> bool:
+    """Whether segments are a colour profile: each has its number, and how many they are, before its piece."""
+    pieces = sorted(body[len(_ICC) :] for body in bodies)
+    whole = 0 < len(pieces) < 256 and pieces[0][1:2] == bytes([len(pieces)])
+    return whole and _is_profile(b"".join(piece[2:] for piece in pieces))
+
+
+def _is_profile(data: bytes | None) -> bool:
+    """Whether bytes begin as a colour profile does (ICC.1, 7.2.1: the signature in its header)."""
+    return data is not None and data[36:40] == b"acsp"
 
 
 def _jpeg_parts(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -130,8 +170,21 @@ def _segment(code: int, body: bytes) -> bytes:
 # PNG
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_LOOKS = (b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT", b"bKGD", b"pHYs", b"acTL", b"fcTL", b"fdAT")
+# the lengths of the chunks of which an image has one at most (PNG, third edition, 11)
+_ONCE: dict[bytes, Container[int]] = {
+    b"IHDR": (13,),
+    b"PLTE": range(3, 769, 3),
+    b"tRNS": range(1, 257),
+    b"gAMA": (4,),
+    b"cHRM": (32,),
+    b"sRGB": (1,),
+    b"cICP": (4,),
+    b"sBIT": range(1, 5),
+    b"bKGD": (1, 2, 6),
+    b"pHYs": (9,),
+    b"acTL": (8,),
+}
+_FRAME_CHUNKS = (b"fcTL", b"fdAT")  # of an animation
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -164,11 +217,15 @@ def png_pixels(data: bytes) -> bytes:
 
 def _png(data: bytes, profile: bool = True) -> bytes:
     pieces, exif, xmp, raw = [_SIGNATURE], b"", b"", b""
+    seen: set[bytes] = set()
+    last = b""
     for name, body, whole in png_chunks(data):
-        if name in _CRITICAL or name in _LOOKS:
+        if _is_kept(name, len(body), last, seen):
             pieces.append(whole)
-        elif name == b"iCCP" and profile:  # its name is a text
-            pieces.append(_chunk(name, b"ICC" + body[body.find(b"\0") :]))
+        elif name == b"IEND":
+            pieces.append(_chunk(name, b""))
+        elif name == b"iCCP" and profile and name not in seen and _is_profile(compressed_profile(body)):
+            pieces.append(_chunk(name, b"ICC" + body[body.find(b"\0") :]))  # its name is a text
         elif name == b"eXIf":
             exif = exif or body
         elif name == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0\0"):
@@ -179,10 +236,26 @@ def _png(data: bytes, profile: bool = True) -> bytes:
             and body.startswith((b"Raw profile type exif\0", b"Raw profile type APP1\0"))
         ):
             raw = (body[22:] if name == b"tEXt" else inflated(body[23:], MAX_TEXT)) or b"\n"
+        seen.add(name)
+        last = name
     turn = _turn(exif or _raw_profile(raw), xmp)
     if turn != 1:
         pieces.insert(2, _chunk(b"eXIf", orientation_tag(turn)))
     return b"".join(pieces)
+
+
+def _is_kept(name: bytes, length: int, last: bytes, seen: set[bytes]) -> bool:
+    """Whether the pixels need a chunk. last: the name of the chunk before it. seen: those of all before it."""
+    if name == b"IDAT":  # what follows after another chunk is no part of the pixels
+        return last == name or name not in seen
+    if name in _FRAME_CHUNKS:
+        return b"acTL" in seen and (length == 26 if name == b"fcTL" else length > 4)
+    return name not in seen and length in _ONCE.get(name, ())
+
+
+def compressed_profile(body: bytes) -> bytes | None:
+    """The profile in a chunk `iCCP`: a name, a zero, the method of compression, the compressed bytes."""
+    return inflated(body[body.find(b"\0") + 2 :], MAX_PROFILE)
 
 
 def _raw_profile(text: bytes) -> bytes:
@@ -203,24 +276,26 @@ def _too_many(form: str, parts: str) -> ImageError:
 # WebP
 
 _WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"ANIM", b"ANMF")
-_HAS_EXIF, _HAS_XMP = 0x08, 0x04  # of VP8X
+_HAS_PROFILE, _HAS_EXIF, _HAS_XMP = 0x20, 0x08, 0x04  # of VP8X
 _FRAME_HEADER = 16  # bytes of ANMF before its own chunks
 
 
 def _webp(data: bytes) -> bytes:
     if data[8:12] != b"WEBP":
         raise ImageError("not_an_image", "the first bytes match no image format")
-    chunks, exif, xmp = [], b"", b""
+    chunks, exif, xmp, gone = [], b"", b"", _HAS_EXIF | _HAS_XMP
     for name, body in _riff_chunks(data, 12, min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])):
         exif, xmp = exif or (body if name == b"EXIF" else b""), xmp or (body if name == b"XMP " else b"")
         if name == b"ANMF":
             inner = _riff_chunks(body, _FRAME_HEADER, len(body))
             body = body[:_FRAME_HEADER] + b"".join(_riff(*one) for one in inner if one[0] in _WEBP_KEPT)
-        if name in _WEBP_KEPT:
+        if name == b"ICCP" and not _is_profile(body):
+            gone |= _HAS_PROFILE
+        elif name in _WEBP_KEPT:
             chunks.append([name, body])
     turn = _turn(exif, xmp)
     if chunks and chunks[0][0] == b"VP8X":
-        flags = chunks[0][1][0] & ~(_HAS_EXIF | _HAS_XMP) | (_HAS_EXIF if turn != 1 else 0)
+        flags = chunks[0][1][0] & ~gone | (_HAS_EXIF if turn != 1 else 0)
         chunks[0][1] = bytes([flags]) + chunks[0][1][1:]
         if turn != 1:
             chunks.append([b"EXIF", orientation_tag(turn)])

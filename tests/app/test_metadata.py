@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from bench.hostile.images import encoded
 from strata.core.layers import LAYERS
@@ -60,6 +60,16 @@ def test_images_of_shards_are_clean_in_answers(service: Service) -> None:
         assert decode(image.content, LIMIT).tobytes() == decode(data, LIMIT).tobytes()
     assert has_mark(Path(tar).read_bytes())
     assert not files_with_mark(Path(service.settings.store_uri))
+
+
+def test_an_image_that_no_jpeg_holds_is_sent_and_drawn(service: Service) -> None:
+    """Of more than 65,500 pixels a side: an export leaves it out, but no answer needs a JPEG."""
+    data = encoded(Image.new("L", (65_501, 3), 90), "PNG")
+    answer = service.caption(data)
+    place = answer.headers["Content-Location"]
+    image, overlay = (service.client.get(place + end) for end in ("/image", "/overlay.png"))
+    assert (answer.status_code, image.status_code, overlay.status_code) == (200, 200, 200)
+    assert image.content == data and decode(overlay.content, LIMIT).width == 8192
 
 
 def test_what_is_no_image_is_not_sent(service: Service) -> None:

@@ -397,6 +397,22 @@ def test_broken_images_are_named_or_left_out(
         assert datasets.load_from_disk(str(out))["key"][:3] == ["000000000", "000000001", "000000003"]
 
 
+def test_an_image_that_no_jpeg_holds_is_named_or_left_out(store: Store, tmp_path: Path) -> None:
+    """libjpeg reads and writes at most 65,500 pixels a side; PNG holds more."""
+    made = {}
+    for side in (65_500, 65_501):
+        Image.new("L", (side, 3), 90).save(buffer := io.BytesIO(), "PNG")
+        made[side] = buffer.getvalue()
+    assert as_jpeg(made[65_500], 10**6)[1] == (65_500, 3)
+    snapshot = pin(store, [write_shard(tmp_path / "wide.tar", [jpeg(100, 50), made[65_501], made[65_500]])])
+    with pytest.raises(SampleError, match=r"image 000000001: unsupported: 65501 × 3: a JPEG holds at most 65,500 pix"):
+        export(store, snapshot, Request("llava", LAYERS["caption"]), tmp_path / "out")
+    for form in FORMS:
+        request = Request(form, LAYERS["caption"], skip_broken=True)
+        samples = export(store, snapshot, request, tmp_path / form)
+        assert (samples.count, samples.broken) == (2, 1)
+
+
 def test_an_export_of_broken_images_alone_is_none(store: Store, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", 1, 3)
     snapshot = pin(store, shards)

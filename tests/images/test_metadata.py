@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk
+from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk, wide_profile
 from strata.images import ImageError, as_jpeg, decode, without_metadata
-from tests.marks import KINDS, MARK, PHOTO, exif, has_mark, marked, xmp
+from tests.marks import KINDS, MARK, PHOTO, exif, has_mark, marked, segment, xmp
 
 LIMIT = 100_000_000
 GOOD = good_images()
@@ -189,3 +189,73 @@ def test_an_upright_jpeg_keeps_its_pixels_and_on_request_its_bytes() -> None:
     data = encoded(PHOTO, "JPEG", quality=80, exif=exif(1), comment=MARK)
     assert as_jpeg(data, LIMIT)[0] == plain
     assert as_jpeg(data, LIMIT, keep_metadata=True)[0] == data
+
+
+# parts with the name of one that is kept, and other content
+
+
+def between(data: bytes, place: int, more: bytes) -> bytes:
+    return data[:place] + more + data[place:]
+
+
+HIDDEN = MARK.encode()
+
+
+@pytest.mark.parametrize("code", [0x02, 0x4F, 0xC8, 0xDC, 0xDE, 0xDF, 0xE0, 0xE2, 0xEE, 0xF0, 0xF7, 0xFD])
+@pytest.mark.parametrize("start", [b"", b"JFIF\0", b"Adobe", b"ICC_PROFILE\0\1\1", b"Adobe" + bytes(7)])
+def test_segments_of_a_jpeg_that_no_pixel_needs_are_removed(code: int, start: bytes) -> None:
+    data = encoded(PHOTO, "JPEG", progressive=True)
+    assert without_metadata(data) == data
+    clean = without_metadata(between(data, 20, segment(code, start + HIDDEN)))
+    assert not has_mark(clean) and decode(clean, LIMIT).size == PHOTO.size
+    # of an Adobe segment the fixed fields stay, which decide what the colours are
+    adobe = segment(code, (start + HIDDEN)[:12]) if code == 0xEE and start.startswith(b"Adobe") else b""
+    assert clean == between(data, 20, adobe)
+    # between the scans, where most programs stop reading segments
+    scan = data.rindex(b"\xff\xda")
+    assert without_metadata(between(data, scan, segment(code, start + HIDDEN))) == data
+
+
+def test_a_profile_of_a_jpeg_stays_if_it_is_one() -> None:
+    profile = wide_profile()
+    data = encoded(PHOTO, "JPEG", icc_profile=profile)
+    assert without_metadata(data) == data
+    for bad in (profile[:36] + b"text" + profile[40:], profile[:36], HIDDEN * 9):
+        clean = without_metadata(encoded(PHOTO, "JPEG", icc_profile=bad))
+        assert clean == encoded(PHOTO, "JPEG")
+    # in pieces, in another order, and without one of them
+    first, second = (b"ICC_PROFILE\0" + bytes([n, 2]) + piece for n, piece in ((1, profile[:50]), (2, profile[50:])))
+    plain = encoded(PHOTO, "JPEG")
+    swapped = between(plain, 20, segment(0xE2, second) + segment(0xE2, first))
+    assert without_metadata(swapped) == swapped
+    assert without_metadata(between(plain, 20, segment(0xE2, first))) == plain
+
+
+def test_a_webp_s_profile_stays_if_it_is_one() -> None:
+    data = encoded(PHOTO, "WEBP", icc_profile=wide_profile())
+    assert without_metadata(data) == data
+    clean = without_metadata(encoded(PHOTO, "WEBP", icc_profile=HIDDEN * 9))
+    assert not has_mark(clean) and decode(clean, LIMIT).size == PHOTO.size and not clean[20] & 0x20
+
+
+ONCE = [b"pHYs", b"bKGD", b"tRNS", b"cHRM", b"gAMA", b"sRGB", b"sBIT", b"cICP", b"acTL", b"fcTL", b"fdAT", b"PLTE"]
+
+
+@pytest.mark.parametrize("name", [*ONCE, b"IDAT", b"iCCP"])
+def test_chunks_of_a_png_with_other_content_are_removed(name: bytes) -> None:
+    data = encoded(PHOTO, "PNG")
+    assert without_metadata(data) == data
+    body = HIDDEN * 10
+    if name == b"iCCP":
+        body = b"icc\0\0" + zlib.compress(body)
+    place = len(data) - 12 if name == b"IDAT" else 33
+    gap = png_chunk(b"tEXt", b"a\0b") if name == b"IDAT" else b""
+    assert without_metadata(between(data, place, gap + png_chunk(name, body))) == data
+
+
+def test_a_png_has_each_chunk_once_and_nothing_in_its_end() -> None:
+    data = encoded(PHOTO, "PNG")
+    size = png_chunk(b"pHYs", struct.pack(">IIB", 3000, 3000, 1))
+    once = between(data, 33, size)
+    assert without_metadata(once) == once == without_metadata(between(data, 33, size * 5))
+    assert without_metadata(data[:-12] + png_chunk(b"IEND", HIDDEN)) == data

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.base import WeightsMissing
+from models.demo import decoding
+from models.demo.decoding import GuidedDecoder
 from models.demo.int8 import Int8Linear
 from models.items import ComposeRequest
 from models.notes import notes_of, place_of, settings_of
@@ -112,6 +117,33 @@ def test_a_batch_writes_what_single_calls_write(local: TransformersComposer) -> 
     ]
     requests = [ComposeRequest(record) for record in records]
     assert local.run(requests) == [local.run([request])[0] for request in requests]
+
+
+def test_parts_and_passes_change_no_text(local: TransformersComposer, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [ComposeRequest(make_record(text=[TextLine(box=(155, 5, 190, 25), text="OPEN " * i)])) for i in range(4)]
+    whole = [local.compute([request])[0] for request in requests]
+    monkeypatch.setattr(decoding, "TOKENS_AT_ONCE", 50)
+    monkeypatch.setattr(decoding, "SLOTS_AT_ONCE", 2000)
+    passed: list[int] = []
+    run = GuidedDecoder._run
+
+    def counted(self: GuidedDecoder, rows: Any, memory: Any) -> torch.Tensor:
+        passed.append(sum(len(new) for new, _, _ in rows))
+        assert memory.slots <= 2000
+        return run(self, rows, memory)
+
+    monkeypatch.setattr(GuidedDecoder, "_run", counted)
+    assert local.compute(requests) == whole
+    assert max(passed) == 50
+
+
+@given(st.lists(st.integers(1, 30)), st.integers(1, 40))
+def test_parts_hold_all_and_no_more_than_told(sizes: list[int], most: int) -> None:
+    found = list(decoding.parts(sizes, most))
+    assert [i for part in found for i in part] == list(range(len(sizes)))
+    assert all(len(part) == 1 or sum(sizes[i] for i in part) <= most for part in found)
+    # no part could have taken the first thing of the next one
+    assert all(sum(sizes[a.start : b.start + 1]) > most for a, b in itertools.pairwise(found))
 
 
 def test_int8_is_close_and_independent_of_the_batch() -> None:
