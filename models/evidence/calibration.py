@@ -109,6 +109,7 @@ def scores_of(
 ) -> dict[str, Scores]:
     """Score the pairs of each layer that has enough phrases with the profile's matcher.
 
+    advance: is called once the matcher is loaded, and after every two batches.
     Raises InvalidInput for too few phrases, and the errors of `load_stages`.
     """
     by_layer = {layer: [crop for crop in crops if crop.layer == layer] for layer in LAYERS}
@@ -119,6 +120,7 @@ def scores_of(
     load_stages({"matcher": stage})
     told = {layer: [(_pair(*one), one[3]) for one in labels if one[4] == layer] for layer in layers}
     total = sum(len(pairs[layer]) for pairs in (wrong, by_layer, told) for layer in layers)
+    advance(0, total)
     run = _Scorer(stage, total, advance)
     result = {}
     for layer in layers:
@@ -150,7 +152,7 @@ def _known(scores: Sequence[float | None]) -> list[float]:
 
 
 class _Scorer:
-    """Runs a matcher on pairs, some batches at a time, and reports how many are scored."""
+    """Runs a matcher on pairs, two batches at a time, and reports how many are scored."""
 
     def __init__(self, stage: MatcherStage, total: int, advance: Advance) -> None:
         self._stage, self._total, self._advance, self._done = stage, total, advance, 0
@@ -158,7 +160,7 @@ class _Scorer:
     def scores(self, pairs: Sequence[Pair]) -> list[float | None]:
         """The probability of each pair; None where the matcher fails or cannot judge the phrase."""
         found: list[float | None] = []
-        step = 4 * self._stage.settings.batch_size
+        step = 2 * self._stage.settings.batch_size
         for first in range(0, len(pairs), step):
             results = self._stage.run(pairs[first : first + step])
             found += [None if isinstance(result, Failure) or result is None else float(result) for result in results]

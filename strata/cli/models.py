@@ -10,7 +10,7 @@ import typer
 
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.cli.group import PlainGroup
-from strata.cli.terminal import AsJson, Moved, StoreUri, open_store, output, progress
+from strata.cli.terminal import AsJson, Moved, Show, StoreUri, open_store, output, steps
 from strata.components import load
 from strata.errors import InvalidInput
 
@@ -123,7 +123,7 @@ def calibrate(
     from strata.cli.profiles import file_of, target_of
     from strata.core import load_settings, read_profile
     from strata.data.described_images import labelled_pairs
-    from strata.profiles import new_profile
+    from strata.profiles import new_file, new_profile
 
     # what can be refused is refused before images are read
     file, target, settings = file_of(profile), target_of(folder), load_settings()
@@ -131,12 +131,13 @@ def calibrate(
     if "matcher" not in found.stages:
         raise InvalidInput(f"profile {found.name} has no matcher: it has no threshold to calibrate")
     name = name or f"{found.name}-calibrated"
-    if (target / f"{name}.toml").exists():
-        raise InvalidInput(f"{target / name}.toml exists; choose another name with --name")
+    new_file(name, target)
     known = labelled_pairs(labels, settings.max_pixels) if labels else []
-    calibration = _calibration(settings.threads)
-    described = open_store(store, root), source, images, settings.max_pixels
-    scores, count = _scores(calibration, found, described, known, share)
+    with steps() as show:
+        show("loading libraries", 0, None)
+        calibration = _calibration(settings.threads)
+        described = open_store(store, root), source, images, settings.max_pixels
+        scores, count = _scores(calibration, found, described, known, share, show)
     thresholds = {layer: calibration.threshold_of(one, share) for layer, one in scores.items()}
     # the new profile, with the source of its numbers, and the curve beside it
     values = {f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()}
@@ -153,21 +154,20 @@ def _calibration(threads: int) -> Any:
 
 
 def _scores(
-    calibration: Any, profile: Any, described: tuple[Any, str, int, int], labels: Any, share: float
+    calibration: Any, profile: Any, described: tuple[Any, str, int, int], labels: Any, share: float, show: Show
 ) -> tuple[Any, int]:
     """The scores of the pairs of each layer, and the number of images. described: as for `described_images`."""
     from strata.data.described_images import described_images
 
     crops: list[Any] = []
     count = 0
-    with progress() as bar:
-        reading = bar.add_task("reading images", total=described[2])
-        for record, image in described_images(*described, lambda done: bar.update(reading, completed=done)):
-            crops += calibration.crops_of(record, image, count)
-            count += 1
-        bar.update(reading, total=max(1, count), completed=max(1, count))
-        scoring = bar.add_task("scoring pairs", total=None)
-        scores = calibration.scores_of(
-            profile, crops, labels, share, lambda done, total: bar.update(scoring, completed=done, total=total)
-        )
+    for record, image in described_images(*described, lambda done: show("reading images", done, described[2])):
+        crops += calibration.crops_of(record, image, count)
+        count += 1
+    # the source may have fewer images than were allowed
+    show("reading images", count, count)
+    show("loading the matcher", 0, None)
+    scores = calibration.scores_of(
+        profile, crops, labels, share, lambda done, total: show("scoring pairs", done, total)
+    )
     return scores, count

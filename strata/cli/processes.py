@@ -20,7 +20,7 @@ def serve(
         Path | None, typer.Option(help="Embedded server and store; none: STRATA_DATA_DIR, else .strata.")
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Profile of requests without one; none: STRATA_PROFILE, else demo.")
+        str | None, typer.Option(help="Profile of requests without one; none: STRATA_PROFILE, else everyday.")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of a worker's models; none: STRATA_THREADS, else 1.")
@@ -43,7 +43,7 @@ def serve(
 def worker(
     groups: Annotated[str, typer.Option(help="Comma-separated: index, vision, llm.")] = "index,vision,llm",
     profile: Annotated[
-        str | None, typer.Option(help="The profile to load at the start; none: STRATA_PROFILE, else demo.")
+        str | None, typer.Option(help="The profile to load at the start; none: STRATA_PROFILE, else everyday.")
     ] = None,
     root: Moved = None,
 ) -> None:

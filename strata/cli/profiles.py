@@ -105,7 +105,9 @@ def new(
     try:
         made = new_profile(name, file_of(source), target, pairs_of(changes or (), "--set"), without or ())
     except InvalidProfile as error:
-        raise _end(error, as_json) from error
+        ended = _end(error, as_json)
+        typer.echo("strata: nothing was written", err=True)
+        raise ended from error
     if as_json:
         typer.echo(view_of(made.profile).model_dump_json())
         return

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from strata.client import Client
     from strata.core import Problem
     from strata.store import Store
+
+LINE_SECONDS = 10.0  # between two lines of a step where stderr is not a terminal
+# shows a step: its name, how many of its things are done, and of how many (None: not known)
+Show = Callable[[str, int, int | None], None]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -75,3 +82,26 @@ def progress() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, disable=not console.is_terminal, transient=True)
+
+
+@contextmanager
+def steps(clock: Callable[[], float] = time.monotonic) -> Iterator[Show]:
+    """Show the long steps of a command on stderr, one after the other.
+
+    On a terminal each has a bar, and all are removed at the end. Elsewhere each has a line at its beginning, and one
+    every LINE_SECONDS.
+    """
+    bar, bars, printed = progress(), dict[str, Any](), dict[str, float]()
+
+    def show(name: str, done: int, total: int | None) -> None:
+        if not bar.disable:
+            if name not in bars:
+                bars[name] = bar.add_task(name, total=total)
+            bar.update(bars[name], completed=done, total=total)
+        elif clock() - printed.get(name, -math.inf) >= LINE_SECONDS:
+            printed[name] = clock()
+            count = f": {done:,} of {total:,}" if total else ""
+            print(f"strata: {name}{count}", file=sys.stderr, flush=True)
+
+    with bar:
+        yield show

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     profiles_dir: Path = Field(
         default=components_folder() / "models" / "profiles", description="folder of profile TOML files"
     )
-    profile: str = Field(default="demo", description="the profile of requests that name none")
+    profile: str = Field(default="everyday", description="the profile of requests that name none")
     host: str = Field(default="127.0.0.1", description="name or IP address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0: a free one")
     api_key: SecretStr | None = Field(

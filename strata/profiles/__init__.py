@@ -5,7 +5,7 @@ The files themselves are read and checked in `strata.core.profiles`.
 
 from __future__ import annotations
 
-from strata.profiles.editing import NewProfile, new_profile
+from strata.profiles.editing import NewProfile, new_file, new_profile
 from strata.profiles.views import MemoryView, ProfileList, ProfileView, StageView, WeightsView, view_of, views
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ProfileView",
     "StageView",
     "WeightsView",
+    "new_file",
     "new_profile",
     "view_of",
     "views",

@@ -12,13 +12,15 @@ from typing import Any
 
 import tomlkit
 from tomlkit import TOMLDocument
-from tomlkit.items import Table
+from tomlkit.items import InlineTable, Table
 
-from strata.core import Profile, read_profile
+from strata.core import InvalidProfile, Profile, read_profile
+from strata.core.profile_checks import Fault
 from strata.errors import InvalidInput
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PROMPTS = "prompts"
+_LONGEST_NOTE = 120  # characters of the note of what a line was before
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,16 @@ class NewProfile:
 
     profile: Profile
     path: Path
+
+
+def new_file(name: str, folder: Path) -> Path:
+    """The file of a new profile. Raises InvalidInput for a name that cannot be, and for a file that exists."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name[:60]!r} is no profile's name: use letters, digits, _ and -")
+    path = folder / f"{name}.toml"
+    if path.exists():
+        raise InvalidInput(f"{path} exists; choose another name, or change it with an editor")
+    return path
 
 
 def new_profile(
@@ -38,11 +50,7 @@ def new_profile(
     TOML if it can be read as such, else a text. Nothing is written if the new profile has faults. Raises InvalidProfile
     with these, and InvalidInput for a name or a key that cannot be, and for a file that exists.
     """
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"{name[:60]!r} is no profile's name: use letters, digits, _ and -")
-    path = folder / f"{name}.toml"
-    if path.exists():
-        raise InvalidInput(f"{path} exists; choose another name, or change it with an editor")
+    path = new_file(name, folder)
     try:
         document = tomlkit.parse(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -50,19 +58,30 @@ def new_profile(
     for unwanted in without:
         _remove(document, unwanted)
     for key, text in changes.items():
-        _set(document, key, text, source.stem)
-    # check it where nobody looks for profiles, beside the prompts that it may name
+        if fault := _set(document, key, text, source.stem):
+            raise InvalidProfile(path, [fault])
     text = tomlkit.dumps(document)
-    with tempfile.TemporaryDirectory() as aside:
-        trial = Path(aside) / "profiles" / path.name
-        trial.parent.mkdir()
-        if (folder.parent / _PROMPTS).is_dir():
-            (Path(aside) / _PROMPTS).symlink_to((folder.parent / _PROMPTS).resolve())
-        trial.write_text(text, encoding="utf-8")
-        profile = read_profile(trial)
+    profile = _checked(path, text)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return NewProfile(profile, path)
+
+
+def _checked(path: Path, text: str) -> Profile:
+    """The profile that a text would be as the file `path`, which is not written. Raises InvalidProfile."""
+    # check it where nobody looks for profiles, beside the prompts that it may name
+    prompts = path.parent.parent / _PROMPTS
+    with tempfile.TemporaryDirectory() as aside:
+        trial = Path(aside) / "profiles" / path.name
+        trial.parent.mkdir()
+        if prompts.is_dir():
+            (Path(aside) / _PROMPTS).symlink_to(prompts.resolve())
+        trial.write_text(text, encoding="utf-8")
+        try:
+            return read_profile(trial)
+        except InvalidProfile as error:
+            # the user's path: the one of the trial is gone when the message is read
+            raise InvalidProfile(path, error.faults) from error
 
 
 def _remove(document: TOMLDocument, name: str) -> None:
@@ -77,8 +96,11 @@ def _remove(document: TOMLDocument, name: str) -> None:
     del table[last]  # type: ignore[attr-defined]  # a table of tomlkit
 
 
-def _set(document: TOMLDocument, key: str, text: str, source: str) -> None:
-    """Set a dotted key; tables that are missing are made. The line tells that the value is not the source's."""
+def _set(document: TOMLDocument, key: str, text: str, source: str) -> Fault | None:
+    """Set a dotted key; tables that are missing are made. The line tells that the value is not the source's.
+
+    Returns the fault of a value in the place of a table, which is not set. Raises InvalidInput for a key that is none.
+    """
     *path, last = key.split(".")
     if not all((*path, last)):
         raise InvalidInput(f"--set {key[:60]!r}: expected a dotted key, such as evidence.region")
@@ -89,10 +111,20 @@ def _set(document: TOMLDocument, key: str, text: str, source: str) -> None:
             raise InvalidInput(f"--set {key[:60]!r}: {name[:60]!r} is no table")
     before = table.get(last)
     value = tomlkit.item(_value(text))
+    if isinstance(before, Mapping) and not isinstance(before, InlineTable) and not isinstance(value, Table):
+        return Fault("invalid_value", (*path, last), "should be a table; set its keys, or leave it out with --without")
     if not isinstance(value, Table):
-        value.comment(f"{source}: {before.as_string()}" if hasattr(before, "as_string") else f"not set in {source}")
+        note = f"{source}: {before.as_string()}" if hasattr(before, "as_string") else f"not set in {source}"
+        value.comment(_note(note))
         value.trivia.comment_ws = "  "
     table[last] = value
+    return None
+
+
+def _note(text: str) -> str:
+    """A text as a comment: one line without control characters, shortened."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return line if len(line) <= _LONGEST_NOTE else f"{line[: _LONGEST_NOTE - 1]}…"
 
 
 def _value(text: str) -> Any:

@@ -231,6 +231,6 @@ def test_fetch_and_a_worker_with_models(machine: Machine) -> None:
 
 
 def test_a_worker_without_its_weights_ends_with_its_code(machine: Machine) -> None:
-    with machine.running("llm") as (llm, told):
-        assert "`strata models fetch demo`" in line_with("strata worker:", told)
-        assert llm.wait(120) == exits.WEIGHTS_MISSING
+    with machine.running("vision") as (vision, told):
+        assert "`strata models fetch everyday`" in line_with("strata worker:", told)
+        assert vision.wait(120) == exits.WEIGHTS_MISSING

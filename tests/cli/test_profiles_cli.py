@@ -74,6 +74,9 @@ def test_a_profile_is_shown_with_models_licences_sizes_and_layers(
     florence = "hub:florence-community/Florence-2-base @ 00921df66db7: MIT, 463 MB (captioner, detector)"
     for part in (florence, "warning: ", "vision 1.3 GB / 2.6 GB", "regions        detector", "fingerprints  index "):
         assert part in out
+    assert run("show", "everyday") == 0
+    out = capsys.readouterr().out
+    assert "builtin:grabcut @ 1: Apache-2.0 (segmenter)" in out and "licence not known" not in out
     assert run("show", "laptop", "--json") == 0
     assert json.loads(capsys.readouterr().out)["layers"][0] == "caption"
 
@@ -108,7 +111,14 @@ def test_a_new_profile_with_faults_is_not_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("new", "mine", "--from", "laptop", "--set", "evidence.region=5") == exits.PROFILE_INVALID
-    assert "evidence.region: should be less than or equal to 1" in capsys.readouterr().out
+    told = capsys.readouterr()
+    # the file that was to be written, not the one of the check
+    assert told.out == "profiles/mine.toml: evidence.region: should be less than or equal to 1\n"
+    assert told.err == "strata: nothing was written\n"
+    for table in ("evidence=3", "stages.ocr=5", "stages=[]"):
+        assert run("new", "mine", "--from", "everyday", "--set", table) == exits.PROFILE_INVALID
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"profiles/mine.toml: {table.partition('=')[0]}: should be a table")
     assert run("new", "mine", "--from", "laptop", "--set", "evidence") == exits.USAGE
     assert run("new", "mine", "--from", "lapotp") == exits.USAGE
     assert not (tmp_path / "profiles").exists()

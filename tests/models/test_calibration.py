@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,6 +21,7 @@ from strata.errors import InvalidInput
 PROBABILITY = st.floats(0, 0.999, allow_nan=False)
 
 
+@example([0.0625], 0.001)
 @given(st.lists(PROBABILITY, min_size=1, max_size=300), st.sampled_from([0.001, 0.02, 0.3]))
 def test_at_most_the_share_passes_and_hardly_fewer(scores: list[float], share: float) -> None:
     found = threshold_of(Scores(scores, scores, []), share)
@@ -107,3 +108,16 @@ def test_a_profile_without_a_matcher_has_nothing_to_calibrate(
         main(["calibrate", str(path), "--from", "job", "--store", str(tmp_path / "store")])
     assert caught.value.code == exits.USAGE
     assert capsys.readouterr().err == "strata: profile bare has no matcher: it has no threshold to calibrate\n"
+
+
+def test_a_name_that_cannot_be_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken.toml").write_text("")
+    for name, told in (("../x", "'../x' is no profile's name: use letters, digits, _ and -"), ("taken", "exists")):
+        options = ("--name", name, "--folder", str(tmp_path), "--store", str(tmp_path / "store"))
+        with pytest.raises(SystemExit) as caught:
+            main(["calibrate", "demo", "--from", "job", *options])
+        assert caught.value.code == exits.USAGE
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line

