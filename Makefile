@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test lint check docs bench bench-scale quality chaos faults hostile clean
+.PHONY: install weights demo demo-train serve test coverage lint check docs bench bench-scale quality chaos faults hostile clean
 
 install: .venv/installed
 
@@ -27,6 +27,9 @@ serve: weights
 	$(BIN)/strata serve
 
 test: weights
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: weights
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov
 
 lint: install
