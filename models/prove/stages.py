@@ -209,14 +209,14 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSetti
 
     The phrases are asked with the crop that the pipeline would make of the thing.
     """
-    pairs: list[Pair] = []
-    asked: list[tuple[Picture, Thing, str, bool]] = []
-    for picture in pictures:
-        for thing in picture.things:
-            crop = thing.crop_of(picture.image)
-            for phrase, right in [*((one, True) for one in thing.right), *((one, False) for one in thing.wrong)]:
-                pairs.append(Pair(crop, phrase))
-                asked.append((picture, thing, phrase, right))
+    asked: list[tuple[Picture, Thing, str, bool]] = [
+        (picture, thing, phrase, right)
+        for picture in pictures
+        for thing in picture.things
+        for phrases, right in ((thing.right, True), (thing.wrong, False))
+        for phrase in phrases
+    ]
+    pairs = [Pair(thing.crop_of(picture.image), phrase) for picture, thing, phrase, _ in asked]
 
     def judge(results: list[float | None]) -> list[Check]:
         # a matcher of a closed vocabulary gives None for what it cannot judge
@@ -224,8 +224,7 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSetti
         scored = [(*one, score) for one, score in zip(asked, results, strict=True) if score is not None]
         reversed_: list[str | None] = []
         odds: list[float] = []
-        staying: list[str | None] = []
-        dropped: list[str | None] = []
+        staying, dropped = list[str | None](), list[str | None]()
         for picture, thing, phrase, right, score in scored:
             told = f"{picture.name}: {phrase!r} {score:.4f}"
             stays = _is_kept(stage, phrase, thing, score, evidence)

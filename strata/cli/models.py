@@ -141,9 +141,8 @@ def calibrate(
     thresholds = {layer: calibration.threshold_of(one, share) for layer, one in scores.items()}
     # the new profile, with the source of its numbers, and the curve beside it
     values = {f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()}
-    path = new_profile(name, file, target, values).path
     origin = calibration.Origin.of(found, source, count, share, labels)
-    result = calibration.written(path, origin, thresholds, scores)
+    result = calibration.written(new_profile(name, file, target, values).path, origin, thresholds, scores)
     print(result.model_dump_json() if as_json else result.told())
 
 

@@ -45,12 +45,7 @@ def envelope(
         priority=request.priority,
         metadata=request.metadata,
         request_counts=counts,
-        shards=ShardCounts(
-            total=len(request.shards),
-            indexed=numbers.get("index:chunks", 0) - numbers.get("index:unreadable", 0),
-            failed=numbers.get("index:unreadable", 0),
-            left_out={reason: found for reason in LEFT_OUT if (found := numbers.get(f"index:left_out:{reason}", 0))},
-        ),
+        shards=_shards(numbers, len(request.shards)),
         groups={group: _progress(numbers, group) for group in GROUPS},
         usage=usage,
         budget=request.budget,
@@ -62,6 +57,16 @@ def envelope(
         error=without_secrets(fields["error"]) if "error" in fields else None,
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
+    )
+
+
+def _shards(numbers: Mapping[str, int], total: int) -> ShardCounts:
+    unreadable = numbers.get("index:unreadable", 0)
+    return ShardCounts(
+        total=total,
+        indexed=numbers.get("index:chunks", 0) - unreadable,
+        failed=unreadable,
+        left_out={reason: found for reason in LEFT_OUT if (found := numbers.get(f"index:left_out:{reason}", 0))},
     )
 
 

@@ -12,7 +12,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from bench.hostile.images import bombs, jpeg_scans, png
-from bench.memory import peak_memory
+from bench.worker_memory.resident import peak_memory
 from tests.app.test_serve import served
 
 MIB = 2**20

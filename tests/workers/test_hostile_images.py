@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from bench.hostile.images import bombs, jpeg_scans, png
-from bench.memory import peak_memory
+from bench.worker_memory.resident import peak_memory
 from strata.core import Chunk, Profile, Record, Status
 from strata.images import DecodingPool
 from strata.images.process import DecodingProcess

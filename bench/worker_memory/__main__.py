@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from bench.large_images import pages, panoramas, photographs, write_images, write_padded
-from bench.memory import memory, peak_memory
 from bench.processes import CHECKOUT, Fleet
+from bench.worker_memory.large_images import pages, panoramas, photographs, write_images, write_padded
+from bench.worker_memory.resident import memory, peak_memory
 from strata.client import Client
 
 MIB = 2**20

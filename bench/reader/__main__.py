@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from bench.reader_images import IMAGES, describe
+from bench.reader.images import IMAGES, describe
 from strata import images
 from strata.data import MAX_PIXELS, Mixture, Sample, SampleReader, snapshot_source
 from strata.snapshots import Snapshots

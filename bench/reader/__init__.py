@@ -1,0 +1,1 @@
+"""Samples/s of the training reader beside webdataset and datasets: `python -m bench.reader`."""
