@@ -1,0 +1,64 @@
+"""The built-in back ends of the stages, and their parameter classes: the keys of `[stages.NAME.parameters]`.
+
+The classes import no model code, so that the API can validate a profile. Validators check values and combinations; what
+depends on weights or a device is checked when the back end loads. Each stage has a module. `chat` has the parameters of
+the back ends that ask a chat server, and `back_ends` the table of all back ends.
+"""
+
+from __future__ import annotations
+
+from strata.core.parameters.back_ends import BUILT_IN, KINDS, WEIGHTS, BackEnd
+from strata.core.parameters.base import Parameters, PromptParameters
+from strata.core.parameters.captioner import (
+    Blip2CaptionerParameters,
+    CaptionerParameters,
+    FlorenceCaptionerParameters,
+    QwenVLParameters,
+)
+from strata.core.parameters.chat import ChatCaptionerParameters, ChatComposerParameters, ChatParameters
+from strata.core.parameters.composer import (
+    CountingComposerParameters,
+    QwenVLComposerParameters,
+    TransformersComposerParameters,
+)
+from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
+from strata.core.parameters.matcher import OpenClipParameters, YesParameters
+from strata.core.parameters.ocr import OcrParameters
+from strata.core.parameters.segmenter import (
+    ClassicalSegmenterParameters,
+    GrabCutParameters,
+    SamParameters,
+    SegmenterParameters,
+)
+from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
+
+__all__ = [
+    "BUILT_IN",
+    "KINDS",
+    "WEIGHTS",
+    "BackEnd",
+    "Blip2CaptionerParameters",
+    "CaptionerParameters",
+    "ChatCaptionerParameters",
+    "ChatComposerParameters",
+    "ChatParameters",
+    "ClassicalSegmenterParameters",
+    "CountingComposerParameters",
+    "FlorenceCaptionerParameters",
+    "FlorenceDetectorParameters",
+    "GrabCutParameters",
+    "ImageNetTaggerParameters",
+    "LabelDetectorParameters",
+    "OcrParameters",
+    "OpenClipParameters",
+    "OpenClipTaggerParameters",
+    "Parameters",
+    "PromptParameters",
+    "QwenVLComposerParameters",
+    "QwenVLParameters",
+    "SamParameters",
+    "SegmenterParameters",
+    "SsdDetectorParameters",
+    "TransformersComposerParameters",
+    "YesParameters",
+]

@@ -1,0 +1,79 @@
+"""Parameters of the back ends that ask a chat server: a captioner and a composer."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, field_validator
+
+from strata.core.parameters.base import Parameters, PromptParameters
+
+# fields of a chat request that the stage sets itself, or that would change its cost limit or its kind of response
+_SET_BY_THE_STAGE = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
+
+
+class ChatParameters(Parameters):
+    """How a stage sends requests to its chat server.
+
+    served_model: the model's name at the server. request: further fields of each request. timeout: seconds a request.
+    concurrency: requests in flight. retries: how often a failed request is repeated, also if the server is busy.
+    api_key_variable: the environment variable with the key, so that a profile contains no key. Images are sent as
+    image_format with at most longest_side pixels; image_tokens: maximum number of prompt tokens of one image. Prices
+    are money per million tokens; null: not known. token_limit: the request's field for the maximum length of an answer,
+    and temperature "default" for none: OpenAI's models that reason (o-series, gpt-5) need "max_completion_tokens" and
+    accept no temperature. language: of the texts, as an ISO 639-1 code; null: the language of the prompts.
+    """
+
+    served_model: str
+    request: dict[str, JsonValue] = Field(default_factory=dict)
+    temperature: Annotated[float, Field(ge=0)] | Literal["default"] = 0.0
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    language: str | None = Field(default=None, pattern="^[a-z]{2}$")
+    timeout: float = Field(default=120.0, gt=0)
+    concurrency: int = Field(default=8, ge=1)
+    retries: int = Field(default=3, ge=0)
+    api_key_variable: str = "OPENAI_API_KEY"
+    longest_side: int = Field(default=1024, ge=16)
+    image_format: Literal["jpeg", "png"] = "jpeg"
+    image_tokens: int = Field(default=1536, ge=1)
+    price_per_million_prompt_tokens: float | None = Field(default=None, ge=0)
+    price_per_million_completion_tokens: float | None = Field(default=None, ge=0)
+
+    @field_validator("request")
+    @classmethod
+    def _sendable(cls, request: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Refuse the fields that the stage sets itself, and values that JSON does not have."""
+        if taken := _SET_BY_THE_STAGE & request.keys():
+            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: the cost limit of a request depends on it")
+        # the fields are sent as JSON, which has neither NaN nor infinity
+        json.dumps(request, allow_nan=False)
+        return request
+
+
+class ChatCaptionerParameters(ChatParameters):
+    """The prompts for whole images and for crops, and the maximum output lengths in tokens.
+
+    30 for crops is the value of Monkey's data pipeline; a longer text is not a phrase any more.
+    """
+
+    scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
+    crop_prompt: str = (
+        "What is the thing in this picture? Answer with a short noun phrase that names it and how it looks, such as "
+        '"a red car". White around it is cut away and not to be mentioned.'
+    )
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
+class ChatComposerParameters(ChatParameters, PromptParameters):
+    """with_image: the image is sent with the notes; an image without any notes is then described too.
+
+    max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
+    scores, are left out.
+    """
+
+    prompt: str = "full"
+    with_image: bool = False
+    max_new_tokens: int = Field(default=400, ge=1)
+    max_notes: int = Field(default=40, ge=1)
