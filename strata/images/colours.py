@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from functools import lru_cache
 
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from strata.images.metadata import MAX_PROFILE, compressed_profile, png_chunks
 
 SAME = 2  # steps of 255 by which a profile's colours may differ from sRGB and still count as sRGB
+# conversions that are kept, because images often have the same profile; each takes up to 0.5 MB, and some milliseconds
+KEPT, KEPT_PROFILE = 8, 2**15  # how many, and the bytes of the largest profile of one
 _BROKEN = (ImageCms.PyCMSError, OSError, ValueError, TypeError, OverflowError)
 
 
@@ -28,15 +31,9 @@ class Colours:
         """The conversion for a profile and a mode of Pillow; None if the pixels stay as they are."""
         if not profile or len(profile) > MAX_PROFILE or mode.startswith(("I", "F", "LAB", "HSV")):
             return None
+        make = _conversion if len(profile) <= KEPT_PROFILE else _conversion.__wrapped__
         with suppress(*_BROKEN):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            # the kind of pixels that the profile is for; grey pixels may have a profile for colours
-            kind = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(source.profile.xcolor_space.strip())
-            if kind is None or (kind == "CMYK") != (mode == "CMYK") or (kind == "L" and mode not in ("L", "LA", "1")):
-                return None
-            transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), kind, "RGB")
-            colours = cls(transform, kind)
-            return None if colours._changes_nothing() else colours
+            return make(profile, mode)
         return None
 
     def apply(self, image: Image.Image) -> Image.Image:
@@ -48,7 +45,7 @@ class Colours:
             converted.putalpha(image.getchannel("A"))
         return converted
 
-    def _changes_nothing(self) -> bool:
+    def changes_nothing(self) -> bool:
         """Whether no colour of a grid changes by more than SAME."""
         if self._mode == "CMYK":
             return False
@@ -56,8 +53,20 @@ class Colours:
         grid = [(red, green, blue) for red in steps for green in steps for blue in steps]
         before = Image.new("RGB", (len(grid), 1))
         before.putdata(grid if self._mode == "RGB" else [(value[0],) * 3 for value in grid])
-        after = self.apply(before.convert(self._mode))
-        return all(abs(a - b) <= SAME for a, b in zip(before.tobytes(), after.tobytes(), strict=True))
+        differences = ImageChops.difference(before, self.apply(before.convert(self._mode)))
+        return max(differences.tobytes()) <= SAME
+
+
+@lru_cache(maxsize=KEPT)
+def _conversion(profile: bytes, mode: str) -> Colours | None:
+    """As `Colours.of`. Raises an error of _BROKEN, which is not kept: it may come from a limit of memory."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    # the kind of pixels that the profile is for; grey pixels may have a profile for colours
+    kind = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(source.profile.xcolor_space.strip())
+    if kind is None or (kind == "CMYK") != (mode == "CMYK") or (kind == "L" and mode not in ("L", "LA", "1")):
+        return None
+    colours = Colours(ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), kind, "RGB"), kind)
+    return None if colours.changes_nothing() else colours
 
 
 def png_profile(data: bytes) -> bytes | None:

@@ -92,7 +92,7 @@ def pixels_of(data: bytes) -> int:
     # a JPEG's scans need not be counted
     with suppress(ImageError, struct.error, IndexError):
         for code, body in _segments(data):
-            if code in _FRAMES:
+            if code in JPEG_FRAMES:
                 height, width = struct.unpack_from(">HH", body, 1)
                 return int(width * height)
     return 0
@@ -137,7 +137,7 @@ def refuse_costly(header: Header | None, max_pixels: int) -> None:
 # JPEG
 
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart marker
-_FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
+JPEG_FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
 JPEG_SCAN, JPEG_END, JPEG_START = 0xDA, 0xD9, 0xD8
 
 
@@ -145,7 +145,7 @@ def _jpeg(data: bytes) -> Header | None:
     frame: bytes | None = None
     scans, first, ended, sent = 0, 0, False, _SentBits()
     for code, body in _segments(data):
-        if code in _FRAMES and frame is None:
+        if code in JPEG_FRAMES and frame is None:
             frame = body
         elif code == JPEG_SCAN:
             scans += 1

@@ -21,6 +21,7 @@ from contextlib import suppress
 from strata.images.boxes import family_of, without_metadata_boxes
 from strata.images.formats import (
     JPEG_END,
+    JPEG_FRAMES,
     JPEG_MARKER,
     JPEG_SCAN,
     JPEG_START,
@@ -82,9 +83,6 @@ def jpeg_pixels(data: bytes) -> bytes:
 
 _ICC, _ADOBE, _JFIF = b"ICC_PROFILE\0", b"Adobe", b"JFIF\0"
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-
-
-_FRAMES = tuple(code for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC))
 _TABLES = (0xC4, 0xCC, 0xDB, 0xDD)  # DHT, DAC, DQT, DRI
 _LINES = 0xDC  # DNL, after the first scan
 
@@ -113,7 +111,7 @@ def _jpeg(data: bytes, profile: bool = True) -> bytes:
         elif code == JPEG_END:
             pieces.append(b"\xff\xd9")
         elif (
-            code in (JPEG_SCAN, *_FRAMES, *_TABLES)
+            code in (JPEG_SCAN, *JPEG_FRAMES, *_TABLES)
             or (code == _LINES and scanned and len(body) == 2)
             or (profile and not scanned and _has_profile(code, body))
         ):

@@ -32,7 +32,7 @@ START_SECONDS = 120.0  # for a process to import Pillow, on a machine that is bu
 PATIENCE, SLOWNESS = 60.0, 4.0  # seconds on the clock: these, and so many for each second of processor time
 _REPLY_BYTES = 4096
 # the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no threads
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
@@ -88,7 +88,7 @@ class DecodingProcess:
             folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
             self._process = subprocess.Popen(
                 command,
-                env={**_ENVIRONMENT, "PYTHONPATH": folders},
+                env={**ENVIRONMENT, "PYTHONPATH": folders},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=numbers,
