@@ -74,7 +74,7 @@ def test_binary_columns(tmp_path: Path, column: str, compression: str) -> None:
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
 def test_a_column_with_a_dictionary(tmp_path: Path, kind: pa.DataType) -> None:
-    """Images that are the values of several rows, as pandas writes a categorical column; most fit no dictionary page."""
+    """Images that are the values of several rows, as of pandas; a page of a dictionary is too small for most."""
     large = [bytes([number]) * 300_000 for number in range(8)]
     images = [*PICTURES[:2], None, *large, *PICTURES[:2]] * 3
     pq.write_table(
