@@ -143,18 +143,25 @@ class Listing:
         globs = [Glob(segment, only_star=not local) for segment in segments]
         walk = self._local(folder, globs) if local else self._remote(filesystem, folder, globs)
         # a link may point outside the roots; a file and a folder of a bucket may have the same name
-        uris: dict[str, None] = {}
+        uris: set[str] = set()
         for match, is_folder in walk:
             if is_folder or not rest.endswith("/"):
                 with suppress(OutsideRoots):
-                    uris[self._allowed.find(top.rstrip("/") + match[len(folder) :], self._place, keep_link=True)[0]] = (
-                        None
-                    )
+                    uris.add(self._uri(top, match[len(folder) :]))
             if len(uris) > MAX_SHARDS:
                 raise TooManyShards(f"{self._place}: more than {MAX_SHARDS:,} shards in one request")
-        if bad := next((uri for uri in uris if encodable(uri) != uri), None):
-            raise SourceError(f"{short(encodable(bad))}: the file's name is not valid UTF-8; rename the file")
         return sorted(uris)
+
+    def _uri(self, top: str, below: str) -> str:
+        """The URI of a match. Raises OutsideRoots, and SourceError with the name of a file that cannot be a shard."""
+        named = self._named(below.strip("/"))
+        uri, _ = self._allowed.find(top.rstrip("/") + below, named, keep_link=True)
+        if encodable(uri) != uri:
+            raise SourceError(f"{named} has a name that is not valid UTF-8: rename the file")
+        return uri
+
+    def _named(self, name: str) -> str:
+        return f"{self._place}: the file {short(ascii(name))}"
 
     def _local(self, folder: str, globs: list[Glob], top: bool = True) -> Iterator[Found]:
         """Yield what the globs match below a folder, one glob a level, and whether it is a folder."""
@@ -175,7 +182,7 @@ class Listing:
 
     def _is_folder(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is a folder under the roots: where a link leads is not listed if it lies outside."""
-        inside = not entry.is_symlink() or self._allowed.hold(normalise(entry.path, self._place))
+        inside = not entry.is_symlink() or self._allowed.hold(normalise(entry.path, self._named(entry.name)))
         return inside and entry.is_dir()
 
     def _remote(self, filesystem: Any, folder: str, globs: list[Glob]) -> Iterator[Found]:

@@ -114,7 +114,7 @@ def _checked(uri: str, named: str) -> str:
         raise SourceError(f"{place}: longer than {MAX_URI:,} characters")
     if not uri or "::" in uri or _CONTROL.search(uri):
         # fsspec reads "a::b" as one file system inside another, which would evade the check of the roots
-        raise SourceError(f"{place} is not a path or URI of a shard")
+        raise SourceError(f"{place} is not a path or URI of a shard: it is empty, or has a control character or ::")
     return place
 
 

@@ -187,6 +187,24 @@ def test_a_glob_does_not_list_outside_of_the_roots(tmp_path: Path, monkeypatch: 
     assert listed == [str(root)]
 
 
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a::b.jpg", "a\udcff.jpg", "\x1b[31m.jpg"])
+def test_a_file_that_cannot_be_a_shard_is_named(name: str, tmp_path: Path) -> None:
+    """The message of a glob names the one file of its matches, in one line that can be printed."""
+    for good in ("0.jpg", "1.jpg"):
+        (tmp_path / good).touch()
+    (tmp_path / name).touch()
+    for link in (False, True):
+        if link:
+            (tmp_path / name).unlink()
+            (tmp_path / name).symlink_to("0.jpg")
+        with pytest.raises(SourceError) as caught:
+            find_shards([f"{tmp_path}/*.jpg"], [str(tmp_path)])
+        message = str(caught.value)
+        assert ascii(name) in message and message.isprintable()
+    (tmp_path / name).rename(tmp_path / "2.jpg")
+    assert len(find_shards([f"{tmp_path}/*.jpg"], [str(tmp_path)])) == 3
+
+
 SECRETS = ["DB_PASSWORD=hunter2", "/etc/hunter2", "s3://hunter2/x", "memory://b/hunter2", "{hunter2", "@hunter2"]
 SECRETS += ["hunter2/*", "https://hunter2/*", "~hunter2", "x" * 5000 + "hunter2", "zip://hunter2::x", "*/../hunter2"]
 SECRETS += ["https://hunter2:a@b/"]

@@ -72,6 +72,19 @@ def test_binary_columns(tmp_path: Path, column: str, compression: str) -> None:
     assert read_images(index.rows) == PICTURES
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_a_column_with_a_dictionary(tmp_path: Path, kind: pa.DataType) -> None:
+    """Images that are the values of several rows, as of pandas; a page of a dictionary is too small for most."""
+    large = [bytes([number]) * 300_000 for number in range(8)]
+    images = [*PICTURES[:2], None, *large, *PICTURES[:2]] * 3
+    pq.write_table(
+        pa.table({"jpg": pa.array(images, kind).dictionary_encode()}), tmp_path / "0.parquet", row_group_size=20
+    )
+    index = index_shard(str(tmp_path / "0.parquet"))
+    assert index.failure is None and [row.error is None for row in index.rows] == [data is not None for data in images]
+    assert read_images([row for row in index.rows if row.error is None]) == [data for data in images if data]
+
+
 def test_rows_without_bytes(tmp_path: Path) -> None:
     """A row without bytes is looked up by its path; a row without both has a reason."""
     (tmp_path / "b.jpg").write_bytes(b"beside")

@@ -48,6 +48,19 @@ def test_names_with_dots(tmp_path: Path) -> None:
     assert index.left_out == {"further_image": 3}
 
 
+def test_further_texts_of_an_image_are_counted(tmp_path: Path) -> None:
+    """As those of a folder. Only the text with the image's own name is used."""
+    files = {"d.jpg": b"1", "d.jpg.txt": b"d", "d.txt": b"used", "IMG.JPG": b"2", "IMG.JPG.txt": b"img"}
+    files |= {"e.jpg": b"3", "e.meta.json": b'{"text": "e"}', "f.jpg": b"4", "f.png": b"5", "f.png.txt": b"f"}
+    rows = {"d": (b"1", "used"), "IMG": (b"2", None), "e": (b"3", None), "f": (b"4", None)}
+    index = index_shard(tar_of(tmp_path / "0.tar", files))
+    assert rows_of(index) == rows and index.left_out == {"text_without_image": 4, "further_image": 1}
+    (tmp_path / "folder").mkdir()
+    for name, data in files.items():
+        (tmp_path / "folder" / name).write_bytes(data)
+    assert index_shard(str(tmp_path / "folder")).left_out == {"text_without_image": 4}
+
+
 def test_thousands_of_names_with_one_first_part(tmp_path: Path) -> None:
     count = 2 * samples.MAX_MEMBERS + 1
     names = [f"v1.2_{number:05d}" for number in range(count)]

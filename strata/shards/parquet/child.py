@@ -164,7 +164,7 @@ def read_images(parquet: pq.ParquetFile, column: str, numbers: Sequence[int]) ->
         ):
             values = _at(batch, column)
             for number in sorted(number for number in mine if row <= number < row + batch.num_rows):
-                if (data := values[number - row].as_buffer()) is not None:
+                if (data := _bytes_of(values[number - row])) is not None:
                     yield first + number, memoryview(data)
             row += batch.num_rows
             if row > max(mine):
@@ -192,6 +192,9 @@ def _image_column(schema: pa.Schema, names: Sequence[str]) -> str | None:
         candidates = (f"{name}.bytes", name) if name in names else (f"{name}.bytes",)
         for column in candidates:
             kind = _type_at(schema, column)
+            # a dictionary inside a structure is left: pyarrow cannot read one that has several parts
+            if kind is not None and pa.types.is_dictionary(kind) and column == name:
+                kind = kind.value_type
             if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
                 return column
     return None
@@ -220,8 +223,16 @@ def _at(batch: pa.RecordBatch, column: str) -> Any:
 
 def _sizes(column: str, values: Any) -> list[tuple[str | None, int | None, str | None]]:
     """The column, size and checksum of each image; None for a row without one."""
-    buffers = (value.as_buffer() for value in values)
+    buffers = (_bytes_of(value) for value in values)
     return [(None, None, None) if data is None else (column, data.size, f"{zlib.crc32(data):08x}") for data in buffers]
+
+
+def _bytes_of(scalar: Any) -> Any:
+    """A buffer with the bytes of an image, or None."""
+    # not `dictionary_decode` of the column: it would copy an image that is stored once for each of its rows
+    if pa.types.is_dictionary(scalar.type):
+        scalar = scalar.value
+    return scalar.as_buffer()
 
 
 def _column(schema: pa.Schema, names: Sequence[str], number: bool) -> str | None:

@@ -53,8 +53,8 @@ class TarReader:
                 number += 1
             for loose in sample.texts(images):
                 self._loose.keep(loose)
-            # most samples have one image
-            if not (len(images) == len(sample.stamps) == 1):
+            # most samples have one image, and no texts but KEY.txt and KEY.json
+            if not (len(images) == len(sample.stamps) == 1) or any(sample.txt) or any(sample.json):
                 self.left_out += sample.left_out(images)
 
     def with_texts(self, table: pa.Table) -> pa.Table:

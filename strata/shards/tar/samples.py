@@ -76,15 +76,23 @@ class Sample:
             yield Found(key, whole, self.members[extension], self.stamps[extension], caption)
 
     def left_out(self, images: Sequence[Found]) -> Counter[str]:
-        """How many of its members are in no row, by the reason; `texts` has what becomes of the others."""
+        """How many of its members are in no row, by the reason; `texts` has those that may be in another row."""
         others = sum(1 for extension in self.members if extension not in self.stamps and not is_text(extension))
-        return +Counter({"further_image": len(self.stamps) - len(images), "no_image": 0 if images else others})
+        texts = sum(1 for _ in self._unused(images)) if self._complete(images) else 0
+        reasons = {"no_image": 0 if images else others, "text_without_image": texts}
+        return +Counter({"further_image": len(self.stamps) - len(images), **reasons})
 
     def texts(self, images: Sequence[Found]) -> Iterator[Loose]:
-        """The texts that are of none of its images."""
+        """The texts that are of none of its images, and may be of images that stand elsewhere."""
+        if not self._complete(images):
+            yield from self._unused(images)
+
+    def _complete(self, images: Sequence[Found]) -> bool:
+        """Whether it has KEY.jpg: its further texts, such as KEY.jpg.txt, are those of no other image."""
+        return not self.split and {found.stem for found in images} == {self.prefix}
+
+    def _unused(self, images: Sequence[Found]) -> Iterator[Loose]:
         stems = {found.stem for found in images} | ({self.prefix} if images else set())
-        if stems == {self.prefix} and not self.split:  # the texts of other stems are further texts of the one image
-            return
         for inner in dict.fromkeys([*self.txt, *self.json]):
             stem = f"{self.prefix}.{inner}" if inner else self.prefix
             if stem not in stems and (caption := self._caption(inner)).text:
