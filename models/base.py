@@ -126,9 +126,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         self._size = settings.batch_size  # the largest batch that is known or assumed to fit in memory
         self._fitted = 0  # batches of that size that have fitted since the size changed
         self._pace = Pace()
-        self.progress: Callable[[], None] = lambda: (
-            None
-        )  # for `compute`, after each of its steps; safe in several threads
+        # for `compute` to call after each of its steps, in any thread
+        self.progress: Callable[[], None] = lambda: None
         self._unproved = ""  # the last error, if nothing has been computed since: the stage may be broken
 
     @abstractmethod

@@ -11,6 +11,8 @@ from pycocotools import mask as coco_mask
 from models.items import Segment
 from strata.core import Box, Mask
 
+MOST_STRETCHED = 100  # ratio of the long side to the short one; Qwen's image processors refuse more than 200
+
 
 def crop_box(image: Image.Image, box: Box) -> Image.Image:
     """The pixels in the box, at least 1×1."""
@@ -31,12 +33,12 @@ def _corners(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
     return x1, y1, min(max(x1 + 1, round(box[2])), image.width), min(max(y1 + 1, round(box[3])), image.height)
 
 
-def widened(image: Image.Image, most_stretched: float, least_side: int = 1) -> Image.Image:
-    """The image, or if it is too slender or too small, the image in the middle of a larger white one.
+def widened(image: Image.Image, least_side: int = 1) -> Image.Image:
+    """The image, or if it is too slender (MOST_STRETCHED) or too small, the image in the middle of a larger white one.
 
-    most_stretched: the largest ratio of the long side to the short one. least_side: in pixels.
+    least_side: in pixels.
     """
-    least = max(least_side, math.ceil(max(image.size) / most_stretched))
+    least = max(least_side, math.ceil(max(image.size) / MOST_STRETCHED))
     if min(image.size) >= least or min(image.size) == 0:
         return image
     # a margin keeps the content at its scale and in its proportions

@@ -8,6 +8,7 @@ API, `cudaError` 700, 702, 709, 710 and 714 to 719.) torch is not imported: work
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import re
 import sys
@@ -105,17 +106,25 @@ class _Allocator(ctypes.Structure):
     )
 
 
-def trim_memory() -> None:
-    """Give memory that glibc's malloc keeps for later use back to the system, if it keeps more than MOST_KEPT.
-
-    Blocks of up to 32 MiB stay in the heaps of the threads that have freed them, and each stage has its own threads.
-    Without glibc nothing happens.
-    """
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library of this process; None if it is not glibc."""
     library = ctypes.CDLL(None)
     if not (hasattr(library, "mallinfo2") and hasattr(library, "malloc_trim")):
-        return
+        return None
     library.mallinfo2.restype = _Allocator
-    if library.mallinfo2().fordblks > MOST_KEPT:
+    return library
+
+
+def trim_memory() -> None:
+    """Give memory that glibc's malloc keeps for later use back to the system, if more than MOST_KEPT is free.
+
+    Blocks of up to 32 MiB stay in the heaps of the threads that have freed them, and each stage has its own threads.
+    glibc counts a free block also after its pages were given back; to give them back again takes less than a
+    millisecond. Without glibc nothing happens.
+    """
+    library = _glibc()
+    if library is not None and library.mallinfo2().fordblks > MOST_KEPT:
         library.malloc_trim(0)
 
 

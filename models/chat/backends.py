@@ -24,9 +24,7 @@ from strata.errors import StrataError
 
 ChatItem = TypeVar("ChatItem", CaptionRequest, ComposeRequest)
 JPEG_QUALITY = 90  # of 100
-# Qwen's image processors, which many servers run, refuse a ratio of the sides of more than 200; those of Qwen2-VL also
-# less than 28 pixels
-MOST_STRETCHED, LEAST_SIDE = 100, 28
+LEAST_SIDE = 28  # pixels; the image processors of Qwen2-VL, which many servers run, refuse less
 PROBE = "Answer with the one word: yes."  # the text of the question that tests the server
 
 
@@ -120,12 +118,12 @@ class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
 
 def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
     """Encode the image as a `data:` URL, reduced to the parameters' longest side; its content is never enlarged."""
-    image = widened(image, MOST_STRETCHED)
+    image = widened(image)
     scale = min(1.0, parameters.longest_side / max(image.size))
     if scale < 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BICUBIC)
-    image = widened(image, MOST_STRETCHED, LEAST_SIDE)
+    image = widened(image, LEAST_SIDE)
     buffer = io.BytesIO()
     image.save(buffer, parameters.image_format, quality=JPEG_QUALITY)
     return f"data:image/{parameters.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -21,9 +21,8 @@ from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from models.demo.grounding import Guide
 
 ATTENTION = "strata_packed"
-SLOTS_AT_ONCE = (
-    8192  # tokens whose keys and values are in memory: 46 kB each in SmolLM2-135M in float32, 377 MB together
-)
+# tokens whose keys and values are in memory: 46 kB each in SmolLM2-135M in float32, 377 MB together
+SLOTS_AT_ONCE = 8192
 TOKENS_AT_ONCE = 1024  # new tokens in one pass; the mask of as many in a row of 8,192 takes 100 MB
 
 
@@ -125,7 +124,10 @@ class GuidedDecoder:
             self._run([(list(prefix), 0, 0)], self._prefix)
 
     def longest(self, most: int) -> int:
-        """How many tokens a prompt may have after the prefix, if `most` are written: what the model was trained for."""
+        """How many tokens a prompt may have after the prefix, if `most` are written.
+
+        The limits are the longest text that the model was trained on, and SLOTS_AT_ONCE.
+        """
         window = int(getattr(self._model.config, "max_position_embeddings", SLOTS_AT_ONCE))
         return max(1, min(window, SLOTS_AT_ONCE) - self._length - most)
 

@@ -6,9 +6,9 @@ the notes, without the image. The matcher asks whether a crop shows a phrase. Al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from PIL import Image
@@ -33,7 +33,8 @@ from strata.core import (
     YesParameters,
 )
 
-MOST_STRETCHED = 100  # ratio of long to short side; Qwen's image processor refuses more than 200
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Prepared = tuple[list[int], int, Any]  # of one kind: indices in the batch, token limit, the input of `generate`
 
 
@@ -63,7 +64,7 @@ class _QwenVL:
         return features(
             self._processor,
             self._model,
-            [widened(image, MOST_STRETCHED) for image in images],
+            [widened(image) for image in images],
             text=[template(turn, add_generation_prompt=True, tokenize=False) for turn in turns],
             size={"shortest_edge": pixels[0], "longest_edge": pixels[1]},
             padding=True,
@@ -86,11 +87,7 @@ class QwenVLCaptioner(_QwenVL, CaptionerStage):
 
     def run(self, batch: Sequence[CaptionRequest]) -> list[str | Failure]:
         """As `Stage.run`; requests of one kind and similar area are computed together."""
-        # sort, run, and put the results back into the order of the batch
-        order = sorted(range(len(batch)), key=lambda i: (batch[i].kind, batch[i].image.width * batch[i].image.height))
-        answers = super().run([batch[i] for i in order])
-        by_index = dict(zip(order, answers, strict=True))
-        return [by_index[i] for i in range(len(batch))]
+        return run_sorted(super().run, batch, lambda request: (request.kind, _area(request.image)))
 
     def prepare(self, batch: Sequence[CaptionRequest]) -> list[Prepared]:
         """Make the model's input for the requests of each kind: the kinds differ in prompt and token limit."""
@@ -159,10 +156,7 @@ class QwenVLMatcher(_QwenVL, MatcherStage):
 
     def run(self, batch: Sequence[Pair]) -> list[float | Failure | None]:
         """As `Stage.run`; pairs of similar area are computed together."""
-        order = sorted(range(len(batch)), key=lambda i: batch[i].crop.width * batch[i].crop.height)
-        answers = super().run([batch[i] for i in order])
-        by_index = dict(zip(order, answers, strict=True))
-        return [by_index[i] for i in range(len(batch))]
+        return run_sorted(super().run, batch, lambda pair: _area(pair.crop))
 
     def prepare(self, batch: Sequence[Pair]) -> Any:
         """Make the model's input for the pairs, a BatchFeature."""
@@ -177,6 +171,20 @@ class QwenVLMatcher(_QwenVL, MatcherStage):
         logits = self._model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1].float()
         yes, no = logits[:, self._yes].logsumexp(-1), logits[:, self._no].logsumexp(-1)
         return probabilities(torch.sigmoid(yes - no))
+
+
+def run_sorted(
+    run: Callable[[Sequence[Item]], list[Result]], batch: Sequence[Item], key: Callable[[Item], Any]
+) -> list[Result]:
+    """Run the items of a batch in the order of their keys; returns the results in the order of the batch."""
+    order = sorted(range(len(batch)), key=lambda i: key(batch[i]))
+    results = dict(zip(order, run([batch[i] for i in order]), strict=True))
+    return [results[i] for i in range(len(batch))]
+
+
+def _area(image: Image.Image) -> int:
+    """In square pixels."""
+    return image.width * image.height
 
 
 def first_tokens(tokenizer: Any, word: str) -> set[int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +18,7 @@ from PIL import Image
 
 from models.base import Stage, StageBroken, StageNotLoaded, StageUnavailable
 from models.building import load_stages
-from models.faults import ends_process, is_out_of_memory
+from models.faults import ends_process, is_out_of_memory, trim_memory
 from models.items import PROBES, CaptionRequest, Detection, Failure, Pair, Segment, check_results
 from strata.core import STAGES_OF
 from strata.core.profiles import StageSettings
@@ -263,3 +266,16 @@ def test_a_stage_that_loads_and_cannot_compute_is_found_by_its_probe() -> None:
     with pytest.raises(StageNotLoaded) as caught:
         load(torch.OutOfMemoryError("CUDA out of memory"))
     assert caught.value.memory
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are not asked")
+def test_memory_that_the_allocator_keeps_goes_back_to_the_system() -> None:
+    def used() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [np.ones(96 * 2**10, np.uint8) for _ in range(3000)]  # small enough for the heap
+    last = blocks.pop()  # at the end of the heap, so that glibc does not give the others back itself
+    blocks.clear()
+    kept = used()
+    trim_memory()
+    assert last.any() and kept - used() > 200 * 2**20

@@ -291,7 +291,7 @@ def test_a_mask_is_judged_in_the_model_s_size_as_in_the_image_s() -> None:
 @pytest.mark.parametrize("name", ["sam", "sam2"])
 def test_coordinates_and_scores_are_computed_in_float32(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("models.devices.best_precision", lambda: torch.bfloat16)
-    stage: Any = _stage("sam", f"local:{make(MAKERS[name], tmp_path)}", points_per_side=3)
+    stage: Any = _stage("sam", f"local:{make(MAKERS[name], tmp_path)}", **LENIENT)
     precise = AutoModelForMaskGeneration.from_pretrained(tmp_path, dtype=torch.float32)
     points = torch.rand(1, 1, 500, 2, generator=torch.Generator().manual_seed(0)) * 63
     shape = (64, 64)
@@ -300,8 +300,14 @@ def test_coordinates_and_scores_are_computed_in_float32(name: str, tmp_path: Pat
     assert embedded.dtype is torch.bfloat16
     # rounding the result alone: a point that had moved would change the waves of high frequency
     assert torch.allclose(embedded.float(), expected, atol=0.01)
+    # estimates that are no round numbers: bfloat16 cannot hold them
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in stage._model.mask_decoder.iou_prediction_head.parameters():
+            parameter.normal_(0, 0.1, generator=generator)
     (result,) = stage.run([Image.new("RGB", (64, 64), "red")])
-    assert _found(result)
+    scores = torch.tensor([segment.score for segment in _found(result)])
+    assert ((scores > 0) & (scores < 1) & (scores != scores.bfloat16().float())).any(), scores
 
 
 def test_the_points_of_sam_2_reach_the_far_end_of_an_oblong_image(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from bench.fakes.stages import FakeDetector, FakeMatcher, FakeSegmenter
 from models.building import build_stage
-from models.chat.backends import LEAST_SIDE, MOST_STRETCHED, NoAnswer, OpenAICaptioner, _data_url
-from models.crops import widened
+from models.chat.backends import LEAST_SIDE, NoAnswer, OpenAICaptioner, _data_url
+from models.crops import MOST_STRETCHED, widened
 from models.items import CaptionRequest, Failure, Pair, Segment
 from models.pipeline import VisionPipeline
 from models.writers import CaptionerStage
@@ -74,11 +74,11 @@ def test_a_chat_server_gets_no_image_that_it_refuses(width: int, height: int, lo
 
 
 def test_what_is_added_is_white_and_the_content_keeps_its_scale() -> None:
-    wide = widened(Image.new("RGB", (1, 300), "red"), 100)
+    wide = widened(Image.new("RGB", (1, 300), "red"))
     assert wide.size == (3, 300)
     assert [wide.getpixel((x, 150)) for x in range(3)] == [(255, 255, 255), (255, 0, 0), (255, 255, 255)]
     same = Image.new("RGB", (30, 300))
-    assert widened(same, 100) is same
+    assert widened(same) is same
 
 
 class _Segmenter(FakeSegmenter):
