@@ -1,4 +1,4 @@
-"""Crops of boxes and segments, and the encoding of masks for records."""
+"""Crops of boxes and segments, and the encoding and decoding of masks for records."""
 
 from __future__ import annotations
 
@@ -52,3 +52,9 @@ def encode_mask(mask: np.typing.NDArray[np.bool_ | np.uint8]) -> Mask:
     # COCO counts runs by columns, so pycocotools takes arrays in Fortran order only
     encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8, copy=False)))
     return Mask(size=mask.shape, counts=encoded["counts"].decode())
+
+
+def decode_mask(mask: Mask) -> np.typing.NDArray[np.bool_]:
+    """A mask (H, W) from COCO run-length encoding that Strata has written; of others see `app.images.masks`."""
+    decoded = coco_mask.decode({"size": list(mask.size), "counts": mask.counts.encode()})
+    return np.asarray(decoded, np.uint8).view(np.bool_)  # 0 and 1; a mask of a large image is not copied

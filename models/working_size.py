@@ -11,9 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from models.crops import encode_mask
+from models.crops import decode_mask, encode_mask
 from strata.core import LAYERS, Box, ObjectMask, Record
 
 MOST_PIXELS = 16_000_000  # that the stages see of an image; cameras of phones make 12 million
@@ -53,7 +52,7 @@ def _enlarged(entry: Any, scale: tuple[float, float], size: tuple[int, int]) -> 
     box: Box = (min(x1 * scale[0], right), min(y1 * scale[1], bottom), right, bottom)
     changes: dict[str, Any] = {"box": box}
     if isinstance(entry, ObjectMask):
-        small = coco_mask.decode({"size": list(entry.mask.size), "counts": entry.mask.counts.encode()})
+        small = decode_mask(entry.mask).view(np.uint8)
         large = cv2.resize(small, size, interpolation=cv2.INTER_NEAREST)
         changes |= {"mask": encode_mask(large), "area": int(np.count_nonzero(large))}
     return entry.model_copy(update=changes)

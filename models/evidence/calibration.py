@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pydantic import BaseModel
 
 from models.base import MatcherStage
 from models.building import build_stage, load_stages
-from models.crops import crop_box, crop_segment
+from models.crops import crop_box, crop_segment, decode_mask
 from models.items import Failure, Pair, Segment
 from strata.core import Box, Profile, Record
 from strata.errors import InvalidInput
@@ -79,8 +78,7 @@ def crops_of(record: Record, image: Image.Image, number: int) -> Iterator[Crop]:
         yield Crop(_reduced(crop_box(image, region.box)), region.phrase, "region", number)
     for thing in record.objects or ():
         if thing.phrase is not None:
-            mask = coco_mask.decode({"size": list(thing.mask.size), "counts": thing.mask.counts.encode()}).astype(bool)
-            crop = crop_segment(image, Segment(mask, thing.box, 1.0))
+            crop = crop_segment(image, Segment(decode_mask(thing.mask), thing.box, 1.0))
             yield Crop(_reduced(crop), thing.phrase, "object", number)
 
 

@@ -19,7 +19,8 @@ class Kind:
     """One kind. id: COCO's category id; word: COCO's; phrase: the word with its article.
 
     synsets: the WordNet synsets that mean it or look like it, by their ids. classes: the numbers of ImageNet's classes
-    (0 to 999) that are among them or below them; none if ImageNet has no such class.
+    (0 to 999) that are among them or below them; none if ImageNet has no such class. on_tables: whether a thing of this
+    kind within the box of a table stands on it.
     """
 
     id: int
@@ -27,6 +28,7 @@ class Kind:
     phrase: str
     synsets: Mapping[str, str] = field(default_factory=dict, hash=False)
     classes: tuple[int, ...] = ()
+    on_tables: bool = False
 
 
 def _kinds() -> dict[int, Kind]:
@@ -38,7 +40,8 @@ def _kinds() -> dict[int, Kind]:
         word = row["word"]
         phrase = row.get("phrase", f"{'an' if word[0] in 'aeiou' else 'a'} {word}")
         synsets = {**row.get("synsets", {}), **row.get("also", {})}
-        kinds[row["id"]] = Kind(row["id"], word, phrase, MappingProxyType(synsets), tuple(classes.get(word, ())))
+        numbers, on_tables = tuple(classes.get(word, ())), row.get("on_tables", False)
+        kinds[row["id"]] = Kind(row["id"], word, phrase, MappingProxyType(synsets), numbers, on_tables)
     return kinds
 
 

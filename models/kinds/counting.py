@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from models.boxes import area, inside
-from models.kinds.coco import kind_of
+from models.kinds.coco import KINDS_BY_ID, kind_of
 from models.kinds.nouns import NUMBERS, is_plural, several, with_article
 from models.notes import place_of
 from strata.core import NOTHING_FOUND, Box, Record, Region, kept
@@ -19,38 +19,7 @@ MOST = 0.5  # share of the picture's area that a thing takes up if it takes up "
 ON = 0.9  # share of a thing's box within the table's box
 IN_DOUBT = ("low_score", "low_match")
 TABLE = "dining table"
-# COCO's kinds of kitchen, food and the like: what is found within the box of a table, stands on it
-_ON_TABLES = frozenset(
-    {
-        "bottle",
-        "wine glass",
-        "cup",
-        "fork",
-        "knife",
-        "spoon",
-        "bowl",
-        "banana",
-        "apple",
-        "sandwich",
-        "orange",
-        "broccoli",
-    }
-    | {
-        "carrot",
-        "hot dog",
-        "pizza",
-        "donut",
-        "cake",
-        "laptop",
-        "mouse",
-        "remote",
-        "keyboard",
-        "cell phone",
-        "book",
-        "vase",
-    }
-    | {"scissors"}
-)
+_ON_TABLES = frozenset(kind.word for kind in KINDS_BY_ID.values() if kind.on_tables)
 
 
 @dataclass(frozen=True)

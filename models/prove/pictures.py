@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
-from pycocotools import mask as coco_mask
 
-from models.crops import crop_box, crop_segment
+from models.crops import crop_box, crop_segment, decode_mask
 from models.items import Segment
-from strata.core import Box, Profile, StageSettings
+from strata.core import Box, Mask, Profile, StageSettings
 
 World = Literal["photographs", "drawings"]
 FOLDER = Path(__file__).parent / "pictures"
@@ -133,8 +132,7 @@ def _thing(entry: dict[str, Any], size: tuple[int, int]) -> Thing:
 def _mask(outline: str | Sequence[Sequence[int]], size: tuple[int, int]) -> BitMask:
     """A mask from COCO's run lengths, or from the corners (x, y) of a polygon. size: width, height."""
     if isinstance(outline, str):
-        decoded = coco_mask.decode({"size": size[::-1], "counts": outline.encode()})
-        return np.asarray(decoded, dtype=np.bool_)
+        return decode_mask(Mask(size=size[::-1], counts=outline))
     canvas = Image.new("1", size)
     ImageDraw.Draw(canvas).polygon([(x, y) for x, y in outline], fill=1)
     return np.asarray(canvas, dtype=np.bool_)

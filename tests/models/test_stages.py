@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.base import GROW_AFTER, Stage, StageBroken, StageUnavailable
 from models.boxes import iou
-from models.crops import crop_segment, encode_mask
+from models.crops import crop_segment, decode_mask, encode_mask
 from models.evidence.filter import before_matching, objects_matched, regions_matched, text_judged
 from models.items import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment
 from models.pipeline import LlmPipeline, VisionPipeline, cpu_is_idle
@@ -465,6 +465,7 @@ def test_masks_are_coco_run_lengths() -> None:
     encoded = encode_mask(mask)
     decoded = coco_mask.decode({"size": list(encoded.size), "counts": encoded.counts.encode()})
     assert (decoded.astype(bool) == mask).all()
+    assert (decode_mask(encoded) == mask).all() and decode_mask(encoded).dtype == np.bool_
 
 
 def keep(noted: Record, settings: EvidenceSettings) -> Record:
