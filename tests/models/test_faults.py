@@ -271,7 +271,7 @@ def test_a_stage_that_loads_and_cannot_compute_is_found_by_its_probe() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are not asked")
 def test_memory_that_the_allocator_keeps_goes_back_to_the_system() -> None:
     def used() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     blocks = [np.ones(96 * 2**10, np.uint8) for _ in range(3000)]  # small enough for the heap
     last = blocks.pop()  # at the end of the heap, so that glibc does not give the others back itself
