@@ -53,6 +53,6 @@ def _enlarged(entry: Any, scale: tuple[float, float], size: tuple[int, int]) -> 
     changes: dict[str, Any] = {"box": box}
     if isinstance(entry, ObjectMask):
         small = decode_mask(entry.mask).view(np.uint8)
-        large = cv2.resize(small, size, interpolation=cv2.INTER_NEAREST)
+        large = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         changes |= {"mask": encode_mask(large), "area": int(np.count_nonzero(large))}
     return entry.model_copy(update=changes)
