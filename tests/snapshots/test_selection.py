@@ -186,8 +186,8 @@ def test_rows_without_things_are_never_favoured() -> None:
         for count in (200, 2000, 3900):
             choice = select(table_of(rows), ["i"], Selection(method="balanced", count=count, axes=axes))
             taken = Counter(outer(rows[place]) for place in choice.indices)
-            strata = 1 if axes[0] is held else 3
-            assert taken[0] <= before * count + strata
+            # a stratum of an axis before that is taken whole brings all its rows
+            assert taken[0] <= (before * count + 1 if axes[0] is held else 1.05 * before * count)
             # with the axis first the share is kept, and what is left is even among the others as far as they have rows
             if axes[0] is held:
                 assert abs(taken[0] - before * count) <= 1
