@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import TimmWrapperConfig
 
 from strata.data.mixtures import Mixture, Share
-from strata.data.sample_sources import RawSample, SampleError
+from strata.data.sources.samples import RawSample, SampleError
 from training.config import Config
 from training.losses import LossLog
 from training.tiny import build_processor, save_start

@@ -9,7 +9,7 @@ import typer
 
 from strata.cli.terminal import Moved, StoreUri, open_store, progress
 
-# repeats strata.data.export_formats.Form, because importing it loads pyarrow
+# repeats strata.data.exports.formats.Form, because importing it loads pyarrow
 FormName = Literal["llava", "monkey", "webdataset", "parquet", "hf"]
 
 

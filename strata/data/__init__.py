@@ -10,9 +10,9 @@ from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture
 from strata.data.reader import MAX_PIXELS, Sample, SampleReader
-from strata.data.sample_sources import SampleError
-from strata.data.sample_tables import default_cache
-from strata.data.snapshot_sources import snapshot_source
+from strata.data.sources.samples import SampleError
+from strata.data.sources.snapshots import snapshot_source
+from strata.data.sources.tables import default_cache
 
 __all__ = [
     "MAX_PIXELS",

@@ -12,10 +12,10 @@ from typing import Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strata.core import layer_named
-from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
-from strata.data.sample_sources import SampleSource
-from strata.data.snapshot_sources import snapshot_source
+from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
+from strata.data.sources.samples import SampleSource
+from strata.data.sources.snapshots import snapshot_source
 from strata.errors import StrataError
 from strata.snapshots import Snapshots
 from strata.store import Store

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strata.data.permutations import Numbers, Permutation
-from strata.data.sample_sources import SampleSource
+from strata.data.sources.samples import SampleSource
 from strata.errors import IncompleteData, InvalidInput
 
 QUESTION = "{question}"  # placeholder in an instruction for a sample's own question

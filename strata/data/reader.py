@@ -1,6 +1,6 @@
 """Read the samples of a snapshot or a mixture as images and conversations, in one global order.
 
-    source = snapshot_source(store, snapshot, "description")             # strata.data.snapshot_sources
+    source = snapshot_source(store, snapshot, "description")             # strata.data.sources.snapshots
     mixture = Mixture.of(source, "Describe this image.")                 # strata.data.mixtures
     reader = SampleReader(mixture, seed=1, batch_size=8)
     loader = StatefulDataLoader(reader, batch_size=8, num_workers=4, collate_fn=...)
@@ -31,7 +31,7 @@ from strata import images
 from strata.data.mixtures import Mixture, Share
 from strata.data.permutations import Numbers
 from strata.data.prefetch import prefetch_map
-from strata.data.sample_sources import RawSample
+from strata.data.sources.samples import RawSample
 
 try:
     from torch.utils.data import IterableDataset, get_worker_info

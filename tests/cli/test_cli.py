@@ -42,7 +42,7 @@ from strata.core.schemas import (
     RequestCounts,
     ShardCounts,
 )
-from strata.data.export_formats import Form
+from strata.data.exports.formats import Form
 from strata.errors import InvalidInput
 from tests.checkout import CHECKOUT
 from tests.secrets import SECRET

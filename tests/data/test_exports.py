@@ -25,14 +25,14 @@ from strata.cli import exits
 from strata.cli import main as cli
 from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
-from strata.data import export_formats
-from strata.data.export_formats import ExportSample, Form, qwen_box
-from strata.data.export_names import Names
 from strata.data.exports import ExportError, Request, export
-from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
+from strata.data.exports import formats as export_formats
+from strata.data.exports.formats import ExportSample, Form, qwen_box
+from strata.data.exports.names import Names
 from strata.data.mixtures import Mixture
 from strata.data.reader import SampleReader
-from strata.data.sample_sources import SampleError
+from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
+from strata.data.sources.samples import SampleError
 from strata.images import as_jpeg, decode
 from strata.shards import image_reader
 from strata.snapshots.snapshots import Snapshot

@@ -19,13 +19,13 @@ from PIL import Image
 from strata.cli import exits
 from strata.cli import main as cli
 from strata.core.layers import LAYERS
-from strata.data import conversations
-from strata.data.conversations import ConversationError, read_conversations
-from strata.data.file_sources import DatasetSource, conversation_source, webdataset_source
 from strata.data.mixture_files import Locations, MixtureFile, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture, MixtureError, Share
 from strata.data.reader import SampleReader
-from strata.data.sample_sources import SampleError
+from strata.data.sources import conversations
+from strata.data.sources.conversations import ConversationError, read_conversations
+from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
+from strata.data.sources.samples import SampleError
 from strata.store.store import Store
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg

@@ -23,9 +23,9 @@ from strata.data.mixtures import Mixture
 from strata.data.permutations import Permutation
 from strata.data.prefetch import prefetch_map
 from strata.data.reader import Partition, Sample, SampleReader, merge_states
-from strata.data.sample_sources import SampleError, TableSource
-from strata.data.sample_tables import SampleRow, kept_table
-from strata.data.snapshot_sources import snapshot_source
+from strata.data.sources.samples import SampleError, TableSource
+from strata.data.sources.snapshots import snapshot_source
+from strata.data.sources.tables import SampleRow, kept_table
 from strata.store.part_files import PartFiles
 from strata.store.store import Store
 from tests.pinned import pin, write_shards

@@ -9,7 +9,7 @@ import pytest
 
 from strata.core.layers import LAYERS
 from strata.core.registry import STAGES
-from strata.data.export_formats import FORMATS
+from strata.data.exports.formats import FORMATS
 from strata.snapshots.axes import DEFAULT_AXES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"

@@ -27,8 +27,8 @@ from strata.cli import render
 from strata.core.layers import LAYERS, Tag
 from strata.core.profiles import GROUPS, InvalidProfile, StageSettings, load_profile
 from strata.core.records import Record
-from strata.data.export_formats import Form
 from strata.data.exports import Request, export
+from strata.data.exports.formats import Form
 from strata.queue.queue import Queue
 from strata.snapshots.axes import Axis
 from strata.snapshots.selection import Selection

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.data.sample_sources import TableSource
-from strata.data.sample_tables import SampleRow, kept_table
+from strata.data.sources.samples import TableSource
+from strata.data.sources.tables import SampleRow, kept_table
 from strata.shards.image_reader import ImageReader, ShardChanged, read_images
 from strata.shards.parquet import child
 from strata.shards.parquet import rows as parquet_process

@@ -26,8 +26,8 @@ from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, SourceSettings
 from strata.data.mixtures import Mixture
 from strata.data.reader import Sample, SampleReader
-from strata.data.sample_sources import SampleError, TableSource
-from strata.data.snapshot_sources import snapshot_source
+from strata.data.sources.samples import SampleError, TableSource
+from strata.data.sources.snapshots import snapshot_source
 from strata.queue.queue import Queue
 from strata.shards import SourceError, find_shards, globs, index_shard, read_images
 from strata.shards.globs import Effort

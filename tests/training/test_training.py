@@ -22,15 +22,15 @@ from strata.errors import StrataError
 from tests.checkout import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training import train as job
-from training.ablation_report import Row, table
-from training.alignment import align
+from training.ablation.alignment import align
+from training.ablation.held_out import describe
+from training.ablation.pretraining import pretrain
+from training.ablation.questions import ELSE, NOTHING, WHAT, Seen, look, vocabulary
+from training.ablation.report import Row, table
+from training.ablation.scoring import Tally, figures, intervals, place_of, tally
 from training.batches import Batches
 from training.config import ConfigError, load_config
-from training.held_out import describe
 from training.losses import LossLog, running_means
-from training.pretraining import pretrain
-from training.questions import ELSE, NOTHING, WHAT, Seen, look, vocabulary
-from training.scoring import Tally, figures, intervals, place_of, tally
 from training.tiny import build_model, build_processor, save_start
 from training.train import mixture_of, train
 from training.trainer import WHOLE, last_checkpoint

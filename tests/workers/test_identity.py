@@ -21,8 +21,8 @@ from bench.processes import Process
 from strata.cli import main as cli
 from strata.cli import render
 from strata.core.requests import JobRequest
-from strata.data.sample_sources import SampleError
-from strata.data.snapshot_sources import snapshot_source
+from strata.data.sources.samples import SampleError
+from strata.data.sources.snapshots import snapshot_source
 from strata.jobs.jobs import Jobs
 from strata.jobs.results import Results
 from strata.queue.queue import Queue

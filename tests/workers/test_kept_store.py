@@ -17,7 +17,7 @@ from strata.core.profiles import GROUPS, Profile, load_profile
 from strata.core.records import Status
 from strata.core.schemas import JobStatus
 from strata.data.exports import Request, export
-from strata.data.snapshot_sources import snapshot_source
+from strata.data.sources.snapshots import snapshot_source
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.queue import Queue

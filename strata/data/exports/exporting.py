@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from strata.core import LayerSpec, kept
-from strata.data.export_formats import FORMATS, ExportSample, Form, PhraseBox, Target
+from strata.data.exports.formats import FORMATS, ExportSample, Form, PhraseBox, Target
 from strata.data.prefetch import prefetch_map
-from strata.data.sample_sources import ImageFiles, SampleError
-from strata.data.sample_tables import SampleRow
-from strata.data.snapshot_sources import sample_row, snapshot_rows
+from strata.data.sources.samples import ImageFiles, SampleError
+from strata.data.sources.snapshots import sample_row, snapshot_rows
+from strata.data.sources.tables import SampleRow
 from strata.errors import RequestRefused, StrataError
 from strata.images import ImageError, as_jpeg
 from strata.snapshots import Snapshot

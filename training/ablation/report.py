@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from training.scoring import FIGURES, Tally, figures, intervals
+from training.ablation.scoring import FIGURES, Tally, figures, intervals
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def document(rows: Sequence[Row], labels: Sequence[Row], facts: Mapping[str, int
 
 PAGE = """# What the descriptions are worth to a model: a small ablation
 
-`python -m training.ablate` generates this page up to the first second-level heading. It measures which text teaches a
+`python -m training.ablation` generates this page up to the first second-level heading. It measures which text teaches a
 model of 1.5 M parameters to name more of what is in an image, on the scenes of the demo world. It does not predict how
 large models would behave.
 
@@ -112,6 +112,6 @@ was pre-trained for {tower_steps} steps of 16 new scenes to predict for each of 
 box, sign word) and where the cell lies. It stays frozen, so all arms have the same vision features. Then the projector
 was aligned with the word embeddings, and projector and language model were pre-trained for {pretrain_steps} steps of 8
 scenes on short questions (what is in the image, one thing after another; whether a thing is in it; what a sign says;
-`training/pretraining.py`). The paper's model, Qwen-VL, could also name what it sees before its stage began. The
-answers contained no sentence about a picture, no position and no relation.
+`training/ablation/pretraining.py`). The paper's model, Qwen-VL, could also name what it sees before its stage began.
+The answers contained no sentence about a picture, no position and no relation.
 """

@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, FastVlmForConditionalGeneration, LlavaProcessor
 
 from samples.training.caption_data import UNKNOWN
-from training.alignment import align
-from training.questions import Seen, look
+from training.ablation.alignment import align
+from training.ablation.questions import Seen, look
 from training.tiny import ASSISTANT, END, USER
 
 BATCH, RATE, WARM_UP = 8, 2e-3, 0.1

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from strata.core import LayerSpec, layer_named
 from strata.data.prefetch import prefetch_map
-from strata.data.sample_sources import ImageFiles, TableSource
-from strata.data.sample_tables import SampleRow, default_cache, kept_table
+from strata.data.sources.samples import ImageFiles, TableSource
+from strata.data.sources.tables import SampleRow, default_cache, kept_table
 from strata.snapshots import Snapshot
 from strata.store import READERS, Part, Store
 

@@ -19,7 +19,7 @@ from samples.drawings import WORDS
 from samples.sprites import COLOURS
 from samples.training.caption_data import CLASSES, UNKNOWN
 from samples.training.vision_tower import GRID
-from training.questions import NOTHING, Seen
+from training.ablation.questions import NOTHING, Seen
 
 BATCH, RATE, SHARPNESS = 16, 3e-3, 20.0
 ROWS, COLUMNS = "12345678", "ABCDEFGH"  # words for a cell's position

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.core import Box
-from strata.data.export_names import Names, NameTable, file_name
+from strata.data.exports.names import Names, NameTable, file_name
 
 FILE_SAMPLES = 10_000  # samples in a folder of images, a tar or a Parquet file, as in img2dataset's shards
 ROW_GROUP = 100  # samples in memory before they are written

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from strata.data.sample_tables import SampleRow, SampleTable
+from strata.data.sources.tables import SampleRow, SampleTable
 from strata.errors import DataError
 from strata.shards import ImageReader, SourceError, read_file
 from strata.store import ParquetCell, Store, file_system, reason_of

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strata.data.conversations import ConversationError, read_conversations
 from strata.data.prefetch import prefetch_map
-from strata.data.sample_sources import RawSample, SampleError, TableSource
-from strata.data.sample_tables import SampleRow, default_cache, kept_table
+from strata.data.sources.conversations import ConversationError, read_conversations
+from strata.data.sources.samples import RawSample, SampleError, TableSource
+from strata.data.sources.tables import SampleRow, default_cache, kept_table
 from strata.shards import SourceError, expand, index_shard, normalise, shard_stamp
 from strata.store import as_os_error, file_system
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl.data_utils import prepare_multimodal_messages
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
-from training.scoring import Tally, tally
+from training.ablation.scoring import Tally, tally
 
 INSTRUCTION = "Describe the image."
 FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other program draws scenes from here on

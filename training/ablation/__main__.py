@@ -1,6 +1,6 @@
 """The ablation: the same small model, from the same initial weights, trained on alt texts, captions or descriptions.
 
-    python -m training.ablate --work ablation-output
+    python -m training.ablation --work ablation-output
 
 Steps: Strata describes scenes of the demo world (profile `demo`); snapshots of all and of half of them are made (the
 paper's 427k and 213k); a vision tower and then the initial model are pre-trained; each arm trains for the same number
@@ -28,17 +28,17 @@ from strata.data import Mixture, snapshot_source
 from strata.errors import StrataError
 from strata.snapshots import Selection, Snapshot, Snapshots
 from strata.store import PartsOf, Store
-from training import ablation_report
-from training.ablation_report import Row
+from training.ablation import report as pages
+from training.ablation.held_out import INSTRUCTION, score, scores_of, tallies_of
+from training.ablation.pretraining import pretrain
+from training.ablation.questions import vocabulary
+from training.ablation.report import Row
+from training.ablation.scoring import tally
 from training.config import Config, ModelTable, OptimizerTable
-from training.held_out import INSTRUCTION, score, scores_of, tallies_of
-from training.pretraining import pretrain
-from training.questions import vocabulary
-from training.scoring import tally
 from training.tiny import build_processor, save_start
 from training.train import train
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # added to HELD_OUT_SEED, from which write_shards counts
 HALF = 213 / 427  # the paper selects 213k of 427k
 LEVELS = ("alt_text", "caption", "description")
@@ -196,8 +196,8 @@ def report(plan: Plan, ablation: Ablation, scores: Sequence[dict[str, Any]], see
     for level in LEVELS:
         tallies = [of[level] for of in told if level in of]
         labels.append(Row(f"labels: {level}", len(tallies), {0: tallies}))
-    ablation_report.plot(rows, DOCS / "ablation.png")
-    return ablation_report.document(rows, labels, plan.facts | {"seeds": seeds})
+    pages.plot(rows, DOCS / "ablation.png")
+    return pages.document(rows, labels, plan.facts | {"seeds": seeds})
 
 
 def training_scene(key: str) -> Scene:

@@ -1,0 +1,1 @@
+"""The ablation: what each level of text teaches the same small model."""
