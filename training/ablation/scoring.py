@@ -195,6 +195,7 @@ def estimate(seeds: Sequence[Sequence[Tally]], figure: Figure) -> Estimate:
 
 
 Counts = np.typing.NDArray[np.float64]
+Draws = np.typing.NDArray[np.int64]
 
 
 def _counts(seeds: Sequence[Sequence[Tally]], name: str) -> Counts:
@@ -202,6 +203,6 @@ def _counts(seeds: Sequence[Sequence[Tally]], name: str) -> Counts:
     return np.array([[getattr(one, name) if name else 1 for one in tallies] for tallies in seeds], np.float64)
 
 
-def _weighted(counts: Counts, drawn: Counts, seen: Counts) -> Counts:
+def _weighted(counts: Counts, drawn: Draws, seen: Draws) -> Counts:
     """The sum of counts (seeds, scenes) in each resample, by how often each seed and scene is drawn in it."""
     return np.asarray(((drawn @ counts) * seen).sum(1))
