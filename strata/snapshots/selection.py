@@ -150,7 +150,7 @@ def scores_of(rows: pa.Table, selection: Selection) -> Floats:
     if selection.score == "evidence":
         return score
     told = rows.column("told").to_numpy()
-    return score * told / (told + HALF_TOLD)
+    return np.asarray(score * told / (told + HALF_TOLD), np.float64)
 
 
 def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typing.NDArray[np.uint64]:
