@@ -90,6 +90,14 @@ def test_metadata_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert index.left_out == {"metadata_without_image": 4, "text_too_many": 1}
 
 
+def test_metadata_that_is_a_link_is_counted(tmp_path: Path) -> None:
+    uri = folder_of(tmp_path / "f", {"a.jpg": b"1"})
+    (tmp_path / "blob").write_bytes(b'{"file_name": "a.jpg", "text": "not read"}')
+    (tmp_path / "f" / "metadata.jsonl").symlink_to(tmp_path / "blob")
+    index = index_shard(uri)
+    assert [row.alt_text for row in index.rows] == [None] and index.left_out == {"metadata_without_image": 1}
+
+
 def test_files_that_are_no_images(tmp_path: Path) -> None:
     files = {
         "a": jpeg(),

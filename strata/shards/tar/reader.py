@@ -92,9 +92,7 @@ class TarReader:
 
     def _passed_over(self, header: Header, key: str, extension: str) -> bool:
         """Whether a member belongs to no sample: it is hidden, or has no extension and is no image."""
-        # most names have no segment that could be hidden
-        hidden = not key or "/." in header.name or "\\" in header.name or header.name.startswith((".", "__MACOSX"))
-        reason = "hidden" if hidden and is_hidden(header.name) else ""
+        reason = "hidden" if is_hidden(header.name) else ""
         if not reason and not (key and extension) and not self._begins_as_image(header):
             reason = "no_image"
         if reason:
