@@ -4,8 +4,8 @@ A Parquet file may have the images themselves: in a binary column, or in a struc
 Face's datasets have them.
 
 The path's field is `image`, `path`, `url`, `image_path` or `file_name`; the caption's `caption`, `text` or
-`alt_text`; the key's `key` or `id` (default: the file's name, of a link its own). A path is absolute, a URI, or relative
-to the list's folder.
+`alt_text`; the key's `key` or `id` (default: the file's name, of a link its own). A path is absolute, a URI, or
+relative to the list's folder.
 """
 
 from __future__ import annotations
