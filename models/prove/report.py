@@ -16,6 +16,7 @@ from models.prove.proving import Options, prove
 from models.prove.published import missing_pictures
 from models.weights.inventory import PROFILES
 from strata.core import Check, Proof, load_profile
+from strata.counts import counted
 from strata.errors import InvalidInput
 
 # what each check asks
@@ -84,7 +85,9 @@ def _reporting(console: Console) -> Iterator[Callable[[str], None]]:
 def tables(proof: Proof) -> RenderableType:
     """The checks, what has not passed, the cost of each stage, and the days for large sets of images."""
     head = f"profile {proof.profile} on {proof.device}, {proof.time:%Y-%m-%d %H:%M} UTC: "
-    verdict = Text("passed", "green") if proof.passed else Text(f"{len(proof.failed)} checks have not passed", "red")
+    verdict = (
+        Text("passed", "green") if proof.passed else Text(f"{counted(len(proof.failed), 'check')} not passed", "red")
+    )
     parts: list[RenderableType] = [Text.assemble((head, "bold"), verdict), _checks(proof)]
     for check in proof.checks:
         if not check.passed:

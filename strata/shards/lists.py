@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from urllib.parse import unquote
 
+from strata.counts import counted
 from strata.shards import captions
 from strata.shards.captions import CAPTION_FIELDS, Caption
 from strata.shards.keys import Keys
@@ -91,7 +92,7 @@ class ListReader:
                 if away is not None and is_transient(away):
                     raise away from away.__cause__
                 line = str(error) if isinstance(error, SourceError) else "the list cannot be read to its end"
-                self.failure = f"{line} (after {count:,} rows)" if count else line
+                self.failure = f"{line} (after {counted(count, 'row')})" if count else line
         if not count and self.failure is None:
             self.failure = "a list without rows"
 

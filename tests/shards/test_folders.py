@@ -114,7 +114,7 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     tar_of(tmp_path / "f" / "t" / "0.tar", {})
     for name in ("a", "b.jfif"):
         (tmp_path / "f" / name).unlink()
-    assert index_shard(str(tmp_path / "f")).failure == "a folder without images: its 1 tars are shards, as FOLDER/*.tar"
+    assert index_shard(str(tmp_path / "f")).failure == "a folder without images, with 1 tar: name them as FOLDER/*.tar"
 
 
 def test_the_identity_of_plain_folders_stays() -> None:
