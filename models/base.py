@@ -268,9 +268,9 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         """The results of one batch, which show that the stage works. Raises any error."""
         work = sum(map(work_of, batch))
         seconds = self._pace.limit(work, DEADLINES.limits)
-        activity = Activity(GROUP_OF.get(self.name, ""), self.name, seconds)
+        activity = Activity(GROUP_OF.get(self.name, ""), self.name, seconds, longest=LONGEST * seconds)
         # waiting for the turn is outside of the deadline: the stage that holds it has one of its own
-        with self.turn, DEADLINES.watch(activity, LONGEST * seconds) as self.progress:
+        with self.turn, DEADLINES.watch(activity) as self.progress:
             began = time.monotonic()
             results = self.compute(prepared())
             self._pace.add(work, time.monotonic() - began)

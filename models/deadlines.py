@@ -70,8 +70,8 @@ class Activity:
     group: whose work it is, as of a chunk. part: what does it, as a stage's name. seconds: after which it counts as
     hung. about: which image, profile or shard, for the log. kind: whom it accuses if it hangs: rows, the storage, or
     nobody. claims: pickled, what it accuses; if empty, all rows of the group that are in flight. between: its time
-    counts only while the group has no other activity, such as that of a stage. progress: grows when its time begins
-    anew.
+    counts only while the group has no other activity, such as that of a stage. progress: grows with each step, and its
+    time begins anew then, but not when it has taken `longest` seconds: it ends at last after `longest` and `seconds`.
     """
 
     group: str
@@ -82,6 +82,7 @@ class Activity:
     claims: bytes = b""
     between: bool = False
     progress: int = 0
+    longest: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -116,21 +117,17 @@ class Deadlines:
             self._changed()
 
     @contextmanager
-    def watch(self, activity: Activity, longest: float = math.inf) -> Iterator[Callable[[], None]]:
-        """Within the block the activity's time counts. Yields a function to call after each step of progress.
-
-        Progress begins the activity's time anew, but not when `longest` seconds have passed since the beginning: so the
-        activity ends at the latest after `longest` and its own seconds.
-        """
+    def watch(self, activity: Activity) -> Iterator[Callable[[], None]]:
+        """Within the block the activity's time counts. Yields a function to call after each step of progress."""
         number = next(self._numbers)
         self._set(number, activity)
-        began = told = time.monotonic()
+        told = time.monotonic()
         steps = itertools.count(1)
 
         def progress() -> None:
             nonlocal told
             now = time.monotonic()
-            if told + PROGRESS_SECONDS < now < began + longest:
+            if told + PROGRESS_SECONDS < now:
                 told = now
                 # another thread of a call that has failed may still report: what has ended is not set again
                 with self._guard:

@@ -4,7 +4,8 @@ The worker writes what it does now into memory that both share (`models.deadline
 SIGKILL: model code cannot block that, whatever it holds. Before, it notes which images were in flight, and why, as a
 process does that ends in order (`workers.handover`), so that poison isolation finds the image. It ends with its worker.
 
-The time during which the worker is stopped (SIGSTOP) or the watchdog itself does not run is not counted.
+Only time that the worker could use is counted: not while it is stopped (SIGSTOP), while it is ready to run and gets no
+processor because the machine is busy, or while the watchdog itself does not run. A worker that sleeps could run.
 
 The file is run by its path, and imports nothing but the standard library until it has to end a worker: it takes 15 MiB.
 """
@@ -22,7 +23,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from models.deadlines import Activity, Flight
 
 TICK_SECONDS = 0.5  # between two looks
+LOOKS = 8  # over which waits for a processor are averaged: the system counts a wait only when it is over
+MOST_STARVED = 0.95  # of the time, at most, is not counted: so everything ends, at 20 times its deadline by the clock
 NOTE_SECONDS = 5.0  # for the notes in Redis before the worker is ended, and for the release of its chunks after it
 SIZE = 2**20  # bytes of one of two buffers
 TIME_LIMIT = "time_limit"  # the kind of failure of an image at which workers hung
@@ -47,6 +52,7 @@ class Told(NamedTuple):
     claims: bytes
     between: bool
     progress: int
+    longest: float
 
 
 Flights = dict[str, tuple[tuple[str, ...], bytes]]  # by group: the keys of the images in flight, and their rows
@@ -143,12 +149,44 @@ class Watchdog:
         self._board.write(content if len(content) <= SIZE else pickle.dumps((told, {})))
 
 
+class Starvation:
+    """The share of the time in which a process was ready to run, and had no processor.
+
+    waits: tells for each thread the nanoseconds that it has waited for a processor in its life. The thread that waited
+    longest counts: a call that needs several threads is as slow as the slowest of them.
+    """
+
+    def __init__(self, waits: Callable[[], Mapping[int, int]]) -> None:
+        self._waits = waits
+        self._looks: deque[tuple[float, Mapping[int, int]]] = deque(maxlen=LOOKS + 1)
+
+    def share(self, now: float) -> float:
+        """The share, at most MOST_STARVED, over the last LOOKS calls. now: seconds of the monotonic clock."""
+        waits = self._waits()
+        self._looks.append((now, waits))
+        began, before = self._looks[0]
+        if now <= began:
+            return 0.0
+        # a thread that is not known from before has waited since its start
+        longest = max((waited - before.get(thread, 0) for thread, waited in waits.items()), default=0)
+        return min(MOST_STARVED, max(0.0, longest / 1e9 / (now - began)))
+
+
+class _Spent(NamedTuple):
+    """The seconds that an activity has taken: since its last progress that counts, and in all."""
+
+    progress: int
+    since: float = 0.0
+    all: float = 0.0
+
+
 class Watch:
     """The process's side: the seconds that each activity of the worker has taken so far."""
 
-    def __init__(self, board: Board, pid: int) -> None:
+    def __init__(self, board: Board, pid: int, starvation: Starvation | None = None) -> None:
         self._board, self._pid = board, pid
-        self._spent: dict[tuple[int, int], float] = {}  # by the activity's number and progress
+        self._starvation = starvation or Starvation(lambda: dict(waits_of(pid)))
+        self._spent: dict[int, _Spent] = {}  # by the activity's number
         self._looked = time.monotonic()
 
     def overdue(self) -> tuple[Told, Flights] | None:
@@ -161,16 +199,56 @@ class Watch:
             return None
         told, flights = pickle.loads(content)
         activities = {number: Told(*values) for number, values in told.items()}
+        if activities:
+            passed *= 1 - self._starvation.share(now)
         busy = {activity.group for activity in activities.values() if not activity.between}
         # the time of an activity that has ended is forgotten
         before, self._spent = self._spent, {}
         for number, activity in activities.items():
-            counts = not (activity.between and activity.group in busy)
-            spent = before.get((number, activity.progress), 0.0) + passed * counts
-            if spent > activity.seconds:
+            spent = before.get(number, _Spent(activity.progress))
+            if activity.progress != spent.progress and spent.all < activity.longest:
+                spent = spent._replace(progress=activity.progress, since=0.0)
+            if not (activity.between and activity.group in busy):
+                spent = spent._replace(since=spent.since + passed, all=spent.all + passed)
+            if spent.since > activity.seconds:
                 return activity, flights
-            self._spent[number, activity.progress] = spent
+            self._spent[number] = spent
         return None
+
+
+def waits_of(pid: int) -> Iterator[tuple[int, int]]:
+    """The threads of a process and of its children, each with the nanoseconds that it has waited for a processor.
+
+    This process is left out. Known on Linux only (`/proc/PID/task/TID/schedstat`), which counts time that a container's
+    quota takes too.
+    """
+    children: set[int] = set()
+    for thread in _threads(pid):
+        yield from _wait_of(pid, thread)
+        children.update(_numbers(f"/proc/{pid}/task/{thread}/children"))
+    # those that decode images: a call waits for them
+    for child in children - {os.getpid()}:
+        for thread in _threads(child):
+            yield from _wait_of(child, thread)
+
+
+def _threads(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()]
+    return []
+
+
+def _wait_of(pid: int, thread: int) -> Iterator[tuple[int, int]]:
+    # the time on a processor, the time in its queue, and how often
+    if numbers := _numbers(f"/proc/{pid}/task/{thread}/schedstat"):
+        yield thread, numbers[1]
+
+
+def _numbers(path: str) -> list[int]:
+    """The numbers in a file; none if the thread has just ended, or if the kernel has no such file."""
+    with suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a look has some hundred files
+        return [int(word) for word in file.read().split()]
+    return []
 
 
 def is_stopped(pid: int) -> bool:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.processes import Process
 from models.deadlines import FACTOR, Activity, Deadlines, Flight, Limits, Pace
@@ -21,9 +27,21 @@ from tests.fakes import jpeg, write_shard
 from tests.hanging_worker import ONCE_WIDTH
 from tests.machines import BATCH_PROFILE, fake_profile
 from workers.isolation import Blame, Flying, Hang, Isolation, Verdict
-from workers.watchdog import TICK_SECONDS, Board, Told, Watch, Watchdog, is_stopped
+from workers.watchdog import (
+    LOOKS,
+    MOST_STARVED,
+    TICK_SECONDS,
+    Board,
+    Starvation,
+    Told,
+    Watch,
+    Watchdog,
+    is_stopped,
+    waits_of,
+)
 
 FLOOR = 3.0  # seconds; a call of the fake stage takes less than 0.01 s
+NEVER_STARVED = Starvation(dict)
 
 
 @pytest.mark.usefixtures("scheduler")
@@ -74,7 +92,7 @@ def test_a_worker_that_is_stopped_is_not_late(tmp_path: Path) -> None:
     board = Board(os.memfd_create("test"), create=True)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         try:
-            watch = Watch(board, process.pid)
+            watch = Watch(board, process.pid, NEVER_STARVED)
             told = tuple(vars(Activity("vision", "captioner", 3 * TICK_SECONDS)).values())
             board.write(pickle.dumps(({1: told}, {})))
             process.send_signal(signal.SIGSTOP)
@@ -102,12 +120,17 @@ def _overdue_after(watch: Watch, seconds: float) -> Told | None:
     return None
 
 
-def test_time_counts_for_each_activity_and_between_them_only_while_there_is_none() -> None:
-    board, deadlines = Board(os.memfd_create("test"), create=True), Deadlines()
+def _watched(deadlines: Deadlines) -> Watch:
+    """What watches this process, which reports its activities from now on."""
     watchdog = Watchdog.__new__(Watchdog)
-    watchdog._board = board
+    watchdog._board = Board(os.memfd_create("test"), create=True)
     deadlines.report(watchdog.publish, Limits())
-    watch = Watch(board, os.getpid())
+    return Watch(watchdog._board, os.getpid(), NEVER_STARVED)
+
+
+def test_time_counts_for_each_activity_and_between_them_only_while_there_is_none() -> None:
+    deadlines = Deadlines()
+    watch = _watched(deadlines)
     with deadlines.watch(Activity("vision", "between", 20, between=True)):
         # ten calls of a stage, of which none is late, and the time between them is not theirs
         for _ in range(10):
@@ -127,24 +150,140 @@ def test_time_counts_for_each_activity_and_between_them_only_while_there_is_none
     assert _overdue_after(watch, 50) is None
 
 
-def test_progress_does_not_count_for_ever_nor_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_does_not_count_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.deadlines.PROGRESS_SECONDS", 0.0)
+    deadlines = Deadlines()
+    watch = _watched(deadlines)
+    with deadlines.watch(Activity("vision", "ocr", 20, longest=100)) as progress:
+        # 105 seconds with progress, of which that after 105 is the last but does not count: 20 after that of 90
+        for _ in range(7):
+            assert _overdue_after(watch, 15) is None
+            progress()
+        assert _overdue_after(watch, 4) is None
+        assert _overdue_after(watch, 2) is not None
+
+
+def test_progress_does_not_count_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.deadlines.PROGRESS_SECONDS", 0.0)
     deadlines, told = Deadlines(), list[list[int]]()
     deadlines.report(lambda activities, _: told.append([one.progress for one in activities.values()]), Limits())
-    with deadlines.watch(Activity("vision", "ocr", 20), 1000) as progress:
+    with deadlines.watch(Activity("vision", "ocr", 20)) as progress:
         progress()
         assert told[-1] == [1]
-        now = time.monotonic()
-        monkeypatch.setattr("models.deadlines.time.monotonic", lambda: now + 990)
-        progress()
-        assert told[-1] == [2]
-        monkeypatch.setattr("models.deadlines.time.monotonic", lambda: now + 1001)
-        progress()
-        assert told[-1] == [2]
     # a thread of the call may still run
-    monkeypatch.setattr("models.deadlines.time.monotonic", lambda: now + 995)
     progress()
     assert told[-1] == []
+
+
+class Machine:
+    """A machine with one processor for a worker's threads, as `/proc` shows it: a wait is counted when it is over.
+
+    busy: which threads always want to run; the others sleep. Each turn on the processor is followed by a wait.
+    """
+
+    def __init__(self, busy: Sequence[bool], run: float, wait: float) -> None:
+        self.busy, self.run, self.wait = busy, run, wait
+        self.seconds = 0.0
+
+    def waits(self) -> dict[int, int]:
+        """Nanoseconds that each thread has waited; a thread that sleeps has waited a moment at its start."""
+        turns = math.floor((self.seconds + self.run) / (self.run + self.wait))
+        return {number: round(turns * self.wait * 1e9) if busy else 1_000_000 for number, busy in enumerate(self.busy)}
+
+    def used(self) -> float:
+        """Seconds that a thread that wants to run has run."""
+        return self.seconds * self.run / (self.run + self.wait)
+
+
+def _seconds_until_overdue(machine: Machine, seconds: float, monkeypatch: pytest.MonkeyPatch) -> float:
+    """After how many seconds by the clock an activity with this deadline is overdue."""
+    board = Board(os.memfd_create("test"), create=True)
+    board.write(pickle.dumps(({1: tuple(vars(Activity("llm", "composer", seconds)).values())}, {})))
+    began = time.monotonic()
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.watchdog.time.monotonic", lambda: began + machine.seconds)
+        watch = Watch(board, os.getpid(), Starvation(machine.waits))
+        while watch.overdue() is None:
+            machine.seconds += TICK_SECONDS
+            assert machine.seconds < 1000 * seconds
+    return machine.seconds
+
+
+@given(
+    run=st.floats(0.001, 0.02),
+    share=st.floats(0.1, 1.0),
+    sleepers=st.integers(0, 5),
+    seconds=st.sampled_from([30.0, 61.5, 120.0]),
+)
+@settings(deadline=None, max_examples=25)
+def test_of_a_starved_process_only_the_time_on_a_processor_counts(
+    run: float, share: float, sleepers: int, seconds: float
+) -> None:
+    machine = Machine([True] + [False] * sleepers, run, run / share - run)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        taken = _seconds_until_overdue(machine, seconds, monkeypatch)
+    # at the beginning nothing is known; then the average of some looks is not exact
+    slack = LOOKS * TICK_SECONDS + seconds / 5
+    assert seconds - slack <= machine.used() <= seconds + slack, taken
+
+
+@given(threads=st.integers(1, 6), run=st.floats(0.001, 0.1), wait=st.floats(0.0, 2.0))
+@settings(deadline=None, max_examples=10)
+def test_a_process_that_sleeps_is_late_by_the_clock_and_a_starved_one_at_last(
+    threads: int, run: float, wait: float
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        asleep = _seconds_until_overdue(Machine([False] * threads, run, wait), 60.0, monkeypatch)
+        assert 60 <= asleep <= 60 + 2 * TICK_SECONDS
+        starved = _seconds_until_overdue(Machine([True] * threads, 0.0, 0.01), 60.0, monkeypatch)
+        assert starved <= 60 / (1 - MOST_STARVED) + LOOKS * TICK_SECONDS
+
+
+COMPETITORS = 8
+SPIN = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"
+SLEEP = "import os, sys, time; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True); time.sleep(600)"
+
+
+@contextmanager
+def _on_one_core(*codes: str) -> Iterator[list[int]]:
+    """Processes that share one core, by their ids."""
+    core = str(min(os.sched_getaffinity(0)))
+    with ExitStack() as ends:
+        found = list[int]()
+        for code in codes:
+            process = subprocess.Popen([sys.executable, "-I", "-S", "-c", code, core], stdout=subprocess.PIPE)
+            ends.enter_context(process)
+            ends.callback(process.kill)
+            assert process.stdout is not None and process.stdout.readline() == b"\n"
+            found.append(process.pid)
+        yield found
+
+
+@pytest.mark.skipif(not dict(waits_of(os.getpid())), reason="this system does not count waits for a processor")
+def test_a_real_process_without_a_processor_is_not_late_and_one_that_sleeps_is() -> None:
+    deadline, pause = 1.2, TICK_SECONDS / 4
+    content = pickle.dumps(({1: tuple(vars(Activity("llm", "composer", deadline)).values())}, {}))
+    with _on_one_core(SLEEP, SPIN, *[SPIN] * COMPETITORS) as (sleeper, starved, *_):
+        board = Board(os.memfd_create("test"), create=True)
+        board.write(content)
+        watches = {pid: Watch(board, pid) for pid in (sleeper, starved)}
+        # the waits of some looks are known, as those of a worker that has run for a while
+        for _ in range(LOOKS):
+            watches[starved]._starvation.share(time.monotonic())
+            time.sleep(pause)
+        began, late = time.monotonic(), dict[int, float]()
+        for watch in watches.values():
+            watch._looked = began
+        ran = psutil.Process(starved).cpu_times().user
+        # by the clock the starved process is late three times
+        while sleeper not in late or time.monotonic() < began + 3 * deadline:
+            time.sleep(pause)
+            for pid, watch in watches.items():
+                if pid not in late and watch.overdue() is not None:
+                    late[pid] = time.monotonic() - began
+        ran = psutil.Process(starved).cpu_times().user - ran
+    assert deadline <= late[sleeper]
+    assert starved not in late or late[starved] > 2 * late[sleeper] or ran > deadline / 2, (late, ran)
 
 
 def test_a_content_that_is_being_written_leaves_the_last_one() -> None:
