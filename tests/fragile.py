@@ -54,12 +54,16 @@ class Fragile:
             if number in self.bad:
                 raise SampleError(f"file {number} is broken", str(number), f"uri{number}", self.bad[number])
         return [
-            RawSample(str(number), b"?" if number in self.damaged else PICTURE, [str(number)]) for number in numbers
+            RawSample(str(number), (b"?" if number in self.damaged else PICTURE,), [str(number)]) for number in numbers
         ]
 
     def missing(self) -> list[str]:
         """Return nothing."""
         return []
+
+    def problems(self) -> tuple[int, str]:
+        """Return none."""
+        return 0, ""
 
     def explain(self, number: int, reason: str) -> SampleError:
         """Name the number."""

@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from strata.data.mixtures import Mixture
-from strata.data.permutations import Numbers
+from strata.data.permutations import Numbers, drawn
 from strata.data.prefetch import prefetch_map
 from strata.data.samples import MAX_PIXELS, Place, Sample, Skipped, decoded
 from strata.data.sources.samples import RawSample, SampleError
@@ -184,7 +184,8 @@ class SampleReader(IterableDataset[Sample]):
             # this reader's numbers -> indexes in the epoch -> numbers in the mixture -> share and number in its source
             indexes = self._partition.indexes(np.arange(first, min(first + WINDOW, end)))
             shares, numbers = self.mixture.locate(order(indexes), self.seed)
-            window = zip(indexes.tolist(), shares.tolist(), numbers.tolist(), strict=True)
+            draws = drawn(indexes, f"instruction/{self.seed}/{epoch}")
+            window = zip(*(values.tolist() for values in (indexes, shares, numbers, draws)), strict=True)
             places = [Place(epoch, *of) for of in window]
             yield from (places[start : start + RUN] for start in range(0, len(places), RUN))
 

@@ -16,12 +16,16 @@ MAX_PIXELS = 100_000_000  # width × height of the largest image that is decoded
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a sample stands: its index in an epoch, the index of its share, and its number in the share's source."""
+    """Where a sample stands: its index in an epoch, the index of its share, and its number in the share's source.
+
+    draw: a random number that chooses its instruction, if there are several.
+    """
 
     epoch: int
     index: int
     share: int
     number: int
+    draw: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,27 @@ class Skipped:
 class Sample:
     """One sample.
 
-    image: RGB, EXIF-upright. conversation: turns {"role": "user" | "assistant", "content": text}, beginning with the
-    user's. source: the name of its share of the mixture. place: where the order has put it; after a replacement that
-    of the first sample that could not be read, while key and source are those of the sample itself. skipped: the
-    samples that could not be read before this one was taken for the place.
+    images: RGB, EXIF-upright; none for a sample of text only. conversation: turns {"role": "user" | "assistant" |
+    "system", "content": text}, beginning with the user's or with one system turn. One image belongs before the first
+    question; with several, the texts have "<image>" at the place of each. source: the name of its share of the mixture.
+    place: where the order has put it; after a replacement that of the first sample that could not be read, while key
+    and source are those of the sample itself. skipped: the samples that could not be read before this one was taken.
     """
 
     key: str
-    image: Image.Image
+    images: list[Image.Image]
     conversation: list[dict[str, str]]
     task: str
     source: str
     place: Place
     number: int
     skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def image(self) -> Image.Image:
+        """The only image. Raises ValueError if there is none, or more than one."""
+        (image,) = self.images
+        return image
 
     @property
     def index(self) -> int:
@@ -73,7 +84,8 @@ class Sample:
 def decoded(place: Place, share: Share, number: int, raw: RawSample, skipped: tuple[Skipped, ...] = ()) -> Sample:
     """Decode a sample of a share. number: in the share's source. Raises SampleError."""
     try:
-        image = images.decode(raw.data, MAX_PIXELS)
+        pixels = [images.decode(data, MAX_PIXELS) for data in raw.images]
     except images.ImageError as error:
         raise share.source.explain(number, str(error)) from None
-    return Sample(raw.key, image, share.conversation(raw.turns), share.task, share.name, place, number, skipped)
+    conversation = share.conversation(raw, place.draw)
+    return Sample(raw.key, pixels, conversation, share.task, share.name, place, number, skipped)
