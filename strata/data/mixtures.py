@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strata.data.control_tokens import without_control_tokens
 from strata.data.permutations import Numbers, Permutation
 from strata.data.sources.samples import SampleSource
 from strata.errors import IncompleteData, InvalidInput
@@ -38,7 +39,10 @@ class Share:
     instruction: str | None = None
 
     def conversation(self, turns: Sequence[str]) -> list[dict[str, str]]:
-        """The sample's turns with their roles, "user" first."""
+        """The sample's turns with their roles, "user" first.
+
+        They are free of control tokens, but for those that the source writes itself (its `markup`).
+        """
         # an odd number of turns: an answer without a question
         if len(turns) % 2:
             turns = [self.instruction or "", *turns]
@@ -46,7 +50,9 @@ class Share:
         elif self.instruction is not None:
             questions = [self.instruction.replace(QUESTION, question) for question in turns[::2]]
             turns = [turn for pair in zip(questions, turns[1::2], strict=True) for turn in pair]
-        return [{"role": ("user", "assistant")[index % 2], "content": turn} for index, turn in enumerate(turns)]
+        markup = getattr(self.source, "markup", ())
+        bare = [without_control_tokens(turn, keep=markup) for turn in turns]
+        return [{"role": ("user", "assistant")[index % 2], "content": turn} for index, turn in enumerate(bare)]
 
 
 class Mixture:

@@ -108,11 +108,15 @@ class ImageFiles:
 
 @dataclass
 class TableSource:
-    """The samples of a table, with their images read by offset from tars and files."""
+    """The samples of a table, with their images read by offset from tars and files.
+
+    markup: the control tokens that the source itself writes into answers; all others are removed from them.
+    """
 
     identity: str
     table: SampleTable
     files: ImageFiles = field(default_factory=ImageFiles)
+    markup: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
