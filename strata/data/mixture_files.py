@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strata.core import layer_named
+from strata.data.boxes import BoxName
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
 from strata.data.sources.public import FORMATS, Format
@@ -27,7 +28,7 @@ from strata.store import Store
 FORMAT_OPTIONS = ("questions", "answers", "split", "image_name", "choice", "answerable", "exclude")
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
-    "snapshot": frozenset({"layer"}),
+    "snapshot": frozenset({"layer", "boxes"}),
     "conversations": frozenset({"images"}),
     "format": frozenset({"file", "images", *FORMAT_OPTIONS}),
     "webdataset": frozenset(),
@@ -41,7 +42,8 @@ MOST_BAD = 0.01  # share of a source's entries that may be unusable
 class SourceSettings(BaseModel):
     """One source of a mixture.
 
-    snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`).
+    snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`). boxes: the
+    form in which its answers tell where things are, for a layer with boxes.
     conversations: a JSON or JSON Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images`
     (default: the file's own).
     format: a public data set in the files that its authors publish, one of strata.data.sources.public.FORMATS. It needs
@@ -60,6 +62,7 @@ class SourceSettings(BaseModel):
     task: str | None = None
     snapshot: str | None = None
     layer: str | None = Field(default=None, validation_alias=AliasChoices("layer", "level"))
+    boxes: BoxName | None = None
     conversations: str | None = None
     images: str | None = None
     format: str | None = None
@@ -192,7 +195,7 @@ class Locations:
         # the kind of a source is the one setting of KINDS that it has
         if settings.snapshot is not None:
             snapshot = Snapshots(self.store).open(settings.snapshot)
-            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache)
+            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache, settings.boxes)
         if settings.conversations is not None:
             uri = self._under(settings.conversations)
             images = uri.rpartition("/")[0] if settings.images is None else self._under(settings.images)

@@ -351,7 +351,7 @@ def turns(*said: str) -> list[dict[str, str]]:
         (json.dumps([llava(0, conversations=turns("q", "a")[::-1])]), "turn 1 is from 'gpt' instead of human or user"),
         (json.dumps([llava(0, conversations=[{"from": "human"}, {}])]), 'turn 1 has no text "value"'),
         (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
-        (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 places for them in its texts"),
+        (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 places for them in its questions"),
         (json.dumps([llava(0, image=[1])]), '"image" is not a path, nor a list of paths'),
         (json.dumps([llava(0, image="data:image/png;base64,AA")]), "its image is in the entry itself"),
         (json.dumps([llava(0, conversations=turns("q")[:1] * 3)]), "turn 2 is from 'human' instead of gpt"),

@@ -13,10 +13,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
+from strata.data.control_tokens import without_control_tokens
 from strata.data.sources.entries import EntryError, json_entries
 
 ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # parity of the turn: questions have even indexes
 IMAGE_TOKEN = "<image>"
+MARKUP = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")  # of grounded answers; not taken out of them
 _IMG = re.compile(r"(?:Picture \d+: ?)?<img>(.*?)</img>\n?")
 _TOKENS = re.compile(r"<image>|<\|image\|>")  # of LLaVA and the others; of mPLUG-DocOwl
 
@@ -156,16 +158,21 @@ def _joined(turns: list[_Turn]) -> list[_Turn]:
 
 
 def _placed(texts: list[str], images: int) -> list[str]:
-    """The texts with one kind of image token for several images, and with none for one, which is before all texts."""
-    tokens = sum(len(_TOKENS.findall(text)) for text in texts)
-    if images == 0 and tokens:
+    """The texts with IMAGE_TOKEN at the places of several images; one image is before all texts, and has no token."""
+    places = sum(len(_TOKENS.findall(question)) for question in texts[::2])
+    if images == 0 and places:
         raise EntryError('no image: neither "image" nor <img>…</img>, but <image> in its text')
-    if images > 1 and tokens not in (0, images):
-        raise EntryError(f"{images} images, but {tokens} places for them in its texts")
-    if images > 1:
-        before = "" if tokens else IMAGE_TOKEN * images + "\n"
-        return [_TOKENS.sub(IMAGE_TOKEN, text).strip() for text in (before + texts[0], *texts[1:])]
-    return [_TOKENS.sub("", text).strip() for text in texts]
+    if images > 1 and places not in (0, images):
+        raise EntryError(f"{images} images, but {places} places for them in its questions")
+    bare = [_TOKENS.sub("", text).strip() for text in texts]
+    if images < 2:
+        return bare
+    if not places:
+        return [f"{IMAGE_TOKEN * images}\n{bare[0]}", *bare[1:]]
+    # between the places no other control token may become a further one
+    pieces = [[without_control_tokens(piece, keep=MARKUP) for piece in _TOKENS.split(text)] for text in texts[::2]]
+    questions = [IMAGE_TOKEN.join(parts).strip() for parts in pieces]
+    return [turn for pair in zip(questions, bare[1::2], strict=True) for turn in pair]
 
 
 def qwen_vqa(entry: Any) -> Conversation:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.data.prefetch import prefetch_map
-from strata.data.sources.conversations import Conversation, read_conversations
+from strata.data.sources.conversations import MARKUP, Conversation, read_conversations
 from strata.data.sources.entries import EntryError
 from strata.data.sources.samples import RawSample, SampleError, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
@@ -33,7 +33,7 @@ def conversation_source(uri: str, images: str, cache: Path | None = None) -> Tab
         raise SampleError(f"no such file: {uri}") from None
     except (EntryError, ImportError) as error:
         raise SampleError(f"{uri}: {error}") from None
-    return TableSource(name, table, uri=uri)
+    return TableSource(name, table, markup=MARKUP, uri=uri)
 
 
 @as_os_error

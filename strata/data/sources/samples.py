@@ -116,11 +116,16 @@ class ImageFiles:
 
 @dataclass
 class TableSource:
-    """The samples of a table, with their images read by offset from tars and files. uri: of the list of them."""
+    """The samples of a table, with their images read by offset from tars and files.
+
+    markup: the control tokens that the source itself writes into answers; all others are removed from them. uri: of the
+    file that lists the samples, "" for none.
+    """
 
     identity: str
     table: SampleTable
     files: ImageFiles = field(default_factory=ImageFiles)
+    markup: tuple[str, ...] = ()
     uri: str = ""
 
     def __len__(self) -> int:

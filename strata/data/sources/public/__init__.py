@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from strata.data.sources.conversations import Conversation, llava, messages, qwen_vqa
+from strata.data.sources.conversations import MARKUP, Conversation, llava, messages, qwen_vqa
 from strata.data.sources.entries import MEMBERS
 from strata.data.sources.public import documents, photographs, scene_text
 from strata.data.sources.public.files import Files, folder_entries
@@ -24,7 +24,7 @@ class Format:
     title: its name in prose. entries: yields the raw entries of the files. parse: what one of them gives; it raises
     EntryError. answers: the rule for several answers that is the default; None if there is only one. options: the
     settings of a mixture's source that it takes. captions: its answers have no questions. pages: its images are the
-    first pages of documents.
+    first pages of documents. markup: control tokens that its answers keep.
     """
 
     title: str
@@ -34,6 +34,7 @@ class Format:
     options: frozenset[str] = frozenset()
     captions: bool = False
     pages: bool = False
+    markup: tuple[str, ...] = ()
 
 
 def _place(place: str) -> Callable[[Files], Iterator[Any]]:
@@ -75,7 +76,7 @@ FORMATS: dict[str, Format] = {
     "tabfact": Format("TabFact", _place(""), documents.tabfact, None, NAMED, pages=True),
     "due": _due("another set of DUE", "{}"),
     "visualmrc": Format("VisualMRC", _place(""), documents.visualmrc),
-    "llava": Format("LLaVA, Qwen-VL, Monkey", _place(""), _single(llava)),
-    "messages": Format("messages of OpenAI, TRL, LLaMA-Factory, ms-swift", _place(""), _single(messages)),
-    "qwen-vqa": Format("Qwen-VL's files of questions", _place(""), _single(qwen_vqa)),
+    "llava": Format("LLaVA, Qwen-VL, Monkey", _place(""), _single(llava), markup=MARKUP),
+    "messages": Format("messages (OpenAI, TRL, LLaMA-Factory, ms-swift)", _place(""), _single(messages), markup=MARKUP),
+    "qwen-vqa": Format("Qwen-VL's files of questions", _place(""), _single(qwen_vqa), markup=MARKUP),
 }

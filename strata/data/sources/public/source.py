@@ -43,7 +43,7 @@ def public_source(
         raise SampleError(f"no such file: {error.filename or uri}") from None
     except (EntryError, ImportError, OSError) as error:
         raise SampleError(f"{uri}: {error}") from None
-    return TableSource(name, table, uri=uri)
+    return TableSource(name, table, markup=form.markup, uri=uri)
 
 
 def _conversations(form: Format, files: Files, options: Options, finder: PageFinder | None) -> Iterator[Conversation]:
