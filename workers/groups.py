@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 from models.base import Stage, StageNotLoaded, WeightsMissing
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
+from models.items import MOST_PIXELS
 from models.weights.cache import FETCH
 from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
 from strata.images import DecodingPool
@@ -229,7 +230,8 @@ class VisionGroup:
         return self.reader.read(chunk, items)
 
     def decode(self, item: WorkItem) -> WorkItem:
-        return decoded(item, self.decoder)
+        # the stages see no more pixels: to shrink the image where it is decoded saves the memory of the others
+        return decoded(item, self.decoder, most=MOST_PIXELS)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
