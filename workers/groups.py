@@ -154,9 +154,13 @@ class PipelineCache:
 
 
 class Group(Protocol):
-    """One group's work on a chunk, in steps: list its items, read their bytes, decode them, compute their records."""
+    """One group's work on a chunk, in steps: list its items, read their bytes, decode them, compute their records.
+
+    most_pixels: of an image, above which it is shrunk where it is decoded; None: never.
+    """
 
     name: str
+    most_pixels: int | None
 
     def load(self, profile: str) -> None:
         """Load the models of a profile before the first chunk comes."""
@@ -187,6 +191,7 @@ class VisionGroup:
     """From images to layers."""
 
     name = "vision"
+    most_pixels: int | None = MOST_PIXELS
 
     def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
         self.store, self.pipelines, self.decoder = store, pipelines, decoder
@@ -231,7 +236,7 @@ class VisionGroup:
 
     def decode(self, item: WorkItem) -> WorkItem:
         # the stages see no more pixels: to shrink the image where it is decoded saves the memory of the others
-        return decoded(item, self.decoder, most=MOST_PIXELS)
+        return decoded(item, self.decoder, most=self.most_pixels)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
@@ -245,6 +250,7 @@ class LlmGroup:
     """From layers to descriptions. Images are read again only if the profile's composer uses them."""
 
     name = "llm"
+    most_pixels: int | None = None
 
     def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
         self.store, self.pipelines, self.decoder = store, pipelines, decoder

@@ -242,7 +242,7 @@ class Runner:
                 alone = piece.is_large or following.is_large
                 ahead = following.rows and not alone
                 reading = self._pool.submit(self.batches.read, following.rows) if ahead else None
-                yield from micro_batches(piece.rows, self.micro_batch)
+                yield from micro_batches(piece.rows, self.micro_batch, self.group.most_pixels)
                 if alone:
                     yield MicroBatch([])
         finally:

@@ -107,6 +107,8 @@ def test_micro_batches_are_bounded_by_their_pixels(monkeypatch: pytest.MonkeyPat
     assert [batch.pixels for batch in batches] == [3000, 10_000, 2700, 901]
     assert [one.fits_beside(other) for one, other in itertools.pairwise(batches)] == [False, False, True]
     assert MicroBatch([]).fits_beside(batches[0])
+    # an image that is shrunk where it is decoded counts as what is in memory then: 10,000 / 3² and 2,500 / 2²
+    assert [batch.pixels for batch in micro_batches([(chunk, row) for row in range(4)], 4, 1200)] == [2236]  # type: ignore[misc]
     # what has no bytes, or no header, counts nothing
     chunk = _Chunk([WorkItem(Record.model_construct(), data=data) for data in (None, b"text", b"", jpeg()[:30])])
     assert [batch.pixels for batch in micro_batches([(chunk, row) for row in range(4)], 4)] == [0]  # type: ignore[misc]
