@@ -1,0 +1,1 @@
+"""Evaluation of a trained model: answers to held-out questions, and the field's scores of them."""
