@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from strata.data.sources.pages import pdf_of, render_page
 from strata.data.sources.tables import SampleRow, SampleTable
 from strata.errors import DataError
 from strata.shards import ImageReader, ShardMissing, SourceError, read_file
@@ -111,6 +112,9 @@ class ImageFiles:
 
     def _read_file(self, uri: str) -> bytes | Exception:
         try:
+            page = pdf_of(uri)
+            if page:
+                return render_page(read_file(self.images.locate(page[0])), page[1])
             return read_file(self.images.locate(uri))
         except Exception as error:  # each storage has its own exceptions
             return error
@@ -123,11 +127,17 @@ class ImageFiles:
 
 @dataclass
 class TableSource:
-    """The samples of a table, with their images read by offset from tars and files."""
+    """The samples of a table, with their images read by offset from tars and files.
+
+    markup: the control tokens that the source itself writes into answers; all others are removed from them. uri: of the
+    file that lists the samples, "" for none.
+    """
 
     identity: str
     table: SampleTable
     files: ImageFiles = field(default_factory=ImageFiles)
+    markup: tuple[str, ...] = ()
+    uri: str = ""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -138,7 +148,7 @@ class TableSource:
         # an entry of a file that is no sample was kept as a row with the reason
         problem = next((row.problem for row in rows if row.problem), "")
         if problem:
-            raise SampleError(problem)
+            raise SampleError(f"{self.uri}: {problem}" if self.uri else problem)
         # one row for each image: the first of each sample, and further ones, which are whole files
         wanted = [image for row in rows for image in _image_rows(row)]
         images = iter(self.files.read(wanted))
@@ -162,8 +172,9 @@ class TableSource:
                 except SampleError as error:
                     lines.append(str(error))
             else:
-                cell = ParquetCell.find(uri)
-                folder, _, name = self.files.images.locate(cell.file if cell else uri).rpartition("/")
+                cell, page = ParquetCell.find(uri), pdf_of(uri)
+                file = cell.file if cell else page[0] if page else uri
+                folder, _, name = self.files.images.locate(file).rpartition("/")
                 folders[folder].append((name, uri))
         # one listing per folder is much faster than a request per image
         for folder, files in folders.items():
