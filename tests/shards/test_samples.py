@@ -99,8 +99,8 @@ def test_images_without_extension(tmp_path: Path) -> None:
 
 def test_files_of_a_data_set_are_no_images(tmp_path: Path) -> None:
     names = ("LICENSE.txt", "dataset.json", "video.mp4", "._a.jpg", ".b.jpg", "__MACOSX/a.jpg", "x/.git/a.png", "a.jpg")
-    names += ("data/__MACOSX/c.jpg", "data\\__MACOSX\\d.jpg", "e.txt/__MACOSX")
-    index = index_shard(tar_of(tmp_path / "0.tar", dict.fromkeys(names, b"{} no caption")))
+    nested = ("data/__MACOSX/c.jpg", "data\\__MACOSX\\d.jpg", "e.txt/__MACOSX")
+    index = index_shard(tar_of(tmp_path / "0.tar", dict.fromkeys((*names, *nested), b"{} no caption")))
     assert list(rows_of(index)) == ["a"] and index.failure is None
     assert index.left_out == {"text_without_image": 2, "no_image": 1, "hidden": 7}
     assert not any(is_hidden(name) for name in ("a.b/c", "./a", "../a", "a/..", "a__MACOSX/b", "__MACOSX.jpg", "a\n.b"))
