@@ -391,13 +391,13 @@ def test_images_that_are_not_there(locations: Locations) -> None:
         f"no such image: {locations.data}/images/{number}.jpg" for number in (1, 3)
     ]
     with pytest.raises(SampleError, match=rf"^{locations.data}/images/[13].jpg, image l[13]: no such file$"):
-        list(SampleReader(mixture))
+        list(SampleReader(mixture, on_error="stop"))
 
 
 def test_an_image_that_is_none(locations: Locations) -> None:
     (Path(locations.data) / "images" / "2.jpg").write_text("<html>")
     with pytest.raises(SampleError, match=rf"^{locations.data}/images/2.jpg, image l2: not_an_image"):
-        list(SampleReader(open_mixture(mixture_file(LLAVA), locations)))
+        list(SampleReader(open_mixture(mixture_file(LLAVA), locations), on_error="stop"))
 
 
 def test_a_changed_file_is_read_anew(locations: Locations) -> None:
@@ -426,7 +426,7 @@ def test_a_dataset_with_splits_asks_for_one(locations: Locations) -> None:
 
 def test_a_column_that_is_no_text(locations: Locations) -> None:
     with pytest.raises(SampleError, match=r"table, row 0: number is not a text$"):
-        list(SampleReader(Mixture.of(DatasetSource(f"{locations.data}/table", text="number"), "?")))
+        list(SampleReader(Mixture.of(DatasetSource(f"{locations.data}/table", text="number"), "?"), on_error="stop"))
 
 
 # the paper's mixtures

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from strata.data.sources.pages import pdf_of, render_page
 from strata.data.sources.tables import SampleRow, SampleTable
 from strata.errors import DataError
-from strata.shards import ImageReader, SourceError, read_file
-from strata.store import ParquetCell, Store, file_system, reason_of
+from strata.shards import ImageReader, ShardMissing, SourceError, read_file
+from strata.store import ParquetCell, Store, file_system, is_transient, reason_of
+
+# content: the bytes or texts of the sample; absent: its file, or the whole storage; storage: it may answer later
+Cause = Literal["content", "absent", "storage"]
 
 
 class SampleError(DataError, ValueError):
-    """A sample cannot be read. The message is one line with the shard or file."""
+    """A sample cannot be read. The message is one line with the shard or file.
+
+    key, uri: of the sample, where they are known. cause: what is wrong, as far as the storage tells.
+    """
+
+    def __init__(self, message: str, key: str = "", uri: str = "", cause: Cause = "content") -> None:
+        super().__init__(message)
+        self.key, self.uri, self.cause = key, uri, cause
 
 
 class RawSample(NamedTuple):
@@ -66,30 +76,31 @@ class ImageFiles:
         Raises SampleError if a shard or file is missing, has changed, or cannot be read.
         """
         # check each shard once per process
-        for uri, identity in {(row.uri, row.identity) for row in rows if row.identity} - self._verified:
-            self.verify(uri, identity)
-            self._verified.add((uri, identity))
+        for row in rows:
+            if row.identity and (row.uri, row.identity) not in self._verified:
+                self.verify(row.uri, row.identity, row.key)
+                self._verified.add((row.uri, row.identity))
         # read in file order, which lets neighbours share a read, and restore the given order
         order = sorted(range(len(rows)), key=lambda index: (rows[index].uri, rows[index].offset))
         images = dict(zip(order, self._read([rows[index] for index in order]), strict=True))
         return [self._bytes(row, images[index]) for index, row in enumerate(rows)]
 
-    def verify(self, uri: str, identity: str) -> None:
-        """Raise SampleError if a shard is missing or has changed."""
+    def verify(self, uri: str, identity: str, key: str = "") -> None:
+        """Raise SampleError if a shard is missing or has changed. key: of the sample that is read from it."""
         try:
             self.images.verify(uri, identity)
         except (SourceError, OSError) as error:
-            raise SampleError(str(error)) from None
+            raise SampleError(str(error), key, uri, _cause_of(error)) from None
 
-    def explain(self, row: SampleRow, reason: str) -> SampleError:
+    def explain(self, row: SampleRow, reason: str, cause: Cause = "content") -> SampleError:
         """Make the error for an image that cannot be read; if its shard is missing or has changed, that is why."""
         try:
             # a missing or changed shard explains the error better than the image does
             if row.identity:
-                self.verify(row.uri, row.identity)
+                self.verify(row.uri, row.identity, row.key)
         except SampleError as error:
             return error
-        return SampleError(f"{row.uri}, image {row.key}: {reason}")
+        return SampleError(f"{row.uri}, image {row.key}: {reason}", row.key, row.uri, cause)
 
     def _read(self, rows: Sequence[SampleRow]) -> list[bytes | Exception]:
         """The images of rows, in order: those of known size together, whole files of unknown size one by one."""
@@ -111,7 +122,7 @@ class ImageFiles:
     def _bytes(self, row: SampleRow, image: bytes | Exception) -> bytes:
         if isinstance(image, bytes):
             return image
-        raise self.explain(row, reason_of(image))
+        raise self.explain(row, reason_of(image), _cause_of(image))
 
 
 @dataclass
@@ -174,6 +185,12 @@ class TableSource:
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""
         return self.files.explain(self.table.rows([number])[0], reason)
+
+
+def _cause_of(error: Exception) -> Cause:
+    if is_transient(error):
+        return "storage"
+    return "content" if isinstance(error, SourceError) and not isinstance(error, ShardMissing) else "absent"
 
 
 def _image_rows(row: SampleRow) -> list[SampleRow]:
