@@ -21,10 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from bench.synthetic_parts import SyntheticParts
-from strata.snapshots import Selection, Snapshot, Snapshots, difference, read_rows
+from strata.snapshots import Selection, Snapshot, Snapshots, axes_of, difference, read_rows
 from strata.store import Part, Store
 
 ROWS, TAKEN = 427_000, 213_000  # of the paper's descriptions
+AXES = ("objects", "text", "words", "thing")  # all labels in equal shares, which the targets below are computed for
 SMALL = 100  # rows: below, one row is more than a hundredth
 Figures = dict[str, float]
 Ints = np.typing.NDArray[np.int64]
@@ -123,7 +124,7 @@ def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added:
     share = old.manifest.counts.selected / old.manifest.counts.passed
     kept = old.manifest.selection
     # a stored selection has fixed boundaries of strata; new axes have none
-    anew = kept.model_copy(update={"axes": Selection(method="balanced").axes})
+    anew = kept.model_copy(update={"axes": axes_of(AXES, [])})
     plain = Selection(count=kept.count, seed=kept.seed)
     random = snapshots.create("random", parts, plain)
     for name, before, selection in (
@@ -147,7 +148,7 @@ def measure(folder: Path, rows: int, taken: int) -> Figures:
     size = sum(store.find("parts").values()) / 2**20
     print(f"{len(parts)} parts, {size:,.0f} MiB, written in {time.perf_counter() - began:.0f} s", flush=True)
     # the memory peak is that of the first selection
-    old, figures = whole(snapshots, parts, Selection(method="balanced", count=taken))
+    old, figures = whole(snapshots, parts, Selection(method="balanced", count=taken, axes=axes_of(AXES, [])))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures |= {"peak memory, MiB": peak} | balance(store, old)
     return figures | additions(snapshots, old, parts, added)

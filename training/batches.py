@@ -100,7 +100,7 @@ def text_length(sample: Sample) -> float:
 
 
 def sample_length(processor: Any) -> Callable[[Sample], float]:
-    """The function that gives a sample's length in tokens, about: of its texts, and of its image if its size matters.
+    """The function that gives a sample's length in tokens, about: of its texts, and of its images if their size matters.
 
     The Qwen-VL families make one token of merge_size × merge_size patches; others make equally many of each image.
     """
@@ -112,5 +112,4 @@ def sample_length(processor: Any) -> Callable[[Sample], float]:
 
 
 def _with_image(sample: Sample, pixels: int) -> float:
-    width, height = sample.image.size
-    return text_length(sample) + width * height / pixels
+    return text_length(sample) + sum(image.width * image.height for image in sample.images) / pixels

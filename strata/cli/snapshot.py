@@ -16,7 +16,6 @@ from strata.errors import BrokenStore, InvalidInput
 
 if TYPE_CHECKING:
     from strata.snapshots import Selection, Snapshot, Snapshots
-    from strata.store import Part
 
 app = typer.Typer(
     name="snapshot",
@@ -53,13 +52,20 @@ def create(
     unique: Annotated[bool, typer.Option("--unique", help="Each image once.")] = False,
     by: By = None,
     target: Target = None,
+    accept_shortfall: Annotated[
+        bool, typer.Option("--accept-shortfall", help="Take what is there if a target cannot be met.")
+    ] = False,
     like: Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")] = None,
+    single_images: Annotated[
+        bool, typer.Option("--single-images", help="With --from PROFILE, also images that were sent one by one.")
+    ] = False,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
     """Select rows of jobs and store the selection under a name.
 
-    A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint.
+    A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
+    were sent one by one (POST /v1/captions) are not in it, unless --single-images is given.
     """
     from strata.store import PartsOf
 
@@ -74,8 +80,13 @@ def create(
     else:
         selection = snapshots.open(like).manifest.selection
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
-    parts = PartsOf(snapshots.store).sources(sources)
-    _show(_created(snapshots, name, parts, selection, sources), as_json)
+    parts = PartsOf(snapshots.store).sources(sources, single_images)
+    with progress() as bar:
+        task = bar.add_task("parts", total=len(parts))
+        made = snapshots.create(
+            name, parts, selection, sources, lambda number: bar.advance(task, number), accept_shortfall
+        )
+    _show(made, as_json)
 
 
 def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:
@@ -108,26 +119,55 @@ def _selection(values: dict[str, Any]) -> Selection:
         raise InvalidInput(f"{option}{first['msg'].removeprefix('Value error, ')}") from error
 
 
-def _created(
-    snapshots: Snapshots, name: str, parts: Sequence[Part], selection: Selection, sources: list[str]
-) -> Snapshot:
-    with progress() as bar:
-        task = bar.add_task("parts", total=len(parts))
-        return snapshots.create(name, parts, selection, sources, lambda number: bar.advance(task, number))
-
-
 @app.command("list")
-def list_snapshots(as_json: AsJson = False, store: StoreUri = None) -> None:
-    """List snapshots, the oldest first."""
+def list_snapshots(
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of snapshots.")] = 20,
+    before: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Continue an earlier list: older than this one.")
+    ] = None,
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """List the newest snapshots, the oldest of them first."""
     from strata.cli.snapshot_render import snapshot_table
 
     snapshots, damaged = _snapshots(store).scan()
     for error in damaged:
         print(error, file=sys.stderr)
+    # the last ones before a name
+    if before is not None:
+        names = [snapshot.name for snapshot in snapshots]
+        if before not in names:
+            raise InvalidInput(f"--before {before!r}: there is no snapshot of this name")
+        snapshots = snapshots[: names.index(before)]
+    older, snapshots = snapshots[:-limit], snapshots[-limit:]
     if as_json:
         print(json.dumps([_as_json(snapshot, {"composition", "provenance", "parts"}) for snapshot in snapshots]))
     else:
         output().print(snapshot_table(snapshots))
+    if older:
+        print(f"{len(older):,} older: strata snapshot list --before {snapshots[0].name}", file=sys.stderr)
+
+
+@app.command()
+def delete(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of snapshots.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only shown.")] = False,
+    store: StoreUri = None,
+) -> None:
+    """Delete snapshots. Without --yes they are only shown.
+
+    The rows that they pinned stay until `strata clean` removes what no job and no other snapshot needs.
+    """
+    snapshots = _snapshots(store)
+    for name in dict.fromkeys(names):
+        snapshots.check_name(name)
+    for name in dict.fromkeys(names):
+        if yes:
+            snapshots.delete(name)
+        print(f"{'deleted ' if yes else ''}{name}")
+    if not yes:
+        print("nothing was deleted: add --yes", file=sys.stderr)
 
 
 @app.command()

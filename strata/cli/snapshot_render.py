@@ -23,6 +23,7 @@ from strata.snapshots import (
     Overlap,
     Selection,
     Snapshot,
+    moved_away,
     shares_of,
 )
 from strata.store import Provenance
@@ -65,7 +66,9 @@ def selection_line(selection: Selection) -> str:
     parts += [f"seed {selection.seed}"]
     parts += [f"by {', '.join(axis.feature for axis in selection.axes)}"] if selection.axes else []
     for axis in selection.axes:
-        parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.shares.items()]
+        parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
+        parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
+    parts += [f"by {selection.score}"] if selection.score else []
     parts += ["each image once"] if selection.unique else []
     parts += [f"where {selection.where}"] if selection.where else []
     return ", ".join(parts)
@@ -77,6 +80,7 @@ def snapshot_details(snapshot: Snapshot) -> Group:
     return Group(
         Text("\n".join(_head_lines(snapshot.name, manifest))),
         *_composition(manifest),
+        *_moved_away(manifest),
         *(line for provenance in manifest.provenance for line in _provenance_lines(provenance)),
     )
 
@@ -110,6 +114,14 @@ def _composition(manifest: Manifest) -> Iterator[RenderableType]:
         yield from ("", table)
 
 
+def _moved_away(manifest: Manifest) -> Iterator[RenderableType]:
+    """What a balanced selection has made less even, if anything."""
+    if lines := moved_away(manifest.composition, manifest.selection.axes):
+        yield ""
+        yield Text("farther from the target than before the selection:", "bold")
+        yield Text("\n".join(f"  {clean(line)}" for line in lines))
+
+
 def _provenance_lines(provenance: Provenance) -> Iterator[RenderableType]:
     named = f"profile {provenance.profile}" if provenance.profile else "a profile that is not in the store"
     version = f", schema {provenance.schema_version}" if provenance.schema_version else ""
@@ -124,17 +136,26 @@ def _provenance_lines(provenance: Provenance) -> Iterator[RenderableType]:
         if stage["parameters"]:
             yield Text(clean(f"    {_pairs(stage['parameters'])}"))
     for name, value in settings.items():
-        if value != "":
-            yield Text.assemble(
-                (f"  {clean(name)}: ", "bold"), clean(_pairs(value) if isinstance(value, dict) else str(value))
-            )
+        if text := _setting(value):
+            yield Text.assemble((f"  {clean(name)}: ", "bold"), clean(text))
     for name, text in provenance.prompts.items():
         yield Text(f"  prompt {clean(name)}:", "bold")
         yield Text("\n".join(f"    {clean(line)}" for line in text.splitlines()))
 
 
+def _setting(value: Any) -> str:
+    """A setting of a profile as text: settings that are not set are left out, lists are joined."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return _pairs(value)
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_setting, value)))
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
 def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {text}" for name, value in values.items() if (text := _setting(value)))
 
 
 def difference_details(first: Snapshot, second: Snapshot, found: Difference) -> Text:
@@ -170,16 +191,21 @@ def source_table(checks: Sequence[SourceCheck]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("there", "trained on", "share"):
         table.add_column(name, justify="right")
-    table.add_column("missing")
+    table.add_column("remarks")
     for check in checks:
         # a number that is not known, because the source is missing, stays empty
         numbers = ("" if number is None else f"{number:,}" for number in (check.supply, check.count))
         share = "" if check.share is None else f"{check.share:.1%}"
-        problem = Text(clean(check.problem or ""), "red")
-        table.add_row(clean(check.name), clean(check.task), *numbers, share, problem)
+        table.add_row(clean(check.name), clean(check.task), *numbers, share, _remarks(check))
     whole = sum(check.count or 0 for check in checks)
     table.add_row("all", "", f"{sum(check.supply or 0 for check in checks):,}", f"{whole:,}", "", style="bold")
     return table
+
+
+def _remarks(check: SourceCheck) -> Text:
+    repeats = None if check.repeats is None else f"each sample {check.repeats:.3g} times"
+    remarks = [clean(line) for line in (repeats, check.note) if line]
+    return Text("; ".join(remarks), "yellow") if check.problem is None else Text(clean(check.problem), "red")
 
 
 def task_table(checks: Sequence[SourceCheck]) -> Table:

@@ -28,6 +28,9 @@ KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings t
 }
 
 
+MOST_BAD = 0.01  # share of a source's entries that may be unusable
+
+
 class SourceSettings(BaseModel):
     """One source of a mixture.
 
@@ -36,8 +39,10 @@ class SourceSettings(BaseModel):
     (default: the file's own).
     webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
 
-    `count` samples are used, or a number in proportion to `weight`, or all. instruction: the user's turn; required
-    for sources without questions. The questions of other sources are used as they are, or inserted at "{question}".
+    `count` samples are used, or a number in proportion to `weight`, or all of them `repeat` times (once). A count above
+    the number that there are repeats samples. instruction: the user's turn, or a list, of which each sample gets one by
+    the seed; required for sources without questions. The questions of other sources are used as they are, or inserted
+    at "{question}".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,12 +60,18 @@ class SourceSettings(BaseModel):
     question: str | None = None
     count: int | None = Field(default=None, ge=1)
     weight: float | None = Field(default=None, gt=0)
-    instruction: str | None = None
+    repeat: int | None = Field(default=None, ge=1)
+    instruction: str | tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @property
     def kind(self) -> str:
         """The source's kind, one of KINDS."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """All instructions, none or one or several."""
+        return (self.instruction,) if isinstance(self.instruction, str) else self.instruction or ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -72,15 +83,16 @@ class SourceSettings(BaseModel):
             odd = [name for name in sorted(settings) if kind != kinds[0] and getattr(self, name) is not None]
             if odd:
                 raise ValueError(f"{self.name}: {odd[0]} is a setting of {kind}, not of {kinds[0]}")
-        if self.count is not None and self.weight is not None:
-            raise ValueError(f"{self.name}: a count or a weight, not both")
+        numbers = [name for name in ("count", "weight", "repeat") if getattr(self, name) is not None]
+        if len(numbers) > 1:
+            raise ValueError(f"{self.name}: a {' or a '.join(numbers)}, not both")
         if self.layer is not None:
             layer_named(self.layer)
         # an instruction is required for answers without questions; the placeholder needs questions
         has_questions = kinds[0] == "conversations" or self.question is not None
         if not has_questions and self.instruction is None:
             raise ValueError(f"{self.name}: an instruction is needed, because its answers have no questions")
-        if not has_questions and QUESTION in (self.instruction or ""):
+        if not has_questions and any(QUESTION in text for text in self.instructions):
             raise ValueError(f"{self.name}: {QUESTION} is only for sources with questions")
         return self
 
@@ -160,7 +172,7 @@ def open_mixture(
 ) -> Mixture:
     """Open a file's mixture. on_source: called with each source's name before it is opened.
 
-    Raises IncompleteMixture if a source is missing or has fewer samples than its count.
+    Raises IncompleteMixture if a source is missing or has no sample.
     """
     sources: list[SampleSource] = []
     for settings in file.sources:
@@ -177,12 +189,11 @@ def _share(settings: SourceSettings, source: SampleSource, count: int) -> Share:
 def counts_of(sources: Sequence[SourceSettings], supplies: Sequence[int]) -> list[int]:
     """The number of samples of each source in the mixture. supplies: the number that each source has.
 
-    With weights, the numbers are proportional to them, and as large as the sources allow.
+    With weights, the numbers are proportional to them, and as large as the sources allow without repetition.
     """
     if sources[0].weight is None:
-        return [
-            supply if source.count is None else source.count for source, supply in zip(sources, supplies, strict=True)
-        ]
+        pairs = zip(sources, supplies, strict=True)
+        return [supply * (source.repeat or 1) if source.count is None else source.count for source, supply in pairs]
     weights = [source.weight or 0.0 for source in sources]
     # the source with the fewest samples for its weight limits the whole
     unit = min(supply / weight for supply, weight in zip(supplies, weights, strict=True))
@@ -192,8 +203,9 @@ def counts_of(sources: Sequence[SourceSettings], supplies: Sequence[int]) -> lis
 class SourceCheck(BaseModel):
     """The result of checking one source.
 
-    supply: the number of its samples; count: the number in the mixture; share: that of the mixture, 0 to 1; each None
-    if not known. problem: the reason why the source cannot be used, or None.
+    supply: the number of its samples; count: the number in the mixture; share: that of the mixture, 0 to 1; repeats:
+    how often each sample is in the mixture on average, if that is more than once; each None if not known. problem: the
+    reason why the source cannot be used, or None. note: what else should be known of it, or None.
     """
 
     name: str
@@ -201,7 +213,9 @@ class SourceCheck(BaseModel):
     supply: int | None
     count: int | None
     share: float | None = None
+    repeats: float | None = None
     problem: str | None
+    note: str | None = None
 
 
 def check_mixture(file: MixtureFile, locations: Locations, on_source: Callable[[str], object]) -> list[SourceCheck]:
@@ -213,9 +227,12 @@ def check_mixture(file: MixtureFile, locations: Locations, on_source: Callable[[
     # counts by weights need the supplies of all sources
     weights = [source.weight for source in file.sources]
     supplies = [check.supply or 0 for check in checks]
-    if all(check.supply for check in checks):
+    if all(supplies):
         for check, count in zip(checks, counts_of(file.sources, supplies), strict=True):
             check.count = count
+    for check in checks:
+        if check.supply and check.count and check.count > check.supply:
+            check.repeats = check.count / check.supply
     _add_shares(checks, weights if weights[0] is not None else [check.count for check in checks])
     return checks
 
@@ -234,8 +251,14 @@ def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
     known.supply = len(source)
     if missing:
         known.problem = missing[0] + (f" (the first of {len(missing):,})" if len(missing) > 1 else "")
-    elif settings.count is not None and settings.count > len(source):
-        known.problem = f"{settings.count:,} samples are needed, but there are {len(source):,}"
+    # single entries that are no samples are left out by the reader; many are a fault of the file
+    bad, first = source.problems()
+    if bad:
+        line = f"{bad:,} of {len(source):,} entries cannot be used; the first: {first}"
+        if bad > MOST_BAD * len(source):
+            known.problem = known.problem or line
+        else:
+            known.note = line
     return known
 
 

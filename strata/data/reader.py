@@ -29,7 +29,7 @@ from PIL import Image
 
 from strata import images
 from strata.data.mixtures import Mixture, Share
-from strata.data.permutations import Numbers
+from strata.data.permutations import Numbers, drawn
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import RawSample
 
@@ -72,15 +72,22 @@ class _Read(NamedTuple):
 class Sample:
     """One sample.
 
-    image: RGB, EXIF-upright. conversation: turns {"role": "user" | "assistant", "content": text}, beginning with the
-    user's. index: in the epoch.
+    images: RGB, EXIF-upright; none for a sample of text only. conversation: turns {"role": "user" | "assistant" |
+    "system", "content": text}, beginning with the user's or with one system turn. One image belongs before the first
+    question; with several, the texts have "<image>" at the place of each. index: in the epoch.
     """
 
     key: str
-    image: Image.Image
+    images: list[Image.Image]
     conversation: list[dict[str, str]]
     task: str
     index: int
+
+    @property
+    def image(self) -> Image.Image:
+        """The only image. Raises ValueError if there is none, or more than one."""
+        (image,) = self.images
+        return image
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class SampleReader(IterableDataset[Sample]):
     def _samples(self) -> Iterator[Sample]:
         # two stages of threads: reading waits for storage, decoding uses the CPU
         read = prefetch_map(self._read, self._runs(), THREADS)
-        for sample in chain.from_iterable(prefetch_map(_decoded, read, DECODERS)):
+        for sample in chain.from_iterable(prefetch_map(self._decoded, read, DECODERS)):
             self._taken += 1
             yield sample
 
@@ -186,6 +193,10 @@ class SampleReader(IterableDataset[Sample]):
         in_order = (found[index] for index in range(len(found)))
         return [_Read(*sample) for sample in zip(run.indexes, shares, run.numbers, in_order, strict=True)]
 
+    def _decoded(self, run: Sequence[_Read]) -> list[Sample]:
+        draws = drawn(np.array([read.position for read in run]), f"instruction/{self.seed}/{self.epoch}").tolist()
+        return [_sample(*read, draw) for read, draw in zip(run, draws, strict=True)]
+
     def state_dict(self) -> State:
         """The reader's position as plain values. Each of several readers has its own: see `merge_states`."""
         return {**self.state_at(self._partition.start), **asdict(self._partition), "taken": self._taken}
@@ -211,16 +222,12 @@ class SampleReader(IterableDataset[Sample]):
         self._taken, self._resumed = state.get("taken", 0), True
 
 
-def _decoded(run: Sequence[_Read]) -> list[Sample]:
-    return [_sample(*read) for read in run]
-
-
-def _sample(index: int, share: Share, number: int, raw: RawSample) -> Sample:
+def _sample(index: int, share: Share, number: int, raw: RawSample, draw: int) -> Sample:
     try:
-        image = images.decode(raw.data, MAX_PIXELS)
+        decoded = [images.decode(data, MAX_PIXELS) for data in raw.images]
     except images.ImageError as error:
         raise share.source.explain(number, str(error)) from None
-    return Sample(raw.key, image, share.conversation(raw.turns), share.task, index)
+    return Sample(raw.key, decoded, share.conversation(raw, draw), share.task, index)
 
 
 def merge_states(states: Iterable[Mapping[str, Any]]) -> State:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from strata.snapshots.axes import EDGES, Axis, axes_of
 from strata.snapshots.cleaning import Cleaning
-from strata.snapshots.composition import plot_composition, shares_of
+from strata.snapshots.composition import moved_away, plot_composition, shares_of
 from strata.snapshots.deletion import Deletion
 from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.features import FEATURES, read_rows
@@ -33,6 +33,7 @@ __all__ = [
     "Verification",
     "axes_of",
     "difference",
+    "moved_away",
     "plot_composition",
     "read_rows",
     "shares_of",

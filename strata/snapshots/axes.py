@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES
@@ -30,21 +30,39 @@ class AxisError(InvalidInput):
     """An axis or a target share that is not valid. The message gives the reason in one line."""
 
 
-class Axis(BaseModel):
+class Setting(BaseModel):
+    """Base class of what a selection is made of.
+
+    LATER: fields that a later version added, with the values that mean what earlier versions did. These are not
+    written, so that the id of a snapshot, which is a hash of its selection, stays the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @model_serializer(mode="wrap")
+    def _as_earlier(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unwritten = {name for name, values in self.LATER.items() if getattr(self, name) in values}
+        return {name: value for name, value in write(self).items() if name not in unwritten}
+
+
+class Axis(Setting):
     """The division of rows by one feature.
 
     edges: for a number, the lower bounds of all labels but the first. names: for a name, the values with a label of
     their own, all others are "other"; None: the `commonest` values of the table. shares: target shares of labels, 0..1;
-    the labels without one share the rest equally.
+    the labels without one share the rest equally. held: labels whose share stays what it is among the rows that pass:
+    while other rows are left they get no more (see `strata.snapshots.selection`); `resolved` writes it into `shares`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER: ClassVar = {"held": ((),)}
 
     feature: str
     edges: tuple[float, ...] = ()
     names: tuple[str, ...] | None = None
     commonest: int | None = None
     shares: dict[str, float] = {}
+    held: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -79,20 +97,31 @@ class Axis(BaseModel):
         names = self.names
         if FEATURES[self.feature].kind == "name" and names is not None:
             names = tuple(dict.fromkeys([*names, *(label for label in shares if label != OTHER)]))
-        axis = self.model_copy(update={"names": names, "shares": dict(shares)})
+        held = tuple(label for label in self.held if label not in shares)
+        axis = self.model_copy(update={"names": names, "shares": dict(shares), "held": held})
         # the labels of an axis by the commonest names are not known yet; `resolved` checks them later
         if axis.names is not None or axis.commonest is None:
             axis.weights()
         return axis
 
     def resolved(self, column: pa.ChunkedArray) -> Self:
-        """The axis with its names set: the commonest of a column, and those with a target share."""
-        if self.commonest is None or self.names is not None:
-            return self
-        # of equally common names the first in the alphabet
-        counts = sorted((-entry["counts"], entry["values"]) for entry in pc.value_counts(column).to_pylist())
-        names = tuple(sorted(name for _, name in counts[: self.commonest]))
-        return self.model_copy(update={"names": names}).with_shares(self.shares)
+        """The axis with what depends on the rows: the commonest names of a column, the shares of held labels."""
+        if self.commonest is not None and self.names is None:
+            # of equally common names the first in the alphabet
+            counts = sorted((-entry["counts"], entry["values"]) for entry in pc.value_counts(column).to_pylist())
+            names = tuple(sorted(name for _, name in counts[: self.commonest]))
+            return self.model_copy(update={"names": names}).with_shares(self.shares)
+        missing = [label for label in self.held if label not in self.shares]
+        if missing and len(column):
+            counted = np.bincount(self.codes(column), minlength=len(self.labels)) / len(column)
+            natural = {label: round(float(counted[self.labels.index(label)]), 6) for label in missing}
+            return self.model_copy(update={"shares": self.shares | natural})
+        return self
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """The shares that were asked for, by label; those of held labels are not among them."""
+        return {label: share for label, share in self.shares.items() if label not in self.held}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -129,7 +158,13 @@ class Axis(BaseModel):
         return np.array([self.shares.get(label, rest) for label in labels])
 
 
-DEFAULT_AXES = tuple(Axis.parse(name) for name in ("objects", "text", "words", "thing"))
+# rows without things are no kind that a balance should favour: their share stays what it is (docs/decisions.md)
+DEFAULT_AXES = (
+    Axis.parse("text"),
+    Axis.parse("objects").model_copy(update={"held": ("0",)}),
+    Axis.parse("words"),
+    Axis.parse("thing"),
+)
 
 
 def axes_of(texts: Iterable[str], targets: Iterable[str]) -> tuple[Axis, ...]:

@@ -41,6 +41,26 @@ def shares_of(labels: Mapping[str, tuple[int, int]]) -> tuple[list[float], list[
     return [count / before for count, _ in labels.values()], [count / after for _, count in labels.values()]
 
 
+def moved_away(composition: Composition, axes: Iterable[Axis]) -> list[str]:
+    """A line for each label of a balanced selection whose share is farther from its target than before it.
+
+    A difference below a hundredth of the rows, or of fewer than two rows, is not told. The cause is mostly an axis that
+    comes before, in whose strata the label has too few rows.
+    """
+    lines = []
+    for axis in axes:
+        labels = composition[axis.feature]
+        selected = max(1, sum(after for _, after in labels.values()))
+        targets = dict(zip(axis.labels, axis.weights().tolist(), strict=True))
+        for label, before, after in zip(labels, *shares_of(labels), strict=True):
+            target = targets[label]
+            away = abs(after - target) - abs(before - target)
+            if label not in axis.held and away > max(0.01, 2 / selected):
+                name = f"{axis.feature}={label}"
+                lines.append(f"{name}: {before:.1%} before, {after:.1%} after; the target is {target:.1%}")
+    return lines
+
+
 FORMATS = (".png", ".svg", ".pdf")
 
 

@@ -96,6 +96,19 @@ def _evidence(table: pa.Table) -> Floats:
     return _means(rows, (lengths > 0).astype(float), table.num_rows)
 
 
+def _told(table: pa.Table) -> Ints:
+    """The number of different entries that the sentences of each row's description rest on."""
+    sentences = pc.struct_field(table.column("description").combine_chunks(), "sentences")
+    evidence = pc.struct_field(pc.list_flatten(sentences), "evidence")
+    # the row of each sentence, then of each entry that it names
+    of_sentence = pc.list_parent_indices(sentences).to_numpy()
+    rows = of_sentence[pc.list_parent_indices(evidence).to_numpy()]
+    names = pc.list_flatten(evidence).dictionary_encode()
+    # a row's entry that several sentences name counts once
+    pairs = np.unique(rows.astype(np.int64) * max(1, len(names.dictionary)) + names.indices.to_numpy())
+    return np.bincount(pairs // max(1, len(names.dictionary)), minlength=table.num_rows)
+
+
 def _match(table: pa.Table) -> Floats:
     """The mean match probability of all kept entries that have one, 0..1; 0 without any."""
     rows, scores = [], []
@@ -179,6 +192,7 @@ FEATURES: dict[str, Feature] = {
     "words": Feature("number", "words of the description", ("description.text",), _words),
     "thing": Feature("name", "the noun of the largest kept region or mask that has a phrase", _BOXES, _thing),
     "evidence": Feature("number", "share of sentences that rest on a layer, 0 to 1", (_SENTENCES,), _evidence),
+    "told": Feature("number", "entries of layers that the description rests on", (_SENTENCES,), _told),
     "match": Feature("number", "mean of the matcher's probabilities of kept entries, 0 to 1", _MATCHES, _match),
     "width": Feature("number", "pixels", ("width",), _column("width")),
     "height": Feature("number", "pixels", ("height",), _column("height")),

@@ -12,34 +12,38 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from strata.errors import InvalidInput
-from strata.snapshots.axes import DEFAULT_AXES, Axis
+from strata.snapshots.axes import DEFAULT_AXES, Axis, Setting
 from strata.snapshots.filters import Filter
 
 Ints = np.typing.NDArray[np.int64]
+Floats = np.typing.NDArray[np.float64]
+
+HALF_TOLD = 3  # entries of a description at which the factor for its content is 1/2
 
 
 class SelectionError(InvalidInput):
     """A selection that is not possible. The message gives the reason in one line."""
 
 
-class Selection(BaseModel):
+class Selection(Setting):
     """Which of the succeeded rows are selected.
 
     method: `random`; `balanced` over strata: the first axis divides the rows, the second divides each of its strata,
-    and so on, and rows missing in a small stratum are taken from its sibling strata; `best` by the product of the
-    features `evidence` and `match`. count: number of rows; share: of the rows that pass, 0..1; without both all of
-    them. where: a filter (see `strata.snapshots.filters`). unique: only the first row of each image (feature `image`);
-    equal bytes in two shards count as two images unless their SHA-256 is known.
+    and so on, and rows missing in a small stratum are taken from its sibling strata; `best` by a score of the features
+    `evidence`, `match` and `told` (`scores_of`). count: number of rows; share: of the rows that pass, 0..1; without
+    both all of them. where: a filter (see `strata.snapshots.filters`). unique: only the first row of each image
+    (feature `image`); equal bytes in two shards count as two images unless their SHA-256 is known. score: what is
+    best: "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER: ClassVar = {"score": (None, "evidence")}
 
     method: Literal["random", "balanced", "best"] = "random"
     count: int | None = Field(default=None, ge=1)
@@ -48,11 +52,14 @@ class Selection(BaseModel):
     where: str | None = None
     unique: bool = False
     axes: tuple[Axis, ...] = ()
+    score: Literal["content", "evidence"] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _with_axes(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return values if values.get("method") != "balanced" else {**values, "axes": values.get("axes") or DEFAULT_AXES}
+    def _with_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("method") == "balanced":
+            return {**values, "axes": values.get("axes") or DEFAULT_AXES}
+        return {"score": "content", **values} if values.get("method") == "best" else values
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -60,13 +67,15 @@ class Selection(BaseModel):
             raise ValueError("a count and a share exclude each other")
         if self.axes and self.method != "balanced":
             raise ValueError("only a balanced selection has axes")
+        if self.score and self.method != "best":
+            raise ValueError("only a selection of the best has a score")
         return self
 
     @property
     def features(self) -> set[str]:
         """The features of rows that the selection needs."""
         names = {axis.feature for axis in self.axes} | (Filter(self.where).names if self.where else set())
-        names |= {"evidence", "match"} if self.method == "best" else set()
+        names |= {"evidence", "match", "told"} if self.method == "best" else set()
         return names | ({"image"} if self.unique else set())
 
     def resolved(self, table: pa.Table) -> Self:
@@ -124,11 +133,24 @@ def _order(rows: pa.Table, identities: Sequence[str], selection: Selection) -> I
     """The indices of all rows in the order in which they are selected."""
     hashes = row_hashes(rows, identities, selection.seed)
     if selection.method == "best":
-        score: np.typing.NDArray[Any] = rows.column("evidence").to_numpy() * rows.column("match").to_numpy()
-        return np.lexsort((hashes, -score))
+        return np.lexsort((hashes, -scores_of(rows, selection)))
     if selection.method == "random":
         return np.argsort(hashes, kind="stable")
     return _balanced_order(rows, hashes, selection)
+
+
+def scores_of(rows: pa.Table, selection: Selection) -> Floats:
+    """The score of each row for the selection of the best, 0..1: evidence × match × told / (told + HALF_TOLD).
+
+    evidence: the share of sentences that rest on an entry; match: the mean probability of the kept entries; told: the
+    entries that the description tells. The last factor rewards content and saturates: the first things that a
+    description tells count most, and no length makes up for what is not right.
+    """
+    score: Floats = rows.column("evidence").to_numpy() * rows.column("match").to_numpy()
+    if selection.score == "evidence":
+        return score
+    told = rows.column("told").to_numpy()
+    return np.asarray(score * told / (told + HALF_TOLD), np.float64)
 
 
 def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typing.NDArray[np.uint64]:
@@ -149,22 +171,47 @@ def _balanced_order(rows: pa.Table, hashes: np.typing.NDArray[np.uint64], select
     Row k of its stratum (from 0) gets the rank (k + 1/2) / weight among the rows of the sibling strata (Webster's
     divisors).
     """
-    # a row's stratum at each depth: 0 is the whole table, each axis divides the strata of the depth before
-    codes = [axis.codes(rows.column(axis.feature)) for axis in selection.axes]
-    strata = [np.zeros(rows.num_rows, np.int64)]
-    for axis, code in zip(selection.axes, codes, strict=True):
-        strata.append(strata[-1] * len(axis.labels) + code)
+    levels = _levels(rows, selection)
     # within the smallest strata the hashes decide
-    order = np.lexsort((hashes, strata[-1]))
-    numbers = _numbers(strata[-1], order)
+    order = np.lexsort((hashes, levels[-1].strata))
+    numbers = _numbers(levels[-1].strata, order)
     # merge sibling strata, from the smallest to the whole table; equal ranks are ordered by a hash of the stratum
-    for depth in reversed(range(len(codes))):
-        with np.errstate(divide="ignore"):  # a target share of 0 gives the rank infinity
-            ranks = (numbers + 0.5) / selection.axes[depth].weights()[codes[depth]]
-        ties = _ties(strata[depth + 1], f"{selection.seed}/{depth}")
-        order = np.lexsort((numbers, ties, ranks, strata[depth]))
-        numbers = _numbers(strata[depth], order)
+    parents = [np.zeros(rows.num_rows, np.int64), *(level.strata for level in levels[:-1])]
+    for depth in reversed(range(len(levels))):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a target share of 0 gives the rank infinity
+            ranks = (numbers + 0.5) / levels[depth].weights
+        ties = _ties(levels[depth].strata, f"{selection.seed}/{depth}")
+        order = np.lexsort((numbers, ties, ranks, parents[depth]))
+        numbers = _numbers(parents[depth], order)
     return order
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A division of the strata of the level before. strata: of each row; weights: the target share of its stratum."""
+
+    strata: Ints
+    weights: Floats
+
+
+def _levels(rows: pa.Table, selection: Selection) -> list[_Level]:
+    """The strata at each level; the first level divides the whole table.
+
+    An axis has one level, or two if it has held labels: the first divides these from all others, so that a held label
+    gets no more when one of the others runs out of rows.
+    """
+    levels: list[_Level] = []
+    strata = np.zeros(rows.num_rows, np.int64)
+    for axis in selection.axes:
+        codes, weights = axis.codes(rows.column(axis.feature)), axis.weights()
+        if axis.held:
+            held = np.isin(codes, [axis.labels.index(label) for label in axis.held])
+            rest = max(0.0, 1 - sum(axis.shares.get(label, 0.0) for label in axis.held))
+            strata = strata * (len(weights) + 1) + np.where(held, codes + 1, 0)
+            levels.append(_Level(strata, np.where(held, weights[codes], rest)))
+        strata = strata * len(weights) + codes
+        levels.append(_Level(strata, weights[codes]))
+    return levels
 
 
 def _numbers(strata: Ints, order: Ints) -> Ints:

@@ -11,14 +11,15 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from strata.core import FINAL_GROUP, Chunk
 from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
@@ -26,7 +27,8 @@ from strata.snapshots.axes import DEFAULT_AXES
 from strata.snapshots.composition import Composition, composition_of
 from strata.snapshots.features import Rows, read_rows
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
-from strata.store import Part, Provenance, Store, last_attempts, provenance_of
+from strata.snapshots.targets import check_labels, check_targets
+from strata.store import READERS, Part, Provenance, Store, last_attempts, provenance_of
 
 SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
 ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])
@@ -78,6 +80,13 @@ class Manifest(BaseModel):
     provenance: list[Provenance]
     parts: list[Annotated[str, AfterValidator(_path_of_part)]]
 
+    @field_validator("selection", mode="before")
+    @classmethod
+    def _with_its_score(cls, values: Any) -> Any:
+        """What was best when the snapshot was made: earlier versions wrote no score."""
+        earlier = isinstance(values, dict) and values.get("method") == "best" and "score" not in values
+        return {**values, "score": "evidence"} if earlier else values
+
 
 class Snapshot:
     """One snapshot; it never changes.
@@ -123,12 +132,14 @@ class Snapshots:
         selection: Selection,
         sources: Sequence[str] = (),
         advance: Callable[[int], object] = lambda parts: None,
+        accept_shortfall: bool = False,
     ) -> Snapshot:
         """Select rows of parts of the group `llm`, and store the selection under a name.
 
         parts: in any form and order; of several attempts of a chunk the last one is used. advance: called with the
-        number of parts read since the last call. Raises SnapshotExists, SelectionError, FilterError, ValueError for a
-        part of another group, and FileNotFoundError for a part that does not exist.
+        number of parts read since the last call. accept_shortfall: whether target shares may be missed, and names of
+        axes be those of no row. Raises SnapshotExists, SelectionError, AxisError, FilterError, ValueError for a part of
+        another group, and FileNotFoundError for a part that does not exist.
         """
         # check the name before reading, which may take minutes
         self._check(name)
@@ -139,10 +150,14 @@ class Snapshots:
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
         rows = read_rows(self.store, paths, selection.features | set(axes), advance)
-        # select rows; an empty snapshot is refused
+        # select rows; an empty snapshot and targets that cannot be met are refused
+        if not accept_shortfall:
+            check_labels(rows.table, selection)
         choice = select(rows.table, [part.identity for part in chosen_from], selection)
         if not len(choice.indices):
             raise SelectionError(f"no row to select: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
+        if not accept_shortfall:
+            check_targets(rows.table, choice)
         # the manifest describes the selection completely, so that it can be repeated
         selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
         manifest = Manifest(
@@ -177,6 +192,20 @@ class Snapshots:
             raise SnapshotExists(name) from None
         return Snapshot(self.store, name, manifest)
 
+    def delete(self, name: str) -> None:
+        """Delete a snapshot by its name, also one whose manifest is damaged. Raises UnknownSnapshot.
+
+        Its rows, and the parts that nothing else needs, are then what `strata clean` removes. A snapshot of another
+        name with the same rows stays whole.
+        """
+        self.check_name(name)
+        self.store.remove(self._path(name))
+
+    def check_name(self, name: str) -> None:
+        """Raise UnknownSnapshot if no snapshot has this name; its manifest may be damaged."""
+        if not _NAME.fullmatch(name) or not self.store.exists(self._path(name)):
+            raise UnknownSnapshot(name, self.names())
+
     def open(self, name: str) -> Snapshot:
         """Open a snapshot by its name, its id, or at least the first 12 digits of the id.
 
@@ -207,14 +236,20 @@ class Snapshots:
 
     def scan(self) -> tuple[list[Snapshot], list[DamagedFile]]:
         """All snapshots, by creation time, and an error for each manifest that is damaged."""
-        snapshots, damaged = [], []
-        for name in self.names():
+
+        def read(name: str) -> Snapshot | DamagedFile:
             try:
-                snapshots.append(self._open(name))
+                return self._open(name)
             except DamagedFile as error:
-                damaged.append(error)
+                return error
             except FileNotFoundError:  # a link that leads nowhere: what it pins is not known
-                damaged.append(DamagedFile(f"snapshots/{name}.json", "it cannot be found"))
+                return DamagedFile(f"snapshots/{name}.json", "it cannot be found")
+
+        # several at a time: in a bucket each is a round trip
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(read, self.names()))
+        snapshots = [one for one in found if isinstance(one, Snapshot)]
+        damaged = [one for one in found if isinstance(one, DamagedFile)]
         return sorted(snapshots, key=lambda snapshot: snapshot.manifest.created_at), damaged
 
     def pinned(self) -> tuple[set[Part], list[DamagedFile]]:

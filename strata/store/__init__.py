@@ -18,7 +18,7 @@ from strata.store.index_rows import (
 from strata.store.part_files import READERS
 from strata.store.part_format import BrokenPart, Footer, Source
 from strata.store.part_paths import Attempts, Part, last_attempts
-from strata.store.parts import PartsOf, UnknownSource
+from strata.store.parts import LostPart, PartsOf, UnknownSource
 from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import (
     Provenance,
@@ -39,6 +39,7 @@ __all__ = [
     "BrokenPart",
     "Footer",
     "IndexRow",
+    "LostPart",
     "ParquetCell",
     "Part",
     "PartsOf",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
-from strata.core import FINAL_GROUP, JobEnd, JobRequest, ShardSummaries, ShardSummary, is_hash
-from strata.errors import NotFound
+from strata.core import FINAL_GROUP, JobEnd, JobRequest, JobStatus, ShardSummaries, ShardSummary, is_hash
+from strata.errors import BrokenStore, DamagedFile, NotFound
 from strata.store.part_files import READERS
-from strata.store.part_paths import Part, last_attempts
+from strata.store.part_paths import Attempts, Part, last_attempts
 from strata.store.provenance import fingerprints_of
 from strata.store.store import Store
 
@@ -21,21 +22,31 @@ class UnknownSource(NotFound):
         self.name, self.reason = name, reason
 
 
+class LostPart(BrokenStore):
+    """A part that a job wrote is not in the store any more."""
+
+    def __init__(self, job_id: str, paths: Sequence[str]) -> None:
+        more = f", and {len(paths) - 1:,} more" if paths[1:] else ""
+        super().__init__(f"job {job_id} has lost {paths[0]}{more}; `strata verify {job_id}` has it computed again")
+        self.job_id, self.paths = job_id, list(paths)
+
+
 class PartsOf:
     """Finds the `llm` parts of jobs and data sets. Every method raises OSError if the store cannot be reached."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def sources(self, names: Sequence[str]) -> list[Part]:
-        """The parts of jobs and data sets, one for each chunk. Raises UnknownSource.
+    def sources(self, names: Sequence[str], single_images: bool = False) -> list[Part]:
+        """The parts of jobs and data sets, one for each chunk. Raises UnknownSource and LostPart.
 
         A name is a job's id or a data set. A data set is everything that was described with one profile; its name is
         the fingerprint of its `llm` parts, or the profile's name if the store knows only one fingerprint for it.
+        single_images: whether a data set has the images that were sent one by one, too.
         """
-        return last_attempts(part for name in names for part in self._source(name))
+        return last_attempts(part for name in names for part in self._source(name, single_images))
 
-    def _source(self, name: str) -> list[Part]:
+    def _source(self, name: str, single_images: bool) -> list[Part]:
         # a job's id
         request = self.request(name)
         if request is not None:
@@ -45,35 +56,67 @@ class PartsOf:
         if len(known) > 1:
             raise UnknownSource(name, f"the profile has changed; name one of its fingerprints: {', '.join(known)}")
         # a fingerprint whose profile was not kept
-        parts = self.data_set(known[0] if known else name) if is_hash(name) or known else []
+        parts = self.data_set(known[0] if known else name, single_images) if is_hash(name) or known else []
         if not parts and not known:
             raise UnknownSource(name)
         return parts
 
-    def data_set(self, fingerprint: str) -> list[Part]:
-        """The parts with a fingerprint, one for each chunk."""
-        found = map(Part.find, self.store.find("parts", FINAL_GROUP, fingerprint))
-        return last_attempts(part for part in found if part is not None)
+    def data_set(self, fingerprint: str, single_images: bool = True) -> list[Part]:
+        """The parts with a fingerprint, one for each chunk. Raises LostPart for one that an ended job has lost."""
+        found = {part for part in map(Part.find, self.store.find("parts", FINAL_GROUP, fingerprint)) if part}
+        listed: dict[str, list[Part]] = {}
+        for part in found:
+            listed.setdefault(part.identity, []).append(part)
+        alone: set[str] = set()
+        # the jobs know which parts there must be, and which shards are single images
+        with ThreadPoolExecutor(READERS) as pool:
+            for request in pool.map(self._readable_request, self.store.job_ids()):
+                if request is None or request.fingerprints[FINAL_GROUP] != fingerprint:
+                    continue
+                if request.kind == "image":
+                    alone.update(summary.identity for summary in request.indexed)
+                elif shards := self.summaries(request):
+                    names = ([part.name for part in listed.get(shard.identity, ())] for shard in shards)
+                    self._of_job(request, shards, map(Attempts.of_names, names))
+        return last_attempts(part for part in found if single_images or part.identity not in alone)
+
+    def _readable_request(self, job_id: str) -> JobRequest | None:
+        """A job's request; None if it is damaged: it is not known whose parts its are."""
+        with suppress(DamagedFile):
+            return self.request(job_id)
+        return None
 
     def job(self, request: JobRequest) -> list[Part]:
         """The existing parts of a job, one for each chunk: that of the newest attempt, whichever job made it.
 
         While a chunk is retried, it is that of the attempt before. Of a job that was cancelled or has failed, only the
-        parts that existed at its end.
+        parts that existed at its end. Raises LostPart if a part of a job that has ended is missing.
         """
-        end = self.store.parse_job_file(request.id, "end", JobEnd)
-        written = end.written if end is not None else None
-        chunks = [list(request.chunks(summary, FINAL_GROUP)) for summary in self.summaries(request) if summary.images]
+        shards = self.summaries(request)
+        names = [f"parts/{FINAL_GROUP}/{request.fingerprints[FINAL_GROUP]}/{shard.identity}" for shard in shards]
         # one listing for each shard, several at a time: each is a round trip to a bucket
         with ThreadPoolExecutor(READERS) as pool:
-            listings = list(pool.map(lambda shard: self.store.attempts(shard[0]), chunks))
-        parts = [
-            Part.of_chunk(chunk)._replace(attempt=max(attempts.found[chunk.number]))
-            for shard, attempts in zip(chunks, listings, strict=True)
-            for chunk in shard
-            if chunk.number in attempts.found and (written is None or chunk.number in written.get(chunk.identity, ()))
-        ]
-        return last_attempts(parts)
+            listings = list(pool.map(lambda folder: Attempts.of_names(self.store.names(folder)), names))
+        return last_attempts(self._of_job(request, shards, listings))
+
+    def _of_job(self, request: JobRequest, shards: Sequence[ShardSummary], listings: Iterable[Attempts]) -> list[Part]:
+        """The newest parts of a job's chunks. listings: of its shards, in order. Raises LostPart."""
+        end = self.store.parse_job_file(request.id, "end", JobEnd)
+        written = end.written if end is not None else None
+        parts: list[Part] = []
+        lost: list[str] = []
+        for shard, attempts in zip(shards, listings, strict=True):
+            for chunk in request.chunks(shard, FINAL_GROUP) if shard.images else ():
+                if written is not None and chunk.number not in written.get(chunk.identity, ()):
+                    continue
+                if chunk.number in attempts.found:
+                    parts.append(Part.of_chunk(chunk)._replace(attempt=max(attempts.found[chunk.number])))
+                else:
+                    lost.append(Part.of_chunk(chunk).path)
+        # of a job that has not ended, and of one that failed in an earlier version, not all parts need be there
+        if lost and end is not None and (written is not None or end.status is JobStatus.COMPLETED):
+            raise LostPart(request.id, lost)
+        return parts
 
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request in the store; None if there is no such job. Raises DamagedFile."""

@@ -46,7 +46,8 @@ def test_create_shows_composition_and_provenance(capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert not err  # no bar where nobody watches
     assert "12 selected of 40 that pass; 40 succeeded, 0 filtered, 0 failed, in 2 parts" in out
-    assert "selection: balanced, 12, seed 7, by objects, text, words, thing" in out
+    assert "selection: balanced, 12, seed 7, by text, objects, words, thing, objects=0 at most 0.35" in out
+    assert "None" not in out and "['" not in out
     for axis in ("objects", "text", "words", "thing"):
         assert f"\n{axis} " in out
     assert "█" in out
@@ -87,6 +88,39 @@ def test_list_and_diff(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the same parts, selection and rows" in capsys.readouterr().out
     assert code_of("snapshot", "diff", "two", "one", "--json") == 0
     assert json.loads(capsys.readouterr().out)["rows"] == {"common": 10, "added": 0, "removed": 10}
+
+
+def test_what_a_balance_makes_less_even_is_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    # half of the rows have text: all of those without things, and few of the others
+    records = [described(f"{n}", ["car"] * (n % 4), 30, n % 4 == 0 or n % 12 == 1) for n in range(48)]
+    write_part(store, [*records, *(described(f"t{n}", [], 30, True) for n in range(16))], fingerprint=FINGERPRINT)
+    chosen = ("--select", "balanced", "--by", "objects:1", "--by", "text", "--count", "32", "--store", store.uri)
+    assert create("first", *chosen, source=FINGERPRINT) == 0
+    out = capsys.readouterr().out
+    assert "farther from the target than before the selection:\n" in out
+    assert "  text=yes: 50.0% before, 62.5% after; the target is 50.0%\n" in out
+
+
+@pytest.mark.usefixtures("described_store")
+def test_pages_and_deletion(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two", "three"):
+        assert create(name, "--count", "3") == 0
+    capsys.readouterr()
+    assert code_of("snapshot", "list", "--limit", "2") == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["name", "two", "three"]
+    assert err == "1 older: strata snapshot list --before two\n"
+    assert code_of("snapshot", "list", "--before", "two", "--json") == 0
+    out, err = capsys.readouterr()
+    assert [one["name"] for one in json.loads(out)] == ["one"] and not err
+    assert code_of("snapshot", "delete", "one", "two") == 0
+    assert capsys.readouterr() == ("one\ntwo\n", "nothing was deleted: add --yes\n")
+    assert code_of("snapshot", "delete", "one", "none", "--yes") == exits.REQUEST_REFUSED  # all, or none
+    capsys.readouterr()
+    assert code_of("snapshot", "delete", "one", "two", "--yes") == 0
+    assert capsys.readouterr().out == "deleted one\ndeleted two\n"
+    assert code_of("snapshot", "list", "--json") == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["three"]
 
 
 @pytest.mark.usefixtures("described_store")
@@ -147,6 +181,18 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
         ("create x --from demo --by text", exits.USAGE, "strata: --by and --target are for --select balanced"),
         ("create x --from demo --select balanced --by colour", exits.USAGE, "strata: --by 'colour': there is no"),
         ("create x --from demo --select balanced --target text=1", exits.USAGE, "strata: --target 'text=1' is no"),
+        (
+            "create x --from demo --select balanced --by text --target text=yes:1.0 --count 30",
+            exits.USAGE,
+            "strata: the target text=yes:1 of 30 rows is 30 rows, but only 20 can be taken; --accept-shortfall",
+        ),
+        (
+            "create x --from demo --select balanced --by thing --target thing=cra:0.5",
+            exits.USAGE,
+            "strata: no row has the thing 'cra'; did you mean 'car'?",
+        ),
+        ("delete none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
+        ("list --before none", exits.USAGE, "strata: --before 'none': there is no snapshot of this name"),
         ("create x --from demo --like none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("create x --from demo --like taken --count 1", exits.USAGE, "strata: --like uses the whole selection"),
         ("show none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),

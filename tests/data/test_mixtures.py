@@ -8,12 +8,15 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from strata.cli import exits
@@ -25,7 +28,7 @@ from strata.data.reader import SampleReader
 from strata.data.sources import conversations
 from strata.data.sources.conversations import ConversationError, read_conversations
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
-from strata.data.sources.samples import SampleError
+from strata.data.sources.samples import RawSample, SampleError
 from strata.store.store import Store
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
@@ -100,8 +103,8 @@ def said_by(mixture: Mixture) -> dict[str, list[str]]:
     found = {}
     for share in mixture.shares:
         (raw,) = share.source.read([0])
-        Image.open(io.BytesIO(raw.data)).verify()
-        found[share.name] = [turn["content"] for turn in share.conversation(raw.turns)]
+        Image.open(io.BytesIO(*raw.images)).verify()
+        found[share.name] = [turn["content"] for turn in share.conversation(raw)]
     return found
 
 
@@ -137,6 +140,81 @@ def test_counts(locations: Locations) -> None:
     assert {sample.key for sample in SampleReader(mixture, 2) if sample.task == "ours"} != set(first)
 
 
+class Supply:
+    """A source of texts without images, of a given length: the text of a sample is its number."""
+
+    identity = "snapshot/0123456789abcdef/description"
+
+    def __init__(self, supply: int) -> None:
+        self.supply = supply
+
+    def __len__(self) -> int:
+        return self.supply
+
+    def read(self, numbers: Sequence[int]) -> list[RawSample]:
+        return [RawSample(str(number), (), [str(number)]) for number in numbers]
+
+    def missing(self) -> list[str]:
+        return []
+
+    def problems(self) -> tuple[int, str]:
+        return 0, ""
+
+    def explain(self, number: int, reason: str) -> SampleError:
+        return SampleError(f"{number}: {reason}")
+
+
+@given(st.integers(1, 60), st.integers(0, 200), st.integers(0, 3))
+def test_a_count_above_the_supply_repeats_each_sample_equally_often(supply: int, count: int, seed: int) -> None:
+    mixture = Mixture([Share("first", "t", Supply(3), 2, "?"), Share("a", "t", Supply(supply), count, "?")])
+    shares, rows = mixture.locate(np.arange(2, 2 + count), seed)
+    assert set(shares.tolist()) <= {1}
+    times = Counter(dict.fromkeys(range(supply), 0))
+    times.update(rows.tolist())
+    assert len(times) == supply and set(times.values()) <= {count // supply, -(-count // supply)}
+    # any part of the numbers gives the same rows, so that it does not matter who reads which
+    assert mixture.locate(np.arange(2, 2 + count)[1::3], seed)[1].tolist() == rows[1::3].tolist()
+
+
+def test_repeat_is_a_multiple_of_what_there_is(locations: Locations) -> None:
+    mixture = open_mixture(mixture_file({**LLAVA, "repeat": 3}, {**SNAPSHOT, "count": 25}), locations)
+    times = Counter(sample.key for sample in SampleReader(mixture, 1))
+    assert sorted(times.values()) == [2] * 11 + [3] * 6
+    assert [times[f"l{number}"] for number in range(5)] == [3] * 5
+
+
+def test_mixtures_of_earlier_versions_keep_identity_and_order() -> None:
+    """The values are those of the code before repetition: a training that was started with it can be resumed."""
+    mixture = Mixture([Share("a", "t", Supply(12), 7, "Say."), Share("b", "u", Supply(5), 5, None)])
+    assert mixture.identity == "c6dc6d3f1605f009"
+    assert [values.tolist() for values in mixture.locate(np.arange(12), 3)] == [
+        [0] * 7 + [1] * 5,
+        [11, 6, 2, 5, 3, 9, 0, 0, 1, 2, 3, 4],
+    ]
+
+
+def test_several_instructions_are_drawn_for_each_sample(locations: Locations) -> None:
+    wordings = [f"Wording {number}: {{question}}" for number in range(4)]
+    mixture = open_mixture(mixture_file({**LLAVA, "repeat": 40, "instruction": wordings}), locations)
+
+    def asked(reader: SampleReader) -> list[str]:
+        return [sample.conversation[0]["content"] for sample in reader]
+
+    reader = SampleReader(mixture, seed=1)
+    first = asked(reader)
+    times = Counter(text.partition(":")[0] for text in first)
+    assert set(times) == {f"Wording {number}" for number in range(4)} and min(times.values()) > 25  # 50 each
+    # the same for two ranks, and after a resume
+    ranks = [asked(SampleReader(mixture, seed=1, rank=rank, ranks=2)) for rank in range(2)]
+    assert [ranks[number % 2][number // 2] for number in range(200)] == first
+    resumed = SampleReader(mixture, seed=1)
+    resumed.load_state_dict(reader.state_at(77))
+    assert asked(resumed) == first[77:]
+    # others in the next epoch
+    reader.set_epoch(1)
+    assert asked(reader) != first
+
+
 def test_weights(locations: Locations) -> None:
     mixture = open_mixture(mixture_file({**SNAPSHOT, "weight": 2}, {**LLAVA, "weight": 1}), locations)
     assert [share.count for share in mixture.shares] == [10, 5]
@@ -164,7 +242,6 @@ def test_a_layer_may_be_called_by_its_old_name(locations: Locations) -> None:
 @pytest.mark.parametrize(
     ("sources", "reason"),
     [
-        ([{**SNAPSHOT, "count": 13}], r"^ours: 13 samples are needed, but its source has 12$"),
         ([{**SNAPSHOT, "snapshot": "no"}], r"^ours: no snapshot 'no'; there are: pinned$"),
         ([{**SNAPSHOT, "layer": "objects"}], r"^ours: the source has no sample with a text$"),
         ([{**LLAVA, "conversations": "no.json"}], r"^llava: no such file: .*/data/no.json$"),
@@ -197,6 +274,9 @@ def test_what_is_not_there_is_one_line(locations: Locations, sources: list[dict[
         ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlayer = 'poem'\ninstruction = '?'", "no layer 'poem'; there are"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 0", "sources.0.count: Input should be greater"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nweight = 1", "a count or a weight, not both"),
+        ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nrepeat = 2", "a count or a repeat, not both"),
+        ("[[sources]]\nname = 'a'\nconversations = 's'\nrepeat = 0", "sources.0.repeat: Input should be greater"),
+        ("[[sources]]\nname = 'a'\nsnapshot = 's'\ninstruction = []", "sources.0.instruction"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\nsize = 1", "sources.0.size: Extra inputs are not permitted"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\n" * 2, "two sources are named a"),
         (
@@ -439,8 +519,8 @@ def test_check_tells_all_that_is_missing(check: Callable[..., tuple[int, str, st
     write_json(Path(locations.data) / "wrong.json", [llava(0, image=None)])
     sources = ({**SNAPSHOT, "count": 13}, {**SNAPSHOT, "name": "other", "snapshot": "no"}, LLAVA, wrong, TABLE)
     code, out, err = check(*sources)
-    assert code == exits.MIXTURE_INCOMPLETE and err == "4 of 5 sources have problems\n"
-    assert "13 samples are needed, but there are 12" in out
+    assert code == exits.MIXTURE_INCOMPLETE and err == "3 of 5 sources have problems\n"
+    assert "each sample 1.08 times" in out
     assert "no snapshot 'no'; there are: pinned" in out
     assert f"no such image: {locations.data}/images/1.jpg" in out
     assert "entry 1 (id l0): no image" in out
@@ -468,10 +548,11 @@ def test_shares_without_all_supplies_are_those_that_were_wanted(locations: Locat
     assert [check.share for check in found] == [None, None]
 
 
-def test_shares_that_overlap_are_refused_by_name(locations: Locations) -> None:
+def test_shares_of_an_empty_source_are_refused_by_name(locations: Locations) -> None:
     source = locations.open(mixture_file(SNAPSHOT).sources[0])
-    with pytest.raises(MixtureError, match=r"^a: 13 samples are needed, but its source has 12$"):
-        Mixture([Share("a", "t", source, 13, "?")])
+    assert len(Mixture([Share("a", "t", source, 13, "?")])) == 13
+    with pytest.raises(MixtureError, match=r"^a: 13 samples are needed, but its source has none$"):
+        Mixture([Share("a", "t", Supply(0), 13, "?")])
     assert len(Mixture([])) == 0 and list(SampleReader(Mixture([]))) == []
 
 
@@ -483,7 +564,6 @@ def test_shares_that_overlap_are_refused_by_name(locations: Locations) -> None:
     [
         ({**LLAVA, "conversations": "no.json"}, exits.MIXTURE_INCOMPLETE, "no such file: {data}/no.json"),
         ({**TARS, "webdataset": "no.tar"}, exits.MIXTURE_INCOMPLETE, "no such shard: {data}/no.tar"),
-        ({**SNAPSHOT, "count": 13}, exits.MIXTURE_INCOMPLETE, "13 samples are needed, but there are 12"),
         ({**SNAPSHOT, "layer": "poem"}, exits.USAGE, "no layer 'poem'; there are alt_text, caption, regions, "),
         (
             {**LLAVA, "conversations": "bare.json"},

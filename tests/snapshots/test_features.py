@@ -53,7 +53,13 @@ RECORDS = st.builds(
     | st.builds(
         Description,
         text=st.text(" ab\n", max_size=20),
-        sentences=st.lists(st.builds(Sentence, text=st.just("s"), evidence=st.lists(st.just("caption"), max_size=2))),
+        sentences=st.lists(
+            st.builds(
+                Sentence,
+                text=st.just("s"),
+                evidence=st.lists(st.sampled_from(["caption", "regions/0", "text/1"]), max_size=3),
+            )
+        ),
     ),
 )
 
@@ -87,6 +93,7 @@ def features_of(record: Record) -> dict[str, Any]:
         "words": len(record.description.text.split()) if record.description else 0,
         "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase or "") if kept else "none",
         "evidence": sum(bool(one.evidence) for one in sentences) / len(sentences) if sentences else 0,
+        "told": len({name for one in sentences for name in one.evidence}),
         "match": sum(asked) / len(asked) if asked else 0,
         "width": record.width,
         "height": record.height,

@@ -18,10 +18,12 @@ from strata.snapshots.axes import DEFAULT_AXES, Axis, AxisError, axes_of
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
 
 AXES = axes_of(["objects:1,2,4", "text", "thing:cat,dog"], [])
+HELD = Axis.parse("objects:1,2,4").model_copy(update={"held": ("0",), "shares": {"0": 0.2}})
 METHODS = (
     Selection(count=1),
     Selection(method="best", count=1),
     Selection(method="balanced", count=1, axes=AXES),
+    Selection(method="balanced", count=1, axes=(*axes_of(["text"], []), HELD)),
     Selection(
         method="balanced", count=1, axes=axes_of(["objects:1,2", "thing:cat,dog"], ["thing=cat:0.6", "thing=dog:0"])
     ),
@@ -51,6 +53,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
             "thing": pa.array(thing, pa.string()),
             "match": pa.array(match, pa.float64()),
             "evidence": pa.array([0.5] * len(rows), pa.float64()),
+            "told": pa.array(objects, pa.int64()),
             "image": pa.array([key[:2] for key in keys], pa.string()),
         }
     )
@@ -162,10 +165,41 @@ def test_the_commonest_names_are_found_and_kept_for_other_rows() -> None:
     assert other.axes == choice.axes
 
 
-def test_the_best_are_those_with_evidence_and_match() -> None:
+def test_the_best_tell_much_and_are_right() -> None:
     rows = photographs(300)
     best = chosen(rows, Selection(method="best", count=50))
-    assert set(best) == set(sorted(rows, key=lambda row: -row[4])[:50])
+    assert set(best) == set(sorted(rows, key=lambda row: -row[4] * row[1] / (row[1] + 3))[:50])
+    # the content counts, but ten things of which half are wrong are not better than five that are right
+    one, empty, wrong = ("a", 5, False, "cat", 0.95), ("b", 1, False, "none", 1.0), ("c", 10, False, "cat", 0.5)
+    assert chosen([one, empty, wrong], Selection(method="best", count=1)) == [one]
+    # snapshots of earlier versions did not ask for content
+    assert chosen([one, empty, wrong], Selection(method="best", score="evidence", count=1)) == [empty]
+
+
+def test_rows_without_things_are_never_favoured() -> None:
+    rows = photographs(4000)
+    before = Counter(map(outer, rows))[0] / len(rows)
+    (default,) = [axis for axis in DEFAULT_AXES if axis.feature == "objects"]
+    held = Axis.parse("objects:1,2,4").model_copy(update={"held": ("0",)})
+    assert default.held == ("0",)
+    for axes in ((held,), (held, *axes_of(["text"], [])), (*axes_of(["thing:cat,dog"], []), held)):
+        for count in (200, 2000, 3900):
+            choice = select(table_of(rows), ["i"], Selection(method="balanced", count=count, axes=axes))
+            taken = Counter(outer(rows[place]) for place in choice.indices)
+            # a stratum of an axis before that is taken whole brings all its rows
+            assert taken[0] <= (before * count + 1 if axes[0] is held else 1.05 * before * count)
+            # with the axis first the share is kept, and what is left is even among the others as far as they have rows
+            if axes[0] is held:
+                assert abs(taken[0] - before * count) <= 1
+                others = [Counter(map(outer, rows))[label] for label in (1, 2, 3)]
+                levels = water_filled(others, [1] * 3, count - taken[0])
+                assert all(abs(taken[label] - level) <= 1 for label, level in enumerate(levels, 1))
+            assert choice.axes["objects"].shares == {"0": round(before, 6)}
+
+
+def test_a_target_for_a_held_label_frees_it() -> None:
+    axes = {axis.feature: axis for axis in axes_of([], ["objects=0:0.3"])}
+    assert axes["objects"].held == () and axes["objects"].targets == {"0": 0.3}
 
 
 def test_filter_comes_first_and_unique_takes_the_first_of_an_image() -> None:
@@ -185,7 +219,15 @@ def test_more_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"count": 1, "share": 0.5}, {"count": 0}, {"share": 1.5}, {"method": "worst"}, {"axes": DEFAULT_AXES}]
+    "values",
+    [
+        {"count": 1, "share": 0.5},
+        {"count": 0},
+        {"share": 1.5},
+        {"method": "worst"},
+        {"axes": DEFAULT_AXES},
+        {"score": "content"},
+    ],
 )
 def test_what_is_no_selection(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -19,13 +19,13 @@ from strata.core.records import Record, Status
 from strata.core.settings import Settings
 from strata.errors import StrataError
 from strata.jobs.jobs import Jobs
-from strata.snapshots.axes import axes_of
+from strata.snapshots.axes import AxisError, axes_of
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.differences import difference
 from strata.snapshots.selection import Selection, SelectionError
 from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, UnknownSnapshot
 from strata.store.part_paths import Part, last_attempts
-from strata.store.parts import PartsOf, UnknownSource
+from strata.store.parts import LostPart, PartsOf, UnknownSource
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
 from tests.checkout import CHECKOUT
@@ -107,6 +107,92 @@ def test_a_selection_means_the_same_of_other_parts(store: Store) -> None:
     write_part(store, [described(f"n{n}", ["fox"]) for n in range(30)], "c" * 16)
     new = snapshots.create("new", PartsOf(store).sources([FINGERPRINT]), old.manifest.selection)
     assert new.manifest.selection == old.manifest.selection
+
+
+@pytest.mark.parametrize(
+    ("identity", "selection"),
+    [
+        ("05e44e8a2a0a2fa9", Selection(count=5, seed=3, where="words > 20", unique=True)),
+        ("524f63fccf10c82b", Selection(method="best", count=5, score="evidence")),
+        (
+            "7ea5012e8ba17244",
+            Selection(method="balanced", count=9, axes=axes_of(["objects:1,2", "text", "thing:2"], ["text=yes:0.4"])),
+        ),
+    ],
+)
+def test_selections_of_earlier_versions_keep_their_id_and_meaning(
+    store: Store, identity: str, selection: Selection
+) -> None:
+    parts, snapshots = some_parts(store), Snapshots(store)
+    made = snapshots.create("old", parts, selection)
+    assert made.id.startswith(identity) and made.fault() is None  # the id that version 5 gave
+    # and so has the selection that is read back from it
+    again = snapshots.open("old").manifest.selection
+    assert snapshots.create("like", parts, again).id == made.id
+
+
+def test_the_best_of_an_earlier_version_are_told_from_those_of_this_one(store: Store) -> None:
+    parts, snapshots = some_parts(store), Snapshots(store)
+    new = snapshots.create("new", parts, Selection(method="best", count=5))
+    assert snapshots.open("new").manifest.selection.score == "content" and new.fault() is None
+    manifest = Path(store.path("snapshots", "new.json"))
+    manifest.write_bytes(manifest.read_bytes().replace(b',"score":"content"', b""))
+    assert Snapshots(store).open("new").manifest.selection.score == "evidence"
+
+
+def test_targets_that_cannot_be_met_are_errors(store: Store) -> None:
+    parts, snapshots = some_parts(store), Snapshots(store)  # 24 rows, 8 of them with text
+
+    def create(count: int, by: list[str], targets: list[str], accept: bool = False) -> Snapshot:
+        selection = Selection(method="balanced", count=count, axes=axes_of(by, targets))
+        return snapshots.create(f"at{len(snapshots.names())}", parts, selection, accept_shortfall=accept)
+
+    line = "target text=yes:1 of 12 rows is 12 rows, but only 8 can be taken; --accept-shortfall"
+    with pytest.raises(SelectionError, match=line):
+        create(12, ["text"], ["text=yes:1.0"])
+    with pytest.raises(SelectionError, match="text=no:0 of 12 rows is 0 rows, but 4 can be taken"):
+        create(12, ["text"], ["text=no:0"])
+    with pytest.raises(SelectionError, match=r"thing=cup:0\.9"):
+        create(20, ["text", "thing:3"], ["thing=cup:0.9"])
+    assert create(12, ["text"], ["text=yes:1.0"], accept=True).manifest.composition["text"]["yes"] == (8, 8)
+    assert create(8, ["text"], ["text=yes:1.0"]).manifest.composition["text"]["yes"] == (8, 8)
+    assert create(9, ["text", "objects:1"], ["text=yes:0.5", "objects=0:0.1"])  # right up to rounding
+
+
+def test_names_that_no_row_has_are_errors(store: Store) -> None:
+    parts, snapshots = some_parts(store), Snapshots(store)
+    for by, targets in ((["thing"], ["thing=caar:0.5"]), (["thing:caar,cup"], [])):
+        selection = Selection(method="balanced", count=4, axes=axes_of(by, targets))
+        with pytest.raises(AxisError, match="no row has the thing 'caar'; did you mean 'car'"):
+            snapshots.create("x", parts, selection)
+        assert snapshots.create(f"by{len(targets)}", parts, selection, accept_shortfall=True)
+    # the commonest names of other rows were not asked for
+    old = snapshots.create("old", parts, Selection(method="balanced", count=4, axes=axes_of(["thing"], [])))
+    other = write_part(store, [described(f"n{n}", ["fox"]) for n in range(30)], "c" * 16)
+    assert snapshots.create("new", [other], old.manifest.selection)
+
+
+def test_deleting_a_snapshot_frees_its_parts(store: Store) -> None:
+    parts, snapshots = some_parts(store), Snapshots(store)
+    snapshots.create("one", parts[:2], Selection())
+    snapshots.create("two", parts[1:], Selection())
+    same = snapshots.create("same", parts[1:], Selection())
+    for path in Path(store.path("snapshots", "objects")).iterdir():
+        os.utime(path, (0, 0))
+    assert not Cleaning(store).unreferenced()
+    snapshots.delete("two")
+    assert not Cleaning(store).unreferenced() and same.fault() is None
+    snapshots.delete("one")
+    assert snapshots.names() == ["same"]
+    gone = [path for path in Cleaning(store).unreferenced() if path.startswith("parts/")]
+    assert gone == [parts[0].path]
+    # a damaged one can be deleted too, an unknown one not
+    store.put(store.path("snapshots", "same.json"), b"{")
+    snapshots.delete("same")
+    for name in ("same", same.id, "../jobs"):
+        with pytest.raises(UnknownSnapshot):
+            snapshots.delete(name)
+    assert len(Cleaning(store).unreferenced()) == 4 + 2
 
 
 def test_what_cannot_be_made_is_one_line_and_leaves_nothing(store: Store) -> None:
@@ -248,13 +334,35 @@ def test_a_job_of_which_nothing_is_known_yet(jobs: Jobs, tmp_path: Path) -> None
         Snapshots(jobs.store).create("x", PartsOf(jobs.store).sources([job]), Selection())
 
 
-def test_single_images_are_a_data_set_too(jobs: Jobs) -> None:
+def test_images_sent_one_by_one_are_in_a_data_set_only_when_asked_for(jobs: Jobs, tmp_path: Path) -> None:
     with FakeMachine(jobs):
         one, two = (jobs.new.create_image(jpeg(width), None, FAKE_PROFILE).id for width in (20, 30))
-        for job in (one, two):
+        shard = jobs.new.create("batch", [write_shard(tmp_path / "a.tar", [jpeg(40)])], FAKE_PROFILE, "lo").id
+        for job in (one, two, shard):
             wait_for_end(jobs, job)
-    assert len(PartsOf(jobs.store).sources([one])) == 1
-    assert len(PartsOf(jobs.store).sources(["fake"])) == 2
+    parts_of = PartsOf(jobs.store)
+    assert len(parts_of.sources([one])) == 1
+    assert parts_of.sources(["fake"]) == parts_of.sources([shard])
+    assert len(parts_of.sources(["fake"], single_images=True)) == 3
+
+
+def test_a_part_that_is_lost_is_named(jobs: Jobs, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(12)])
+    with FakeMachine(jobs):
+        job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id
+        wait_for_end(jobs, job)
+    parts_of, store = PartsOf(jobs.store), jobs.store
+    first, second, third = parts_of.sources([job])
+    store.remove(store.path(second.path))
+    for source in (job, "fake"):
+        with pytest.raises(LostPart, match=f"job {job} has lost {second.path}; `strata verify {job}`"):
+            parts_of.sources([source])
+    store.remove(store.path(third.path))
+    with pytest.raises(LostPart, match="and 1 more"):
+        parts_of.sources([job])
+    # a damaged request of another job does not stop a data set
+    store.put(store.path("jobs", job, "request.json"), b"{")
+    assert parts_of.sources(["fake"]) == [first]
 
 
 # provenance

@@ -1,4 +1,4 @@
-"""The training job: exact resume, losses per task, LoRA, clear errors; and the ablation's scoring."""
+"""The training job: exact resume, losses per task, LoRA, clear errors."""
 
 from __future__ import annotations
 
@@ -8,30 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
-from samples.scenes import HELD_OUT_SEED, Scene, make_scene
-from samples.training.vision_tower import SIDE, tower_config
+from samples.scenes import HELD_OUT_SEED, make_scene
 from strata.cli import exits
 from strata.data.mixtures import MixtureError
 from strata.errors import StrataError
 from tests.checkout import CHECKOUT
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training import train as job
-from training.ablation.alignment import align
 from training.ablation.held_out import describe
-from training.ablation.pretraining import pretrain
-from training.ablation.questions import ELSE, NOTHING, WHAT, Seen, look, vocabulary
-from training.ablation.report import Row, table
-from training.ablation.scoring import Tally, figures, intervals, place_of, tally
 from training.batches import Batches
 from training.config import ConfigError, load_config
 from training.losses import LossLog, running_means
-from training.tiny import build_model, build_processor, save_start
 from training.train import mixture_of, train
 from training.trainer import WHOLE, last_checkpoint
 
@@ -202,92 +194,9 @@ def test_the_module_keeps_the_traceback_of_a_fault(
         job.main()
 
 
-def seen(*things: str, signs: tuple[str, ...] = ()) -> Seen:
-    """A scene with these phrases, without the vision tower's features."""
-    nothing = torch.zeros(0)
-    return Seen(nothing, nothing, nothing, nothing, frozenset(things), signs)
-
-
-def test_pretraining_asks_what_the_scene_answers() -> None:
-    rng, scene = np.random.default_rng(0), seen("a red car", "a bee", "a sign", signs=("EXIT",))
-    rounds = [scene.questions(rng) for _ in range(60)]
-    listed = [[answer for question, answer in asked if question in (WHAT, ELSE)] for asked in rounds]
-    assert all(sorted(answers[:-1]) == sorted(scene.phrases) and answers[-1] == NOTHING for answers in listed)
-    assert len({tuple(answers) for answers in listed}) == 6
-    others = {turn for asked in rounds for turn in asked if turn[0] not in (WHAT, ELSE)}
-    assert {question for question, answer in others if answer == "yes"} == {f"Is there {it}?" for it in scene.phrases}
-    assert {answer for _, answer in others} == {"yes", "no", 'It says "EXIT".'}
-    asked = seen().questions(rng)
-    assert asked[0] == (WHAT, NOTHING) and {answer for _, answer in asked[1:]} == {"no"}
-
-
-def test_alignment_brings_tokens_near_their_words() -> None:
-    processor = build_processor(vocabulary(), SIDE, vocabulary=400)
-    model = build_model(processor, tower_config(), seed=0, width=32, layers=1)
-    rng = np.random.default_rng(0)
-    pool = look(model.model.vision_tower.eval(), 4, rng)
-    first = align(model, processor.tokenizer, pool, 2, rng)
-    assert align(model, processor.tokenizer, pool, 40, rng) < first
-
-
-def test_pretraining_leaves_the_tower_alone(tmp_path: Path) -> None:
-    processor = build_processor(vocabulary(), SIDE, vocabulary=400)
-    save_start(tmp_path, processor, tower_config(), seed=0, width=32, layers=1)
-    before = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
-    pretrain(tmp_path, steps=2, seed=0, align_steps=2)
-    after = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
-    same = {name for name, value in before.items() if torch.equal(value, after[name])}
-    assert same == {name for name in before if "vision_tower" in name}
-
-
 def test_half_a_line_of_the_log_is_forgotten(tmp_path: Path) -> None:
     log = LossLog(tmp_path)
     log.path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
     log.rewind(1)
     assert log.path.read_text() == '{"step": 1, "loss": 2.0}\n'
     assert running_means([1.0, 3.0, 5.0], 2) == [1.0, 2.0, 4.0]
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    """Five objects and the sign TICKETS: a cactus above a bell above an elephant, a lemon, a purple dress."""
-    return make_scene(HELD_OUT_SEED + 5)
-
-
-def test_the_truth_scores_full_marks(scene: Scene) -> None:
-    told = tally(scene, scene.caption)
-    assert (told.recalled, told.present, told.invented) == (5, 5, 0)
-    assert (told.told, told.right) == (2, 2)
-    places = " ".join(f"{thing.phrase} is at the {place_of(thing, scene.image.size)}." for thing in scene.objects)
-    assert tally(scene, places.replace("a ", "A ")).right == 5
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("cute icons set", Tally(present=5, words=1)),
-        ("A lemon and a red dress.", Tally(present=5, recalled=1, named=2, invented=1, words=1)),
-        (
-            'A cactus is at the top left of the picture, and a sign that says "TICKETS" is at the bottom.',
-            Tally(present=5, recalled=1, named=1, words=1, read=1, told=2, right=1),
-        ),
-        (
-            "The bell is above the cactus. The bell is above the elephant. The whale is below the bell.",
-            Tally(present=5, recalled=3, named=4, invented=1, words=1, told=3, right=1),
-        ),
-        ('A sign that says "HOTEL".', Tally(present=5, words=1)),
-    ],
-)
-def test_what_is_wrong_or_missing_is_counted(scene: Scene, text: str, expected: Tally) -> None:
-    assert tally(scene, text) == expected
-
-
-def test_figures_and_intervals() -> None:
-    tallies = [Tally(present=2, recalled=2, named=2), Tally(present=2, named=1, invented=1, told=2, right=1)]
-    found = figures(tallies)
-    assert found["objects recalled"] == 0.5 and found["objects invented"] == pytest.approx(1 / 3)
-    assert found["right relations a scene"] == 0.5 and found["text read"] != found["text read"]
-    low, high = intervals(tallies * 20)["objects recalled"]
-    assert 0.3 < low < 0.5 < high < 0.7
-    printed = table([Row("captions", 4, {0: tallies, 1: tallies})])
-    assert "0.500" in printed and "nothing counted" in printed

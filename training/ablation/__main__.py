@@ -2,11 +2,11 @@
 
     python -m training.ablation --work ablation-output
 
-Steps: Strata describes scenes of the demo world (profile `demo`); snapshots of all and of half of them are made (the
-paper's 427k and 213k); a vision tower and then the initial model are pre-trained; each arm trains for the same number
-of steps; and each describes the same held-out scenes, whose truth is known. Writes docs/ablation.md up to its first
-second-level heading (the rest is kept), and docs/ablation.png. Results of finished steps are reused, so that an
-interrupted run continues, and arms can be trained in separate processes (`--arm`).
+Steps: Strata describes scenes of the demo world (profile `demo`); snapshots are made of all of them, of a random half
+and of a balanced half (the paper's 427k and 213k); a vision tower and then the initial model are pre-trained; each arm
+trains for the same number of steps; and each describes the same held-out scenes, whose truth is known. Writes
+docs/ablation.md up to its first second-level heading (the rest is kept), and docs/ablation.png. Results of finished
+steps are reused, so that an interrupted run continues, and arms can be trained in separate processes (`--arm`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,17 @@ from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.service import running_service
 from samples.shards import ShardOptions, write_shards
 from samples.training import vision_tower
-from strata.data import Mixture, snapshot_source
+from strata.data import Mixture
 from strata.errors import StrataError
-from strata.snapshots import Selection, Snapshot, Snapshots
+from strata.snapshots import Selection, Snapshots
 from strata.store import PartsOf, Store
 from training.ablation import report as pages
-from training.ablation.held_out import INSTRUCTION, score, scores_of, tallies_of
+from training.ablation.held_out import INSTRUCTION, held_out, score, scores_of
 from training.ablation.pretraining import pretrain
 from training.ablation.questions import vocabulary
 from training.ablation.report import Row
-from training.ablation.scoring import tally
+from training.ablation.scoring import Tally, tally
+from training.ablation.texts import TEXTS, text_source
 from training.config import Config, ModelTable, OptimizerTable
 from training.tiny import build_processor, save_start
 from training.train import train
@@ -41,23 +42,29 @@ from training.train import train
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FIRST_TRAINED, SHARD_SIZE = 5_000_000, 427  # added to HELD_OUT_SEED, from which write_shards counts
 HALF = 213 / 427  # the paper selects 213k of 427k
-LEVELS = ("alt_text", "caption", "description")
+SELECTIONS = {  # by the snapshot's name
+    "all": Selection(),
+    "random-half": Selection(share=HALF),
+    "balanced-half": Selection(method="balanced", share=HALF),
+}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One training run: a level of all images or of half of them."""
+    """One training run: one of TEXTS, of the images of one of SELECTIONS."""
 
     name: str
-    level: str
-    half: bool = False
+    text: str
+    selection: str = "all"
 
 
 ARMS = (
     Arm("alt texts", "alt_text"),
     Arm("captions", "caption"),
     Arm("descriptions", "description"),
-    Arm("descriptions, half", "description", half=True),
+    Arm("descriptions, random half", "description", "random-half"),
+    Arm("descriptions, balanced half", "description", "balanced-half"),
+    Arm("descriptions without positions", "description without positions"),
 )
 
 
@@ -77,24 +84,18 @@ class Plan:
     scenes: int
     learning_rate: float = 1e-3
 
-    @property
-    def facts(self) -> dict[str, int]:
-        """The settings that the report names."""
-        names = ("steps", "batch_size", "tower_steps", "pretrain_steps", "scenes")
-        return {name: getattr(self, name) for name in names}
-
 
 class Ablation:
     """Trains and scores the arms, in the folder `plan.work`."""
 
-    def __init__(self, plan: Plan, store: Store, everything: Snapshot, half: Snapshot) -> None:
+    def __init__(self, plan: Plan, store: Store) -> None:
         self.plan, self.store = plan, store
-        self.snapshots = {False: everything, True: half}
 
-    def mixture(self, level: str, half: bool = False) -> Mixture:
-        """The mixture with one level of a snapshot's rows as its only task."""
-        snapshot = self.snapshots[half]
-        return Mixture.of(snapshot_source(self.store, snapshot, level, self.plan.work / "tables"), INSTRUCTION, level)
+    def mixture(self, text: str, selection: str = "all") -> Mixture:
+        """The mixture with one text of a selection's rows as its only task."""
+        snapshot = Snapshots(self.store).open(selection)
+        source = text_source(self.store, snapshot, text, self.plan.work / "tables")
+        return Mixture.of(source, INSTRUCTION, TEXTS[text].layer)
 
     def prepare(self) -> None:
         """Pre-train the vision tower, unless it exists."""
@@ -105,8 +106,8 @@ class Ablation:
         """The folder of the pre-trained model that all arms start from; it is made on the first call."""
         folder = self.plan.work / "start"
         if not folder.exists():
-            # the vocabulary comes from the texts of all levels, so that no arm has an advantage
-            labels = (text for level in LEVELS for _, text in self.labels(level))
+            # the vocabulary comes from the texts of all arms, so that no arm has an advantage
+            labels = (label for text in TEXTS for _, label in self.labels(text))
             temporary = folder.with_suffix(".tmp")
             shutil.rmtree(temporary, ignore_errors=True)
             processor = build_processor([INSTRUCTION, *vocabulary(), *labels], vision_tower.SIDE)
@@ -116,9 +117,9 @@ class Ablation:
             temporary.rename(folder)
         return folder
 
-    def labels(self, level: str, half: bool = False) -> list[tuple[str, str]]:
-        """The key and text of every training image at a level."""
-        source = self.mixture(level, half).shares[0].source
+    def labels(self, text: str) -> list[tuple[str, str]]:
+        """The key and text of every training image."""
+        source = self.mixture(text).shares[0].source
         return [(raw.key, raw.turns[-1]) for raw in source.read(range(len(source)))]
 
     def score_start(self) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class Ablation:
         path = folder / "scores.json"
         if not path.exists():
             # train, then let the model describe the held-out scenes
-            mixture = self.mixture(arm.level, arm.half)
+            mixture = self.mixture(arm.text, arm.selection)
             model = train(self._config(folder, seed), mixture)
             score(model, path, self.plan.scenes, {"arm": arm.name, "seed": seed, "images": len(mixture)})
         return scores_of(path)
@@ -158,8 +159,8 @@ class Ablation:
         )
 
 
-def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
-    """The store of the described scenes, a snapshot of all of them and one of half. Raises StrataError."""
+def described(work: Path, images: int) -> Store:
+    """The store of the described scenes, with a snapshot for each of SELECTIONS. Raises StrataError."""
     # draw the scenes; a rename makes the folder appear only when it is complete
     shards = work / "shards"
     if not shards.exists():
@@ -169,35 +170,39 @@ def described(work: Path, images: int) -> tuple[Store, Snapshot, Snapshot]:
         temporary.rename(shards)
     store = Store(str(work / "service" / "data" / "store"))
     snapshots = Snapshots(store)
-    if not {"all", "half"} <= set(snapshots.names()):
-        # describe them with a service of our own, then select
+    if "all" not in snapshots.names():
+        # describe them with a service of our own
         with running_service(work / "service", shards, profile="demo") as client:
             job = client.submit([str(path) for path in sorted(shards.glob("*.tar"))], metadata={"from": "ablation"})
             client.wait(job.id)
-        parts = PartsOf(store).sources([job.id])
-        for name, share in (("all", 1.0), ("half", HALF)):
-            if name not in snapshots.names():
-                snapshots.create(name, parts, Selection(share=share), [job.id])
-    return store, snapshots.open("all"), snapshots.open("half")
+        snapshots.create("all", PartsOf(store).sources([job.id]), SELECTIONS["all"], [job.id])
+    # the others select from the parts of the first
+    everything = snapshots.open("all")
+    for name in SELECTIONS.keys() - set(snapshots.names()):
+        snapshots.create(name, everything.parts, SELECTIONS[name], everything.manifest.sources)
+    return store
 
 
-def report(plan: Plan, ablation: Ablation, scores: Sequence[dict[str, Any]], seeds: int) -> str:
+def report(ablation: Ablation, scores: Sequence[dict[str, Any]], seeds: int) -> str:
     """Write the plot, and return the generated text of docs/ablation.md."""
     # a row per arm, with the tallies of each seed
+    scenes = held_out(ablation.plan.scenes)
     rows = []
     for name in dict.fromkeys(one["arm"] for one in scores):
         mine = [one for one in scores if one["arm"] == name]
-        rows.append(Row(name, mine[0]["images"], {one["seed"]: tallies_of(one) for one in mine}))
-    # a row per level for the training texts themselves, scored on the training scenes
-    texts = {level: dict(ablation.labels(level)) for level in LEVELS}
-    scenes = ((key, training_scene(key)) for key in sorted({key for said in texts.values() for key in said}))
-    told = [{level: tally(scene, said[key]) for level, said in texts.items() if key in said} for key, scene in scenes]
-    labels = []
-    for level in LEVELS:
-        tallies = [of[level] for of in told if level in of]
-        labels.append(Row(f"labels: {level}", len(tallies), {0: tallies}))
+        told = [list(map(tally, scenes, one["texts"])) for one in mine]
+        rows.append(Row(name, mine[0]["images"], told))
+    # a row per kind of text for the training texts themselves, scored on the training scenes
+    said = {text: dict(ablation.labels(text)) for text in TEXTS}
+    tallies: dict[str, list[Tally]] = {text: [] for text in TEXTS}
+    for key in sorted(set().union(*said.values())):
+        scene = training_scene(key)
+        for text in TEXTS:
+            if key in said[text]:
+                tallies[text].append(tally(scene, said[text][key]))
+    labels = [Row(f"labels: {text}", len(tallies[text]), [tallies[text]]) for text in TEXTS]
     pages.plot(rows, DOCS / "ablation.png")
-    return pages.document(rows, labels, plan.facts | {"seeds": seeds})
+    return pages.document(rows, labels, asdict(ablation.plan) | {"seeds": seeds})
 
 
 def training_scene(key: str) -> Scene:
@@ -215,7 +220,9 @@ def main() -> None:
     parser.add_argument("--tower-steps", type=int, default=1900)
     parser.add_argument("--pretrain-steps", type=int, default=2500)
     parser.add_argument("--scenes", type=int, default=200, help="held-out scenes (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=2, help="orders of the data; all from the one start (%(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="trainings of each arm from the one start, with other orders (%(default)s)"
+    )
     parser.add_argument("--arm", choices=[arm.name for arm in ARMS], help="this one alone, and no report")
     arguments = parser.parse_args()
     # one thread: two give so small a model nothing; denormal numbers would slow a CPU down
@@ -226,7 +233,7 @@ def main() -> None:
     plan = Plan(work, **{name: getattr(arguments, name) for name in names})
     try:
         # 1. data, 2. vision tower, 3. arms (the initial model is made by the first)
-        ablation = Ablation(plan, *described(work, arguments.images))
+        ablation = Ablation(plan, described(work, arguments.images))
         ablation.prepare()
         arms = [arm for arm in ARMS if arguments.arm in (None, arm.name)]
         scores = [ablation.run(arm, seed) for seed in range(arguments.seeds) for arm in arms]
@@ -234,7 +241,7 @@ def main() -> None:
         raise SystemExit(f"ablation: {error}") from None
     # replace the generated part of the page, keep the text after its first second-level heading
     if arguments.arm is None:
-        text, page = report(plan, ablation, [ablation.score_start(), *scores], arguments.seeds), DOCS / "ablation.md"
+        text, page = report(ablation, [ablation.score_start(), *scores], arguments.seeds), DOCS / "ablation.md"
         _, heading, written = page.read_text(encoding="utf-8").partition("\n## ") if page.exists() else ("", "", "")
         page.write_text(text + heading + written, encoding="utf-8")
         print(text)

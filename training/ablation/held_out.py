@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl.data_utils import prepare_multimodal_messages
 
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
-from training.ablation.scoring import Tally, tally
 
 INSTRUCTION = "Describe the image."
 FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other program draws scenes from here on
@@ -47,19 +45,11 @@ def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
 
 
 def score(model: Path, path: Path, scenes: int, facts: Mapping[str, Any]) -> None:
-    """Let a model describe the held-out scenes; write the texts and their tallies, with `facts`, to a JSON file."""
-    seen = held_out(scenes)
-    texts = describe(model, seen)
-    tallies = [asdict(tally(scene, text)) for scene, text in zip(seen, texts, strict=True)]
-    path.write_text(json.dumps({**facts, "texts": texts, "tallies": tallies}), encoding="utf-8")
+    """Let a model describe the held-out scenes; write the texts, with `facts`, to a JSON file."""
+    path.write_text(json.dumps({**facts, "texts": describe(model, held_out(scenes))}), encoding="utf-8")
 
 
 def scores_of(path: Path) -> dict[str, Any]:
     """Read a file that `score` wrote."""
     scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return scores
-
-
-def tallies_of(scores: dict[str, Any]) -> list[Tally]:
-    """The tallies of an arm's scores."""
-    return [Tally(**counts) for counts in scores["tallies"]]

@@ -140,7 +140,7 @@ class DatasetSource:
         for number, image, *turns in zip(numbers, rows[self._image], *map(rows.get, columns), strict=True):
             if not all(isinstance(turn, str) for turn in turns):
                 raise SampleError(f"{self.path}, row {number}: {' or '.join(columns)} is not a text")
-            samples.append(RawSample(str(number), self._bytes(image, number), turns))
+            samples.append(RawSample(str(number), (self._bytes(image, number),), turns))
         return samples
 
     def _bytes(self, image: dict[str, Any] | None, number: int) -> bytes:
@@ -155,6 +155,10 @@ class DatasetSource:
     def missing(self) -> list[str]:
         """Return an empty list: the images are stored in the dataset itself."""
         return []
+
+    def problems(self) -> tuple[int, str]:
+        """Return (0, ""): rows are checked when they are read."""
+        return 0, ""
 
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""

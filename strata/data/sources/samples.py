@@ -18,11 +18,12 @@ class SampleError(DataError, ValueError):
 
 
 class RawSample(NamedTuple):
-    """A sample before decoding: the bytes of its image file, and its turns as in SampleRow."""
+    """A sample before decoding: the bytes of its image files, and its turns and system turn as in SampleRow."""
 
     key: str
-    data: bytes
+    images: tuple[bytes, ...]
     turns: list[str]
+    system: str = ""
 
 
 class SampleSource(Protocol):
@@ -43,6 +44,9 @@ class SampleSource(Protocol):
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""
 
+    def problems(self) -> tuple[int, str]:
+        """The number of samples that are known to be unusable, and why the first is ("" if none is)."""
+
 
 class ImageFiles:
     """Reads the images of rows; checks a shard's identity before the first read from it. Thread-safe.
@@ -56,7 +60,7 @@ class ImageFiles:
         self._verified: set[tuple[str, str]] = set()
 
     def read(self, rows: Sequence[SampleRow]) -> list[bytes]:
-        """The image bytes of rows, in order; images that lie close together in a shard are read together.
+        """The bytes of rows' first images, in order; images close together in a shard are read together.
 
         Raises SampleError if a shard or file is missing, has changed, or cannot be read.
         """
@@ -108,11 +112,15 @@ class ImageFiles:
 
 @dataclass
 class TableSource:
-    """The samples of a table, with their images read by offset from tars and files."""
+    """The samples of a table, with their images read by offset from tars and files.
+
+    markup: the control tokens that the source itself writes into answers; all others are removed from them.
+    """
 
     identity: str
     table: SampleTable
     files: ImageFiles = field(default_factory=ImageFiles)
+    markup: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -120,7 +128,20 @@ class TableSource:
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
         """Read the samples with these numbers, in the order given. Raises SampleError as ImageFiles does."""
         rows = self.table.rows(numbers)
-        return [RawSample(row.key, data, row.turns) for row, data in zip(rows, self.files.read(rows), strict=True)]
+        # an entry of a file that is no sample was kept as a row with the reason
+        problem = next((row.problem for row in rows if row.problem), "")
+        if problem:
+            raise SampleError(problem)
+        # one row for each image: the first of each sample, and further ones, which are whole files
+        wanted = [image for row in rows for image in _image_rows(row)]
+        images = iter(self.files.read(wanted))
+        return [
+            RawSample(row.key, tuple(next(images) for _ in _image_rows(row)), row.turns, row.system) for row in rows
+        ]
+
+    def problems(self) -> tuple[int, str]:
+        """The number of rows that cannot be used, and why the first cannot."""
+        return self.table.problems()
 
     def missing(self) -> list[str]:
         """Check all shards and files; return a line for each that is missing or has changed."""
@@ -146,6 +167,12 @@ class TableSource:
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""
         return self.files.explain(self.table.rows([number])[0], reason)
+
+
+def _image_rows(row: SampleRow) -> list[SampleRow]:
+    """A row for each image of a sample; none for a sample of text only."""
+    first = [row] if row.uri else []
+    return first + [row._replace(uri=uri, offset=0, size=0, identity="") for uri in row.more]
 
 
 def _names(folder: str) -> set[str]:
