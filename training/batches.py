@@ -100,7 +100,7 @@ def text_length(sample: Sample) -> float:
 
 
 def sample_length(processor: Any) -> Callable[[Sample], float]:
-    """The function that gives a sample's length in tokens, about: of its texts, and of its images if their size matters.
+    """The function that gives a sample's length in tokens, about: of its texts, and its images if their size matters.
 
     The Qwen-VL families make one token of merge_size × merge_size patches; others make equally many of each image.
     """

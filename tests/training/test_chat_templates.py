@@ -107,8 +107,8 @@ def test_a_tiny_llava_learns_to_stop(processor: LlavaProcessor) -> None:
     tokenizer = processor.tokenizer
     model = LlavaForConditionalGeneration(
         LlavaConfig(
-            CLIPVisionConfig(**shape, image_size=28, patch_size=14),
-            LlamaConfig(**shape, num_key_value_heads=2, vocab_size=len(tokenizer)),
+            vision_config=CLIPVisionConfig(**shape, image_size=28, patch_size=14),
+            text_config=LlamaConfig(**shape, num_key_value_heads=2, vocab_size=len(tokenizer)),
             image_token_index=processor.image_token_id,
             vision_feature_layer=-1,
         )
