@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strata.data.control_tokens import without_control_tokens
 from strata.data.permutations import Numbers, Permutation
+from strata.data.sources.conversations import IMAGE_TOKEN
 from strata.data.sources.samples import RawSample, SampleSource
 from strata.errors import IncompleteData, InvalidInput
 
@@ -40,7 +42,8 @@ class Share:
     def conversation(self, raw: RawSample, draw: int = 0) -> list[dict[str, str]]:
         """The sample's turns with their roles: the system's if there is one, then "user" and "assistant" in turn.
 
-        draw: a random number that chooses one of several instructions.
+        draw: a random number that chooses one of several instructions. The turns are free of control tokens, but for
+        those that the source writes itself (its `markup`).
         """
         turns = raw.turns
         several = self.instruction if isinstance(self.instruction, tuple) else (self.instruction,)
@@ -52,10 +55,11 @@ class Share:
         elif instruction is not None:
             questions = [instruction.replace(QUESTION, question) for question in turns[::2]]
             turns = [turn for pair in zip(questions, turns[1::2], strict=True) for turn in pair]
-        system = [{"role": "system", "content": raw.system}] if raw.system else []
-        return system + [
-            {"role": ("user", "assistant")[index % 2], "content": turn} for index, turn in enumerate(turns)
-        ]
+        roles = ["system"] * bool(raw.system) + [("user", "assistant")[index % 2] for index in range(len(turns))]
+        # several images have their places in the texts
+        markup = (*getattr(self.source, "markup", ()), *([IMAGE_TOKEN] if len(raw.images) > 1 else []))
+        texts = [without_control_tokens(text, keep=markup) for text in [*([raw.system] if raw.system else []), *turns]]
+        return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
 
 
 class Mixture:
