@@ -52,6 +52,13 @@ def create(
     unique: Annotated[bool, typer.Option("--unique", help="Each image once.")] = False,
     by: By = None,
     target: Target = None,
+    cap: Annotated[
+        int | None, typer.Option(min=1, help="Rows that each noun of the descriptions keeps, on average.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Columns for --where by `key`: .parquet or .csv.")
+    ] = None,
+    exclude: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys of rows to leave out, one a line.")] = None,
     accept_shortfall: Annotated[
         bool, typer.Option("--accept-shortfall", help="Take what is there if a target cannot be met.")
     ] = False,
@@ -67,14 +74,16 @@ def create(
     A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
     were sent one by one (POST /v1/captions) are not in it, unless --single-images is given.
     """
+    from strata.snapshots import read_own_files
     from strata.store import PartsOf
 
-    snapshots = _snapshots(store)
+    snapshots, own = _snapshots(store), read_own_files(scores, exclude)
     given: dict[str, Any] = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique}
+    given |= {"cap": cap}
     given |= _axes(method, by or (), target or ())
     # the selection of the options, or a copy of another snapshot's selection
     if like is None:
-        selection = _selection({"method": method, **given})
+        selection = _selection({"method": method, "own": own.kinds, **given})
     elif method != "random" or any(given.values()):
         raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
     else:
@@ -84,9 +93,13 @@ def create(
     with progress() as bar:
         task = bar.add_task("parts", total=len(parts))
         made = snapshots.create(
-            name, parts, selection, sources, lambda number: bar.advance(task, number), accept_shortfall
+            name, parts, selection, sources, lambda number: bar.advance(task, number), accept_shortfall, own, _tell
         )
     _show(made, as_json)
+
+
+def _tell(line: str) -> None:
+    print(f"strata: {line}", file=sys.stderr)
 
 
 def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:

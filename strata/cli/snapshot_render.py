@@ -70,6 +70,8 @@ def selection_line(selection: Selection) -> str:
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
     parts += [f"by {selection.score}"] if selection.score else []
     parts += ["each image once"] if selection.unique else []
+    parts += [f"cap {selection.cap:,} per noun"] if selection.cap else []
+    parts += [f"--{option} {digest[:SHORT_ID]}" for option, digest in selection.files]
     parts += [f"where {selection.where}"] if selection.where else []
     return ", ".join(parts)
 

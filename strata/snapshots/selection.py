@@ -20,7 +20,10 @@ from pydantic import Field, model_validator
 
 from strata.errors import InvalidInput
 from strata.snapshots.axes import DEFAULT_AXES, Axis, Setting
+from strata.snapshots.caps import within_cap
+from strata.snapshots.features import Kind
 from strata.snapshots.filters import Filter
+from strata.snapshots.own_files import without
 
 Ints = np.typing.NDArray[np.int64]
 Floats = np.typing.NDArray[np.float64]
@@ -40,10 +43,12 @@ class Selection(Setting):
     `evidence`, `match` and `told` (`scores_of`). count: number of rows; share: of the rows that pass, 0..1; without
     both all of them. where: a filter (see `strata.snapshots.filters`). unique: only the first row of each image
     (feature `image`); equal bytes in two shards count as two images unless their SHA-256 is known. score: what is
-    best: "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told.
+    best: "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told. cap: rows
+    that each noun of the descriptions keeps (see `strata.snapshots.caps`), before rows are counted. own: the columns of
+    the user's scores with their kinds, and files: the SHA-256 of the user's files by their option (`OwnFiles`).
     """
 
-    LATER: ClassVar = {"score": (None, "evidence")}
+    LATER: ClassVar = {"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)}
 
     method: Literal["random", "balanced", "best"] = "random"
     count: int | None = Field(default=None, ge=1)
@@ -53,6 +58,9 @@ class Selection(Setting):
     unique: bool = False
     axes: tuple[Axis, ...] = ()
     score: Literal["content", "evidence"] | None = None
+    cap: int | None = Field(default=None, ge=1)
+    own: dict[str, Kind] = Field(default_factory=dict)
+    files: tuple[tuple[str, str], ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +82,8 @@ class Selection(Setting):
     @property
     def features(self) -> set[str]:
         """The features of rows that the selection needs."""
-        names = {axis.feature for axis in self.axes} | (Filter(self.where).names if self.where else set())
+        names = {axis.feature for axis in self.axes} | (Filter(self.where, self.own).names if self.where else set())
+        names |= {"description"} if self.cap else set()
         names |= {"evidence", "match", "told"} if self.method == "best" else set()
         return names | ({"image"} if self.unique else set())
 
@@ -97,17 +106,15 @@ class Choice:
         return {axis.feature: axis for axis in self.selection.axes}
 
 
-def select(table: pa.Table, identities: Sequence[str], selection: Selection) -> Choice:
+def select(
+    table: pa.Table, identities: Sequence[str], selection: Selection, excluded: pa.Array | None = None
+) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
-    Raises SelectionError if fewer rows pass than are requested, and FilterError.
+    excluded: keys of rows that do not pass. Raises SelectionError if fewer rows pass than are requested, and
+    FilterError.
     """
-    # the filter, then one row per image
-    indices = np.arange(table.num_rows)
-    if selection.where:
-        indices = Filter(selection.where).rows(table).to_numpy()
-    if selection.unique:
-        indices = indices[_first_of_each(table.column("image").take(pa.array(indices)))]
+    indices = _passing(table, identities, selection, excluded)
     # axes by the commonest names are resolved on the rows that pass
     rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
@@ -116,11 +123,29 @@ def select(table: pa.Table, identities: Sequence[str], selection: Selection) -> 
     wanted = passed if selection.share is None else round(selection.share * passed)
     wanted = selection.count if selection.count is not None else wanted
     if wanted > passed:
-        what = "pass" if selection.where or selection.unique else "exist"
+        narrowed = selection.where or selection.unique or selection.cap or excluded is not None
+        what = "pass" if narrowed else "exist"
         raise SelectionError(f"{wanted} rows are requested, but only {passed} {what}")
     # take the first rows of the order, and return them in the table's order
     selected = _order(rows, identities, selection)[:wanted]
     return Choice(selection, passed, np.sort(indices[selected]))
+
+
+def _passing(table: pa.Table, identities: Sequence[str], selection: Selection, excluded: pa.Array | None) -> Ints:
+    """The indices of the rows that pass, in order: the filter, one row per image, then the cap per noun."""
+    indices = np.arange(table.num_rows)
+    if excluded is not None:
+        indices = without(table, indices, excluded)
+    if selection.where:
+        passing = Filter(selection.where, selection.own).rows(table.take(pa.array(indices))).to_numpy()
+        indices = indices[passing]
+    if selection.unique:
+        indices = indices[_first_of_each(table.column("image").take(pa.array(indices)))]
+    if selection.cap:
+        rows = table.take(pa.array(indices))
+        hashes = row_hashes(rows, identities, selection.seed)
+        indices = indices[within_cap(rows.column("description"), hashes, selection.cap)]
+    return indices
 
 
 def _first_of_each(column: pa.ChunkedArray) -> Ints:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,12 +24,15 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from strata.core import FINAL_GROUP, Chunk
 from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
-from strata.snapshots.axes import DEFAULT_AXES
-from strata.snapshots.composition import Composition, composition_of
+from strata.snapshots.axes import DEFAULT_AXES, Axis
+from strata.snapshots.composition import Composition, composition_of, noun_counts
 from strata.snapshots.features import Rows, read_rows
+from strata.snapshots.own_files import OwnFiles
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
 from strata.snapshots.targets import check_labels, check_targets
 from strata.store import READERS, Part, Provenance, Store, last_attempts, provenance_of
+
+log = logging.getLogger(__name__)
 
 SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
 ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])
@@ -133,40 +137,42 @@ class Snapshots:
         sources: Sequence[str] = (),
         advance: Callable[[int], object] = lambda parts: None,
         accept_shortfall: bool = False,
+        own: OwnFiles | None = None,
+        tell: Callable[[str], object] = log.warning,
     ) -> Snapshot:
         """Select rows of parts of the group `llm`, and store the selection under a name.
 
         parts: in any form and order; of several attempts of a chunk the last one is used. advance: called with the
         number of parts read since the last call. accept_shortfall: whether target shares may be missed, and names of
-        axes be those of no row. Raises SnapshotExists, SelectionError, AxisError, FilterError, ValueError for a part of
-        another group, and FileNotFoundError for a part that does not exist.
+        axes be those of no row. own: the files of the user that the selection needs. tell: gets a line for each file of
+        which not all keys are those of the rows. Raises SnapshotExists,
+        SelectionError, AxisError, FilterError, ValueError for a part of another group, and FileNotFoundError for a part
+        that does not exist.
         """
         # check the name before reading, which may take minutes
         self._check(name)
         chosen_from = last_attempts(map(_part, parts))
         if not chosen_from:
             raise SelectionError("none of these sources is described yet: there is no part to select rows from")
+        own = own or OwnFiles()
+        selection = _with_files(selection, own)
         # read the features of the selection, and of the default axes, which the composition always shows
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
         rows = read_rows(self.store, paths, selection.features | set(axes), advance)
-        # select rows; an empty snapshot and targets that cannot be met are refused
-        if not accept_shortfall:
-            check_labels(rows.table, selection)
-        choice = select(rows.table, [part.identity for part in chosen_from], selection)
-        if not len(choice.indices):
-            raise SelectionError(f"no row to select: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
-        if not accept_shortfall:
-            check_targets(rows.table, choice)
+        table = own.join(rows.table)
+        for line in own.gaps(table):
+            tell(line)
+        choice = _choice(table, chosen_from, selection, own, accept_shortfall)
         # the manifest describes the selection completely, so that it can be repeated
-        selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
+        selected = table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
         manifest = Manifest(
             id=_id(paths, choice.selection, selected),
             created_at=datetime.now(UTC),
             sources=list(sources),
             selection=choice.selection,
             counts=_counts(len(paths), rows, choice),
-            composition=composition_of(rows.table, choice.indices, {**axes, **choice.axes}.values()),
+            composition=_composition(table, choice, {**axes, **choice.axes}),
             provenance=[provenance_of(self.store, each) for each in sorted({part.fingerprint for part in chosen_from})],
             parts=paths,
         )
@@ -259,6 +265,32 @@ class Snapshots:
 
     def _path(self, name: str) -> str:
         return self.store.path("snapshots", f"{name}.json")
+
+
+def _with_files(selection: Selection, own: OwnFiles) -> Selection:
+    """The selection with what it gets from the user's files. Raises SelectionError if one that it needs is absent."""
+    given = dict(own.sha256s)
+    needed = {option for option, _ in selection.files} - set(given)
+    if needed:
+        raise SelectionError(f"the selection needs a file: give --{' and --'.join(sorted(needed))}")
+    return selection.model_copy(update={"own": own.kinds, "files": own.sha256s})
+
+
+def _choice(table: pa.Table, parts: Sequence[Part], selection: Selection, own: OwnFiles, accept: bool) -> Choice:
+    """Select rows; an empty snapshot is refused, and, unless they are accepted, targets that cannot be met."""
+    if not accept:
+        check_labels(table, selection)
+    choice = select(table, [part.identity for part in parts], selection, own.excluded)
+    if not len(choice.indices):
+        raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
+    if not accept:
+        check_targets(table, choice)
+    return choice
+
+
+def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis]) -> Composition:
+    counted = composition_of(table, choice.indices, axes.values())
+    return counted | ({"nouns": noun_counts(table, choice.indices)} if choice.selection.cap else {})
 
 
 def _part(form: Part | Chunk | str) -> Part:
