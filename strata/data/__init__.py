@@ -9,6 +9,7 @@ from __future__ import annotations
 from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture
+from strata.data.picture_hashes import PictureHasher
 from strata.data.reader import MAX_PIXELS, Sample, SampleReader
 from strata.data.sources.samples import SampleError
 from strata.data.sources.snapshots import snapshot_source
@@ -19,6 +20,7 @@ __all__ = [
     "Locations",
     "Mixture",
     "MixtureFile",
+    "PictureHasher",
     "Request",
     "Sample",
     "SampleError",

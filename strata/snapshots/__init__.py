@@ -12,6 +12,7 @@ from strata.snapshots.deletion import Deletion
 from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.own_files import OwnFiles, read_own_files
+from strata.snapshots.pictures import PictureHashes
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots
 from strata.snapshots.verification import Report, Verification
@@ -28,6 +29,7 @@ __all__ = [
     "Manifest",
     "Overlap",
     "OwnFiles",
+    "PictureHashes",
     "Report",
     "Selection",
     "Snapshot",

@@ -10,7 +10,7 @@ property (the Alabama paradox).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -24,15 +24,28 @@ from strata.snapshots.caps import within_cap
 from strata.snapshots.features import Kind
 from strata.snapshots.filters import Filter
 from strata.snapshots.own_files import without
+from strata.snapshots.pictures import PictureHashes, same_pictures
 
 Ints = np.typing.NDArray[np.int64]
 Floats = np.typing.NDArray[np.float64]
+
+Pictures = Callable[[pa.Table], PictureHashes]  # reads the pictures of rows (columns part and row)
 
 HALF_TOLD = 3  # entries of a description at which the factor for its content is 1/2
 
 
 class SelectionError(InvalidInput):
     """A selection that is not possible. The message gives the reason in one line."""
+
+
+class Split(Setting):
+    """A part of a snapshot. of: the snapshot's id; validation: share of the pictures in the other part, 0..1."""
+
+    of: str
+    part: Literal["train", "validation"]
+    validation: float
+    seed: int
+    same: Literal["bytes", "near"]
 
 
 class Selection(Setting):
@@ -45,10 +58,15 @@ class Selection(Setting):
     (feature `image`); equal bytes in two shards count as two images unless their SHA-256 is known. score: what is
     best: "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told. cap: rows
     that each noun of the descriptions keeps (see `strata.snapshots.caps`), before rows are counted. own: the columns of
-    the user's scores with their kinds, and files: the SHA-256 of the user's files by their option (`OwnFiles`).
+    the user's scores with their kinds, and files: the SHA-256 of the user's files by their option (`OwnFiles`). same:
+    which images are one to `unique`, by their pictures (see `strata.snapshots.pictures`): those with equal bytes, or
+    also those that look alike; None: by the feature `image`. split: the part of a split snapshot that this is.
     """
 
-    LATER: ClassVar = {"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)}
+    LATER: ClassVar = {
+        **{"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)},
+        **{"same": (None,), "split": (None,)},
+    }
 
     method: Literal["random", "balanced", "best"] = "random"
     count: int | None = Field(default=None, ge=1)
@@ -61,6 +79,8 @@ class Selection(Setting):
     cap: int | None = Field(default=None, ge=1)
     own: dict[str, Kind] = Field(default_factory=dict)
     files: tuple[tuple[str, str], ...] = ()
+    same: Literal["bytes", "near"] | None = None
+    split: Split | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -75,6 +95,8 @@ class Selection(Setting):
             raise ValueError("a count and a share exclude each other")
         if self.axes and self.method != "balanced":
             raise ValueError("only a balanced selection has axes")
+        if self.same and not self.unique:
+            raise ValueError("only a selection of each image once compares pictures")
         if self.score and self.method != "best":
             raise ValueError("only a selection of the best has a score")
         return self
@@ -107,14 +129,24 @@ class Choice:
 
 
 def select(
-    table: pa.Table, identities: Sequence[str], selection: Selection, excluded: pa.Array | None = None
+    table: pa.Table,
+    identities: Sequence[str],
+    selection: Selection,
+    excluded: pa.Array | None = None,
+    pictures: Pictures | None = None,
 ) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
-    excluded: keys of rows that do not pass. Raises SelectionError if fewer rows pass than are requested, and
-    FilterError.
+    excluded: keys of rows that do not pass. pictures: reads the pictures of rows. Raises SelectionError if fewer rows
+    pass than are requested, and FilterError.
     """
-    indices = _passing(table, identities, selection, excluded)
+    indices = _narrowed(table, selection, excluded)
+    if selection.unique:
+        indices = indices[_once(table.take(pa.array(indices)), selection, pictures)]
+    if selection.cap:
+        rows = table.take(pa.array(indices))
+        hashes = row_hashes(rows, identities, selection.seed)
+        indices = indices[within_cap(rows.column("description"), hashes, selection.cap)]
     # axes by the commonest names are resolved on the rows that pass
     rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
@@ -131,21 +163,24 @@ def select(
     return Choice(selection, passed, np.sort(indices[selected]))
 
 
-def _passing(table: pa.Table, identities: Sequence[str], selection: Selection, excluded: pa.Array | None) -> Ints:
-    """The indices of the rows that pass, in order: the filter, one row per image, then the cap per noun."""
+def _narrowed(table: pa.Table, selection: Selection, excluded: pa.Array | None) -> Ints:
+    """The indices of the rows that are not excluded and that the filter lets pass, in order."""
     indices = np.arange(table.num_rows)
     if excluded is not None:
         indices = without(table, indices, excluded)
     if selection.where:
-        passing = Filter(selection.where, selection.own).rows(table.take(pa.array(indices))).to_numpy()
-        indices = indices[passing]
-    if selection.unique:
-        indices = indices[_first_of_each(table.column("image").take(pa.array(indices)))]
-    if selection.cap:
-        rows = table.take(pa.array(indices))
-        hashes = row_hashes(rows, identities, selection.seed)
-        indices = indices[within_cap(rows.column("description"), hashes, selection.cap)]
+        indices = indices[Filter(selection.where, selection.own).rows(table.take(pa.array(indices))).to_numpy()]
     return indices
+
+
+def _once(rows: pa.Table, selection: Selection, pictures: Pictures | None) -> Ints:
+    """The indices of the first row of each image, in order. Raises SelectionError without what reads pictures."""
+    if selection.same is None:
+        return _first_of_each(rows.column("image"))
+    if pictures is None:
+        raise SelectionError("the selection compares pictures, and nothing was given that reads them")
+    groups = same_pictures(pictures(rows), selection.same == "near")
+    return np.flatnonzero(groups == np.arange(len(groups)))
 
 
 def _first_of_each(column: pa.ChunkedArray) -> Ints:
