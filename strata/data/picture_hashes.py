@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from strata.core import ImageReference
@@ -81,7 +82,8 @@ class PictureHasher:
             made = [self._of_image(row, image) for row, image in self._read(missing.tolist(), images)]
             known = pa.concat_tables([known, pa.Table.from_pylist(made, _SCHEMA)]).sort_by("row")
             # what could not be read is tried again the next time
-            self._keep(file, known.filter(pa.compute.not_equal(known.column("quality"), -1)))
+            if (read := known.filter(pc.not_equal(known.column("quality"), -1))).num_rows:
+                self._keep(file, read)
         places = np.searchsorted(known.column("row").to_numpy(), rows)
         return known.take(pa.array(places))
 
