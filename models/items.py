@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from strata.core import Box, Caption, ImageReference, Record, Region
 
+MOST_PIXELS = 16_000_000  # that the stages see of an image; cameras of phones make 12 million
 PLACEHOLDER_IMAGE = Image.new("RGB", (64, 64))  # for calls whose result does not depend on the image
 
 

@@ -55,7 +55,8 @@ class VisionPipeline:
     def run(self, batch: Sequence[tuple[Record, Image.Image]]) -> list[Record]:
         """The records with their layers, in order. A record becomes a failed row if a stage failed on its image.
 
-        Images are upright RGB. Raises StageUnavailable, StageUnfit and StageBroken.
+        Images are upright RGB; very large ones may have been shrunk (`models.working_size`). Raises StageUnavailable,
+        StageUnfit and StageBroken.
         """
         images = [Observed(*reduced(record, image)) for record, image in batch]
         with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
@@ -82,8 +83,9 @@ class VisionPipeline:
                 self._match(images, Observed.objects, objects_matched, "object")
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
-        pairs = zip(images, batch, strict=True)
-        records = [restored(item.finished(self.evidence), item.image, image) for item, (_, image) in pairs]
+        sizes = [(record.width or image.width, record.height or image.height) for record, image in batch]
+        pairs = zip(images, sizes, strict=True)
+        records = [restored(item.finished(self.evidence), item.image.size, size) for item, size in pairs]
         # what the models say of pictures that they do not know comes with a warning
         known = [(item.image, self.profile.name, self.profile.domain) for item in images]
         records = [warned(record, *of_image) for record, of_image in zip(records, known, strict=True)]

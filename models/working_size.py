@@ -13,30 +13,33 @@ import numpy as np
 from PIL import Image
 
 from models.crops import decode_mask, encode_mask
+from models.items import MOST_PIXELS
 from strata.core import LAYERS, Box, ObjectMask, Record
-
-MOST_PIXELS = 16_000_000  # that the stages see of an image; cameras of phones make 12 million
 
 
 def reduced(record: Record, image: Image.Image) -> tuple[Record, Image.Image]:
     """A record and its image for the stages: both at a smaller size if the image has more than MOST_PIXELS.
 
-    The size is divided by a whole number, so that each pixel is the mean of a square.
+    The size is divided by a whole number, so that each pixel is the mean of a square. The image may have been shrunk
+    before, in the same way, where it was decoded: the record has its own size then.
     """
     factor = 1
     while math.ceil(image.width / factor) * math.ceil(image.height / factor) > MOST_PIXELS:
         factor += 1
-    if factor == 1:
+    small = image.reduce(factor) if factor > 1 else image
+    if small is image and (record.width is None or (record.width, record.height) == image.size):
         return record, image
-    small = image.reduce(factor)
     return record.model_copy(update={"width": small.width, "height": small.height}), small
 
 
-def restored(record: Record, small: Image.Image, image: Image.Image) -> Record:
-    """A record whose boxes and masks are in pixels of its image, instead of those of the one that the stages saw."""
-    if small is image:
+def restored(record: Record, small: tuple[int, int], full: tuple[int, int]) -> Record:
+    """A record whose boxes and masks are in pixels of its image, instead of those of the one that the stages saw.
+
+    small, full: the widths and heights of the two.
+    """
+    if small == full:
         return record
-    (width, height), scale = image.size, (image.width / small.width, image.height / small.height)
+    (width, height), scale = full, (full[0] / small[0], full[1] / small[1])
     changes: dict[str, Any] = {"width": width, "height": height}
     for layer in LAYERS.values():
         value = getattr(record, layer.name)

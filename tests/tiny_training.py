@@ -43,11 +43,15 @@ class Squares:
         colour, buffer = COLOURS[number % len(COLOURS)], io.BytesIO()
         Image.new("RGB", (40, 40), colour).save(buffer, "PNG")
         text = f"A {colour} square, number {number}."
-        return RawSample(f"{number:04d}", buffer.getvalue(), ["Which colour?", colour] if self.asked else [text])
+        return RawSample(f"{number:04d}", (buffer.getvalue(),), ["Which colour?", colour] if self.asked else [text])
 
     def missing(self) -> list[str]:
         """Return an empty list: no file is needed."""
         return []
+
+    def problems(self) -> tuple[int, str]:
+        """Return (0, ""): every sample can be used."""
+        return 0, ""
 
     def explain(self, number: int, reason: str) -> SampleError:
         """Not used: every image can be decoded."""

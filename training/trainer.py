@@ -23,6 +23,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
 from strata.data import Mixture, Sample, SampleReader
+from strata.data.sources.conversations import IMAGE_TOKEN
 from training.batches import Batch, Batches
 from training.config import Config, ConfigError
 from training.losses import LossLog
@@ -44,8 +45,20 @@ class Collator:
 
 
 def example_of(sample: Sample) -> dict[str, Any]:
-    """Convert a sample to TRL's form. TRL puts the image before the first question."""
-    return {"images": [sample.image], "messages": sample.conversation}
+    """Convert a sample to TRL's form. TRL puts one image before the first question; several have their own places."""
+    if len(sample.images) < 2:
+        return {"images": sample.images, "messages": sample.conversation}
+    messages = [{**turn, "content": content_parts(turn["content"])} for turn in sample.conversation]
+    return {"images": sample.images, "messages": messages}
+
+
+def content_parts(text: str) -> list[dict[str, str]]:
+    """Split a text at "<image>" into the content parts of TRL and OpenAI: {"type": "image"} or {"type": "text"}."""
+    parts: list[dict[str, str]] = []
+    for number, piece in enumerate(text.split(IMAGE_TOKEN)):
+        parts += [{"type": "image"}] if number else []
+        parts += [{"type": "text", "text": piece.strip("\n")}] if piece.strip() else []
+    return parts
 
 
 def tasks_of(mixture: Mixture) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 from models.base import Stage, StageNotLoaded, WeightsMissing
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
+from models.items import MOST_PIXELS
 from models.weights.cache import FETCH
 from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
 from strata.images import DecodingPool
@@ -153,9 +154,13 @@ class PipelineCache:
 
 
 class Group(Protocol):
-    """One group's work on a chunk, in steps: list its items, read their bytes, decode them, compute their records."""
+    """One group's work on a chunk, in steps: list its items, read their bytes, decode them, compute their records.
+
+    most_pixels: of an image, above which it is shrunk where it is decoded; None: never.
+    """
 
     name: str
+    most_pixels: int | None
 
     def load(self, profile: str) -> None:
         """Load the models of a profile before the first chunk comes."""
@@ -186,6 +191,7 @@ class VisionGroup:
     """From images to layers."""
 
     name = "vision"
+    most_pixels: int | None = MOST_PIXELS
 
     def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
         self.store, self.pipelines, self.decoder = store, pipelines, decoder
@@ -229,7 +235,8 @@ class VisionGroup:
         return self.reader.read(chunk, items)
 
     def decode(self, item: WorkItem) -> WorkItem:
-        return decoded(item, self.decoder)
+        # the stages see no more pixels: to shrink the image where it is decoded saves the memory of the others
+        return decoded(item, self.decoder, most=self.most_pixels)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
@@ -243,6 +250,7 @@ class LlmGroup:
     """From layers to descriptions. Images are read again only if the profile's composer uses them."""
 
     name = "llm"
+    most_pixels: int | None = None
 
     def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
         self.store, self.pipelines, self.decoder = store, pipelines, decoder

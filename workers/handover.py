@@ -1,7 +1,8 @@
-"""Handover: what a process that is broken leaves to the next holders of its chunks.
+"""Handover: what a process leaves to the next holders of its chunks.
 
-It is alive enough to tidy up: it keeps the rows that are computed already, so that they are not computed again, and
-notes which rows were in flight, so that no others are suspected (`workers.isolation`).
+A process that is broken is alive enough to tidy up: it keeps the rows that are computed already, so that they are not
+computed again, and notes which rows were in flight, so that no others are suspected (`workers.isolation`). Rows that
+were paid for are kept after each micro-batch, whatever ends the work on their chunk.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from models.base import StageBroken, StageRefused, StageUnavailable
 from strata.errors import QueueUnavailable
 from strata.store import Store, write_progress
 from workers.claims import Claims
-from workers.isolation import Blame
+from workers.isolation import Blame, watching_storage
 from workers.prepared import PreparedChunk
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,16 @@ def step_aside(chunk: PreparedChunk, claims: Claims, error: StageUnavailable) ->
             chunk.isolation.ended((), False, Blame(error.stage, "", ""), saved=True)
     refused = isinstance(error, StageRefused)
     claims.step_aside(chunk.claim, error.stage, error.reason, refused, error.pause)
+
+
+def keep_paid(chunk: PreparedChunk, store: Store) -> None:
+    """Keep the computed rows of a chunk whose stages ask servers, unless all are computed and its part follows.
+
+    The next holder reads them without a note: it may be of another job, after the budget of this one is spent.
+    """
+    if chunk.account.meter is not None and not all(item.settled for item in chunk.items):
+        with watching_storage(chunk.claim):
+            chunk.saved = _save(chunk, store) or chunk.saved
 
 
 def _save(chunk: PreparedChunk, store: Store) -> bool:

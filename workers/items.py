@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from strata.core import Chunk, ImageReference, Profile, Record, Rules, Status
-from strata.images import MISSING, DecodingPool, ImageError
+from strata.images import FULL_SIZE, MISSING, DecodingPool, ImageError
 from strata.shards import ImageReader, ShardChanged, ShardMissing, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
 
@@ -54,19 +54,21 @@ def reference_of(row: IndexRow) -> ImageReference:
     return ImageReference(uri=row.uri, offset=row.offset, size=row.size, sha256=upload_digest(row.uri))
 
 
-def decoded(item: WorkItem, decoder: DecodingPool, max_pixels: int | None = None) -> WorkItem:
+def decoded(item: WorkItem, decoder: DecodingPool, max_pixels: int | None = None, most: int | None = None) -> WorkItem:
     """The item with its pixels; an item without bytes is left as it is. max_pixels: if not those of the decoder.
 
-    Raises DecodersUnavailable.
+    most: an image with more pixels is shrunk by a whole number; its record has its own size. Raises
+    DecodersUnavailable.
     """
     if item.settled or item.data is None:
         return item
     try:
-        image = decoder.decode(item.data, max_pixels)
+        image = decoder.decode(item.data, max_pixels, most)
     except ImageError as error:
         return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
     # note the size, which later groups need without decoding
-    record = item.record.model_copy(update={"width": image.width, "height": image.height})
+    width, height = image.info.get(FULL_SIZE, image.size)
+    record = item.record.model_copy(update={"width": width, "height": height})
     if missing := image.info.get(MISSING):
         record = record.warned("incomplete_image", missing)
     return _ruled(WorkItem(record, image=image, rules=item.rules))

@@ -36,8 +36,8 @@ class PreparedChunk:
 
     alone: the numbers of the rows to compute first and one by one, because a process may have ended over them;
     together: those to compute after them in micro-batches. poison: the rows that are passed over. saved: whether the
-    store has rows of an earlier holder, which are settled here. account: has the rows `alone` and `together`, in order.
-    unread: the rows whose images are read when it is their turn to be computed.
+    store has rows of the chunk; those of an earlier holder are settled here. account: has the rows `alone` and
+    `together`, in order. unread: the rows whose images are read when it is their turn to be computed.
     """
 
     claim: Claim
@@ -179,8 +179,9 @@ class ChunkPreparer:
             return None
         # read the rows; settle those that an earlier holder has computed, and those that are passed over
         items = self.claims.retry(claim, lambda: self.group.items(chunk), OSError)
-        saved: dict[int, Record] = {}
-        if verdict.saved:
+        meter, saved = self.group.meter(chunk), dict[int, Record]()
+        # rows that were paid for are kept without a note; a chunk of one row has its part as soon as it is paid for
+        if verdict.saved or (meter is not None and len(items) > 1):
             saved = self.claims.retry(claim, lambda: read_progress(self.store, chunk), OSError)
         poison = _settle(items, verdict, saved)
         # read the images of the others; of a large chunk only the first ones
@@ -192,12 +193,12 @@ class ChunkPreparer:
         # rows that may have ended a process come first; settled rows cost nothing
         alone, together = verdict.order([row for row, item in enumerate(items) if not item.settled])
         unsettled = [items[row].record for row in (*alone, *together)]
-        account = Account(jobs.ledger, chunk, self.group.meter(chunk), unsettled, self.micro_batch)
+        account = Account(jobs.ledger, chunk, meter, unsettled, self.micro_batch)
         earlier = self._interrupted.pop(chunk.id, None)
         if earlier is not None and earlier.payer in self.claims.broker.waiting_jobs(chunk):
             account.resume(earlier)
         unread = set(wanted[len(now) :])
-        return PreparedChunk(claim, items, isolation, alone, together, poison, verdict.saved, account, unread)
+        return PreparedChunk(claim, items, isolation, alone, together, poison, bool(saved), account, unread)
 
 
 def read_images(group: Group, claims: Claims, claim: Claim, items: list[WorkItem], rows: Sequence[int]) -> None:

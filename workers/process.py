@@ -171,8 +171,14 @@ def real_group(name: str, store: Store, profiles: ProfileVersions, settings: Set
     from models.pipeline import LlmPipeline, VisionPipeline  # slow imports
 
     if name == "vision":
-        return VisionGroup(store, PipelineCache(VisionPipeline, profiles), DecodingPool(settings.max_pixels))
-    return LlmGroup(store, PipelineCache(LlmPipeline, profiles), DecodingPool(settings.max_pixels))
+        return VisionGroup(store, PipelineCache(VisionPipeline, profiles), _decoder(settings.max_pixels))
+    return LlmGroup(store, PipelineCache(LlmPipeline, profiles), _decoder(settings.max_pixels))
+
+
+@functools.cache
+def _decoder(max_pixels: int) -> DecodingPool:
+    """The pool of this process: its groups share the memory that decoding may take."""
+    return DecodingPool(max_pixels)
 
 
 def quiet_libraries(threads: int) -> None:

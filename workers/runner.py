@@ -28,7 +28,7 @@ from strata.store import Store, count_of, remove_progress
 from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group
-from workers.handover import hand_over, step_aside
+from workers.handover import hand_over, keep_paid, step_aside
 from workers.leases import Leases
 from workers.micro_batches import (
     MachineFault,
@@ -173,6 +173,7 @@ class Runner:
                 self.claims.release(chunk.claim)
         except NotAffordable as refusal:
             for chunk in chunks:
+                _settle(chunk)  # before its job ends, whose end says what was spent
                 self.claims.requeue(chunk.claim, refusal)
         except PERMANENT_ERRORS as error:
             for chunk in chunks:
@@ -188,8 +189,7 @@ class Runner:
         finally:
             for chunk in chunks:
                 self.claims.stop_renewing(chunk.claim)
-                with suppress(QueueUnavailable):  # then the reservation stays, and the bill in the part restores it
-                    chunk.account.settle()
+                _settle(chunk)
 
     def _compute_alone(self, chunk: PreparedChunk) -> None:
         """Compute a chunk's suspects one by one, with a note of the one in flight, to find out who ends processes."""
@@ -242,7 +242,7 @@ class Runner:
                 alone = piece.is_large or following.is_large
                 ahead = following.rows and not alone
                 reading = self._pool.submit(self.batches.read, following.rows) if ahead else None
-                yield from micro_batches(piece.rows, self.micro_batch)
+                yield from micro_batches(piece.rows, self.micro_batch, self.group.most_pixels)
                 if alone:
                     yield MicroBatch([])
         finally:
@@ -265,6 +265,7 @@ class Runner:
         # chunks that are computed together have one image each, which is counted at the end
         if len(chunks) == 1:
             chunks[0].account.computed(chunks[0].costs([row for _, row in rows]))
+            keep_paid(chunks[0], self.store)
 
     def _compute_on_server(self, rows: Sequence[Row], chunks: Sequence[PreparedChunk]) -> None:
         """Compute rows whose stages ask a server, and single images of other fingerprints as long as it takes."""
@@ -354,6 +355,12 @@ class Runner:
         self._server_pool.shutdown(wait=True)
         self._pool.shutdown(wait=True)
         self._store_pool.shutdown(wait=True)
+
+
+def _settle(chunk: PreparedChunk) -> None:
+    """Settle a chunk's account. Without Redis the reservation stays, and the bill in the part restores it."""
+    with suppress(QueueUnavailable):
+        chunk.account.settle()
 
 
 def _is_suspect(rows: Sequence[Row]) -> bool:

@@ -27,6 +27,8 @@ from workers.profile_versions import ProfileVersions
 class NullGroup:
     """A `workers.groups.Group` that passes one record through all its steps."""
 
+    most_pixels: int | None = None
+
     def __init__(self, name: str) -> None:
         self.name = name
 

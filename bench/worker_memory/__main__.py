@@ -27,6 +27,7 @@ CHUNK = 256  # images of a chunk here, so that all files of a folder are one chu
 CASES: dict[str, Callable[[Path], None]] = {
     "256 files of 40 MB": lambda folder: write_padded(folder, CHUNK),
     "16 pages of dense text": lambda folder: write_images(folder, pages(16)),
+    "16 photographs of 12 megapixels": lambda folder: write_images(folder, photographs(16, (4000, 3000))),
     "8 photographs of 24 megapixels": lambda folder: write_images(folder, photographs(8)),
     "6 panoramas of 20,000×1,500": lambda folder: write_images(folder, panoramas(6)),
 }

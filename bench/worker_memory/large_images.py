@@ -33,10 +33,10 @@ def pages(count: int) -> Iterator[bytes]:
         yield _encoded(page, "PNG")
 
 
-def photographs(count: int) -> Iterator[bytes]:
-    """JPEGs of PHOTOGRAPH pixels: the demo's things on backgrounds, with the noise of a camera."""
+def photographs(count: int, size: tuple[int, int] = PHOTOGRAPH) -> Iterator[bytes]:
+    """JPEGs: the demo's things on backgrounds, with the noise of a camera. size: their width and height."""
     for number in range(count):
-        yield _encoded(_noisy(_scene(number).resize(PHOTOGRAPH, Image.Resampling.BICUBIC), number), "JPEG", quality=90)
+        yield _encoded(_noisy(_scene(number).resize(size, Image.Resampling.BICUBIC), number), "JPEG", quality=90)
 
 
 def panoramas(count: int) -> Iterator[bytes]:

@@ -10,7 +10,10 @@ import typer
 from strata.cli.terminal import Moved, StoreUri, open_store, progress
 
 # repeats strata.data.exports.formats.Form, because importing it loads pyarrow
-FormName = Literal["llava", "monkey", "webdataset", "parquet", "hf"]
+FormName = Literal[
+    "llava", "qwen-vl", "monkey", "llama-factory", "ms-swift", "messages", "webdataset", "mds", "parquet", "hf"
+]
+BoxName = Literal["none", "llava", "qwen-vl", "qwen2.5", "qwen3", "internvl"]  # repeats strata.data.boxes.BoxName
 
 
 def export(
@@ -28,6 +31,15 @@ def export(
     keep_metadata: Annotated[
         bool, typer.Option("--keep-metadata", help="Leave EXIF, places and comments in images that need no change.")
     ] = False,
+    boxes: Annotated[
+        BoxName | None, typer.Option("--boxes", help="How the text tells where things are; none given: the format's.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", min=784, help="The largest image in training, for boxes of qwen2.5.")
+    ] = None,
+    image_root: Annotated[
+        str | None, typer.Option("--image-root", metavar="PATH", help="What stands before the paths of images.")
+    ] = None,
     level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
     root: Moved = None,
     store: StoreUri = None,
@@ -41,7 +53,10 @@ def export(
     layer = level or layer
     opened = open_store(store, root)
     pinned = Snapshots(opened).open(snapshot)
-    request = Request(form, layer_named(layer), instruction, skip_broken, keep_metadata)
+    largest = {} if max_pixels is None else {"max_pixels": max_pixels}
+    request = Request(
+        form, layer_named(layer), instruction, skip_broken, keep_metadata, boxes, image_root=image_root, **largest
+    )
     # images are read, converted and written one after another
     with progress() as bar:
         task = bar.add_task("images", total=pinned.manifest.counts.selected)

@@ -195,16 +195,25 @@ def source_table(checks: Sequence[SourceCheck]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("there", "trained on", "share"):
         table.add_column(name, justify="right")
-    table.add_column("missing")
+    table.add_column("remarks")
     for check in checks:
         # a number that is not known, because the source is missing, stays empty
         numbers = ("" if number is None else f"{number:,}" for number in (check.supply, check.count))
         share = "" if check.share is None else f"{check.share:.1%}"
-        problem = Text(clean(check.problem or ""), "red")
-        table.add_row(clean(check.name), clean(check.task), *numbers, share, problem)
+        table.add_row(clean(check.name), clean(check.task), *numbers, share, _remarks(check))
     whole = sum(check.count or 0 for check in checks)
     table.add_row("all", "", f"{sum(check.supply or 0 for check in checks):,}", f"{whole:,}", "", style="bold")
     return table
+
+
+def _times(repeats: float) -> str:
+    return f"{repeats:.2f}" if repeats < 10 else f"{repeats:,.0f}"
+
+
+def _remarks(check: SourceCheck) -> Text:
+    repeats = None if check.repeats is None else f"each sample {_times(check.repeats)} times"
+    remarks = [clean(line) for line in (repeats, check.note) if line]
+    return Text("; ".join(remarks), "yellow") if check.problem is None else Text(clean(check.problem), "red")
 
 
 def task_table(checks: Sequence[SourceCheck]) -> Table:

@@ -120,7 +120,8 @@ class LayerSpec:
     title: its heading. entry: the noun for one entry. words: the field of an entry that contains its words; "" for a
     layer that is a text itself. quoted: whether the words can be read in the picture; they are then shown in quotes.
     separator: the text between the entries' words when they are joined. instruction: the user's turn of a conversation
-    whose answer is the joined text. stage: the stage that computes the layer; None: it comes with the image.
+    whose answer is the joined text; where: that of one whose answer has the entries' boxes too. stage: the stage that
+    computes the layer; None: it comes with the image.
     whole_image: whether that stage maps a whole image to a list of the layer's entries, or of objects with the fields
     of an entry; `models.pipeline` then runs it without code for this layer. matched: whether the matcher scores its
     entries. drawing: "box" and "mask" with the words as a label, "quote" for a line of text at its position, "strip"
@@ -132,6 +133,7 @@ class LayerSpec:
     title: str
     entry: str
     instruction: str
+    where: str = ""
     words: str = ""
     stage: str | None = None
     quoted: bool = False
@@ -229,7 +231,8 @@ class Layers(BaseModel):
         LayerSpec(
             title="regions",
             entry="region",
-            instruction="Name what is in this image, and where.",
+            instruction="Name what is in this image.",
+            where="Name what is in this image, and where.",
             words="phrase",
             stage="detector",
             whole_image=True,
@@ -242,7 +245,8 @@ class Layers(BaseModel):
         LayerSpec(
             title="objects",
             entry="object",
-            instruction="Name the objects in this image, and where they are.",
+            instruction="Name the objects in this image.",
+            where="Name the objects in this image, and where they are.",
             words="phrase",
             stage="segmenter",
             matched=True,
@@ -256,6 +260,7 @@ class Layers(BaseModel):
             title="text",
             entry="line",
             instruction="Write the text that can be read in this image.",
+            where="Write the text that can be read in this image, line by line, and where it is.",
             words="text",
             stage="ocr",
             whole_image=True,

@@ -44,6 +44,12 @@ class Permutation:
         return left * self._base + right
 
 
+def drawn(indexes: Numbers, name: str) -> Numbers:
+    """A pseudo-random number of 0..2**31-1 for each index, which the name determines. Returns int64, same shape."""
+    (key,) = np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], dtype="<u8")
+    return (_mixed(indexes.astype(np.uint64) ^ key) >> np.uint64(33)).astype(np.int64)
+
+
 def _mixed(values: np.typing.NDArray[np.uint64]) -> np.typing.NDArray[np.uint64]:
     """splitmix64's finaliser (Steele et al., OOPSLA 2014); products are taken modulo 2**64."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -5,13 +5,14 @@ Read `formats.py` first, then `decoding.py`, `metadata.py`, `pool.py` and `proce
 
 from __future__ import annotations
 
-from strata.images.decoding import MISSING, as_jpeg, decode
+from strata.images.decoding import FULL_SIZE, MISSING, as_jpeg, decode
 from strata.images.formats import ImageError, pixels_of
 from strata.images.metadata import without_metadata
 from strata.images.pool import DecodingPool
 from strata.images.process import DecodersUnavailable
 
 __all__ = [
+    "FULL_SIZE",
     "MISSING",
     "DecodersUnavailable",
     "DecodingPool",

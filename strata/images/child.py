@@ -101,7 +101,8 @@ def _decoded(request: dict[str, Any], memory: mmap.mmap) -> dict[str, Any]:
         if request["pixels"]:
             memory[position : position + len(pixels)] = pixels
             position += len(pixels)
-    return {"width": width, "height": height, "missing": frame.missing}
+    full = [frame.width, frame.height]
+    return {"width": width, "height": height, "full": full, "missing": frame.missing}
 
 
 def _warm_up() -> None:

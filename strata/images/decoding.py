@@ -23,6 +23,7 @@ from strata.images.formats import FORMATS, HEIF_MISSING, Header, ImageError, Kin
 from strata.images.jpeg_ends import missing_end, with_end
 from strata.images.metadata import jpeg_pixels, png_pixels
 
+FULL_SIZE = "full size"  # the key of `Image.info` with the width and height of an image that was shrunk
 MISSING = "missing"  # the key of `Image.info` with a line on what is missing at the end of the file
 MAX_JPEG_SIDE = 65_500  # pixels that libjpeg reads or writes (JPEG_MAX_DIMENSION)
 QUALITY = 95  # JPEG quality of images that are converted from another format

@@ -99,7 +99,8 @@ class DecodingPool:
     def decode(self, data: bytes, max_pixels: int | None = None, most: int | None = None) -> Image.Image:
         """As `decoding.decode` does. max_pixels: another limit for this image.
 
-        most: a picture with more pixels is shrunk by a whole number. Raises ImageError and DecodersUnavailable.
+        most: a picture with more pixels is shrunk by a whole number, and `info[FULL_SIZE]` has its size before. Raises
+        ImageError and DecodersUnavailable.
         """
         with self.decoded(data, max_pixels, most) as image:
             return image

@@ -23,7 +23,7 @@ from typing import Any, cast
 from PIL import Image
 
 from strata.errors import StrataError
-from strata.images.decoding import MISSING
+from strata.images.decoding import FULL_SIZE, MISSING
 from strata.images.formats import KINDS, MIB, ImageError
 
 KEPT_BYTES = 16 * MIB  # of shared memory that stays allocated between two images
@@ -133,6 +133,8 @@ class DecodingProcess:
             raise DecodersUnavailable(detail) from None
         if reply["missing"]:
             image.info[MISSING] = reply["missing"]
+        if tuple(reply["full"]) != size:
+            image.info[FULL_SIZE] = tuple(reply["full"])
         self._forget()
         return image
 
@@ -219,7 +221,8 @@ def _checked(reply: Any, room: int) -> dict[str, Any]:
             return dict(reply)
         case {"kind": str(kind), "detail": str()} if kind in KINDS:
             return dict(reply)
-        case {"width": int(width), "height": int(height), "missing": str(missing)}:
-            if min(width, height) >= 0 and 3 * width * height <= room and len(missing) <= 200 and missing.isprintable():
+        case {"width": int(width), "height": int(height), "full": [int(), int()] as full, "missing": str(missing)}:
+            is_size = 0 <= width <= full[0] and 0 <= height <= full[1] and 3 * width * height <= room
+            if is_size and len(missing) <= 200 and missing.isprintable():
                 return dict(reply)
     raise ValueError("not a reply")

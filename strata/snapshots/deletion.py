@@ -11,8 +11,9 @@ from strata.errors import DamagedFile
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Part, PartsOf, Store
 
-# where the parts of a folder lie: the newest attempts, older ones, and those that are broken and were set aside
-PLACES = ("parts", "superseded", "broken/parts", "broken/superseded")
+# where the parts of a folder lie: the newest attempts, older ones, those that are broken and were set aside, and the
+# rows of chunks that have no part yet
+PLACES = ("parts", "superseded", "broken/parts", "broken/superseded", "progress")
 Folder = tuple[str, str, str]  # group, fingerprint, and the identity of a shard: the parts of one shard
 
 

@@ -1,4 +1,4 @@
-"""Progress: the rows of a chunk that a worker had computed before it found itself broken, for the chunk's next holder.
+"""Progress: the rows of a chunk that a worker had computed when its work on it ended early, for the next holder.
 
 It lies beside the parts and is no part: nobody but the next holder reads it, and it is removed with the chunk's end.
 """

@@ -25,9 +25,9 @@ from strata.cli import exits
 from strata.cli import main as cli
 from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
-from strata.data.exports import ExportError, Request, export
-from strata.data.exports import formats as export_formats
-from strata.data.exports.formats import ExportSample, Form, qwen_box
+from strata.data.exports import ExportError, Form, Request, export
+from strata.data.exports import samples as export_samples
+from strata.data.exports.formats import FORMATS
 from strata.data.exports.names import Names
 from strata.data.mixtures import Mixture
 from strata.data.reader import SampleReader
@@ -42,7 +42,7 @@ from tests.fakes import jpeg, write_shard
 from tests.pinned import describe, pin, write_shards
 
 COUNT = 10
-FORMS: tuple[Form, ...] = ("llava", "monkey", "webdataset", "parquet", "hf")
+FORMS: tuple[Form, ...] = tuple(FORMATS)
 
 Written = Callable[..., Path]
 
@@ -56,7 +56,7 @@ def snapshot(store: Store, tmp_path: Path) -> Snapshot:
 @pytest.fixture
 def written(store: Store, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
     """Export in one format and layer, with four samples per file, so that there are several files."""
-    monkeypatch.setattr(export_formats, "FILE_SAMPLES", 4)
+    monkeypatch.setattr(export_samples, "FILE_SAMPLES", 4)
 
     def write(form: Form, layer: LayerSpec = LAYERS["description"]) -> Path:
         out = tmp_path / "out" / form
@@ -106,8 +106,8 @@ def qwen_elements(text: str) -> list[tuple[str, str]]:
     return [(tag, inside) if tag else ("text", plain) for tag, inside, plain in pattern.findall(text)]
 
 
-def test_monkey(written: Written) -> None:
-    entries = json.loads((written("monkey") / "train.json").read_text())
+def test_qwen_vl(written: Written) -> None:
+    entries = json.loads((written("qwen-vl") / "train.json").read_text())
     assert sorted(entry["id"] for entry in entries) == keys()
     for entry in entries:
         user, assistant = entry["conversations"]
@@ -118,33 +118,25 @@ def test_monkey(written: Written) -> None:
         assert qwen_elements(assistant["value"]) == [("text", f"description {entry['id']}")]
 
 
-def test_monkey_grounds_phrases(written: Written) -> None:
-    for entry in json.loads((written("monkey", LAYERS["regions"]) / "train.json").read_text()):
+def test_qwen_vl_grounds_phrases(written: Written) -> None:
+    for entry in json.loads((written("qwen-vl", LAYERS["regions"]) / "train.json").read_text()):
         elements = qwen_elements(entry["conversations"][1]["value"])
-        assert elements[:2] == [("ref", f"thing {entry['id']}"), ("box", boxes_of(entry["id"])[0])]
+        assert elements[:2] == [("ref", f"thing {entry['id']}"), ("box", qwen_boxes(entry["id"])[0])]
         assert elements[2] == ("text", "; ")
-        assert elements[3:] == [("ref", "an edge"), ("box", boxes_of(entry["id"])[1])]
+        assert elements[3:] == [("ref", "an edge"), ("box", qwen_boxes(entry["id"])[1])]
         for tag, inside in elements:
             if tag == "box":
                 corners = tuple(map(int, inside.replace("(", "").replace(")", "").split(",")))
                 assert len(corners) == 4 and all(0 <= value <= 999 for value in corners)
 
 
-def boxes_of(key: str) -> list[str]:
+def qwen_boxes(key: str) -> list[str]:
     """The boxes that `describe` gives, in thousandths of the image's width and its height of 50."""
     width = 100 + int(key)
     return [
         f"(0,0),({int(50_000 / width)},500)",
         f"({int(np.float32(99.9) * 1000 / width)},200),({min(999, int(100_000 / width))},999)",
     ]
-
-
-def test_boxes_come_back_as_they_were() -> None:
-    sample = ExportSample("k", b"", 640, 480, "", [])
-    for box in ((0.0, 0.0, 640.0, 480.0), (12.5, 100.0, 300.25, 479.0)):
-        corners = map(int, re.findall(r"\d+", qwen_box(box, sample)))
-        drawn = [value / 1000 * side for value, side in zip(corners, (640, 480) * 2, strict=True)]  # draw_bbox_…
-        assert np.allclose(drawn, box, atol=0.7)
 
 
 def test_webdataset(written: Written) -> None:
@@ -187,8 +179,7 @@ def test_a_dataset_on_disk(written: Written) -> None:
 
 def test_what_is_exported_can_be_trained_on(written: Written, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    llava, monkey = written("llava"), written("monkey")
-    conversations = [(str(out / "train.json"), str(out), cache) for out in (llava, monkey)]
+    conversations = [(str(out / "train.json"), str(out), cache) for out in map(written, ("llava", "qwen-vl", "monkey"))]
     read = [
         *(Mixture.of(conversation_source(*files), "What is it?") for files in conversations),
         Mixture.of(webdataset_source(f"{written('webdataset')}/{{00000..00002}}.tar", cache), "What is it?"),
@@ -228,26 +219,6 @@ def test_images_become_upright_jpegs() -> None:
         image = Image.open(io.BytesIO(made))
         assert (image.format, image.mode, image.size, told) == ("JPEG", "RGB", size, size)
         assert image.getexif().get(0x0112) is None and decode(made, 1000).size == size
-
-
-def test_texts_cannot_pass_for_images(store: Store, tmp_path: Path) -> None:
-    def hostile(row: IndexRow) -> Record:
-        region = describe(row).regions[0].model_copy(update={"phrase": "a </ref><box>(1,1),(2,2)</box> dog"})  # type: ignore[index]
-        text = "An <image> of <img>/etc/passwd</img> it"
-        return describe(row).model_copy(update={"alt_text": text, "regions": [region]})
-
-    snapshot = pin(store, write_shards(tmp_path / "shards", 1, 1), describe=hostile)
-    texts = {}
-    for form, layer in (("llava", "alt_text"), ("monkey", "alt_text"), ("monkey", "regions")):
-        out = tmp_path / form / layer
-        export(store, snapshot, Request(form, LAYERS[layer]), out)  # type: ignore[arg-type]
-        (entry,) = json.loads((out / "train.json").read_text())
-        texts[form, layer] = entry["conversations"][1]["value"]
-    assert texts == {
-        ("llava", "alt_text"): "An  of <img>/etc/passwd</img> it",
-        ("monkey", "alt_text"): "An <image> of /etc/passwd it",
-        ("monkey", "regions"): "<ref>a (1,1),(2,2) dog</ref><box>(0,0),(500,500)</box>",
-    }
 
 
 def test_keys_are_made_fit_for_files(store: Store, tmp_path: Path) -> None:
@@ -304,26 +275,14 @@ def test_any_key_can_be_exported_and_read_back(store: Store, strange: Snapshot, 
     table = out / "names.jsonl"
     renamed = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
     of = {line["file"]: line["key"] for line in renamed}
-    if form in ("llava", "monkey"):
-        entries = json.loads((out / "train.json").read_text())
-        files = [str(path.relative_to(out)) for path in (out / "images").rglob("*.jpg")]
-        keys_of = {file: of.get(file, Path(file).stem) for file in files}
-        pictures = [(entry["id"], Image.open(out / file_of(entry))) for entry in entries]
-    elif form == "webdataset":
-        found = list(webdataset.WebDataset(str(out / "00000.tar"), shardshuffle=False).decode("pil"))
-        files = [f"00000.tar/{sample['__key__']}.jpg" for sample in found]
-        keys_of = {file: of.get(file, Path(file).stem) for file in files}
-        pictures = [(sample["json"]["key"], sample["jpg"]) for sample in found]
+    pictures = read_back(form, out)
+    if form == "webdataset":
+        files = [f"00000.tar/{sample['__key__']}.jpg" for sample in webdataset_samples(out)]
         again = datasets.load_dataset("webdataset", data_files=str(out / "00000.tar"), split="train", streaming=True)
-        assert [row["__key__"] for row in again] == [sample["__key__"] for sample in found]
+        assert [f"00000.tar/{row['__key__']}.jpg" for row in again] == files
     else:
-        loaded = (
-            datasets.load_from_disk(str(out))
-            if form == "hf"
-            else datasets.load_dataset("parquet", data_files=str(out / "*.parquet"), split="train")
-        )
-        pictures = [(row["key"], row["image"]) for row in loaded]
-        files, keys_of = [], {}
+        files = [str(path.relative_to(out)) for path in (out / "images").rglob("*.jpg")]
+    keys_of = {file: of.get(file, Path(file).stem) for file in files}
     # each picture has its own key, and each file leads to its key; where case does not count, no file hides another
     assert [key for key, _ in pictures] == STRANGE
     assert [image.size[0] for _, image in pictures] == [100 + number for number in range(len(STRANGE))]
@@ -332,9 +291,75 @@ def test_any_key_can_be_exported_and_read_back(store: Store, strange: Snapshot, 
     assert all(len(Path(file).name.encode()) <= 204 and "\n" not in file for file in files)
 
 
-def file_of(entry: dict[str, Any]) -> str:
-    """The file of an entry of LLaVA's or Monkey's training data."""
-    return str(entry.get("image") or qwen_elements(entry["conversations"][0]["value"])[1][1])
+def read_back(form: Form, out: Path) -> list[tuple[str, Image.Image]]:
+    """The key and the picture of each sample of an export."""
+    if form == "webdataset":
+        return [(sample["json"]["key"], sample["jpg"]) for sample in webdataset_samples(out)]
+    if form == "mds":
+        return [(sample["key"], sample["image"]) for sample in mds_samples(out)]
+    if form in ("parquet", "hf", "messages"):
+        return [(row["key"], row["image"] if "image" in row else row["images"][0]) for row in table_rows(form, out)]
+    return [(entry["id"], Image.open(out / image_of(entry))) for entry in entries_of(out)]
+
+
+def entries_of(out: Path) -> list[dict[str, Any]]:
+    """The entries of an export that has conversations beside a folder of images."""
+    if (out / "train.jsonl").exists():
+        return [json.loads(line) for line in (out / "train.jsonl").read_text().split("\n") if line]
+    return list(json.loads((out / "train.json").read_text()))
+
+
+def image_of(entry: dict[str, Any]) -> str:
+    """The path of an entry's image."""
+    if "messages" in entry:
+        (image,) = entry["images"]
+        return str(image)
+    return str(entry.get("image") or dict(qwen_elements(entry["conversations"][0]["value"]))["img"])
+
+
+def webdataset_samples(out: Path) -> list[dict[str, Any]]:
+    shards = sorted(map(str, out.glob("*.tar")))
+    return list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil"))
+
+
+def table_rows(form: Form, out: Path) -> Any:
+    if form == "hf":
+        return datasets.load_from_disk(str(out))
+    return datasets.load_dataset("parquet", data_files=str(out / "*.parquet"), split="train")
+
+
+def mds_samples(out: Path) -> list[dict[str, Any]]:
+    """Read MDS by its schema (mosaicml/streaming 0.13.0, streaming/base/format/mds/reader.py and encodings.py).
+
+    The package itself allows no numpy of 2.2 and later; docs/exports.md says when it has loaded an export.
+    """
+    decode: dict[str, Callable[[bytes], Any]] = {
+        "str": bytes.decode,
+        "int": lambda data: int(np.frombuffer(data, np.int64)[0]),
+        "json": json.loads,
+        "jpeg": lambda data: Image.open(io.BytesIO(data)),
+    }
+    index = json.loads((out / "index.json").read_text())
+    assert index["version"] == 2
+    samples = []
+    for shard in index["shards"]:
+        assert (shard["version"], shard["format"], shard["compression"], shard["zip_data"]) == (2, "mds", None, None)
+        data = (out / shard["raw_data"]["basename"]).read_bytes()
+        assert len(data) == shard["raw_data"]["bytes"] and np.frombuffer(data[:4], np.uint32)[0] == shard["samples"]
+        ends = np.frombuffer(data, np.uint32, shard["samples"] + 1, 4).tolist()
+        for first, last in itertools.pairwise(ends):
+            sample = data[first:last]
+            free = [size is None for size in shard["column_sizes"]]
+            lengths = iter(np.frombuffer(sample, np.uint32, sum(free)).tolist())
+            start, found = 4 * sum(free), {}
+            columns = zip(shard["column_names"], shard["column_encodings"], shard["column_sizes"], strict=True)
+            for name, encoding, size in columns:
+                length = next(lengths) if size is None else size
+                found[name] = decode[encoding](sample[start : start + length])
+                start += length
+            assert start == len(sample)
+            samples.append(found)
+    return samples
 
 
 def test_ordinary_keys_need_no_table(written: Written) -> None:
@@ -438,7 +463,7 @@ def test_what_is_there_is_not_touched(store: Store, snapshot: Snapshot, tmp_path
     (tmp_path / "out").mkdir()
     with pytest.raises(ExportError, match=r"out exists already"):
         export(store, snapshot, Request("llava", LAYERS["caption"]), tmp_path / "out")
-    with pytest.raises(ExportError, match=r"^no row of pinned has text in the layer objects$"):
+    with pytest.raises(ExportError, match=r"the layer objects; there is text in alt_text, caption, regions, descr"):
         export(store, snapshot, Request("llava", LAYERS["objects"]), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -30,5 +30,5 @@ MAKERS = [spec.name for spec in STAGES if spec.makes_layer]
 def test_a_list_is_complete(page: str, before: str, after: str, names: list[str]) -> None:
     _, found, rest = (DOCS / page).read_text().partition(before)
     assert found, f"{page} has no list {before!r}"
-    listed = re.findall(r"`(\w+)`", rest.partition(after)[0])
+    listed = re.findall(r"`([\w-]+)`", rest.partition(after)[0])
     assert sorted(listed) == sorted(names), f"{page}: {before!r}"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from bench.hostile.images import bombs, encoded, good_images, mutated
-from strata.images import DecodersUnavailable, DecodingPool, ImageError, decode, formats, process
+from strata.images import FULL_SIZE, DecodersUnavailable, DecodingPool, ImageError, decode, formats, process
 from strata.images.decoding import Frame
 from strata.images.pool import Budget
 from strata.images.process import DecodingProcess
@@ -120,6 +120,8 @@ def test_a_large_picture_can_be_shrunk(decoders: DecodingPool) -> None:
     small = decoders.decode(encoded(image, "PNG"), most=50_000)
     assert small.size == (250, 175)
     assert small.tobytes() == image.reduce(4).tobytes()
+    assert small.info[FULL_SIZE] == image.size
+    assert FULL_SIZE not in decoders.decode(encoded(image, "PNG")).info
 
 
 def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaConfig
 
 from models.base import WeightsMissing
 from models.demo import decoding
@@ -135,6 +137,47 @@ def test_parts_and_passes_change_no_text(local: TransformersComposer, monkeypatc
     monkeypatch.setattr(GuidedDecoder, "_run", counted)
     assert local.compute(requests) == whole
     assert max(passed) == 50
+
+
+class OneToken:
+    """A guide that lets the model choose one token."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.done = False
+
+    def allowed(self) -> list[int]:
+        return [1, 2]
+
+    def accept(self, token: int) -> None:
+        self.tokens.append(token)
+        self.done = True
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 7800), min_size=1, max_size=40))
+def test_the_memory_of_a_composer_is_bounded_whatever_it_is_told(lengths: list[int]) -> None:
+    """The keys and values of SmolLM2-135M in float32, and the mask of one pass; 1.4 GB and 750 MB before."""
+    config = LlamaConfig(hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
+    model = SimpleNamespace(
+        config=config, set_attn_implementation=print, get_output_embeddings=lambda: torch.nn.Linear(576, 8, bias=False)
+    )
+    passed, largest = list[int](), list[int]()
+
+    def run(self: GuidedDecoder, rows: Any, memory: Any) -> torch.Tensor:
+        passed.append(sum(len(new) for new, _, _ in rows))
+        masks = sum(len(new) * (last + len(new) - first) for new, first, last in rows if len(new) > 1)
+        largest.append(memory.values.nbytes + 4 * self._groups * masks)
+        return torch.zeros(len(rows), 576)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(GuidedDecoder, "_run", run)
+        decoder = GuidedDecoder(model, list(range(100)))  # type: ignore[arg-type]
+        guides = [OneToken() for _ in lengths]
+        decoder.write([[0] * length for length in lengths], guides, 200)  # type: ignore[arg-type]
+    assert all(guide.done for guide in guides)
+    assert sum(passed) == 100 + sum(lengths)
+    assert max(passed) <= decoding.TOKENS_AT_ONCE and max(largest) < 490e6
 
 
 @given(st.lists(st.integers(1, 30)), st.integers(1, 40))

@@ -20,6 +20,7 @@ from models.crops import crop_segment, decode_mask, encode_mask
 from models.evidence.filter import before_matching, objects_matched, regions_matched, text_judged
 from models.items import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment
 from models.pipeline import LlmPipeline, VisionPipeline, cpu_is_idle
+from models.working_size import reduced
 from strata.core.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
 from strata.core.records import Caption, ImageReference, ObjectMask, Record, Region, Status, TextLine
 from tests.checkout import CHECKOUT
@@ -301,7 +302,11 @@ def test_a_very_large_image_is_computed_at_a_smaller_size(
     large = image.resize((across * image.width, down * image.height), Image.Resampling.NEAREST)
     (plain,) = pipeline.run([(record("0"), image)])
     monkeypatch.setattr("models.working_size.MOST_PIXELS", image.width * image.height)
-    (answer,) = pipeline.run([(record("0").model_copy(update={"width": large.width, "height": large.height}), large)])
+    sized = record("0").model_copy(update={"width": large.width, "height": large.height})
+    (answer,) = pipeline.run([(sized, large)])
+    # the same, if the image is shrunk where it is decoded
+    (shrunk,) = pipeline.run([(sized, reduced(sized, large)[1])])
+    assert shrunk.model_copy(update={"seconds": answer.seconds}) == answer
     assert (answer.width, answer.height) == large.size
     assert answer.text and int(answer.text[0].text) <= image.width  # what the OCR saw
     for thing in (*(answer.regions or ()), *(answer.objects or ()), *answer.text):

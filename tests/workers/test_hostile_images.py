@@ -14,13 +14,13 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 
-from bench.hostile.images import bombs, jpeg_scans, png
+from bench.hostile.images import bombs, encoded, jpeg_scans, png
 from bench.worker_memory.resident import peak_memory
 from strata.core import Chunk, Profile, Record, Status
 from strata.images import DecodingPool
 from strata.images.process import DecodingProcess
 from strata.jobs.jobs import Jobs
-from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, read_in_pieces, wait_for_end, write_shard
+from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, read_in_pieces, wait_for_end, write_shard
 from workers import micro_batches as module
 from workers.items import ItemReader, WorkItem
 from workers.micro_batches import MicroBatch, micro_batches
@@ -59,6 +59,25 @@ def test_large_and_hostile_images_leave_a_worker_within_its_memory(
     assert found[1] - found[0] < ABOVE_MODELS
 
 
+def test_photographs_are_in_memory_at_the_size_that_the_stages_see(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow takes 96 MB for 24 megapixels, and a worker has up to four such images in memory."""
+    photograph = Image.linear_gradient("L").resize((6000, 4000)).convert("RGB")
+    data, sizes = encoded(photograph, "JPEG"), list[tuple[int, int]]()
+
+    def run(self: FakeVision, batch: Sequence[tuple[Record, Image.Image]]) -> list[Record]:
+        sizes.extend(image.size for _, image in batch)
+        return [record for record, _ in batch]
+
+    monkeypatch.setattr(FakeVision, "run", run)
+    with DecodingPool(100_000_000) as decoder:
+        monkeypatch.setattr("tests.fakes.DECODER", decoder)
+        records = described(jobs, write_shard(tmp_path / "a.tar", [data, jpeg(20)]))
+    assert sizes == [(3000, 2000), (20, 24)]
+    assert [(record.width, record.height) for record in records] == [(6000, 4000), (20, 24)]
+
+
 @pytest.mark.parametrize(("number", "times", "failed"), [(signal.SIGKILL, 3, 0), (signal.SIGSEGV, 2, 1)])
 def test_decoders_that_end(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, times: int, failed: int
@@ -88,6 +107,8 @@ def test_micro_batches_are_bounded_by_their_pixels(monkeypatch: pytest.MonkeyPat
     assert [batch.pixels for batch in batches] == [3000, 10_000, 2700, 901]
     assert [one.fits_beside(other) for one, other in itertools.pairwise(batches)] == [False, False, True]
     assert MicroBatch([]).fits_beside(batches[0])
+    # an image that is shrunk where it is decoded counts as what is in memory then: 10,000 / 3² and 2,500 / 2²
+    assert [batch.pixels for batch in micro_batches([(chunk, row) for row in range(4)], 4, 1200)] == [2236]  # type: ignore[misc]
     # what has no bytes, or no header, counts nothing
     chunk = _Chunk([WorkItem(Record.model_construct(), data=data) for data in (None, b"text", b"", jpeg()[:30])])
     assert [batch.pixels for batch in micro_batches([(chunk, row) for row in range(4)], 4)] == [0]  # type: ignore[misc]

@@ -358,7 +358,7 @@ def test_nothing_tells_where_the_store_lies(queue: Queue, tmp_path: Path) -> Non
 def test_images_of_moved_shards_are_read_for_training_and_exports(store: Store, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "old", 2, 4)
     snapshot = pin(store, shards)
-    before = [sample.data for sample in snapshot_source(store, snapshot, "caption", tmp_path / "a").read(range(8))]
+    before = [sample.images[0] for sample in snapshot_source(store, snapshot, "caption", tmp_path / "a").read(range(8))]
     shutil.move(tmp_path / "old", tmp_path / "new")
     source = snapshot_source(store, snapshot, "caption", tmp_path / "a")
     assert sorted(source.missing()) == [f"no such shard: {shard}" for shard in shards]
@@ -366,7 +366,7 @@ def test_images_of_moved_shards_are_read_for_training_and_exports(store: Store, 
         source.read(range(8))
     moved = Store(store.uri, {f"{tmp_path}/old": f"{tmp_path}/new"})
     found = snapshot_source(moved, snapshot, "caption", tmp_path / "a")
-    assert found.missing() == [] and [sample.data for sample in found.read(range(8))] == before
+    assert found.missing() == [] and [sample.images[0] for sample in found.read(range(8))] == before
     # readers are copied to the processes of a DataLoader
     assert [sample.data for sample in pickle.loads(pickle.dumps(found)).read(range(8))] == before
     arguments = ["export", "pinned", "--store", store.uri, "--format", "llava", "--layer", "caption"]

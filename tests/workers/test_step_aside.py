@@ -63,8 +63,8 @@ def llm_pipeline(profile: Profile) -> Any:
 
 
 @contextmanager
-def workers_of(service: Service, lease_seconds: float = 2.0) -> Iterator[None]:
-    """One process' worth of workers: a thread for each group."""
+def workers_of(service: Service, lease_seconds: float = 2.0) -> Iterator[threading.Event]:
+    """One process' worth of workers: a thread for each group. Yields what stops them."""
     jobs, stop = service.jobs, threading.Event()
     profiles = ProfileVersions(functools.partial(load_profile, folder=service.settings.profiles_dir))
     with Leases(jobs.queue, "w", ["index", "vision", "llm"], lease_seconds) as leases:
@@ -75,7 +75,7 @@ def workers_of(service: Service, lease_seconds: float = 2.0) -> Iterator[None]:
         for thread in threads:
             thread.start()
         try:
-            yield
+            yield stop
         finally:
             stop.set()
             for thread in threads:

@@ -261,7 +261,7 @@ def _on_one_core(*codes: str) -> Iterator[list[int]]:
 
 @pytest.mark.skipif(not dict(waits_of(os.getpid())), reason="this system does not count waits for a processor")
 def test_a_real_process_without_a_processor_is_not_late_and_one_that_sleeps_is() -> None:
-    deadline, pause = 1.2, TICK_SECONDS / 4
+    deadline, pause = 0.8, TICK_SECONDS / 4
     content = pickle.dumps(({1: tuple(vars(Activity("llm", "composer", deadline)).values())}, {}))
     with _on_one_core(SLEEP, SPIN, *[SPIN] * COMPETITORS) as (sleeper, starved, *_):
         board = Board(os.memfd_create("test"), create=True)

@@ -1,8 +1,14 @@
-"""Exports of snapshots in the formats of training tools. `exporting.py` is the walk, `formats.py` has the writers."""
+"""Exports of snapshots in the formats of training tools.
+
+`exporting.py` is the walk, `formats.py` the table of formats; `conversations.py`, `tables.py` and `shards.py` have the
+writers.
+"""
 
 from __future__ import annotations
 
 from strata.data.exports.exporting import ExportError, Request, export
-from strata.data.exports.formats import FORMATS, ExportSample, Form, qwen_box
+from strata.data.exports.formats import FORMATS, Form
+from strata.data.exports.provenance import PROVENANCE
+from strata.data.exports.samples import ExportSample
 
-__all__ = ["FORMATS", "ExportError", "ExportSample", "Form", "Request", "export", "qwen_box"]
+__all__ = ["FORMATS", "PROVENANCE", "ExportError", "ExportSample", "Form", "Request", "export"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from strata.core import LayerSpec, kept
-from strata.data.exports.formats import FORMATS, ExportSample, Form, PhraseBox, Target
+from strata.core import LAYERS, LayerSpec
+from strata.data.boxes import BOX_FORMS, BoxForm, BoxName, Frame, boxes_of, text_of
+from strata.data.boxes import MAX_PIXELS as QWEN_PIXELS
+from strata.data.exports.formats import FORMATS, Form
+from strata.data.exports.provenance import write_provenance
+from strata.data.exports.samples import ExportSample, Target
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, SampleError
 from strata.data.sources.snapshots import sample_row, snapshot_rows
@@ -36,6 +41,9 @@ class Request:
     """The format (of FORMATS), the layer, and the user's turn of conversations (None: the layer's instruction).
 
     skip_broken: leave out images that cannot be read; keep_metadata: leave EXIF and the like in JPEGs that are upright.
+    boxes: the form of boxes in the texts of layers that have some: None for the format's own, "none" for no boxes.
+    max_pixels: width × height of the largest image that Qwen2.5-VL's processor makes, on which its boxes depend.
+    image_root: what stands before the paths of images, None for the format's own.
     """
 
     form: Form
@@ -43,6 +51,31 @@ class Request:
     instruction: str | None = None
     skip_broken: bool = False
     keep_metadata: bool = False
+    boxes: BoxName | Literal["none"] | None = None
+    max_pixels: int = QWEN_PIXELS
+    image_root: str | None = None
+
+    @property
+    def box_form(self) -> BoxForm | None:
+        """The form of boxes in the texts; None: they have none."""
+        if not self.layer.boxed or self.boxes == "none":
+            return None
+        return FORMATS[self.form].boxes if self.boxes is None else BOX_FORMS[self.boxes]
+
+    @property
+    def question(self) -> str:
+        """The user's turn: the one asked for, or the layer's, which asks where things are if the answer says it."""
+        if self.instruction is not None:
+            return self.instruction
+        form, prompts = self.box_form, FORMATS[self.form].prompts
+        asked = self.layer.instruction if form is None else form.question(self.layer)
+        return prompts.get(self.layer.name, asked)
+
+    def describe(self) -> dict[str, Any]:
+        """What the provenance file says of the request."""
+        boxes = (self.boxes or self.form) if self.box_form else None
+        asked = {"format": self.form, "layer": self.layer.name, "instruction": self.question, "boxes": boxes}
+        return asked | ({"max_pixels": self.max_pixels} if boxes == "qwen2.5" else {})
 
 
 class _Broken(NamedTuple):
@@ -63,7 +96,7 @@ class ExportSamples:
 
     def __init__(self, store: Store, snapshot: Snapshot, request: Request, skipped_file: Path) -> None:
         self._store, self._snapshot, self._layer = store, snapshot, request.layer
-        self._request, self._skipped_file = request, skipped_file
+        self._request, self._skipped_file, self._form = request, skipped_file, request.box_form
         self._files = ImageFiles(store)
         self.count = self.skipped = self.broken = 0
 
@@ -85,7 +118,7 @@ class ExportSamples:
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], SampleRow]]:
         for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._layer.name]):
-            text = self._layer.text_of(row)
+            text = text_of(self._layer, row)
             if text is None:
                 self.skipped += 1
             else:
@@ -109,13 +142,11 @@ class ExportSamples:
             jpeg, (width, height) = as_jpeg(data, MAX_PIXELS, self._request.keep_metadata)
         except ImageError as error:
             raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
-        boxes = [PhraseBox(self._layer.words_of(entry), tuple(entry["box"])) for entry in self._entries(row)]
-        return ExportSample(sample.key, jpeg, width, height, sample.turns[0], boxes)
-
-    def _entries(self, row: dict[str, Any]) -> list[Any]:
-        """The kept entries that have words, of a layer with boxes."""
-        entries = kept(self._layer.entries(row[self._layer.name])) if self._layer.boxed else []
-        return [entry for entry in entries if self._layer.words_of(entry)]
+        boxes = boxes_of(self._layer, row[self._layer.name])
+        # boxes are written for the image as it is exported
+        frame = Frame(width, height, self._layer.quoted, self._request.max_pixels)
+        text = sample.turns[0] if self._form is None else self._form.write(boxes, frame)
+        return ExportSample(sample.key, jpeg, width, height, text, boxes)
 
 
 def export(
@@ -129,18 +160,20 @@ def export(
     """
     if out.exists():
         raise ExportError(f"{out} exists already: an export is written to a new folder")
+    if request.image_root is not None and not FORMATS[request.form].paths:
+        raise ExportError(f"the format {request.form} has the images inside, so that there is no root of their paths")
     # write to a hidden folder beside the target, after removing that of an interrupted export
     folder = out.absolute().with_name(f".{out.name}.partial")
     samples = ExportSamples(store, snapshot, request, folder / SKIPPED)
-    instruction = request.instruction or request.layer.instruction
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         # the writer iterates over the samples, so that only a few are in memory
-        target = Target(folder, out.absolute(), instruction, f"{snapshot.id[:32]}-{request.layer.name}")
-        FORMATS[request.form](target, _counted(samples, advance))
+        FORMATS[request.form].write(_target(folder, out, snapshot, request), _counted(samples, advance))
         if not samples.count:
-            raise _nothing(samples, snapshot, request)
+            raise _nothing(store, samples, snapshot, request)
+        counts = {"exported": samples.count, "without_text": samples.skipped, "broken": samples.broken}
+        write_provenance(folder, snapshot, request.describe(), counts)
         # everything is written: make it visible at once
         folder.rename(out)
     except StrataError:
@@ -149,7 +182,7 @@ def export(
         # datasets refuses to write no rows, with a message of its own
         if samples.count:
             raise
-        raise _nothing(samples, snapshot, request) from error
+        raise _nothing(store, samples, snapshot, request) from error
     except ImportError as error:
         raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None
     finally:
@@ -157,10 +190,29 @@ def export(
     return samples
 
 
-def _nothing(samples: ExportSamples, snapshot: Snapshot, request: Request) -> ExportError:
+def _target(folder: Path, out: Path, snapshot: Snapshot, request: Request) -> Target:
+    made_of = f"{snapshot.id}/{request.describe()}"
+    fingerprint = hashlib.sha256(made_of.encode()).hexdigest()[:32]
+    root, name = request.image_root, snapshot.name
+    return Target(folder, out.absolute(), request.question, request.box_form, root, name, fingerprint)
+
+
+def _nothing(store: Store, samples: ExportSamples, snapshot: Snapshot, request: Request) -> ExportError:
     if samples.broken:
         return ExportError(f"no image of {snapshot.name} can be read; {samples.broken:,} are broken")
-    return ExportError(f"no row of {snapshot.name} has text in the layer {request.layer.name}")
+    found = layers_with_text(store, snapshot)
+    there = f"there is text in {', '.join(found)}" if found else "no layer has any"
+    return ExportError(f"no row of {snapshot.name} has text in the layer {request.layer.name}; {there}")
+
+
+def layers_with_text(store: Store, snapshot: Snapshot) -> list[str]:
+    """The layers that have text in a row of a snapshot. It reads rows until all have, at most all. Raises OSError."""
+    found: set[str] = set()
+    for _, row in snapshot_rows(store, snapshot, list(LAYERS)):
+        found |= {name for name, layer in LAYERS.items() if name not in found and text_of(layer, row)}
+        if len(found) == len(LAYERS):
+            break
+    return [name for name in LAYERS if name in found]
 
 
 def _counted(samples: ExportSamples, advance: Callable[[], object]) -> Iterator[ExportSample]:

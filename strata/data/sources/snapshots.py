@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from strata.core import LayerSpec, layer_named
+from strata.core import LAYERS, LayerError, LayerSpec, layer_named
+from strata.data.boxes import BOX_FORMS, MAX_PIXELS, BoxForm, BoxName, Frame, boxes_of, text_of
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
@@ -33,22 +34,41 @@ def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
         yield PartRows(snapshot.parts[number], held.tolist())
 
 
-def snapshot_source(store: Store, snapshot: Snapshot, layer: str, cache: Path | None = None) -> TableSource:
+def snapshot_source(
+    store: Store,
+    snapshot: Snapshot,
+    layer: str,
+    cache: Path | None = None,
+    boxes: BoxName | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> TableSource:
     """The samples of a snapshot's rows that have text in a layer, part by part.
 
+    boxes: the form in which the answers tell where things are, for a layer with boxes; None: they do not. max_pixels:
+    of the largest image that the model's processor makes, on which Qwen2.5-VL's boxes depend.
+
     The parts are read once: a table of the needed columns is kept in `cache`, under the snapshot's id. Raises
-    LayerError, and OSError if the store or the cache cannot be accessed.
+    LayerError, also for boxes of a layer without boxes, and OSError if the store or the cache cannot be accessed.
     """
-    # the snapshot's id and the layer name the cached table
+    # the snapshot's id, the layer and the form of boxes name the cached table
     chosen = layer_named(layer)
-    name = f"snapshot/{snapshot.id}/{chosen.name}"
-    table = kept_table(cache or default_cache(), name, lambda: _sample_rows(store, snapshot, chosen))
-    return TableSource(name, table, ImageFiles(store))
+    if boxes is not None and not chosen.boxed:
+        with_boxes = ", ".join(name for name, each in LAYERS.items() if each.boxed)
+        raise LayerError(f"the layer {layer} has no boxes; those that have are {with_boxes}")
+    name = f"snapshot/{snapshot.id}/{chosen.name}" + (f"/{boxes}/{max_pixels}" if boxes else "")
+    form = BOX_FORMS[boxes] if boxes else None
+    table = kept_table(cache or default_cache(), name, lambda: _sample_rows(store, snapshot, chosen, form, max_pixels))
+    return TableSource(name, table, ImageFiles(store), markup=form.markup if form else ())
 
 
-def _sample_rows(store: Store, snapshot: Snapshot, layer: LayerSpec) -> Iterator[SampleRow]:
-    for identity, row in snapshot_rows(store, snapshot, ["key", "image", layer.name]):
-        text = layer.text_of(row)
+def _sample_rows(
+    store: Store, snapshot: Snapshot, layer: LayerSpec, form: BoxForm | None, max_pixels: int
+) -> Iterator[SampleRow]:
+    for identity, row in snapshot_rows(store, snapshot, ["key", "image", "width", "height", layer.name]):
+        text = text_of(layer, row)
+        if text is not None and form is not None:
+            frame = Frame(row["width"], row["height"], layer.quoted, max_pixels)
+            text = form.write(boxes_of(layer, row[layer.name]), frame)
         if text is not None:
             yield sample_row(row, identity, text)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -24,17 +25,22 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("identity", pa.string(), nullable=False),
         pa.field("turns", pa.list_(pa.string()), nullable=False),
+        pa.field("more", pa.list_(pa.string()), nullable=False),
+        pa.field("system", pa.string(), nullable=False),
+        pa.field("problem", pa.string(), nullable=False),
     ]
 )
-VERSION = 1  # of the code that computes rows; cached tables of other versions are not used
+VERSION = 2  # of the code that computes rows; cached tables of other versions are not used
 _BATCH = 4096  # rows converted at a time, to bound the number of Python objects
 
 
 class SampleRow(NamedTuple):
     """One sample: bytes offset..offset+size of the file at uri, and the texts of its conversation.
 
-    size: 0 for a whole file of unknown size. identity: of the shard when it was indexed, "" if not known.
-    turns: a single answer, or questions and answers in turn, from a question to an answer.
+    uri: "" for a sample without an image. size: 0 for a whole file of unknown size. identity: of the shard when it was
+    indexed, "" if not known. turns: a single answer, or questions and answers in turn, from a question to an answer.
+    more: the URIs of further image files. With several images the turns have "<image>" at the place of each.
+    system: the system turn, "" for none. problem: why the sample cannot be used, "" if it can.
     """
 
     key: str
@@ -43,6 +49,9 @@ class SampleRow(NamedTuple):
     size: int
     identity: str
     turns: list[str]
+    more: Sequence[str] = ()
+    system: str = ""
+    problem: str = ""
 
 
 class SampleTable:
@@ -81,14 +90,25 @@ class SampleTable:
 
     def files(self) -> list[tuple[str, str]]:
         """The distinct files in which the rows' images lie, each with its shard's identity."""
-        names = ("uri", "identity")
-        positions = [SAMPLE_SCHEMA.get_field_index(name) for name in names]
-        columns = [
-            pa.chunked_array([batch[position] for batch in self._batches], pa.string()) for position in positions
-        ]
+        names = ["uri", "identity"]
         # Arrow groups without a Python object for each row
-        distinct = pa.Table.from_arrays(columns, names).group_by(list(names), use_threads=False).aggregate([])
-        return list(zip(*(distinct.column(name).to_pylist() for name in names), strict=True))
+        table = pa.Table.from_arrays([self._column(name) for name in names], names)
+        distinct = table.group_by(names, use_threads=False).aggregate([])
+        files = zip(*(distinct.column(name).to_pylist() for name in names), strict=True)
+        # the further images of rows with several
+        more = pc.unique(pc.list_flatten(self._column("more"))).to_pylist()
+        return [(uri, identity) for uri, identity in files if uri] + [(uri, "") for uri in more]
+
+    def problems(self) -> tuple[int, str]:
+        """The number of rows that cannot be used, and why the first of them cannot ("" if all can)."""
+        column = self._column("problem")
+        bad = column.filter(pc.not_equal(column, ""))
+        return len(bad), bad[0].as_py() if len(bad) else ""
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        field = SAMPLE_SCHEMA.field(name)
+        position = SAMPLE_SCHEMA.get_field_index(name)
+        return pa.chunked_array([batch[position] for batch in self._batches], field.type)
 
 
 def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) -> SampleTable:
