@@ -97,7 +97,22 @@ def tables(proof: Proof) -> RenderableType:
     if proof.images_per_second:
         days = ", ".join(f"{days:,.1f} days for {count:,} images" for count, days in proof.days.items())
         parts.append(Text(f"{proof.images_per_second:,.2f} images/s with one process like this: {days}"))
+        if load := _load(proof.machine):
+            parts.append(load)
     return Group(*parts)
+
+
+def _load(machine: dict[str, str]) -> Text | None:
+    """The machine's load beside its cores, and what it means for the speed; None if a proof does not tell it."""
+    try:
+        load, cores = float(machine["load"]), int(machine["cores"])
+    except (KeyError, ValueError):
+        return None
+    told = f"load {load:.1f} on {counted(cores, 'core')}"
+    # the proof itself keeps at most all cores busy
+    if load <= cores + 1:
+        return Text(told)
+    return Text(f"{told}: other programs ran beside it, and an idle machine is faster", "yellow")
 
 
 def _checks(proof: Proof) -> Table:
