@@ -102,7 +102,7 @@ Positions right: the share of the statements about positions ("at the top left o
 are true. True statements: objects named that are there, words quoted that are on a sign, and true positions. False
 statements: objects named that are not there, words quoted that are on no sign, and false positions. A position of a
 thing that is not there is false too, so an invented object with a position counts as two. What a text repeats counts
-once.
+once, and "the sign is above the sign" not at all.
 
 ![The table as a bar chart](ablation.png)
 
