@@ -69,8 +69,12 @@ def selection_line(selection: Selection) -> str:
         parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
     parts += [f"by {selection.score}"] if selection.score else []
-    parts += ["each image once"] if selection.unique else []
+    parts += [f"each image once{f' ({selection.same})' if selection.same else ''}"] if selection.unique else []
+    parts += [f"cap {selection.cap:,} per noun"] if selection.cap else []
+    parts += [f"--{option} {digest[:SHORT_ID]}" for option, digest in selection.files]
     parts += [f"where {selection.where}"] if selection.where else []
+    if selection.split:
+        parts += [f"the part {selection.split.part} of {selection.split.of[:SHORT_ID]}"]
     return ", ".join(parts)
 
 
@@ -202,8 +206,12 @@ def source_table(checks: Sequence[SourceCheck]) -> Table:
     return table
 
 
+def _times(repeats: float) -> str:
+    return f"{repeats:.2f}" if repeats < 10 else f"{repeats:,.0f}"
+
+
 def _remarks(check: SourceCheck) -> Text:
-    repeats = None if check.repeats is None else f"each sample {check.repeats:.3g} times"
+    repeats = None if check.repeats is None else f"each sample {_times(check.repeats)} times"
     remarks = [clean(line) for line in (repeats, check.note) if line]
     return Text("; ".join(remarks), "yellow") if check.problem is None else Text(clean(check.problem), "red")
 
