@@ -416,7 +416,7 @@ def test_a_changed_file_is_read_anew(locations: Locations) -> None:
 def test_a_damaged_tar_is_named(locations: Locations, tmp_path: Path) -> None:
     tar = Path(locations.data) / "tars" / "00000.tar"
     tar.write_bytes(tar.read_bytes()[:1500])
-    with pytest.raises(SampleError, match=rf"^{tar}: truncated after 1 images$"):
+    with pytest.raises(SampleError, match=rf"^{tar}: truncated after 1 image$"):
         webdataset_source(str(tar), tmp_path / "cache")
 
 
