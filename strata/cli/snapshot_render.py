@@ -202,8 +202,12 @@ def source_table(checks: Sequence[SourceCheck]) -> Table:
     return table
 
 
+def _times(repeats: float) -> str:
+    return f"{repeats:.2f}" if repeats < 10 else f"{repeats:,.0f}"
+
+
 def _remarks(check: SourceCheck) -> Text:
-    repeats = None if check.repeats is None else f"each sample {check.repeats:.3g} times"
+    repeats = None if check.repeats is None else f"each sample {_times(check.repeats)} times"
     remarks = [clean(line) for line in (repeats, check.note) if line]
     return Text("; ".join(remarks), "yellow") if check.problem is None else Text(clean(check.problem), "red")
 

@@ -9,21 +9,28 @@ from __future__ import annotations
 from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture
-from strata.data.reader import MAX_PIXELS, Sample, SampleReader
+from strata.data.reader import SampleReader
+from strata.data.samples import MAX_PIXELS, Place, Sample, Skipped
 from strata.data.sources.samples import SampleError
 from strata.data.sources.snapshots import snapshot_source
 from strata.data.sources.tables import default_cache
+from strata.data.substitutes import SkipLimit, SourceAway, TooManySkipped
 
 __all__ = [
     "MAX_PIXELS",
     "Locations",
     "Mixture",
     "MixtureFile",
+    "Place",
     "Request",
     "Sample",
     "SampleError",
     "SampleReader",
+    "SkipLimit",
+    "Skipped",
+    "SourceAway",
     "SourceCheck",
+    "TooManySkipped",
     "check_mixture",
     "default_cache",
     "export",

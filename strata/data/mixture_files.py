@@ -7,22 +7,30 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strata.core import layer_named
+from strata.data.boxes import BoxName
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
+from strata.data.sources.public import FORMATS, Format
+from strata.data.sources.public.files import Files
+from strata.data.sources.public.questions import Answers, Options
+from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import SampleSource
 from strata.data.sources.snapshots import snapshot_source
 from strata.errors import StrataError
 from strata.snapshots import Snapshots
 from strata.store import Store
 
+FORMAT_OPTIONS = ("questions", "answers", "split", "image_name", "choice", "answerable", "exclude")
+
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
-    "snapshot": frozenset({"layer"}),
+    "snapshot": frozenset({"layer", "boxes"}),
     "conversations": frozenset({"images"}),
+    "format": frozenset({"file", "images", *FORMAT_OPTIONS}),
     "webdataset": frozenset(),
     "dataset": frozenset({"image", "text", "question"}),
 }
@@ -34,15 +42,18 @@ MOST_BAD = 0.01  # share of a source's entries that may be unusable
 class SourceSettings(BaseModel):
     """One source of a mixture.
 
-    snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`).
+    snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`). boxes: the
+    form in which its answers tell where things are, for a layer with boxes.
     conversations: a JSON or JSON Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images`
     (default: the file's own).
-    webdataset: tars with texts. dataset: a Hugging Face dataset on disk and its columns.
+    format: a public data set in the files that its authors publish, one of strata.data.sources.public.FORMATS. It needs
+    a `file` or several, and the folder of its `images`; some have more options.
+    webdataset: tars with texts, or Parquet files. dataset: a Hugging Face dataset on disk and its columns.
 
     `count` samples are used, or a number in proportion to `weight`, or all of them `repeat` times (once). A count above
     the number that there are repeats samples. instruction: the user's turn, or a list, of which each sample gets one by
     the seed; required for sources without questions. The questions of other sources are used as they are, or inserted
-    at "{question}".
+    at "{question}". origin: where the data can be got, which `strata mixture check` tells if something is missing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,8 +62,19 @@ class SourceSettings(BaseModel):
     task: str | None = None
     snapshot: str | None = None
     layer: str | None = Field(default=None, validation_alias=AliasChoices("layer", "level"))
+    boxes: BoxName | None = None
     conversations: str | None = None
     images: str | None = None
+    format: str | None = None
+    file: str | tuple[str, ...] | None = Field(default=None, min_length=1)
+    questions: str | tuple[str, ...] | None = None
+    answers: Answers | None = None
+    split: str | tuple[str, ...] | None = None
+    image_name: str | None = None
+    choice: Literal["letter", "text"] | None = None
+    answerable: bool | None = None
+    exclude: str | None = None
+    origin: str | None = None
     webdataset: str | None = None
     dataset: str | None = None
     image: str | None = None
@@ -80,7 +102,8 @@ class SourceSettings(BaseModel):
         if len(kinds) != 1:
             raise ValueError(f"{self.name}: one of {', '.join(KINDS)} is needed, {' and '.join(kinds) or 'none'} given")
         for kind, settings in KINDS.items():
-            odd = [name for name in sorted(settings) if kind != kinds[0] and getattr(self, name) is not None]
+            others = sorted(settings - KINDS[kinds[0]])
+            odd = [name for name in others if getattr(self, name) is not None]
             if odd:
                 raise ValueError(f"{self.name}: {odd[0]} is a setting of {kind}, not of {kinds[0]}")
         numbers = [name for name in ("count", "weight", "repeat") if getattr(self, name) is not None]
@@ -89,12 +112,31 @@ class SourceSettings(BaseModel):
         if self.layer is not None:
             layer_named(self.layer)
         # an instruction is required for answers without questions; the placeholder needs questions
-        has_questions = kinds[0] == "conversations" or self.question is not None
+        has_questions = kinds[0] == "conversations" or self.question is not None or self._check_format()
         if not has_questions and self.instruction is None:
             raise ValueError(f"{self.name}: an instruction is needed, because its answers have no questions")
         if not has_questions and any(QUESTION in text for text in self.instructions):
             raise ValueError(f"{self.name}: {QUESTION} is only for sources with questions")
         return self
+
+    def _check_format(self) -> bool:
+        """Check the name and the options of a format; whether its samples have questions. Raises ValueError."""
+        if self.format is None:
+            return False
+        form = FORMATS.get(self.format)
+        if form is None:
+            raise ValueError(f"{self.name}: no format {self.format!r}; there are {', '.join(FORMATS)}")
+        if self.file is None or self.images is None:
+            raise ValueError(f"{self.name}: a format needs `file` and `images`")
+        allowed = form.options | ({"answers"} if form.answers else set())
+        odd = [name for name in FORMAT_OPTIONS if getattr(self, name) is not None and name not in allowed]
+        if odd:
+            raise ValueError(f"{self.name}: the format {self.format} has no {odd[0]}")
+        return not form.captions
+
+
+def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value or ()
 
 
 class MixtureFile(BaseModel):
@@ -153,15 +195,30 @@ class Locations:
         # the kind of a source is the one setting of KINDS that it has
         if settings.snapshot is not None:
             snapshot = Snapshots(self.store).open(settings.snapshot)
-            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache)
+            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache, settings.boxes)
         if settings.conversations is not None:
             uri = self._under(settings.conversations)
             images = uri.rpartition("/")[0] if settings.images is None else self._under(settings.images)
             return conversation_source(uri, images, self.cache)
+        if settings.format is not None:
+            return self._public(settings, FORMATS[settings.format])
         if settings.webdataset is not None:
             return webdataset_source(self._under(settings.webdataset), self.cache)
         columns = {name: value for name in KINDS["dataset"] if (value := getattr(settings, name)) is not None}
         return DatasetSource(self._under(settings.dataset or ""), **columns)
+
+    def _public(self, settings: SourceSettings, form: Format) -> SampleSource:
+        paths, questions = (tuple(map(self._under, _several(value))) for value in (settings.file, settings.questions))
+        exclude = self._under(settings.exclude) if settings.exclude else ""
+        options = Options(
+            answers=settings.answers or form.answers or "first",
+            split=_several(settings.split),
+            image_name=settings.image_name or "",
+            choice=settings.choice or "letter",
+            answerable=bool(settings.answerable),
+        )
+        images = self._under(settings.images or "").rstrip("/")
+        return public_source(settings.format or "", Files(paths, questions, exclude), images, options, self.cache)
 
     def _under(self, path: str) -> str:
         return path if path.startswith("/") or "://" in path else f"{self.data.rstrip('/')}/{path}"
@@ -246,11 +303,12 @@ def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
         source = locations.open(settings)
         missing = source.missing()
     except (MixtureError, OSError) as error:
-        known.problem = str(error).removeprefix(f"{settings.name}: ")
+        known.problem = _with_origin(str(error).removeprefix(f"{settings.name}: "), settings)
         return known
     known.supply = len(source)
     if missing:
-        known.problem = missing[0] + (f" (the first of {len(missing):,})" if len(missing) > 1 else "")
+        line = missing[0] + (f" (the first of {len(missing):,})" if len(missing) > 1 else "")
+        known.problem = _with_origin(line, settings)
     # single entries that are no samples are left out by the reader; many are a fault of the file
     bad, first = source.problems()
     if bad:
@@ -260,6 +318,10 @@ def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
         else:
             known.note = line
     return known
+
+
+def _with_origin(problem: str, settings: SourceSettings) -> str:
+    return f"{problem}; the data is from {settings.origin}" if settings.origin else problem
 
 
 def _add_shares(checks: Sequence[SourceCheck], parts: Sequence[float | None]) -> None:

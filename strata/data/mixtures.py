@@ -10,6 +10,7 @@ import numpy as np
 
 from strata.data.control_tokens import without_control_tokens
 from strata.data.permutations import Numbers, Permutation
+from strata.data.sources.conversations import IMAGE_TOKEN
 from strata.data.sources.samples import RawSample, SampleSource
 from strata.errors import IncompleteData, InvalidInput
 
@@ -55,7 +56,8 @@ class Share:
             questions = [instruction.replace(QUESTION, question) for question in turns[::2]]
             turns = [turn for pair in zip(questions, turns[1::2], strict=True) for turn in pair]
         roles = ["system"] * bool(raw.system) + [("user", "assistant")[index % 2] for index in range(len(turns))]
-        markup = getattr(self.source, "markup", ())
+        # several images have their places in the texts
+        markup = (*getattr(self.source, "markup", ()), *([IMAGE_TOKEN] if len(raw.images) > 1 else []))
         texts = [without_control_tokens(text, keep=markup) for text in [*([raw.system] if raw.system else []), *turns]]
         return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -25,12 +26,11 @@ from strata.core.layers import LAYERS
 from strata.data.mixture_files import Locations, MixtureFile, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture, MixtureError, Share
 from strata.data.reader import SampleReader
-from strata.data.sources import conversations
-from strata.data.sources.conversations import ConversationError, read_conversations
+from strata.data.sources import entries
+from strata.data.sources.conversations import read_conversations
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
 from strata.data.sources.samples import RawSample, SampleError
 from strata.store.store import Store
-from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.pinned import pin, write_shards
 
@@ -297,21 +297,21 @@ def test_a_file_that_says_nonsense_is_one_line(tmp_path: Path, text: str, reason
 
 
 def test_long_files_are_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversations, "_PIECE", 7)
-    entries = [llava(number) for number in range(20)]
-    forms = [json.dumps(entries), json.dumps(entries, indent=4), " \ufeff" + json.dumps(entries) + "\n\n"]
-    forms += ["\n".join(map(json.dumps, entries)), "\n\n".join(map(json.dumps, entries)) + "\n"]
+    monkeypatch.setattr(entries, "_PIECE", 7)
+    written = [llava(number) for number in range(20)]
+    forms = [json.dumps(written), json.dumps(written, indent=4), " \ufeff" + json.dumps(written) + "\n\n"]
+    forms += ["\n".join(map(json.dumps, written)), "\n\n".join(map(json.dumps, written)) + "\n"]
     for text in forms:
         found = list(read_conversations(io.BytesIO(text.encode())))
         assert [said.id for said in found] == [f"l{number}" for number in range(20)]
-        assert found[3].image == "images/3.jpg" and found[3].turns == ["q3", "a3", "more?", "no"]
+        assert found[3].images == ["images/3.jpg"] and found[3].turns == ["q3", "a3", "more?", "no"]
 
 
 def test_a_deeply_nested_entry_is_one_line() -> None:
     """The standard library's parser raises RecursionError here."""
     deep = b"[" + b"[" * 20_000 + b"]" * 20_000 + b"]"
-    with pytest.raises(ConversationError, match='entry 1: no list "conversations"'):
-        list(read_conversations(io.BytesIO(deep)))
+    (said,) = read_conversations(io.BytesIO(deep))
+    assert said.problem == 'entry 1: no list "conversations"'
 
 
 def test_half_of_a_surrogate_pair_can_be_stored(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_grounded_answers_keep_their_boxes() -> None:
     answer = "<ref>the sky</ref><box>(0,0),(999,500)</box>"
     entry = {"conversations": [{"from": "user", "value": "<img>a b.jpg</img>Where?"}, {"from": "gpt", "value": answer}]}
     (said,) = read_conversations(io.BytesIO(json.dumps(entry).encode()))
-    assert said == ("1", "a b.jpg", ["Where?", answer])
+    assert said == ("1", ["a b.jpg"], ["Where?", answer], "", "")
 
 
 def turns(*said: str) -> list[dict[str, str]]:
@@ -340,34 +340,40 @@ def turns(*said: str) -> list[dict[str, str]]:
         ("[1]", r'entry 1: no list "conversations"'),
         ("nonsense", "entry 1 is not JSON"),
         (json.dumps(llava(0)) + "\n{", "entry 2 is not JSON: parse error: premature EOF"),
-        ('[{"a": 1}', r'entry 1: no list "conversations"'),
+        ('[{"a": 1}', "entry 2 is not JSON: parse error: premature EOF"),
         (json.dumps([llava(0)])[:-1], "entry 2 is not JSON: parse error: premature EOF"),
         (json.dumps([llava(0)])[:-1] + ", oops]", "entry 2 is not JSON: lexical error"),
         (json.dumps([llava(0)]) + " more", "entry 2 is not JSON: parse error: trailing garbage"),
         (json.dumps([llava(0, score=float("nan"))]), "entry 1 is not JSON: lexical error"),
-        (
-            json.dumps([llava(0), {**llava(1), "image": None}]),
-            r'entry 2 \(id l1\): no image: neither "image" nor <img>',
-        ),
+        (json.dumps([llava(1, image=None)]), r'entry 1 \(id l1\): no image: neither "image" nor <img>'),
         (json.dumps([llava(0, image="")]), r"entry 1 \(id l0\): no image"),
         (json.dumps([llava(0, conversations=turns("q"))]), "the last question has no answer"),
         (json.dumps([llava(0, conversations=turns("q", "a")[::-1])]), "turn 1 is from 'gpt' instead of human or user"),
         (json.dumps([llava(0, conversations=[{"from": "human"}, {}])]), 'turn 1 has no text "value"'),
         (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
-        (
-            json.dumps([{"conversations": turns("<img>a</img> <img>b</img>", "a")}]),
-            "2 images, but exactly one is supported",
-        ),
+        (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 places for them in its questions"),
+        (json.dumps([llava(0, image=[1])]), '"image" is not a path, nor a list of paths'),
+        (json.dumps([llava(0, image="data:image/png;base64,AA")]), "its image is in the entry itself"),
+        (json.dumps([llava(0, conversations=turns("q")[:1] * 3)]), "turn 2 is from 'human' instead of gpt"),
     ],
 )
 def test_what_is_no_conversation_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
-    with pytest.raises(ConversationError, match=reason):
-        list(read_conversations(io.BytesIO(text.encode())))
     path = tmp_path / "file.json"
     path.write_text(text)
     with pytest.raises(SampleError, match=rf"^{path}: .*{reason}") as error:
         conversation_source(str(path), str(tmp_path), tmp_path / "cache")
     assert "\n" not in str(error.value)
+
+
+def test_one_bad_entry_does_not_refuse_the_others(locations: Locations) -> None:
+    bad = llava(1, image=None)
+    write_json(Path(locations.data) / "llava.json", [llava(0), bad, *map(llava, range(2, 5))])
+    (share,) = open_mixture(mixture_file(LLAVA), locations).shares
+    assert len(share.source) == 5 and share.source.read([0, 2])[1].key == "l2"
+    reason = 'entry 2 (id l1): no image: neither "image" nor <img>…</img>, but <image> in its text'
+    assert share.source.problems() == (1, reason)
+    with pytest.raises(SampleError, match="^" + re.escape(f"{locations.data}/llava.json: {reason}")):
+        share.source.read([1])
 
 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
@@ -385,13 +391,13 @@ def test_images_that_are_not_there(locations: Locations) -> None:
         f"no such image: {locations.data}/images/{number}.jpg" for number in (1, 3)
     ]
     with pytest.raises(SampleError, match=rf"^{locations.data}/images/[13].jpg, image l[13]: no such file$"):
-        list(SampleReader(mixture))
+        list(SampleReader(mixture, on_error="stop"))
 
 
 def test_an_image_that_is_none(locations: Locations) -> None:
     (Path(locations.data) / "images" / "2.jpg").write_text("<html>")
     with pytest.raises(SampleError, match=rf"^{locations.data}/images/2.jpg, image l2: not_an_image"):
-        list(SampleReader(open_mixture(mixture_file(LLAVA), locations)))
+        list(SampleReader(open_mixture(mixture_file(LLAVA), locations), on_error="stop"))
 
 
 def test_a_changed_file_is_read_anew(locations: Locations) -> None:
@@ -420,7 +426,7 @@ def test_a_dataset_with_splits_asks_for_one(locations: Locations) -> None:
 
 def test_a_column_that_is_no_text(locations: Locations) -> None:
     with pytest.raises(SampleError, match=r"table, row 0: number is not a text$"):
-        list(SampleReader(Mixture.of(DatasetSource(f"{locations.data}/table", text="number"), "?")))
+        list(SampleReader(Mixture.of(DatasetSource(f"{locations.data}/table", text="number"), "?"), on_error="stop"))
 
 
 # the paper's mixtures
@@ -434,49 +440,6 @@ def test_the_papers_mixture() -> None:
     assert len({source.task for source in mixture.sources}) == 4
     ablation = MixtureFile.load(MIXTURES / "monkey-ablation.toml")
     assert {source.name: source.count for source in ablation.sources} == {**counts, "detailed caption": 427_000}
-
-
-def a_thousandth(path: Path, data: Path) -> Path:
-    """A mixture of the paper with its counts divided by a thousand, and the conversation files that it names."""
-    small = data / path.name
-    small.write_text(path.read_text(encoding="utf-8").replace("_000\n", "\n"))
-    for source in MixtureFile.load(small).sources:
-        if source.conversations and source.images:
-            (data / source.images).mkdir(parents=True)
-            (data / source.images / "0.jpg").write_bytes(jpeg())
-            entry = {**monkey(0), "conversations": [{"from": "user", "value": "<img>0.jpg</img>q"}, ANSWER]}
-            (data / source.conversations).write_text(f"{json.dumps(entry)}\n" * (source.count or 0))
-    return small
-
-
-@pytest.mark.parametrize(("name", "ours", "rows"), [("monkey", "balanced", 213), ("monkey-ablation", "all", 427)])
-def test_the_papers_mixture_in_small(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, ours: str, rows: int
-) -> None:
-    pin(store, write_shards(tmp_path / "shards", 1, rows), f"cc3m-{ours}")
-    (tmp_path / "data").mkdir()
-    path = a_thousandth(MIXTURES / f"{name}.toml", tmp_path / "data")
-    where = ["--store", store.uri, "--cache", str(tmp_path / "cache")]
-    assert code_of("mixture", "check", str(path), *where, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    whole = 1441 - 213 + rows
-    thousands = {"image caption": rows + 191, "general VQA": 306, "scene text VQA": 308, "document VQA": 423}
-    assert told["tasks"] == pytest.approx({task: count / whole for task, count in thousands.items()})
-    assert [source["problem"] for source in told["sources"]] == [None] * 19
-    mixture = open_mixture(MixtureFile.load(path), Locations(store, str(tmp_path / "data"), tmp_path / "cache"))
-    assert Counter(sample.task for sample in SampleReader(mixture)) == thousands
-
-
-def test_the_papers_mixture_where_nothing_is(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = ["--store", store.uri, "--data", str(tmp_path), "--cache", str(tmp_path / "cache")]
-    assert code_of("mixture", "check", str(MIXTURES / "monkey.toml"), *where) == exits.MIXTURE_INCOMPLETE
-    out, err = capsys.readouterr()
-    assert err == "19 of 19 sources have problems\n"
-    lines = out.splitlines()
-    assert lines[1].split()[:6] == ["detailed", "caption", "image", "caption", "213,000", "14.8%"]
-    assert lines[1].rstrip().endswith("no snapshot 'cc3m-balanced'; there are: none")
-    assert all(f"no such file: {tmp_path}/" in line for line in lines[2:20])
-    assert [line.split()[-1] for line in lines[-4:]] == ["29.4%", "28.0%", "21.4%", "21.2%"]
 
 
 # strata mixture check

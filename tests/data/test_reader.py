@@ -284,8 +284,8 @@ def test_an_epoch_that_is_set_again_keeps_the_place(mixture: Mixture) -> None:
 def test_a_vanished_shard_is_named(mixture: Mixture, shards: list[str]) -> None:
     Path(shards[1]).unlink()
     with pytest.raises(SampleError, match=rf"^no such shard: {shards[1]}$"):
-        rest(SampleReader(mixture))
-    loader = DataLoader(SampleReader(mixture), BATCH, num_workers=2, collate_fn=seen)
+        rest(SampleReader(mixture, on_error="stop"))
+    loader = DataLoader(SampleReader(mixture, on_error="stop"), BATCH, num_workers=2, collate_fn=seen)
     with pytest.raises(SampleError, match=f"no such shard: {shards[1]}"):
         list(loader)
     assert mixture.shares[0].source.missing() == [f"no such shard: {shards[1]}"]
@@ -297,7 +297,7 @@ def test_a_changed_shard_is_named(mixture: Mixture, shards: list[str]) -> None:
     data = Path(shards[2]).read_bytes()
     Path(shards[2]).write_bytes(data.replace(b"000000000.txt", b"000000007.txt").replace(b"\xff\xd8", b"\0\0"))
     with pytest.raises(SampleError, match=rf"^{shards[2]} has changed since it was indexed"):
-        rest(SampleReader(mixture))
+        rest(SampleReader(mixture, on_error="stop"))
 
 
 def test_a_shard_that_changes_while_it_is_read_is_named(mixture: Mixture, shards: list[str]) -> None:
@@ -307,7 +307,7 @@ def test_a_shard_that_changes_while_it_is_read_is_named(mixture: Mixture, shards
     Path(shards[0]).write_bytes(b"x" * Path(shards[0]).stat().st_size)
     os.utime(shards[0], (1, 1))
     with pytest.raises(SampleError, match=rf"^{shards[0]} has changed since it was indexed"):
-        rest(SampleReader(mixture))
+        rest(SampleReader(mixture, on_error="stop"))
     rows = {row.uri: number for number, row in enumerate(source.table.rows(range(ALL)))}
     Path(shards[1]).write_bytes(b"")
     with pytest.raises(SampleError, match=rf"^{shards[1]} has changed since it was indexed"):
@@ -325,7 +325,7 @@ def test_an_image_that_is_none_is_named(store: Store, tmp_path: Path, shards: li
     os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))  # so that the change cannot be detected
     mixture = Mixture.of(snapshot_source(store, snapshot, "caption", tmp_path / "cache"), "?")
     with pytest.raises(SampleError, match=rf"^{path}, image 00000000\d: not_an_image"):
-        rest(SampleReader(mixture))
+        rest(SampleReader(mixture, on_error="stop"))
 
 
 # layers and tables

@@ -12,12 +12,16 @@ import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
+from trl.data_utils import prepare_multimodal_messages
 
 from samples.scenes import HELD_OUT_SEED, make_scene
 from strata.cli import exits
-from strata.data.mixtures import MixtureError
+from strata.data.mixtures import Mixture, MixtureError, Share
+from strata.data.reader import SampleReader
+from strata.data.sources.files import conversation_source
 from strata.errors import StrataError
 from tests.checkout import CHECKOUT
+from tests.public_sets import mix
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training import train as job
 from training.ablation.held_out import describe
@@ -25,7 +29,7 @@ from training.batches import Batches
 from training.config import ConfigError, load_config
 from training.losses import LossLog, running_means
 from training.train import mixture_of, train
-from training.trainer import WHOLE, last_checkpoint
+from training.trainer import WHOLE, example_of, last_checkpoint
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.3}
 
@@ -200,3 +204,17 @@ def test_half_a_line_of_the_log_is_forgotten(tmp_path: Path) -> None:
     log.rewind(1)
     assert log.path.read_text() == '{"step": 1, "loss": 2.0}\n'
     assert running_means([1.0, 3.0, 5.0], 2) == [1.0, 2.0, 4.0]
+
+
+def test_trl_takes_them(tmp_path: Path) -> None:
+    """TRL's own function places as many images as the sample has."""
+    mix(tmp_path)
+    source = conversation_source(f"{tmp_path}/mix.json", f"{tmp_path}/images", tmp_path / "cache")
+    samples = sorted(SampleReader(Mixture([Share("mix", "mix", source, 6)])), key=lambda sample: sample.key)
+    shapes = []
+    for example in map(example_of, samples):
+        messages = prepare_multimodal_messages(example["messages"], images=example["images"])
+        shapes.append([[part["type"] for part in turn["content"]] for turn in messages])
+    image, text = "image", "text"
+    assert shapes[0][0] == [image, text] and shapes[1] == [[text], [text]]
+    assert shapes[2][0] == [image, text, image, text] and shapes[3][0] == [image, image, text]

@@ -1,102 +1,186 @@
-"""Read conversation files: questions and answers about images, in the formats of LLaVA, Qwen-VL and Monkey.
+"""Read conversation files: questions and answers about images, in the formats of LLaVA, Qwen-VL, Monkey and OpenAI.
 
 A file is a JSON array or JSON Lines. LLaVA: {"image": PATH, "conversations": [{"from": "human", "value":
-"<image>\\nQuestion"}, {"from": "gpt", "value": "Answer"}, …]}. Qwen-VL and Monkey: no "image", but
-{"from": "user", "value": "Picture 1: <img>PATH</img>\\nQuestion"}, {"from": "assistant", …}.
+"<image>\\nQuestion"}, {"from": "gpt", "value": "Answer"}, …]}; "image" may be a list, or absent for text only. Qwen-VL
+and Monkey: no "image", but {"from": "user", "value": "Picture 1: <img>PATH</img>\\nQuestion"}, {"from":
+"assistant", …}. OpenAI, TRL, LLaMA-Factory and ms-swift: {"messages": [{"role": "user", "content": "<image>Question"},
+{"role": "assistant", …}], "images": [PATH]}; a content may also be a list of parts. A first turn may be "system".
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
-import ijson
-
-from strata.errors import DataError
+from strata.data.control_tokens import without_control_tokens
+from strata.data.sources.entries import EntryError, json_entries
 
 ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # parity of the turn: questions have even indexes
 IMAGE_TOKEN = "<image>"
+MARKUP = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")  # of grounded answers; not taken out of them
 _IMG = re.compile(r"(?:Picture \d+: ?)?<img>(.*?)</img>\n?")
-_PIECE = 2**16  # bytes parsed at a time
-
-
-class ConversationError(DataError, ValueError):
-    """A file or one of its entries is not a conversation about one image. The message is one line."""
+_TOKENS = re.compile(r"<image>|<\|image\|>")  # of LLaVA and the others; of mPLUG-DocOwl
 
 
 class Conversation(NamedTuple):
-    """One entry: its id, the path of its image, and alternating questions and answers."""
+    """One entry: its id, the paths of its images, alternating questions and answers, and its system turn or "".
+
+    With several images the turns have IMAGE_TOKEN at the place of each. problem: why it cannot be used, else "".
+    """
 
     id: str
-    image: str
+    images: Sequence[str]
     turns: list[str]
+    system: str = ""
+    problem: str = ""
+
+
+class _Turn(NamedTuple):
+    role: str
+    text: str
 
 
 def read_conversations(file: IO[bytes]) -> Iterator[Conversation]:
     """Yield the conversations of a file one at a time, so that a file of any length can be read.
 
-    Raises ConversationError.
+    An entry that is none has a `problem`. Raises EntryError if the file is not JSON.
     """
-    number = 0
-    for number, entry in enumerate(_entries(file), 1):
+    return _read(file, llava)
+
+
+def _read(file: IO[bytes], parse: Callable[[Any], Conversation]) -> Iterator[Conversation]:
+    for number, entry in enumerate(json_entries(file), 1):
         try:
-            yield _conversation(entry, number)
-        except ConversationError as error:
-            # name the entry by its number, and by its id if it has one
-            name = entry.get("id") if isinstance(entry, dict) else None
-            where = f"entry {number:,}" if name is None else f"entry {number:,} (id {str(name)[:80]})"
-            raise ConversationError(f"{where}: {error}") from None
-    if not number:
-        raise ConversationError("the file contains no conversations")
+            conversation = parse(entry)
+            yield conversation if conversation.id else conversation._replace(id=str(number))
+        except EntryError as error:
+            yield Conversation(str(number), [], [], problem=f"{named(entry, number)}: {error}")
 
 
-def _conversation(entry: Any, number: int) -> Conversation:
-    # the turns must be texts with alternating roles, and end with an answer
+def named(entry: Any, number: int) -> str:
+    """An entry by its number, and by its id if it has one."""
+    name = entry.get("id") if isinstance(entry, dict) else None
+    return f"entry {number:,}" if name is None else f"entry {number:,} (id {str(name)[:80]})"
+
+
+def llava(entry: Any) -> Conversation:
+    """Parse an entry of LLaVA, Qwen-VL or Monkey. Raises EntryError."""
     given = entry.get("conversations") if isinstance(entry, dict) else None
     if not isinstance(given, list) or not given:
-        raise ConversationError('no list "conversations"')
-    turns = [_turn(index, turn) for index, turn in enumerate(given)]
-    if len(turns) % 2:
-        raise ConversationError("the last question has no answer")
-    # the image is a field of the entry (LLaVA), or a tag in the texts (Qwen-VL, Monkey)
-    images = [entry["image"]] if isinstance(entry.get("image"), str) else _IMG.findall(" ".join(turns))
-    if not images or not images[0]:
-        raise ConversationError('no image: neither "image" nor <img>…</img>')
-    if len(images) > 1:
-        raise ConversationError(f"{len(images)} images, but exactly one is supported")
-    # the reader returns image and texts separately, so the tags and tokens are removed from the texts
-    bare = [_IMG.sub("", turn).replace(IMAGE_TOKEN, "").strip() for turn in turns]
-    return Conversation(str(entry.get("id", number)), images[0], bare)
+        raise EntryError('no list "conversations"')
+    turns = [_turn(index, turn, "from", "value") for index, turn in enumerate(given)]
+    # the images are a field of the entry (LLaVA), or tags in the texts (Qwen-VL, Monkey)
+    images = _paths(entry, "image", "images")
+    if not images:
+        images = [path for turn in turns for path in _IMG.findall(turn.text)]
+        turns = [turn._replace(text=_IMG.sub(IMAGE_TOKEN if len(images) > 1 else "", turn.text)) for turn in turns]
+    return _conversation(str(entry.get("id", "")), images, turns)
 
 
-def _turn(index: int, turn: Any) -> str:
-    value = turn.get("value") if isinstance(turn, dict) else None
+def messages(entry: Any) -> Conversation:
+    """Parse an entry with `messages`, and `images` or `image`. Raises EntryError."""
+    given = entry.get("messages") if isinstance(entry, dict) else None
+    if not isinstance(given, list) or not given:
+        raise EntryError('no list "messages"')
+    inside: list[str] = []
+    turns = []
+    for index, turn in enumerate(given):
+        flat = {**turn, "content": _flat(turn.get("content"), inside)} if isinstance(turn, dict) else turn
+        turns.append(_turn(index, flat, "role", "content"))
+    return _conversation(str(entry.get("id", "")), _paths(entry, "images", "image") or inside, turns)
+
+
+def _flat(content: Any, images: list[str]) -> Any:
+    """A content of parts as one text, with IMAGE_TOKEN for each image; its path, if it is there, goes to `images`."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind in ("image", "image_url"):
+            texts.append(IMAGE_TOKEN)
+            path = part.get(kind)
+            path = path.get("url") if isinstance(path, dict) else path
+            images += [path] if isinstance(path, str) else []
+        else:
+            raise EntryError(f"a part of the type {kind!r}; text, image and image_url can be read")
+    return "".join(texts)
+
+
+def _turn(index: int, turn: Any, role: str, text: str) -> _Turn:
+    value = turn.get(text) if isinstance(turn, dict) else None
     if not isinstance(value, str):
-        raise ConversationError(f'turn {index + 1} has no text "value"')
-    if ROLES.get(turn.get("from", "")) != index % 2:
-        wanted = ("human or user", "gpt or assistant")[index % 2]
-        raise ConversationError(f"turn {index + 1} is from {turn.get('from')!r} instead of {wanted}")
-    return value
+        raise EntryError(f'turn {index + 1} has no text "{text}"')
+    return _Turn(str(turn.get(role, "")), value)
 
 
-def _entries(file: IO[bytes]) -> Iterator[Any]:
-    """Parse the elements of a JSON array, or the lines of JSON Lines, while the file is read in pieces."""
-    start = file.read(_PIECE).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start:
-        return
-    # the first character distinguishes the two formats
-    array = start.startswith(b"[")
-    pieces = itertools.chain([start], iter(lambda: file.read(_PIECE), b""))
-    prefix = "item" if array else ""
-    number = 0
-    try:
-        for entry in ijson.items(ijson.from_iter(pieces), prefix, multiple_values=not array, use_float=True):
-            number += 1
-            yield entry
-    except ijson.JSONError as error:
-        # some of ijson's messages are bytes, and have several lines
-        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
-        line = f"entry {number + 1:,} is not JSON: {reason.partition(chr(10))[0]}"
-        raise ConversationError(line) from None
+def _paths(entry: dict[str, Any], *names: str) -> list[str]:
+    """The paths in the first field that has some: a path, or a list of paths or of {"path": PATH}."""
+    for name in names:
+        value = entry.get(name)
+        given = value if isinstance(value, list) else [value] if value else []
+        found = [image.get("path") if isinstance(image, dict) else image for image in given]
+        paths = [path for path in found if isinstance(path, str) and path]
+        if len(paths) < len(found):
+            raise EntryError(f'"{name}" is not a path, nor a list of paths')
+        if paths:
+            return paths
+    return []
+
+
+def _conversation(name: str, images: list[str], turns: list[_Turn]) -> Conversation:
+    # a first system turn stands by itself; the others alternate and end with an answer
+    system = turns[0].text.strip() if turns[0].role == "system" else ""
+    spoken = _joined(turns[1:] if turns[0].role == "system" else turns)
+    for index, turn in enumerate(spoken):
+        if ROLES.get(turn.role) != index % 2:
+            wanted = ("human or user", "gpt or assistant")[index % 2]
+            raise EntryError(f"turn {index + 1} is from {turn.role!r} instead of {wanted}")
+    if not spoken or len(spoken) % 2:
+        raise EntryError("the last question has no answer")
+    if any(image.startswith("data:") for image in images):
+        raise EntryError("its image is in the entry itself (data:); only paths can be read")
+    return Conversation(name, images, _placed([turn.text for turn in spoken], len(images)), system)
+
+
+def _joined(turns: list[_Turn]) -> list[_Turn]:
+    """Join a turn that is only an image with the next one of the same role, as UReader separates them."""
+    joined: list[_Turn] = []
+    for turn in turns:
+        if joined and joined[-1].role == turn.role and not _TOKENS.sub("", joined[-1].text).strip():
+            joined[-1] = turn._replace(text=f"{joined[-1].text}\n{turn.text}")
+        else:
+            joined.append(turn)
+    return joined
+
+
+def _placed(texts: list[str], images: int) -> list[str]:
+    """The texts with IMAGE_TOKEN at the places of several images; one image is before all texts, and has no token."""
+    places = sum(len(_TOKENS.findall(question)) for question in texts[::2])
+    if images == 0 and places:
+        raise EntryError('no image: neither "image" nor <img>…</img>, but <image> in its text')
+    if images > 1 and places not in (0, images):
+        raise EntryError(f"{images} images, but {places} places for them in its questions")
+    bare = [_TOKENS.sub("", text).strip() for text in texts]
+    if images < 2:
+        return bare
+    if not places:
+        return [f"{IMAGE_TOKEN * images}\n{bare[0]}", *bare[1:]]
+    # between the places no other control token may become a further one
+    pieces = [[without_control_tokens(piece, keep=MARKUP) for piece in _TOKENS.split(text)] for text in texts[::2]]
+    questions = [IMAGE_TOKEN.join(parts).strip() for parts in pieces]
+    return [turn for pair in zip(questions, bare[1::2], strict=True) for turn in pair]
+
+
+def qwen_vqa(entry: Any) -> Conversation:
+    """Parse a line of Qwen-VL's files of questions: {"image", "question", "answer"}. Raises EntryError."""
+    answer = entry.get("answer") if isinstance(entry, dict) else None
+    answer = answer[0] if isinstance(answer, list) and answer else answer
+    question = entry.get("question") if isinstance(entry, dict) else None
+    if not isinstance(answer, str) or not isinstance(question, str):
+        raise EntryError('no texts "question" and "answer"')
+    turns = [_Turn("user", question), _Turn("assistant", answer)]
+    return _conversation(str(entry.get("question_id", "")), _paths(entry, "image"), turns)

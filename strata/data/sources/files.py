@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from strata.data.prefetch import prefetch_map
-from strata.data.sources.conversations import ConversationError, read_conversations
+from strata.data.sources.conversations import MARKUP, Conversation, read_conversations
+from strata.data.sources.entries import EntryError
 from strata.data.sources.samples import RawSample, SampleError, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
 from strata.shards import SourceError, expand, index_shard, normalise, shard_stamp
@@ -22,18 +23,17 @@ _PIECE = 2**20  # bytes hashed at a time
 def conversation_source(uri: str, images: str, cache: Path | None = None) -> TableSource:
     """The samples of a conversation file. images: the folder or bucket that its image paths are relative to.
 
-    Raises SampleError if the file is missing or not a file of conversations about one image each.
+    Raises SampleError if the file is missing, or has no conversation.
     """
     try:
         # the file's content names the cached table, so that an edited file gets a new one
-        digest = _digest(uri)
-        name = f"conversations/{digest}"
-        table = kept_table(cache or default_cache(), f"{name}/{images}", lambda: _conversation_rows(uri, images))
+        name = f"conversations/{_digest(uri)}"
+        table = kept_table(cache or default_cache(), f"{name}/{images}", lambda: _rows_of_file(uri, images))
     except FileNotFoundError:
         raise SampleError(f"no such file: {uri}") from None
-    except (ConversationError, ImportError) as error:
+    except (EntryError, ImportError) as error:
         raise SampleError(f"{uri}: {error}") from None
-    return TableSource(name, table)
+    return TableSource(name, table, markup=MARKUP, uri=uri)
 
 
 @as_os_error
@@ -46,14 +46,36 @@ def _digest(uri: str) -> str:
     return digest.hexdigest()
 
 
-def _conversation_rows(uri: str, images: str) -> Iterator[SampleRow]:
+def _rows_of_file(uri: str, images: str) -> Iterator[SampleRow]:
     filesystem, path = file_system(uri)
-    root = normalise(images)
     with filesystem.open(path, "rb") as file:
+        yield from conversation_rows(read_conversations(file), images)
+
+
+def conversation_rows(
+    conversations: Iterable[Conversation], images: str, empty: str = "the file contains no conversations"
+) -> Iterator[SampleRow]:
+    """A row for each conversation. images: where its images lie. Raises EntryError if none can be used.
+
+    empty: the message if there is none.
+    """
+    root, good, problem = normalise(images), False, ""
+    for entry in conversations:
+        good, problem = good or not entry.problem, problem or entry.problem
+        first, *more = [_image_uri(root, image) for image in entry.images] or [""]
         # size 0: a whole file, whose size is not known without a request for each image
-        for entry in read_conversations(file):
-            image = entry.image if "://" in entry.image else posixpath.join(root, entry.image)
-            yield SampleRow(entry.id, image, 0, 0, "", entry.turns)
+        yield SampleRow(entry.id, first, 0, 0, "", entry.turns, more, entry.system, entry.problem)
+    if not good:
+        raise EntryError(problem or empty)
+
+
+def _image_uri(root: str, image: str) -> str:
+    if "://" in image:
+        return image
+    # upwards by text: a bucket's URI has no `..`
+    while image.startswith("../"):
+        root, image = root.rstrip("/").rpartition("/")[0], image[3:]
+    return posixpath.join(root, image)
 
 
 def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
+from strata.data.sources.pages import pdf_of, render_page
 from strata.data.sources.tables import SampleRow, SampleTable
 from strata.errors import DataError
-from strata.shards import ImageReader, SourceError, read_file
-from strata.store import ParquetCell, Store, file_system, reason_of
+from strata.shards import ImageReader, ShardMissing, SourceError, read_file
+from strata.store import ParquetCell, Store, file_system, is_transient, reason_of
+
+# content: the bytes or texts of the sample; absent: its file, or the whole storage; storage: it may answer later
+Cause = Literal["content", "absent", "storage"]
 
 
 class SampleError(DataError, ValueError):
-    """A sample cannot be read. The message is one line with the shard or file."""
+    """A sample cannot be read. The message is one line with the shard or file.
+
+    key, uri: of the sample, where they are known. cause: what is wrong, as far as the storage tells.
+    """
+
+    def __init__(self, message: str, key: str = "", uri: str = "", cause: Cause = "content") -> None:
+        super().__init__(message)
+        self.key, self.uri, self.cause = key, uri, cause
 
 
 class RawSample(NamedTuple):
@@ -65,30 +76,31 @@ class ImageFiles:
         Raises SampleError if a shard or file is missing, has changed, or cannot be read.
         """
         # check each shard once per process
-        for uri, identity in {(row.uri, row.identity) for row in rows if row.identity} - self._verified:
-            self.verify(uri, identity)
-            self._verified.add((uri, identity))
+        for row in rows:
+            if row.identity and (row.uri, row.identity) not in self._verified:
+                self.verify(row.uri, row.identity, row.key)
+                self._verified.add((row.uri, row.identity))
         # read in file order, which lets neighbours share a read, and restore the given order
         order = sorted(range(len(rows)), key=lambda index: (rows[index].uri, rows[index].offset))
         images = dict(zip(order, self._read([rows[index] for index in order]), strict=True))
         return [self._bytes(row, images[index]) for index, row in enumerate(rows)]
 
-    def verify(self, uri: str, identity: str) -> None:
-        """Raise SampleError if a shard is missing or has changed."""
+    def verify(self, uri: str, identity: str, key: str = "") -> None:
+        """Raise SampleError if a shard is missing or has changed. key: of the sample that is read from it."""
         try:
             self.images.verify(uri, identity)
         except (SourceError, OSError) as error:
-            raise SampleError(str(error)) from None
+            raise SampleError(str(error), key, uri, _cause_of(error)) from None
 
-    def explain(self, row: SampleRow, reason: str) -> SampleError:
+    def explain(self, row: SampleRow, reason: str, cause: Cause = "content") -> SampleError:
         """Make the error for an image that cannot be read; if its shard is missing or has changed, that is why."""
         try:
             # a missing or changed shard explains the error better than the image does
             if row.identity:
-                self.verify(row.uri, row.identity)
+                self.verify(row.uri, row.identity, row.key)
         except SampleError as error:
             return error
-        return SampleError(f"{row.uri}, image {row.key}: {reason}")
+        return SampleError(f"{row.uri}, image {row.key}: {reason}", row.key, row.uri, cause)
 
     def _read(self, rows: Sequence[SampleRow]) -> list[bytes | Exception]:
         """The images of rows, in order: those of known size together, whole files of unknown size one by one."""
@@ -100,6 +112,9 @@ class ImageFiles:
 
     def _read_file(self, uri: str) -> bytes | Exception:
         try:
+            page = pdf_of(uri)
+            if page:
+                return render_page(read_file(self.images.locate(page[0])), page[1])
             return read_file(self.images.locate(uri))
         except Exception as error:  # each storage has its own exceptions
             return error
@@ -107,20 +122,22 @@ class ImageFiles:
     def _bytes(self, row: SampleRow, image: bytes | Exception) -> bytes:
         if isinstance(image, bytes):
             return image
-        raise self.explain(row, reason_of(image))
+        raise self.explain(row, reason_of(image), _cause_of(image))
 
 
 @dataclass
 class TableSource:
     """The samples of a table, with their images read by offset from tars and files.
 
-    markup: the control tokens that the source itself writes into answers; all others are removed from them.
+    markup: the control tokens that the source itself writes into answers; all others are removed from them. uri: of the
+    file that lists the samples, "" for none.
     """
 
     identity: str
     table: SampleTable
     files: ImageFiles = field(default_factory=ImageFiles)
     markup: tuple[str, ...] = ()
+    uri: str = ""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -131,7 +148,7 @@ class TableSource:
         # an entry of a file that is no sample was kept as a row with the reason
         problem = next((row.problem for row in rows if row.problem), "")
         if problem:
-            raise SampleError(problem)
+            raise SampleError(f"{self.uri}: {problem}" if self.uri else problem)
         # one row for each image: the first of each sample, and further ones, which are whole files
         wanted = [image for row in rows for image in _image_rows(row)]
         images = iter(self.files.read(wanted))
@@ -155,8 +172,9 @@ class TableSource:
                 except SampleError as error:
                     lines.append(str(error))
             else:
-                cell = ParquetCell.find(uri)
-                folder, _, name = self.files.images.locate(cell.file if cell else uri).rpartition("/")
+                cell, page = ParquetCell.find(uri), pdf_of(uri)
+                file = cell.file if cell else page[0] if page else uri
+                folder, _, name = self.files.images.locate(file).rpartition("/")
                 folders[folder].append((name, uri))
         # one listing per folder is much faster than a request per image
         for folder, files in folders.items():
@@ -167,6 +185,12 @@ class TableSource:
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""
         return self.files.explain(self.table.rows([number])[0], reason)
+
+
+def _cause_of(error: Exception) -> Cause:
+    if is_transient(error):
+        return "storage"
+    return "content" if isinstance(error, SourceError) and not isinstance(error, ShardMissing) else "absent"
 
 
 def _image_rows(row: SampleRow) -> list[SampleRow]:

@@ -1,0 +1,88 @@
+"""The files of a public data set, opened wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from strata.data.sources.entries import EntryError, json_entries
+from strata.store import as_os_error, file_system
+
+_PIECE = 2**20  # bytes hashed at a time
+
+
+@dataclass(frozen=True)
+class Files:
+    """The URIs of a data set's files. questions: those of the questions, if they are not with the answers.
+
+    exclude: a file with the ids of images that are left out, a line each.
+    """
+
+    paths: tuple[str, ...]
+    questions: tuple[str, ...] = ()
+    exclude: str = ""
+
+    def open(self, uri: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a file for reading. Raises OSError."""
+        filesystem, path = file_system(uri)
+        return filesystem.open(path, "rb")  # type: ignore[no-any-return]
+
+    def entries(self, place: str) -> Iterator[Any]:
+        """The entries of all files, as `json_entries` gives them."""
+        for uri in self.paths:
+            with self.open(uri) as file:
+                yield from json_entries(file, place)
+
+    def excluded(self) -> frozenset[str]:
+        """The ids in the file `exclude`."""
+        if not self.exclude:
+            return frozenset()
+        with self.open(self.exclude) as file:
+            return frozenset(line.strip() for line in file.read().decode("utf-8", "replace").splitlines())
+
+    @as_os_error
+    def digest(self) -> str:
+        """A SHA-256 of all files. Raises OSError if one is missing."""
+        digest = hashlib.sha256()
+        for uri in (*self.paths, *self.questions, *([self.exclude] if self.exclude else [])):
+            filesystem, path = file_system(uri)
+            for name in folder_files(uri) if filesystem.isdir(path) else [uri]:
+                digest.update(_file_digest(name))
+        return digest.hexdigest()
+
+
+def _file_digest(uri: str) -> bytes:
+    filesystem, path = file_system(uri)
+    digest = hashlib.sha256()
+    with filesystem.open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.digest()
+
+
+def folder_files(uri: str, extension: str = ".json") -> list[str]:
+    """The files of a folder with an extension, sorted by name, as URIs. Raises OSError."""
+    filesystem, path = file_system(uri)
+    names = (name.rpartition("/")[2] for name in filesystem.ls(path, detail=False))
+    return [f"{uri.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(extension)]
+
+
+def folder_entries(files: Files) -> Iterator[Any]:
+    """The JSON objects of a folder, one a file, as in AI2D; those of excluded images are left out."""
+    excluded = files.excluded()
+    for folder in files.paths:
+        for uri in folder_files(folder):
+            if uri.rpartition("/")[2].partition(".")[0] not in excluded:
+                with files.open(uri) as file:
+                    yield _parsed(file.read())
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise EntryError("one of the files is not JSON") from None
