@@ -69,8 +69,12 @@ def selection_line(selection: Selection) -> str:
         parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
     parts += [f"by {selection.score}"] if selection.score else []
-    parts += ["each image once"] if selection.unique else []
+    parts += [f"each image once{f' ({selection.same})' if selection.same else ''}"] if selection.unique else []
+    parts += [f"cap {selection.cap:,} per noun"] if selection.cap else []
+    parts += [f"--{option} {digest[:SHORT_ID]}" for option, digest in selection.files]
     parts += [f"where {selection.where}"] if selection.where else []
+    if selection.split:
+        parts += [f"the part {selection.split.part} of {selection.split.of[:SHORT_ID]}"]
     return ", ".join(parts)
 
 
