@@ -13,6 +13,7 @@ import typer
 
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
+from strata.counts import counted
 from strata.errors import BrokenStore, InvalidInput
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def show(
     if plot:
         from strata.snapshots import plot_composition
 
-        selected = f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows"
+        selected = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
         plot_composition(snapshot.manifest.composition, selected, plot)
         print(f"plot: {plot}", file=sys.stderr)
     _show(snapshot, as_json)
@@ -301,7 +302,7 @@ def clean(
         print(path)
     if len(paths) > SHOWN:
         print(f"… and {len(paths) - SHOWN:,} more")
-    print(f"{len(paths):,} files, {size / 1e6:,.1f} MB {'removed' if yes else 'can be removed with --yes'}")
+    print(f"{counted(len(paths), 'file')}, {size / 1e6:,.1f} MB {'removed' if yes else 'can be removed with --yes'}")
 
 
 def verify(
@@ -329,7 +330,7 @@ def verify(
         lines = [f"{path}: {reason}" for path, reason in report.broken.items()]
         lines += [f"{path}: missing" for path in report.missing] + report.damaged
         lines += [f"job {job_id}: runs again" for job_id in report.jobs]
-        print("\n".join([*lines, f"{report.parts:,} parts with {report.rows:,} rows are intact"]))
+        print("\n".join([*lines, f"intact: {counted(report.parts, 'part')} with {counted(report.rows, 'row')}"]))
     if not report.intact:
         counts = (len(report.broken), len(report.missing), len(report.damaged), len(report.jobs))
         raise BrokenStore("{} parts broken, {} missing, {} other files damaged; {} jobs run again".format(*counts))

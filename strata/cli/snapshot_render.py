@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cli.render import clean
+from strata.counts import counted
 from strata.data import SourceCheck, task_shares
 from strata.snapshots import (
     EDGES,
@@ -97,7 +98,8 @@ def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
     yield f"created {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC{sources}"
     yield f"selection: {clean(selection_line(manifest.selection))}"
     ended = f"{counts.succeeded:,} succeeded, {counts.filtered:,} filtered, {counts.failed:,} failed"
-    yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}, in {counts.parts:,} parts"
+    ended += f", in {counted(counts.parts, 'part')}"
+    yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}"
 
 
 def _composition(manifest: Manifest) -> Iterator[RenderableType]:

@@ -173,7 +173,7 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert code_of("clean") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{stray}\n1 files, ") and out.endswith("can be removed with --yes\n")
+    assert out.startswith(f"{stray}\n1 file, ") and out.endswith("can be removed with --yes\n")
     assert described_store.exists(described_store.path(stray))
     assert code_of("clean", "--yes", "--json") == 0
     told = json.loads(capsys.readouterr().out)
