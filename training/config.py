@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from strata.errors import InvalidInput
 
 Positive = Annotated[int, Field(ge=1)]
+ScoreName = Literal["exact_match", "vqa_accuracy", "anls", "relaxed_accuracy", "cider"]
 
 
 class ConfigError(InvalidInput):
@@ -28,30 +29,43 @@ class ModelTable(Table):
 
     path: a folder or a name on the hub that AutoModelForImageTextToText and AutoProcessor load; if it begins with a
     dot, it is relative to the configuration's folder. freeze: the modules that are not trained, by the end of their
-    names.
+    names. attn_implementation: that of transformers ("sdpa", "flash_attention_2", "eager", …; default: its choice).
+    chat_template: a Jinja file instead of the model's own template, relative to the configuration's folder.
     """
 
     path: str
     revision: str | None = None
     freeze: tuple[str, ...] = ()
+    attn_implementation: str | None = None
+    chat_template: Path | None = None
 
 
 class LoraTable(Table):
     """LoRA (Hu et al., arXiv 2106.09685) instead of full training.
 
-    target_modules: names of linear layers, or one regular expression, or "all-linear".
+    target_modules: names of linear layers, or one regular expression, or "all-linear". ranks: other ranks for some of
+    them, by regular expressions that match the end of a module's name; alpha / rank stays that of the others. full:
+    modules that are trained whole beside the adapters, by the end of their names. With `full` the adapters are merged
+    into the weights in the end, and the whole model is saved.
     """
 
     rank: Positive = 16
     alpha: Positive = 32
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = "all-linear"
+    ranks: dict[str, Positive] = Field(default_factory=dict)
+    full: tuple[str, ...] = ()
 
 
 class OptimizerTable(Table):
-    """AdamW and its schedule. batch_size: samples of one process in one forward pass."""
+    """AdamW and its schedule. batch_size: samples of one process in one forward pass.
+
+    rates: learning rates of single parts of the model, by the end of a module's name; the others learn at
+    learning_rate. The schedule scales all of them.
+    """
 
     learning_rate: float = Field(gt=0)
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -62,13 +76,61 @@ class OptimizerTable(Table):
     accumulation: Positive = 1
 
 
+class WindowsTable(Table):
+    """Monkey's sliding windows: each image as across × across windows of side × side pixels, and the whole."""
+
+    side: Positive = 448
+    across: Annotated[int, Field(ge=2)] = 2
+
+
+class QuestionsTable(Table):
+    """Held-out questions whose answers are scored.
+
+    file: JSON Lines with `image`, `question` and `answers` (a list, or one `answer`); images: the folder of the images
+    (default: the file's own). Both are relative to the configuration's folder. instruction: the user's turn, with
+    "{question}" where the question is inserted. scores: any of the field's scores (training/evaluation/scores.py).
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    file: Path
+    images: Path | None = None
+    scores: tuple[ScoreName, ...] = Field(default=("exact_match",), min_length=1)
+    instruction: str = "{question}"
+    new_tokens: Positive = Field(default=64, description="the longest answer")
+    batch_size: Positive = 8
+
+
+class EvaluationTable(Table):
+    """What is measured beside the training.
+
+    The loss on held-out samples, every `every` steps: of `mixture`, another mixture's file, or of `split`, a share of
+    the training's own samples that is then not trained on. questions: answered by `python -m training.evaluate`.
+    """
+
+    every: Positive = 100
+    mixture: Path | None = None
+    split: float | None = Field(default=None, gt=0, le=0.5)
+    questions: tuple[QuestionsTable, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_validation(self) -> EvaluationTable:
+        if self.mixture is not None and self.split is not None:
+            raise ValueError("mixture or split, not both")
+        names = [table.name for table in self.questions]
+        if len(set(names)) < len(names):
+            raise ValueError("two tables of questions have one name")
+        return self
+
+
 class Config(Table):
     """A training job. Exactly one of steps and epochs gives its length.
 
     mixture: the mixture's file. output: folder of checkpoints, losses and the trained model. data: folder of the
     mixture's files (default: the mixture's own). These three are relative to the configuration's folder unless they
     are absolute. store: URI of the store with the mixture's snapshots (default: that of the settings). longest: the
-    number of tokens after which a conversation is cut.
+    number of tokens after which a conversation is cut. report_to: where figures are sent; by default to TensorBoard
+    files in the output, if it is installed; [] sends them nowhere. length_group: this many batches are sorted by
+    length together, so that little is padded; 1 sorts nothing.
     """
 
     mixture: Path
@@ -78,6 +140,10 @@ class Config(Table):
     model: ModelTable
     optimizer: OptimizerTable
     lora: LoraTable | None = None
+    windows: WindowsTable | None = None
+    evaluation: EvaluationTable = EvaluationTable()
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] | None = None
+    length_group: Positive = 1
     steps: Positive | None = None
     epochs: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -112,9 +178,24 @@ def load_config(path: Path) -> Config:
     folder = path.resolve().parent
     paths = {name: getattr(config, name) for name in ("mixture", "output", "data")}
     absolute = {name: (folder / path).resolve() for name, path in paths.items() if path is not None}
-    model = config.model.model_copy(update={"path": _from(folder, config.model.path)})
+    model = config.model.model_copy(
+        update={"path": _from(folder, config.model.path), "chat_template": _in(folder, config.model.chat_template)}
+    )
     store = None if config.store is None else _from(folder, config.store)
-    return config.model_copy(update={**absolute, "model": model, "store": store})
+    evaluation = _evaluation_in(folder, config.evaluation)
+    return config.model_copy(update={**absolute, "model": model, "store": store, "evaluation": evaluation})
+
+
+def _evaluation_in(folder: Path, table: EvaluationTable) -> EvaluationTable:
+    questions = tuple(
+        one.model_copy(update={"file": _in(folder, one.file), "images": _in(folder, one.images)})
+        for one in table.questions
+    )
+    return table.model_copy(update={"mixture": _in(folder, table.mixture), "questions": questions})
+
+
+def _in(folder: Path, path: Path | None) -> Path | None:
+    return None if path is None else (folder / path).resolve()
 
 
 def _from(folder: Path, name: str) -> str:

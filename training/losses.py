@@ -16,10 +16,13 @@ AVERAGED = 20  # steps of the plot's running mean
 
 
 class LossLog:
-    """The file `losses.jsonl`. A line has step, loss, learning_rate, and tasks: the loss and tokens of each task."""
+    """The file `losses.jsonl`. A line has step, loss, learning_rate, and tasks: the loss and tokens of each task.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "losses.jsonl"
+    With learning rates of single parts it has `rates` too. `validation.jsonl` is such a file without rates.
+    """
+
+    def __init__(self, folder: Path, name: str = "losses.jsonl") -> None:
+        self.path = folder / name
 
     def rewind(self, step: int) -> None:
         """Remove the lines after a step, which a resumed run will log again, and an incomplete last line."""

@@ -22,9 +22,12 @@ from strata.core import load_settings
 from strata.data import Locations, Mixture, MixtureFile, open_mixture
 from strata.errors import StrataError
 from strata.store import Store
+from training.chat_templates import use_training_template
 from training.config import Config, ConfigError, load_config
 from training.losses import plot_losses
+from training.splits import split
 from training.trainer import StageTrainer, last_checkpoint, step_of
+from training.windows import check_several_images
 
 
 def train(config: Config, mixture: Mixture) -> Path:
@@ -33,43 +36,62 @@ def train(config: Config, mixture: Mixture) -> Path:
     Raises ConfigError if the model cannot be loaded, and SampleError if the data have changed.
     """
     model, processor = load_model(config)
-    trainer = StageTrainer(model, processor, mixture, config)
+    trained, validation = parts_of(config, mixture)
+    trainer = StageTrainer(model, processor, trained, config, validation)
     checkpoint = last_checkpoint(config.output)
     if checkpoint:
         print(f"continuing from step {step_of(checkpoint)} of {trainer.args.max_steps}", flush=True)
     trainer.train_from(checkpoint)
     folder = config.output / "model"
-    trainer.save_model(str(folder))
+    trainer.save(folder)
     if trainer.args.should_save:
         processor.save_pretrained(folder)
         plot_losses(trainer.losses.read(), config.output / "losses.png")
     return folder
 
 
-def mixture_of(config: Config) -> Mixture:
-    """Open the configuration's mixture. Raises ConfigError if its file cannot be read, and MixtureError."""
+def parts_of(config: Config, mixture: Mixture) -> tuple[Mixture, Mixture | None]:
+    """What is trained on, and what is validated on, if the configuration says so."""
+    table = config.evaluation
+    if table.mixture is not None:
+        return mixture, mixture_of(config, table.mixture)
+    return (mixture, None) if table.split is None else split(mixture, config.seed, table.split)
+
+
+def mixture_of(config: Config, path: Path | None = None) -> Mixture:
+    """Open the configuration's mixture, or another file's with the same data.
+
+    Raises ConfigError if the file cannot be read, and MixtureError.
+    """
+    path = path or config.mixture
     try:
-        file = MixtureFile.load(config.mixture)
+        file = MixtureFile.load(path)
     except OSError as error:
-        raise ConfigError(f"{config.mixture}: {error.strerror or error}") from None
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
     settings = load_settings()
     store = Store(config.store or settings.store_uri, settings.moved_roots)
-    return open_mixture(file, Locations(store, str(config.data or config.mixture.parent), config.output / "tables"))
+    return open_mixture(file, Locations(store, str(config.data or path.parent), config.output / "tables"))
 
 
 def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Load model and processor. With LoRA and bf16, the base weights are in bf16; otherwise all are in float32.
+    """Load model and processor. With LoRA alone and bf16, the base weights are in bf16; otherwise all are in float32.
 
-    Raises ConfigError.
+    The processor gets a chat template that teaches the model to end its answers. Raises ConfigError.
     """
-    dtype = torch.bfloat16 if config.lora and config.precision == "bf16" else torch.float32
+    only_adapters = config.lora is not None and not config.lora.full
+    dtype = torch.bfloat16 if only_adapters and config.precision == "bf16" else torch.float32
     table = config.model
     try:
-        model = AutoModelForImageTextToText.from_pretrained(table.path, revision=table.revision, dtype=dtype)
+        model = AutoModelForImageTextToText.from_pretrained(
+            table.path, revision=table.revision, dtype=dtype, attn_implementation=table.attn_implementation
+        )
         processor = AutoProcessor.from_pretrained(table.path, revision=table.revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         line = str(error).strip().partition("\n")[0]
         raise ConfigError(f"model.path: {table.path} cannot be loaded: {line}") from None
+    use_training_template(processor, table.chat_template)
+    if config.windows is not None:
+        check_several_images(processor, config.windows.across**2 + 1)
     return model, processor
 
 

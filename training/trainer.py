@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from datasets import IterableDataset
-from peft import LoraConfig
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
     ProcessorMixin,
@@ -24,9 +24,13 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTr
 
 from strata.data import Mixture, Sample, SampleReader
 from strata.data.sources.conversations import IMAGE_TOKEN
-from training.batches import Batch, Batches
-from training.config import Config, ConfigError
+from training.batches import Batch, Batches, Grouped, sample_length, text_length
+from training.config import Config, ConfigError, WindowsTable
 from training.losses import LossLog
+from training.merging import save_merged
+from training.parts import adapter_of, add_adapters, freeze, parameter_groups, untrained_statistics
+from training.reporting import Figures, figures_of, reporters_of, tensorboard
+from training.windows import windows_of
 
 WHOLE = "whole"  # the file that is written last into a checkpoint, and so marks it as complete
 SHOWN_STEPS = 20  # steps between two printed lines
@@ -35,75 +39,121 @@ SHOWN_STEPS = 20  # steps between two printed lines
 class Collator:
     """Collates samples with TRL's collator, and adds "task_numbers" (N,): each sample's index in `tasks`."""
 
-    def __init__(self, inner: DataCollatorForVisionLanguageModeling, tasks: Sequence[str]) -> None:
-        self.inner, self.tasks = inner, list(tasks)
+    def __init__(
+        self,
+        inner: DataCollatorForVisionLanguageModeling,
+        tasks: Sequence[str],
+        windows: WindowsTable | None = None,
+    ) -> None:
+        self.inner, self.tasks, self.windows = inner, list(tasks), windows
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        batch: Batch = self.inner([example_of(sample) for sample in samples])
+        batch: Batch = self.inner([example_of(sample, self.windows) for sample in samples])
         batch["task_numbers"] = torch.tensor([self.tasks.index(sample.task) for sample in samples])
         return batch
 
 
-def example_of(sample: Sample) -> dict[str, Any]:
+def example_of(sample: Sample, windows: WindowsTable | None = None) -> dict[str, Any]:
     """Convert a sample to TRL's form. TRL puts one image before the first question; several have their own places."""
-    if len(sample.images) < 2:
-        return {"images": sample.images, "messages": sample.conversation}
-    messages = [{**turn, "content": content_parts(turn["content"])} for turn in sample.conversation]
-    return {"images": sample.images, "messages": messages}
+    views = [windows_of(image, windows.side, windows.across) if windows else [image] for image in sample.images]
+    images = [view for of_image in views for view in of_image]
+    if len(views) < 2:
+        return {"images": images, "messages": sample.conversation}
+    messages = [{**turn, "content": content_parts(turn["content"], len(views[0]))} for turn in sample.conversation]
+    return {"images": images, "messages": messages}
 
 
-def content_parts(text: str) -> list[dict[str, str]]:
-    """Split a text at "<image>" into the content parts of TRL and OpenAI: {"type": "image"} or {"type": "text"}."""
+def content_parts(text: str, views: int = 1) -> list[dict[str, str]]:
+    """Split a text at "<image>" into the content parts of TRL and OpenAI: {"type": "image"} or {"type": "text"}.
+
+    views: the number of images that stand for each "<image>".
+    """
     parts: list[dict[str, str]] = []
     for number, piece in enumerate(text.split(IMAGE_TOKEN)):
-        parts += [{"type": "image"}] if number else []
+        parts += [{"type": "image"}] * views if number else []
         parts += [{"type": "text", "text": piece.strip("\n")}] if piece.strip() else []
     return parts
 
 
-def tasks_of(mixture: Mixture) -> list[str]:
-    """The mixture's tasks, sorted."""
-    return sorted({share.task for share in mixture.shares})
+def tasks_of(*mixtures: Mixture | None) -> list[str]:
+    """The tasks of all mixtures, sorted."""
+    return sorted({share.task for mixture in mixtures if mixture for share in mixture.shares})
 
 
 class StageTrainer(SFTTrainer):
     """Trains on a mixture in one stage, with all tasks mixed.
 
-    The constructor raises ConfigError if the mixture has fewer samples than a batch, or a module to freeze does not
-    exist.
+    The constructor raises ConfigError if a mixture has fewer samples than a batch, or a module that the configuration
+    names does not exist.
     """
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, mixture: Mixture, config: Config) -> None:
-        arguments = arguments_of(config, mixture)
-        self._config, self._mixture, self._tasks = config, mixture, tasks_of(mixture)
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        mixture: Mixture,
+        config: Config,
+        validation: Mixture | None = None,
+    ) -> None:
+        arguments = arguments_of(config, mixture, validation)
+        self._config, self._mixture, self._tasks = config, mixture, tasks_of(mixture, validation)
+        self._validation = validation
         self._seen_batches = 0
         self._outputs: Any = None
-        self.losses = LossLog(config.output)
+        self.losses, self.validations = LossLog(config.output), LossLog(config.output, "validation.jsonl")
         self._frozen = freeze(model, config.model.freeze)
+        # adapters beside modules that are trained whole lie in the model itself; else PEFT's model holds them
+        whole = config.lora if config.lora and config.lora.full else None
+        self._tuner = add_adapters(model, whole) if whole else None
         super().__init__(
             model=model,
             args=arguments,
             # TRL only looks at the first sample, to detect the kind of data; `Batches` gives the training data
             train_dataset=IterableDataset.from_generator(_examples, gen_kwargs={"mixture": mixture}),
             processing_class=processor,
-            peft_config=_lora(config),
+            peft_config=adapter_of(config.lora) if config.lora and whole is None else None,
             callbacks=[_StepLog(self)],
         )
         self.remove_callback(PrinterCallback)
         self._sums = torch.zeros(len(self._tasks), 2, dtype=torch.float64, device=arguments.device)
         # SFTTrainer.compute_loss does not return the loss per token, so a hook keeps the model's output
-        assert self.model is not None
+        assert isinstance(self.model, nn.Module)
+        self._frozen += untrained_statistics(self.model)
         self.model.register_forward_hook(self._keep_outputs)
 
     def get_train_dataloader(self) -> Batches:  # type: ignore[override]
         """The batches of this rank, from the current step on."""
-        arguments = self.args
-        ranks = arguments.world_size
+        arguments, group = self.args, self._config.length_group
         batch_size = arguments.per_device_train_batch_size
-        reader = SampleReader(self._mixture, arguments.seed, arguments.process_index, ranks, batch_size, drop_last=True)
+        return Batches(
+            self._reader(self._mixture, batch_size * group),
+            batch_size,
+            self._collator(),
+            arguments.dataloader_num_workers,
+            self._seen_batches,
+            group,
+            sample_length(self.processing_class),
+        )
+
+    def _reader(self, mixture: Mixture, batch_size: int) -> SampleReader:
+        arguments = self.args
+        ranks, rank = arguments.world_size, arguments.process_index
+        return SampleReader(mixture, arguments.seed, rank, ranks, batch_size, drop_last=True)
+
+    def _collator(self) -> Collator:
         assert isinstance(self.data_collator, DataCollatorForVisionLanguageModeling)
-        collator = Collator(self.data_collator, self._tasks)
-        return Batches(reader, batch_size, collator, arguments.dataloader_num_workers, self._seen_batches)
+        return Collator(self.data_collator, self._tasks, self._config.windows)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Create AdamW, with a group of parameters for each part that has a learning rate of its own."""
+        table, trained = self._config.optimizer, model or self.model
+        assert isinstance(trained, nn.Module)
+        if self.optimizer is None and table.rates:
+            decayed = self.get_decay_parameter_names(trained)
+            groups = parameter_groups(trained, decayed, table.learning_rate, table.rates, table.weight_decay)
+            kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, None)
+            self.optimizer = kind(groups, **arguments)
+        return super().create_optimizer(model)
 
     def train_from(self, checkpoint: Path | None) -> None:
         """Train to the end, from the beginning or from a checkpoint of this job."""
@@ -113,6 +163,9 @@ class StageTrainer(SFTTrainer):
         # steps after the checkpoint are trained and logged again
         if self.args.should_save:
             self.losses.rewind(step)
+            self.validations.rewind(step)
+            if "tensorboard" in reporters_of(self._config):
+                self.add_callback(tensorboard(self._config, step))
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
@@ -133,21 +186,70 @@ class StageTrainer(SFTTrainer):
 
     def log_step(self) -> None:
         """Log the step that has ended: the mean loss of all its tokens, and of each task's tokens."""
-        # sum over all ranks; only one process logs
-        sums = self.accelerator.reduce(self._sums, "sum").tolist()
-        self._sums.zero_()
+        line = self._taken_sums()
         if not self.args.should_save:
             return
-        # mean losses of the tasks that occurred in this step
+        step = self.state.global_step
+        self.losses.append({**line, **self._learning_rates()})
+        self._report(figures_of({**line, **self._learning_rates()}))
+        if step % SHOWN_STEPS == 0 or step == self.state.max_steps:
+            print(f"step {step} of {self.state.max_steps}: loss {_shown(line)}", flush=True)
+
+    def validates(self, step: int) -> bool:
+        """Whether the loss on the validation mixture is computed after this step."""
+        due = step % self._config.evaluation.every == 0 or step == self.state.max_steps
+        return self._validation is not None and due
+
+    def validate(self) -> None:
+        """Compute the loss on the validation mixture, and log it like a step's."""
+        assert self._validation is not None and self.model is not None
+        batch_size = self.args.per_device_train_batch_size
+        collate = Grouped(self._collator(), text_length, batch_size, 1)
+        loader = DataLoader(self._reader(self._validation, batch_size), batch_size, collate_fn=collate, drop_last=True)
+        self.model.eval()
+        for (batch,) in loader:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                self.compute_loss(self.model_wrapped, self._prepare_inputs(batch))
+        self.model.train()
+        line = self._taken_sums()
+        if self.args.should_save:
+            self.validations.append(line)
+            self._report(figures_of(line, "eval_"))
+            print(f"validation at step {line['step']}: loss {_shown(line)}", flush=True)
+
+    def _taken_sums(self) -> dict[str, Any]:
+        """The mean losses since the last call, over all ranks: of all tokens, and of each task's."""
+        sums = self.accelerator.reduce(self._sums, "sum").tolist()
+        self._sums.zero_()
+        # only the tasks that occurred
         found = {task: pair for task, pair in zip(self._tasks, sums, strict=True) if pair[1]}
         tasks = {task: {"loss": loss / tokens, "tokens": int(tokens)} for task, (loss, tokens) in found.items()}
         total = sum(loss for loss, _ in found.values()) / max(1, sum(tokens for _, tokens in found.values()))
-        rate = self.optimizer.param_groups[0]["lr"] if self.optimizer else None
-        step = self.state.global_step
-        self.losses.append({"step": step, "loss": total, "learning_rate": rate, "tasks": tasks})
-        if step % SHOWN_STEPS == 0 or step == self.state.max_steps:
-            shown = ", ".join(f"{task} {value['loss']:.3f}" for task, value in tasks.items())
-            print(f"step {step} of {self.state.max_steps}: loss {total:.4f} ({shown})", flush=True)
+        return {"step": self.state.global_step, "loss": total, "tasks": tasks}
+
+    def _learning_rates(self) -> dict[str, Any]:
+        """The learning rate of the rest of the model, and that of each part with one of its own."""
+        groups = self.optimizer.param_groups if self.optimizer else []
+        rates = {group.get("part", ""): group["lr"] for group in groups}
+        first = rates.pop("", groups[0]["lr"] if groups else None)
+        return {"learning_rate": first} | ({"rates": rates} if rates else {})
+
+    def _report(self, figures: Figures) -> None:
+        """Send figures to the reporters, with TRL's own of this step (entropy, accuracy of tokens)."""
+        mode = "eval" if "eval_loss" in figures else "train"
+        prefix = "eval_" if mode == "eval" else ""
+        means = {f"{prefix}{name}": sum(values) / len(values) for name, values in self._metrics[mode].items()}
+        self._metrics[mode].clear()
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, {**figures, **means})
+
+    def save(self, folder: Path) -> None:
+        """Save the trained model: the adapters, or the whole model with adapters merged into it."""
+        if self._tuner is None:
+            self.save_model(str(folder))
+        else:
+            state = self.accelerator.get_state_dict(self.model_wrapped)
+            if self.args.should_save:
+                save_merged(self.accelerator.unwrap_model(self.model), state, folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -162,14 +264,21 @@ class _StepLog(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.log_step()
+        if self.trainer.validates(state.global_step):
+            self.trainer.validate()
+
+
+def _shown(line: dict[str, Any]) -> str:
+    tasks = ", ".join(f"{task} {value['loss']:.3f}" for task, value in line["tasks"].items())
+    return f"{line['loss']:.4f} ({tasks})"
 
 
 def _examples(mixture: Mixture) -> Iterator[dict[str, Any]]:
     return map(example_of, SampleReader(mixture))
 
 
-def arguments_of(config: Config, mixture: Mixture) -> SFTConfig:
-    """Convert the configuration to TRL's. Raises ConfigError if the mixture has fewer samples than a batch."""
+def arguments_of(config: Config, mixture: Mixture, validation: Mixture | None = None) -> SFTConfig:
+    """Convert the configuration to TRL's. Raises ConfigError if a mixture has fewer samples than a batch."""
     table = config.optimizer
     arguments = SFTConfig(
         output_dir=str(config.output),
@@ -193,43 +302,23 @@ def arguments_of(config: Config, mixture: Mixture) -> SFTConfig:
         save_total_limit=config.keep,
         max_steps=config.steps or 1,
         logging_strategy="no",
-        report_to="none",
+        report_to=[name for name in reporters_of(config) if name != "tensorboard"] or "none",
         disable_tqdm=True,
     )
     # a length in epochs is converted to steps, since `Batches` has no length
     batch = table.batch_size * arguments.world_size
-    if len(mixture) < batch:
-        raise ConfigError(f"{config.mixture}: a mixture of {len(mixture)} samples does not fill a batch of {batch}")
+    _check_fills(str(config.mixture), mixture, batch * config.length_group)
+    if validation is not None:
+        _check_fills("evaluation", validation, batch)
     if config.epochs is not None:
-        arguments.max_steps = max(1, round(config.epochs * (len(mixture) // batch) / table.accumulation))
+        batches = len(mixture) // (batch * config.length_group) * config.length_group
+        arguments.max_steps = max(1, round(config.epochs * batches / table.accumulation))
     return arguments
 
 
-def _lora(config: Config) -> LoraConfig | None:
-    table = config.lora
-    if table is None:
-        return None
-    names = table.target_modules
-    return LoraConfig(
-        r=table.rank,
-        lora_alpha=table.alpha,
-        lora_dropout=table.dropout,
-        target_modules=names if isinstance(names, str) else list(names),
-        task_type="CAUSAL_LM",
-    )
-
-
-def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
-    """Freeze the modules whose names end with one of `names`; return them. Raises ConfigError for an unknown name."""
-    frozen = []
-    for name in names:
-        found = [module for path, module in model.named_modules() if f".{path}".endswith(f".{name}")]
-        if not found:
-            raise ConfigError(f"model.freeze: the model has no module {name!r}")
-        frozen += found
-    for module in frozen:
-        module.requires_grad_(False)
-    return frozen
+def _check_fills(name: str, mixture: Mixture, batch: int) -> None:
+    if len(mixture) < batch:
+        raise ConfigError(f"{name}: a mixture of {len(mixture)} samples does not fill a batch of {batch}")
 
 
 def step_of(checkpoint: Path) -> int:
