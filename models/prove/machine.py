@@ -25,11 +25,15 @@ def device_name() -> str:
 
 
 def machine() -> dict[str, str]:
-    """The system, its processor, cores and memory, and the threads and the precision of the models."""
+    """The system, its processor, cores and memory, and the threads and the precision of the models.
+
+    load: how many threads were running or ready to run, those of all processes, averaged over the last minute.
+    """
     about = {
         "system": platform.platform(),
         "processor": _first(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "threads": str(cpu_threads()),
         "precision": str(best_precision()).removeprefix("torch."),
     }

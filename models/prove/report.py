@@ -16,6 +16,7 @@ from models.prove.proving import Options, prove
 from models.prove.published import missing_pictures
 from models.weights.inventory import PROFILES
 from strata.core import Check, Proof, load_profile
+from strata.counts import counted
 from strata.errors import InvalidInput
 
 # what each check asks
@@ -84,7 +85,9 @@ def _reporting(console: Console) -> Iterator[Callable[[str], None]]:
 def tables(proof: Proof) -> RenderableType:
     """The checks, what has not passed, the cost of each stage, and the days for large sets of images."""
     head = f"profile {proof.profile} on {proof.device}, {proof.time:%Y-%m-%d %H:%M} UTC: "
-    verdict = Text("passed", "green") if proof.passed else Text(f"{len(proof.failed)} checks have not passed", "red")
+    verdict = (
+        Text("passed", "green") if proof.passed else Text(f"{counted(len(proof.failed), 'check')} not passed", "red")
+    )
     parts: list[RenderableType] = [Text.assemble((head, "bold"), verdict), _checks(proof)]
     for check in proof.checks:
         if not check.passed:
@@ -94,7 +97,22 @@ def tables(proof: Proof) -> RenderableType:
     if proof.images_per_second:
         days = ", ".join(f"{days:,.1f} days for {count:,} images" for count, days in proof.days.items())
         parts.append(Text(f"{proof.images_per_second:,.2f} images/s with one process like this: {days}"))
+        if load := _load(proof.machine):
+            parts.append(load)
     return Group(*parts)
+
+
+def _load(machine: dict[str, str]) -> Text | None:
+    """The machine's load beside its cores, and what it means for the speed; None if a proof does not tell it."""
+    try:
+        load, cores = float(machine["load"]), int(machine["cores"])
+    except (KeyError, ValueError):
+        return None
+    told = f"load {load:.1f} on {counted(cores, 'core')}"
+    # the proof itself keeps at most all cores busy
+    if load <= cores + 1:
+        return Text(told)
+    return Text(f"{told}: other programs ran beside it, and an idle machine is faster", "yellow")
 
 
 def _checks(proof: Proof) -> Table:

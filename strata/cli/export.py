@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from strata.cli.terminal import Moved, StoreUri, open_store, progress
+from strata.counts import counted
 
 # repeats strata.data.exports.formats.Form, because importing it loads pyarrow
 FormName = Literal[
@@ -64,6 +65,8 @@ def export(
             samples = write_export(opened, pinned, request, out, lambda: bar.advance(task))
         except SampleError as error:
             raise SampleError(f"{error}; --skip-broken leaves out what cannot be read") from None
-    skipped = f"; {samples.skipped:,} rows without {layer} were left out" if samples.skipped else ""
-    broken = f"; {samples.broken:,} broken images were left out, see {out / 'skipped.jsonl'}" if samples.broken else ""
-    print(f"{out}: {samples.count:,} images{skipped}{broken}")
+    skipped = f"; {counted(samples.skipped, 'row')} without {layer} left out" if samples.skipped else ""
+    broken = (
+        f"; {counted(samples.broken, 'broken image')} left out, see {out / 'skipped.jsonl'}" if samples.broken else ""
+    )
+    print(f"{out}: {counted(samples.count, 'image')}{skipped}{broken}")

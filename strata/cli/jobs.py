@@ -42,7 +42,7 @@ def caption(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Caption images and print their layers."""
+    """Caption images and print their layers. The first image that fails or is refused gives the exit code."""
     from strata.cli import render
     from strata.client import ApiError
     from strata.core import Status
@@ -50,7 +50,7 @@ def caption(
     code = 0
     with open_client(url, api_key) as client:
         for image in images:
-            # An image that the service refuses is reported, and the other images are still captioned.
+            # An image that fails or is refused is reported, and the other images are still captioned.
             try:
                 record, job_id = _captioned(client, image, alt_text, profile)
             except ApiError as error:
@@ -58,7 +58,11 @@ def caption(
                 if error.problem.status >= 500:
                     raise
                 print(f"strata: {image}: {render.clean(str(error))}", file=sys.stderr)
-                code = exits.REQUEST_REFUSED
+                code = code or exits.REQUEST_REFUSED
+                continue
+            except JobFailed as error:
+                print(f"strata: {render.clean(str(error))}", file=sys.stderr)
+                code = code or exits.JOB_FAILED
                 continue
             if as_json:
                 print(record.model_dump_json(), flush=True)

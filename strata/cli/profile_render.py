@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from strata.cli.render import clean
 from strata.core import LAYERS
-from strata.profiles import ProfileView, WeightsView
+from strata.profiles import MemoryView, ProfileView, WeightsView
 
 
 def table(profiles: Sequence[ProfileView]) -> Table:
@@ -23,7 +23,7 @@ def table(profiles: Sequence[ProfileView]) -> Table:
         if one.faults:
             lines.add_row(Text(name), "", "", Text(f"cannot be used: {clean(one.faults[0])}", "red"))
         else:
-            lines.add_row(Text(name), Text(clean(one.needs)), size(one.download_bytes), Text(clean(one.summary)))
+            lines.add_row(Text(name), Text(clean(one.needs)), _download(one), Text(clean(one.summary)))
     return lines
 
 
@@ -37,11 +37,13 @@ def tree(profile: ProfileView) -> Tree:
     stages = root.add(_line("stages"))
     for stage in profile.stages:
         stages.add(f"{stage.stage:<14} {stage.group:<6} {stage.backend:<12} {clean(stage.model)}")
-    models = root.add(_line("models", f"download {size(profile.download_bytes)}"))
+    models = root.add(_line("models", f"download {_download(profile)}"))
     for one in profile.models:
         models.add(Text(_weights(one)))
-    memory = [f"{group} {size(one.gpu_bytes)} / {size(one.cpu_bytes)}" for group, one in profile.memory.items()]
-    root.add(_line("memory", f"{', '.join(memory)} (weights alone, on a GPU / on a CPU)"))
+    memory = ", ".join(f"{group} {_memory(one)}" for group, one in profile.memory.items())
+    unknown = dict.fromkeys(model for one in profile.memory.values() for model in one.unknown)
+    without = f"; the size of {', '.join(unknown)} is not known" if unknown else ""
+    root.add(_line("memory", f"{memory} (weights alone, on a GPU / on a CPU{without})"))
     layers = root.add(_line("layers"))
     for name in profile.layers:
         layers.add(Text(f"{LAYERS[name].title:<14} {LAYERS[name].stage}"))
@@ -57,8 +59,25 @@ def size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
+def _download(profile: ProfileView) -> str:
+    unknown = any(one.download_bytes is None for one in profile.models)
+    return _at_least(size(profile.download_bytes), unknown)
+
+
+def _memory(group: MemoryView) -> str:
+    return _at_least(f"{size(group.gpu_bytes)} / {size(group.cpu_bytes)}", bool(group.unknown))
+
+
+def _at_least(told: str, unknown: bool) -> str:
+    """A sum of sizes of which some may not be known."""
+    if not unknown:
+        return told
+    return "not known" if told.startswith("-") else f"at least {told}"
+
+
 def _weights(one: WeightsView) -> str:
-    known = [one.licence or "licence not known", size(one.download_bytes) if one.download_bytes else ""]
+    bytes_known = size(one.download_bytes) if one.download_bytes else ""
+    known = [one.licence or "licence not known", "size not known" if one.download_bytes is None else bytes_known]
     revision = f" @ {one.revision[:12]}" if one.revision else ""
     return f"{clean(one.model)}{revision}: {', '.join(filter(None, known))} ({', '.join(one.stages)})"
 

@@ -31,6 +31,7 @@ from strata.core import (
     Waiting,
     kept,
 )
+from strata.counts import counted
 
 LINE_INTERVAL = 5.0  # seconds between two lines of progress if stderr is not a terminal
 SHOWN_GROUPS = ("vision", "llm")
@@ -192,7 +193,7 @@ def job_line(job: JobView) -> str:
     if job.shards.failed:
         parts.append(f"{job.shards.failed} of {job.shards.total} shards failed")
     if job.shards.left_out:
-        parts.append(f"{sum(job.shards.left_out.values()):,} files left out")
+        parts.append(f"{counted(sum(job.shards.left_out.values()), 'file')} left out")
     # what has failed is the job, not its images: they have no result
     failed_as_whole = job.status is JobStatus.FAILED and job.request_counts.cancelled
     if failed_as_whole:
@@ -204,7 +205,7 @@ def job_line(job: JobView) -> str:
 
 def waiting_words(waiting: Waiting) -> str:
     """What a job waits for: the stage, since when, the attempts, the reason."""
-    since = f"since {waiting.since:%H:%M:%S} UTC, {waiting.attempts} attempt{'s' if waiting.attempts != 1 else ''}"
+    since = f"since {waiting.since:%H:%M:%S} UTC, {counted(waiting.attempts, 'attempt')}"
     return f"waits for {clean(waiting.stage)} ({since}): {clean(waiting.reason)}"
 
 
@@ -220,7 +221,8 @@ def job_details(job: JobView) -> Text:
         f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
     ]
     if job.shards.left_out:
-        told = (f"{number:,} {LEFT_OUT.get(reason, reason)}" for reason, number in job.shards.left_out.items())
+        known = ((number, LEFT_OUT.get(reason, (reason, reason))) for reason, number in job.shards.left_out.items())
+        told = (counted(number, *words) for number, words in known)
         lines.append(f"left out: {', '.join(told)}")
     for name, group in job.groups.items():
         lines.append(f"{name}: images {group.images}, chunks {group.chunks}, images reused {group.reused}")
@@ -233,11 +235,12 @@ def usage_line(job: JobView) -> str:
     """A job's usage of chat servers, and its budget."""
     usage, budget = job.usage or JobUsage(), job.budget or Budget()
     parts = [
-        f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, {usage.requests:,} requests",
+        f"{counted(usage.prompt_tokens, 'token')} read, {usage.completion_tokens:,} written",
+        counted(usage.requests, "request"),
         f"{usage.reserved_tokens:,} reserved",
     ]
     if budget.tokens is not None:
-        parts.append(f"budget {budget.tokens:,} tokens")
+        parts.append(f"budget {counted(budget.tokens, 'token')}")
     if usage.money is not None:
         parts.append(f"money {usage.money:.6g}" + (f" of {budget.money:.6g}" if budget.money is not None else ""))
     return f"usage: {', '.join(parts)}"

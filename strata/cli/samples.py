@@ -9,6 +9,7 @@ import typer
 
 from strata.cli.terminal import progress
 from strata.components import load
+from strata.counts import counted
 from strata.errors import InvalidInput
 
 
@@ -31,4 +32,4 @@ def samples(
     with progress() as bar:
         task = bar.add_task("samples", total=count)
         tars = shards.write_shards(out, options, lambda: bar.advance(task))
-    print(f"{count} images in {len(tars)} shard{'' if len(tars) == 1 else 's'} in {out}")
+    print(f"{counted(count, 'image')} in {counted(len(tars), 'shard')} in {out}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,10 +13,13 @@ import typer
 
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
+from strata.counts import counted
 from strata.errors import BrokenStore, InvalidInput
 
 if TYPE_CHECKING:
-    from strata.snapshots import Selection, Snapshot, Snapshots
+    from rich.progress import Progress
+
+    from strata.snapshots import PictureHashes, Selection, Snapshot, Snapshots
 
 app = typer.Typer(
     name="snapshot",
@@ -36,6 +40,7 @@ Target = Annotated[
     typer.Option(metavar="FEATURE=LABEL:SHARE", help="The share of a label; none: equal shares; may be repeated."),
 ]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
+Same = Literal["near", "bytes", "listed"]  # alike or equal bytes, equal bytes, the same place or listed SHA-256
 Method = Literal["random", "balanced", "best"]
 SHOWN = 20  # maximum number of files that `strata clean` lists
 
@@ -49,9 +54,17 @@ def create(
     share: Annotated[float | None, typer.Option(help="Share of the rows that pass: 0 to 1.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the selection.")] = 0,
     where: Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".')] = None,
-    unique: Annotated[bool, typer.Option("--unique", help="Each image once.")] = False,
+    unique: Annotated[bool, typer.Option("--unique", help="Each picture once; reads the images.")] = False,
+    same: Annotated[Same, typer.Option("--same", help="Which pictures are one to --unique.")] = "near",
     by: By = None,
     target: Target = None,
+    cap: Annotated[
+        int | None, typer.Option(min=1, help="Rows that each noun of the descriptions keeps, on average.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Columns for --where by `key`: .parquet or .csv.")
+    ] = None,
+    exclude: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys of rows to leave out, one a line.")] = None,
     accept_shortfall: Annotated[
         bool, typer.Option("--accept-shortfall", help="Take what is there if a target cannot be met.")
     ] = False,
@@ -67,14 +80,16 @@ def create(
     A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
     were sent one by one (POST /v1/captions) are not in it, unless --single-images is given.
     """
+    from strata.snapshots import read_own_files
     from strata.store import PartsOf
 
-    snapshots = _snapshots(store)
+    snapshots, own = _snapshots(store), read_own_files(scores, exclude)
     given: dict[str, Any] = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique}
+    given |= {"cap": cap, "same": same if unique and same != "listed" else None}
     given |= _axes(method, by or (), target or ())
     # the selection of the options, or a copy of another snapshot's selection
     if like is None:
-        selection = _selection({"method": method, **given})
+        selection = _selection({"method": method, "own": own.kinds, **given})
     elif method != "random" or any(given.values()):
         raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
     else:
@@ -83,10 +98,30 @@ def create(
     parts = PartsOf(snapshots.store).sources(sources, single_images)
     with progress() as bar:
         task = bar.add_task("parts", total=len(parts))
-        made = snapshots.create(
-            name, parts, selection, sources, lambda number: bar.advance(task, number), accept_shortfall
-        )
+        advance = functools.partial(bar.advance, task)
+        pictures = _pictures(snapshots, selection.same, bar) if selection.same else None
+        made = snapshots.create(name, parts, selection, sources, advance, accept_shortfall, own, _tell, pictures)
     _show(made, as_json)
+
+
+def _pictures(snapshots: Snapshots, same: str, bar: Progress) -> Callable[[Sequence[str], Any], PictureHashes]:
+    """What reads the pictures of rows, with a bar; images that cannot be read are told."""
+    from strata.data import PictureHasher
+
+    hasher = PictureHasher(snapshots.store, same == "near")
+
+    def read(parts: Sequence[str], rows: Any) -> PictureHashes:
+        task = bar.add_task("images", total=rows.num_rows)
+        hashes = hasher.hashes(parts, rows, lambda number: bar.advance(task, number))
+        if hashes.unread:
+            _tell(f"{hashes.unread:,} of {rows.num_rows:,} images cannot be read; each counts as another picture")
+        return hashes
+
+    return read
+
+
+def _tell(line: str) -> None:
+    print(f"strata: {line}", file=sys.stderr)
 
 
 def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:
@@ -150,6 +185,26 @@ def list_snapshots(
 
 
 @app.command()
+def split(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A snapshot's name.")],
+    validation: Annotated[float, typer.Option(help="Share of the pictures for validation: above 0, below 1.")] = 0.02,
+    seed: Annotated[int, typer.Option(help="Seed of the division.")] = 0,
+    same: Annotated[
+        Literal["near", "bytes"], typer.Option("--same", help="Which pictures are one, and stay together.")
+    ] = "near",
+    store: StoreUri = None,
+) -> None:
+    """Divide a snapshot into NAME-train and NAME-validation. No picture is in both."""
+    if not 0 < validation < 1:
+        raise InvalidInput("--validation must be above 0 and below 1")
+    snapshots = _snapshots(store)
+    with progress() as bar:
+        made = snapshots.split(name, validation, seed, same, _pictures(snapshots, same, bar))
+    for snapshot in made:
+        print(f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows")
+
+
+@app.command()
 def delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of snapshots.")],
     yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only shown.")] = False,
@@ -182,7 +237,7 @@ def show(
     if plot:
         from strata.snapshots import plot_composition
 
-        selected = f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows"
+        selected = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
         plot_composition(snapshot.manifest.composition, selected, plot)
         print(f"plot: {plot}", file=sys.stderr)
     _show(snapshot, as_json)
@@ -247,7 +302,7 @@ def clean(
         print(path)
     if len(paths) > SHOWN:
         print(f"… and {len(paths) - SHOWN:,} more")
-    print(f"{len(paths):,} files, {size / 1e6:,.1f} MB {'removed' if yes else 'can be removed with --yes'}")
+    print(f"{counted(len(paths), 'file')}, {size / 1e6:,.1f} MB {'removed' if yes else 'can be removed with --yes'}")
 
 
 def verify(
@@ -275,7 +330,7 @@ def verify(
         lines = [f"{path}: {reason}" for path, reason in report.broken.items()]
         lines += [f"{path}: missing" for path in report.missing] + report.damaged
         lines += [f"job {job_id}: runs again" for job_id in report.jobs]
-        print("\n".join([*lines, f"{report.parts:,} parts with {report.rows:,} rows are intact"]))
+        print("\n".join([*lines, f"intact: {counted(report.parts, 'part')} with {counted(report.rows, 'row')}"]))
     if not report.intact:
         counts = (len(report.broken), len(report.missing), len(report.damaged), len(report.jobs))
         raise BrokenStore("{} parts broken, {} missing, {} other files damaged; {} jobs run again".format(*counts))

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strata.cli.render import clean
+from strata.counts import counted
 from strata.data import SourceCheck, task_shares
 from strata.snapshots import (
     EDGES,
@@ -69,8 +70,12 @@ def selection_line(selection: Selection) -> str:
         parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
     parts += [f"by {selection.score}"] if selection.score else []
-    parts += ["each image once"] if selection.unique else []
+    parts += [f"each image once{f' ({selection.same})' if selection.same else ''}"] if selection.unique else []
+    parts += [f"cap {selection.cap:,} per noun"] if selection.cap else []
+    parts += [f"--{option} {digest[:SHORT_ID]}" for option, digest in selection.files]
     parts += [f"where {selection.where}"] if selection.where else []
+    if selection.split:
+        parts += [f"the part {selection.split.part} of {selection.split.of[:SHORT_ID]}"]
     return ", ".join(parts)
 
 
@@ -93,7 +98,8 @@ def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
     yield f"created {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC{sources}"
     yield f"selection: {clean(selection_line(manifest.selection))}"
     ended = f"{counts.succeeded:,} succeeded, {counts.filtered:,} filtered, {counts.failed:,} failed"
-    yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}, in {counts.parts:,} parts"
+    ended += f", in {counted(counts.parts, 'part')}"
+    yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}"
 
 
 def _composition(manifest: Manifest) -> Iterator[RenderableType]:

@@ -40,8 +40,18 @@ Moved = Annotated[
     typer.Option("--root", metavar="OLD=NEW", help="Where a folder or bucket of images lies now; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _files(images: list[Path]) -> list[Path]:
+    """Images of an argument. Raises BadParameter for a folder, whose images are a job's."""
+    for image in images:
+        if image.is_dir():
+            raise typer.BadParameter(f"{image} is a folder: describe its images with `strata submit {image}`")
+    return images
+
+
 Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE", help="Image files.", exists=True, dir_okay=False, readable=True)
+    list[Path], typer.Argument(metavar="IMAGE", help="Image files.", exists=True, readable=True, callback=_files)
 ]
 
 

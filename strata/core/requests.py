@@ -11,15 +11,15 @@ from strata.core.chunks import Chunk
 from strata.core.records import SCHEMA_VERSION, FailureNote
 from strata.core.schemas import Budget, JobKind, JobView, Priority
 
-# why a file of a shard is in no row, and how that is told
+# why a file of a shard is in no row, and how one and several of them are told
 LEFT_OUT = {
-    "hidden": "hidden files",
-    "no_image": "files that are no images",
-    "further_image": "further images of a sample",
-    "text_without_image": "texts without an image",
-    "metadata_without_image": "rows of metadata files without an image",
-    "unreadable_folder": "folders that may not be read",
-    "text_too_many": "texts far from their images, which are more than are kept",
+    "hidden": ("hidden file", "hidden files"),
+    "no_image": ("file that is no image", "files that are no images"),
+    "further_image": ("further image of a sample", "further images of a sample"),
+    "text_without_image": ("text without an image", "texts without an image"),
+    "metadata_without_image": ("row of a metadata file without an image", "rows of metadata files without an image"),
+    "unreadable_folder": ("folder that may not be read", "folders that may not be read"),
+    "text_too_many": ("text far from its image, more than are kept", "texts far from their images, more than are kept"),
 }
 
 

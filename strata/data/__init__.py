@@ -9,6 +9,7 @@ from __future__ import annotations
 from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture
+from strata.data.picture_hashes import PictureHasher
 from strata.data.reader import SampleReader
 from strata.data.samples import MAX_PIXELS, Place, Sample, Skipped
 from strata.data.sources.samples import SampleError
@@ -21,6 +22,7 @@ __all__ = [
     "Locations",
     "Mixture",
     "MixtureFile",
+    "PictureHasher",
     "Place",
     "Request",
     "Sample",

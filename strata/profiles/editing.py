@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from strata.errors import InvalidInput
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PROMPTS = "prompts"
-_LONGEST_NOTE = 120  # characters of the note of what a line was before
+_LONGEST = 120  # characters of the note of what a line was before, and of a description that is made
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,19 @@ def new_profile(
     """Write `folder/NAME.toml` from the file `source`, with some keys changed, and some stages or keys left out.
 
     changes: values by dotted key, such as "evidence.region" and "stages.captioner.parameters.served_model"; a value is
-    TOML if it can be read as such, else a text. Nothing is written if the new profile has faults. Raises InvalidProfile
-    with these, and InvalidInput for a name or a key that cannot be, and for a file that exists.
+    TOML if it can be read as such, else a text. The description tells the source and the changes, unless it is one of
+    them. Nothing is written if the new profile has faults. Raises InvalidProfile with these, and InvalidInput for a
+    name or a key that cannot be, and for a file that exists.
     """
     path = new_file(name, folder)
     try:
         document = tomlkit.parse(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{source} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    for unwanted in without:
+    unwanted_names = list(without)
+    for unwanted in unwanted_names:
         _remove(document, unwanted)
-    for key, text in changes.items():
+    for key, text in _described(source.stem, changes, unwanted_names).items():
         if fault := _set(document, key, text, source.stem):
             raise InvalidProfile(path, [fault])
     text = tomlkit.dumps(document)
@@ -65,6 +68,16 @@ def new_profile(
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return NewProfile(profile, path)
+
+
+def _described(source: str, changes: Mapping[str, str], without: Sequence[str]) -> dict[str, str]:
+    """The changes with that of the description, by which the profile is told from its source in a list."""
+    if any(key.partition(".")[0] == "description" for key in changes):
+        return dict(changes)
+    told = ", ".join([*(f"{key} = {text}" for key, text in changes.items()), *(f"no {name}" for name in without)])
+    text = f"{source} with {told}" if told else f"a copy of {source}"
+    # a text in JSON is one in TOML too
+    return {**changes, "description": json.dumps(_one_line(text), ensure_ascii=False)}
 
 
 def _checked(path: Path, text: str) -> Profile:
@@ -115,16 +128,16 @@ def _set(document: TOMLDocument, key: str, text: str, source: str) -> Fault | No
         return Fault("invalid_value", (*path, last), "should be a table; set its keys, or leave it out with --without")
     if not isinstance(value, Table):
         note = f"{source}: {before.as_string()}" if hasattr(before, "as_string") else f"not set in {source}"
-        value.comment(_note(note))
+        value.comment(_one_line(note))
         value.trivia.comment_ws = "  "
     table[last] = value
     return None
 
 
-def _note(text: str) -> str:
-    """A text as a comment: one line without control characters, shortened."""
+def _one_line(text: str) -> str:
+    """A text as a comment or a description: one line without control characters, shortened."""
     line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-    return line if len(line) <= _LONGEST_NOTE else f"{line[: _LONGEST_NOTE - 1]}…"
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
 def _value(text: str) -> Any:

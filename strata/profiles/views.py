@@ -50,19 +50,23 @@ class WeightsView(_Part):
 
 
 class MemoryView(_Part):
-    """Bytes of a group's weights in memory, without batches: on a GPU in bfloat16, on a CPU in float32."""
+    """Bytes of a group's weights in memory, without batches: on a GPU in bfloat16, on a CPU in float32.
+
+    unknown: the models whose size is not known; the group needs more than the bytes then.
+    """
 
     gpu_bytes: int
     cpu_bytes: int
+    unknown: list[str] = Field(default_factory=list)
 
 
 class ProfileView(_Part):
     """One profile. summary: what it is for; needs: the machine.
 
     layers: those that it computes. warnings: what a user must know before believing it. memory: by group, of the
-    weights whose size is known. download_bytes: the sum of the known ones. proof: what `strata models prove` has found
-    with these fingerprints, null if it has not run. faults: why the profile cannot be used; then the other fields are
-    empty. default: whether requests that name no profile use it.
+    weights whose size is known. download_bytes: the sum of those that are known; the others have null. proof: what
+    `strata models prove` has found with these fingerprints, null if it has not run. faults: why the profile cannot be
+    used; then the other fields are empty. default: whether requests that name no profile use it.
     """
 
     name: str
@@ -164,8 +168,11 @@ def _known(model: str, revision: str, names: list[str]) -> WeightsView:
 def _memory(profile: Profile, group: str, models: Iterable[WeightsView]) -> MemoryView:
     # stages of a group that name the same weights share one loaded model
     names = set(_names(profile, group))
-    count = sum(one.parameters or 0 for one in models if names & set(one.stages))
-    return MemoryView(gpu_bytes=count * GPU_BYTES, cpu_bytes=count * CPU_BYTES)
+    used = [one for one in models if names & set(one.stages)]
+    count = sum(one.parameters or 0 for one in used)
+    # what a server has loaded is in the memory of another process
+    unknown = [one.model for one in used if one.parameters is None and not one.model.startswith("server:")]
+    return MemoryView(gpu_bytes=count * GPU_BYTES, cpu_bytes=count * CPU_BYTES, unknown=unknown)
 
 
 @functools.cache

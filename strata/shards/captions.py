@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from typing import Any, NamedTuple
 
 CAPTION_FIELDS = ("caption", "text", "alt_text")  # of JSON objects and of the columns of lists; the first counts
@@ -12,6 +13,8 @@ MAX_TEXT = 4 * MAX_CHARACTERS + 4  # bytes of a text file that are used: UTF-8 a
 MAX_JSON = 16 * 2**20  # bytes of a JSON object; a longer one is not parsed, since Python objects need much more memory
 
 _UNREADABLE = "\ufffd"
+_WINDOWS = "its text is not valid UTF-8: it was read as Windows-1252"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # by the byte order mark; that of UTF-32 begins with that of UTF-16
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -46,7 +49,7 @@ def from_json(data: bytes) -> Caption:
     except (ValueError, RecursionError):
         return Caption(None, "its JSON file is not valid JSON")
     text = from_fields(fields) if isinstance(fields, dict) else None
-    return Caption(text, note if text else None)
+    return Caption(text, note_of(text, Caption(characters, note)))
 
 
 def from_fields(fields: dict[str, Any]) -> str | None:
@@ -59,17 +62,17 @@ def from_text(text: str) -> str | None:
     """Trim a text and make it one that can be stored; None if nothing is left.
 
     NUL is removed, since neither terminals nor databases take it. A lone surrogate (\\ud800) is legal in JSON but
-    cannot be encoded as UTF-8: it becomes a question mark.
+    cannot be encoded as UTF-8: it becomes U+FFFD, of which `note_of` tells.
     """
     kept = text[: 4 * MAX_CHARACTERS].replace("\0", "").lstrip("\ufeff")
-    return kept.encode("utf-8", "replace").decode().strip()[:MAX_CHARACTERS] or None
+    return _LONE_SURROGATE.sub(_UNREADABLE, kept).strip()[:MAX_CHARACTERS] or None
 
 
 def decoded(data: bytes, cut: bool = False) -> tuple[str, str | None]:
     """A text's characters, and a note if they are not certain. cut: the last character may be incomplete.
 
     Its byte order mark tells the encoding. Without one it is UTF-8, or if it is not valid UTF-8, Windows-1252, as web
-    browsers read such texts (WHATWG Encoding Standard), in which five bytes have no meaning.
+    browsers read such texts (WHATWG Encoding Standard). Five bytes have no meaning in it: each becomes U+FFFD.
     """
     mark, encoding = marked(data)
     body = data[len(mark) :]
@@ -77,7 +80,9 @@ def decoded(data: bytes, cut: bool = False) -> tuple[str, str | None]:
         text = codecs.getincrementaldecoder(encoding)().decode(body, final=not cut)
     except UnicodeDecodeError:
         if not mark:
-            return body.decode("cp1252", "ignore"), "its text is not valid UTF-8: it was read as Windows-1252"
+            text = body.decode("cp1252", "replace")
+            lossy = ", in which some of its bytes have no meaning" if _UNREADABLE in text else ""
+            return text, f"{_WINDOWS}{lossy}"
         text = body.decode(encoding, "replace")
         return text, f"its text is damaged: some of its characters are none of {encoding.upper()}"
     return text, note_of(text)
@@ -94,10 +99,12 @@ def note_of(text: str | None, file: Caption | None = None) -> str | None:
     file: the whole file's text and note, if it was decoded as a whole. Not all of its parts have the characters that
     its note is about: the unreadable ones, or those beyond ASCII of a file that was read as Windows-1252.
     """
-    if text and file and file.note and _UNREADABLE not in (file.text or ""):
-        return None if text.isascii() else file.note
-    known = (file and file.note) or "its text has characters that another program could not read"
-    return known if text and _UNREADABLE in text else None
+    whole = file or Caption()
+    if text and _UNREADABLE in text:
+        known = whole.note if _UNREADABLE in (whole.text or "") else None
+        return known or "its text has characters that another program could not read"
+    windows = (whole.note or "").startswith(_WINDOWS) and not (text or "").isascii()
+    return _WINDOWS if windows else None
 
 
 # the files beside an image that may have its text, by extension, with how they are read and how many bytes of them

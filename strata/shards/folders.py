@@ -119,7 +119,7 @@ class FolderReader:
         """The rows of a metadata file; one that cannot be read to its end has one more, with the reason."""
         try:
             if self._files[name].get("islink"):
-                return
+                raise SourceError("links are not followed")
             if name.endswith(".csv"):
                 yield from self._csv_entries(name)
                 return

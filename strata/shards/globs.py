@@ -1,8 +1,9 @@
 """Globs: match names with an automaton, and list the files that a glob matches within bounds.
 
-A glob has the meaning of Python's `fnmatch`: `*`, `?`, `[ab]`, `[a-c]`, `[!a]`, none of which matches a slash; names
-that begin with a dot are matched as others are. Regular expressions, to which fnmatch translates a glob, search for the
-right place of each star again and again: twenty stars and a name of thirty characters already take years.
+A glob has the meaning of Python's `fnmatch`: `*`, `?`, `[ab]`, `[a-c]`, `[!a]`, none of which matches a slash. As in
+a shell, a hidden name is found only by a segment that is written as one: `.*` or `._a.jpg`. Regular expressions, to
+which fnmatch translates a glob, search for the right place of each star again and again: twenty stars and a name of
+thirty characters already take years.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from fsspec.asyn import AsyncFileSystem
 from fsspec.exceptions import FSTimeoutError
 
+from strata.shards.kinds import is_hidden
 from strata.shards.ranges import MAX_SHARDS, TooManyShards
 from strata.shards.roots import OutsideRoots, Roots, SourceError, encodable, normalise, short
 from strata.store import file_system
@@ -49,12 +51,17 @@ class Glob:
                 tokens.append(text[at:end])
             at = end
         self._stars, self._end = stars, 1 << len(tokens)
+        self._hidden = is_hidden(text)
         self._classes = [(1 << i, token) for i, token in enumerate(tokens) if len(token) > 1]
         self._any = 0 if only_star else sum(1 << i for i, token in enumerate(tokens) if token == "?")
         self._single: dict[str, int] = {}
         for i, token in enumerate(tokens):
             self._single[token] = self._single.get(token, 0) | 1 << i
         self._masks: dict[str, int] = {}  # by character: the tokens that take it
+
+    def lists(self, name: str) -> bool:
+        """Whether a file or folder of this name is found: it matches, and is hidden only if the glob is so itself."""
+        return self.matches(name) and (self._hidden or not is_hidden(name))
 
     def matches(self, name: str) -> bool:
         """Whether the whole name matches."""
@@ -169,7 +176,7 @@ class Listing:
             with os.scandir(folder or "/") as entries:
                 for entry in entries:
                     self._effort.count(self._place, 1)
-                    if not globs[0].matches(entry.name):
+                    if not globs[0].lists(entry.name):
                         continue
                     is_folder = self._is_folder(entry)
                     if len(globs) == 1:
@@ -197,7 +204,7 @@ class Listing:
         for info in infos:
             # the folder itself may be listed as an object
             path = str(info["name"]).rstrip("/")
-            if path == folder or not globs[0].matches(path.rpartition("/")[2]):
+            if path == folder or not globs[0].lists(path.rpartition("/")[2]):
                 continue
             is_folder = info["type"] == "directory"
             if len(globs) == 1:

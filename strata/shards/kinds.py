@@ -25,7 +25,9 @@ _IMAGE = re.compile(
     rb"|.{4}ftyp(?:avif|avis|heic|heix|mif1|msf1|hevc)",
     re.DOTALL,
 )
-_HIDDEN_FOLDERS = frozenset({"__MACOSX"})  # of macOS, in archives: they hold no images, but files named like images
+# a segment of a path that begins with a dot, and is not . or ..; __MACOSX is what macOS adds to archives: files named
+# like images that hold none
+_HIDDEN = re.compile(r"(?:^|[/\\])(?:\.(?!\.?(?:[/\\]|\Z))|__MACOSX(?=[/\\]|\Z))")
 
 
 def kind_by_name(uri: str) -> Kind | None:
@@ -52,5 +54,4 @@ def extension_of(name: str) -> str:
 
 def is_hidden(path: str) -> bool:
     """Whether a path relative to a shard is one that programs hide: a segment begins with a dot, or is of macOS."""
-    segments = path.replace("\\", "/").split("/")
-    return any(s in _HIDDEN_FOLDERS or (s.startswith(".") and s not in (".", "..")) for s in segments)
+    return _HIDDEN.search(path) is not None

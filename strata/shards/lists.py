@@ -4,8 +4,8 @@ A Parquet file may have the images themselves: in a binary column, or in a struc
 Face's datasets have them.
 
 The path's field is `image`, `path`, `url`, `image_path` or `file_name`; the caption's `caption`, `text` or
-`alt_text`; the key's `key` or `id` (default: the file's name). A path is absolute, a URI, or relative to the list's
-folder.
+`alt_text`; the key's `key` or `id` (default: the file's name, of a link its own). A path is absolute, a URI, or
+relative to the list's folder.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
+from urllib.parse import unquote
 
+from strata.counts import counted
 from strata.shards import captions
-from strata.shards.captions import CAPTION_FIELDS
+from strata.shards.captions import CAPTION_FIELDS, Caption
 from strata.shards.keys import Keys
 from strata.shards.kinds import IMAGE_EXTENSIONS, Kind
 from strata.shards.parquet import parquet_rows
-from strata.shards.roots import MAX_URI, Roots, SourceError
+from strata.shards.roots import MAX_URI, Roots, SourceError, scheme_of
 from strata.shards.stamps import local_version, version_of
 from strata.store import IndexRow, ParquetCell, file_folder, file_name, file_system, is_transient, reason_of
 
@@ -90,7 +92,7 @@ class ListReader:
                 if away is not None and is_transient(away):
                     raise away from away.__cause__
                 line = str(error) if isinstance(error, SourceError) else "the list cannot be read to its end"
-                self.failure = f"{line} (after {count:,} rows)" if count else line
+                self.failure = f"{line} (after {counted(count, 'row')})" if count else line
         if not count and self.failure is None:
             self.failure = "a list without rows"
 
@@ -115,7 +117,7 @@ class ListReader:
                 self._away = error
                 raise
             return bad._replace(error=f"{entry.position}: {_reason(error)}")
-        key = own or Keys.clean(file_name(uri).partition(".")[0]) or bad.key
+        key = own or Keys.clean(_given_name(entry.path).partition(".")[0]) or bad.key
         # a path that the list gives relative to its folder stays so: the list may be moved together with its images
         inside = "://" not in entry.path and not entry.path.startswith("/") and uri.startswith(f"{self._folder}/")
         kept = f"../{uri[len(self._folder) + 1 :]}" if inside else uri
@@ -159,6 +161,12 @@ class ListReader:
         if not stat.S_ISREG(info.st_mode):
             raise SourceError("its image is not a file")
         return uri, info.st_size, local_version(info)
+
+
+def _given_name(path: str) -> str:
+    """The name of an image as its row gives it: in the cache of a model hub it is a link to a file named by a hash."""
+    name = file_name(path)
+    return unquote(name) if scheme_of(path) == "file" else name
 
 
 class _StorageFile:
@@ -212,7 +220,8 @@ def _json_entry(position: str, line: bytes, paths: Sequence[str]) -> Entry:
     path, key = (
         next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in (paths, KEY_FIELDS)
     )
-    return _entry(position, path, captions.from_fields(fields), key, note)
+    caption = captions.from_fields(fields)
+    return _entry(position, path, caption, key, captions.note_of(caption, Caption(text, note)))
 
 
 def _entry(position: str, path: object, caption: object, key: object, note: str | None = None) -> Entry:

@@ -33,6 +33,7 @@ def find_shards(patterns: Sequence[str], roots: Sequence[str]) -> list[str]:
     """The normalised URIs of all shards that the patterns name, in order, each once; the matches of a glob are sorted.
 
     A pattern may contain ranges (`ranges.py`) and globs: `*`, `?` and `[ab]` in local paths, `*` in buckets.
+    A local file of the very name is this file and no pattern, unless the name has a star, which matches the file too.
     `@/folder/list.txt` names a text file of patterns, one per line; empty lines and lines that begin with # are
     skipped, and paths are relative to the file's folder. Nothing outside the roots is listed or read.
 
@@ -126,8 +127,9 @@ class _Finder:
         if scheme == "file":
             name = unquote(name[len("file://") :]) if name.startswith("/", len("file://")) else name
         magic = re.search(r"[*?[]" if local else r"\*", name)
-        # a file may be named a[1].tar
-        if magic is None or (local and self._allowed.find(name, line)[1] is not None):
+        # a file may be named a[1].tar; a star matches the file named *.tar, and must not stand for it alone
+        literal = local and "*" not in name
+        if magic is None or (literal and self._allowed.find(name, line)[1] is not None):
             return [self._checked(name, line)]
         # a web server has no listing
         if scheme in ("http", "https"):

@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from strata.counts import counted
 from strata.shards.bounds import BoundedRows
 from strata.shards.captions import TEXT_FILES, Caption
 from strata.shards.folders import FolderReader
@@ -144,7 +145,7 @@ def _index_folder(uri: str, filesystem: Any, path: str, progress: Callable[[], N
     table, failure = _table(reader.rows(), progress)
     if not table.num_rows and not failure:
         tars = sum(kind_by_name(str(info["name"])) == "tar" for info in files)
-        failure = f"a folder without images: its {tars:,} tars are shards, as FOLDER/*.tar" if tars else None
+        failure = f"a folder without images, with {counted(tars, 'tar')}: name them as FOLDER/*.tar" if tars else None
         failure = failure or "a folder without images"
     stamp, identity = Stamps.of(uri, files).now, identity_of(uri, table)
     return ShardIndex(uri, stamp, identity, table, failure, _families(uri, table), dict(reader.left_out))

@@ -11,6 +11,8 @@ from strata.snapshots.composition import moved_away, plot_composition, shares_of
 from strata.snapshots.deletion import Deletion
 from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.features import FEATURES, read_rows
+from strata.snapshots.own_files import OwnFiles, read_own_files
+from strata.snapshots.pictures import PictureHashes
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots
 from strata.snapshots.verification import Report, Verification
@@ -26,6 +28,8 @@ __all__ = [
     "Difference",
     "Manifest",
     "Overlap",
+    "OwnFiles",
+    "PictureHashes",
     "Report",
     "Selection",
     "Snapshot",
@@ -35,6 +39,7 @@ __all__ = [
     "difference",
     "moved_away",
     "plot_composition",
+    "read_own_files",
     "read_rows",
     "shares_of",
 ]

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from strata.errors import InvalidInput
-from strata.snapshots.axes import Axis
+from strata.snapshots.axes import COMMONEST, Axis
 from strata.snapshots.features import FEATURES
+from strata.snapshots.nouns import nouns_of
 
 Composition = dict[str, dict[str, tuple[int, int]]]  # feature -> label -> rows before, rows after
 
@@ -39,6 +40,16 @@ def shares_of(labels: Mapping[str, tuple[int, int]]) -> tuple[list[float], list[
     """The share of each label before and after the selection, 0..1."""
     before, after = (max(1, sum(counts)) for counts in zip(*labels.values(), strict=True))
     return [count / before for count, _ in labels.values()], [count / after for _, count in labels.values()]
+
+
+def noun_counts(table: pa.Table, selected: np.typing.NDArray[Any]) -> dict[str, tuple[int, int]]:
+    """The rows of a table of features whose description names each of the commonest nouns, before and after."""
+    rows, nouns, names = nouns_of(table.column("description"))
+    taken = np.zeros(table.num_rows, bool)
+    taken[selected] = True
+    before, after = (np.bincount(some, minlength=len(names)) for some in (nouns, nouns[taken[rows]]))
+    commonest = np.argsort(-before, kind="stable")[:COMMONEST]
+    return {names[noun]: (int(before[noun]), int(after[noun])) for noun in commonest}
 
 
 def moved_away(composition: Composition, axes: Iterable[Axis]) -> list[str]:

@@ -156,6 +156,25 @@ def _image(table: pa.Table) -> Any:
     return pc.coalesce(digest, location)
 
 
+def _text_of(layer: LayerSpec) -> Callable[[pa.Table], pa.Array]:
+    """A function that gives a layer as one text: itself, or the words of its kept entries, one a line; "" for null."""
+
+    def text(table: pa.Table) -> Any:
+        column = table.column(layer.name).combine_chunks()
+        if not layer.many:
+            words = pc.struct_field(column, layer.words) if layer.words else column
+            return pc.fill_null(words, "")
+        # the kept entries' words, joined row by row
+        entries, rows = _entries(table, layer)
+        kept = _kept(entries)
+        words = pc.fill_null(pc.struct_field(entries, layer.words), "").filter(pa.array(kept))
+        lengths = np.bincount(rows[kept], minlength=table.num_rows)
+        starts = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        return pc.binary_join(pa.ListArray.from_arrays(starts, words), "\n")
+
+    return text
+
+
 _head = functools.lru_cache(100_000)(head_of)
 
 
@@ -180,6 +199,17 @@ def _of_layer(layer: LayerSpec) -> dict[str, Feature]:
     return features
 
 
+def _text_feature(layer: LayerSpec) -> Feature:
+    columns = _of(layer, "kept", layer.words) if layer.many else (f"{layer.name}.{layer.words}".rstrip("."),)
+    meaning = f"the words of the kept {layer.title}, one entry a line" if layer.many else f"the {layer.title}"
+    return Feature("name", meaning, columns, _text_of(layer))
+
+
+# the texts of layers, by the names of their features; "text" and "tags" are other features
+TEXTS = {
+    **{"alt_text": "alt_text", "caption": "caption", "description": "description"},
+    **{"phrases": "regions", "read": "text", "tag_words": "tags"},
+}
 _MATCHED = [layer for layer in LAYERS.values() if layer.matched]
 _KEPT = tuple(column for layer in THINGS for column in _of(layer, "kept"))
 _BOXES = tuple(column for layer in THINGS for column in _of(layer, "kept", layer.words, "box.list.element"))
@@ -196,6 +226,7 @@ FEATURES: dict[str, Feature] = {
     "match": Feature("number", "mean of the matcher's probabilities of kept entries, 0 to 1", _MATCHES, _match),
     "width": Feature("number", "pixels", ("width",), _column("width")),
     "height": Feature("number", "pixels", ("height",), _column("height")),
+    **{name: _text_feature(LAYERS[layer]) for name, layer in TEXTS.items()},
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,9 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
+_CALLS = {"lower": "lower(TEXT)", "len": "len(TEXT)", "matches": "matches(TEXT, 'REGEX')"}
+
+
 class FilterError(InvalidInput):
     """An expression that is not a valid filter. The message gives the reason in one line."""
 
@@ -58,11 +61,14 @@ class _Value:
 class Filter:
     """A filter of feature names, numbers, texts, True, False; < <= == != >= >, `in`, + - * /, and, or, not.
 
-    names: the features that it uses. Raises FilterError.
+    `'dog' in description` asks for a part of a text, `lower(TEXT)` and `len(TEXT)` are its lower case and its
+    characters, and `matches(TEXT, 'REGEX')` asks whether a regular expression (RE2) is found in it.
+
+    names: the features that it uses. own: columns of the user's own file, with their kinds. Raises FilterError.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, own: Mapping[str, Kind] | None = None) -> None:
+        self.text, self._own = text, own or {}
         self.names: set[str] = set()
         # translate the syntax tree; every error becomes a FilterError of one line
         try:
@@ -116,13 +122,28 @@ class Filter:
                 return _Value("flag", pieces[0])
             case ast.Compare(left, operations, rights):
                 return self._compare([left, *rights], operations)
+            case ast.Call(ast.Name(name), arguments, []) if name in ("lower", "len", "matches"):
+                return self._call(name, arguments)
         raise _Refused(f"{ast.unparse(node)!r} is not allowed in a filter")
 
     def _feature(self, name: str) -> _Value:
+        if name in self._own:
+            return _Value(self._own[name], pc.field(name))
         if name not in FEATURES:
-            raise _Refused(f"there is no feature {name!r}; there are: {', '.join(FEATURES)}")
+            raise _Refused(f"there is no feature {name!r}; there are: {', '.join([*FEATURES, *self._own])}")
         self.names.add(name)
         return _Value(FEATURES[name].kind, pc.field(name))
+
+    def _call(self, name: str, arguments: list[ast.expr]) -> _Value:
+        """Translate lower(TEXT), len(TEXT) or matches(TEXT, 'REGEX')."""
+        match name, arguments:
+            case "lower", [text]:
+                return _Value("name", pc.utf8_lower(self._read(text, "name").expression))
+            case "len", [text]:
+                return _Value("number", pc.utf8_length(self._read(text, "name").expression))
+            case "matches", [text, ast.Constant(str() as pattern)]:
+                return _Value("flag", pc.match_substring_regex(self._read(text, "name").expression, pattern))
+        raise _Refused(f"{name} is used as {_CALLS[name]}")
 
     def _compare(self, sides: list[ast.expr], operations: list[ast.cmpop]) -> _Value:
         """Translate a comparison, or a chain such as 1 < objects < 4, all of whose comparisons must hold."""
@@ -141,7 +162,11 @@ class Filter:
         return _Value("flag", whole)
 
     def _among(self, left: ast.expr, right: ast.expr) -> Any:
-        """Translate `left in right`, where right is a tuple, list or set of constants of left's kind."""
+        """Translate `left in right`: right is a tuple, list or set of constants of left's kind, or a text feature."""
+        if isinstance(left, ast.Constant) and isinstance(right, ast.Name | ast.Call):
+            if not isinstance(left.value, str):
+                raise _Refused(f"a text is expected before `in`, not {ast.unparse(left)!r}")
+            return pc.match_substring(self._read(right, "name").expression, left.value)
         value = self._read(left)
         entries = right.elts if isinstance(right, ast.Tuple | ast.List | ast.Set) else []
         constants = [entry.value for entry in entries if isinstance(entry, ast.Constant)]

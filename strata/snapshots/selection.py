@@ -10,7 +10,7 @@ property (the Alabama paradox).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,16 +20,32 @@ from pydantic import Field, model_validator
 
 from strata.errors import InvalidInput
 from strata.snapshots.axes import DEFAULT_AXES, Axis, Setting
+from strata.snapshots.caps import within_cap
+from strata.snapshots.features import Kind
 from strata.snapshots.filters import Filter
+from strata.snapshots.own_files import without
+from strata.snapshots.pictures import PictureHashes, same_pictures
 
 Ints = np.typing.NDArray[np.int64]
 Floats = np.typing.NDArray[np.float64]
+
+Pictures = Callable[[pa.Table], PictureHashes]  # reads the pictures of rows (columns part and row)
 
 HALF_TOLD = 3  # entries of a description at which the factor for its content is 1/2
 
 
 class SelectionError(InvalidInput):
     """A selection that is not possible. The message gives the reason in one line."""
+
+
+class Split(Setting):
+    """A part of a snapshot. of: the snapshot's id; validation: share of the pictures in the other part, 0..1."""
+
+    of: str
+    part: Literal["train", "validation"]
+    validation: float
+    seed: int
+    same: Literal["bytes", "near"]
 
 
 class Selection(Setting):
@@ -40,10 +56,17 @@ class Selection(Setting):
     `evidence`, `match` and `told` (`scores_of`). count: number of rows; share: of the rows that pass, 0..1; without
     both all of them. where: a filter (see `strata.snapshots.filters`). unique: only the first row of each image
     (feature `image`); equal bytes in two shards count as two images unless their SHA-256 is known. score: what is
-    best: "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told.
+    best: "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told. cap: rows
+    that each noun of the descriptions keeps (see `strata.snapshots.caps`), before rows are counted. own: the columns of
+    the user's scores with their kinds, and files: the SHA-256 of the user's files by their option (`OwnFiles`). same:
+    which images are one to `unique`, by their pictures (see `strata.snapshots.pictures`): those with equal bytes, or
+    also those that look alike; None: by the feature `image`. split: the part of a split snapshot that this is.
     """
 
-    LATER: ClassVar = {"score": (None, "evidence")}
+    LATER: ClassVar = {
+        **{"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)},
+        **{"same": (None,), "split": (None,)},
+    }
 
     method: Literal["random", "balanced", "best"] = "random"
     count: int | None = Field(default=None, ge=1)
@@ -53,6 +76,11 @@ class Selection(Setting):
     unique: bool = False
     axes: tuple[Axis, ...] = ()
     score: Literal["content", "evidence"] | None = None
+    cap: int | None = Field(default=None, ge=1)
+    own: dict[str, Kind] = Field(default_factory=dict)
+    files: tuple[tuple[str, str], ...] = ()
+    same: Literal["bytes", "near"] | None = None
+    split: Split | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -67,6 +95,8 @@ class Selection(Setting):
             raise ValueError("a count and a share exclude each other")
         if self.axes and self.method != "balanced":
             raise ValueError("only a balanced selection has axes")
+        if self.same and not self.unique:
+            raise ValueError("only a selection of each image once compares pictures")
         if self.score and self.method != "best":
             raise ValueError("only a selection of the best has a score")
         return self
@@ -74,7 +104,8 @@ class Selection(Setting):
     @property
     def features(self) -> set[str]:
         """The features of rows that the selection needs."""
-        names = {axis.feature for axis in self.axes} | (Filter(self.where).names if self.where else set())
+        names = {axis.feature for axis in self.axes} | (Filter(self.where, self.own).names if self.where else set())
+        names |= {"description"} if self.cap else set()
         names |= {"evidence", "match", "told"} if self.method == "best" else set()
         return names | ({"image"} if self.unique else set())
 
@@ -97,17 +128,25 @@ class Choice:
         return {axis.feature: axis for axis in self.selection.axes}
 
 
-def select(table: pa.Table, identities: Sequence[str], selection: Selection) -> Choice:
+def select(
+    table: pa.Table,
+    identities: Sequence[str],
+    selection: Selection,
+    excluded: pa.Array | None = None,
+    pictures: Pictures | None = None,
+) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
-    Raises SelectionError if fewer rows pass than are requested, and FilterError.
+    excluded: keys of rows that do not pass. pictures: reads the pictures of rows. Raises SelectionError if fewer rows
+    pass than are requested, and FilterError.
     """
-    # the filter, then one row per image
-    indices = np.arange(table.num_rows)
-    if selection.where:
-        indices = Filter(selection.where).rows(table).to_numpy()
+    indices = _narrowed(table, selection, excluded)
     if selection.unique:
-        indices = indices[_first_of_each(table.column("image").take(pa.array(indices)))]
+        indices = indices[_once(table.take(pa.array(indices)), selection, pictures)]
+    if selection.cap:
+        rows = table.take(pa.array(indices))
+        hashes = row_hashes(rows, identities, selection.seed)
+        indices = indices[within_cap(rows.column("description"), hashes, selection.cap)]
     # axes by the commonest names are resolved on the rows that pass
     rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
@@ -116,11 +155,32 @@ def select(table: pa.Table, identities: Sequence[str], selection: Selection) -> 
     wanted = passed if selection.share is None else round(selection.share * passed)
     wanted = selection.count if selection.count is not None else wanted
     if wanted > passed:
-        what = "pass" if selection.where or selection.unique else "exist"
+        narrowed = selection.where or selection.unique or selection.cap or excluded is not None
+        what = "pass" if narrowed else "exist"
         raise SelectionError(f"{wanted} rows are requested, but only {passed} {what}")
     # take the first rows of the order, and return them in the table's order
     selected = _order(rows, identities, selection)[:wanted]
     return Choice(selection, passed, np.sort(indices[selected]))
+
+
+def _narrowed(table: pa.Table, selection: Selection, excluded: pa.Array | None) -> Ints:
+    """The indices of the rows that are not excluded and that the filter lets pass, in order."""
+    indices = np.arange(table.num_rows)
+    if excluded is not None:
+        indices = without(table, indices, excluded)
+    if selection.where:
+        indices = indices[Filter(selection.where, selection.own).rows(table.take(pa.array(indices))).to_numpy()]
+    return indices
+
+
+def _once(rows: pa.Table, selection: Selection, pictures: Pictures | None) -> Ints:
+    """The indices of the first row of each image, in order. Raises SelectionError without what reads pictures."""
+    if selection.same is None:
+        return _first_of_each(rows.column("image"))
+    if pictures is None:
+        raise SelectionError("the selection compares pictures, and nothing was given that reads them")
+    groups = same_pictures(pictures(rows), selection.same == "near")
+    return np.flatnonzero(groups == np.arange(len(groups)))
 
 
 def _first_of_each(column: pa.ChunkedArray) -> Ints:

@@ -6,15 +6,17 @@ a hash of parts, selection and rows, so the same choice has the same id under ev
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,15 +25,21 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from strata.core import FINAL_GROUP, Chunk
 from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
-from strata.snapshots.axes import DEFAULT_AXES
-from strata.snapshots.composition import Composition, composition_of
+from strata.snapshots.axes import DEFAULT_AXES, Axis
+from strata.snapshots.composition import Composition, composition_of, noun_counts
 from strata.snapshots.features import Rows, read_rows
-from strata.snapshots.selection import Choice, Selection, SelectionError, select
+from strata.snapshots.own_files import OwnFiles
+from strata.snapshots.pictures import PictureHashes, same_pictures
+from strata.snapshots.selection import Choice, Pictures, Selection, SelectionError, Split, select
 from strata.snapshots.targets import check_labels, check_targets
 from strata.store import READERS, Part, Provenance, Store, last_attempts, provenance_of
 
+log = logging.getLogger(__name__)
+
 SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
 ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])
+# reads the pictures of some rows (columns part and row) of parts
+PartPictures = Callable[[Sequence[str], pa.Table], PictureHashes]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILE = re.compile(_NAME.pattern + r"\.json")
 
@@ -133,40 +141,45 @@ class Snapshots:
         sources: Sequence[str] = (),
         advance: Callable[[int], object] = lambda parts: None,
         accept_shortfall: bool = False,
+        own: OwnFiles | None = None,
+        tell: Callable[[str], object] = log.warning,
+        pictures: PartPictures | None = None,
     ) -> Snapshot:
         """Select rows of parts of the group `llm`, and store the selection under a name.
 
         parts: in any form and order; of several attempts of a chunk the last one is used. advance: called with the
         number of parts read since the last call. accept_shortfall: whether target shares may be missed, and names of
-        axes be those of no row. Raises SnapshotExists, SelectionError, AxisError, FilterError, ValueError for a part of
-        another group, and FileNotFoundError for a part that does not exist.
+        axes be those of no row. own: the files of the user that the selection needs. tell: gets a line for each file of
+        which not all keys are those of the rows. pictures: reads them, for selections that compare them. Raises
+        SnapshotExists,
+        SelectionError, AxisError, FilterError, ValueError for a part of another group, and FileNotFoundError for a part
+        that does not exist.
         """
         # check the name before reading, which may take minutes
         self._check(name)
         chosen_from = last_attempts(map(_part, parts))
         if not chosen_from:
             raise SelectionError("none of these sources is described yet: there is no part to select rows from")
+        own = own or OwnFiles()
+        selection = _with_files(selection, own)
         # read the features of the selection, and of the default axes, which the composition always shows
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
         rows = read_rows(self.store, paths, selection.features | set(axes), advance)
-        # select rows; an empty snapshot and targets that cannot be met are refused
-        if not accept_shortfall:
-            check_labels(rows.table, selection)
-        choice = select(rows.table, [part.identity for part in chosen_from], selection)
-        if not len(choice.indices):
-            raise SelectionError(f"no row to select: {rows.table.num_rows} succeeded, of which {choice.passed} pass")
-        if not accept_shortfall:
-            check_targets(rows.table, choice)
+        table = own.join(rows.table)
+        for line in own.gaps(table):
+            tell(line)
+        reads = functools.partial(pictures, paths) if pictures is not None else None
+        choice = _choice(table, chosen_from, selection, (own, reads), accept_shortfall)
         # the manifest describes the selection completely, so that it can be repeated
-        selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
+        selected = table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
         manifest = Manifest(
             id=_id(paths, choice.selection, selected),
             created_at=datetime.now(UTC),
             sources=list(sources),
             selection=choice.selection,
             counts=_counts(len(paths), rows, choice),
-            composition=composition_of(rows.table, choice.indices, {**axes, **choice.axes}.values()),
+            composition=_composition(table, choice, {**axes, **choice.axes}),
             provenance=[provenance_of(self.store, each) for each in sorted({part.fingerprint for part in chosen_from})],
             parts=paths,
         )
@@ -191,6 +204,41 @@ class Snapshots:
         except FileExistsError:
             raise SnapshotExists(name) from None
         return Snapshot(self.store, name, manifest)
+
+    def split(
+        self, name: str, validation: float, seed: int, same: Literal["bytes", "near"], pictures: PartPictures
+    ) -> tuple[Snapshot, Snapshot]:
+        """Divide a snapshot's rows into NAME-train and NAME-validation, so that no picture is in both.
+
+        validation: the share of the pictures in the second one, 0..1. The hash of a picture's bytes and the seed
+        decide, so the part of a picture does not change when rows are added; of pictures that look alike, that of the
+        one with the smallest hash. Raises UnknownSnapshot, SnapshotExists, and SelectionError for a part without rows.
+        """
+        snapshot = self.open(name)
+        names = (f"{name}-train", f"{name}-validation")
+        for each in names:
+            self._check(each)
+        rows = snapshot.rows()
+        held_out = _held_out(pictures(snapshot.parts, rows), same == "near", validation, seed)
+        if not 0 < held_out.sum() < len(held_out):
+            raise SelectionError(f"of {len(held_out):,} rows one part would have none; choose another --validation")
+        # the features of all rows, for the composition of the parts
+        axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *snapshot.manifest.selection.axes)}
+        table = _chosen(read_rows(self.store, snapshot.parts, axes).table, rows)
+        made = []
+        parts: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+        for each, part, places in zip(names, parts, (~held_out, held_out), strict=True):
+            setting = Split(of=snapshot.id, part=part, validation=validation, seed=seed, same=same)
+            selection = snapshot.manifest.selection.model_copy(update={"split": setting})
+            indices = np.flatnonzero(places)
+            selected = rows.take(pa.array(indices))
+            values = {
+                **{"id": _id(snapshot.parts, selection, selected), "created_at": datetime.now(UTC)},
+                **{"selection": selection, "composition": composition_of(table, indices, axes.values())},
+                "counts": snapshot.manifest.counts.model_copy(update={"selected": len(indices)}),
+            }
+            made.append(self._write(each, snapshot.manifest.model_copy(update=values), selected))
+        return made[0], made[1]
 
     def delete(self, name: str) -> None:
         """Delete a snapshot by its name, also one whose manifest is damaged. Raises UnknownSnapshot.
@@ -259,6 +307,57 @@ class Snapshots:
 
     def _path(self, name: str) -> str:
         return self.store.path("snapshots", f"{name}.json")
+
+
+def _with_files(selection: Selection, own: OwnFiles) -> Selection:
+    """The selection with what it gets from the user's files. Raises SelectionError if one that it needs is absent."""
+    given = dict(own.sha256s)
+    needed = {option for option, _ in selection.files} - set(given)
+    if selection.split is not None:
+        raise SelectionError("a part of a split snapshot cannot be repeated; split another snapshot")
+    if needed:
+        raise SelectionError(f"the selection needs a file: give --{' and --'.join(sorted(needed))}")
+    return selection.model_copy(update={"own": own.kinds, "files": own.sha256s})
+
+
+def _choice(
+    table: pa.Table,
+    parts: Sequence[Part],
+    selection: Selection,
+    given: tuple[OwnFiles, Pictures | None],
+    accept: bool,
+) -> Choice:
+    """Select rows; an empty snapshot is refused, and, unless they are accepted, targets that cannot be met."""
+    if not accept:
+        check_labels(table, selection)
+    own, pictures = given
+    choice = select(table, [part.identity for part in parts], selection, own.excluded, pictures)
+    if not len(choice.indices):
+        raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
+    if not accept:
+        check_targets(table, choice)
+    return choice
+
+
+def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis]) -> Composition:
+    counted = composition_of(table, choice.indices, axes.values())
+    return counted | ({"nouns": noun_counts(table, choice.indices)} if choice.selection.cap else {})
+
+
+def _held_out(hashes: PictureHashes, near: bool, validation: float, seed: int) -> np.typing.NDArray[np.bool_]:
+    """Which rows are for validation, by the smallest hash of the seed and the bytes of each row's picture."""
+    groups = same_pictures(hashes, near)
+    digests = (hashlib.blake2b(f"{seed}/{one}".encode(), digest_size=8).digest() for one in hashes.sha256)
+    drawn = np.frombuffer(b"".join(digests), np.dtype("<u8"))
+    smallest = np.full(len(drawn), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, groups, drawn)
+    return np.asarray(smallest[groups] / 2.0**64 < validation)
+
+
+def _chosen(table: pa.Table, rows: pa.Table) -> pa.Table:
+    """The rows of a table of features that a snapshot has, in order."""
+    places = [one["part"].to_numpy().astype(np.int64) << 32 | one["row"].to_numpy() for one in (table, rows)]
+    return table.take(pa.array(np.searchsorted(*places)))
 
 
 def _part(form: Part | Chunk | str) -> Part:

@@ -30,7 +30,7 @@ from strata.cli import main as cli
 from strata.cli.arguments import shards_of
 from strata.cli.main import main
 from strata.core.profiles import ProfileError
-from strata.core.records import Caption, FailureNote, ImageReference, Record
+from strata.core.records import Caption, FailureNote, ImageReference, Record, Status
 from strata.core.schemas import (
     Budget,
     FailureRow,
@@ -68,6 +68,11 @@ def record() -> Record:
     return Record(key=KEY, image=ImageReference(uri="u", size=1), caption=Caption(text="A dog."))
 
 
+def failed_record() -> Record:
+    note = FailureNote(stage="decode", error_type="truncated", detail="cut off")
+    return Record(key=KEY, image=ImageReference(uri="u", size=1), status=Status.FAILED, failure=note)
+
+
 def reply(model: Record | JobView | JobPage | Problem | FailureRow, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status)
 
@@ -79,8 +84,11 @@ async def captions(request: Request) -> Response:
         data = await upload.read()
     if data == b"text":
         return reply(Problem(type="/problems/no-image", title="No image", status=422, detail="it is text"), 422)
-    response = reply(job("slow", JobStatus.IN_PROGRESS), 202) if data == b"slow" else reply(record())
-    response.headers["Location"] = "/v1/jobs/slow" if data == b"slow" else "/v1/jobs/done"
+    if data == b"failing":
+        return reply(failed_record())
+    waits = data in (b"slow", b"lost")
+    response = reply(job(data.decode(), JobStatus.IN_PROGRESS), 202) if waits else reply(record())
+    response.headers["Location"] = f"/v1/jobs/{data.decode()}" if waits else "/v1/jobs/done"
     return response
 
 
@@ -101,7 +109,7 @@ async def one_job(request: Request) -> Response:
 
 
 async def results(request: Request) -> Response:
-    return reply(record())
+    return Response() if request.path_params["job"] == "lost" else reply(record())
 
 
 async def failures(request: Request) -> Response:
@@ -185,6 +193,32 @@ def test_one_refused_image_does_not_stop_the_others(tmp_path: Path, capsys: pyte
     out, err = capsys.readouterr()
     assert "A dog." in out
     assert err.strip().endswith("No image: it is text")
+
+
+@pytest.mark.usefixtures("service")
+def test_the_first_image_that_fails_gives_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each image is reported: with a failed record, refused, or of a job that ended without a record."""
+    images = {data: tmp_path / f"{data}.jpg" for data in ("jpeg", "text", "failing", "lost")}
+    for data, path in images.items():
+        path.write_text(data)
+    for order, code in (
+        (("jpeg", "failing", "text", "lost"), exits.JOB_FAILED),
+        (("text", "failing", "jpeg"), exits.REQUEST_REFUSED),
+        (("jpeg", "lost", "text", "jpeg"), exits.JOB_FAILED),
+        (("jpeg",), 0),
+    ):
+        assert code_of("caption", *(str(images[data]) for data in order)) == code
+        out, err = capsys.readouterr()
+        assert out.count("A dog.") == order.count("jpeg") and out.count("failed in decode") == order.count("failing")
+        assert err.count("No image: it is text") == order.count("text")
+        assert err.count("lost.jpg: a.tar: index: ReadError: cut off") == order.count("lost")
+
+
+def test_a_folder_is_a_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("caption", str(tmp_path)) == exits.USAGE
+    assert f"is a folder: describe its images with `strata submit {tmp_path}`" in " ".join(
+        capsys.readouterr().err.replace("│", " ").split()
+    )
 
 
 @pytest.mark.usefixtures("service")

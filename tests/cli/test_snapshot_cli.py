@@ -102,6 +102,27 @@ def test_what_a_balance_makes_less_even_is_told(store: Store, capsys: pytest.Cap
 
 
 @pytest.mark.usefixtures("described_store")
+def test_own_files_and_a_cap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores, keys = tmp_path / "scores.csv", tmp_path / "keys.txt"
+    scores.write_text("key,beauty\n00,5\n01,6\n02,7\n", encoding="utf-8")
+    keys.write_text("01\nnot-there\n", encoding="utf-8")
+    files = ("--scores", str(scores), "--exclude", str(keys))
+    assert create("first", "--where", "beauty > 4", *files) == 0
+    out, err = capsys.readouterr()
+    assert "2 selected of 2 that pass" in out and "--scores " in out
+    assert err == (
+        "strata: 37 of 40 rows have no scores\nstrata: of the keys of --exclude, no row has 1, such as 'not-there'\n"
+    )
+    assert create("second", "--like", "first") == exits.USAGE
+    assert "needs a file: give --exclude and --scores" in capsys.readouterr().err
+    assert create("second", "--like", "first", *files) == 0
+    # every description is a repeated "word", which is a noun
+    assert create("third", "--cap", "5", "--json") == 0
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert made["composition"]["nouns"]["word"][0] > 30 and 0 < made["counts"]["selected"] < 30
+
+
+@pytest.mark.usefixtures("described_store")
 def test_pages_and_deletion(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "two", "three"):
         assert create(name, "--count", "3") == 0
@@ -152,7 +173,7 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert code_of("clean") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{stray}\n1 files, ") and out.endswith("can be removed with --yes\n")
+    assert out.startswith(f"{stray}\n1 file, ") and out.endswith("can be removed with --yes\n")
     assert described_store.exists(described_store.path(stray))
     assert code_of("clean", "--yes", "--json") == 0
     told = json.loads(capsys.readouterr().out)

@@ -414,7 +414,7 @@ def test_broken_images_are_named_or_left_out(
     assert "/folder/000000002.jpg, image 000000002: no such file; --skip-broken" in told and told.count("\n") == 1
     assert not out.exists()
     assert run(*common, "--skip-broken") == 0
-    assert capsys.readouterr().out == f"{out}: 6 images; 4 broken images were left out, see {out}/skipped.jsonl\n"
+    assert capsys.readouterr().out == f"{out}: 6 images; 4 broken images left out, see {out}/skipped.jsonl\n"
     lines = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     assert [line["key"] for line in lines] == [f"{number:09d}" for number in (2, 4, 5, 7)]
     assert all(line["uri"].endswith(f"{line['key']}.jpg") and line["key"] in line["reason"] for line in lines)

@@ -372,8 +372,12 @@ def test_one_bad_entry_does_not_refuse_the_others(locations: Locations) -> None:
     assert len(share.source) == 5 and share.source.read([0, 2])[1].key == "l2"
     reason = 'entry 2 (id l1): no image: neither "image" nor <img>…</img>, but <image> in its text'
     assert share.source.problems() == (1, reason)
-    with pytest.raises(SampleError, match="^" + re.escape(f"{locations.data}/llava.json: {reason}")):
+    with pytest.raises(SampleError, match="^" + re.escape(f"{locations.data}/llava.json: {reason}")) as error:
         share.source.read([1])
+    assert error.value.uri == f"{locations.data}/llava.json"
+    # the reader takes the next one in its place, and tells why
+    samples = list(SampleReader(Mixture([share]), on_error="skip"))
+    assert {skipped.reason for sample in samples for skipped in sample.skipped} == {str(error.value)}
 
 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
@@ -412,7 +416,7 @@ def test_a_changed_file_is_read_anew(locations: Locations) -> None:
 def test_a_damaged_tar_is_named(locations: Locations, tmp_path: Path) -> None:
     tar = Path(locations.data) / "tars" / "00000.tar"
     tar.write_bytes(tar.read_bytes()[:1500])
-    with pytest.raises(SampleError, match=rf"^{tar}: truncated after 1 images$"):
+    with pytest.raises(SampleError, match=rf"^{tar}: truncated after 1 image$"):
         webdataset_source(str(tar), tmp_path / "cache")
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from strata.cli import exits
+from strata.data.exports.tables import TABLE_SCHEMA
 from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import MixtureError
 from strata.data.reader import Sample, SampleReader
@@ -27,6 +31,7 @@ from strata.data.sources.public.questions import Options, chosen
 from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import SampleError, TableSource
 from strata.store.store import Store
+from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.pinned import pin, write_shards
@@ -400,3 +405,28 @@ def test_what_is_missing_is_told_with_where_it_is(
     for known in set(SETS) - {"GQA"}:
         assert problems[known].startswith(f"no such file: {tmp_path}/")
         assert problems[known].endswith(f"; the data is from {MONKEY[known]['origin']}")
+
+
+def test_the_page_on_the_mixture_has_all_of_it() -> None:
+    page = (CHECKOUT / "docs" / "mixture.md").read_text(encoding="utf-8")
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in page.splitlines() if line.startswith("| ")}
+    for name, source in MONKEY.items():
+        assert rows[name].endswith(f"| {source['count']:,} |")
+        files = [file for key in ("file", "questions", "exclude") for file in several(source.get(key))]
+        assert all(file in rows[name] for file in files)
+    formats = {name for cell in rows if cell.startswith("`") for name in re.findall(r"`([\w-]+)`", cell)}
+    assert set(FORMATS) <= formats
+
+
+def several(value: str | list[str] | None) -> list[str]:
+    """A file or a list of files as a list."""
+    return [value] if isinstance(value, str) else value or []
+
+
+def test_a_table_of_our_own_exports_is_read(tmp_path: Path) -> None:
+    rows = [
+        {"key": f"k{n}", "image": {"bytes": jpeg(160 + n), "path": f"k{n}.jpg"}, "text": f"A cat {n}."} for n in (0, 1)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, TABLE_SCHEMA), tmp_path / "00000.parquet")
+    (samples,) = opened(tmp_path, {"name": "ours", "webdataset": "00000.parquet", "instruction": "Describe it."})
+    assert [(s.image.width, s.conversation[1]["content"]) for s in samples] == [(160, "A cat 0."), (161, "A cat 1.")]

@@ -11,10 +11,11 @@ from bench.fakes.stages import FakeDetector, FakeMatcher, FakeOcr, FakeSegmenter
 from models.guards import Asked
 from models.items import CaptionRequest, ComposeRequest, Segment, Written
 from models.pipeline import LlmPipeline, VisionPipeline
+from models.sentences import whole_sentences
 from models.writers import CaptionerStage, ComposerStage
 from strata.components import components_folder
 from strata.core import Caption, ImageReference, Record, StageSettings, Status, load_profile
-from tests.models.guard_cases import CLEANED, REJECTED
+from tests.models.guard_cases import CLEANED, CUT, CUT_IN, KEPT, PROMPT, REJECTED
 
 PROFILES = components_folder() / "models" / "profiles"
 SETTINGS = StageSettings(backend="test", model="builtin:test", revision="")
@@ -106,16 +107,18 @@ class Composer(ComposerStage):
 
     name = "composer"
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], languages: Sequence[str] = ()) -> None:
         super().__init__(SETTINGS)
-        self.texts = texts
+        self.texts, self.languages = texts, languages
 
     def load(self) -> None:
         """Nothing to load."""
 
     def asked(self, item: ComposeRequest) -> Asked | None:
-        language = next((code for code, part in LANGUAGES.items() if part in self.texts[int(item.record.key)]), "en")
-        return Asked(language=language)
+        number = int(item.record.key)
+        known = self.languages[number] if self.languages else None
+        language = known or next((code for code, part in LANGUAGES.items() if part in self.texts[number]), "en")
+        return Asked(prompts=(PROMPT,), language=language)
 
     def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
         return [self.texts[int(item.record.key)] for item in batch]
@@ -124,9 +127,9 @@ class Composer(ComposerStage):
 LANGUAGES = {"zh": "猫坐", "ja": "猫が", "fa": "\u200c"}
 
 
-def _described(texts: Sequence[str]) -> list[Record]:
+def _described(texts: Sequence[str], languages: Sequence[str] = ()) -> list[Record]:
     pipeline = LlmPipeline.__new__(LlmPipeline)
-    pipeline.stages = {"composer": Composer(texts)}
+    pipeline.stages = {"composer": Composer(texts, languages)}
     records = [RECORD.model_copy(update={"key": str(i), "caption": Caption(text="a cat")}) for i in range(len(texts))]
     return pipeline.run(records)
 
@@ -138,7 +141,38 @@ def test_every_case_of_the_table_through_the_pipeline() -> None:
         assert record.description.text == answer
         assert " ".join(sentence.text for sentence in record.description.sentences).split() == answer.split()
     for record, (text, name) in zip(_described([text for text, _ in REJECTED]), REJECTED, strict=True):
-        if name == "echo":  # without the prompt it is a text as others are
-            continue
         assert record.status is Status.FILTERED, text
         assert record.failure is not None and record.failure.error_type == f"composer_{name.replace(' ', '_')}"
+
+
+def test_texts_that_only_look_like_faults_pass_the_pipeline() -> None:
+    """Whole, as a description with its sentences, and as a caption that is written once."""
+    for record, text in zip(_described(KEPT), KEPT, strict=True):
+        assert record.status is Status.SUCCEEDED and record.description is not None, (text, record.failure)
+        assert record.description.text == text
+        assert " ".join(sentence.text for sentence in record.description.sentences).split() == text.split()
+        captioner = Captioner(text)
+        (seen,) = _seen(captioner)
+        assert seen.caption is not None and seen.caption.text == text
+        assert [variation for variation, _ in captioner.asked_for] == [0.0], text
+
+
+def test_texts_that_were_cut_end_with_a_whole_sentence_in_the_record() -> None:
+    """In every script; a text without a whole sentence is a filtered row with the reason."""
+    cases = [("en", text, left) for text, left in CUT] + CUT_IN
+    texts, languages = [Written(text, cut=True) for _, text, _ in cases], [language for language, _, _ in cases]
+    for record, (_, text, left) in zip(_described(texts, languages), cases, strict=True):
+        if left:
+            assert record.status is Status.SUCCEEDED and record.description is not None, (text, record.failure)
+            assert record.description.text == left
+            told = [sentence.text for sentence in record.description.sentences]
+            assert " ".join(told).split() == left.split() and told == whole_sentences(left)
+        else:
+            assert record.status is Status.FILTERED and record.description is None
+            assert record.failure is not None and record.failure.error_type == "composer_cut"
+    # a caption likewise; a second try that is cut too is told
+    for text, left in CUT:
+        (seen,) = _seen(Captioner(Written(text, cut=True), second=Written(text, cut=True)))
+        assert (seen.caption.text if seen.caption else seen.failure and seen.failure.error_type) == (
+            left or "captioner_cut"
+        )

@@ -30,7 +30,10 @@ def test_what_is_changed_is_noted_and_the_rest_stays(tmp_path: Path) -> None:
     }
     made = new_profile("mine", MODERN, folder, changes)
     lines, before = made.path.read_text().splitlines(), MODERN.read_text().splitlines()
-    assert [line for line in lines if line not in before] == [
+    described, *others = [line for line in lines if line not in before]
+    told = 'description = "modern with evidence.region = 0.02, stages.captioner.model = hub:Qwen/Qwen3-VL-4B-Instruct, '
+    assert described.startswith(told) and "# modern: " in described
+    assert others == [
         "region = 0.02  # modern: 0.01",
         'model = "hub:Qwen/Qwen3-VL-4B-Instruct"  # modern: "hub:Qwen/Qwen3-VL-8B-Instruct"',
         'revision = "ebb281ec70b05090aa6165b016eac8ec08e71b17"  # modern: "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b"',
@@ -65,8 +68,11 @@ def test_the_note_of_what_stood_there_is_one_short_line(key: str, before: str, v
     made = new_profile("mine", source, tmp_path / "profiles", {key: value})
     # the lines below are as they were
     line, below = made.path.read_text().split("\n", 1)
+    made_up = 'description = "source with warnings = [\\"new\\"]"  # not set in source\n'
+    assert (made_up in below) == (key != "description")
+    below = below.replace(made_up, "")
     assert line.startswith(f"{key} = {value}  # source: {before[0]}") and line.isprintable() and len(line) < 160
-    assert below == rest
+    assert [line for line in below.splitlines() if line] == [line for line in rest.splitlines() if line]
 
 
 def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
@@ -74,6 +80,21 @@ def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
     made = new_profile("less", MODERN, tmp_path / "profiles", {"evidence.object": "0.0"}, unwanted)
     assert "segmenter" not in made.profile.stages
     assert made.profile.evidence.second_object is None
+    told = "modern with evidence.object = 0.0, no segmenter, no evidence.second_object, no evidence.object"
+    assert made.profile.description == told
+
+
+@pytest.mark.parametrize("value", ["a\nb", 'say "x"', "\x1b[31m", "ü", "x" * 500])
+def test_a_profile_is_told_from_its_source(tmp_path: Path, value: str) -> None:
+    """The description is one short line, whatever was set; one's own stays."""
+    made = new_profile("mine", MODERN, tmp_path, {"needs": value})
+    text = made.profile.description
+    assert text.startswith("modern with needs = ") and text.isprintable() and len(text) <= 120
+    assert load_profile("mine", tmp_path).needs == value
+    own = new_profile("own", MODERN, tmp_path, {"needs": value, "description": "street photographs"})
+    assert own.profile.description == "street photographs"
+    assert new_profile("copy", MODERN, tmp_path, {}).profile.description == "a copy of modern"
+    assert made.profile.fingerprint("llm") == load_profile("modern", PROFILES).fingerprint("llm")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from models.weights.inventory import PROFILES
 from models.weights.wheels import DOWNLOAD_BYTES
+from strata.cli.profile_render import table, tree
 from strata.core.profiles import load_profile, profile_names
-from strata.profiles.views import KNOWN, view_of, views
+from strata.profiles.editing import new_profile
+from strata.profiles.views import KNOWN, ProfileView, view_of, views
 
 
 def test_stages_that_share_weights_are_one_model_in_download_and_memory() -> None:
@@ -24,6 +27,47 @@ def test_stages_that_share_weights_are_one_model_in_download_and_memory() -> Non
     assert view.memory["vision"].gpu_bytes == 654 * 10**6 * 2
     assert view.memory["vision"].cpu_bytes == 654 * 10**6 * 4
     assert "index" not in view.memory
+
+
+def test_modern_on_a_card_of_24_gigabytes(tmp_path: Path) -> None:
+    """As docs/how-to/real-models.md advises: the captioner's model is the second opinion's, and is loaded once."""
+    names = ("captioner", "second_matcher")
+    values = {"model": "hub:Qwen/Qwen3-VL-4B-Instruct", "revision": "ebb281ec70b05090aa6165b016eac8ec08e71b17"}
+    changes = {f"stages.{name}.{key}": value for name in names for key, value in values.items()}
+    view = view_of(new_profile("modern-24gb", PROFILES / "modern.toml", tmp_path, changes).profile)
+    assert view.models[0].stages == list(names)
+    assert round(view.memory["vision"].gpu_bytes / 1e9, 1) == 13.2 and not view.memory["vision"].unknown
+    alone = {key: value for key, value in changes.items() if "captioner" in key}
+    both = view_of(new_profile("both", PROFILES / "modern.toml", tmp_path, alone).profile)
+    assert round(both.memory["vision"].gpu_bytes / 1e9, 1) == 30.7
+
+
+def test_the_size_of_a_model_that_is_not_known_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hub model that Strata does not know both figures are missing, of a local folder that of the memory."""
+    changes = {"stages.captioner.model": "hub:me/mine", "stages.captioner.revision": "0" * 40}
+    view = view_of(new_profile("mine", PROFILES / "modern.toml", tmp_path, changes).profile)
+    known = view_of(load_profile("modern", PROFILES))
+    assert view.memory["vision"].unknown == ["hub:me/mine"] and view.memory["llm"].unknown == []
+    assert all(not memory.unknown for memory in known.memory.values())
+    monkeypatch.setenv("COLUMNS", "250")
+    console = Console(width=250)
+    with console.capture() as shown:
+        console.print(table([view, known]))
+        console.print(tree(view))
+    text = shown.get()
+    assert text.count("at least 32.6 GB") == 2 and text.count("32.6 GB") == 3
+    assert "modern with stages.captioner.model = hub:me/mine" in text and "licence not known, size not known" in text
+    assert "vision at least 21.8 GB / 43.6 GB, llm 8.0 GB / 16.1 GB" in text
+    assert "(weights alone, on a GPU / on a CPU; the size of hub:me/mine is not known)" in text
+    only = ProfileView(name="only", models=[view.models[0]], memory={"vision": view.memory["vision"]})
+    with console.capture() as shown:
+        console.print(table([only.model_copy(update={"download_bytes": 0})]))
+    assert "not known" in shown.get()
+
+
+def test_no_size_of_a_server_is_missing() -> None:
+    for name in ("api", "paper"):
+        assert all(not memory.unknown for memory in view_of(load_profile(name, PROFILES)).memory.values())
 
 
 def test_layers_are_those_that_the_stages_compute() -> None:

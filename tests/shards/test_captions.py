@@ -26,6 +26,7 @@ TEXTS = {
     "utf-16-be": ("\ufeffnaïve café 😀".encode("utf-16-be"), "naïve café 😀", None),
     "utf-32": ("naïve café".encode("utf-32"), "naïve café", None),
     "windows": ("“naïve” café – 5 €".encode("cp1252"), "“naïve” café – 5 €", WINDOWS),
+    "undefined": (b"caf\xe9 \x81\x8d", "café \ufffd\ufffd", f"{WINDOWS}, in which some of its bytes have no meaning"),
     "nul": (b"a\0b\0\0", "ab", None),
     "odd": ("café".encode("utf-16") + b"\0", "café\ufffd", "its text is damaged: some of its characters are none of"),
     "damaged": ("caf\ufffd".encode(), "caf\ufffd", "its text has characters that another program could not read"),
@@ -76,6 +77,20 @@ def test_fields(tmp_path: Path, encoding: str, field: str) -> None:
     line = fields.replace("{", '{"image": "f/a.jpg", ', 1)
     (tmp_path / "list.jsonl").write_bytes(line.encode(encoding))
     check(index_shard(str(tmp_path / "list.jsonl"), [str(tmp_path)]).rows, "ein Café", note)
+
+
+@pytest.mark.parametrize("escape", ["\\ud800", "\\udfff x", "\\ufffd"])
+def test_a_character_that_cannot_be_stored_is_told(tmp_path: Path, escape: str) -> None:
+    """A lone surrogate is legal in JSON; it is replaced, and the row says so, wherever the JSON stands."""
+    fields = f'{{"file_name": "a.jpg", "caption": "lone {escape} end"}}'.encode()
+    files = {"a.jpg": b"1", "a.json": fields}
+    metadata = {"a.jpg": b"1", "metadata.jsonl": fields}
+    rows = index_shard(tar_of(tmp_path / "0.tar", files)).rows + index_shard(folder_of(tmp_path / "f", files)).rows
+    rows += index_shard(folder_of(tmp_path / "m", metadata)).rows
+    rows += index_shard(folder_of(tmp_path / "l", metadata) + "/metadata.jsonl", [str(tmp_path)]).rows
+    assert len(rows) == 4
+    text = f"lone \ufffd {'x ' if 'x' in escape else ''}end"
+    check(rows, text, "its text has characters that another program could not read")
 
 
 def test_json_over_a_mebibyte(tmp_path: Path) -> None:

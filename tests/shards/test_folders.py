@@ -90,6 +90,14 @@ def test_metadata_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert index.left_out == {"metadata_without_image": 4, "text_too_many": 1}
 
 
+def test_metadata_that_is_a_link_is_counted(tmp_path: Path) -> None:
+    uri = folder_of(tmp_path / "f", {"a.jpg": b"1"})
+    (tmp_path / "blob").write_bytes(b'{"file_name": "a.jpg", "text": "not read"}')
+    (tmp_path / "f" / "metadata.jsonl").symlink_to(tmp_path / "blob")
+    index = index_shard(uri)
+    assert [row.alt_text for row in index.rows] == [None] and index.left_out == {"metadata_without_image": 1}
+
+
 def test_files_that_are_no_images(tmp_path: Path) -> None:
     files = {
         "a": jpeg(),
@@ -106,7 +114,7 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     tar_of(tmp_path / "f" / "t" / "0.tar", {})
     for name in ("a", "b.jfif"):
         (tmp_path / "f" / name).unlink()
-    assert index_shard(str(tmp_path / "f")).failure == "a folder without images: its 1 tars are shards, as FOLDER/*.tar"
+    assert index_shard(str(tmp_path / "f")).failure == "a folder without images, with 1 tar: name them as FOLDER/*.tar"
 
 
 def test_the_identity_of_plain_folders_stays() -> None:

@@ -52,6 +52,15 @@ def test_a_link_is_what_its_name_says_and_lists_lie_where_it_is(tmp_path: Path) 
         assert find_shards([pattern], [str(root)]) == [str(link)]
     (row,) = index_shard(str(link), [str(root)]).rows
     assert row.alt_text == "an a" and read_images([row]) == [b"image"]
+    # images that are links themselves keep the names that the list gives
+    (root / "blobs" / "77").write_bytes(b"image")
+    (link.parent / "img").mkdir()
+    (link.parent / "img" / "one 1.x.jpg").symlink_to("../../../blobs/77")
+    paths = ["img/one 1.x.jpg", f"{link.parent}/img/one 1.x.jpg", f"file://{link.parent}/img/one%201.x.jpg"]
+    named = root / "named.jsonl"
+    named.write_text("".join(f'{{"file_name": "{path}"}}\n' for path in (f"snapshots/1/{paths[0]}", *paths[1:])))
+    rows = index_shard(str(named), [str(root)]).rows
+    assert [row.key for row in rows] == ["one 1", "one 1-2", "one 1-3"] and read_images(rows) == [b"image"] * 3
     # folders have one name, and what a link leads to lies under the roots
     assert find_shards([f"{link.parent}/folder"], [str(root)]) == [f"{link.parent}/sub"]
     with pytest.raises(OutsideRoots):

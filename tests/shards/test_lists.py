@@ -69,7 +69,7 @@ def test_lists(images: Path, tmp_path: Path, kind: str) -> None:
     assert index.failure is None and index.stamp is None
     rows, unit = index.rows, "row" if kind == "parquet" else "line"
     good = [rows[i] for i in (0, 1, 2, 3, 4, 15)]
-    assert [row.key for row in good] == ["7", "a", "7-2", "a-2", "a-3", "a-4"]
+    assert [row.key for row in good] == ["7", "a", "7-2", "a-2", "inner", "a-3"]
     assert [row.alt_text for row in good] == ["an a", None, "b", "x" * 4096, "a link that stays", "last"]
     assert read_images(good) == [b"a.jpg", b"sub/a.jpg", b"b.c.png", b"a.jpg", b"a.jpg", b"sub/a.jpg"]
     errors = [row.error or "" for row in rows]

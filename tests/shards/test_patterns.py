@@ -68,7 +68,11 @@ def test_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(f"{root}/{{b,a}}/?.tar", f"{root}/a/*.tar")[:4] == ["b/1.tar", "b/2.tar", "a/1.tar", "a/2.tar"]
     assert found(f"{root}/*/[12].tar") == ["a/1.tar", "a/2.tar", "b/1.tar", "b/2.tar"]
     assert found(f"file://{root}/b/1*") == ["b/1.tar", "b/10.tar"]
-    assert found(f"{root}/a/[1].tar") == ["a/[1].tar"]  # there is a file of just that name
+    # there is a file of just that name; a name with a star is always a pattern
+    assert found(f"{root}/a/[1].tar") == ["a/[1].tar"]
+    for name in ("*.zip", "1.zip", "?.zip"):
+        (root / "b" / name).touch()
+    assert found(f"{root}/b/?.zip") == ["b/?.zip"] and found(f"{root}/b/*.zip") == ["b/*.zip", "b/1.zip", "b/?.zip"]
     monkeypatch.chdir(root)
     assert found("b/?.tar", "./b/1.tar") == ["b/1.tar", "b/2.tar"]
     with pytest.raises(ShardMissing, match="matches nothing"):
@@ -79,6 +83,33 @@ def test_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for refused in (f"{root}/**/*.tar", f"{root}/*/../a/*.tar", "https://example.org/*.tar"):
         with pytest.raises(SourceError, match=r"not allowed|write a range"):
             find_shards([refused], [str(root), "https://example.org"])
+
+
+def test_globs_pass_over_hidden_names(tmp_path: Path) -> None:
+    """As a shell does, in each folder of the pattern; a pattern or a name that begins with a dot finds them."""
+    names = ("0.tar", "._0.tar", ".x.jpg", "a/1.tar", ".git/1.tar", "__MACOSX/1.tar", "a/._1.tar", "a/.b/1.tar")
+    memory = fsspec.filesystem("memory")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        memory.pipe_file(f"/hidden/{name}", b"1")
+    for top in (str(tmp_path), "memory://hidden"):
+        for pattern, found in (
+            ("*.tar", ["0.tar"]),
+            ("*/*.tar", ["a/1.tar"]),
+            ("*/", ["a/"]),
+            ("._*.tar", ["._0.tar"]),
+            (".*/1.tar", [".git/1.tar"]),
+            ("*/._*", ["a/._1.tar"]),
+            ("a/.b/*", ["a/.b/1.tar"]),
+            ("__MACOSX/*", ["__MACOSX/1.tar"]),
+            (".x.jpg", [".x.jpg"]),
+        ):
+            assert find_shards([f"{top}/{pattern}"], [top]) == [f"{top}/{name}".rstrip("/") for name in found], pattern
+        with pytest.raises(ShardMissing, match="matches nothing"):
+            find_shards([f"{top}/*.jpg"], [top])
+    with pytest.raises(ShardMissing, match="matches nothing"):
+        find_shards([f"{tmp_path}/[._]*.jpg"], [str(tmp_path)])
 
 
 def test_globs_elsewhere() -> None:

@@ -61,6 +61,23 @@ def test_further_texts_of_an_image_are_counted(tmp_path: Path) -> None:
     assert index_shard(str(tmp_path / "folder")).left_out == {"text_without_image": 4}
 
 
+def test_texts_without_words_are_counted(tmp_path: Path) -> None:
+    """In tars and folders alike, wherever they stand; a text of an image that has words or none is not."""
+    files = {"a.jpg": b"1", "LICENSE.txt": b"words", "dataset.json": b'{"samples": 3}', "empty.txt": b"", "b.jpg": b"2"}
+    files |= {"list.json": b"[1]", "bad.json": b"{", "blank.TXT": b" \n", "both.json": b"{}", "both.txt": b""}
+    files |= {"b.txt": b"", "b.json": b"{}", "c.txt": b"", "c.jpg": b"3", "d.json": b"{}", "e.txt": b""}
+    files |= {"z.jpg": b"4", "e.jpg": b"5", "d.jpg": b"6", "e.json": b'{"caption": "words"}'}
+    index = index_shard(tar_of(tmp_path / "0.tar", files))
+    assert {row.key: row.alt_text for row in index.rows} == dict.fromkeys("abczd") | {"e": "words"}
+    assert index.left_out == {"text_without_image": 7}
+    (tmp_path / "f").mkdir()
+    for name, data in files.items():
+        (tmp_path / "f" / name).write_bytes(data)
+    assert index_shard(str(tmp_path / "f")).left_out == index.left_out
+    nested = {f"s/{name}": data for name, data in files.items()} | {"s/a.jpg.txt": b"", "s/a.meta.json": b"{}"}
+    assert index_shard(tar_of(tmp_path / "1.tar", nested)).left_out == {"text_without_image": 9}
+
+
 def test_thousands_of_names_with_one_first_part(tmp_path: Path) -> None:
     count = 2 * samples.MAX_MEMBERS + 1
     names = [f"v1.2_{number:05d}" for number in range(count)]
@@ -82,9 +99,11 @@ def test_images_without_extension(tmp_path: Path) -> None:
 
 def test_files_of_a_data_set_are_no_images(tmp_path: Path) -> None:
     names = ("LICENSE.txt", "dataset.json", "video.mp4", "._a.jpg", ".b.jpg", "__MACOSX/a.jpg", "x/.git/a.png", "a.jpg")
-    index = index_shard(tar_of(tmp_path / "0.tar", dict.fromkeys(names, b"{} no caption")))
+    nested = ("data/__MACOSX/c.jpg", "data\\__MACOSX\\d.jpg", "e.txt/__MACOSX")
+    index = index_shard(tar_of(tmp_path / "0.tar", dict.fromkeys((*names, *nested), b"{} no caption")))
     assert list(rows_of(index)) == ["a"] and index.failure is None
-    assert index.left_out == {"text_without_image": 1, "no_image": 1, "hidden": 4}
+    assert index.left_out == {"text_without_image": 2, "no_image": 1, "hidden": 7}
+    assert not any(is_hidden(name) for name in ("a.b/c", "./a", "../a", "a/..", "a__MACOSX/b", "__MACOSX.jpg", "a\n.b"))
     alone = index_shard(tar_of(tmp_path / "1.tar", {"LICENSE.txt": b"text"}))
     assert alone.rows == [] and alone.failure == "a tar without images"
 
@@ -111,7 +130,7 @@ def test_texts_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 NAMES = st.tuples(
-    st.sampled_from(["", "d/", ".h/", "e.f/"]),
+    st.sampled_from(["", "d/", ".h/", "e.f/", "d/__MACOSX/", "d\\.h\\", "./"]),
     st.sampled_from(["a", "b", "a.1", "a.2", "b.x", ".a", "._b"]),
     st.sampled_from(["", ".jpg", ".PNG", ".txt", ".json", ".cls", ".webp"]),
 ).map("".join)

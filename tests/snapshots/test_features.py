@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strata.core.layers import LAYERS, head_of
+from strata.core.layers import LAYERS, Tag, head_of
 from strata.core.records import (
     Caption,
     Description,
@@ -42,7 +43,9 @@ RECORDS = st.builds(
     width=st.just(3),
     height=st.just(4),
     status=st.sampled_from(Status),
+    alt_text=st.none() | st.just("an alt text"),
     caption=st.none() | st.builds(Caption, text=st.just("a"), **EVIDENCE),
+    tags=st.none() | st.lists(st.builds(Tag, word=st.sampled_from(["cat", "night"]), **EVIDENCE), max_size=3),
     regions=st.none() | st.lists(st.builds(Region, box=BOX, phrase=PHRASE, **EVIDENCE), max_size=4),
     objects=st.none()
     | st.lists(
@@ -93,6 +96,12 @@ def features_of(record: Record) -> dict[str, Any]:
         "words": len(record.description.text.split()) if record.description else 0,
         "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase or "") if kept else "none",
         "evidence": sum(bool(one.evidence) for one in sentences) / len(sentences) if sentences else 0,
+        "alt_text": record.alt_text or "",
+        "caption": record.caption.text if record.caption else "",
+        "description": record.description.text if record.description else "",
+        "phrases": "\n".join(one.phrase for one in record.regions or () if one.kept),
+        "read": "\n".join(one.text for one in record.text or () if one.kept),
+        "tag_words": "\n".join(one.word for one in record.tags or () if one.kept),
         "told": len({name for one in sentences for name in one.evidence}),
         "match": sum(asked) / len(asked) if asked else 0,
         "width": record.width,
@@ -134,7 +143,7 @@ def test_a_part_that_is_gone_is_told(store: Store) -> None:
 
 
 ROWS = [
-    {"objects": objects, "text": text, "thing": thing, "match": match}
+    {"objects": objects, "text": text, "thing": thing, "match": match, "description": f"A Dog and {objects} {thing}s"}
     for objects in (0, 1, 2, 5)
     for text in (True, False)
     for thing in ("cat", "dog")
@@ -158,10 +167,18 @@ ROWS = [
         "objects in (1, 5)",
         "'cat' == thing",
         "True",
+        "'cat' in description",
+        "'dog' not in description and text",
+        "'dog' in lower(description)",
+        "len(description) > 14",
+        "lower(thing) == 'cat'",
+        "matches(description, '[15] cats?$')",
+        "'t' in thing and 'a' in thing",
     ],
 )
 def test_filters_mean_what_they_mean_in_python(text: str) -> None:
-    wanted = [place for place, row in enumerate(ROWS) if eval(text, {}, row)]
+    functions = {"lower": str.lower, "matches": lambda text, pattern: re.search(pattern, text) is not None}
+    wanted = [place for place, row in enumerate(ROWS) if eval(text, functions, row)]
     assert len(wanted) > 0
     assert Filter(text).rows(pa.Table.from_pylist(ROWS)).to_pylist() == wanted
 
@@ -178,6 +195,13 @@ def test_filters_mean_what_they_mean_in_python(text: str) -> None:
         ("objects > 'two'", "a text, but a number is expected there"),
         ("thing + 1 > 2", "a text, but a number is expected there"),
         ("thing in 'cat'", "a list of constants"),
+        ("5 in description", "a text is expected before `in`, not '5'"),
+        ("'a' in objects", "a number, but a text is expected there"),
+        ("len(objects) > 1", "a number, but a text is expected there"),
+        ("lower(description)", "a text, but yes or no is expected there"),
+        ("lower()", r"lower is used as lower\(TEXT\)"),
+        ("matches(description, thing)", "matches is used as matches"),
+        ("exec('x') == 'x'", "not allowed"),
         ("thing in ()", "a list of constants"),
         ("thing in ('cat', 1)", "a list of constants"),
         ("thing is None", "not allowed"),
@@ -198,6 +222,11 @@ def test_what_is_no_filter_is_one_line(text: str, reason: str) -> None:
     with pytest.raises(StrataError, match=reason) as caught:
         Filter(text)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_regular_expression_that_cannot_be_read_is_one_line() -> None:
+    with pytest.raises(StrataError, match=r"cannot be read: .*missing"):
+        Filter("matches(thing, '(')").rows(pa.Table.from_pylist(ROWS))
 
 
 @given(st.text(alphabet="objects txt()<>=!&|'[]0123.,+-*/\n", max_size=30))

@@ -92,6 +92,7 @@ def test_the_truth_scores_full_marks(scene: Scene) -> None:
             "A whale is at the left. A whale is at the left.",
             Tally(5, named=1, invented=1, words=1, told=1, unfounded=1),
         ),
+        ("The bell is above the bell.", Tally(present=5, recalled=1, named=1, words=1)),
         ('A sign that says "HOTEL".', Tally(present=5, words=1, quoted=1, misread=1)),
     ],
 )

@@ -82,13 +82,13 @@ def processor() -> LlavaProcessor:
 
 
 def test_the_prompt_is_llavas(processor: LlavaProcessor) -> None:
-    question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+    question: Any = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     asked = processor.apply_chat_template(question, add_generation_prompt=True)
     assert asked == f"<s>{SYSTEM} USER: <image>\nWhat is it? ASSISTANT:"
-    answered = [*question, {"role": "assistant", "content": [{"type": "text", "text": "A bee."}]}]
-    again = [*answered, {"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
+    answered: Any = [*question, {"role": "assistant", "content": [{"type": "text", "text": "A bee."}]}]
+    again: Any = [*answered, {"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
     assert processor.apply_chat_template(again) == f"{asked} A bee.</s>USER: Why? "
-    own = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, *question]
+    own: Any = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, *question]
     assert processor.apply_chat_template(own) == "<s>Be brief. USER: <image>\nWhat is it? "
 
 
@@ -103,9 +103,9 @@ def test_the_labels_are_the_answers_and_their_ends(processor: LlavaProcessor) ->
 
 def test_a_tiny_llava_learns_to_stop(processor: LlavaProcessor) -> None:
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape: Any = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     tokenizer = processor.tokenizer
-    model = LlavaForConditionalGeneration(
+    model: Any = LlavaForConditionalGeneration(
         LlavaConfig(
             vision_config=CLIPVisionConfig(**shape, image_size=28, patch_size=14),
             text_config=LlamaConfig(**shape, num_key_value_heads=2, vocab_size=len(tokenizer)),
@@ -121,22 +121,10 @@ def test_a_tiny_llava_learns_to_stop(processor: LlavaProcessor) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    prompt = processor.apply_chat_template(
-        [
-            [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "image", "image": Image.new("RGB", (28, 28), "blue")},
-                        {"type": "text", "text": "What is it?"},
-                    ],
-                }
-            ]
-        ],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
+    content = [{"type": "image", "image": Image.new("RGB", (28, 28), "blue")}, {"type": "text", "text": "What is it?"}]
+    asked: Any = [[{"role": "user", "content": content}]]
+    prompt: Any = processor.apply_chat_template(
+        asked, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
     told = model.generate(**prompt, max_new_tokens=20, do_sample=False, eos_token_id=tokenizer.eos_token_id)
     answer = told[0, prompt["input_ids"].shape[1] :]

@@ -186,7 +186,7 @@ def test_a_job_tells_what_is_left_out(jobs: Jobs, tmp_path: Path) -> None:
     assert view.shards.left_out == expected and view.request_counts.total == view.request_counts.succeeded == 3
     assert "4 files left out" in render.job_line(view)
     details = render.job_details(view).plain
-    assert "left out: 1 hidden files, 1 files that are no images, 2 texts without an image" in details
+    assert "left out: 1 hidden file, 1 file that is no image, 2 texts without an image" in details
     # the index part tells it to later jobs
     again, computed = run(jobs, shard)
     assert computed == 0 and jobs.view(again.id).shards.left_out == expected

@@ -101,9 +101,11 @@ def statements_of(scene: Scene, text: str) -> list[Statement]:
     A relation is judged by the centres of the boxes, a position by thirds of the image, as the composer's notes use
     the words. A statement about a thing that is not there is false.
     """
-    # a relation holds if any two matching things have it
+    # a relation holds if any two matching things have it; "the sign is above the sign" says nothing
     statements = []
-    for one, relation, other in dict.fromkeys(_RELATION.findall(text.lower())):
+    for one, relation, other in dict.fromkeys(
+        found for found in _RELATION.findall(text.lower()) if found[0] != found[2]
+    ):
         pairs = [(a, b) for a in _things(scene, one) for b in _things(scene, other) if a is not b]
         statements.append(Statement(bool(pairs), any(_stands(a, relation, b) for a, b in pairs)))
     # the same for positions in the image

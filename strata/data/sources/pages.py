@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Sequence
 
+from strata.errors import DataError
 from strata.store import file_system
 
 DPI = 200  # dots per inch of a rendered page: 1654 by 2339 pixels for A4
@@ -15,7 +16,7 @@ _LOCK = threading.Lock()  # PDFium must not be called by two threads at a time
 EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 
-class PageError(ValueError):
+class PageError(DataError, ValueError):
     """A page of a PDF file cannot be rendered."""
 
 

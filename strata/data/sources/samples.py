@@ -146,9 +146,10 @@ class TableSource:
         """Read the samples with these numbers, in the order given. Raises SampleError as ImageFiles does."""
         rows = self.table.rows(numbers)
         # an entry of a file that is no sample was kept as a row with the reason
-        problem = next((row.problem for row in rows if row.problem), "")
-        if problem:
-            raise SampleError(f"{self.uri}: {problem}" if self.uri else problem)
+        bad = next((row for row in rows if row.problem), None)
+        if bad:
+            line = f"{self.uri}: {bad.problem}" if self.uri else bad.problem
+            raise SampleError(line, key=bad.key, uri=self.uri)
         # one row for each image: the first of each sample, and further ones, which are whole files
         wanted = [image for row in rows for image in _image_rows(row)]
         images = iter(self.files.read(wanted))

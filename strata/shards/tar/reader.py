@@ -9,6 +9,7 @@ from typing import IO
 
 import pyarrow as pa
 
+from strata.counts import counted
 from strata.shards import captions
 from strata.shards.keys import Keys
 from strata.shards.kinds import IMAGE_EXTENSIONS, MAGIC_BYTES, extension_of, is_hidden, is_image
@@ -92,9 +93,7 @@ class TarReader:
 
     def _passed_over(self, header: Header, key: str, extension: str) -> bool:
         """Whether a member belongs to no sample: it is hidden, or has no extension and is no image."""
-        # most names have no segment that could be hidden
-        hidden = not key or "/." in header.name or "\\" in header.name or header.name.startswith((".", "__MACOSX"))
-        reason = "hidden" if hidden and is_hidden(header.name) else ""
+        reason = "hidden" if is_hidden(header.name) else ""
         if not reason and not (key and extension) and not self._begins_as_image(header):
             reason = "no_image"
         if reason:
@@ -160,10 +159,10 @@ class TarReader:
         # name the first damaged range, and the number of all
         if headers.gaps:
             first, end = headers.gaps[0]
-            reasons.append(f"damaged at byte {first:,}, {end - first:,} bytes skipped")
+            reasons.append(f"damaged at byte {first:,}, {counted(end - first, 'byte')} skipped")
             reasons[0] += f" (the first of {len(headers.gaps):,} ranges)" if len(headers.gaps) > 1 else ""
         if headers.ending:
-            reasons.append(f"{headers.ending} after {images:,} images" if headers.begun else headers.ending)
+            reasons.append(f"{headers.ending} after {counted(images, 'image')}" if headers.begun else headers.ending)
         if not reasons and not images and self.left_out:
             reasons.append("a tar without images")
         return "; ".join(reasons) or None

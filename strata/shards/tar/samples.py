@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from strata.shards import captions
@@ -32,7 +33,10 @@ class Found(NamedTuple):
 
 
 class Loose(NamedTuple):
-    """A text that does not stand beside its image, the stem of its name, and whether it is that of a .txt member."""
+    """A text that does not stand beside its image, the stem of its name, and whether it is that of a .txt member.
+
+    The text is None if the member has none: a file without words, or JSON without a caption.
+    """
 
     stem: str
     caption: Caption
@@ -95,8 +99,8 @@ class Sample:
         stems = {found.stem for found in images} | ({self.prefix} if images else set())
         for inner in dict.fromkeys([*self.txt, *self.json]):
             stem = f"{self.prefix}.{inner}" if inner else self.prefix
-            if stem not in stems and (caption := self._caption(inner)).text:
-                yield Loose(stem, caption, bool(captions.from_txt(self.txt.get(inner, b"")).text))
+            if stem not in stems:
+                yield Loose(stem, self._caption(inner), bool(captions.from_txt(self.txt.get(inner, b"")).text))
 
     def _caption(self, inner: str) -> Caption:
         """The text of the .txt member, else the caption in the .json member."""
@@ -123,18 +127,24 @@ class LooseTexts:
     def __init__(self) -> None:
         self._texts: dict[int, Loose] = {}  # by the digest of their stem
         self._used: set[int] = set()
+        self._empty = array("Q")  # digests of the stems of texts without words
         self._size = self.refused = 0
         # of images that may get a text later: the number of the row, and the digests of their stem and of their prefix
         self._rows, self._stems, self._prefixes = array("Q"), array("Q"), array("Q")
 
     @property
     def unused(self) -> int:
-        """How many texts have no image."""
-        return len(self._texts) - len(self._used)
+        """How many texts have no image; several without words count once if they have one name."""
+        texts = np.fromiter(self._texts, np.uint64, len(self._texts))
+        known = np.concatenate([texts, np.asarray(self._stems), np.asarray(self._prefixes)])
+        return len(self._texts) - len(self._used) + len(np.setdiff1d(np.asarray(self._empty), known))
 
     def keep(self, text: Loose) -> None:
         """Keep a text for an image that may come later, or has come."""
         digest, size = digest_of(text.stem), len(text.caption.text or "")
+        if not text.caption.text:
+            self._empty.append(digest)
+            return
         known = self._texts.get(digest)
         # the .txt member has priority, and then the first one
         if known is not None and (known.is_txt or not text.is_txt):

@@ -1,0 +1,136 @@
+"""What users bring to a selection: a table of their own scores, joined by key, and a list of keys to leave out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from strata.errors import InvalidInput
+from strata.snapshots.features import FEATURES, Kind
+
+KEY = "key"
+
+
+@dataclass(frozen=True)
+class OwnFiles:
+    """The content of a user's files.
+
+    scores: a table with `key` and other columns, each key once; excluded: keys. sha256s: of the files that were read,
+    by their option, so that a selection says exactly what it has used.
+    """
+
+    scores: pa.Table | None = None
+    excluded: pa.Array | None = None
+    sha256s: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kinds of the columns of scores, for a filter."""
+        fields = [] if self.scores is None else [field for field in self.scores.schema if field.name != KEY]
+        return {field.name: _kind(field.type) for field in fields}
+
+    def join(self, rows: pa.Table) -> pa.Table:
+        """A table of rows with the columns of scores, null where a key is not among them."""
+        if self.scores is None:
+            return rows
+        places = self._places(rows).combine_chunks()
+        for name in self.kinds:
+            rows = rows.append_column(name, self.scores.column(name).combine_chunks().take(places))
+        return rows
+
+    def gaps(self, rows: pa.Table) -> list[str]:
+        """A line for each file of which some keys are not those of the rows: it may be that of other rows."""
+        lines = []
+        if self.scores is not None and (missing := self._places(rows).null_count):
+            lines.append(f"{missing:,} of {rows.num_rows:,} rows have no scores")
+        if self.excluded is not None:
+            unknown = self.excluded.filter(pc.invert(pc.is_in(self.excluded, rows.column(KEY).combine_chunks())))
+            if len(unknown):
+                lines.append(f"of the keys of --exclude, no row has {len(unknown):,}, such as {unknown[0].as_py()!r}")
+        return lines
+
+    def _places(self, rows: pa.Table) -> pa.ChunkedArray:
+        assert self.scores is not None
+        return pc.index_in(rows.column(KEY), self.scores.column(KEY).combine_chunks())
+
+
+def read_own_files(scores: Path | None, exclude: Path | None) -> OwnFiles:
+    """Read a file of scores (.parquet or .csv), and one of keys, one a line. Raises InvalidInput and OSError."""
+    contents = {name: path.read_bytes() for name, path in (("scores", scores), ("exclude", exclude)) if path}
+    table = _scores_of(scores, contents["scores"]) if scores else None
+    excluded = None
+    if exclude:
+        try:
+            lines = contents["exclude"].decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{exclude}: it is not UTF-8 text") from None
+        excluded = pa.array(sorted({line for line in lines if line}), pa.string())
+    sums = tuple((name, hashlib.sha256(content).hexdigest()) for name, content in contents.items())
+    return OwnFiles(table, excluded, sums)
+
+
+def _scores_of(path: Path, content: bytes) -> pa.Table:
+    """The table of a file of scores: keys as texts, numbers as float64. Raises InvalidInput."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pq.read_table(io.BytesIO(content))
+        elif path.suffix.lower() == ".csv":
+            # keys such as 000000012 are texts
+            as_text = pa.csv.ConvertOptions(column_types={KEY: pa.string()})
+            table = pa.csv.read_csv(io.BytesIO(content), convert_options=as_text)
+        else:
+            raise InvalidInput(f"{path}: scores are read from a .parquet or a .csv file")
+        return _checked(path, table)
+    except pa.ArrowException as error:
+        raise InvalidInput(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def _checked(path: Path, table: pa.Table) -> pa.Table:
+    if KEY not in table.column_names:
+        raise InvalidInput(f"{path}: it has no column {KEY!r}; it has: {', '.join(table.column_names)}")
+    # names that a filter can use, each once
+    for name in table.column_names:
+        if name != KEY and (name in FEATURES or not name.isidentifier() or table.column_names.count(name) > 1):
+            reason = (
+                "a feature has this name" if name in FEATURES else "letters, digits and _ are possible, each name once"
+            )
+            raise InvalidInput(f"{path}: the column {name!r} cannot be used: {reason}")
+    columns: dict[str, Any] = {name: _typed(path, name, table.column(name)) for name in table.column_names}
+    keys = columns[KEY]
+    if keys.null_count or len(keys.unique()) < len(keys):
+        raise InvalidInput(f"{path}: each key must be there once")
+    return pa.table(columns)
+
+
+def _typed(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as texts, flags, or numbers, in which NaN is null. Raises InvalidInput for other types."""
+    kind = column.type
+    if name == KEY:
+        return column.cast(pa.string())
+    if pa.types.is_boolean(kind):
+        return column
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        numbers = column.cast(pa.float64())
+        return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        return column.cast(pa.string())
+    raise InvalidInput(f"{path}: the column {name!r} is {kind}; numbers, texts and yes or no can be used")
+
+
+def _kind(kind: pa.DataType) -> Kind:
+    return "flag" if pa.types.is_boolean(kind) else "name" if pa.types.is_string(kind) else "number"
+
+
+def without(rows: pa.Table, indices: np.typing.NDArray[np.int64], excluded: pa.Array) -> np.typing.NDArray[np.int64]:
+    """Those indices of rows whose key is not excluded."""
+    keys = rows.column(KEY).take(pa.array(indices))
+    return np.asarray(indices[~pc.is_in(keys, excluded).to_numpy()])

@@ -1,0 +1,94 @@
+"""Scores of a user's own file in filters, and keys that are left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from strata.errors import InvalidInput
+from strata.snapshots.own_files import OwnFiles, read_own_files
+from strata.snapshots.selection import Selection, SelectionError
+from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.store.store import Store
+from tests.snapshots.test_snapshots import keys_of, some_parts
+
+SCORES = "key,aesthetic,unsafe,camera\n02,5.5,false,nikon\n03,4,true,\n04,nan,false,leica\n99,9,false,nikon\n"
+
+
+def chosen(store: Store, own: OwnFiles, **values: Any) -> list[str]:
+    made = Snapshots(store).create(
+        f"n{len(store.find())}", some_parts(store), Selection(own=own.kinds, **values), own=own
+    )
+    return sorted({key for _, key in keys_of(store, made)})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_are_joined_by_key(store: Store, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"scores.{suffix}"
+    if suffix == "csv":
+        path.write_text(SCORES, encoding="utf-8")
+    else:
+        columns: dict[str, Any] = {"key": ["02", "03", "04", "99"], "aesthetic": [5.5, 4, float("nan"), 9]}
+        columns |= {"unsafe": [False, True, False, False], "camera": ["nikon", None, "leica", "nikon"]}
+        pq.write_table(pa.table(columns), path)
+    own = read_own_files(path, None)
+    assert own.kinds == {"aesthetic": "number", "unsafe": "flag", "camera": "name"}
+    assert chosen(store, own, where="aesthetic > 4.5") == ["02"]
+    assert chosen(store, own, where="aesthetic >= 4 and not unsafe or camera == 'leica'") == ["02", "04"]
+    assert chosen(store, own, where="'ik' in camera or unsafe") == ["02", "03"]
+    # rows without a score do not pass, whatever is asked of it
+    assert chosen(store, own, where="not (aesthetic > 5)") == ["03"]
+
+
+def test_a_selection_says_which_files_it_used(store: Store, tmp_path: Path) -> None:
+    path, keys = tmp_path / "scores.csv", tmp_path / "keys.txt"
+    path.write_text(SCORES, encoding="utf-8")
+    keys.write_bytes(b"\xef\xbb\xbf02\r\n\r\n03\r\n")
+    own, snapshots, parts = read_own_files(path, keys), Snapshots(store), some_parts(store)
+
+    def create(name: str, selection: Selection, files: OwnFiles | None) -> Snapshot:
+        return snapshots.create(name, parts, selection, own=files)
+
+    first = create("first", Selection(own=own.kinds, where="unsafe or camera == 'leica'"), own)
+    assert {key for _, key in keys_of(store, first)} == {"04"}
+    assert first.fault() is None and [option for option, _ in first.manifest.selection.files] == ["scores", "exclude"]
+    again = snapshots.open("first").manifest.selection
+    assert create("again", again, own).id == first.id
+    with pytest.raises(SelectionError, match="needs a file: give --exclude and --scores"):
+        create("without", again, None)
+    # other files are another selection
+    keys.write_text("02\n", encoding="utf-8")
+    assert create("other", again, read_own_files(path, keys)).id != first.id
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.csv", "id,x\n1,2\n", "it has no column 'key'; it has: id, x"),
+        ("a.csv", "key,words\n1,2\n", "'words' cannot be used: a feature has this name"),
+        ("a.csv", "key,a b\n1,2\n", "'a b' cannot be used: letters, digits"),
+        ("a.csv", "key,x\n1,2\n1,3\n", "each key must be there once"),
+        ("a.csv", "key,x\n1,2,3\n", "Expected 2 columns"),
+        ("a.csv", "", "CSV"),
+        ("a.parquet", "no parquet", "Parquet"),
+        ("a.json", "{}", "a .parquet or a .csv file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, name: str, content: str, line: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=f"{re.escape(str(path))}: .*{re.escape(line)}") as caught:
+        read_own_files(path, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_bytes(b"\xff\xfe0")
+    with pytest.raises(InvalidInput, match="it is not UTF-8 text"):
+        read_own_files(None, path)
