@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from bench.fakes.scripted_server import Reply, good, is_plain, scripted
@@ -27,7 +28,7 @@ from models.prompts import FOLDER as PROMPTS
 from models.prove.pictures import Picture, load_pictures, worlds_of
 from models.prove.proving import Options, prove, prove_stage
 from models.prove.published import missing_pictures, published_checks
-from models.prove.report import ASKED
+from models.prove.report import ASKED, tables
 from models.weights.cache import BUNDLED
 from models.weights.hashes import sha256_of
 from models.weights.inventory import PROFILES
@@ -78,6 +79,25 @@ def test_the_demo_gives_what_it_must(demo: tuple[int, Proof, str, Store]) -> Non
     assert proof.days[427_000] == pytest.approx(427_000 / proof.images_per_second / 86_400, rel=0.01, abs=0.01)
     assert proof.versions["torch"] and proof.machine["cores"] and float(proof.machine["load"]) >= 0 and proof.device
     assert "detector: loading bundled:detector" in told
+
+
+@pytest.mark.parametrize(
+    ("machine", "told", "hint"),
+    [
+        ({"load": "20.3", "cores": "2"}, "load 20.3 on 2 cores: other programs ran beside it", True),
+        ({"load": "3.0", "cores": "2"}, "load 3.0 on 2 cores", False),
+        ({"load": "0.9", "cores": "1"}, "load 0.9 on 1 core", False),
+        ({"cores": "2"}, "images/s with one process", False),  # a proof of an earlier version
+    ],
+)
+def test_the_load_of_the_machine_stands_beside_the_rate(
+    demo: tuple[int, Proof, str, Store], machine: dict[str, str], told: str, hint: bool
+) -> None:
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(tables(demo[1].model_copy(update={"machine": machine})))
+    text = shown.get()
+    assert told in text and ("an idle machine is faster" in text) == hint and ("load " in text) == ("load" in machine)
 
 
 def test_everyday_gives_what_it_must() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from models.weights.inventory import PROFILES
 from models.weights.wheels import DOWNLOAD_BYTES
 from strata.cli.profile_render import table, tree
+from strata.core import LAYERS
 from strata.core.profiles import load_profile, profile_names
 from strata.profiles.editing import new_profile
 from strata.profiles.views import KNOWN, ProfileView, view_of, views
@@ -71,7 +72,10 @@ def test_no_size_of_a_server_is_missing() -> None:
 
 
 def test_layers_are_those_that_the_stages_compute() -> None:
-    assert view_of(load_profile("laptop", PROFILES)).layers == ["caption", "regions", "objects", "text", "description"]
+    layers = ["caption", "regions", "objects", "text", "description"]
+    assert view_of(load_profile("laptop", PROFILES)).layers == layers
+    # as README.md says of the demo
+    assert view_of(load_profile("demo", PROFILES)).layers == layers == [name for name in LAYERS if name != "tags"]
 
 
 @pytest.mark.parametrize("name", profile_names(PROFILES))
