@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ SIDE = 32
 
 
 class Squares:
-    """Images of one colour, with the colour's name as text. asked: with a question."""
+    """Images of one colour, with the colour's name as text. asked: with a question; broken: these cannot be read."""
 
-    def __init__(self, count: int, asked: bool = False) -> None:
-        self.count, self.asked = count, asked
+    def __init__(self, count: int, asked: bool = False, broken: Collection[int] = ()) -> None:
+        self.count, self.asked, self.broken = count, asked, broken
         self.identity = f"squares/{count}/{asked}"
 
     def __len__(self) -> int:
@@ -40,6 +40,8 @@ class Squares:
         return [self._sample(number) for number in numbers]
 
     def _sample(self, number: int) -> RawSample:
+        if number in self.broken:
+            raise self.explain(number, "broken")
         colour, buffer = COLOURS[number % len(COLOURS)], io.BytesIO()
         Image.new("RGB", (40, 40), colour).save(buffer, "PNG")
         text = f"A {colour} square, number {number}."
@@ -54,14 +56,14 @@ class Squares:
         return 0, ""
 
     def explain(self, number: int, reason: str) -> SampleError:
-        """Not used: every image can be decoded."""
-        return SampleError(f"{number}: {reason}")
+        """Name the number."""
+        return SampleError(f"{number}: {reason}", f"{number:04d}")
 
 
-def tiny_mixture(captions: int = 20, questions: int = 10) -> Mixture:
-    """A mixture of captions and questions."""
+def tiny_mixture(captions: int = 20, questions: int = 10, broken: Collection[int] = ()) -> Mixture:
+    """A mixture of captions and questions. broken: captions that cannot be read."""
     shares = [
-        Share("captions", "caption", Squares(captions), captions, "Describe the image."),
+        Share("captions", "caption", Squares(captions, broken=broken), captions, "Describe the image."),
         Share("questions", "vqa", Squares(questions, asked=True), questions),
     ]
     return Mixture([share for share in shares if share.count])

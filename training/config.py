@@ -130,7 +130,9 @@ class Config(Table):
     are absolute. store: URI of the store with the mixture's snapshots (default: that of the settings). longest: the
     number of tokens after which a conversation is cut. report_to: where figures are sent; by default to TensorBoard
     files in the output, if it is installed; [] sends them nowhere. length_group: this many batches are sorted by
-    length together, so that little is padded; 1 sorts nothing.
+    length together, so that little is padded; 1 sorts nothing. on_error: "skip" trains on another sample of the same
+    source in the place of one that cannot be read, up to the share skip_limit of the samples; "stop" ends the run.
+    max_pixels, min_pixels: of an image, width × height; by default at most so many that its tokens fit `longest`.
     """
 
     mixture: Path
@@ -149,6 +151,10 @@ class Config(Table):
     seed: int = Field(default=0, ge=0)
     precision: Literal["bf16", "float32"] = "bf16"
     longest: Positive | None = None
+    max_pixels: Positive | None = None
+    min_pixels: Positive | None = None
+    on_error: Literal["skip", "stop"] = "skip"
+    skip_limit: float = Field(default=0.01, ge=0, le=1)
     gradient_checkpointing: bool = False
     readers: int = Field(default=0, ge=0, description="DataLoader workers; 0: the training process reads itself")
     save_steps: Positive = 100
@@ -158,6 +164,8 @@ class Config(Table):
     def _one_length(self) -> Config:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("exactly one of steps and epochs is needed")
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError("min_pixels is larger than max_pixels")
         return self
 
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from strata.cli.exits import code_of
@@ -22,6 +23,7 @@ from strata.core import load_settings
 from strata.data import Locations, Mixture, MixtureFile, open_mixture
 from strata.errors import StrataError
 from strata.store import Store
+from training.changes import RunRecord
 from training.chat_templates import use_training_template
 from training.config import Config, ConfigError, load_config
 from training.losses import plot_losses
@@ -30,17 +32,25 @@ from training.trainer import StageTrainer, last_checkpoint, step_of
 from training.windows import check_several_images
 
 
-def train(config: Config, mixture: Mixture) -> Path:
+def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path:
     """Train to the end, from the last checkpoint if there is one; return the folder of the trained model.
 
-    Raises ConfigError if the model cannot be loaded, and SampleError if the data have changed.
+    allow_changes: continue a run also with other settings than it was begun with. Raises ConfigError if the model
+    cannot be loaded, ChangedRun, TooManySkipped, SourceAway, and SampleError if it shall stop for broken samples.
     """
+    checkpoint = last_checkpoint(config.output)
+    step = step_of(checkpoint) if checkpoint else 0
+    record = RunRecord(config, mixture.identity, PartialState().num_processes)
+    changes = record.check(step, allow_changes) if checkpoint else []
     model, processor = load_model(config)
     trained, validation = parts_of(config, mixture)
     trainer = StageTrainer(model, processor, trained, config, validation)
-    checkpoint = last_checkpoint(config.output)
     if checkpoint:
-        print(f"continuing from step {step_of(checkpoint)} of {trainer.args.max_steps}", flush=True)
+        print(f"continuing from step {step} of {trainer.args.max_steps}", flush=True)
+    for change in changes:
+        print(f"changed, as --allow-changes says: {change}", flush=True)
+    if trainer.args.should_save:
+        record.write(step, changes)
     trainer.train_from(checkpoint)
     folder = config.output / "model"
     trainer.save(folder)
@@ -95,10 +105,10 @@ def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
     return model, processor
 
 
-def run(path: Path) -> None:
+def run(path: Path, allow_changes: bool = False) -> None:
     """Train as a configuration file says, and print where the model lies. Raises StrataError."""
     config = load_config(path)
-    folder = train(config, mixture_of(config))
+    folder = train(config, mixture_of(config), allow_changes)
     print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
 
 
@@ -106,9 +116,10 @@ def main() -> None:
     """Run the training job from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
+    parser.add_argument("--allow-changes", action="store_true", help="continue a run also with other settings")
     arguments = parser.parse_args()
     try:
-        run(arguments.config)
+        run(arguments.config, arguments.allow_changes)
     except StrataError as error:
         print(f"train: {error}", file=sys.stderr)
         raise SystemExit(code_of(error)) from None

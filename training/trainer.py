@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import IterableDataset
 from torch import nn
 from torch.utils.data import DataLoader
@@ -22,35 +24,20 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
-from strata.data import Mixture, Sample, SampleReader
+from strata.data import Mixture, Sample, SampleReader, SkipLimit, Skipped
 from strata.data.sources.conversations import IMAGE_TOKEN
 from training.batches import Batch, Batches, Grouped, sample_length, text_length
+from training.collation import Collator, limit_images
 from training.config import Config, ConfigError, WindowsTable
 from training.losses import LossLog
 from training.merging import save_merged
 from training.parts import adapter_of, add_adapters, freeze, parameter_groups, untrained_statistics
 from training.reporting import Figures, figures_of, reporters_of, tensorboard
+from training.skips import SkipLog
 from training.windows import windows_of
 
 WHOLE = "whole"  # the file that is written last into a checkpoint, and so marks it as complete
 SHOWN_STEPS = 20  # steps between two printed lines
-
-
-class Collator:
-    """Collates samples with TRL's collator, and adds "task_numbers" (N,): each sample's index in `tasks`."""
-
-    def __init__(
-        self,
-        inner: DataCollatorForVisionLanguageModeling,
-        tasks: Sequence[str],
-        windows: WindowsTable | None = None,
-    ) -> None:
-        self.inner, self.tasks, self.windows = inner, list(tasks), windows
-
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
-        batch: Batch = self.inner([example_of(sample, self.windows) for sample in samples])
-        batch["task_numbers"] = torch.tensor([self.tasks.index(sample.task) for sample in samples])
-        return batch
 
 
 def example_of(sample: Sample, windows: WindowsTable | None = None) -> dict[str, Any]:
@@ -100,6 +87,10 @@ class StageTrainer(SFTTrainer):
         self._validation = validation
         self._seen_batches = 0
         self._outputs: Any = None
+        # places of samples that were taken by others, and what could not be read for them since the last step
+        self._replaced, self._skipped = 0, list[list[Skipped]]()
+        self.skips = SkipLog(config.output)
+        self._max_pixels = limit_images(processor, config)
         self.losses, self.validations = LossLog(config.output), LossLog(config.output, "validation.jsonl")
         self._frozen = freeze(model, config.model.freeze)
         # adapters beside modules that are trained whole lie in the model itself; else PEFT's model holds them
@@ -125,10 +116,11 @@ class StageTrainer(SFTTrainer):
         """The batches of this rank, from the current step on."""
         arguments, group = self.args, self._config.length_group
         batch_size = arguments.per_device_train_batch_size
+        reader = self._reader(self._mixture, batch_size * group)
         return Batches(
-            self._reader(self._mixture, batch_size * group),
+            reader,
             batch_size,
-            self._collator(),
+            self._collator(reader),
             arguments.dataloader_num_workers,
             self._seen_batches,
             group,
@@ -138,11 +130,14 @@ class StageTrainer(SFTTrainer):
     def _reader(self, mixture: Mixture, batch_size: int) -> SampleReader:
         arguments = self.args
         ranks, rank = arguments.world_size, arguments.process_index
-        return SampleReader(mixture, arguments.seed, rank, ranks, batch_size, drop_last=True)
+        limit, on_error = SkipLimit(self._config.skip_limit), self._config.on_error
+        return SampleReader(mixture, arguments.seed, rank, ranks, batch_size, True, on_error, limit)
 
-    def _collator(self) -> Collator:
+    def _collator(self, reader: SampleReader) -> Collator:
         assert isinstance(self.data_collator, DataCollatorForVisionLanguageModeling)
-        return Collator(self.data_collator, self._tasks, self._config.windows)
+        example = partial(example_of, windows=self._config.windows)
+        longest = self._config.longest
+        return Collator(self.data_collator, self._tasks, example, reader, longest, self._max_pixels)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create AdamW, with a group of parameters for each part that has a learning rate of its own."""
@@ -161,8 +156,10 @@ class StageTrainer(SFTTrainer):
         step = step_of(checkpoint) if checkpoint else 0
         self._seen_batches = step * self.args.gradient_accumulation_steps
         # steps after the checkpoint are trained and logged again
+        self._replaced = self.losses.read()[step - 1].get("skipped", 0) if step else 0
         if self.args.should_save:
             self.losses.rewind(step)
+            self.skips.rewind(step)
             self.validations.rewind(step)
             if "tensorboard" in reporters_of(self._config):
                 self.add_callback(tensorboard(self._config, step))
@@ -173,7 +170,8 @@ class StageTrainer(SFTTrainer):
         # the trainer has set all modules to training mode; frozen ones shall not change their running statistics
         for module in self._frozen:
             module.eval()
-        numbers = inputs.pop("task_numbers")
+        numbers, skipped = inputs.pop("task_numbers"), inputs.pop("skipped")
+        self._skipped += skipped if model.training else []
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         # per sample: the sum of its tokens' negative log likelihoods, and the number of its tokens
         outputs, self._outputs = self._outputs, None
@@ -186,7 +184,7 @@ class StageTrainer(SFTTrainer):
 
     def log_step(self) -> None:
         """Log the step that has ended: the mean loss of all its tokens, and of each task's tokens."""
-        line = self._taken_sums()
+        line = {**self._taken_sums(), **self._taken_skips()}
         if not self.args.should_save:
             return
         step = self.state.global_step
@@ -204,8 +202,9 @@ class StageTrainer(SFTTrainer):
         """Compute the loss on the validation mixture, and log it like a step's."""
         assert self._validation is not None and self.model is not None
         batch_size = self.args.per_device_train_batch_size
-        collate = Grouped(self._collator(), text_length, batch_size, 1)
-        loader = DataLoader(self._reader(self._validation, batch_size), batch_size, collate_fn=collate, drop_last=True)
+        reader = self._reader(self._validation, batch_size)
+        collate = Grouped(self._collator(reader), text_length, batch_size, 1)
+        loader = DataLoader(reader, batch_size, collate_fn=collate, drop_last=True)
         self.model.eval()
         for (batch,) in loader:
             with torch.no_grad(), self.compute_loss_context_manager():
@@ -226,6 +225,22 @@ class StageTrainer(SFTTrainer):
         tasks = {task: {"loss": loss / tokens, "tokens": int(tokens)} for task, (loss, tokens) in found.items()}
         total = sum(loss for loss, _ in found.values()) / max(1, sum(tokens for _, tokens in found.values()))
         return {"step": self.state.global_step, "loss": total, "tasks": tasks}
+
+    def _taken_skips(self) -> dict[str, Any]:
+        """How many samples could not be read so far, on all ranks, if any. Raises TooManySkipped."""
+        arguments, step = self.args, self.state.global_step
+        count = torch.tensor([len(self._skipped)], device=arguments.device)
+        new = int(self.accelerator.reduce(count, "sum").item())
+        if new:
+            # gather what they are from all ranks, and list it
+            found = [one for group in gather_object(self._skipped) for one in group]
+            self._skipped = []
+            self._replaced += new
+            if arguments.should_save:
+                self.skips.append(step, found)
+            read = step * arguments.gradient_accumulation_steps * arguments.train_batch_size * arguments.world_size
+            SkipLimit(self._config.skip_limit).check(self._replaced, read, f"{found[0].reason} (see {self.skips.path})")
+        return {"skipped": self._replaced} if self._replaced else {}
 
     def _learning_rates(self) -> dict[str, Any]:
         """The learning rate of the rest of the model, and that of each part with one of its own."""
@@ -274,7 +289,7 @@ def _shown(line: dict[str, Any]) -> str:
 
 
 def _examples(mixture: Mixture) -> Iterator[dict[str, Any]]:
-    return map(example_of, SampleReader(mixture))
+    return map(example_of, SampleReader(mixture, limit=SkipLimit(1.0)))
 
 
 def arguments_of(config: Config, mixture: Mixture, validation: Mixture | None = None) -> SFTConfig:

@@ -59,8 +59,13 @@ def check(
     raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
 
 
-def train(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The training's TOML file.")]) -> None:
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The training's TOML file.")],
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Continue a run also with other settings; they are named.")
+    ] = False,
+) -> None:
     """Train a model on a mixture. An interrupted training continues from its last checkpoint."""
     # report an invalid file before torch is imported, which takes seconds
     load("training.config", "training").load_config(config)
-    load("training.train", "training").run(config)
+    load("training.train", "training").run(config, allow_changes)

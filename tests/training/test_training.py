@@ -190,7 +190,7 @@ def test_the_module_keeps_the_traceback_of_a_fault(
     assert caught.value.code == exits.USAGE
     assert capsys.readouterr().err == f"train: {tmp_path}/no.toml: No such file or directory\n"
 
-    def broken(path: Path) -> None:
+    def broken(path: Path, allow_changes: bool) -> None:
         raise KeyError("a fault")
 
     monkeypatch.setattr(job, "run", broken)
