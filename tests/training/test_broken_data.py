@@ -16,8 +16,8 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from strata.data import Mixture, SampleError, SampleReader, Skipped, TooManySkipped
 from tests.tiny_training import make_start, tiny_config, tiny_mixture
 from training.changes import ChangedRun, RunRecord
-from training.collation import Collator, limit_images, shrunk
 from training.config import Config, ConfigError
+from training.inputs.collation import Collator, limit_images, shrunk
 from training.losses import LossLog
 from training.skips import SkipLog
 from training.train import train
