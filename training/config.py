@@ -104,7 +104,7 @@ class EvaluationTable(Table):
     """What is measured beside the training.
 
     The loss on held-out samples, every `every` steps: of `mixture`, another mixture's file, or of `split`, a share of
-    the training's own samples that is then not trained on. questions: answered by `python -m training.evaluate`.
+    the training's own samples that is then not trained on. questions: answered by `python -m training.evaluation`.
     """
 
     every: Positive = 100

@@ -24,14 +24,14 @@ from strata.data import Locations, Mixture, MixtureFile, open_mixture
 from strata.errors import StrataError
 from strata.store import Store
 from training.changes import RunRecord
-from training.chat_templates import use_training_template
 from training.config import Config, ConfigError, load_config
+from training.inputs.chat_templates import use_training_template
+from training.inputs.windows import check_several_images
 from training.losses import plot_losses
 from training.memory_estimate import estimate_lines, start_lines
 from training.parts import name_present_layers, weight_type
 from training.splits import split
 from training.trainer import StageTrainer, last_checkpoint, step_of
-from training.windows import check_several_images
 
 
 def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path:

@@ -27,14 +27,14 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTr
 from strata.data import Mixture, Sample, SampleReader, SkipLimit, Skipped
 from strata.data.sources.conversations import IMAGE_TOKEN
 from training.batches import Batch, Batches, Grouped, sample_length, text_length
-from training.collation import Collator, limit_images
 from training.config import Config, ConfigError, WindowsTable
+from training.inputs.collation import Collator, limit_images
+from training.inputs.windows import windows_of
 from training.losses import LossLog
 from training.merging import save_merged
 from training.parts import adapter_of, add_adapters, freeze, parameter_groups, untrained_statistics
 from training.reporting import Figures, figures_of, reporters_of, tensorboard
 from training.skips import SkipLog
-from training.windows import windows_of
 
 WHOLE = "whole"  # the file that is written last into a checkpoint, and so marks it as complete
 SHOWN_STEPS = 20  # steps between two printed lines

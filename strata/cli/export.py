@@ -15,6 +15,22 @@ FormName = Literal[
     "llava", "qwen-vl", "monkey", "llama-factory", "ms-swift", "messages", "webdataset", "mds", "parquet", "hf"
 ]
 BoxName = Literal["none", "llava", "qwen-vl", "qwen2.5", "qwen3", "internvl"]  # repeats strata.data.boxes.BoxName
+Instruction = Annotated[str | None, typer.Option(help="The user's turn of conversations; none: the layer's.")]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, and list them in skipped.jsonl.")
+]
+KeepMetadata = Annotated[
+    bool, typer.Option("--keep-metadata", help="Leave EXIF, places and comments in images that need no change.")
+]
+Boxes = Annotated[
+    BoxName | None, typer.Option("--boxes", help="How the text tells where things are; none given: the format's.")
+]
+MaxPixels = Annotated[
+    int | None, typer.Option("--max-pixels", min=784, help="The largest image in training, for boxes of qwen2.5.")
+]
+ImageRoot = Annotated[
+    str | None, typer.Option("--image-root", metavar="PATH", help="What stands before the paths of images.")
+]
 
 
 def export(
@@ -22,25 +38,12 @@ def export(
     form: Annotated[FormName, typer.Option("--format", help="The format to write.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that does not exist yet.")],
     layer: Annotated[str, typer.Option("--layer", help="The layer that becomes the text.")] = "description",
-    instruction: Annotated[
-        str | None, typer.Option(help="The user's turn of conversations; none: the layer's.")
-    ] = None,
-    skip_broken: Annotated[
-        bool,
-        typer.Option("--skip-broken", help="Leave out images that cannot be read, and list them in skipped.jsonl."),
-    ] = False,
-    keep_metadata: Annotated[
-        bool, typer.Option("--keep-metadata", help="Leave EXIF, places and comments in images that need no change.")
-    ] = False,
-    boxes: Annotated[
-        BoxName | None, typer.Option("--boxes", help="How the text tells where things are; none given: the format's.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option("--max-pixels", min=784, help="The largest image in training, for boxes of qwen2.5.")
-    ] = None,
-    image_root: Annotated[
-        str | None, typer.Option("--image-root", metavar="PATH", help="What stands before the paths of images.")
-    ] = None,
+    instruction: Instruction = None,
+    skip_broken: SkipBroken = False,
+    keep_metadata: KeepMetadata = False,
+    boxes: Boxes = None,
+    max_pixels: MaxPixels = None,
+    image_root: ImageRoot = None,
     level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
     root: Moved = None,
     store: StoreUri = None,

@@ -39,6 +39,17 @@ Target = Annotated[
     list[str] | None,
     typer.Option(metavar="FEATURE=LABEL:SHARE", help="The share of a label; none: equal shares; may be repeated."),
 ]
+Count = Annotated[int | None, typer.Option(min=1, help="Number of rows; none: all.")]
+Share = Annotated[float | None, typer.Option(help="Share of the rows that pass: 0 to 1.")]
+Where = Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".')]
+Cap = Annotated[int | None, typer.Option(min=1, help="Rows that each noun of the descriptions keeps, on average.")]
+Scores = Annotated[Path | None, typer.Option(metavar="FILE", help="Columns for --where by `key`: .parquet or .csv.")]
+Exclude = Annotated[Path | None, typer.Option(metavar="FILE", help="Keys of rows to leave out, one a line.")]
+Accept = Annotated[bool, typer.Option("--accept-shortfall", help="Take what is there if a target cannot be met.")]
+SingleImages = Annotated[
+    bool, typer.Option("--single-images", help="With --from PROFILE, also images that were sent one by one.")
+]
+Like = Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
 Same = Literal["near", "bytes", "listed"]  # alike or equal bytes, equal bytes, the same place or listed SHA-256
 Method = Literal["random", "balanced", "best"]
@@ -50,28 +61,20 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A new name.")],
     sources: Sources,
     method: Annotated[Method, typer.Option("--select", help="How rows are selected.")] = "random",
-    count: Annotated[int | None, typer.Option(min=1, help="Number of rows; none: all.")] = None,
-    share: Annotated[float | None, typer.Option(help="Share of the rows that pass: 0 to 1.")] = None,
+    count: Count = None,
+    share: Share = None,
     seed: Annotated[int, typer.Option(help="Seed of the selection.")] = 0,
-    where: Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".')] = None,
+    where: Where = None,
     unique: Annotated[bool, typer.Option("--unique", help="Each picture once; reads the images.")] = False,
     same: Annotated[Same, typer.Option("--same", help="Which pictures are one to --unique.")] = "near",
     by: By = None,
     target: Target = None,
-    cap: Annotated[
-        int | None, typer.Option(min=1, help="Rows that each noun of the descriptions keeps, on average.")
-    ] = None,
-    scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Columns for --where by `key`: .parquet or .csv.")
-    ] = None,
-    exclude: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys of rows to leave out, one a line.")] = None,
-    accept_shortfall: Annotated[
-        bool, typer.Option("--accept-shortfall", help="Take what is there if a target cannot be met.")
-    ] = False,
-    like: Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")] = None,
-    single_images: Annotated[
-        bool, typer.Option("--single-images", help="With --from PROFILE, also images that were sent one by one.")
-    ] = False,
+    cap: Cap = None,
+    scores: Scores = None,
+    exclude: Exclude = None,
+    accept_shortfall: Accept = False,
+    like: Like = None,
+    single_images: SingleImages = False,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -84,24 +87,25 @@ def create(
     from strata.store import PartsOf
 
     snapshots, own = _snapshots(store), read_own_files(scores, exclude)
-    given: dict[str, Any] = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique}
-    given |= {"cap": cap, "same": same if unique and same != "listed" else None}
-    given |= _axes(method, by or (), target or ())
-    # the selection of the options, or a copy of another snapshot's selection
-    if like is None:
-        selection = _selection({"method": method, "own": own.kinds, **given})
-    elif method != "random" or any(given.values()):
-        raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
-    else:
-        selection = snapshots.open(like).manifest.selection
+    given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
+    given |= {"same": same if unique and same != "listed" else None} | _axes(method, by or (), target or ())
+    selection = _asked(snapshots, like, {"method": method, "own": own.kinds, **given})
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
     parts = PartsOf(snapshots.store).sources(sources, single_images)
     with progress() as bar:
-        task = bar.add_task("parts", total=len(parts))
-        advance = functools.partial(bar.advance, task)
+        advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = _pictures(snapshots, selection.same, bar) if selection.same else None
         made = snapshots.create(name, parts, selection, sources, advance, accept_shortfall, own, _tell, pictures)
     _show(made, as_json)
+
+
+def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any]) -> Selection:
+    """The selection of the options, or a copy of another snapshot's selection."""
+    if like is None:
+        return _selection(given)
+    if given["method"] != "random" or any(value for name, value in given.items() if name not in ("method", "own")):
+        raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
+    return snapshots.open(like).manifest.selection
 
 
 def _pictures(snapshots: Snapshots, same: str, bar: Progress) -> Callable[[Sequence[str], Any], PictureHashes]:

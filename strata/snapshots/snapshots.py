@@ -151,9 +151,8 @@ class Snapshots:
         number of parts read since the last call. accept_shortfall: whether target shares may be missed, and names of
         axes be those of no row. own: the files of the user that the selection needs. tell: gets a line for each file of
         which not all keys are those of the rows. pictures: reads them, for selections that compare them. Raises
-        SnapshotExists,
-        SelectionError, AxisError, FilterError, ValueError for a part of another group, and FileNotFoundError for a part
-        that does not exist.
+        SnapshotExists, SelectionError, AxisError, FilterError, ValueError for a part of another group, and
+        FileNotFoundError for a part that does not exist.
         """
         # check the name before reading, which may take minutes
         self._check(name)
@@ -169,21 +168,33 @@ class Snapshots:
         table = own.join(rows.table)
         for line in own.gaps(table):
             tell(line)
-        reads = functools.partial(pictures, paths) if pictures is not None else None
+        reads = functools.partial(pictures, paths) if pictures else None
         choice = _choice(table, chosen_from, selection, (own, reads), accept_shortfall)
-        # the manifest describes the selection completely, so that it can be repeated
+        shown = _counts(len(paths), rows, choice), _composition(table, choice, {**axes, **choice.axes})
         selected = table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
-        manifest = Manifest(
+        return self._write(name, self._manifest(paths, choice, *shown, sources, selected), selected)
+
+    def _manifest(
+        self,
+        paths: list[str],
+        choice: Choice,
+        counts: Counts,
+        composition: Composition,
+        sources: Sequence[str],
+        selected: pa.Table,
+    ) -> Manifest:
+        """The manifest describes the selection completely, so that it can be repeated."""
+        fingerprints = sorted({Part.parse(path).fingerprint for path in paths})
+        return Manifest(
             id=_id(paths, choice.selection, selected),
             created_at=datetime.now(UTC),
             sources=list(sources),
             selection=choice.selection,
-            counts=_counts(len(paths), rows, choice),
-            composition=_composition(table, choice, {**axes, **choice.axes}),
-            provenance=[provenance_of(self.store, each) for each in sorted({part.fingerprint for part in chosen_from})],
+            counts=counts,
+            composition=composition,
+            provenance=[provenance_of(self.store, fingerprint) for fingerprint in fingerprints],
             parts=paths,
         )
-        return self._write(name, manifest, selected)
 
     def _check(self, name: str) -> None:
         """Check that a name is valid and free. Raises SnapshotExists and InvalidInput."""

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench import house
+from tests.checkout import CHECKOUT
+
+FOLDERS = ("strata", "app", "workers", "models", "training", "samples", "bench", "tests", "docs", ".ci")
 
 MODULE = '''"""A module.
 
@@ -133,3 +136,24 @@ def test_what_cannot_be_measured_is_one_line(
         house.main(arguments)
     assert ended.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_this_checkout_keeps_the_limits() -> None:
+    """At most 16 modules a folder, functions of at most 40 lines, all annotated, Redis in `strata/queue` alone."""
+    folders = [*house.find_packages(CHECKOUT), CHECKOUT / "training", CHECKOUT / "bench"]
+    found = house.measure(CHECKOUT, folders)
+    assert found.folder_max <= 16, found.folder_max_name
+    assert found.function_max <= 40, found.function_max_name
+    # bench has fakes and measurements that talk to Redis themselves
+    served = house.measure(CHECKOUT, house.find_packages(CHECKOUT))
+    assert found.annotated == 100 and served.any_redis_modules == 0
+
+
+def test_no_file_has_marks_of_an_unresolved_merge() -> None:
+    marks = ("<" * 7 + " ", ">" * 7 + " ")
+    kinds = (".py", ".md", ".toml", ".yaml", ".yml", ".lua", ".js", ".html")
+    tops = [path for path in CHECKOUT.iterdir() if path.suffix in kinds]
+    inner = [path for top in FOLDERS for path in (CHECKOUT / top).rglob("*") if path.suffix in kinds]
+    for path in [*tops, *inner]:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        assert not [number for number, line in enumerate(lines, 1) if line.startswith(marks)], path

@@ -17,8 +17,8 @@ from strata.data import Mixture, SampleError, SampleReader, Skipped, TooManySkip
 from tests.squares import tiny_mixture
 from tests.tiny_training import make_start, tiny_config
 from training.changes import ChangedRun, RunRecord
-from training.collation import Collator, limit_images, shrunk
 from training.config import Config, ConfigError
+from training.inputs.collation import Collator, limit_images, shrunk
 from training.losses import LossLog
 from training.skips import SkipLog
 from training.train import train

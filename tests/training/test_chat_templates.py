@@ -21,8 +21,8 @@ from transformers import (
 from trl.chat_template_utils import is_chat_template_stop_token_trained
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from training.chat_templates import use_training_template
 from training.config import ConfigError
+from training.inputs.chat_templates import use_training_template
 
 # the template of llava-hf/llava-1.5-7b-hf: it marks the answers, and leaves out the token that ends them
 HUB_TEMPLATE = (

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.tiny_training import make_start, tiny_config
 from training.config import ConfigError, QuestionsTable
-from training.evaluate import Question, evaluate, load_questions, scores_of
+from training.evaluation.held_out import Question, evaluate, load_questions, scores_of
 
 ROWS: list[dict[str, Any]] = [
     {"image": "red.png", "question": "Which colour?", "answer": "red", "question_id": 7},

@@ -20,13 +20,13 @@ from tests.squares import keys_and_lengths, tiny_mixture
 from tests.tiny_training import make_start, tiny_config
 from training.batches import Batches, text_length
 from training.config import Config, ConfigError
+from training.inputs.windows import check_several_images, windows_of
 from training.losses import LossLog
 from training.merging import merged
 from training.parts import parameter_groups
 from training.splits import split
 from training.train import load_model, parts_of, train
 from training.trainer import StageTrainer
-from training.windows import check_several_images, windows_of
 
 ATTENTION, MLP = r"layers\.\d+\.self_attn\.q_proj", r"layers\.\d+\.mlp\.up_proj"
 BY_PARTS = {

@@ -368,7 +368,7 @@ def test_images_of_moved_shards_are_read_for_training_and_exports(store: Store, 
     found = snapshot_source(moved, snapshot, "caption", tmp_path / "a")
     assert found.missing() == [] and [sample.images[0] for sample in found.read(range(8))] == before
     # readers are copied to the processes of a DataLoader
-    assert [sample.data for sample in pickle.loads(pickle.dumps(found)).read(range(8))] == before
+    assert [sample.images[0] for sample in pickle.loads(pickle.dumps(found)).read(range(8))] == before
     arguments = ["export", "pinned", "--store", store.uri, "--format", "llava", "--layer", "caption"]
     root = f"{tmp_path}/old={tmp_path}/new"
     for more, refused in (["--out", f"{tmp_path}/out0"], True), (["--root", root, "--out", f"{tmp_path}/out1"], False):

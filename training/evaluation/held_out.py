@@ -1,16 +1,12 @@
 """Answer held-out questions with a trained model, and score the answers as the field does.
 
-    python -m training.evaluate training/configs/qwen3-vl-4b.toml [--model FOLDER]
-
 The questions are those of [[evaluation.questions]]. The configuration's output gets `evaluation.json` (the scores of
 each set) and `answers-NAME.jsonl` (each question with its answer and references).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +17,9 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from strata import images
-from strata.cli.exits import code_of
 from strata.data import MAX_PIXELS
 from strata.data.mixtures import QUESTION
-from strata.errors import StrataError
-from training.config import Config, ConfigError, QuestionsTable, load_config
+from training.config import Config, ConfigError, QuestionsTable
 from training.evaluation.scores import SCORES, cider
 
 
@@ -156,22 +150,3 @@ def _lines(questions: Sequence[Question], answers: Sequence[str]) -> Iterator[st
     for one, answer in zip(questions, answers, strict=True):
         row = {"question_id": one.key, "question": one.question, "answer": answer, "answers": list(one.answers)}
         yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def main() -> None:
-    """Evaluate from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--model", type=Path, help="folder of the model (default: `model` in the output)")
-    arguments = parser.parse_args()
-    try:
-        scores = evaluate(load_config(arguments.config), arguments.model)
-    except StrataError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        raise SystemExit(code_of(error)) from None
-    for name, found in scores.items():
-        print(f"{name}: " + ", ".join(f"{score} {value:g}" for score, value in found.items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""From samples to what a model is given: chat templates, windows of an image, collation."""
