@@ -29,8 +29,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from training.collation import TEXT_SHARE
 from training.config import Config, ConfigError
+from training.inputs.collation import TEXT_SHARE
 from training.parts import adapter_of, add_adapters, freeze, weight_type
 
 Sharding = Literal["ddp", "fsdp2", "zero2", "zero3"]
