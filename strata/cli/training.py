@@ -101,8 +101,14 @@ def train(
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="Continue a run also with other settings; they are named.")
     ] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print the GPU memory that it needs, and stop.")] = False,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="The number of GPUs of the estimate.")] = 8,
 ) -> None:
     """Train a model on a mixture. An interrupted training continues from its last checkpoint."""
     # report an invalid file before torch is imported, which takes seconds
     load("training.config", "training").load_config(config)
-    load("training.train", "training").run(config, allow_changes)
+    job = load("training.train", "training")
+    if estimate:
+        job.estimate(config, gpus)
+    else:
+        job.run(config, allow_changes)
