@@ -24,8 +24,9 @@ from trl.chat_template_utils import qwen2_5_vl_chat_template
 from strata.data import Mixture, SampleError
 from strata.data.sources.samples import RawSample
 from tests.checkout import CHECKOUT
+from tests.squares import tiny_mixture
 from tests.tiny_models import VISION, tokenizer_of_bytes
-from tests.tiny_training import make_start, tiny_config, tiny_mixture
+from tests.tiny_training import make_start, tiny_config
 from tests.training.test_chat_templates import llava_processor
 from training.config import Config, ConfigError, load_config
 from training.inputs.lengths import check_longest, tokens_of
@@ -75,7 +76,9 @@ class Pages:
 def qwen2_5_vl(folder: Path) -> None:
     """Qwen2.5-VL with the published processor (preprocessor_config.json of the 7B model) and tiny random weights."""
     tokenizer = tokenizer_of_bytes(VISION)
-    ids = {f"{name}_token_id": tokenizer.get_vocab()[mark] for name, mark in zip(NAMES, VISION, strict=True)}
+    ids: dict[str, Any] = {
+        f"{name}_token_id": tokenizer.get_vocab()[mark] for name, mark in zip(NAMES, VISION, strict=True)
+    }
     config = Qwen2_5_VLConfig(
         vision_config={
             "depth": 1,
