@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import TimmWrapperConfig
 
-from strata.data.mixtures import Mixture, Share
-from strata.data.sources.samples import RawSample, SampleError
+from tests.squares import Squares, tiny_mixture
 from training.config import Config
 from training.losses import LossLog
 from training.tiny import build_processor, save_start
 from training.train import train
 
-COLOURS = ("red", "green", "blue", "white", "black", "yellow", "purple")
 SIDE = 32
-
-
-class Squares:
-    """Images of one colour, with the colour's name as text. asked: with a question; broken: these cannot be read."""
-
-    def __init__(self, count: int, asked: bool = False, broken: Collection[int] = ()) -> None:
-        self.count, self.asked, self.broken = count, asked, broken
-        self.identity = f"squares/{count}/{asked}"
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, numbers: Sequence[int]) -> list[RawSample]:
-        """One image per number."""
-        return [self._sample(number) for number in numbers]
-
-    def _sample(self, number: int) -> RawSample:
-        if number in self.broken:
-            raise self.explain(number, "broken")
-        colour, buffer = COLOURS[number % len(COLOURS)], io.BytesIO()
-        Image.new("RGB", (40, 40), colour).save(buffer, "PNG")
-        text = f"A {colour} square, number {number}."
-        return RawSample(f"{number:04d}", (buffer.getvalue(),), ["Which colour?", colour] if self.asked else [text])
-
-    def missing(self) -> list[str]:
-        """Return an empty list: no file is needed."""
-        return []
-
-    def problems(self) -> tuple[int, str]:
-        """Return (0, ""): every sample can be used."""
-        return 0, ""
-
-    def explain(self, number: int, reason: str) -> SampleError:
-        """Name the number."""
-        return SampleError(f"{number}: {reason}", f"{number:04d}")
-
-
-def tiny_mixture(captions: int = 20, questions: int = 10, broken: Collection[int] = ()) -> Mixture:
-    """A mixture of captions and questions. broken: captions that cannot be read."""
-    shares = [
-        Share("captions", "caption", Squares(captions, broken=broken), captions, "Describe the image."),
-        Share("questions", "vqa", Squares(questions, asked=True), questions),
-    ]
-    return Mixture([share for share in shares if share.count])
 
 
 def make_start(folder: Path) -> Path:

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
+from transformers import PreTrainedModel
 
-from training.config import ConfigError, LoraTable
+from training.config import Config, ConfigError, LoraTable
 
 Group = dict[str, Any]
 
@@ -22,6 +24,22 @@ def modules_named(model: nn.Module, name: str, setting: str) -> Iterator[tuple[s
     if not found:
         raise ConfigError(f"{setting}: the model has no module {name!r}")
     return iter(found)
+
+
+def weight_type(config: Config) -> torch.dtype:
+    """The type of the base weights: bfloat16 with LoRA alone and precision bf16, otherwise float32."""
+    only_adapters = config.lora is not None and not config.lora.full
+    return torch.bfloat16 if only_adapters and config.precision == "bf16" else torch.float32
+
+
+def name_present_layers(model: PreTrainedModel) -> None:
+    """Remove from a model's layer classes that must not be split those that it does not have.
+
+    FSDP2 shards by these classes, and accelerate refuses a name without a module: LLaVA-1.5 has the name of a layer of
+    CLIP's text encoder.
+    """
+    present = {type(module).__name__ for module in model.modules()}
+    model._no_split_modules = {name for name in model._no_split_modules or () if name in present}
 
 
 def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:

@@ -28,6 +28,8 @@ from training.config import Config, ConfigError, load_config
 from training.inputs.chat_templates import use_training_template
 from training.inputs.windows import check_several_images
 from training.losses import plot_losses
+from training.memory_estimate import estimate_lines, start_lines
+from training.parts import name_present_layers, weight_type
 from training.splits import split
 from training.trainer import StageTrainer, last_checkpoint, step_of
 
@@ -42,6 +44,7 @@ def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path
     step = step_of(checkpoint) if checkpoint else 0
     record = RunRecord(config, mixture.identity, PartialState().num_processes)
     changes = record.check(step, allow_changes) if checkpoint else []
+    _print_estimate(config)
     model, processor = load_model(config)
     trained, validation = parts_of(config, mixture)
     trainer = StageTrainer(model, processor, trained, config, validation)
@@ -58,6 +61,14 @@ def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path
         processor.save_pretrained(folder)
         plot_losses(trainer.losses.read(), config.output / "losses.png")
     return folder
+
+
+def _print_estimate(config: Config) -> None:
+    """Print how much memory the training probably needs, if it runs on GPUs."""
+    state = PartialState()
+    if torch.cuda.is_available() and state.is_main_process:
+        available = torch.cuda.get_device_properties(state.device).total_memory
+        print("\n".join(start_lines(config, state.num_processes, available)), flush=True)
 
 
 def parts_of(config: Config, mixture: Mixture) -> tuple[Mixture, Mixture | None]:
@@ -88,9 +99,7 @@ def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
 
     The processor gets a chat template that teaches the model to end its answers. Raises ConfigError.
     """
-    only_adapters = config.lora is not None and not config.lora.full
-    dtype = torch.bfloat16 if only_adapters and config.precision == "bf16" else torch.float32
-    table = config.model
+    table, dtype = config.model, weight_type(config)
     try:
         model = AutoModelForImageTextToText.from_pretrained(
             table.path, revision=table.revision, dtype=dtype, attn_implementation=table.attn_implementation
@@ -99,6 +108,7 @@ def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
     except (OSError, ValueError, ImportError) as error:
         line = str(error).strip().partition("\n")[0]
         raise ConfigError(f"model.path: {table.path} cannot be loaded: {line}") from None
+    name_present_layers(model)
     use_training_template(processor, table.chat_template)
     if config.windows is not None:
         check_several_images(processor, config.windows.across**2 + 1)
@@ -112,13 +122,22 @@ def run(path: Path, allow_changes: bool = False) -> None:
     print(f"trained: {folder}; losses: {config.output / 'losses.jsonl'} and losses.png")
 
 
+def estimate(path: Path, gpus: int) -> None:
+    """Print how much memory each GPU needs for a training, without loading the model. Raises ConfigError."""
+    print("\n".join(estimate_lines(load_config(path), gpus)))
+
+
 def main() -> None:
     """Run the training job from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--allow-changes", action="store_true", help="continue a run also with other settings")
+    parser.add_argument("--estimate", action="store_true", help="print the GPU memory that it needs, and stop")
+    parser.add_argument("--gpus", type=int, default=8, help="the number of GPUs of the estimate")
     arguments = parser.parse_args()
     try:
+        if arguments.estimate:
+            return estimate(arguments.config, arguments.gpus)
         run(arguments.config, arguments.allow_changes)
     except StrataError as error:
         print(f"train: {error}", file=sys.stderr)

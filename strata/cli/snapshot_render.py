@@ -12,7 +12,7 @@ from rich.text import Text
 
 from strata.cli.render import clean
 from strata.counts import counted
-from strata.data import SourceCheck, task_shares
+from strata.data import Fault, SourceCheck, task_shares
 from strata.snapshots import (
     EDGES,
     FEATURES,
@@ -216,6 +216,18 @@ def _remarks(check: SourceCheck) -> Text:
     repeats = None if check.repeats is None else f"each sample {_times(check.repeats)} times"
     remarks = [clean(line) for line in (repeats, check.note) if line]
     return Text("; ".join(remarks), "yellow") if check.problem is None else Text(clean(check.problem), "red")
+
+
+def fault_table(faults: Sequence[Fault], reported: bool) -> Table:
+    """A table of the first samples that cannot be used, or whose image is incomplete. reported: all are in a file."""
+    caption = None if reported else "the first of each source; --report FILE writes all"
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
+    for name in ("source", "sample", "what is wrong"):
+        table.add_column(name, no_wrap=name == "source")
+    for fault in faults:
+        reason = clean(fault.reason) + (" (it is used nevertheless)" if fault.used else "")
+        table.add_row(clean(fault.source), clean(fault.key), Text(reason, "yellow" if fault.used else "red"))
+    return table
 
 
 def task_table(checks: Sequence[SourceCheck]) -> Table:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from strata.cli.exits import MIXTURE_INCOMPLETE
 from strata.cli.group import PlainGroup
-from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
+from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress, steps
 from strata.components import load
+
+if TYPE_CHECKING:
+    from strata.data import Fault, Locations, MixtureFile, SourceCheck
+
+SHOWN_FAULTS = 5  # of each source
 
 app = typer.Typer(
     name="mixture",
@@ -35,28 +43,57 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A mixture's TOML file.")],
     data: DataUri = None,
     cache: Cache = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Read and decode every sample.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="With --decode: a file for its findings, as JSON Lines.")
+    ] = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
     """Show the sources of a mixture, what is missing, and the share of each task."""
-    from strata.cli.snapshot_render import source_table, task_table
+    from strata.cli.snapshot_render import fault_table, source_table, task_table
     from strata.data import Locations, MixtureFile, check_mixture, default_cache, task_shares
 
+    if report is not None and not decode:
+        raise typer.BadParameter("--report needs --decode")
     mixture = MixtureFile.load(file)
     locations = Locations(open_store(store), data or str(file.resolve().parent), cache or default_cache())
     # check every source, also after a missing one, so that one run reports all problems
     with progress() as bar:
         task = bar.add_task("", total=len(mixture.sources))
         checks = check_mixture(mixture, locations, lambda name: bar.update(task, description=name, advance=1))
+    faults = _decode(mixture, locations, checks, report) if decode else []
     missing = sum(check.problem is not None for check in checks)
     if as_json:
         sources = [check.model_dump() for check in checks]
         print(json.dumps({"name": mixture.name, "sources": sources, "tasks": task_shares(checks)}))
     else:
-        output().print(source_table(checks), task_table(checks), sep="\n\n")
+        shown = [source_table(checks), task_table(checks)] + (
+            [fault_table(faults, report is not None)] if faults else []
+        )
+        output().print(*shown, sep="\n\n")
         found = f"{missing} of {len(checks)} sources have problems" if missing else "all sources are complete"
         print(found, file=sys.stderr)
     raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
+
+
+def _decode(
+    mixture: MixtureFile, locations: Locations, checks: Sequence[SourceCheck], report: Path | None
+) -> list[Fault]:
+    """Decode every sample, write what is wrong to the report, and return the first of it for each source."""
+    from strata.data import check_decoding
+
+    first: list[Fault] = []
+    with ExitStack() as stack:
+        # the report is opened before the work, which may take hours, so that a bad path is told at once
+        file = stack.enter_context(report.open("w", encoding="utf-8")) if report else None
+        show = stack.enter_context(steps())
+        for fault in check_decoding(mixture, locations, checks, show):
+            if file:
+                print(json.dumps(asdict(fault)), file=file, flush=True)
+            if sum(one.source == fault.source for one in first[-SHOWN_FAULTS:]) < SHOWN_FAULTS:
+                first.append(fault)
+    return first
 
 
 def train(
@@ -64,8 +101,14 @@ def train(
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="Continue a run also with other settings; they are named.")
     ] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print the GPU memory that it needs, and stop.")] = False,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="The number of GPUs of the estimate.")] = 8,
 ) -> None:
     """Train a model on a mixture. An interrupted training continues from its last checkpoint."""
     # report an invalid file before torch is imported, which takes seconds
     load("training.config", "training").load_config(config)
-    load("training.train", "training").run(config, allow_changes)
+    job = load("training.train", "training")
+    if estimate:
+        job.estimate(config, gpus)
+    else:
+        job.run(config, allow_changes)

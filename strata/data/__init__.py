@@ -6,6 +6,7 @@ It imports `strata.core`, `strata.store`, `strata.shards` and `strata.snapshots`
 
 from __future__ import annotations
 
+from strata.data.decoding_check import Fault, check_decoding
 from strata.data.exports import Request, export
 from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
 from strata.data.mixtures import Mixture
@@ -19,6 +20,7 @@ from strata.data.substitutes import SkipLimit, SourceAway, TooManySkipped
 
 __all__ = [
     "MAX_PIXELS",
+    "Fault",
     "Locations",
     "Mixture",
     "MixtureFile",
@@ -33,6 +35,7 @@ __all__ = [
     "SourceAway",
     "SourceCheck",
     "TooManySkipped",
+    "check_decoding",
     "check_mixture",
     "default_cache",
     "export",

@@ -274,7 +274,9 @@ class SourceCheck(BaseModel):
 
     supply: the number of its samples; count: the number in the mixture; share: that of the mixture, 0 to 1; repeats:
     how often each sample is in the mixture on average, if that is more than once; each None if not known. problem: the
-    reason why the source cannot be used, or None. note: what else should be known of it, or None.
+    reason why the source cannot be used, or None. note: what else should be known of it, or None. broken: the number of
+    samples that cannot be used; incomplete: of those with an image whose end is missing; None if the images
+    were not decoded.
     """
 
     name: str
@@ -285,6 +287,8 @@ class SourceCheck(BaseModel):
     repeats: float | None = None
     problem: str | None
     note: str | None = None
+    broken: int | None = None
+    incomplete: int | None = None
 
 
 def check_mixture(file: MixtureFile, locations: Locations, on_source: Callable[[str], object]) -> list[SourceCheck]:

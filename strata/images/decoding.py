@@ -202,6 +202,8 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     other = _other_format(data)
     if other:
         raise ImageError("unsupported", f"{other} is not supported; send JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP")
+    if data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        raise ImageError("not_an_image", "the file is an HTML page")
     raise ImageError("not_an_image", "the first bytes match no image format")
 
 

@@ -28,6 +28,7 @@ from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
 from tests.docs.blocks import Block, blocks_of, check_strata, words_of
 from tests.service import running_service
+from training.config import Config
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
@@ -196,7 +197,12 @@ def test_python_blocks_of_pages(place: Place, page: str, snapshot: str, monkeypa
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_profiles_in_pages_are_valid(page: Path) -> None:
+def test_profiles_and_trainings_in_pages_are_valid(page: Path) -> None:
     for block in blocks_of(page, "toml"):
         data = tomllib.loads(block.text)
-        Profile.model_validate({"name": "example", "stages": {}, **data})
+        if page.name == "train.md":
+            optimizer = {"learning_rate": 1, "batch_size": 1}
+            needed = {"mixture": "m", "output": "o", "model": {"path": "p"}, "optimizer": optimizer, "steps": 1}
+            Config.model_validate({**needed, **data})
+        else:
+            Profile.model_validate({"name": "example", "stages": {}, **data})

@@ -14,7 +14,8 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 
 from strata.data import Mixture, SampleError, SampleReader, Skipped, TooManySkipped
-from tests.tiny_training import make_start, tiny_config, tiny_mixture
+from tests.squares import tiny_mixture
+from tests.tiny_training import make_start, tiny_config
 from training.changes import ChangedRun, RunRecord
 from training.config import Config, ConfigError
 from training.inputs.collation import Collator, limit_images, shrunk

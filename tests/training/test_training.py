@@ -22,7 +22,8 @@ from strata.data.sources.files import conversation_source
 from strata.errors import StrataError
 from tests.checkout import CHECKOUT
 from tests.public_sets import mix
-from tests.tiny_training import make_start, tiny_config, tiny_mixture
+from tests.squares import tiny_mixture
+from tests.tiny_training import make_start, tiny_config
 from training import train as job
 from training.ablation.held_out import describe
 from training.batches import Batches
