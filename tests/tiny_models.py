@@ -258,7 +258,7 @@ def siglip2(folder: Path) -> None:
         model.logit_bias.fill_(-4.6)  # a cosine of 0 is a probability of 0.01
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    ending(_tokenizer()).save_pretrained(folder)
+    ending(tokenizer_of_bytes()).save_pretrained(folder)
 
 
 def ending(tokenizer: PreTrainedTokenizerFast, template: str = "$A <|im_end|>") -> PreTrainedTokenizerFast:
@@ -270,7 +270,7 @@ def ending(tokenizer: PreTrainedTokenizerFast, template: str = "$A <|im_end|>") 
 
 def qwen3(folder: Path, answer: str = "") -> None:
     """Qwen3, a chat model of text. answer: as for Florence-2."""
-    tokenizer = _tokenizer()
+    tokenizer = tokenizer_of_bytes()
     config = Qwen3Config(**_language(tokenizer))
     model = _loud(Qwen3ForCausalLM(config))
     _say(model, answer, tokenizer, tokenizer("assistant").input_ids)
@@ -285,7 +285,7 @@ def qwen3_vl_2b(folder: Path, answer: str = "") -> None:
 
 def qwen3_vl(folder: Path, answer: str = "", tied: bool = False) -> None:
     """Qwen3-VL. answer: as for Florence-2. tied: whether its head is its embedding, as of the smaller ones."""
-    tokenizer = _tokenizer(VISION)
+    tokenizer = tokenizer_of_bytes(VISION)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
     ids = {mark: tokenizer.get_vocab()[mark] for mark in VISION}
     config = Qwen3VLConfig(
@@ -315,7 +315,7 @@ def qwen3_vl(folder: Path, answer: str = "", tied: bool = False) -> None:
 
 def smollm2(folder: Path) -> None:
     """SmolLM2: a Llama whose head is its embedding, so that the file has one of them."""
-    tokenizer = _tokenizer()
+    tokenizer = tokenizer_of_bytes()
     config = LlamaConfig(**_language(tokenizer) | {"tie_word_embeddings": True})
     _loud(LlamaForCausalLM(config)).bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -376,7 +376,7 @@ def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
-def _tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+def tokenizer_of_bytes(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """A tokenizer of single bytes, with Qwen's special tokens."""
     words = [*SPECIAL, *more, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))

@@ -29,6 +29,7 @@ from strata.data.sources.conversations import IMAGE_TOKEN
 from training.batches import Batch, Batches, Grouped, sample_length, text_length
 from training.config import Config, ConfigError, WindowsTable
 from training.inputs.collation import Collator, limit_images
+from training.inputs.lengths import check_longest
 from training.inputs.windows import windows_of
 from training.losses import LossLog
 from training.merging import save_merged
@@ -70,8 +71,8 @@ def tasks_of(*mixtures: Mixture | None) -> list[str]:
 class StageTrainer(SFTTrainer):
     """Trains on a mixture in one stage, with all tasks mixed.
 
-    The constructor raises ConfigError if a mixture has fewer samples than a batch, or a module that the configuration
-    names does not exist.
+    The constructor raises ConfigError if a mixture has fewer samples than a batch, a module that the configuration
+    names does not exist, or no image fits `longest`.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class StageTrainer(SFTTrainer):
         self._replaced, self._skipped = 0, list[list[Skipped]]()
         self.skips = SkipLog(config.output)
         self._max_pixels = limit_images(processor, config)
+        check_longest(processor, config)
         self.losses, self.validations = LossLog(config.output), LossLog(config.output, "validation.jsonl")
         self._frozen = freeze(model, config.model.freeze)
         # adapters beside modules that are trained whole lie in the model itself; else PEFT's model holds them

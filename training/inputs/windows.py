@@ -7,12 +7,11 @@ last. Monkey gives each window a LoRA adapter of its own in the tower; here one 
 
 from __future__ import annotations
 
-from typing import Any
-
 from PIL import Image
 from transformers import ProcessorMixin
 
 from training.config import ConfigError
+from training.inputs.lengths import REFUSALS, tokens_of
 
 
 def windows_of(image: Image.Image, side: int, across: int) -> list[Image.Image]:
@@ -26,8 +25,8 @@ def windows_of(image: Image.Image, side: int, across: int) -> list[Image.Image]:
 def check_several_images(processor: ProcessorMixin, images: int) -> None:
     """Check that the processor makes image tokens for each of several images of a sample. Raises ConfigError."""
     try:
-        one, several = (_image_tokens(processor, number) for number in (1, images))
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError) as error:
+        one, several = (tokens_of(processor, number)[0] for number in (1, images))
+    except REFUSALS as error:
         line = str(error).strip().partition("\n")[0]
         raise ConfigError(f"windows: this model's processor does not take {images} images a sample: {line}") from None
     if not one or several != images * one:
@@ -35,12 +34,3 @@ def check_several_images(processor: ProcessorMixin, images: int) -> None:
             f"windows: this model's processor makes {one} image tokens of one image and {several} of {images}: "
             "it does not take several images a sample"
         )
-
-
-def _image_tokens(processor: ProcessorMixin, number: int) -> int:
-    square = Image.new("RGB", (448, 448), "grey")
-    content = [*({"type": "image", "image": square} for _ in range(number)), {"type": "text", "text": "What?"}]
-    conversations: Any = [[{"role": "user", "content": content}]]
-    encoded: Any = processor.apply_chat_template(conversations, tokenize=True, return_dict=True, return_tensors="pt")
-    image_token: int = processor.image_token_id  # type: ignore[attr-defined]
-    return int((encoded["input_ids"] == image_token).sum())
