@@ -27,7 +27,7 @@ serve: weights
 	$(BIN)/strata serve
 
 test: weights
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 coverage: weights
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov

@@ -354,7 +354,7 @@ def test_a_decoder_that_fails_unexpectedly(
     broken = threading.Event()
     broken.set()
 
-    def fail(data: bytes, most: int | None = None) -> Any:
+    def fail(data: bytes, max_pixels: int | None = None, most: int | None = None) -> Any:
         image = decode(data, 1_000_000)
         if broken.is_set() and (all_fail or image.width == 105):
             raise KeyError("marker")
@@ -378,7 +378,7 @@ def test_a_decoder_without_memory_is_the_machine_s_fault(
 ) -> None:
     place = Place(jobs, 20)
 
-    def fail(data: bytes, most: int | None = None) -> Any:
+    def fail(data: bytes, max_pixels: int | None = None, most: int | None = None) -> Any:
         image = decode(data, 1_000_000)
         if image.width == 105 and not place.ends:
             raise MemoryError

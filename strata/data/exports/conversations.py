@@ -85,7 +85,8 @@ def write_llama_factory(target: Target, samples: Iterator[ExportSample]) -> None
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     columns = {"messages": "messages", "images": "images"}
     about = {"file_name": "train.json", "formatting": "sharegpt", "columns": columns, "tags": tags}
-    (target.folder / "dataset_info.json").write_text(json.dumps({target.name: about}, indent=2) + "\n")
+    text = json.dumps({target.name: about}, indent=2) + "\n"
+    (target.folder / "dataset_info.json").write_text(text, encoding="utf-8")
     _write_array(target, samples, entry)
 
 

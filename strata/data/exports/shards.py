@@ -68,7 +68,8 @@ def write_mds(target: Target, samples: Iterator[ExportSample]) -> None:
         size += len(data) + 4
     if held:
         shards.append(_write_mds_shard(target, len(shards), held))
-    (target.folder / "index.json").write_text(json.dumps({"version": 2, "shards": shards}, sort_keys=True))
+    index = json.dumps({"version": 2, "shards": shards}, sort_keys=True)
+    (target.folder / "index.json").write_text(index, encoding="utf-8")
 
 
 def _mds_sample(row: dict[str, Any]) -> bytes:
