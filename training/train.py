@@ -124,6 +124,8 @@ def run(path: Path, allow_changes: bool = False) -> None:
 
 def estimate(path: Path, gpus: int) -> None:
     """Print how much memory each GPU needs for a training, without loading the model. Raises ConfigError."""
+    if gpus < 1:
+        raise ConfigError(f"--gpus: {gpus} is less than 1")
     print("\n".join(estimate_lines(load_config(path), gpus)))
 
 
