@@ -17,7 +17,7 @@ FormName = Literal[
 BoxName = Literal["none", "llava", "qwen-vl", "qwen2.5", "qwen3", "internvl"]  # repeats strata.data.boxes.BoxName
 Instruction = Annotated[str | None, typer.Option(help="The user's turn of conversations; none: the layer's.")]
 SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, and list them in skipped.jsonl.")
+    bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, and list them in _skipped.jsonl.")
 ]
 KeepMetadata = Annotated[
     bool, typer.Option("--keep-metadata", help="Leave EXIF, places and comments in images that need no change.")
@@ -70,6 +70,6 @@ def export(
             raise SampleError(f"{error}; --skip-broken leaves out what cannot be read") from None
     skipped = f"; {counted(samples.skipped, 'row')} without {layer} left out" if samples.skipped else ""
     broken = (
-        f"; {counted(samples.broken, 'broken image')} left out, see {out / 'skipped.jsonl'}" if samples.broken else ""
+        f"; {counted(samples.broken, 'broken image')} left out, see {out / '_skipped.jsonl'}" if samples.broken else ""
     )
     print(f"{out}: {counted(samples.count, 'image')}{skipped}{broken}")

@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strata.core import layer_named
-from strata.data.boxes import BoxName
+from strata.data.boxes import FACTOR, MAX_PIXELS, BoxName
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
 from strata.data.sources.public import FORMATS, Format
@@ -23,12 +23,12 @@ from strata.data.sources.samples import SampleSource
 from strata.data.sources.snapshots import snapshot_source
 from strata.errors import StrataError
 from strata.snapshots import Snapshots
-from strata.store import Store
+from strata.store import Store, file_system
 
 FORMAT_OPTIONS = ("questions", "answers", "split", "image_name", "choice", "answerable", "exclude")
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
-    "snapshot": frozenset({"layer", "boxes"}),
+    "snapshot": frozenset({"layer", "boxes", "max_pixels"}),
     "conversations": frozenset({"images"}),
     "format": frozenset({"file", "images", *FORMAT_OPTIONS}),
     "webdataset": frozenset(),
@@ -43,12 +43,14 @@ class SourceSettings(BaseModel):
     """One source of a mixture.
 
     snapshot: a snapshot's name, and the `layer` of its records that is the answer (in older files, `level`). boxes: the
-    form in which its answers tell where things are, for a layer with boxes.
+    form in which its answers tell where things are, for a layer with boxes; max_pixels: width × height of the largest
+    image that Qwen2.5-VL's processor makes, on which the form qwen2.5 depends.
     conversations: a JSON or JSON Lines file in the format of LLaVA, Qwen-VL or Monkey, and the folder of its `images`
     (default: the file's own).
     format: a public data set in the files that its authors publish, one of strata.data.sources.public.FORMATS. It needs
-    a `file` or several, and the folder of its `images`; some have more options.
-    webdataset: tars with texts, or Parquet files. dataset: a Hugging Face dataset on disk and its columns.
+    a `file` or several, and the folder of its `images` (of conversations, the file's own); some have more options.
+    webdataset: tars with texts, or Parquet files. dataset: a Hugging Face dataset on disk, a Parquet file, or a folder
+    of such files, and the columns.
 
     `count` samples are used, or a number in proportion to `weight`, or all of them `repeat` times (once). A count above
     the number that there are repeats samples. instruction: the user's turn, or a list, of which each sample gets one by
@@ -63,6 +65,7 @@ class SourceSettings(BaseModel):
     snapshot: str | None = None
     layer: str | None = Field(default=None, validation_alias=AliasChoices("layer", "level"))
     boxes: BoxName | None = None
+    max_pixels: int | None = Field(default=None, ge=FACTOR**2)
     conversations: str | None = None
     images: str | None = None
     format: str | None = None
@@ -111,6 +114,8 @@ class SourceSettings(BaseModel):
             raise ValueError(f"{self.name}: a {' or a '.join(numbers)}, not both")
         if self.layer is not None:
             layer_named(self.layer)
+        if self.max_pixels is not None and self.boxes != "qwen2.5":
+            raise ValueError(f'{self.name}: max_pixels is only for boxes = "qwen2.5"')
         # an instruction is required for answers without questions; the placeholder needs questions
         has_questions = kinds[0] == "conversations" or self.question is not None or self._check_format()
         if not has_questions and self.instruction is None:
@@ -126,7 +131,7 @@ class SourceSettings(BaseModel):
         form = FORMATS.get(self.format)
         if form is None:
             raise ValueError(f"{self.name}: no format {self.format!r}; there are {', '.join(FORMATS)}")
-        if self.file is None or self.images is None:
+        if self.file is None or (self.images is None and not form.beside):
             raise ValueError(f"{self.name}: a format needs `file` and `images`")
         allowed = form.options | ({"answers"} if form.answers else set())
         odd = [name for name in FORMAT_OPTIONS if getattr(self, name) is not None and name not in allowed]
@@ -195,7 +200,8 @@ class Locations:
         # the kind of a source is the one setting of KINDS that it has
         if settings.snapshot is not None:
             snapshot = Snapshots(self.store).open(settings.snapshot)
-            return snapshot_source(self.store, snapshot, settings.layer or "description", self.cache, settings.boxes)
+            layer, boxes, most = settings.layer or "description", settings.boxes, settings.max_pixels or MAX_PIXELS
+            return snapshot_source(self.store, snapshot, layer, self.cache, boxes, most)
         if settings.conversations is not None:
             uri = self._under(settings.conversations)
             images = uri.rpartition("/")[0] if settings.images is None else self._under(settings.images)
@@ -205,7 +211,7 @@ class Locations:
         if settings.webdataset is not None:
             return webdataset_source(self._under(settings.webdataset), self.cache)
         columns = {name: value for name in KINDS["dataset"] if (value := getattr(settings, name)) is not None}
-        return DatasetSource(self._under(settings.dataset or ""), **columns)
+        return DatasetSource(self._under(settings.dataset or ""), **columns, cache=self.cache)
 
     def _public(self, settings: SourceSettings, form: Format) -> SampleSource:
         paths, questions = (tuple(map(self._under, _several(value))) for value in (settings.file, settings.questions))
@@ -217,11 +223,17 @@ class Locations:
             choice=settings.choice or "letter",
             answerable=bool(settings.answerable),
         )
-        images = self._under(settings.images or "").rstrip("/")
+        images = (_folder(paths[0]) if settings.images is None else self._under(settings.images)).rstrip("/")
         return public_source(settings.format or "", Files(paths, questions, exclude), images, options, self.cache)
 
     def _under(self, path: str) -> str:
         return path if path.startswith("/") or "://" in path else f"{self.data.rstrip('/')}/{path}"
+
+
+def _folder(uri: str) -> str:
+    """A folder itself, or the folder that a file lies in."""
+    filesystem, path = file_system(uri)
+    return uri if filesystem.isdir(path) else uri.rpartition("/")[0]
 
 
 def open_mixture(

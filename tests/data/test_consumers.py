@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pandas
+import pyarrow.dataset
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
@@ -24,6 +25,7 @@ from strata.core.layers import LAYERS, Mask, ObjectMask
 from strata.core.records import Record
 from strata.data.boxes import BoxName
 from strata.data.exports import PROVENANCE, ExportError, Form, Request, export
+from strata.data.exports.exporting import SKIPPED
 from strata.data.exports.formats import FORMATS
 from strata.snapshots.snapshots import Snapshot
 from strata.store.index_rows import IndexRow
@@ -198,8 +200,10 @@ def test_masks_lie_in_tables(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_parquet_is_read_as_one_table(moved: Moved) -> None:
-    """The provenance file does not disturb those who read a whole folder."""
+    """The other files of an export do not disturb those who read a whole folder."""
     out = moved("parquet")
+    (out / SKIPPED).write_text('{"key": "a"}\n')
+    assert pyarrow.dataset.dataset(str(out)).count_rows() == 3
     assert list(pandas.read_parquet(out)["width"]) == [100, 101, 102]
     row = datasets.load_dataset(str(out), split="train")[0]
     assert row["image"].size == (100, 50)

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import pickle
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,13 +26,18 @@ from strata.cli import exits
 from strata.cli import main as cli
 from strata.core.layers import LAYERS, LayerSpec
 from strata.core.records import Record
+from strata.data.boxes import MAX_PIXELS
 from strata.data.exports import ExportError, Form, Request, export
 from strata.data.exports import samples as export_samples
 from strata.data.exports.formats import FORMATS
 from strata.data.exports.names import Names
+from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import Mixture
 from strata.data.reader import SampleReader
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
+from strata.data.sources.public.files import Files
+from strata.data.sources.public.questions import Options
+from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import SampleError
 from strata.images import as_jpeg, decode
 from strata.shards import image_reader
@@ -177,6 +183,67 @@ def test_a_dataset_on_disk(written: Written) -> None:
     assert not list(out.glob(".*"))
 
 
+# the source of a mixture that reads each export; docs/mixture.md says why there is none for mds
+READ_AS: dict[Form, dict[str, str]] = {
+    "llava": {"conversations": "llava/train.json"},
+    "qwen-vl": {"conversations": "qwen-vl/train.json"},
+    "monkey": {"conversations": "monkey/train.json"},
+    "llama-factory": {"format": "messages", "file": "llama-factory/train.json"},
+    "ms-swift": {"format": "messages", "file": "ms-swift/train.jsonl"},
+    "messages": {"format": "messages", "file": "messages"},
+    "webdataset": {"webdataset": "webdataset/{00000..00002}.tar", "instruction": "What is it?"},
+    "parquet": {"dataset": "parquet", "instruction": "What is it?"},
+    "hf": {"dataset": "hf", "instruction": "What is it?"},
+}
+
+
+@pytest.mark.parametrize("form", READ_AS)
+def test_what_is_exported_is_a_source_of_a_mixture(written: Written, tmp_path: Path, form: Form) -> None:
+    """Every export is read with its questions, answers and images; a second opening finds the same."""
+    written(form)
+    file = MixtureFile.model_validate({"name": "m", "sources": [{"name": "ours", **READ_AS[form]}]})
+    locations = Locations(Store(f"{tmp_path}/store"), f"{tmp_path}/out", tmp_path / "cache")
+    mixture = open_mixture(file, locations)
+    (share,) = mixture.shares
+    assert share.source.missing() == [] and share.source.problems() == (0, "")
+    # Monkey asks in its own words
+    asked = "What is it? Answer:" if form == "monkey" else "What is it?"
+    found = {
+        (*(turn["content"] for turn in sample.conversation), sample.image.width) for sample in SampleReader(mixture)
+    }
+    assert found == {(asked, f"description {key}", 100 + int(key)) for key in keys()}
+    again = pickle.loads(pickle.dumps(share.source))
+    assert again.read([3, 1]) == open_mixture(file, locations).shares[0].source.read([3, 1])
+    assert again.identity == share.source.identity
+
+
+@pytest.mark.parametrize("most", [MAX_PIXELS, 4 * 28**2])
+def test_a_snapshot_and_its_export_have_equal_boxes(store: Store, tmp_path: Path, most: int) -> None:
+    """Pixels of the image that Qwen2.5-VL's processor makes, which is smaller if it has to be."""
+    snapshot = pin(store, [write_shard(tmp_path / "a.tar", [jpeg(100, 50)])])
+    source = {"name": "s", "snapshot": "pinned", "layer": "regions", "instruction": "?", "max_pixels": most}
+    locations = Locations(store, str(tmp_path), tmp_path / "cache")
+    file = MixtureFile.model_validate({"name": "m", "sources": [{**source, "boxes": "qwen2.5"}]})
+    (raw,) = open_mixture(file, locations).shares[0].source.read([0])
+    request = Request("llava", LAYERS["regions"], boxes="qwen2.5", max_pixels=most)
+    export(store, snapshot, request, tmp_path / "out")
+    (entry,) = entries_of(tmp_path / "out")
+    assert raw.turns == [entry["conversations"][1]["value"]]
+    furthest = max(number for region in json.loads(raw.turns[0]) for number in region["bbox_2d"])
+    assert furthest == (56 if most < MAX_PIXELS else 112)
+
+
+def test_every_export_but_mds_is_a_source() -> None:
+    assert set(FORMS) - set(READ_AS) == {"mds"}
+
+
+def test_places_that_only_ms_swift_writes_are_refused(written: Written, tmp_path: Path) -> None:
+    out = written("ms-swift", LAYERS["regions"])
+    files = Files((f"{out}/train.jsonl",))
+    with pytest.raises(SampleError, match=r"<bbox> in its texts stands for a place .*export with --boxes FORM"):
+        public_source("messages", files, str(out), Options(), tmp_path / "cache")
+
+
 def test_what_is_exported_can_be_trained_on(written: Written, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     conversations = [(str(out / "train.json"), str(out), cache) for out in map(written, ("llava", "qwen-vl", "monkey"))]
@@ -272,7 +339,7 @@ def strange(store: Store, tmp_path: Path) -> Snapshot:
 def test_any_key_can_be_exported_and_read_back(store: Store, strange: Snapshot, tmp_path: Path, form: Form) -> None:
     out = tmp_path / "out"
     assert export(store, strange, Request(form, LAYERS["caption"]), out).count == len(STRANGE)
-    table = out / "names.jsonl"
+    table = out / "_names.jsonl"
     renamed = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
     of = {line["file"]: line["key"] for line in renamed}
     pictures = read_back(form, out)
@@ -363,7 +430,7 @@ def mds_samples(out: Path) -> list[dict[str, Any]]:
 
 
 def test_ordinary_keys_need_no_table(written: Written) -> None:
-    assert not (written("llava") / "names.jsonl").exists() and not (written("webdataset") / "names.jsonl").exists()
+    assert not (written("llava") / "_names.jsonl").exists() and not (written("webdataset") / "_names.jsonl").exists()
 
 
 @given(keys=st.lists(st.text(max_size=250) | st.sampled_from(STRANGE), max_size=30))
@@ -414,8 +481,8 @@ def test_broken_images_are_named_or_left_out(
     assert "/folder/000000002.jpg, image 000000002: no such file; --skip-broken" in told and told.count("\n") == 1
     assert not out.exists()
     assert run(*common, "--skip-broken") == 0
-    assert capsys.readouterr().out == f"{out}: 6 images; 4 broken images left out, see {out}/skipped.jsonl\n"
-    lines = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert capsys.readouterr().out == f"{out}: 6 images; 4 broken images left out, see {out}/_skipped.jsonl\n"
+    lines = [json.loads(line) for line in (out / "_skipped.jsonl").read_text().splitlines()]
     assert [line["key"] for line in lines] == [f"{number:09d}" for number in (2, 4, 5, 7)]
     assert all(line["uri"].endswith(f"{line['key']}.jpg") and line["key"] in line["reason"] for line in lines)
     if form == "hf":

@@ -272,6 +272,10 @@ def test_what_is_not_there_is_one_line(locations: Locations, sources: list[dict[
             "layer is a setting of snapshot, not of",
         ),
         ("[[sources]]\nname = 'a'\nsnapshot = 's'\nlayer = 'poem'\ninstruction = '?'", "no layer 'poem'; there are"),
+        (
+            "[[sources]]\nname = 'a'\nsnapshot = 's'\nboxes = 'qwen3'\nmax_pixels = 1000\ninstruction = '?'",
+            'max_pixels is only for boxes = "qwen2.5"',
+        ),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 0", "sources.0.count: Input should be greater"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nweight = 1", "a count or a weight, not both"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nrepeat = 2", "a count or a repeat, not both"),
@@ -353,7 +357,11 @@ def turns(*said: str) -> list[dict[str, str]]:
         (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
         (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 places for them in its questions"),
         (json.dumps([llava(0, image=[1])]), '"image" is not a path, nor a list of paths'),
-        (json.dumps([llava(0, image="data:image/png;base64,AA")]), "its image is in the entry itself"),
+        (
+            json.dumps([llava(0, image="data:image/png;base64,AA")]),
+            r"its image .*, but its base64 is damaged",
+        ),
+        (json.dumps([llava(0, image="data:image/svg+xml,<svg>")]), "but not as base64"),
         (json.dumps([llava(0, conversations=turns("q")[:1] * 3)]), "turn 2 is from 'human' instead of gpt"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -29,7 +30,7 @@ from strata.data.sources.public import FORMATS
 from strata.data.sources.public.files import Files
 from strata.data.sources.public.questions import Options, chosen
 from strata.data.sources.public.source import public_source
-from strata.data.sources.samples import SampleError, TableSource
+from strata.data.sources.samples import RawSample, SampleError, TableSource
 from strata.store.store import Store
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
@@ -430,3 +431,105 @@ def test_a_table_of_our_own_exports_is_read(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows, TABLE_SCHEMA), tmp_path / "00000.parquet")
     (samples,) = opened(tmp_path, {"name": "ours", "webdataset": "00000.parquet", "instruction": "Describe it."})
     assert [(s.image.width, s.conversation[1]["content"]) for s in samples] == [(160, "A cat 0."), (161, "A cat 1.")]
+
+
+# images inside the entries
+
+
+def said(content: Any) -> list[dict[str, Any]]:
+    """A question and its answer."""
+    return [{"role": "user", "content": content}, {"role": "assistant", "content": "No."}]
+
+
+def messages_of(folder: Path, path: str) -> TableSource:
+    """The source of a file or folder of `messages`, with its images beside it."""
+    return public_source("messages", Files((f"{folder}/{path}",)), str(folder), Options(), folder / "cache")
+
+
+def test_images_in_json_entries_are_decoded(tmp_path: Path) -> None:
+    """As OpenAI's format has them: `data:` URLs in the parts, or in `images`."""
+    urls = [f"data:image/jpeg;base64,{base64.b64encode(jpeg(150 + n)).decode()}" for n in (0, 1)]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    put(tmp_path / "c.jpg", jpeg(152))
+    lines = [
+        {"messages": said([parts[0], {"type": "text", "text": "What?"}])},
+        {"messages": said([*parts, {"type": "text", "text": "Same?"}])},
+        {"messages": said("<image>What?"), "images": [urls[1]]},
+        {"messages": said("<image><image>What?"), "images": ["c.jpg", urls[0]]},
+        {"messages": said("<image>What?"), "images": ["data:image/jpeg;base64,*"]},
+    ]
+    put(tmp_path / "train.jsonl", lines)
+    source = messages_of(tmp_path, "train.jsonl")
+    assert [widths(raw) for raw in source.read(range(4))] == [[150], [150, 151], [151], [152, 150]]
+    bad = "entry 5: its image is in the entry itself (data:), but its base64 is damaged"
+    assert source.problems() == (1, bad) and source.missing() == []
+    # the second opening reads the table and the images that were kept
+    assert messages_of(tmp_path, "train.jsonl").read([3]) == source.read([3])
+    assert not list((tmp_path / "cache").glob("*.tmp"))
+
+
+def widths(raw: RawSample) -> list[int]:
+    """The widths of a sample's images."""
+    return [Image.open(io.BytesIO(image)).width for image in raw.images]
+
+
+def test_a_folder_of_parquet_with_messages(tmp_path: Path) -> None:
+    """As `datasets` writes them for TRL: images as bytes or as paths, several, contents in parts, a bad text."""
+    put(tmp_path / "b.jpg", jpeg(151))
+    inside, beside = {"bytes": jpeg(150), "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}
+    image, text = {"type": "image", "text": None}, {"type": "text", "text": "What?"}
+    of_texts = [
+        {"id": "one", "messages": said("What?"), "images": [inside]},
+        {"id": "two", "messages": said("What?"), "images": [inside, beside]},
+        {"id": "text", "messages": said("Hi."), "images": []},
+    ]
+    parts = [{"id": "parts", "messages": [{**turn, "content": [image, text]} for turn in said("")], "images": [beside]}]
+    folder = tmp_path / "many"
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(of_texts), folder / "0.parquet")
+    pq.write_table(pa.Table.from_pylist(parts), folder / "1.parquet")
+    put(folder / "_skipped.jsonl", [{"key": "x"}])
+    source = messages_of(tmp_path, "many")
+    raws = source.read(range(4))
+    assert [raw.key for raw in raws] == ["one", "two", "text", "parts"]
+    assert [widths(raw) for raw in raws] == [[150], [150, 151], [], [151]]
+    assert raws[1].turns == ["<image><image>\nWhat?", "No."] and raws[3].turns == ["What?", "What?"]
+    # a changed file is read anew
+    pq.write_table(pa.Table.from_pylist(of_texts[:1]), folder / "0.parquet")
+    assert len(messages_of(tmp_path, "many")) == 2
+
+
+def test_a_text_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:
+    texts = pa.array([b"What?", b"\xff\xfe"]).cast(pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 2, texts.buffers())
+    turns = pa.StructArray.from_arrays([pa.array(["user", "user"]), broken], ["role", "content"])
+    pq.write_table(pa.table({"messages": pa.ListArray.from_arrays([0, 1, 2], turns)}), tmp_path / "0.parquet")
+    with pytest.raises(SampleError, match=r"0.parquet: entry 1: the last question has no answer$"):
+        messages_of(tmp_path, "0.parquet")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"PAR1", "not a Parquet file, or a damaged one"),
+        (b"x" * 100 + b"\xff\xff\xff\x00PAR1", "not a Parquet file, or a damaged one"),
+        (None, 'no column "messages" or "conversations"; there are a'),
+    ],
+)
+def test_a_parquet_file_that_has_no_conversations_is_one_line(tmp_path: Path, data: bytes | None, reason: str) -> None:
+    path = tmp_path / "0.parquet"
+    pq.write_table(pa.table({"a": [1]}), path)
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(SampleError, match=f"^{path}: {reason}$"):
+        messages_of(tmp_path, "0.parquet")
+
+
+def test_questions_and_answers_of_any_parquet(tmp_path: Path) -> None:
+    """Columns as sets on the hub have them, without the note of `datasets` that a column has images."""
+    rows = [{"image": {"bytes": jpeg(160 + n), "path": None}, "q": f"{n}?", "a": f"{n}."} for n in (0, 1)]
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set/0.parquet")
+    (samples,) = opened(tmp_path, {"name": "qa", "dataset": "set", "text": "a", "question": "q"})
+    found = [(s.image.width, *(turn["content"] for turn in s.conversation)) for s in samples]
+    assert found == [(160, "0?", "0."), (161, "1?", "1.")]

@@ -26,7 +26,7 @@ from strata.images import ImageError, as_jpeg
 from strata.snapshots import Snapshot
 from strata.store import Store
 
-SKIPPED = "skipped.jsonl"  # in the folder: a line {"key": …, "uri": …, "reason": …} for each image that was left out
+SKIPPED = "_skipped.jsonl"  # a line {"key": …, "uri": …, "reason": …} for each image that was left out
 MAX_PIXELS = 100_000_000
 RUN = 16  # images that are read together
 THREADS = 8  # that read and encode images

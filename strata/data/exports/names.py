@@ -13,7 +13,7 @@ from typing import IO
 
 from strata.shards import Keys
 
-TABLE = "names.jsonl"  # the table: a line {"key": …, "file": …} for each sample whose name is not its key
+TABLE = "_names.jsonl"  # a line {"key": …, "file": …} for each sample whose name is not its key
 MAX_NAME_BYTES = 200  # a file system allows 255 in UTF-8, with the extension
 # what Windows forbids in names; a webdataset ends a key at the first dot
 _FORBIDDEN = re.compile(r'[./\\<>:"|?*\x00-\x1f\x7f]')

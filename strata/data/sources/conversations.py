@@ -5,6 +5,7 @@ A file is a JSON array or JSON Lines. LLaVA: {"image": PATH, "conversations": [{
 and Monkey: no "image", but {"from": "user", "value": "Picture 1: <img>PATH</img>\\nQuestion"}, {"from":
 "assistant", …}. OpenAI, TRL, LLaMA-Factory and ms-swift: {"messages": [{"role": "user", "content": "<image>Question"},
 {"role": "assistant", …}], "images": [PATH]}; a content may also be a list of parts. A first turn may be "system".
+An image may also be in the entry itself: a URL data:image/…;base64,… or, in Parquet files, {"bytes", "path"}.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import IO, Any, NamedTuple
 
 from strata.data.control_tokens import without_control_tokens
 from strata.data.sources.entries import EntryError, json_entries
+from strata.data.sources.images_inside import MOST_BYTES, decoded_url
 
 ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}  # parity of the turn: questions have even indexes
 IMAGE_TOKEN = "<image>"
@@ -24,13 +26,14 @@ _TOKENS = re.compile(r"<image>|<\|image\|>")  # of LLaVA and the others; of mPLU
 
 
 class Conversation(NamedTuple):
-    """One entry: its id, the paths of its images, alternating questions and answers, and its system turn or "".
+    """One entry: its id, its images, alternating questions and answers, and its system turn or "".
 
-    With several images the turns have IMAGE_TOKEN at the place of each. problem: why it cannot be used, else "".
+    An image is a path, or its bytes. With several images the turns have IMAGE_TOKEN at the place of each. problem: why
+    it cannot be used, else "".
     """
 
     id: str
-    images: Sequence[str]
+    images: Sequence[str | bytes]
     turns: list[str]
     system: str = ""
     problem: str = ""
@@ -71,9 +74,9 @@ def llava(entry: Any) -> Conversation:
         raise EntryError('no list "conversations"')
     turns = [_turn(index, turn, "from", "value") for index, turn in enumerate(given)]
     # the images are a field of the entry (LLaVA), or tags in the texts (Qwen-VL, Monkey)
-    images = _paths(entry, "image", "images")
+    images = _images(entry, "image", "images")
     if not images:
-        images = [path for turn in turns for path in _IMG.findall(turn.text)]
+        images = [_image(path) for turn in turns for path in _IMG.findall(turn.text)]
         turns = [turn._replace(text=_IMG.sub(IMAGE_TOKEN if len(images) > 1 else "", turn.text)) for turn in turns]
     return _conversation(str(entry.get("id", "")), images, turns)
 
@@ -83,16 +86,24 @@ def messages(entry: Any) -> Conversation:
     given = entry.get("messages") if isinstance(entry, dict) else None
     if not isinstance(given, list) or not given:
         raise EntryError('no list "messages"')
-    inside: list[str] = []
+    inside: list[str | bytes] = []
     turns = []
     for index, turn in enumerate(given):
         flat = {**turn, "content": _flat(turn.get("content"), inside)} if isinstance(turn, dict) else turn
         turns.append(_turn(index, flat, "role", "content"))
-    return _conversation(str(entry.get("id", "")), _paths(entry, "images", "image") or inside, turns)
+    _refuse_places(entry, turns)
+    return _conversation(str(entry.get("id", "")), _images(entry, "images", "image") or inside, turns)
 
 
-def _flat(content: Any, images: list[str]) -> Any:
-    """A content of parts as one text, with IMAGE_TOKEN for each image; its path, if it is there, goes to `images`."""
+def _refuse_places(entry: dict[str, Any], turns: list[_Turn]) -> None:
+    """Raise EntryError if ms-swift is to write boxes into the texts, in the form of the model that it trains."""
+    found = next((token for token in ("<bbox>", "<ref-object>") if any(token in turn.text for turn in turns)), None)
+    if found and entry.get("objects"):
+        raise EntryError(f"{found} in its texts stands for a place that only ms-swift writes; export with --boxes FORM")
+
+
+def _flat(content: Any, images: list[str | bytes]) -> Any:
+    """A content of parts as one text, with IMAGE_TOKEN for each image, which goes to `images` if it is there."""
     if not isinstance(content, list):
         return content
     texts = []
@@ -103,8 +114,10 @@ def _flat(content: Any, images: list[str]) -> Any:
         elif kind in ("image", "image_url"):
             texts.append(IMAGE_TOKEN)
             path = part.get(kind)
-            path = path.get("url") if isinstance(path, dict) else path
-            images += [path] if isinstance(path, str) else []
+            try:
+                images += [_image(path)] if path else []
+            except TypeError:
+                raise EntryError(f"a part of the type {kind!r} without a path") from None
         else:
             raise EntryError(f"a part of the type {kind!r}; text, image and image_url can be read")
     return "".join(texts)
@@ -117,21 +130,35 @@ def _turn(index: int, turn: Any, role: str, text: str) -> _Turn:
     return _Turn(str(turn.get(role, "")), value)
 
 
-def _paths(entry: dict[str, Any], *names: str) -> list[str]:
-    """The paths in the first field that has some: a path, or a list of paths or of {"path": PATH}."""
+def _images(entry: dict[str, Any], *names: str) -> list[str | bytes]:
+    """The images in the first field that has some: one, or a list."""
     for name in names:
         value = entry.get(name)
         given = value if isinstance(value, list) else [value] if value else []
-        found = [image.get("path") if isinstance(image, dict) else image for image in given]
-        paths = [path for path in found if isinstance(path, str) and path]
-        if len(paths) < len(found):
-            raise EntryError(f'"{name}" is not a path, nor a list of paths')
-        if paths:
-            return paths
+        try:
+            images = [_image(image) for image in given]
+        except TypeError:
+            raise EntryError(f'"{name}" is not a path, nor a list of paths') from None
+        if images:
+            return images
     return []
 
 
-def _conversation(name: str, images: list[str], turns: list[_Turn]) -> Conversation:
+def _image(value: Any) -> str | bytes:
+    """A path, or the bytes of an image that is given as a `data:` URL, bytes, or {"bytes", "path"}.
+
+    Raises EntryError, and TypeError if it is something else.
+    """
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path") or value.get("url")
+    if isinstance(value, bytes) and len(value) > MOST_BYTES:
+        raise EntryError(f"its image in the entry itself has more than {MOST_BYTES:,} bytes")
+    if not isinstance(value, str | bytes) or not value:
+        raise TypeError
+    return decoded_url(value) if isinstance(value, str) and value[:5].lower() == "data:" else value
+
+
+def _conversation(name: str, images: list[str | bytes], turns: list[_Turn]) -> Conversation:
     # a first system turn stands by itself; the others alternate and end with an answer
     system = turns[0].text.strip() if turns[0].role == "system" else ""
     spoken = _joined(turns[1:] if turns[0].role == "system" else turns)
@@ -141,8 +168,6 @@ def _conversation(name: str, images: list[str], turns: list[_Turn]) -> Conversat
             raise EntryError(f"turn {index + 1} is from {turn.role!r} instead of {wanted}")
     if not spoken or len(spoken) % 2:
         raise EntryError("the last question has no answer")
-    if any(image.startswith("data:") for image in images):
-        raise EntryError("its image is in the entry itself (data:); only paths can be read")
     return Conversation(name, images, _placed([turn.text for turn in spoken], len(images)), system)
 
 
@@ -183,4 +208,4 @@ def qwen_vqa(entry: Any) -> Conversation:
     if not isinstance(answer, str) or not isinstance(question, str):
         raise EntryError('no texts "question" and "answer"')
     turns = [_Turn("user", question), _Turn("assistant", answer)]
-    return _conversation(str(entry.get("question_id", "")), _paths(entry, "image"), turns)
+    return _conversation(str(entry.get("question_id", "")), _images(entry, "image"), turns)

@@ -11,8 +11,10 @@ from typing import Any
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.conversations import MARKUP, Conversation, read_conversations
 from strata.data.sources.entries import EntryError
+from strata.data.sources.images_inside import ImagesInside, place_of
+from strata.data.sources.parquet_entries import footer_digest
 from strata.data.sources.samples import RawSample, SampleError, TableSource
-from strata.data.sources.tables import SampleRow, default_cache, kept_table
+from strata.data.sources.tables import SampleRow, default_cache, kept_path, kept_table
 from strata.shards import SourceError, expand, index_shard, normalise, shard_stamp
 from strata.store import as_os_error, file_system
 
@@ -28,7 +30,9 @@ def conversation_source(uri: str, images: str, cache: Path | None = None) -> Tab
     try:
         # the file's content names the cached table, so that an edited file gets a new one
         name = f"conversations/{_digest(uri)}"
-        table = kept_table(cache or default_cache(), f"{name}/{images}", lambda: _rows_of_file(uri, images))
+        key, folder = f"{name}/{images}", cache or default_cache()
+        inside = images_beside(folder, key)
+        table = kept_table(folder, key, lambda: _rows_of_file(uri, images, inside))
     except FileNotFoundError:
         raise SampleError(f"no such file: {uri}") from None
     except (EntryError, ImportError) as error:
@@ -46,25 +50,37 @@ def _digest(uri: str) -> str:
     return digest.hexdigest()
 
 
-def _rows_of_file(uri: str, images: str) -> Iterator[SampleRow]:
+def images_beside(cache: Path, name: str) -> ImagesInside:
+    """The file with the images that lie in the entries of the table of a name."""
+    return ImagesInside(kept_path(cache, name).with_suffix(".images"))
+
+
+def _rows_of_file(uri: str, images: str, inside: ImagesInside) -> Iterator[SampleRow]:
     filesystem, path = file_system(uri)
     with filesystem.open(path, "rb") as file:
-        yield from conversation_rows(read_conversations(file), images)
+        yield from conversation_rows(read_conversations(file), images, inside)
 
 
 def conversation_rows(
-    conversations: Iterable[Conversation], images: str, empty: str = "the file contains no conversations"
+    conversations: Iterable[Conversation],
+    images: str,
+    inside: ImagesInside,
+    empty: str = "the file contains no conversations",
 ) -> Iterator[SampleRow]:
     """A row for each conversation. images: where its images lie. Raises EntryError if none can be used.
 
-    empty: the message if there is none.
+    inside: the file for images that lie in the entries themselves. empty: the message if there is none.
     """
     root, good, problem = normalise(images), False, ""
-    for entry in conversations:
-        good, problem = good or not entry.problem, problem or entry.problem
-        first, *more = [_image_uri(root, image) for image in entry.images] or [""]
-        # size 0: a whole file, whose size is not known without a request for each image
-        yield SampleRow(entry.id, first, 0, 0, "", entry.turns, more, entry.system, entry.problem)
+    with inside:
+        for entry in conversations:
+            good, problem = good or not entry.problem, problem or entry.problem
+            first, *more = [
+                inside.add(image) if isinstance(image, bytes) else _image_uri(root, image) for image in entry.images
+            ] or [""]
+            # size 0: a whole file, whose size is not known without a request for each image
+            uri, offset, size = place_of(first)
+            yield SampleRow(entry.id, uri, offset, size, "", entry.turns, more, entry.system, entry.problem)
     if not good:
         raise EntryError(problem or empty)
 
@@ -105,15 +121,44 @@ def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
                 yield SampleRow(row.key, row.uri, row.offset, row.size, stamp, [row.alt_text.strip()])
 
 
-class DatasetSource:
-    """The rows of a Hugging Face dataset that was written by `save_to_disk`. Needs the package `datasets`.
+def _parquet_files(path: str) -> list[str]:
+    """A Parquet file, or those of a folder; none for something else."""
+    if path.endswith(".parquet"):
+        return [path]
+    return sorted(str(file) for file in Path(path).glob("*.parquet") if file.name[0] not in "_.")
 
+
+def _parquet_digest(files: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with Path(path).open("rb") as file:
+            digest.update(footer_digest(file))
+    return digest.hexdigest()
+
+
+def _is_image(feature: Any) -> bool:
+    """Whether a column has images by its type alone: the writer of the file has not told that they are some."""
+    return isinstance(feature, dict) and {"bytes", "path"} == set(feature)
+
+
+class DatasetSource:
+    """The rows of a Hugging Face dataset that was written by `save_to_disk`, or of Parquet files with images inside.
+
+    It needs the package `datasets`, which copies Parquet files to memory-mapped ones in `cache` at the first opening.
     image: the column of images, or None for the first image column; text: the column of answers; question: the column
     of questions, or None. The constructor raises SampleError if the path is not a dataset or a column is missing.
     """
 
-    def __init__(self, path: str, image: str | None = None, text: str = "text", question: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        image: str | None = None,
+        text: str = "text",
+        question: str | None = None,
+        cache: Path | None = None,
+    ) -> None:
         self.path, self.image, self.text, self.question = path, image, text, question
+        self.cache = cache or default_cache()
         self._open()
 
     def _open(self) -> None:
@@ -121,15 +166,17 @@ class DatasetSource:
             import datasets
         except ImportError:
             raise SampleError(f"{self.path}: a Hugging Face dataset needs the package `datasets`") from None
+        files = _parquet_files(self.path)
         try:
-            dataset = datasets.load_from_disk(self.path)
-        except (FileNotFoundError, ValueError) as error:
-            raise SampleError(f"{self.path} is not a dataset on disk: {' '.join(str(error).split())[:200]}") from None
+            dataset = self._of_parquet(files) if files else datasets.load_from_disk(self.path)
+        except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise SampleError(f"{self.path} is not a dataset on disk: {reason}") from None
         # several splits: one of them has to be chosen by its folder
         if isinstance(dataset, datasets.DatasetDict):
             raise SampleError(f"{self.path} has several splits; name one: {', '.join(dataset)}")
         # choose the columns, and check that they exist
-        found = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+        found = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Image) or _is_image(kind)]
         image = self.image or next(iter(found), "image")
         wanted = [image, self.text, *([self.question] if self.question else [])]
         for name in wanted:
@@ -138,13 +185,22 @@ class DatasetSource:
         if image not in found:
             raise SampleError(f"{self.path}: the column {image!r} has no images")
         # the reader decodes images, so the dataset has to return their bytes
-        self.identity = f"dataset/{dataset._fingerprint}/{'/'.join(wanted)}"
+        # the fingerprint of a copy depends on when it was made
+        identity = _parquet_digest(files) if files else dataset._fingerprint
+        self.identity = f"dataset/{identity}/{'/'.join(wanted)}"
         self._image = image
         self._dataset = dataset.select_columns(wanted).cast_column(image, datasets.Image(decode=False))
 
+    def _of_parquet(self, files: Sequence[str]) -> Any:
+        import datasets
+
+        datasets.disable_progress_bars()
+        made = str(self.cache / "datasets")
+        return datasets.load_dataset("parquet", data_files=list(files), split="train", cache_dir=made)
+
     def __getstate__(self) -> dict[str, Any]:
         # each process opens the dataset itself: the open one refers to memory-mapped files
-        return {name: getattr(self, name) for name in ("path", "image", "text", "question")}
+        return {name: getattr(self, name) for name in ("path", "image", "text", "question", "cache")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

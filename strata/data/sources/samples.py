@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from strata.data.sources.images_inside import place_of
 from strata.data.sources.pages import pdf_of, render_page
 from strata.data.sources.tables import SampleRow, SampleTable
 from strata.errors import DataError
@@ -150,7 +151,7 @@ class TableSource:
         if bad:
             line = f"{self.uri}: {bad.problem}" if self.uri else bad.problem
             raise SampleError(line, key=bad.key, uri=self.uri)
-        # one row for each image: the first of each sample, and further ones, which are whole files
+        # one row for each image: the first of each sample, and further ones
         wanted = [image for row in rows for image in _image_rows(row)]
         images = iter(self.files.read(wanted))
         return [
@@ -174,7 +175,7 @@ class TableSource:
                     lines.append(str(error))
             else:
                 cell, page = ParquetCell.find(uri), pdf_of(uri)
-                file = cell.file if cell else page[0] if page else uri
+                file = cell.file if cell else page[0] if page else place_of(uri)[0]
                 folder, _, name = self.files.images.locate(file).rpartition("/")
                 folders[folder].append((name, uri))
         # one listing per folder is much faster than a request per image
@@ -197,7 +198,8 @@ def _cause_of(error: Exception) -> Cause:
 def _image_rows(row: SampleRow) -> list[SampleRow]:
     """A row for each image of a sample; none for a sample of text only."""
     first = [row] if row.uri else []
-    return first + [row._replace(uri=uri, offset=0, size=0, identity="") for uri in row.more]
+    more = (place_of(uri) for uri in row.more)
+    return first + [row._replace(uri=uri, offset=offset, size=size, identity="") for uri, offset, size in more]
 
 
 def _names(folder: str) -> set[str]:

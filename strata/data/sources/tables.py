@@ -30,7 +30,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("problem", pa.string(), nullable=False),
     ]
 )
-VERSION = 2  # of the code that computes rows; cached tables of other versions are not used
+VERSION = 3  # of the code that computes rows; cached tables of other versions are not used
 _BATCH = 4096  # rows converted at a time, to bound the number of Python objects
 
 
@@ -39,8 +39,8 @@ class SampleRow(NamedTuple):
 
     uri: "" for a sample without an image. size: 0 for a whole file of unknown size. identity: of the shard when it was
     indexed, "" if not known. turns: a single answer, or questions and answers in turn, from a question to an answer.
-    more: the URIs of further image files. With several images the turns have "<image>" at the place of each.
-    system: the system turn, "" for none. problem: why the sample cannot be used, "" if it can.
+    more: the URIs of further images, FILE or FILE#bytes=OFFSET+SIZE. With several images the turns have "<image>" at
+    the place of each. system: the system turn, "" for none. problem: why the sample cannot be used, "" if it can.
     """
 
     key: str
@@ -111,14 +111,19 @@ class SampleTable:
         return pa.chunked_array([batch[position] for batch in self._batches], field.type)
 
 
+def kept_path(cache: Path, name: str) -> Path:
+    """Where the table of a name is kept."""
+    # the version is part of the name, so that tables of older code are not found
+    return cache / f"{hashlib.sha256(f'{VERSION}/{name}'.encode()).hexdigest()[:32]}.arrow"
+
+
 def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) -> SampleTable:
     """Open a table from the cache; compute and write it first if it is missing.
 
     name: determines the content. The file is written under a temporary name and then renamed, so that it is complete
     or absent, also if several processes make it at the same time. Raises OSError.
     """
-    # the version is part of the name, so that tables of older code are not found
-    path = cache / f"{hashlib.sha256(f'{VERSION}/{name}'.encode()).hexdigest()[:32]}.arrow"
+    path = kept_path(cache, name)
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         # each process writes a file of its own; the last rename wins, with the same content

@@ -24,7 +24,8 @@ class Format:
     title: its name in prose. entries: yields the raw entries of the files. parse: what one of them gives; it raises
     EntryError. answers: the rule for several answers that is the default; None if there is only one. options: the
     settings of a mixture's source that it takes. captions: its answers have no questions. pages: its images are the
-    first pages of documents. markup: control tokens that its answers keep.
+    first pages of documents. beside: without `images`, its images lie beside its file. markup: control tokens that its
+    answers keep.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Format:
     options: frozenset[str] = frozenset()
     captions: bool = False
     pages: bool = False
+    beside: bool = False
     markup: tuple[str, ...] = ()
 
 
@@ -76,7 +78,13 @@ FORMATS: dict[str, Format] = {
     "tabfact": Format("TabFact", _place(""), documents.tabfact, None, NAMED, pages=True),
     "due": _due("another set of DUE", "{}"),
     "visualmrc": Format("VisualMRC", _place(""), documents.visualmrc),
-    "llava": Format("LLaVA, Qwen-VL, Monkey", _place(""), _single(llava), markup=MARKUP),
-    "messages": Format("messages (OpenAI, TRL, LLaMA-Factory, ms-swift)", _place(""), _single(messages), markup=MARKUP),
+    "llava": Format("LLaVA, Qwen-VL, Monkey", Files.conversations, _single(llava), beside=True, markup=MARKUP),
+    "messages": Format(
+        "messages (OpenAI, TRL, LLaMA-Factory, ms-swift)",
+        Files.conversations,
+        _single(messages),
+        beside=True,
+        markup=MARKUP,
+    ),
     "qwen-vqa": Format("Qwen-VL's files of questions", _place(""), _single(qwen_vqa), markup=MARKUP),
 }

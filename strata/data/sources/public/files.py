@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from strata.data.sources.entries import EntryError, json_entries
+from strata.data.sources.parquet_entries import footer_digest, parquet_entries
 from strata.store import as_os_error, file_system
 
+PARQUET = ".parquet"
 _PIECE = 2**20  # bytes hashed at a time
 
 
@@ -37,6 +39,20 @@ class Files:
             with self.open(uri) as file:
                 yield from json_entries(file, place)
 
+    def conversations(self) -> Iterator[Any]:
+        """The entries of all files of conversations: JSON, JSON Lines, Parquet, or folders of Parquet files."""
+        for given in self.paths:
+            for uri in self._listed(given):
+                with self.open(uri) as file:
+                    yield from parquet_entries(file) if uri.endswith(PARQUET) else json_entries(file)
+
+    def _listed(self, uri: str) -> list[str]:
+        """The files of a folder: of JSON or, if there are some, of Parquet; else the file itself."""
+        filesystem, path = file_system(uri)
+        if not filesystem.isdir(path):
+            return [uri]
+        return folder_files(uri, PARQUET) or folder_files(uri)
+
     def excluded(self) -> frozenset[str]:
         """The ids in the file `exclude`."""
         if not self.exclude:
@@ -49,8 +65,7 @@ class Files:
         """A SHA-256 of all files. Raises OSError if one is missing."""
         digest = hashlib.sha256()
         for uri in (*self.paths, *self.questions, *([self.exclude] if self.exclude else [])):
-            filesystem, path = file_system(uri)
-            for name in folder_files(uri) if filesystem.isdir(path) else [uri]:
+            for name in self._listed(uri):
                 digest.update(_file_digest(name))
         return digest.hexdigest()
 
@@ -59,16 +74,21 @@ def _file_digest(uri: str) -> bytes:
     filesystem, path = file_system(uri)
     digest = hashlib.sha256()
     with filesystem.open(path, "rb") as file:
+        if uri.endswith(PARQUET):
+            return footer_digest(file)
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.digest()
 
 
 def folder_files(uri: str, extension: str = ".json") -> list[str]:
-    """The files of a folder with an extension, sorted by name, as URIs. Raises OSError."""
+    """The files of a folder with an extension, sorted by name, as URIs, without those that begin with "_" or ".".
+
+    Raises OSError.
+    """
     filesystem, path = file_system(uri)
     names = (name.rpartition("/")[2] for name in filesystem.ls(path, detail=False))
-    return [f"{uri.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(extension)]
+    return [f"{uri.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(extension) and name[0] not in "_."]
 
 
 def folder_entries(files: Files) -> Iterator[Any]:

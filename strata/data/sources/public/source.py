@@ -9,7 +9,7 @@ from typing import Any
 
 from strata.data.sources.conversations import Conversation, named
 from strata.data.sources.entries import EntryError
-from strata.data.sources.files import conversation_rows
+from strata.data.sources.files import conversation_rows, images_beside
 from strata.data.sources.pages import PageFinder
 from strata.data.sources.public import FORMATS, Format
 from strata.data.sources.public.files import Files
@@ -36,9 +36,9 @@ def public_source(
         # the table also has the places of the images: pages that were rendered later shall be found
         pages = hashlib.sha256(repr(sorted(finder.names)).encode()).hexdigest() if finder else ""
         rows = _conversations(form, files, options, finder)
-        key = f"{name}/{images}/{pages}"
-        empty = f"no entry of the format {format_name}"
-        table = kept_table(cache or default_cache(), key, lambda: conversation_rows(rows, images, empty))
+        key, folder = f"{name}/{images}/{pages}", cache or default_cache()
+        inside, empty = images_beside(folder, key), f"no entry of the format {format_name}"
+        table = kept_table(folder, key, lambda: conversation_rows(rows, images, inside, empty))
     except FileNotFoundError as error:
         raise SampleError(f"no such file: {error.filename or uri}") from None
     except (EntryError, ImportError, OSError) as error:
@@ -50,7 +50,7 @@ def _conversations(form: Format, files: Files, options: Options, finder: PageFin
     for number, entry in enumerate(form.entries(files), 1):
         try:
             for sample in _samples(form, entry, options):
-                pages = [finder.first_page(image) for image in sample.images] if finder else sample.images
+                pages = [finder.first_page(str(image)) for image in sample.images] if finder else sample.images
                 yield sample._replace(images=pages, id=sample.id or str(number))
         except EntryError as error:
             yield Conversation(str(number), [], [], problem=f"{_name(entry, number)}: {error}")
