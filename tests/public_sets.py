@@ -267,6 +267,22 @@ def chartqa(folder: Path, count: int) -> None:
     put(folder / "chartqa/train/png/41699051005347.png", jpeg(119))
 
 
+def put_contents(folder: Path, documents: dict[str, list[str]]) -> None:
+    """documents_content.jsonl of DUE: the tokens of documents, and which of them are on each of their pages."""
+    lines = []
+    for name, pages in documents.items():
+        tokens: list[str] = []
+        spans = []
+        for page in pages:
+            spans.append([len(tokens), len(tokens) + len(page.split())])
+            tokens += page.split()
+        structures = {"pages": {"structure_value": spans, "positions": [[0, 0, 9, 9]] * len(pages)}}
+        layer = {"doc_id": name, "tokens": tokens, "positions": [], "scores": [], "structures": structures}
+        contents = [{"tool_name": "tesseract", "text": " ".join(tokens), "tokens_layer": layer}]
+        lines.append({"name": name, "contents": contents})
+    put(folder / "documents_content.jsonl", lines)
+
+
 def _due(folder: Path, name: str, annotations: list[dict[str, Any]]) -> None:
     documents = [
         {
@@ -278,6 +294,7 @@ def _due(folder: Path, name: str, annotations: list[dict[str, Any]]) -> None:
         for n, annotation in enumerate(annotations)
     ]
     put(folder / f"due/{name}/train/document.jsonl", documents)
+    put_contents(folder / f"due/{name}/train", {f"{name}{n:03d}": ["a page"] for n in range(len(documents))})
 
 
 def deepform(folder: Path, count: int) -> None:

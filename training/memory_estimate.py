@@ -149,6 +149,8 @@ def _casts(model: nn.Module, config: Config) -> int:
 def _head_bytes(model: Any, config: Config) -> int:
     """TRL's loss never holds all logits; its backward pass has a float32 gradient of the head and of its input."""
     head = model.get_output_embeddings()
+    if head is None:
+        return 0
     tokens = config.optimizer.batch_size * tokens_of(model, config).text
     weights = head.weight.numel() if head.weight.requires_grad else 0
     return int(4 * (weights + tokens * head.in_features))
@@ -156,21 +158,27 @@ def _head_bytes(model: Any, config: Config) -> int:
 
 def tokens_of(model: Any, config: Config) -> Tokens:
     """The largest numbers of tokens of a sample, from `longest`, `max_pixels` and the windows."""
-    vision = model.config.vision_config
+    vision = getattr(model.config, "vision_config", None)
     text = config.longest or min(TEXT_TOKENS, getattr(model.config.get_text_config(), "max_position_embeddings", 2048))
     views = config.windows.across**2 + 1 if config.windows else 1
-    patch, merge = getattr(vision, "patch_size", None), getattr(vision, "spatial_merge_size", None)
-    if not isinstance(patch, int):
+    # some families give height and width
+    patch, side = (_first(getattr(vision, name, None)) for name in ("patch_size", "image_size"))
+    merge = getattr(vision, "spatial_merge_size", None)
+    if not patch or not (merge or side):
         return Tokens(text, 0)
     if merge is None:
         # every image is resized to one size
-        return Tokens(text, views * ((vision.image_size // patch) ** 2 + 1))
+        return Tokens(text, views * ((side // patch) ** 2 + 1))
     tokens = int(text * (1 - TEXT_SHARE))
     if config.windows:
         tokens = min(tokens, views * (config.windows.side // (patch * merge)) ** 2)
     elif config.max_pixels:
         tokens = min(tokens, config.max_pixels // (patch * merge) ** 2)
     return Tokens(text, tokens * merge**2)
+
+
+def _first(size: Any) -> int:
+    return int(size[0] if isinstance(size, list | tuple) else size or 0)
 
 
 def activation_bytes(model: Any, config: Config) -> int:
@@ -193,9 +201,8 @@ def activation_bytes(model: Any, config: Config) -> int:
 
 def _input_bytes(model: Any, config: Config, name: str, layer: nn.Module) -> int:
     """Bytes of a layer's input: as wide as its first normalisation."""
-    norms = (one for one in layer.modules() if _is_norm(one))
-    weight: Any = next(norms).weight
-    width = weight.numel()
+    widths = [one.weight.numel() for one in layer.modules() if _is_norm(one) and isinstance(one.weight, torch.Tensor)]
+    width = widths[0] if widths else 0
     return int(_token_count(model, config, name) * width * next(layer.parameters()).element_size())
 
 
@@ -203,9 +210,13 @@ def _is_norm(module: nn.Module) -> bool:
     return type(module).__name__.endswith("Norm") and isinstance(getattr(module, "weight", None), nn.Parameter)
 
 
+def _merge_of(model: Any) -> int:
+    return getattr(getattr(model.config, "vision_config", None), "spatial_merge_size", None) or 1
+
+
 def _token_count(model: Any, config: Config, name: str) -> int:
     """Tokens of a batch in a module."""
-    tokens, merge = tokens_of(model, config), getattr(model.config.vision_config, "spatial_merge_size", None) or 1
+    tokens, merge = tokens_of(model, config), _merge_of(model)
     if "language_model" in name or "lm_head" in name:
         number = tokens.text
     else:
@@ -237,9 +248,15 @@ def _kept_bytes(model: Any, config: Config) -> Iterator[tuple[str, int]]:
             # patches do not overlap: the input has one kernel's area for each
             kernel = module.weight[0].numel() if module.weight.requires_grad else 0
             yield name, tokens * kernel * _compute_size(module.weight, config)
-        elif config.model.attn_implementation == "eager" and isinstance(getattr(module, "num_heads", None), int):
-            length = tokens // config.optimizer.batch_size
-            yield name, tokens * length * module.num_heads * 6
+        elif config.model.attn_implementation == "eager" and type(module).__name__.endswith("Attention"):
+            # probabilities in float32, and their copy in the type of the computation
+            of_pair = 6 if config.precision == "bf16" else 4
+            yield name, tokens * tokens // config.optimizer.batch_size * _heads(module) * of_pair
+
+
+def _heads(attention: Any) -> int:
+    found: Any = getattr(attention, "num_heads", None) or getattr(attention.config, "num_attention_heads", 1)
+    return int(found)
 
 
 def _compute_size(weight: torch.Tensor, config: Config) -> int:
@@ -293,7 +310,9 @@ def estimate_lines(config: Config, processes: int) -> list[str]:
     model = model_without_memory(config)
     tokens = tokens_of(model, config)
     assumed = "" if config.longest else ", assumed because `longest` is not set"
-    patches = f"{tokens.patches} patches" if tokens.patches else "without the activations of its convolutional tower"
+    patches = (
+        f"{tokens.patches} patches" if tokens.patches else "without the activations of its tower, which has no patches"
+    )
     sample = f"batch {config.optimizer.batch_size}, {tokens.text} tokens a sample{assumed}, {patches}"
     lines = [f"estimated memory of each GPU; {sample}"]
     lines.append(f"one GPU: {line_of(estimate_memory(model, config))}")

@@ -26,6 +26,7 @@ from strata.store import Store
 from training.changes import RunRecord
 from training.config import Config, ConfigError, load_config
 from training.inputs.chat_templates import use_training_template
+from training.inputs.lengths import longest_line
 from training.inputs.windows import check_several_images
 from training.losses import plot_losses
 from training.memory_estimate import estimate_lines, start_lines
@@ -53,6 +54,8 @@ def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path
     for change in changes:
         print(f"changed, as --allow-changes says: {change}", flush=True)
     if trainer.args.should_save:
+        if line := longest_line(processor, config):
+            print(line, flush=True)
         record.write(step, changes)
     trainer.train_from(checkpoint)
     folder = config.output / "model"
@@ -124,6 +127,8 @@ def run(path: Path, allow_changes: bool = False) -> None:
 
 def estimate(path: Path, gpus: int) -> None:
     """Print how much memory each GPU needs for a training, without loading the model. Raises ConfigError."""
+    if gpus < 1:
+        raise ConfigError(f"--gpus: {gpus} is less than 1")
     print("\n".join(estimate_lines(load_config(path), gpus)))
 
 

@@ -16,16 +16,17 @@ from strata.data.boxes import FACTOR, MAX_PIXELS, BoxName
 from strata.data.mixtures import QUESTION, IncompleteMixture, Mixture, MixtureError, Share
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
 from strata.data.sources.public import FORMATS, Format
+from strata.data.sources.public.documents import CONTENTS
 from strata.data.sources.public.files import Files
-from strata.data.sources.public.questions import Answers, Options
+from strata.data.sources.public.questions import Answers, Options, Pages
 from strata.data.sources.public.source import public_source
-from strata.data.sources.samples import SampleSource
+from strata.data.sources.samples import SampleSource, TableSource
 from strata.data.sources.snapshots import snapshot_source
 from strata.errors import StrataError
 from strata.snapshots import Snapshots
 from strata.store import Store, file_system
 
-FORMAT_OPTIONS = ("questions", "answers", "split", "image_name", "choice", "answerable", "exclude")
+FORMAT_OPTIONS = ("questions", "answers", "split", "image_name", "choice", "answerable", "exclude", "pages")
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
     "snapshot": frozenset({"layer", "boxes", "max_pixels"}),
@@ -77,6 +78,7 @@ class SourceSettings(BaseModel):
     choice: Literal["letter", "text"] | None = None
     answerable: bool | None = None
     exclude: str | None = None
+    pages: Pages | None = None
     origin: str | None = None
     webdataset: str | None = None
     dataset: str | None = None
@@ -222,9 +224,13 @@ class Locations:
             image_name=settings.image_name or "",
             choice=settings.choice or "letter",
             answerable=bool(settings.answerable),
+            pages=settings.pages or "found",
         )
         images = (_folder(paths[0]) if settings.images is None else self._under(settings.images)).rstrip("/")
-        return public_source(settings.format or "", Files(paths, questions, exclude), images, options, self.cache)
+        by_pages = form.pages and options.pages == "found"
+        contents = tuple(f"{_folder(path)}/{CONTENTS}" for path in paths) if by_pages else ()
+        files = Files(paths, questions, exclude, contents)
+        return public_source(settings.format or "", files, images, options, self.cache)
 
     def _under(self, path: str) -> str:
         return path if path.startswith("/") or "://" in path else f"{self.data.rstrip('/')}/{path}"
@@ -333,6 +339,10 @@ def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
             known.problem = known.problem or line
         else:
             known.note = line
+    left_out = source.table.left_out if isinstance(source, TableSource) else {}
+    if left_out:
+        lines = [f"{count:,} left out: {reason}" for reason, count in left_out.items()]
+        known.note = "; ".join(([known.note] if known.note else []) + lines)
     return known
 
 

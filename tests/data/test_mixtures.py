@@ -328,7 +328,7 @@ def test_grounded_answers_keep_their_boxes() -> None:
     answer = "<ref>the sky</ref><box>(0,0),(999,500)</box>"
     entry = {"conversations": [{"from": "user", "value": "<img>a b.jpg</img>Where?"}, {"from": "gpt", "value": answer}]}
     (said,) = read_conversations(io.BytesIO(json.dumps(entry).encode()))
-    assert said == ("1", ["a b.jpg"], ["Where?", answer], "", "")
+    assert said == ("1", ["a b.jpg"], ["Where?", answer], "", "", False)
 
 
 def turns(*said: str) -> list[dict[str, str]]:

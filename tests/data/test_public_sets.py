@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import pickle
 import re
 import tomllib
 from collections import Counter
@@ -36,7 +37,7 @@ from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.pinned import pin, write_shards
-from tests.public_sets import PDF, SETS, mix, put
+from tests.public_sets import PDF, SETS, mix, put, put_contents
 
 MIXTURES = Path(__file__).resolve().parents[2] / "training" / "mixtures"
 MONKEY = {source["name"]: source for source in tomllib.loads((MIXTURES / "monkey.toml").read_text("utf-8"))["sources"]}
@@ -149,12 +150,94 @@ def source_of(folder: Path, name: str) -> TableSource:
 def test_rows_of_a_table_in_due() -> None:
     cells = [{"key": "channel", "values": [{"value": name}]} for name in ("KDVR", "KWGN")]
     annotation = {"id": "1", "key": "spots", "values": [{"children": [cell]} for cell in cells]}
-    found = list(FORMATS["due"].parse({"name": "a.pdf", "annotations": [annotation]}, Options()))
+    found = list(FORMATS["due"].parse({"name": "a.pdf", "annotations": [annotation]}, Options(pages="first")))
     asked = "What are the spots values for the channel column?"
-    assert found == [("a/1/0", ["a"], asked, ["KDVR, KWGN"])]
+    assert found == [("a/1/0", ["a#page=1"], asked, ["KDVR, KWGN"])]
 
 
 # pages
+
+
+def due_source(folder: Path, name: str, pages_of: list[str], values: list[str], **changes: Any) -> TableSource:
+    """A set of one document with some pages, and an annotation for each value."""
+    annotations = [{"id": str(n), "key": f"k{n}", "values": [{"value": value}]} for n, value in enumerate(values)]
+    put(folder / "due/document.jsonl", [{"name": "doc", "annotations": annotations}])
+    put_contents(folder / "due", {"doc": pages_of})
+    for number in range(len(pages_of)):
+        put(folder / f"due/pdfs/doc/{number}.png", jpeg(200 + number))
+    source = {"name": "due", "format": name, "file": "due/document.jsonl", "images": "due/pdfs", **changes}
+    file = MixtureFile.model_validate({"name": "test", "sources": [source]})
+    found = Locations(Store(f"{folder}/store"), str(folder), folder / "cache").open(file.sources[0])
+    assert isinstance(found, TableSource)
+    return found
+
+
+def test_a_question_shows_the_page_with_its_answer(tmp_path: Path) -> None:
+    """Else the answer is not in the image, which teaches to invent."""
+    pages_of = ["Annual report of Cancer-Aid", "Income: 1,234 pounds", "Signed 2 May Smithson"]
+    values = ["Cancer_Aid", "1234", "smith", "May"]
+    source = due_source(tmp_path, "klc", pages_of, values)
+    raws = source.read(range(len(source)))
+    assert [(raw.turns[1], *widths(raw)) for raw in raws] == [("Cancer_Aid", 200), ("1234", 201), ("May", 202)]
+    assert source.table.left_out == {"its answer is found on no page of the document": 1}
+    assert source.problems() == (0, "")
+    # the first page is shown only to those who ask for it
+    first = due_source(tmp_path, "klc", pages_of, values, pages="first")
+    assert [widths(raw) for raw in first.read(range(4))] == [[200]] * 4 and first.table.left_out == {}
+    assert pickle.loads(pickle.dumps(source)).table.left_out == source.table.left_out
+
+
+def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    due_source(tmp_path, "klc", ["one", "two"], ["Two", "three"])
+    path = tmp_path / "mixture.toml"
+    path.write_text(
+        'name = "test"\n[[sources]]\nname = "due"\nformat = "klc"\nfile = "due/document.jsonl"\nimages = "due/pdfs"\n'
+    )
+    where = ["--store", f"{tmp_path}/store", "--data", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    assert code_of("mixture", "check", str(path), *where, "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["sources"]
+    assert (found["supply"], found["note"]) == (1, "1 left out: its answer is found on no page of the document")
+
+
+def test_a_table_on_several_pages_is_left_out(tmp_path: Path) -> None:
+    assert len(due_source(tmp_path, "wtq", ["one page"], ["7"])) == 1
+    with pytest.raises(MixtureError, match="its document has several pages, and the question is about all"):
+        due_source(tmp_path, "tabfact", ["one", "two"], ["1"])
+
+
+@pytest.mark.parametrize("evidence", [{"pages": [1, 0]}, [{"page": 1}], {"pages": [7, 1]}])
+def test_the_page_of_the_evidence_is_shown(evidence: Any) -> None:
+    annotation = {"id": "1", "key": "k", "values": [{"value": "x"}], "evidence": evidence}
+    layer = {"tokens": ["x", "y"], "structures": {"pages": {"structure_value": [[0, 1], [1, 2]]}}}
+    entry = {"name": "a", "annotations": [annotation], "contents": [{"tool_name": "t", "tokens_layer": layer}]}
+    (found,) = FORMATS["deepform"].parse(entry, Options())
+    assert list(found.images) == ["a#page=2"]
+
+
+def test_pages_need_the_contents_of_the_documents(tmp_path: Path) -> None:
+    SETS["KLC"](tmp_path, 2)
+    contents = tmp_path / "due/KleisterCharity/train/documents_content.jsonl"
+    contents.write_text("".join(contents.read_text().splitlines(keepends=True)[::-1]))
+    with pytest.raises(MixtureError, match="has another document at the place of KleisterCharity000"):
+        source_of(tmp_path, "KLC")
+    contents.unlink()
+    with pytest.raises(MixtureError, match=f'no such file: {contents}, which tells .*; pages = "first" does without'):
+        source_of(tmp_path, "KLC")
+
+
+@pytest.mark.parametrize(
+    ("files", "page"),
+    [
+        (("d_0.png", "d_1.png"), "d_1.png"),
+        (("d_1.jpg", "d_2.jpg"), "d_2.jpg"),
+        (("d.png",), "d.pdf#page=2"),
+        (("d/10.png", "d/9.png"), "d/10.png"),
+    ],
+)
+def test_the_second_page_in_each_layout(tmp_path: Path, files: tuple[str, ...], page: str) -> None:
+    for file in files:
+        put(tmp_path / file, b"")
+    assert pages.PageFinder(str(tmp_path)).page("d#page=2") == page
 
 
 def test_pages_that_are_rendered_later_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,8 @@ from tests.tiny_models import VISION, tokenizer_of_bytes
 from tests.tiny_training import make_start, tiny_config
 from tests.training.test_chat_templates import llava_processor
 from training.config import Config, ConfigError, load_config
-from training.inputs.lengths import check_longest, tokens_of
+from training.inputs.collation import limit_images
+from training.inputs.lengths import check_longest, longest_line, tokens_of
 from training.losses import LossLog
 from training.skips import SkipLog
 from training.train import train
@@ -184,3 +185,9 @@ def test_images_of_any_size_fit_if_their_smallest_does() -> None:
     check_longest(processor, config_of(longest=128))
     with pytest.raises(ConfigError, match="8 tokens are too few"):
         check_longest(processor, config_of(longest=8))
+    # the processor of Qwen2.5-VL with the limits of the Monkey recipe
+    limit_images(processor, config_of(longest=4096))
+    line = longest_line(processor, config_of(longest=4096))
+    assert line == "an image of 2048 × 2048 pixels takes 3,481 of the 4,096 tokens of a conversation"
+    assert longest_line(processor, config_of(longest=3481)).endswith("; images are made smaller where this is too much")
+    assert longest_line(processor, config_of()) == ""

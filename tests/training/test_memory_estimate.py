@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText, LlavaConfig, Qwen3VLConfig
 from tests.squares import tiny_mixture
 from tests.tiny_training import make_start, tiny_config
 from training import train as job
-from training.config import Config, load_config
+from training.config import Config, ConfigError, load_config
 from training.memory_estimate import (
     SHARDINGS,
     activation_bytes,
@@ -185,8 +185,7 @@ def test_activations_are_near_to_what_autograd_keeps(kind: str, changes: dict[st
     model = AutoModelForImageTextToText.from_config(found, attn_implementation=attention)
     with_parts(model, config)
     measured = kept_bytes(model, inputs_of(kind, model, config), config.precision == "bf16")
-    print(kind, changes, activation_bytes(model, config) / measured)
-    assert 1 / 1.4 < activation_bytes(model, config) / measured < 1.4
+    assert 1 / 1.25 < activation_bytes(model, config) / measured < 1.25
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen3"])
@@ -205,10 +204,12 @@ def test_the_command_prints_each_way(start: Path, tmp_path: Path, capsys: pytest
     path.write_text(f'mixture = "m.toml"\noutput = "out"\nsteps = 5\n{tables}')
     job.estimate(path, 4)
     first, one, *ways = capsys.readouterr().out.splitlines()
-    assert "assumed because `longest` is not set" in first and "convolutional" in first
+    assert "assumed because `longest` is not set" in first and "no patches" in first
     assert one.startswith("one GPU: ") and [line.split(":")[0] for line in ways] == [
         f"4 GPUs, {one}" for one in SHARDINGS
     ]
+    with pytest.raises(ConfigError, match="--gpus: 0 is less than 1"):
+        job.estimate(path, 0)
     # the warning before the start
     config = load_config(path)
     assert len(start_lines(config, 1, 80 * 2**30)) == 1

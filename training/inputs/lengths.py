@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from PIL import Image
@@ -11,7 +12,7 @@ from training.config import Config, ConfigError
 
 # what processors raise for images that they do not take
 REFUSALS = (ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError)
-SMALL, USUAL = 64, 448  # pixels a side
+SMALL, USUAL, LARGE = 64, 448, 2048  # pixels a side
 
 
 def tokens_of(processor: ProcessorMixin, images: int, side: int = USUAL) -> tuple[int, int]:
@@ -46,3 +47,18 @@ def check_longest(processor: ProcessorMixin, config: Config) -> None:
             f"longest: {config.longest} tokens are too few: {views_of} and a short question take {whole} "
             f"({of_images} of the image), however small the image is"
         )
+
+
+def longest_line(processor: ProcessorMixin, config: Config) -> str:
+    """A line on how many tokens of `longest` the images of a sample take at most; "" without `longest`.
+
+    The processor must have the limits of `limit_images`. Raises REFUSALS.
+    """
+    if config.longest is None:
+        return ""
+    side = LARGE if config.max_pixels is None else max(1, math.isqrt(config.max_pixels))
+    views = config.windows.across**2 + 1 if config.windows else 1
+    tokens, _ = tokens_of(processor, views, side)
+    which = "an image with its windows, of" if config.windows else "an image of"
+    line = f"{which} {side} × {side} pixels takes {tokens:,} of the {config.longest:,} tokens of a conversation"
+    return f"{line}; images are made smaller where this is too much" if tokens >= config.longest else line

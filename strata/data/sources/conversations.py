@@ -29,7 +29,7 @@ class Conversation(NamedTuple):
     """One entry: its id, its images, alternating questions and answers, and its system turn or "".
 
     An image is a path, or its bytes. With several images the turns have IMAGE_TOKEN at the place of each. problem: why
-    it cannot be used, else "".
+    it cannot be used, else "". left_out: that is no fault of the entry.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Conversation(NamedTuple):
     turns: list[str]
     system: str = ""
     problem: str = ""
+    left_out: bool = False
 
 
 class _Turn(NamedTuple):

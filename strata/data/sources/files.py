@@ -14,7 +14,7 @@ from strata.data.sources.entries import EntryError
 from strata.data.sources.images_inside import ImagesInside, place_of
 from strata.data.sources.parquet_entries import footer_digest
 from strata.data.sources.samples import RawSample, SampleError, TableSource
-from strata.data.sources.tables import SampleRow, default_cache, kept_path, kept_table
+from strata.data.sources.tables import LeftOut, SampleRow, default_cache, kept_path, kept_table
 from strata.shards import SourceError, expand, index_shard, normalise, shard_stamp
 from strata.store import as_os_error, file_system
 
@@ -55,7 +55,7 @@ def images_beside(cache: Path, name: str) -> ImagesInside:
     return ImagesInside(kept_path(cache, name).with_suffix(".images"))
 
 
-def _rows_of_file(uri: str, images: str, inside: ImagesInside) -> Iterator[SampleRow]:
+def _rows_of_file(uri: str, images: str, inside: ImagesInside) -> Iterator[SampleRow | LeftOut]:
     filesystem, path = file_system(uri)
     with filesystem.open(path, "rb") as file:
         yield from conversation_rows(read_conversations(file), images, inside)
@@ -66,7 +66,7 @@ def conversation_rows(
     images: str,
     inside: ImagesInside,
     empty: str = "the file contains no conversations",
-) -> Iterator[SampleRow]:
+) -> Iterator[SampleRow | LeftOut]:
     """A row for each conversation. images: where its images lie. Raises EntryError if none can be used.
 
     inside: the file for images that lie in the entries themselves. empty: the message if there is none.
@@ -75,6 +75,9 @@ def conversation_rows(
     with inside:
         for entry in conversations:
             good, problem = good or not entry.problem, problem or entry.problem
+            if entry.left_out:
+                yield LeftOut(entry.problem)
+                continue
             first, *more = [
                 inside.add(image) if isinstance(image, bytes) else _image_uri(root, image) for image in entry.images
             ] or [""]

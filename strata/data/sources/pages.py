@@ -21,26 +21,35 @@ class PageError(DataError, ValueError):
 
 
 class PageFinder:
-    """Finds the first page of documents in a folder, in the layouts in which the data of DUE is passed on.
+    """Finds the pages of documents in a folder, in the layouts in which the data of DUE is passed on.
 
-    NAME.png or NAME.jpg, NAME_0.png, the folder NAME with 0.png (of due-benchmark/baselines), and NAME.pdf.
+    NAME.png or NAME.jpg, NAME_0.png, the folder NAME with 0.png (of due-benchmark/baselines), and NAME.pdf. Numbers in
+    names of images begin with 0 if there is such a page, else with 1.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.names = frozenset(_names(root))
 
-    def first_page(self, name: str) -> str:
-        """The path below the folder of a document's first page; that of its PDF file if there is no image."""
-        for stem in (name, f"{name}_0", f"{name}_1"):
-            found = next((stem + extension for extension in EXTENSIONS if stem + extension in self.names), None)
-            if found:
+    def page(self, reference: str) -> str:
+        """The path below the folder of a page that is named NAME#page=N (from 1; the first without it).
+
+        It is that of the PDF file if there is no image.
+        """
+        name, _, digits = reference.rpartition("#page=")
+        name, number = (name, int(digits) - 1) if name else (reference, 0)
+        first = 0 if self._image(f"{name}_0") else 1
+        for stem in [name] * (number == 0) + [f"{name}_{number + first}"]:
+            if found := self._image(stem):
                 return found
         if name in self.names:
-            inside = sorted(page for page in _names(f"{self.root}/{name}") if page.lower().endswith(EXTENSIONS))
-            if inside:
-                return f"{name}/{min(inside, key=_page_number)}"
-        return f"{name}.pdf#page=1"
+            inside = [page for page in _names(f"{self.root}/{name}") if page.lower().endswith(EXTENSIONS)]
+            if number < len(inside):
+                return f"{name}/{sorted(inside, key=_page_number)[number]}"
+        return f"{name}.pdf#page={number + 1}"
+
+    def _image(self, stem: str) -> str | None:
+        return next((stem + extension for extension in EXTENSIONS if stem + extension in self.names), None)
 
 
 def _page_number(name: str) -> int:
@@ -69,7 +78,7 @@ def render_page(data: bytes, page: int) -> bytes:
     except ImportError:
         raise PageError(
             "pages of PDF files need the extra `pdf`: pip install 'strata[pdf]', or render them first: "
-            f"pdftoppm -r {DPI} -png -singlefile NAME.pdf NAME"
+            f"mkdir NAME && pdftoppm -r {DPI} -png NAME.pdf NAME/page"
         ) from None
     with _LOCK:
         try:

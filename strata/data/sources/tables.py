@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,19 +55,30 @@ class SampleRow(NamedTuple):
     problem: str = ""
 
 
+class LeftOut(NamedTuple):
+    """A sample that a file has, but the table has not, and why: that of others may be equal."""
+
+    reason: str
+
+
 class SampleTable:
-    """A table on disk, pickled as its path. The constructor raises OSError if the file cannot be read."""
+    """A table on disk, pickled as its path. left_out: how many samples are not in it, for each reason.
+
+    The constructor raises OSError if the file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._batches: list[list[pa.Array]] = []
         self._starts: list[int] = []
+        self.left_out: dict[str, int] = {}
         self._open()
 
     def _open(self) -> None:
         # the arrays refer to the mapped file: a page is read when a row in it is
         reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         self._batches = [reader.get_batch(number).columns for number in range(reader.num_record_batches)]
+        told = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1)[1] if self._batches else None
+        self.left_out = {reason.decode(): int(count) for reason, count in (told or {}).items()}
         self._starts = list(itertools.accumulate((len(columns[0]) for columns in self._batches), initial=0))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,7 +129,7 @@ def kept_path(cache: Path, name: str) -> Path:
     return cache / f"{hashlib.sha256(f'{VERSION}/{name}'.encode()).hexdigest()[:32]}.arrow"
 
 
-def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) -> SampleTable:
+def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow | LeftOut]]) -> SampleTable:
     """Open a table from the cache; compute and write it first if it is missing.
 
     name: determines the content. The file is written under a temporary name and then renamed, so that it is complete
@@ -130,12 +142,25 @@ def kept_table(cache: Path, name: str, make: Callable[[], Iterable[SampleRow]]) 
         temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
         try:
             with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SAMPLE_SCHEMA) as writer:
-                for batch in _batches(make()):
+                left_out: Counter[str] = Counter()
+                for batch in _batches(_kept(make(), left_out)):
                     writer.write_batch(batch)
+                # an empty batch at the end has the numbers of those that are not in the table
+                if left_out:
+                    counts = {reason: str(count) for reason, count in left_out.items()}
+                    writer.write_batch(pa.RecordBatch.from_pylist([], SAMPLE_SCHEMA), custom_metadata=counts)
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
     return SampleTable(path)
+
+
+def _kept(rows: Iterable[SampleRow | LeftOut], left_out: Counter[str]) -> Iterator[SampleRow]:
+    for row in rows:
+        if isinstance(row, LeftOut):
+            left_out[row.reason] += 1
+        else:
+            yield row
 
 
 def _batches(rows: Iterable[SampleRow]) -> Iterator[pa.RecordBatch]:

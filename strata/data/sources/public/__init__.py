@@ -24,7 +24,7 @@ class Format:
     title: its name in prose. entries: yields the raw entries of the files. parse: what one of them gives; it raises
     EntryError. answers: the rule for several answers that is the default; None if there is only one. options: the
     settings of a mixture's source that it takes. captions: its answers have no questions. pages: its images are the
-    first pages of documents. beside: without `images`, its images lie beside its file. markup: control tokens that its
+    pages of documents. beside: without `images`, its images lie beside its file. markup: control tokens that its
     answers keep.
     """
 
@@ -49,10 +49,12 @@ def _single(parse: Callable[[Any], Conversation]) -> Callable[[Any, Options], It
 
 def _due(title: str, template: str, several: bool = False) -> Format:
     answers: Answers | None = None if several else "first"
-    return Format(title, _place(""), documents.due(template, several), answers, NAMED, pages=True)
+    parse = documents.due(template, several, searched=not several)
+    return Format(title, documents.due_entries, parse, answers, DUE, pages=True)
 
 
 NAMED = frozenset({"image_name"})
+DUE = NAMED | {"pages"}
 SPLIT = frozenset({"split"})
 CHOICE = frozenset({"choice"})
 
@@ -75,7 +77,7 @@ FORMATS: dict[str, Format] = {
     "deepform": _due("DeepForm", "What is the value for the {}?"),
     "klc": _due("Kleister Charity", "What is the value for the {}?"),
     "wtq": _due("WikiTableQuestions", "{}", several=True),
-    "tabfact": Format("TabFact", _place(""), documents.tabfact, None, NAMED, pages=True),
+    "tabfact": Format("TabFact", documents.due_entries, documents.tabfact, None, DUE, pages=True),
     "due": _due("another set of DUE", "{}"),
     "visualmrc": Format("VisualMRC", _place(""), documents.visualmrc),
     "llava": Format("LLaVA, Qwen-VL, Monkey", Files.conversations, _single(llava), beside=True, markup=MARKUP),

@@ -21,12 +21,14 @@ _PIECE = 2**20  # bytes hashed at a time
 class Files:
     """The URIs of a data set's files. questions: those of the questions, if they are not with the answers.
 
-    exclude: a file with the ids of images that are left out, a line each.
+    exclude: a file with the ids of images that are left out, a line each. contents: the files with the text of each
+    page of the documents, as many as paths, or none.
     """
 
     paths: tuple[str, ...]
     questions: tuple[str, ...] = ()
     exclude: str = ""
+    contents: tuple[str, ...] = ()
 
     def open(self, uri: str) -> AbstractContextManager[IO[bytes]]:
         """Open a file for reading. Raises OSError."""
@@ -64,7 +66,7 @@ class Files:
     def digest(self) -> str:
         """A SHA-256 of all files. Raises OSError if one is missing."""
         digest = hashlib.sha256()
-        for uri in (*self.paths, *self.questions, *([self.exclude] if self.exclude else [])):
+        for uri in (*self.paths, *self.questions, *self.contents, *([self.exclude] if self.exclude else [])):
             for name in self._listed(uri):
                 digest.update(_file_digest(name))
         return digest.hexdigest()

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from strata.data.sources.entries import EntryError, list_of, text_of
 
 Answers = Literal["majority", "first", "all"]
+Pages = Literal["found", "first"]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -20,7 +21,8 @@ class Options:
     answers: which of several answers are used: the most frequent one (of equally frequent ones the first), the first,
     or all distinct ones, a sample each. split: the splits to take, none for all. image_name: the name of an image's
     file, with "{}" for its id, "" for the data set's own. choice: what is the answer to a question with choices.
-    answerable: leave out what annotators could not answer.
+    answerable: leave out what annotators could not answer. pages: ask about the page of a document on which the answer
+    is found, or always about the first one.
     """
 
     answers: Answers = "first"
@@ -28,6 +30,7 @@ class Options:
     image_name: str = ""
     choice: Literal["letter", "text"] = "letter"
     answerable: bool = False
+    pages: Pages = "found"
 
 
 class Question(NamedTuple):

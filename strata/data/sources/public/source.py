@@ -12,6 +12,7 @@ from strata.data.sources.entries import EntryError
 from strata.data.sources.files import conversation_rows, images_beside
 from strata.data.sources.pages import PageFinder
 from strata.data.sources.public import FORMATS, Format
+from strata.data.sources.public.documents import CONTENTS
 from strata.data.sources.public.files import Files
 from strata.data.sources.public.questions import Options, Question
 from strata.data.sources.samples import SampleError, TableSource
@@ -40,7 +41,9 @@ def public_source(
         inside, empty = images_beside(folder, key), f"no entry of the format {format_name}"
         table = kept_table(folder, key, lambda: conversation_rows(rows, images, inside, empty))
     except FileNotFoundError as error:
-        raise SampleError(f"no such file: {error.filename or uri}") from None
+        name = str(error.filename or uri)
+        hint = ', which tells on which pages answers are; pages = "first" does without' * name.endswith(CONTENTS)
+        raise SampleError(f"no such file: {name}{hint}") from None
     except (EntryError, ImportError, OSError) as error:
         raise SampleError(f"{uri}: {error}") from None
     return TableSource(name, table, markup=form.markup, uri=uri)
@@ -50,7 +53,7 @@ def _conversations(form: Format, files: Files, options: Options, finder: PageFin
     for number, entry in enumerate(form.entries(files), 1):
         try:
             for sample in _samples(form, entry, options):
-                pages = [finder.first_page(str(image)) for image in sample.images] if finder else sample.images
+                pages = [finder.page(str(image)) for image in sample.images] if finder else sample.images
                 yield sample._replace(images=pages, id=sample.id or str(number))
         except EntryError as error:
             yield Conversation(str(number), [], [], problem=f"{_name(entry, number)}: {error}")
