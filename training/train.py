@@ -43,11 +43,11 @@ def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path
     """
     checkpoint = last_checkpoint(config.output)
     step = step_of(checkpoint) if checkpoint else 0
-    record = RunRecord(config, mixture.identity, PartialState().num_processes)
+    trained, validation = parts_of(config, mixture)
+    record = RunRecord(config, trained, PartialState().num_processes)
     changes = record.check(step, allow_changes) if checkpoint else []
     _print_estimate(config)
     model, processor = load_model(config)
-    trained, validation = parts_of(config, mixture)
     trainer = StageTrainer(model, processor, trained, config, validation)
     if checkpoint:
         print(f"continuing from step {step} of {trainer.args.max_steps}", flush=True)
