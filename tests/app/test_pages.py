@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from strata.core import JobPage, JobStatus, Waiting
+from strata.core import JobPage, JobStatus, JobView, Waiting
 from strata.queue.queue import Queue
 from tests.browser import Browser, Page, running_browser
 from tests.fakes import jpeg
@@ -87,9 +88,20 @@ def test_the_page_describes_a_dropped_image(browser: Browser, url: str) -> None:
         assert page.run("violations") == []
 
 
+def _ended(url: str) -> JobView:
+    """The newest job, which has its result, at its end. Raises TimeoutError."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        view = JobPage.model_validate_json(httpx.get(f"{url}/v1/jobs?limit=1").content).jobs[0]
+        if view.status.final:
+            return view
+        time.sleep(0.05)
+    raise TimeoutError(view.model_dump_json())
+
+
 def test_the_page_shows_what_a_job_waits_for(browser: Browser, url: str) -> None:
     httpx.post(f"{url}/v1/captions", files={"file": ("a.jpg", jpeg(50))}, headers={"Prefer": "wait=120"})
-    view = JobPage.model_validate_json(httpx.get(f"{url}/v1/jobs?limit=1").content).jobs[0]
+    view = _ended(url)
     waiting = Waiting(stage="composer", reason="HTTP 401: <b>no key</b>", since=view.created_at, attempts=3)
     waits = view.model_copy(update={"id": "waits", "status": JobStatus.IN_PROGRESS, "waiting": waiting})
     answer = JobPage(jobs=[waits, view]).model_dump_json()

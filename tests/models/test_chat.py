@@ -124,7 +124,7 @@ def test_retry_after_is_honoured_by_every_request(date: bool) -> None:
                 texts = write(stage, [request("one"), request("two")])
     assert texts == ["A dog is here."] * 2
     assert asked_at[1] - asked_at[0] >= 0.9  # a date has whole seconds
-    assert [usage.requests for usage in stage.usage] == [1, 1]  # being put off costs nothing
+    assert sum(usage.requests for usage in stage.usage) == len(asked_at) - 1  # being put off costs nothing
 
 
 def test_a_long_retry_after_is_kept_between_calls_too() -> None:
