@@ -206,7 +206,9 @@ class StageTrainer(SFTTrainer):
         batch_size = self.args.per_device_train_batch_size
         reader = self._reader(self._validation, batch_size)
         collate = Grouped(self._collator(reader), text_length, batch_size, 1)
-        loader = DataLoader(reader, batch_size, collate_fn=collate, drop_last=True)
+        # drawing from torch's default generator would change the dropout of the steps that follow
+        generator = torch.Generator()
+        loader = DataLoader(reader, batch_size, collate_fn=collate, drop_last=True, generator=generator)
         self.model.eval()
         for (batch,) in loader:
             with torch.no_grad(), self.compute_loss_context_manager():

@@ -66,7 +66,7 @@ def create(
     seed: Annotated[int, typer.Option(help="Seed of the selection.")] = 0,
     where: Where = None,
     unique: Annotated[bool, typer.Option("--unique", help="Each picture once; reads the images.")] = False,
-    same: Annotated[Same, typer.Option("--same", help="Which pictures are one to --unique.")] = "near",
+    same: Annotated[Same | None, typer.Option("--same", help="Which pictures are one to --unique: near.")] = None,
     by: By = None,
     target: Target = None,
     cap: Cap = None,
@@ -88,7 +88,7 @@ def create(
 
     snapshots, own = _snapshots(store), read_own_files(scores, exclude)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
-    given |= {"same": same if unique and same != "listed" else None} | _axes(method, by or (), target or ())
+    given |= {"same": _same(same, unique)} | _axes(method, by or (), target or ())
     selection = _asked(snapshots, like, {"method": method, "own": own.kinds, **given})
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
     parts = PartsOf(snapshots.store).sources(sources, single_images)
@@ -97,6 +97,13 @@ def create(
         pictures = _pictures(snapshots, selection.same, bar) if selection.same else None
         made = snapshots.create(name, parts, selection, sources, advance, accept_shortfall, own, _tell, pictures)
     _show(made, as_json)
+
+
+def _same(same: Same | None, unique: bool) -> str | None:
+    """How pictures are compared; None: not at all."""
+    if same and not unique:
+        raise InvalidInput("--same says which pictures are one to --unique: add --unique")
+    return None if not unique or same == "listed" else same or "near"
 
 
 def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any]) -> Selection:

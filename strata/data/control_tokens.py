@@ -16,8 +16,8 @@ from typing import NamedTuple
 class Family(NamedTuple):
     """Models with the same control tokens.
 
-    source: the public file that lists them. tokens: those that are not of the form `<|…|>`, which is removed from every
-    text. patterns: regular expressions of numbered tokens.
+    source: the public file that lists them. tokens: those that are not of the forms `<|…|>`, `<|…>` and `<…|>`, which
+    are removed from every text. patterns: regular expressions of numbered tokens.
     """
 
     name: str
@@ -37,7 +37,7 @@ def _tags(names: str) -> tuple[str, ...]:
 
 
 # <|…|> alone covers Qwen 2, 2.5 and 3 (tokenizer_config.json), Llama 3 and 4, Phi-3 and 4, GLM-4, Command, Kimi, LFM2,
-# dots.ocr; the bar may be of full width, as in DeepSeek's
+# dots.ocr, Emu3; the bar may be of full width, as in DeepSeek's
 CONTROL_TOKENS = (
     Family(
         "LLaVA",
@@ -130,6 +130,12 @@ CONTROL_TOKENS = (
         (r"</?patch_index_\d{1,4}>",),
     ),
     Family(
+        "code models and others with numbered images",
+        "bigcode/starcoder tokenizer_config.json; the names of images and of fill-in-the-middle in the field",
+        _tags("boi eoi fim_prefix fim_middle fim_suffix fim_pad fim-prefix fim-middle fim-suffix fim-pad"),
+        (r"<image_\d{1,4}>",),
+    ),
+    Family(
         "BLIP-2, BERT and T5",
         "tokenizer_config.json of Salesforce/blip2-opt-2.7b and google-bert/bert-base-uncased",
         ("<image>", "<mask>", "[MASK]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[DEC]", "[ENC]"),
@@ -142,7 +148,8 @@ CONTROL_TOKENS = (
     ),
 )
 LONGEST = 96  # characters of a control token, with white space within its brackets and characters that are dropped
-_BARS = r"<\|[^<>\s|]{1,64}\|>"
+# a name between bars may have single spaces (Emu3's `<|image start|>`); one with a single bar has letters only
+_BARS = r"<\|[^<>\s|]{1,64}(?: [^<>\s|]{1,32}){0,3}\|>|<\|[a-z_]{1,32}>|<[a-z_]{1,32}\|>"
 _OPENING, _ENDS = frozenset("<["), frozenset(">]")  # a control token begins with one of these, and ends with another
 
 
@@ -163,6 +170,9 @@ def without_control_tokens(text: str, keep: Collection[str] = ()) -> str:
     brackets, characters that a tokenizer may drop, and those that Unicode's compatibility normalization (NFKC) maps to
     these are no difference: SentencePiece's rule `nmt_nfkc` maps them so before it looks for tokens (Kosmos-2, T5).
     """
+    # most texts have no bracket
+    if text.isascii() and not _OPENING.intersection(text):
+        return text
     if not any(_folded(mark) in _ENDS for mark in set(text) if not mark.isalnum()):
         return text
     kept: list[str] = []  # the characters of the result

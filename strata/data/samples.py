@@ -88,4 +88,7 @@ def decoded(place: Place, share: Share, number: int, raw: RawSample, skipped: tu
     except images.ImageError as error:
         raise share.source.explain(number, str(error)) from None
     conversation = share.conversation(raw, place.draw)
+    # it may have had none, or nothing but control tokens
+    if any(turn["role"] == "assistant" and not turn["content"].strip() for turn in conversation):
+        raise share.source.explain(number, "an answer has no text")
     return Sample(raw.key, pixels, conversation, share.task, share.name, place, number, skipped)

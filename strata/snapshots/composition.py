@@ -78,7 +78,7 @@ FORMATS = (".png", ".svg", ".pdf")
 def plot_composition(composition: Composition, title: str, path: Path) -> None:
     """Save a plot of the shares before and after, one panel per axis, as PNG, SVG or PDF by the path's suffix.
 
-    Raises InvalidInput for another suffix or if matplotlib is not installed, and OSError.
+    Raises InvalidInput for another suffix or if matplotlib is not installed, or if the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
         raise InvalidInput(f"{path}: a plot is saved as {', '.join(FORMATS)}")
@@ -101,4 +101,7 @@ def plot_composition(composition: Composition, title: str, path: Path) -> None:
         panel.set_xlabel("% of rows")
     panels[0].legend()
     figure.suptitle(title)
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # ValueError: a format that is not known
+        raise InvalidInput(f"{path}: {getattr(error, 'strerror', None) or error}") from None

@@ -63,9 +63,16 @@ class OwnFiles:
         return pc.index_in(rows.column(KEY), self.scores.column(KEY).combine_chunks())
 
 
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror or error}") from None
+
+
 def read_own_files(scores: Path | None, exclude: Path | None) -> OwnFiles:
-    """Read a file of scores (.parquet or .csv), and one of keys, one a line. Raises InvalidInput and OSError."""
-    contents = {name: path.read_bytes() for name, path in (("scores", scores), ("exclude", exclude)) if path}
+    """Read a file of scores (.parquet or .csv), and one of keys, one a line. Raises InvalidInput."""
+    contents = {name: _bytes_of(path) for name, path in (("scores", scores), ("exclude", exclude)) if path}
     table = _scores_of(scores, contents["scores"]) if scores else None
     excluded = None
     if exclude:

@@ -219,7 +219,10 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
         ("show none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("diff taken none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("show taken --plot plot.txt", exits.USAGE, "strata: plot.txt: a plot is saved as .png"),
-        ("show taken --plot /no/such/plot.png", exits.USAGE, "strata: [Errno 2]"),
+        ("show taken --plot /no/such/plot.png", exits.USAGE, "strata: /no/such/plot.png: No such file or directory"),
+        ("create x --from demo --scores no.csv", exits.USAGE, "strata: no.csv: No such file or directory"),
+        ("create x --from demo --exclude .", exits.USAGE, "strata: .: Is a directory"),
+        ("create x --from demo --same near", exits.USAGE, "strata: --same says which pictures are one to --unique"),
         ("list --store nothing://at/all", exits.USAGE, "strata: --store or STRATA_STORE: nothing://"),
     ],
 )

@@ -104,6 +104,10 @@ def test_the_tokens_in_processors_of_transformers_are_known() -> None:
         ("<im<img>g>/etc/hostname</i<img>mg>", "/etc/hostname"),
         ("<ima<image>ge>", ""),
         ("a <|image_pad|> b", "a  b"),
+        ("<|image start|><|image token|> <|image end|>", " "),  # of Emu3
+        ("<|turn>a<turn|> <|image>b<image|> <|channel>", "a b "),  # bars on one side
+        ("<image_1> <image_12> <boi><eoi> <fim_prefix>", "   "),
+        ("|x| < |y| and a <|> b, <| see below |>", "|x| < |y| and a <|> b, <| see below |>"),
         ("<IMAGE> < image > <image\t>", "  "),  # case, white space
         ("＜image＞ <ima\u200bge> <im\u00adage>", "  "),  # what nmt_nfkc of SentencePiece maps to the token
         ("if a < b and c > d: x[1]", "if a < b and c > d: x[1]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -257,3 +259,22 @@ def test_workers_that_stay_go_on_from_a_state_and_then_to_the_next_epoch() -> No
     alone = reader_of(fragile_mixture())
     alone.set_epoch(3)
     assert after == seen(list(alone))
+
+
+@pytest.mark.parametrize("answer", ["", " \n", "<|im_end|>", "<ima<image>ge> "])
+def test_an_answer_without_text_is_a_broken_sample(tmp_path: Path, answer: str) -> None:
+    """Also one of which nothing is left without control tokens."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    turns = [[("human", "What?"), ("gpt", text)] for text in ("a dog", answer, "a cat")]
+    entries = [
+        {"image": "a.png", "conversations": [{"from": role, "value": text} for role, text in pair]} for pair in turns
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(entries), encoding="utf-8")
+    source = conversation_source(str(tmp_path / "train.json"), str(tmp_path), tmp_path / "cache")
+    mixture = Mixture([Share("a", "t", source, 3)])
+    found = list(SampleReader(mixture, seed=1, limit=SkipLimit(1.0)))
+    assert len(found) == 3 and {one.conversation[-1]["content"] for one in found} <= {"a dog", "a cat"}
+    [(skipped,)] = [one.skipped for one in found if one.skipped]
+    assert "an answer has no text" in skipped.reason
+    with pytest.raises(SampleError, match="an answer has no text"):
+        list(SampleReader(mixture, seed=1, on_error="stop"))

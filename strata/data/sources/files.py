@@ -35,6 +35,8 @@ def conversation_source(uri: str, images: str, cache: Path | None = None) -> Tab
         table = kept_table(folder, key, lambda: _rows_of_file(uri, images, inside))
     except FileNotFoundError:
         raise SampleError(f"no such file: {uri}") from None
+    except IsADirectoryError:
+        raise SampleError(f"{uri}: it is a folder, not a file") from None
     except (EntryError, ImportError) as error:
         raise SampleError(f"{uri}: {error}") from None
     return TableSource(name, table, markup=MARKUP, uri=uri)
