@@ -21,7 +21,7 @@ class ConfigError(InvalidInput):
 class Table(BaseModel):
     """The base of all tables: unknown keys are errors, and instances are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelTable(Table):

@@ -18,11 +18,12 @@ from strata.data.mixtures import Share
 from tests.squares import Squares, tiny_mixture
 from tests.tiny_training import tiny_config
 from training.changes import FIXED, FREE, ChangedRun, RunRecord
-from training.config import Config, LoraTable, QuestionsTable, Table, WindowsTable
+from training.config import Config, LoraTable, OptimizerTable, QuestionsTable, Table, WindowsTable
 from training.splits import split
 
 START = Path("/start")
 st.register_type_strategy(Path, st.text("ab", min_size=1).map(Path))
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))  # the configuration refuses others
 
 
 def tables_of(annotation: Any) -> list[type[Table]]:
@@ -156,3 +157,9 @@ def test_another_split_of_the_same_mixture_is_another_run(tmp_path: Path) -> Non
     RunRecord(full(tmp_path), trained, 1).write(0, [])
     with pytest.raises(ChangedRun, match=r"mixture: \w{16} → \w{16}"):
         RunRecord(full(tmp_path), tiny_mixture(), 1).check(3, allow=False)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_learning_rate_is_a_number(value: float) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        OptimizerTable(learning_rate=1e-3, batch_size=1, rates={"vision_tower": value})
