@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 from strata.data import Mixture
 from strata.errors import InvalidInput
+from strata.snapshots.differences import leaves
 from training.config import Config, Table
 
 # settings that change neither the data nor what is computed; docs/how-to/train.md lists them too
@@ -86,7 +87,7 @@ class RunRecord:
 
 def settings_of(config: Config) -> dict[str, Any]:
     """The settings that determine what a run computes, by their names in the file, "TABLE.KEY" in tables."""
-    return {name: value for name, value in _flat(config.model_dump(mode="json")) if not _within(name, FREE)}
+    return {name: value for name, value in leaves(config.model_dump(mode="json")) if not _within(name, FREE)}
 
 
 def sources_of(mixture: Mixture) -> dict[str, dict[str, Any]]:
@@ -155,14 +156,6 @@ def _defaults(table: type[Table], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def _is_table(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Table)
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _value(record: Mapping[str, Any], name: str) -> Any:

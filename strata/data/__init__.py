@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from strata.data.decoding_check import Fault, check_decoding
 from strata.data.exports import Request, export
-from strata.data.mixture_files import Locations, MixtureFile, SourceCheck, check_mixture, open_mixture, task_shares
+from strata.data.mixture_checks import SourceCheck, check_mixture, task_shares
+from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import Mixture
 from strata.data.picture_hashes import PictureHasher
 from strata.data.reader import SampleReader

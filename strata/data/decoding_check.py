@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from strata import images
-from strata.data.mixture_files import Locations, MixtureFile, SourceCheck
+from strata.data.mixture_checks import SourceCheck
+from strata.data.mixture_files import Locations, MixtureFile
 from strata.data.mixtures import Mixture
 from strata.data.prefetch import prefetch_map
 from strata.data.samples import MAX_PIXELS, Skipped

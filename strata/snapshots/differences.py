@@ -101,15 +101,15 @@ def _values(contents: list[dict[str, Any]]) -> defaultdict[str, set[str]]:
     """The values of every setting as JSON, by its path such as "stages.ocr.model"."""
     values: defaultdict[str, set[str]] = defaultdict(set)
     for content in contents:
-        for setting, value in _settings(content):
+        for setting, value in leaves(content):
             values[setting].add(json.dumps(value, ensure_ascii=False))
     return values
 
 
-def _settings(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(content: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """All leaves of nested settings with their paths."""
     for name, value in content.items():
         if isinstance(value, dict):
-            yield from _settings(value, f"{path}{name}.")
+            yield from leaves(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value

@@ -23,7 +23,8 @@ from PIL import Image
 from strata.cli import exits
 from strata.cli import main as cli
 from strata.core.layers import LAYERS
-from strata.data.mixture_files import Locations, MixtureFile, check_mixture, open_mixture, task_shares
+from strata.data.mixture_checks import check_mixture, task_shares
+from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import Mixture, MixtureError, Share
 from strata.data.reader import SampleReader
 from strata.data.sources import entries
