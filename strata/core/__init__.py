@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
+from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Turn, Variant, Verification
 from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
@@ -133,10 +134,14 @@ __all__ = [
     "ChatComposerParameters",
     "ChatParameters",
     "Check",
+    "CheckedSentence",
     "Chunk",
+    "Claim",
+    "ClaimKind",
     "ClassicalSegmenterParameters",
     "Cost",
     "CountingComposerParameters",
+    "CutReason",
     "Description",
     "Evidence",
     "EvidenceSettings",
@@ -189,8 +194,11 @@ __all__ = [
     "StageSettings",
     "Status",
     "TransformersComposerParameters",
+    "Turn",
     "UnknownBackEnd",
     "Usage",
+    "Variant",
+    "Verification",
     "Waiting",
     "YesParameters",
     "checked_job_id",

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from strata.addresses import without_secrets
+from strata.core.claims import Variant, Verification
 from strata.core.layers import (
     LAYERS,
     Box,
@@ -118,6 +119,8 @@ class Record(Layers, _Row):
     failure: why the image failed, or which rule rejected it. warnings: what limits a row that was computed. seconds and
     usage are by stage; usage only of stages that use a model server. profile and fingerprint: those of the job that the
     record is read for; parts do not hold them, because jobs of two profiles with the same settings share them.
+    verification: what the verifier found of the composed text. variants: other texts of the same evidence. Both are
+    null where the profile does not ask for them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -127,6 +130,8 @@ class Record(Layers, _Row):
 
     seconds: dict[str, float] = Field(default_factory=dict)
     usage: dict[str, Usage] = Field(default_factory=dict)
+    verification: Verification | None = None
+    variants: list[Variant] | None = None
 
     def warned(self, kind: str, detail: str) -> Record:
         """The same record with one more warning, unless it has one of this type."""
@@ -154,12 +159,14 @@ _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float32(), bool: pa.boo
 def arrow_type(annotation: Any) -> pa.DataType:
     """The Arrow type of a field's annotation: scalars, fixed tuples of numbers, lists, and models as structs.
 
-    Floats are float32. A tuple of integers is int32 (a mask's sides), a single integer int64. A model's own fields come
-    before those of its base classes.
+    Floats are float32, literals strings. A tuple of integers is int32 (a mask's sides), a single integer int64. A
+    model's own fields come before those of its base classes.
     """
     kind = inner_type(annotation)
     if kind in _SCALARS:
         return _SCALARS[kind]
+    if get_origin(kind) is Literal:
+        return pa.string()
     if get_origin(kind) is list:
         return pa.list_(arrow_type(get_args(kind)[0]))
     if get_origin(kind) is tuple:
@@ -191,6 +198,8 @@ RECORD_SCHEMA = pa.schema(
         *(pa.field(name, arrow_type(Layers.model_fields[name].annotation)) for name in LAYERS),
         pa.field("stage_seconds", _SECONDS),
         pa.field("stage_usage", _USAGE),
+        pa.field("verification", arrow_type(Verification)),
+        pa.field("variants", pa.list_(arrow_type(Variant))),
     ]
 )
 

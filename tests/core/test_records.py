@@ -8,6 +8,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strata.core.claims import CheckedSentence, Claim, Turn, Variant, Verification
+from strata.core.layers import Sentence
 from strata.core.records import (
     RECORD_SCHEMA,
     SCHEMA_VERSION,
@@ -39,6 +41,22 @@ def rows(draw: st.DrawFn) -> Record:
 @given(st.lists(rows(), max_size=4))
 def test_records_are_read_as_they_were_written(records: list[Record]) -> None:
     assert table_to_records(records_to_table(records)) == records
+
+
+def test_what_the_verifier_found_and_the_variants_are_read_as_they_were_written() -> None:
+    claim = Claim(kind="thing", text="a cat", supported=False, reason="unsupported_object", score=0.25)
+    cut = CheckedSentence(text="A cat is there.", kept=None, reason="unsupported_object", claims=[claim])
+    found = Verification(text="A cat is there.", sentences=[cut], origin="layers")
+    turn = Turn(question="What is it?", answer="A hat.", evidence=["regions/0"])
+    variants = [
+        Variant(name="short", text="A hat.", sentences=[Sentence(text="A hat.", evidence=["regions/0"])]),
+        Variant(name="questions", language="de", text="What is it?\nA hat.", turns=[turn], verification=found),
+    ]
+    record = Record(key="1", image=IMAGE, verification=found, variants=variants)
+    assert table_to_records(records_to_table([record])) == [record]
+    # parts of earlier versions have no such columns
+    old = records_to_table([record]).drop_columns(["verification", "variants"])
+    assert table_to_records(old) == [record.model_copy(update={"verification": None, "variants": None})]
 
 
 def test_no_column_of_a_part_is_a_map() -> None:
