@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.text import Text
 
 from samples.service import running_service
-from strata.cli import exits, render
+from strata.cli import exits
+from strata.cli.rendering import records as render
 from strata.client import ApiError, Client
 from strata.components import strata_command
 from strata.core import JobStatus, JobView

@@ -22,7 +22,8 @@ from rich.text import Text
 from samples.demo import SHARD
 from samples.service import running_service
 from samples.training.vision_tower import SIDE, tower_config
-from strata.cli import exits, render
+from strata.cli import exits
+from strata.cli.rendering import records as render
 from strata.client import ApiError
 from strata.components import strata_command
 from strata.core import JobStatus

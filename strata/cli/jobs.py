@@ -43,7 +43,7 @@ def caption(
     api_key: ApiKey = None,
 ) -> None:
     """Caption images and print their layers. The first image that fails or is refused gives the exit code."""
-    from strata.cli import render
+    from strata.cli.rendering import records as render
     from strata.client import ApiError
     from strata.core import Status
 
@@ -79,7 +79,7 @@ def _captioned(client: Client, image: Path, alt_text: str | None, profile: str |
     """The record of one image and its job's id. Raises JobFailed if the job ends without a record."""
     from rich.console import Console
 
-    from strata.cli import render
+    from strata.cli.rendering import records as render
 
     captioned = client.captioned(image, alt_text, profile, wait=30)
     if captioned.record is not None:
@@ -137,7 +137,7 @@ def submit(
 def _follow(client: Client, view: JobView) -> JobView:
     from rich.console import Console
 
-    from strata.cli import render
+    from strata.cli.rendering import records as render
 
     try:
         return render.follow(client.watch(view.id), Console(stderr=True)) or view
@@ -175,7 +175,7 @@ def jobs(
     if as_json:
         print(page.model_dump_json())
         return
-    from strata.cli import render
+    from strata.cli.rendering import records as render
 
     output().print(render.job_table(page.jobs))
     if page.next:
@@ -219,7 +219,7 @@ def delete(
 
     What another job or a snapshot uses too stays.
     """
-    from strata.cli import render
+    from strata.cli.rendering import records as render
 
     with open_client(url, api_key) as client:
         for job in jobs:
@@ -248,7 +248,7 @@ def retry(
 
 
 def _print_job(view: JobView, as_json: bool) -> None:
-    from strata.cli import render
+    from strata.cli.rendering import records as render
 
     if as_json:
         print(view.model_dump_json())
@@ -266,7 +266,7 @@ def results(job: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
 
 def _tell_state(view: JobView) -> None:
     """Say on stderr that a job has not ended, or why it failed as a whole: its rows do not tell that."""
-    from strata.cli import render
+    from strata.cli.rendering import records as render
 
     if not view.status.final or view.error:
         print(f"strata: job {view.id} is {render.job_line(view)}", file=sys.stderr)
@@ -282,7 +282,7 @@ def failures(
     api_key: ApiKey = None,
 ) -> None:
     """Print the failed or filtered images of a job, and the reasons."""
-    from strata.cli import render
+    from strata.cli.rendering import records as render
 
     with open_client(url, api_key) as client:
         for row in client.failures(job, status):

@@ -27,7 +27,7 @@ NameOrFile = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile'
 @app.command("list")
 def list_profiles(as_json: AsJson = False) -> None:
     """List the profiles: what each is for, the machine that it needs, and the bytes that it downloads."""
-    from strata.cli import profile_render
+    from strata.cli.rendering import profiles as profile_render
     from strata.core import load_settings
     from strata.profiles import ProfileList, views
 
@@ -42,7 +42,7 @@ def list_profiles(as_json: AsJson = False) -> None:
 @app.command()
 def show(profile: NameOrFile, as_json: AsJson = False) -> None:
     """Show a profile: stages, models, licences, download, memory, and the layers that it computes."""
-    from strata.cli import profile_render
+    from strata.cli.rendering import profiles as profile_render
     from strata.core import InvalidProfile
     from strata.profiles import view_of
 

@@ -175,7 +175,7 @@ def list_snapshots(
     store: StoreUri = None,
 ) -> None:
     """List the newest snapshots, the oldest of them first."""
-    from strata.cli.snapshot_render import snapshot_table
+    from strata.cli.rendering.snapshots import snapshot_table
 
     snapshots, damaged = _snapshots(store).scan()
     for error in damaged:
@@ -258,7 +258,7 @@ def _show(snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_json(snapshot)))
     else:
-        from strata.cli.snapshot_render import snapshot_details
+        from strata.cli.rendering.snapshots import snapshot_details
 
         output().print(snapshot_details(snapshot))
 
@@ -270,7 +270,7 @@ def _as_json(snapshot: Snapshot, without: set[str] | None = None) -> dict[str, A
 @app.command()
 def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = None) -> None:
     """Show the differences of two snapshots: rows, parts, selection, provenance."""
-    from strata.cli.snapshot_render import difference_details
+    from strata.cli.rendering.snapshots import difference_details
     from strata.snapshots import difference
 
     snapshots = _snapshots(store)
@@ -285,7 +285,7 @@ def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = N
 @app.command()
 def features() -> None:
     """List the features of rows for --where and --by."""
-    from strata.cli.snapshot_render import feature_table
+    from strata.cli.rendering.snapshots import feature_table
 
     output().print(feature_table())
 

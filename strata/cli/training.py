@@ -51,7 +51,7 @@ def check(
     store: StoreUri = None,
 ) -> None:
     """Show the sources of a mixture, what is missing, and the share of each task."""
-    from strata.cli.snapshot_render import fault_table, source_table, task_table
+    from strata.cli.rendering.snapshots import fault_table, source_table, task_table
     from strata.data import Locations, MixtureFile, check_mixture, default_cache, task_shares
 
     if report is not None and not decode:

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from app.images.overlay import draw_overlay
-from strata.cli import jobs, render
+from strata.cli import jobs
 from strata.cli import main as cli
+from strata.cli.rendering import records as render
 from strata.client.client import Client
 from strata.core.chunks import Chunk
 from strata.core.profiles import ProfileError

@@ -244,7 +244,7 @@ def test_interrupting_a_followed_job_says_that_it_continues(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("strata.cli.render.follow", interrupted)
+    monkeypatch.setattr("strata.cli.rendering.records.follow", interrupted)
     assert code_of("submit", "good.tar", "--follow") == 130
     assert "job completed continues; see `strata status completed --follow`" in capsys.readouterr().err
 

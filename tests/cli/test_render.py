@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
 
-from strata.cli import render
+from strata.cli.rendering import records as render
 from strata.core.records import Caption, Description, FailureNote, ImageReference, Record, Region, Sentence, TextLine
 from strata.core.schemas import (
     Budget,

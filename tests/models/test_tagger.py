@@ -23,7 +23,7 @@ from models.prompts import full_notes
 from models.stages import tagger
 from models.stages.tagger import words_of
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
-from strata.cli import render
+from strata.cli.rendering import records as render
 from strata.core.layers import LAYERS, Tag
 from strata.core.profiles import GROUPS, InvalidProfile, StageSettings, load_profile
 from strata.core.records import Record

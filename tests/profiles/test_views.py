@@ -11,7 +11,7 @@ from rich.console import Console
 
 from models.weights.inventory import PROFILES
 from models.weights.wheels import DOWNLOAD_BYTES
-from strata.cli.profile_render import table, tree
+from strata.cli.rendering.profiles import table, tree
 from strata.core import LAYERS
 from strata.core.profiles import load_profile, profile_names
 from strata.profiles.editing import new_profile

@@ -19,7 +19,7 @@ import pytest
 import workers.indexer
 from bench.processes import Process
 from strata.cli import main as cli
-from strata.cli import render
+from strata.cli.rendering import records as render
 from strata.core.requests import JobRequest
 from strata.data.sources.samples import SampleError
 from strata.data.sources.snapshots import snapshot_source

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from strata.cli.render import clean
+from strata.cli.rendering.records import clean
 from strata.core import LAYERS
 from strata.profiles import MemoryView, ProfileView, WeightsView
 

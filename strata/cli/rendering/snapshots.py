@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from strata.cli.render import clean
+from strata.cli.rendering.records import clean
 from strata.counts import counted
 from strata.data import Fault, SourceCheck, task_shares
 from strata.snapshots import (
