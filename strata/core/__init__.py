@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Turn, Variant, Verification
+from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
 from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
@@ -53,6 +53,7 @@ from strata.core.parameters import (
     SegmenterParameters,
     SsdDetectorParameters,
     TransformersComposerParameters,
+    VerifierParameters,
     YesParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -169,6 +170,7 @@ __all__ = [
     "ObjectMask",
     "OcrParameters",
     "OpenClipParameters",
+    "Origin",
     "Parameters",
     "Priority",
     "Problem",
@@ -199,6 +201,7 @@ __all__ = [
     "Usage",
     "Variant",
     "Verification",
+    "VerifierParameters",
     "Waiting",
     "YesParameters",
     "checked_job_id",

@@ -31,6 +31,7 @@ from strata.core.parameters.segmenter import (
     SegmenterParameters,
 )
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
+from strata.core.parameters.verifier import VerifierParameters
 
 __all__ = [
     "BUILT_IN",
@@ -60,5 +61,6 @@ __all__ = [
     "SegmenterParameters",
     "SsdDetectorParameters",
     "TransformersComposerParameters",
+    "VerifierParameters",
     "YesParameters",
 ]
