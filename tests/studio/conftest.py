@@ -25,6 +25,7 @@ LONG = 60_000.0  # milliseconds: far more than anything here takes
 WIDE, NARROW = 1280, 390  # pixels: a laptop, a phone
 _OPTIONS = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 
+Theme = Literal["light", "dark"]
 Opener = Callable[..., AbstractContextManager[Page]]
 
 
@@ -67,7 +68,7 @@ def opened(chromium: Browser) -> Opener:
 
     @contextmanager
     def open_page(
-        url: str, width: int = WIDE, theme: Literal["light", "dark"] = "light", expected: tuple[str, ...] = (), **more: Any
+        url: str, width: int = WIDE, theme: Theme = "light", expected: tuple[str, ...] = (), **more: Any
     ) -> Iterator[Page]:
         context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=theme, **more)
         context.set_default_timeout(LONG)
