@@ -55,6 +55,35 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: Sha
 
 
 @router.get(
+    "/{key:path}/preview.jpg",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "A picture"}},
+)
+async def show_preview(
+    job: KnownJob,
+    key: KeyPath,
+    given: ServicesDep,
+    side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
+) -> Response:
+    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
+    _, found = await run_in_threadpool(_record, given, job, key)
+    async with given.large_answers:
+        data = await run_in_threadpool(_bytes_of, given, found)
+        try:
+            content = await given.decoder.use(data, lambda image: _preview(image, side))
+        except ImageError as error:
+            raise ProblemError("invalid-image", str(error)) from error
+    return Response(content, media_type="image/jpeg")
+
+
+def _preview(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+@router.get(
     "/{key:path}/overlay.png",
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "A picture"}},

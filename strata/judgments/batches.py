@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.core.records import arrow_type
+from strata.errors import DataError
 from strata.judgments.judgment import JudgedSentence, Judgment
 
 _NAME = re.compile(r"\d{8}T\d{12}-[0-9a-f]{8}-([0-9a-f]{16})\.parquet", re.ASCII)
@@ -38,7 +39,7 @@ SCHEMA = pa.schema(
 )
 
 
-class BrokenBatch(ValueError):
+class BrokenBatch(DataError):
     """The bytes are not those of the batch that the name names; the message is one line."""
 
 

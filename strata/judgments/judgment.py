@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from strata.core import Description
 from strata.core.layers import Frozen
 from strata.core.schemas import Text
+from strata.errors import InvalidInput
 
 Verdict = Literal["accepted", "rejected", "edited", "undone"]
 SentenceVerdict = Literal["accepted", "rejected", "edited"]
@@ -135,7 +136,7 @@ class Judgment(Opinion):
         return self.model_dump(exclude={"at", "text"})
 
 
-class NoSuchSentence(ValueError):
+class NoSuchSentence(InvalidInput):
     """A verdict is on a sentence that the description does not have, or nothing is left of the description."""
 
 
