@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
@@ -48,6 +48,35 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Respons
         except ImageError as error:
             raise ProblemError("image-unavailable", f"its metadata cannot be removed: {error}") from error
     return Response(data, media_type=_media_type(data), headers=_SAFE)
+
+
+@router.get(
+    "/{key:path}/preview.jpg",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "A picture"}},
+)
+async def show_preview(
+    job: KnownJob,
+    key: KeyPath,
+    given: ServicesDep,
+    side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
+) -> Response:
+    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
+    _, found = await run_in_threadpool(_record, given, job, key)
+    async with given.large_answers:
+        data = await run_in_threadpool(_bytes_of, given, found)
+        try:
+            content = await given.decoder.use(data, lambda image: _preview(image, side))
+        except ImageError as error:
+            raise ProblemError("invalid-image", str(error)) from error
+    return Response(content, media_type="image/jpeg")
+
+
+def _preview(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "JPEG", quality=85)
+    return file.getvalue()
 
 
 @router.get(
