@@ -64,9 +64,10 @@ async def show_preview(
     key: KeyPath,
     given: ServicesDep,
     side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
+    shard: ShardQuery = None,
 ) -> Response:
     """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
-    _, found = await run_in_threadpool(_record, given, job, key)
+    _, found = await run_in_threadpool(_record, given, job, key, shard)
     async with given.large_answers:
         data = await run_in_threadpool(_bytes_of, given, found)
         try:
