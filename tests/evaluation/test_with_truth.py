@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from strata.core.layers import ObjectMask, Region, TextLine
 from strata.core.records import Caption, Description, ImageReference, Mask, Record
-from strata.evaluation.figures import FIGURES, Counts
+from strata.evaluation.figures import FIGURES
 from strata.evaluation.mentions import Vocabulary
 from strata.evaluation.texts import UNCHECKED, Text, texts_of
 from strata.evaluation.truth import Thing, Truth
@@ -26,8 +28,8 @@ TRUTH = Truth(
 )
 
 
-def of(text: str, truth: Truth = TRUTH) -> Counts:
-    return against_truth(Text("description", text), truth, WORDS)
+def of(text: str, truth: Truth = TRUTH) -> dict[str, Any]:
+    return dict(against_truth(Text("description", text), truth, WORDS))
 
 
 def test_things_are_recalled_and_invented_by_name_and_colour() -> None:
@@ -95,7 +97,7 @@ def test_what_a_truth_does_not_know_is_not_judged() -> None:
     assert found["objects_invented"] == (2, 4)
 
 
-def record(**layers: object) -> Record:
+def record(**layers: Any) -> Record:
     return Record(key="k", image=ImageReference(uri="a.tar", size=9), width=60, height=60, **layers)
 
 
@@ -111,7 +113,7 @@ def test_boxes_are_paired_once_and_named() -> None:
         objects=[ObjectMask(box=(20, 0, 30, 10), mask=mask, area=9, phrase="a blue car")],
         text=[TextLine(box=(0, 0, 5, 5), text="EXIT")],
     )
-    found = {text.name: against_truth(text, TRUTH, WORDS) for text in texts_of(one)}
+    found: dict[str, Any] = {text.name: against_truth(text, TRUTH, WORDS) for text in texts_of(one)}
     regions = found["regions"]
     assert regions["boxes_found"] == (2, 4) and regions["boxes_right"] == (2, 3)
     assert regions["boxes_named"] == (1, 2)
