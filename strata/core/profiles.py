@@ -23,7 +23,7 @@ from strata.core.profile_checks import Fault, Prompts, combination_faults, shape
 from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
 from strata.core.usage import Cost, Usage
-from strata.errors import InvalidInput, ProfileInvalid
+from strata.errors import InvalidInput, ProfileInvalid, plain_line
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
@@ -240,7 +240,7 @@ def read_profile(path: Path, *, pinned: bool = True) -> Profile:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = plain_line(error)[:200]
         raise InvalidProfile(path, [Fault("unreadable", (), f"cannot be read: {reason}")]) from error
     # shape: keys, types and ranges; the name comes from the file's name
     faults = [Fault("unknown_key", (key,), "is not set in a profile's file") for key in _NO_KEYS if key in data]
