@@ -20,6 +20,7 @@ from app.images.decoding import Decoder
 from app.job_views import JobViews, Shown
 from app.prefer import Waits
 from app.problems import ProblemError
+from app.reviews import Reviews
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, TextSettings, load_profile
@@ -49,6 +50,7 @@ class Services:
     waits: Waits
     deletion: JobDeletion
     views: JobViews
+    reviews: Reviews
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
     large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))
     stopping: threading.Event = field(default_factory=threading.Event)
