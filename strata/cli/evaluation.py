@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,7 +153,5 @@ def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[
     scenes = scene_truths(ImageReader(store), records, lambda done, total: show("looking for scenes", done, total))
     found = [TruthSet(scenes, load("samples.truth", "all").vocabulary(), "scenes")] if scenes else []
     for path in files:
-        found.append(
-            annotated_truths(path, records, lambda done, total, path=path: show(f"reading {path}", done, total))
-        )
+        found.append(annotated_truths(path, records, functools.partial(show, f"reading {path}")))
     return found
