@@ -31,6 +31,7 @@ from strata.core.layers import (
 )
 from strata.core.parameters import (
     KINDS,
+    VARIANTS,
     BackEnd,
     Blip2CaptionerParameters,
     CaptionerParameters,
@@ -52,6 +53,7 @@ from strata.core.parameters import (
     SamParameters,
     SegmenterParameters,
     SsdDetectorParameters,
+    TextSettings,
     TransformersComposerParameters,
     VerifierParameters,
     YesParameters,
@@ -121,6 +123,7 @@ __all__ = [
     "STOPPED",
     "THINGS",
     "TRANSITIONS",
+    "VARIANTS",
     "BackEnd",
     "BatchRequest",
     "Bill",
@@ -195,6 +198,7 @@ __all__ = [
     "StageFigures",
     "StageSettings",
     "Status",
+    "TextSettings",
     "TransformersComposerParameters",
     "Turn",
     "UnknownBackEnd",
