@@ -1,4 +1,4 @@
-"""`POST /v1/batches`: create a job for many shards."""
+"""`POST /v1/batches`: create a job for many shards, or see before what it would compute."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated, NoReturn
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
+from app.batch_preview import Preview
 from app.dependencies import Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchRequest, JobView, Profile
+from strata.core import BatchPreview, BatchRequest, JobView, Profile
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -38,6 +39,18 @@ async def submit_shards(
         view = await run_in_threadpool(_create, given, body, shards, profile, caller)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return view
+
+
+@router.post("/batches/preview", responses=PROBLEM_RESPONSES)
+async def preview_batch(body: BatchRequest, given: ServicesDep) -> BatchPreview:
+    """What the same request to `/v1/batches` would compute: shards, images, reused results, time and money.
+
+    It takes a few seconds at most; of many or large shards only some are looked at.
+    """
+    profile = await run_in_threadpool(given.profile, body.profile)
+    async with given.shards.turn():
+        shards = await given.shards.find(body.input.shards)
+        return await run_in_threadpool(lambda: Preview(given, profile).of(shards))
 
 
 def _create(given: Services, body: BatchRequest, shards: list[str], profile: Profile, caller: str) -> JobView:

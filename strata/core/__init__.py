@@ -84,6 +84,7 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    BatchPreview,
     BatchRequest,
     Budget,
     CaptionBody,
@@ -98,6 +99,7 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    UnreadShard,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -121,6 +123,7 @@ __all__ = [
     "THINGS",
     "TRANSITIONS",
     "BackEnd",
+    "BatchPreview",
     "BatchRequest",
     "Bill",
     "Blip2CaptionerParameters",
@@ -196,6 +199,7 @@ __all__ = [
     "TransformersComposerParameters",
     "Turn",
     "UnknownBackEnd",
+    "UnreadShard",
     "Usage",
     "Variant",
     "Verification",
