@@ -89,7 +89,7 @@ def test_what_was_cut_and_dropped_is_told_with_reasons(scenes: Scenes, opened: O
         cut = page.locator(".sentence.cut")
         expect(cut).to_contain_text(CUT)
         expect(cut).to_contain_text("cut: unsupported object")
-        page.get_by_text("1 checked claims").click()
+        page.get_by_text("1 checked claim").click()
         expect(page.locator(".claims")).to_contain_text("thing: a golden crown")
         # the dropped region: in the list behind a summary, on the picture if it is asked for
         page.locator(".entries.regions summary").click()

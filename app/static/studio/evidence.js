@@ -7,7 +7,7 @@ import { outlineOf } from "./masks.js";
 import { PanZoom } from "./panzoom.js";
 import { Chip } from "./parts.js";
 import { go, href, route, useRoute } from "./router.js";
-import { count, percent, words } from "./text.js";
+import { count, counted, percent, words } from "./text.js";
 
 /** What is lit: a set of names of entries. `light(names)` while something is pointed at; `pin(names)` stays. */
 const Lit = createContext({ names: new Set(), pinned: "", light: () => {}, pin: () => {} });
@@ -227,7 +227,7 @@ export function SentenceButton({ record, sentence, url }) {
     </button>
     ${isLit && url && html`<div class="crops">${found.filter(({ entry }) => entry.box).slice(0, 8).map((one) => html`
       <${Crop} key=${one.name} record=${record} one=${one} url=${url} />`)}</div>`}
-    ${sentence.claims.length > 0 && html`<details class="claims"><summary>${count(sentence.claims.length)} checked claims</summary><ul>
+    ${sentence.claims.length > 0 && html`<details class="claims"><summary>${counted(sentence.claims.length, "checked claim")}</summary><ul>
       ${sentence.claims.map((claim, index) => html`<li key=${index}><${ClaimLine} claim=${claim} /></li>`)}</ul></details>`}`;
 }
 
