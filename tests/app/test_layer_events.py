@@ -20,8 +20,9 @@ PATTERN = "strata:layers:*"
 def test_layers_come_before_the_record(queue: Queue, tmp_path: Path) -> None:
     with running_service(queue, tmp_path, workers=False, max_body_bytes=4_000_000) as service:
         job = service.caption(scene_bytes(5), wait=None, alt_text="scene 5").json()["id"]
-        with SceneMachine(service.jobs) as machine:
-            machine.vision.go_on.clear()
+        machine = SceneMachine(service.jobs)
+        with machine:
+            machine.scenes.go_on.clear()
             answers: list[Any] = []
             reading = threading.Thread(target=lambda: answers.append(service.client.get(f"/v1/jobs/{job}/events")))
             reading.start()
@@ -29,13 +30,13 @@ def test_layers_come_before_the_record(queue: Queue, tmp_path: Path) -> None:
             redis = raw_redis(queue)
             while not (keys := list(redis.scan_iter(PATTERN))) or not redis.hexists(keys[0], "caption"):
                 assert reading.is_alive()
-            image = json.loads(redis.hget(keys[0], "image"))
+            image = json.loads(redis.hget(keys[0], "image") or "")
             # the picture is shown before it is described, and only under its own key
             preview = service.client.get(f"/v1/records/{job}/{image['key']}/preview.jpg?side=64")
             assert preview.status_code == 200 and preview.content[:3] == b"\xff\xd8\xff"
             problem(service.client.get(f"/v1/records/{job}/{'0' * 16}/preview.jpg"), 404, "unknown-record")
             problem(service.client.get(f"/v1/records/{job}/{image['key']}"), 404, "unknown-record")
-            machine.vision.go_on.set()
+            machine.scenes.go_on.set()
             reading.join(120)
             record = Record.model_validate_json(service.client.get(f"/v1/records/{job}/{image['key']}").content)
     told: dict[str, Any] = {}

@@ -75,7 +75,7 @@ def scenes(chromium: Browser, valkey_url: str, tmp_path_factory: pytest.TempPath
         return machines[0]
 
     with listening_service(queue, folder, workers=made, max_body_bytes=4_000_000) as port:
-        yield Scenes(f"http://127.0.0.1:{port}", folder / "shards", machines[0].vision)
+        yield Scenes(f"http://127.0.0.1:{port}", folder / "shards", machines[0].scenes)
 
 
 @pytest.fixture

@@ -88,11 +88,10 @@ class SceneLlm(FakeLlm):
 class SceneMachine(FakeMachine):
     """Workers that describe scenes."""
 
-    vision: SceneVision
-
     def __init__(self, jobs: Jobs) -> None:
         super().__init__(jobs)
-        self.vision, self.llm = SceneVision(FAKE_PROFILE), SceneLlm(FAKE_PROFILE)
+        self.scenes = SceneVision(FAKE_PROFILE)
+        self.vision, self.llm = self.scenes, SceneLlm(FAKE_PROFILE)
 
 
 def _scene(record: Record) -> Scene | None:
