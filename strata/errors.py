@@ -46,6 +46,10 @@ class ProofFailed(StrataError):
     """The models of a profile do not give what they must: `strata models prove` says which checks have not passed."""
 
 
+class QualityDropped(StrataError):
+    """A figure of an evaluation is worse than that of an earlier one, beyond noise."""
+
+
 class PortInUse(StrataError):
     """The service cannot listen on its address."""
 
