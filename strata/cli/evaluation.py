@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from strata.store import Store
 
 Source = Annotated[str, typer.Argument(metavar="JOB|SNAPSHOT", help="A job, a snapshot, a profile or a fingerprint.")]
+TruthFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--truth", metavar="FILE", help="Annotations of COCO or Visual Genome; may be repeated."),
+]
 Images = Annotated[int, typer.Option("--images", min=1, help="Most images that are measured.")]
 Seed = Annotated[int, typer.Option(help="Seed of the choice of images and of the resamples.")]
 Resamples = Annotated[int, typer.Option(min=100, max=100_000, help="Resamples of the bootstrap.")]
@@ -31,6 +37,7 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="S
 
 def evaluate(
     source: Source,
+    truth: TruthFiles = None,
     images: Images = 5000,
     against: Against = None,
     out: Out = None,
@@ -42,8 +49,8 @@ def evaluate(
 ) -> None:
     """Measure the texts of a job or a snapshot: every layer, every variant, and what they are compared with.
 
-    Scenes of `strata samples` bring their truth with them. With --against, exit code 16 if a figure dropped beyond
-    noise.
+    --truth names files of what is in the images; scenes of `strata samples` bring theirs with them. With --against,
+    exit code 16 if a figure dropped beyond noise.
     """
     from strata.evaluation.comparison import compared
 
@@ -51,9 +58,10 @@ def evaluate(
     base = _saved(against)
     _writable(out)
     with steps() as show:
-        found = _evaluated(opened, source, images, seed, resamples, show)
+        asked = Asked(images, tuple(truth or ()), seed, resamples)
+        found = _evaluated(opened, source, asked, show)
         if against is not None and base is None:
-            base = _evaluated(opened, against, images, seed, resamples, show)
+            base = _evaluated(opened, against, asked, show)
     if out is not None:
         out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
         print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
@@ -100,17 +108,27 @@ def _writable(out: Path | None) -> None:
         raise InvalidInput(f"--out {out}: {'a folder' if out.is_dir() else 'its folder does not exist'}")
 
 
-def _evaluated(store: Store, source: str, most: int, seed: int, resamples: int, show: Show) -> Evaluation:
+class Asked(NamedTuple):
+    """What is measured. images: at most; truth: files of annotations."""
+
+    images: int
+    truth: tuple[Path, ...]
+    seed: int
+    resamples: int
+
+
+def _evaluated(store: Store, source: str, asked: Asked, show: Show) -> Evaluation:
     """Choose rows, find their truth, and measure them."""
     from strata.evaluation.evaluation import Tally, finished
     from strata.evaluation.rows import choose_rows, read_rows
     from strata.store import provenance_of
 
-    rows = choose_rows(store, source, most, seed, lambda done, total: show(f"{source}: choosing images", done, total))
+    choosing = f"{source}: choosing images"
+    rows = choose_rows(store, source, asked.images, asked.seed, lambda done, total: show(choosing, done, total))
     if not rows.count:
         raise InvalidInput(f"{source}: none of its {counted(sum(rows.statuses.values()), 'image')} was described")
     support = load("models.evidence.support", "workers").support
-    truths = _truths(store, rows, show)
+    truths = _truths(store, rows, asked.truth, show)
     tally = Tally()
     for records in read_rows(store, rows):
         for record in records:
@@ -120,11 +138,12 @@ def _evaluated(store: Store, source: str, most: int, seed: int, resamples: int, 
     profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
     about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
     profile = profiles.pop() if len(profiles) == 1 else None
-    return finished(tally, seed, resamples, source=source, profile=profile, **about)
+    return finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
 
 
-def _truths(store: Store, rows: Any, show: Show) -> list[TruthSet]:
-    """The truths of the chosen rows: of drawn scenes, from their shards."""
+def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[TruthSet]:
+    """The truths of the chosen rows: of drawn scenes, from their shards, and from files of annotations."""
+    from strata.evaluation.annotations import annotated_truths
     from strata.evaluation.rows import read_rows
     from strata.evaluation.shard_truth import scene_truths
     from strata.evaluation.truth import TruthSet
@@ -132,6 +151,7 @@ def _truths(store: Store, rows: Any, show: Show) -> list[TruthSet]:
 
     records = [record for part in read_rows(store, rows) for record in part]
     scenes = scene_truths(ImageReader(store), records, lambda done, total: show("looking for scenes", done, total))
-    if not scenes:
-        return []
-    return [TruthSet(scenes, load("samples.truth", "all").vocabulary(), "scenes")]
+    found = [TruthSet(scenes, load("samples.truth", "all").vocabulary(), "scenes")] if scenes else []
+    for path in files:
+        found.append(annotated_truths(path, records, functools.partial(show, f"reading {path}")))
+    return found

@@ -109,7 +109,7 @@ class Tally:
             counts = of_record(text, record, support) if text.text else {}
             for one in known:
                 truth = one.truths[record.key].scaled(record.width, record.height)
-                counts |= against_truth(text, truth, one.vocabulary)
+                _add(counts, against_truth(text, truth, one.vocabulary))
             found[text.name] = counts | {"texts": (bool(text.text or text.lines), 1)}
             self.words[text.name].update(words_of(text.text))
         self.rows.append(found)
@@ -151,6 +151,13 @@ class Tally:
             found[text].figures[name] = _figure(name, mine, low[place], high[place])
             found[text].counts[name] = mine[:, 0].tolist(), mine[:, 1].tolist()
         return found
+
+
+def _add(counts: Counts, more: Counts) -> None:
+    """Add the counts of another truth of the same image."""
+    for name, (told, total) in more.items():
+        before = counts.get(name, (0, 0))
+        counts[name] = before[0] + told, before[1] + total
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

@@ -34,6 +34,7 @@ FIGURES: Mapping[str, FigureSpec] = {
     "counts_right": FigureSpec("share of the told numbers of things that are right", "higher", "truth"),
     "relations_right": FigureSpec("share of the told relations that are right", "higher", "truth"),
     "relations_told": FigureSpec("share of the texts on two or more things that tell a relation", "higher", "truth"),
+    "relations_recalled": FigureSpec("share of the annotated relations that the text tells", "higher", "truth"),
     "text_recalled": FigureSpec("share of the words in the images that are read letter by letter", "higher", "truth"),
     "text_right": FigureSpec("share of the quoted words that are in the images", "higher", "truth"),
     "boxes_found": FigureSpec("share of the things' boxes that an entry covers with an IoU of 0.5", "higher", "truth"),

@@ -93,7 +93,8 @@ class Reading:
 class Vocabulary:
     """The names of things that can be judged, by each of their forms, and words that are attributes.
 
-    forms: the name for each form, in lower case and in the singular. attributes: beside the colours.
+    forms: the name for each form, in lower case and in the singular; "" for words that name nothing, such as "train
+    track". attributes: beside the colours.
     """
 
     forms: Mapping[str, str]
@@ -101,7 +102,9 @@ class Vocabulary:
     longest: int = field(default=1)
 
     @classmethod
-    def of(cls, names: Mapping[str, Iterable[str]], attributes: Collection[str] = ()) -> Vocabulary:
+    def of(
+        cls, names: Mapping[str, Iterable[str]], attributes: Collection[str] = (), no_things: Collection[str] = ()
+    ) -> Vocabulary:
         """A vocabulary of names with their synonyms. A name is a form of itself; a form belongs to its first name."""
         forms: dict[str, str] = {}
         for name in names:
@@ -109,6 +112,8 @@ class Vocabulary:
         for name, synonyms in names.items():
             for synonym in synonyms:
                 forms.setdefault(synonym.lower(), name)
+        for words in no_things:
+            forms.setdefault(words.lower(), "")
         longest = max((len(form.split()) for form in forms), default=1)
         return cls(forms, frozenset(map(colour_of, map(str.lower, attributes))) | COLOURS, longest)
 
@@ -116,7 +121,7 @@ class Vocabulary:
         """The name that these words are, the last of them in the singular or the plural; None if they are none."""
         *first, last = words
         for form in singulars(last):
-            if name := self.forms.get(" ".join([*first, form])):
+            if (name := self.forms.get(" ".join([*first, form]))) is not None:
                 return name
         return None
 
@@ -153,14 +158,14 @@ def _mentions(tokens: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
     start = 0
     while start < len(tokens):
         for length in range(min(vocabulary.longest, len(tokens) - start), 0, -1):
-            if name := vocabulary.find(tokens[start : start + length]):
+            if (name := vocabulary.find(tokens[start : start + length])) is not None:
                 found.append((start, start + length, name))
                 start += length - 1
                 break
         start += 1
     # of two names side by side the first only says of what kind the second is: "car key", "orange cat"
     starts = {begin for begin, _, _ in found}
-    mentions = [_mention(tokens, place, vocabulary) for place in found if place[1] not in starts]
+    mentions = [_mention(tokens, place, vocabulary) for place in found if place[2] and place[1] not in starts]
     return [one for one in mentions if one is not None]
 
 

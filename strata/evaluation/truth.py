@@ -63,12 +63,14 @@ class TruthSet(NamedTuple):
     origin: str
 
 
-def vocabulary_of(truths: Iterable[Truth], synonyms: Mapping[str, Collection[str]]) -> Vocabulary:
-    """A vocabulary of all names and attributes of truths, with the synonyms of names."""
+def vocabulary_of(
+    truths: Iterable[Truth], synonyms: Mapping[str, Collection[str]], no_things: Collection[str] = ()
+) -> Vocabulary:
+    """A vocabulary of all names and attributes of truths, with the synonyms of names, and words that name nothing."""
     names: dict[str, Collection[str]] = {name: synonyms.get(name, ()) for name in synonyms}
     attributes: set[str] = set()
     for truth in truths:
         for thing in truth.things:
             names.setdefault(thing.name, ())
             attributes |= thing.attributes
-    return Vocabulary.of(names, attributes)
+    return Vocabulary.of(names, attributes, no_things)

@@ -77,9 +77,12 @@ def test_relations_follow_from_boxes(text: str, expected: tuple[int, int]) -> No
 
 
 def test_annotated_relations_count_beside_boxes() -> None:
-    truth = TRUTH._replace(relations=((2, "near", 0),))
-    assert of("The dog is near the car.", truth)["relations_right"] == (1, 1)
+    truth = TRUTH._replace(relations=((2, "near", 0), (2, "behind", 1)))
+    found = of("The dog is near the red car.", truth)
+    assert found["relations_recalled"] == (1, 2)
+    assert found["relations_right"] == (0, 0)  # what is not annotated may be true: none is judged
     complete = truth._replace(known=frozenset({"relations"}))
+    assert of("The dog is near the red car.", complete)["relations_right"] == (1, 1)
     assert of("The dog is near the blue car.", complete)["relations_right"] == (0, 1)
 
 
