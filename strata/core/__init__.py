@@ -87,6 +87,7 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    BatchPreview,
     BatchRequest,
     Budget,
     CaptionBody,
@@ -101,6 +102,7 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    UnreadShard,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -125,6 +127,7 @@ __all__ = [
     "TRANSITIONS",
     "VARIANTS",
     "BackEnd",
+    "BatchPreview",
     "BatchRequest",
     "Bill",
     "Blip2CaptionerParameters",
@@ -202,6 +205,7 @@ __all__ = [
     "TransformersComposerParameters",
     "Turn",
     "UnknownBackEnd",
+    "UnreadShard",
     "Usage",
     "Variant",
     "Verification",
