@@ -10,6 +10,8 @@ from typing import Any
 from models.base import Stage
 from models.evidence.support import describe
 from models.items import ComposeRequest, Failure, VerifyRequest
+from models.verifier.binding import check_binding
+from models.verifier.entities import facts_of
 from models.verifier.plain import plain_text
 from models.verifier.verifying import faults_of, remaining
 from models.writers import ComposerStage, write
@@ -63,6 +65,12 @@ def compose(composer: ComposerStage, drafts: Sequence[Draft]) -> None:
     for draft, text in zip(drafts, texts, strict=True):
         draft.text = text
         draft.add_costs(composer.name, share, next(usage, None))
+
+
+def check_bound(drafts: Sequence[Draft]) -> None:
+    """Raise StageBroken if the texts of a micro-batch fit other images of it better than their own."""
+    written = [draft for draft in drafts if isinstance(draft.text, str)]
+    check_binding([str(draft.text) for draft in written], [facts_of(draft.request.record) for draft in written])
 
 
 def verify(verifier: Stage[Any, Any], drafts: Sequence[Draft], origin: Origin = "composed") -> None:
