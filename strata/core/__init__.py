@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Turn, Variant, Verification
+from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
 from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
@@ -31,6 +31,7 @@ from strata.core.layers import (
 )
 from strata.core.parameters import (
     KINDS,
+    VARIANTS,
     BackEnd,
     Blip2CaptionerParameters,
     CaptionerParameters,
@@ -52,7 +53,9 @@ from strata.core.parameters import (
     SamParameters,
     SegmenterParameters,
     SsdDetectorParameters,
+    TextSettings,
     TransformersComposerParameters,
+    VerifierParameters,
     YesParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -84,6 +87,7 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    BatchPreview,
     BatchRequest,
     Budget,
     CaptionBody,
@@ -98,6 +102,7 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    UnreadShard,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -120,7 +125,9 @@ __all__ = [
     "STOPPED",
     "THINGS",
     "TRANSITIONS",
+    "VARIANTS",
     "BackEnd",
+    "BatchPreview",
     "BatchRequest",
     "Bill",
     "Blip2CaptionerParameters",
@@ -169,6 +176,7 @@ __all__ = [
     "ObjectMask",
     "OcrParameters",
     "OpenClipParameters",
+    "Origin",
     "Parameters",
     "Priority",
     "Problem",
@@ -193,12 +201,15 @@ __all__ = [
     "StageFigures",
     "StageSettings",
     "Status",
+    "TextSettings",
     "TransformersComposerParameters",
     "Turn",
     "UnknownBackEnd",
+    "UnreadShard",
     "Usage",
     "Variant",
     "Verification",
+    "VerifierParameters",
     "Waiting",
     "YesParameters",
     "checked_job_id",
