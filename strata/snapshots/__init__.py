@@ -14,7 +14,7 @@ from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.pictures import PictureHashes
 from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots
+from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Selection",
     "Snapshot",
     "Snapshots",
+    "UnknownSnapshot",
     "Verification",
     "axes_of",
     "difference",
