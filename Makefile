@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test coverage lint check docs bench bench-scale quality chaos faults hostile clean
+.PHONY: install weights demo demo-train serve test test-browser vendor coverage lint check docs bench bench-scale quality chaos faults hostile clean
 
 install: .venv/installed
 
@@ -28,6 +28,12 @@ serve: weights
 
 test: weights
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+test-browser: install
+	$(BIN)/python -m pytest -m browser tests/studio tests/app/test_pages.py
+
+vendor:
+	.ci/vendor
 
 coverage: weights
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov

@@ -21,7 +21,21 @@ from app.images.decoding import Decoder
 from app.images.originals import Originals
 from app.job_views import JobViews
 from app.prefer import Waits
-from app.routes import api_docs, batches, captions, events, health, jobs, pages, profiles, records, rows, search
+from app.reviews import Reviews
+from app.routes import (
+    api_docs,
+    batches,
+    captions,
+    events,
+    health,
+    jobs,
+    judgments,
+    pages,
+    profiles,
+    records,
+    rows,
+    search,
+)
 from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
@@ -66,7 +80,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, events, records, profiles, search, rows):
+    for resource in (jobs, captions, batches, events, records, profiles, judgments, search, rows):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)
@@ -110,6 +124,7 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         waits=Waits(all_jobs),
         deletion=JobDeletion(all_jobs, searches.index),
         views=JobViews(all_jobs),
+        reviews=Reviews(all_jobs),
     )
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +68,20 @@ def running_service(
 
 @contextmanager
 def listening_service(
-    queue: Queue, folder: Path, limits: ConnectionLimits = LIMITS, workers: bool = False, **changes: Any
+    queue: Queue,
+    folder: Path,
+    limits: ConnectionLimits = LIMITS,
+    workers: bool | Callable[[Jobs], FakeMachine] = False,
+    **changes: Any,
 ) -> Iterator[int]:
-    """Run a service behind the real HTTP server, on a port of 127.0.0.1; with fake workers or none."""
+    """Run a service behind the real HTTP server, on a port of 127.0.0.1; with fake workers, made ones or none."""
     settings, store = _parts(folder, FAKE_PROFILE, changes)
     with listening(create_app(settings, queue, store), limits) as port:
         if not workers:
             yield port
             return
-        with FakeMachine(Jobs(queue, store), profile=FAKE_PROFILE):
+        jobs = Jobs(queue, store)
+        with FakeMachine(jobs) if workers is True else workers(jobs):
             yield port
 
 

@@ -1,4 +1,4 @@
-"""Drawing a record's layers on its image, with Pillow and its built-in font."""
+"""Drawing a record's layers on its image, with Pillow."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from app.images.decoding import PICTURE_PIXELS
+from app.images.lettering import Font, drawable, font_of
 from app.images.masks import mask_image
 from strata.core import LAYERS, Box, LayerSpec, Mask, Record, Status
 
 Colour = tuple[int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 MIN_LONG_SIDE = 640  # pixels; smaller images are enlarged, so that labels are readable
 # pixels; larger pictures are shrunk, and so are those of more than PICTURE_PIXELS. The canvas is the picture with the
@@ -142,8 +142,8 @@ def _canvas(image: Image.Image, size: tuple[int, int]) -> _Canvas:
         image=picture,
         draw=ImageDraw.Draw(picture),
         scale=(picture.width / size[0], picture.height / size[1]),
-        font=ImageFont.load_default(text),
-        small=ImageFont.load_default(text * 0.8),
+        font=font_of(text),
+        small=font_of(text * 0.8),
         line=max(3, round(text / 6)),
     )
 
@@ -215,7 +215,7 @@ def _label(
     """
     font = canvas.small if optional else canvas.font
     # the size of the label: the text with a margin of a few pixels
-    words = _fit(" ".join(words.split()), font, canvas.image.width - 8)
+    words = _fit(" ".join(drawable(words[:MAX_CHARACTERS]).split()), font, canvas.image.width - 8)
     _, _, width, height = font.getbbox(words)
     width, height = math.ceil(width) + 8, math.ceil(height) + 5
     x1, y1, x2, y2 = canvas.to_canvas(box)
@@ -274,7 +274,7 @@ def _with_strip(canvas: _Canvas, record: Record) -> Image.Image:
         ending = "filtered by" if record.status is Status.FILTERED else "failed in"
         words = f"{ending} {record.failure.stage}: {record.failure.detail}"
     margin = round(canvas.line * 4)
-    lines = _wrap(words, canvas.font, canvas.image.width - 2 * margin)
+    lines = _wrap(drawable(words[:MAX_CHARACTERS]), canvas.font, canvas.image.width - 2 * margin)
     if not lines:
         return canvas.image
     step = math.ceil(canvas.font.getbbox("Ag")[3] * 1.35)

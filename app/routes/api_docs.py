@@ -53,6 +53,7 @@ def install(app: FastAPI) -> None:
     app.add_route("/openapi.json", openapi, include_in_schema=False)
     app.mount(f"/{ASSETS}", Assets(directory=FOLDER), name="api_docs")
     app.mount("/static/page", Assets(directory=STATIC / "page"), name="page")
+    app.mount("/static/studio", Assets(directory=STATIC / "studio"), name="studio")
     app.add_api_route("/docs", swagger_ui, include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route("/redoc", redoc, include_in_schema=False, response_class=HTMLResponse)
 

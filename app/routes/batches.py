@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchRequest, JobView, Profile
+from strata.core import BatchRequest, JobView, Profile, TextSettings
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -28,7 +28,7 @@ async def submit_shards(
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
     range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server.
     """
-    profile = await run_in_threadpool(given.profile, body.profile)
+    profile = await run_in_threadpool(given.profile, body.profile, TextSettings.of(body))
     # a budget in money needs the prices of all servers
     if body.budget and body.budget.money is not None and not profile.priced:
         _refuse_money(profile.name)

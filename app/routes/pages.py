@@ -1,4 +1,8 @@
-"""The page at `/`, and the pages of the problem types."""
+"""The studio at `/`, and the pages of the problem types.
+
+The studio (`static/studio`) is plain ES modules. It finds the API relative to its own address, so that it works below a
+path prefix, and needs no inline script or style.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +27,14 @@ _POLICY = f"{POLICY}; connect-src 'self'; img-src 'self' blob:; style-src 'self'
 
 @router.get("/")
 def index() -> Response:
-    """The page: jobs with their progress, and an area to drop an image. It contains the table of layers as JSON."""
-    # there is no build step: the table of layers is inserted as JSON
+    """The studio's page, with the table of layers as JSON, which a browser does not execute."""
     text = PAGE.read_text(encoding="utf-8").replace(_LAYERS.format("[]"), _LAYERS.format(_layers_json()), 1)
     return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
 
 
 def _layers_json() -> str:
-    """The fields of each layer that the page uses, in order, escaped for a script element."""
-    names = ("name", "title", "form", "words", "quoted")
+    """The fields of each layer that the studio uses, in order, escaped for a script element."""
+    names = ("name", "title", "entry", "form", "words", "quoted", "boxed", "stage")
     table = [{name: getattr(layer, name) for name in names} for layer in LAYERS.values()]
     return json.dumps(table).replace("<", "\\u003c")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.images.originals import media_type
 from app.images.overlay import draw_overlay
+from app.images.previews import preview
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobView, Record
 from strata.images import ImageError
@@ -20,6 +21,10 @@ from strata.jobs import Found, NotDescribed, Results
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 
 KeyPath = Annotated[str, Path(min_length=1, max_length=1024)]
+ShardQuery = Annotated[
+    str | None,
+    Query(alias="identity", pattern="^[0-9a-f]{1,64}$", description="of the shard, if several have the key"),
+]
 # a browser must display uploaded bytes and never execute them; `BrowserGuard` adds nosniff
 SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
@@ -29,10 +34,10 @@ SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
     response_class=Response,
     responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
 )
-async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Response:
     """The image as it is in its shard, without EXIF, places and comments."""
     async with given.large_answers:
-        data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key)[1]))
+        data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key, shard)[1]))
         try:
             data = await given.decoder.shown(data)
         except ImageError as error:
@@ -41,13 +46,36 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Respons
 
 
 @router.get(
+    "/{key:path}/preview.jpg",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "A picture"}},
+)
+async def show_preview(
+    job: KnownJob,
+    key: KeyPath,
+    given: ServicesDep,
+    side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
+    shard: ShardQuery = None,
+) -> Response:
+    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
+    _, found = await run_in_threadpool(_record, given, job, key, shard)
+    async with given.large_answers:
+        data = await run_in_threadpool(_bytes_of, given, found)
+        try:
+            content = await given.decoder.use(data, lambda image: preview(image, side))
+        except ImageError as error:
+            raise ProblemError("invalid-image", str(error)) from error
+    return Response(content, media_type="image/jpeg")
+
+
+@router.get(
     "/{key:path}/overlay.png",
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "A picture"}},
 )
-async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Response:
     """The image with its layers drawn on it, as a PNG."""
-    record, found = await run_in_threadpool(_record, given, job, key)
+    record, found = await run_in_threadpool(_record, given, job, key, shard)
     async with given.large_answers:
         data = await run_in_threadpool(_bytes_of, given, found)
         try:
@@ -64,18 +92,18 @@ def _drawn(image: Image.Image, record: Record) -> bytes:
 
 
 @router.get("/{key:path}")
-def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
+def show_record(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Record:
     """The record of one image."""
-    return _record(given, job, key)[0]
+    return _record(given, job, key, shard)[0]
 
 
-def _record(given: Services, job: JobView, key: str) -> tuple[Record, Found]:
+def _record(given: Services, job: JobView, key: str, shard: str | None) -> tuple[Record, Found]:
     """The record of one of a job's images, and where the image lies."""
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     written = given.jobs.written(job)
     try:
         with repairs(given, job):
-            found = Results(request, summaries, given.store, job.status, written).record(key)
+            found = Results(request, summaries, given.store, job.status, written).record(key, shard)
     except NotDescribed as error:
         raise ProblemError("unknown-record", str(error)) from error
     if found is None:

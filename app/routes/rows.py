@@ -1,16 +1,15 @@
-"""`/v1/rows`: the record, the image and a thumbnail of a row that a search has found."""
+"""`/v1/rows`: the record, the image and a preview of a row that a search has found."""
 
 from __future__ import annotations
 
-import io
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
-from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Services, ServicesDep
 from app.images.originals import media_type
+from app.images.previews import SPARE, preview
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from app.routes.records import SAFE
 from strata.core import FINAL_GROUP, Record
@@ -22,10 +21,9 @@ router = APIRouter(prefix="/rows/{fingerprint}/{identity}/{part}/{row}", respons
 Hash = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
 Name = Annotated[str, Path(pattern=r"^[0-9]{5,9}(\.[0-9]{1,9})?$")]
 Row = Annotated[int, Path(ge=0, le=2**31 - 1)]
-_IMAGE = {200: {"content": {"image/*": {}}, "description": "Bytes"}}
+_IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}, "description": "Bytes"}}
 # a row never changes, but it may be deleted
 _KEPT = {"Cache-Control": "private, max-age=600"}
-THUMBNAIL_QUALITY = 80
 
 
 @router.get("", response_model=Record)
@@ -34,7 +32,7 @@ def show_row(fingerprint: Hash, identity: Hash, part: Name, row: Row, given: Ser
     return _record(given, (fingerprint, identity, part), row)
 
 
-@router.get("/image", response_class=Response, responses=_IMAGE)  # type: ignore[arg-type]
+@router.get("/image", response_class=Response, responses=_IMAGE)
 async def show_row_image(fingerprint: Hash, identity: Hash, part: Name, row: Row, given: ServicesDep) -> Response:
     """The image as it is in its shard, without EXIF, places and comments."""
     async with given.large_answers:
@@ -46,33 +44,25 @@ async def show_row_image(fingerprint: Hash, identity: Hash, part: Name, row: Row
     return Response(data, media_type=media_type(data), headers=SAFE | _KEPT)
 
 
-@router.get("/thumbnail", response_class=Response, responses=_IMAGE)  # type: ignore[arg-type]
-async def show_thumbnail(
+@router.get("/preview.jpg", response_class=Response, responses=_IMAGE)
+async def show_row_preview(
     fingerprint: Hash,
     identity: Hash,
     part: Name,
     row: Row,
     given: ServicesDep,
-    size: Annotated[int, Query(ge=16, le=1024, description="pixels of the longer side, at most")] = 320,
+    side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 320,
 ) -> Response:
-    """The image as a small JPEG."""
+    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
     async with given.large_answers:
         data = await run_in_threadpool(_bytes_of, given, (fingerprint, identity, part), row)
         try:
             # the decoder shrinks a large image while it decodes, to no less than is needed here
-            content = await given.decoder.use(
-                data, lambda image: _small(image, size), most=16 * size * size, extra=2**24
-            )
+            most = SPARE * side * side
+            content = await given.decoder.use(data, lambda image: preview(image, side), most=most, extra=3 * most)
         except ImageError as error:
             raise ProblemError("image-unavailable", f"it cannot be decoded: {error}") from error
     return Response(content, media_type="image/jpeg", headers=SAFE | _KEPT)
-
-
-def _small(image: Image.Image, size: int) -> bytes:
-    image.thumbnail((size, size))
-    file = io.BytesIO()
-    image.convert("RGB").save(file, "JPEG", quality=THUMBNAIL_QUALITY)
-    return file.getvalue()
 
 
 def _record(given: Services, place: tuple[str, str, str], row: int) -> Record:

@@ -90,8 +90,14 @@ def objects_matched(
 
 
 def text_judged(record: Record, settings: EvidenceSettings) -> Record:
-    """Drop lines of text with a low OCR score, and characters that fill the picture; no matcher judges text."""
+    """Drop lines of text with a low OCR score, without a letter or digit, or whose characters fill the picture.
+
+    No matcher judges text. A star or an arrow that the OCR reads is a drawing: no sentence can quote it.
+    """
     text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
+    text = [
+        line if not line.kept or any(map(str.isalnum, line.text)) else _dropped(line, "no_letters") for line in text
+    ]
     text = [_dropped(line, "too_large") if line.kept and _fills(line, record) else line for line in text]
     return _with_layers(record, text=text)
 

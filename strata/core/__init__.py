@@ -31,6 +31,7 @@ from strata.core.layers import (
 )
 from strata.core.parameters import (
     KINDS,
+    VARIANTS,
     BackEnd,
     Blip2CaptionerParameters,
     CaptionerParameters,
@@ -52,6 +53,7 @@ from strata.core.parameters import (
     SamParameters,
     SegmenterParameters,
     SsdDetectorParameters,
+    TextSettings,
     TransformersComposerParameters,
     YesParameters,
 )
@@ -124,6 +126,7 @@ __all__ = [
     "STOPPED",
     "THINGS",
     "TRANSITIONS",
+    "VARIANTS",
     "BackEnd",
     "BatchRequest",
     "Bill",
@@ -201,6 +204,7 @@ __all__ = [
     "StageFigures",
     "StageSettings",
     "Status",
+    "TextSettings",
     "TransformersComposerParameters",
     "Turn",
     "UnknownBackEnd",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from strata.core.parameters.texts import TextFields
 from strata.core.records import FailureNote, Status
 
 Priority = Literal["hi", "lo"]
@@ -65,7 +66,7 @@ class Budget(BaseModel):
     money: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(TextFields):
     """`POST /v1/batches`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -76,7 +77,7 @@ class BatchRequest(BaseModel):
     budget: Budget | None = None
 
 
-class CaptionBody(BaseModel):
+class CaptionBody(TextFields):
     """`POST /v1/captions` as JSON: exactly one of image_url and image_base64."""
 
     model_config = ConfigDict(extra="forbid")

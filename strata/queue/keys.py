@@ -82,7 +82,7 @@ def returning(group: str) -> str:
 
 
 def job(job_id: str) -> str:
-    """Hash: request, status, times, error, rate, waiting, and counts as `GROUP:NAME`."""
+    """Hash: request, status, times, error, rate, waiting, `GROUP_fingerprint`, and counts as `GROUP:NAME`."""
     return JOB + checked_job_id(job_id)
 
 

@@ -28,7 +28,7 @@ from strata.store import READERS, BrokenPart, Part, Store
 
 log = logging.getLogger(__name__)
 
-BATCH_PARTS, BATCH_BYTES = 256, 24 * 2**20  # parts that are read and added together
+BATCH_PARTS, BATCH_BYTES = 64, 8 * 2**20  # parts that are read and added together
 FREE_BYTES = 2**30  # of the disk that the index leaves to others
 RETRIED = 100  # broken parts that are tried again each time: they may have been computed again
 MIN_PAUSE, MAX_PAUSE = 0.2, 30.0  # seconds between two listings, with and without searches in between

@@ -15,7 +15,7 @@ from tests.fakes import jpeg
 from tests.secrets import SECRET
 from tests.service import Service, problem, running_service
 
-PATHS = ("/", "/docs", "/healthz", "/openapi.json", "/problems", "/v1/jobs", "/static/page/page.js", "/nowhere")
+PATHS = ("/", "/docs", "/healthz", "/openapi.json", "/problems", "/v1/jobs", "/static/studio/main.js", "/nowhere")
 EVIL = "https://evil.example"
 
 

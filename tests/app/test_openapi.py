@@ -25,6 +25,9 @@ OPERATIONS = [
     ("GET", "/v1/jobs/{job_id}/failures"),
     ("GET", "/v1/jobs/{job_id}/events"),
     ("GET", "/v1/profiles"),
+    ("POST", "/v1/judgments"),
+    ("GET", "/v1/judgments"),
+    ("GET", "/v1/review"),
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
@@ -32,7 +35,7 @@ OPERATIONS = [
     ("GET", "/v1/search/facets"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/image"),
-    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/thumbnail"),
+    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"),
 ]
 
 

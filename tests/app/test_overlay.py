@@ -14,6 +14,7 @@ from pycocotools import mask as coco
 
 from app.images import overlay
 from app.images.decoding import PICTURE_BYTES, PICTURE_PIXELS
+from app.images.lettering import LEFT_OUT, drawable
 from app.images.masks import mask_image
 from app.images.overlay import COLOURS, MIN_LONG_SIDE, READ, STRIP, draw_overlay
 from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
@@ -88,6 +89,7 @@ def test_masks_of_impossible_sizes_are_not_decoded(size: tuple[int, int]) -> Non
 
 HOSTILE = """
 import sys
+from app.images.lettering import LEFT_OUT, drawable
 from app.images.masks import mask_image
 from strata.core.records import Mask
 for line in sys.stdin:
@@ -257,3 +259,24 @@ def test_a_failed_record_says_so() -> None:
     record = Record(key="k", image=ImageReference(uri="u", size=1)).failed("captioner", "OSError", "no such file")
     picture = draw_overlay(Image.new("RGB", (640, 480)), record)
     assert picture.height > 480
+
+
+@pytest.mark.parametrize("text", ["Café Größe", "ΕΞΟΔΟΣ", "ВЫХОД", "50 € – ★ ✓ →", "a\tb\n"])
+def test_the_font_has_the_letters_of_signs(text: str) -> None:
+    assert drawable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"), [("鑫", LEFT_OUT), ("EXIT 出口 2", f"EXIT {LEFT_OUT} 2"), ("🦕🦖 x", f"{LEFT_OUT} x")]
+)
+def test_what_has_no_glyph_is_left_out(text: str, drawn: str) -> None:
+    assert drawable(text) == drawn
+    # no box for a missing glyph is drawn: the label is the one of the text without it
+    image, record = Image.new("RGB", (64, 64), "white"), record_of(make_scene(HELD_OUT_SEED))
+    line = TextLine(box=(5, 20, 40, 30), text=text, score=0.9)
+    empty = {"width": 64, "height": 64, "regions": [], "objects": [], "description": None}
+    pictures = [
+        draw_overlay(image, record.model_copy(update=empty | {"text": [line.model_copy(update={"text": words})]}))
+        for words in (text, drawn)
+    ]
+    assert ImageChops.difference(*pictures).getbbox() is None

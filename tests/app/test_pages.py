@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from strata.core import JobPage, JobStatus, JobView, Waiting
 from strata.queue.queue import Queue
 from tests.browser import Browser, Page, running_browser
 from tests.fakes import jpeg
@@ -69,54 +67,6 @@ def _jobs(url: str) -> int:
     return len(httpx.get(f"{url}/v1/jobs?limit=200").json()["jobs"])
 
 
-def test_the_page_describes_a_dropped_image(browser: Browser, url: str) -> None:
-    with browser.page(f"{url}/") as page:
-        page.run(f"""(() => {{
-          const data = new DataTransfer();
-          data.items.add({FILE});
-          const drop = document.getElementById("drop");
-          drop.dispatchEvent(new DragEvent("dragover", {{ dataTransfer: data, cancelable: true }}));
-          drop.dispatchEvent(new DragEvent("drop", {{ dataTransfer: data, cancelable: true }}));
-        }})()""")
-        # the layers, the picture with them drawn on it, the list of jobs with styles
-        titles = page.wait("[...document.querySelectorAll('#answer h3')].map((title) => title.textContent)")
-        assert {"Description", "Regions"} <= {title.capitalize() for title in titles}
-        page.wait("document.querySelector('#answer img')?.naturalWidth > 100")
-        page.wait("document.querySelectorAll('#jobs tr').length > 0")
-        assert page.run("document.getElementById('message').className") == ""
-        assert page.run("getComputedStyle(document.getElementById('drop')).borderTopStyle") == "dashed"
-        assert page.run("violations") == []
-
-
-def _ended(url: str) -> JobView:
-    """The newest job, which has its result, at its end. Raises TimeoutError."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        view = JobPage.model_validate_json(httpx.get(f"{url}/v1/jobs?limit=1").content).jobs[0]
-        if view.status.final:
-            return view
-        time.sleep(0.05)
-    raise TimeoutError(view.model_dump_json())
-
-
-def test_the_page_shows_what_a_job_waits_for(browser: Browser, url: str) -> None:
-    httpx.post(f"{url}/v1/captions", files={"file": ("a.jpg", jpeg(50))}, headers={"Prefer": "wait=120"})
-    view = _ended(url)
-    waiting = Waiting(stage="composer", reason="HTTP 401: <b>no key</b>", since=view.created_at, attempts=3)
-    waits = view.model_copy(update={"id": "waits", "status": JobStatus.IN_PROGRESS, "waiting": waiting})
-    answer = JobPage(jobs=[waits, view]).model_dump_json()
-    with browser.page(f"{url}/") as page:
-        page.run(f"window.fetch = async () => new Response({json.dumps(answer)})")
-        shown = page.wait(
-            "document.querySelectorAll('#jobs tr').length === 2 && document.querySelector('#jobs code').textContent ==="
-            " 'waits' && [...document.querySelectorAll('#jobs .status')].map((cell) => cell.textContent)"
-        )
-    assert shown[0].startswith("in_progress, waits for composer since ") and shown[0].endswith(
-        ": HTTP 401: <b>no key</b>"
-    )
-    assert shown[1] == "completed"
-
-
 @pytest.mark.parametrize(
     ("path", "shown"),
     [("/docs", "document.querySelectorAll('.opblock').length > 10"), ("/redoc", "document.querySelector('h1')")],
@@ -168,7 +118,7 @@ def test_a_foreign_page_cannot_read(foreign: Page, url: str) -> None:
           const made = document.createElement("{element}");
           made.onload = () => done("loaded");
           made.onerror = () => done("refused");
-          made.src = "{url}/{"static/page/page.js" if element == "script" else "static/api_docs/favicon-32x32.png"}";
+          made.src = "{url}/{"static/studio/theme.js" if element == "script" else "static/api_docs/favicon-32x32.png"}";
           document.body.append(made);
         }})"""
         assert foreign.run(loaded) == "refused"

@@ -75,20 +75,20 @@ def test_facets_count_all_rows_of_a_search(service: Service, job: str) -> None:
     assert narrowed["total"] == 1
 
 
-def test_a_row_has_its_record_its_image_and_a_thumbnail(service: Service, job: str) -> None:
+def test_a_row_has_its_record_its_image_and_a_preview(service: Service, job: str) -> None:
     row = searched(service, 9, job=job)["rows"][3]
     record = service.client.get(f"/v1/rows/{row['id']}")
     assert record.status_code == 200 and record.json()["caption"]["text"] == "33 by 20"
     image = service.client.get(f"/v1/rows/{row['id']}/image")
     assert image.headers["content-type"] == "image/jpeg" and _size(image.content) == (33, 20)
-    small = service.client.get(f"/v1/rows/{row['id']}/thumbnail", params={"size": 16})
+    small = service.client.get(f"/v1/rows/{row['id']}/preview.jpg", params={"side": 16})
     assert small.headers["content-type"] == "image/jpeg" and max(_size(small.content)) == 16
     place = row["id"].rpartition("/")[0]
     problem(service.client.get(f"/v1/rows/{place}/4"), 404, "unknown-record")
     problem(service.client.get(f"/v1/rows/{'0' * 16}/{'0' * 16}/00000/0"), 404, "unknown-record")
-    problem(service.client.get(f"/v1/rows/{place.replace('0', 'G', 1)}/0/thumbnail"), 422, "invalid-request")
+    problem(service.client.get(f"/v1/rows/{place.replace('0', 'G', 1)}/0/preview.jpg"), 422, "invalid-request")
     failed = searched(service, 9, job=job)["rows"][8]
-    problem(service.client.get(f"/v1/rows/{failed['id']}/thumbnail"), 404, "image-unavailable")
+    problem(service.client.get(f"/v1/rows/{failed['id']}/preview.jpg"), 404, "image-unavailable")
 
 
 def _size(data: bytes) -> tuple[int, int]:

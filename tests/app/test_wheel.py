@@ -120,6 +120,10 @@ def test_the_wheel_is_small_and_installs_one_package(wheel: Path) -> None:
         "_service/models/profiles/demo.toml",
         "_service/models/prove/pictures/cat.jpg",
         "_service/app/static/index.html",
+        "_service/app/static/studio/main.js",
+        "_service/app/static/studio/pages/jobs.js",
+        "_service/app/static/studio/vendor/preact.js",
+        "_service/app/static/studio/vendor/preact.LICENSE",
     ):
         assert f"strata/{needed}" in names
     assert not [name for name in names if "/tests/" in name or "/bench/" in name or "__pycache__" in name]

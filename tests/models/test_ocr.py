@@ -221,7 +221,6 @@ def test_text_that_is_no_text_is_dropped_from_photographs(stage: OcrStage) -> No
         ("8", 50, True),  # a quarter
         ("60", 71, False),
         ("GO", 70, True),  # a sign from near by
-        ("***", 60, False),  # no letter at all counts as one
         ("YAMAHA", 99, True),
     ],
 )
@@ -231,3 +230,14 @@ def test_how_much_of_an_image_a_character_may_cover(text: str, width: int, kept:
     judged = text_judged(record, EvidenceSettings()).text
     assert judged is not None
     assert (judged[0].kept, judged[0].reason) == ((True, None) if kept else (False, "too_large"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [("★", False), ("***", False), ("→ —", False), ("№ 7", True), ("出口", True)]
+)
+def test_a_line_without_letters_or_digits_is_no_text(text: str, kept: bool) -> None:
+    line = TextLine(box=(10, 10, 30, 20), text=text, score=0.99)
+    record = ROW.model_copy(update={"width": 100, "height": 100, "text": [line]})
+    judged = text_judged(record, EvidenceSettings()).text
+    assert judged is not None
+    assert (judged[0].kept, judged[0].reason) == ((True, None) if kept else (False, "no_letters"))

@@ -1,0 +1,273 @@
+// A record as a person checks it: the picture with its entries drawn over it, the sentences with the entries that they
+// rest on, and all entries with scores and reasons. Whatever is lit in one of them is lit in all.
+import { createContext, html, useContext, useEffect, useMemo, useState } from "./html.js";
+import { picture, previewPath } from "./api.js";
+import { DRAWN, SCORED, entriesOf, entryNamed, nameOf, wordsOf } from "./layers.js";
+import { outlineOf } from "./masks.js";
+import { PanZoom } from "./panzoom.js";
+import { Chip } from "./parts.js";
+import { count, percent, words } from "./text.js";
+
+/** What is lit: a set of names of entries. `light(names)` while something is pointed at; `pin(names)` stays. */
+const Lit = createContext({ names: new Set(), pinned: "", light: () => {}, pin: () => {} });
+
+/** Share what is lit among the views of one record. */
+export function LitScope({ children }) {
+  const [pointed, light] = useState([]);
+  const [pinned, setPinned] = useState([]);
+  const value = useMemo(() => ({
+    names: new Set(pointed.length ? pointed : pinned),
+    pinned: pinned.join(" "),
+    light,
+    pin: (names) => setPinned((old) => (old.join(" ") === names.join(" ") ? [] : names)),
+  }), [pointed, pinned]);
+  return html`<${Lit.Provider} value=${value}>${children}<//>`;
+}
+
+/** Attributes of an element that stands for entries: pointing at it or focusing it lights them, a click pins them. */
+function useLighting(names) {
+  const lit = useContext(Lit);
+  return {
+    isLit: names.some((name) => lit.names.has(name)),
+    isPinned: names.length > 0 && lit.pinned === names.join(" "),
+    on: {
+      onPointerEnter: () => lit.light(names),
+      onPointerLeave: () => lit.light([]),
+      onFocus: () => lit.light(names),
+      onBlur: () => lit.light([]),
+      onClick: () => lit.pin(names),
+    },
+  };
+}
+
+/** A text of a record: "description", or the name of a variant. Null if the record has none of this name.
+ * @returns {{name: string, title: string, language: string|null, text: string,
+ *   sentences: import("./types.js").Sentence[], turns: import("./types.js").Turn[],
+ *   verification: import("./types.js").Verification|null}|null} */
+export function textOf(record, name = "description") {
+  if (name === "description") {
+    const found = record.description;
+    return found && { name, title: name, language: null, turns: [], verification: record.verification ?? null, ...found };
+  }
+  const variant = (record.variants ?? []).find((one) => `${one.name}.${one.language}` === name);
+  return variant ? { ...variant, name, title: `${variant.name} (${variant.language})` } : null;
+}
+
+/** The names of a record's texts, the description first. */
+export const textNames = (record) => [
+  ...(record.description ? ["description"] : []),
+  ...(record.variants ?? []).map((one) => `${one.name}.${one.language}`),
+];
+
+/** The sentences of a text as they are shown: those that remain with their evidence, and those that were cut in their
+ * places, with the reason. composed: the sentence as it was composed, if something of it was cut; claims: of it. */
+export function shownSentences(text) {
+  const left = [...text.sentences];
+  const remaining = (sentence) => ({ text: sentence.text, evidence: sentence.evidence, isCut: false, reason: null,
+    composed: null, claims: [] });
+  if (!text.verification) return left.map(remaining);
+  const shown = [];
+  for (const checked of text.verification.sentences) {
+    if (checked.kept === null) {
+      const evidence = [...new Set(checked.claims.flatMap((claim) => claim.evidence))];
+      shown.push({ text: checked.text, evidence, isCut: true, reason: checked.reason, composed: null, claims: checked.claims });
+      continue;
+    }
+    const at = left.findIndex((sentence) => sentence.text === checked.kept);
+    const sentence = at < 0 ? { text: checked.kept, evidence: [] } : left.splice(at, 1)[0];
+    const composed = checked.kept === checked.text ? null : checked.text;
+    shown.push({ ...remaining(sentence), composed, reason: checked.reason, claims: checked.claims });
+  }
+  // sentences that no composed one became, such as those of a text from the layers
+  return [...shown, ...left.map(remaining)];
+}
+
+/** A record with its picture, texts and entries. record may be partial while it is computed. url: of its picture, if
+ * the service does not have it; text: which text is shown first. */
+export function EvidenceView({ record, job, url = null, text = "description" }) {
+  const [hidden, setHidden] = useState(new Set());
+  const [dropped, setDropped] = useState(false);
+  const toggle = (name) => setHidden((old) => new Set(old.has(name) ? [...old].filter((one) => one !== name) : [...old, name]));
+  const shown = usePicture(url, job, record.key);
+  return html`<${LitScope}>
+    <div class="evidence">
+      <div class="side">
+        <${PictureLayers} record=${record} url=${shown} hidden=${hidden} dropped=${dropped} />
+        <${LayerSwitches} record=${record} hidden=${hidden} toggle=${toggle} dropped=${dropped} setDropped=${setDropped} />
+      </div>
+      <div class="side">
+        <${Notes} record=${record} />
+        <${Texts} record=${record} url=${shown} first=${text} />
+        <${EntryLists} record=${record} />
+      </div>
+    </div>
+  <//>`;
+}
+
+/** The blob address of a record's picture; null until it is there. */
+export function usePicture(url, job, key) {
+  const [found, set] = useState(null);
+  useEffect(() => {
+    if (url || !key) return undefined;
+    let current = true;
+    picture(previewPath(job, key)).then((blob) => current && set(blob), () => current && set(""));
+    return () => {
+      current = false;
+    };
+  }, [url, job, key]);
+  return url ?? found;
+}
+
+/** The picture with the entries that have places, as SVG over it. hidden: names of layers; dropped: show these too. */
+export function PictureLayers({ record, url, hidden = new Set(), dropped = false }) {
+  const [own, setOwn] = useState([0, 0]);
+  const width = record.width ?? own[0];
+  const height = record.height ?? own[1];
+  const drawn = useMemo(() => drawnEntries(record), [record]);
+  const visible = drawn.filter(({ layer, entry }) => !hidden.has(layer.name) && (entry.kept || dropped));
+  const alt = record.description?.text || record.caption?.text || record.alt_text || "the picture";
+  const measure = (event) => setOwn([event.target.naturalWidth, event.target.naturalHeight]);
+  if (url === "") return html`<p class="no-picture">The picture cannot be shown.</p>`;
+  return html`<${PanZoom} label="Picture">
+    ${url ? html`<img src=${url} alt=${alt} onLoad=${measure} draggable=${false} />` : html`<span class="no-picture tall"></span>`}
+    ${width > 0 && html`<svg class="over" viewBox=${`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+      ${visible.map((one) => html`<${Shape} key=${one.name} one=${one} scale=${[width, height]} />`)}
+    </svg>`}
+  <//>`;
+}
+
+/** The entries with boxes, large ones first, so that small ones lie above them and can be pointed at. */
+function drawnEntries(record) {
+  const all = DRAWN.flatMap((layer) =>
+    entriesOf(layer, record).map((entry, index) => ({ layer, entry, name: nameOf(layer, index) })));
+  const area = ({ entry: { box } }) => (box[2] - box[0]) * (box[3] - box[1]);
+  return all.sort((a, b) => area(b) - area(a));
+}
+
+function Shape({ one: { layer, entry, name }, scale: [width, height] }) {
+  const { isLit, on } = useLighting([name]);
+  const outline = useMemo(() => (entry.mask ? outlineOf(entry.mask) : null), [entry.mask]);
+  const [x1, y1, x2, y2] = entry.box;
+  const look = `shape ${layer.name} ${entry.kept ? "" : "dropped"} ${isLit ? "lit" : ""}`;
+  const label = html`<title>${wordsOf(layer, entry)}${entry.kept ? "" : ` (dropped: ${words(entry.reason)})`}</title>`;
+  if (outline) {
+    const fit = `scale(${width / entry.mask.size[1]} ${height / entry.mask.size[0]})`;
+    return html`<path class=${look} d=${outline} transform=${fit} fill-rule="evenodd" ...${on}>${label}</path>`;
+  }
+  return html`<rect class=${look} x=${x1} y=${y1} width=${Math.max(0, x2 - x1)} height=${Math.max(0, y2 - y1)} ...${on}>${label}</rect>`;
+}
+
+/** Which layers are drawn, and whether dropped entries are. */
+export function LayerSwitches({ record, hidden, toggle, dropped, setDropped }) {
+  const drawn = DRAWN.filter((layer) => entriesOf(layer, record).length);
+  const lost = drawn.some((layer) => entriesOf(layer, record).some((entry) => !entry.kept));
+  if (!drawn.length) return null;
+  return html`<fieldset class="switches"><legend>Drawn on the picture</legend>
+    ${drawn.map((layer) => html`<label class=${layer.name} key=${layer.name}>
+      <input type="checkbox" checked=${!hidden.has(layer.name)} onChange=${() => toggle(layer.name)} />
+      <span class="swatch" aria-hidden="true"></span>${layer.title} (${count(entriesOf(layer, record).filter((entry) => entry.kept).length)})
+    </label>`)}
+    ${lost && html`<label><input type="checkbox" checked=${dropped} onChange=${() => setDropped(!dropped)} />dropped entries too</label>`}
+  </fieldset>`;
+}
+
+/** Why an image has failed or was filtered, and the warnings of its row. */
+export const Notes = ({ record }) => html`
+  ${record.failure && html`<p class="fault">${record.status === "filtered" ? "Filtered by" : "Failed in"} ${record.failure.stage}
+    (${words(record.failure.error_type)}): ${record.failure.detail}</p>`}
+  ${(record.warnings ?? []).map((one) => html`<p class="warning" key=${one.type}>${one.detail}</p>`)}`;
+
+/** The texts of a record, one at a time. */
+export function Texts({ record, url, first = "description" }) {
+  const names = textNames(record);
+  const [chosen, choose] = useState(first);
+  const name = names.includes(chosen) ? chosen : names[0];
+  if (!name) return null;
+  const text = textOf(record, name);
+  return html`<section class="texts">
+    <h3>${text.title}</h3>
+    ${names.length > 1 && html`<label class="choice">Text <select value=${name} onChange=${(event) => choose(event.target.value)}>
+      ${names.map((one) => html`<option key=${one} value=${one}>${textOf(record, one).title}</option>`)}
+    </select></label>`}
+    <${TextView} record=${record} text=${text} url=${url} />
+  </section>`;
+}
+
+/** One text of a record: its sentences, or its questions and answers. */
+export function TextView({ record, text, url }) {
+  const origin = { composed_again: "Composed a second time: nothing was left of the first text.", layers: "Composed from the layers alone: nothing was left of the model's text." }[text.verification?.origin];
+  const sentences = useMemo(() => shownSentences(text), [text]);
+  if (text.turns.length) {
+    return html`<dl class="turns">${text.turns.map((turn, index) => html`<dt key=${`q${index}`}>${turn.question}</dt>
+      <dd key=${`a${index}`}><${SentenceButton} record=${record} sentence=${{ text: turn.answer, evidence: turn.evidence, claims: [] }} url=${url} /></dd>`)}</dl>`;
+  }
+  if (!sentences.length) return html`<p class="whole">${text.text}</p>`;
+  return html`${origin && html`<p class="warning">${origin}</p>`}
+    <ol class="sentences">${sentences.map((sentence, index) => html`<li key=${index}>
+      <${SentenceButton} record=${record} sentence=${sentence} url=${url} /></li>`)}</ol>`;
+}
+
+/** A sentence that lights its evidence; lit, it shows the crops of it. */
+export function SentenceButton({ record, sentence, url }) {
+  const { isLit, isPinned, on } = useLighting(sentence.evidence);
+  const found = sentence.evidence.map((name) => entryNamed(record, name)).filter(Boolean);
+  return html`<button type="button" aria-pressed=${isPinned} class=${`sentence ${sentence.isCut ? "cut" : ""} ${isLit ? "lit" : ""}`} ...${on}>
+      <span class="words">${sentence.isCut ? html`<s>${sentence.text}</s>` : sentence.text}</span>
+      ${sentence.reason && html` <${Chip} kind="bad">${sentence.isCut ? "cut" : "shortened"}: ${words(sentence.reason)}<//>`}
+      ${sentence.composed && html`<span class="composed">composed as: <s>${sentence.composed}</s></span>`}
+      ${!sentence.isCut && !sentence.evidence.length && html` <${Chip} kind="warn">no evidence<//>`}
+    </button>
+    ${isLit && url && html`<div class="crops">${found.filter(({ entry }) => entry.box).slice(0, 8).map((one) => html`
+      <${Crop} key=${one.name} record=${record} one=${one} url=${url} />`)}</div>`}
+    ${sentence.claims.length > 0 && html`<details class="claims"><summary>${count(sentence.claims.length)} checked claims</summary><ul>
+      ${sentence.claims.map((claim, index) => html`<li key=${index}><${ClaimLine} claim=${claim} /></li>`)}</ul></details>`}`;
+}
+
+const ClaimLine = ({ claim }) => html`${claim.kind}: ${claim.text} ${
+  claim.supported === null
+    ? html`<${Chip}>not judged<//>`
+    : claim.supported
+      ? html`<${Chip} kind="good">supported<//>`
+      : html`<${Chip} kind="bad">${words(claim.reason ?? "not supported")}<//>`
+} ${percent(claim.score)}`;
+
+/** The part of the picture that an entry's box has, with a little around it. */
+export function Crop({ record, one: { layer, entry }, url }) {
+  const [x1, y1, x2, y2] = entry.box;
+  const edge = Math.max(x2 - x1, y2 - y1) * 0.08 + 2;
+  const box = [x1 - edge, y1 - edge, x2 - x1 + 2 * edge, y2 - y1 + 2 * edge];
+  return html`<figure class=${`crop ${layer.name}`}>
+    <svg viewBox=${box.join(" ")} role="img" aria-label=${wordsOf(layer, entry)}>
+      <image href=${url} width=${record.width} height=${record.height} preserveAspectRatio="none" />
+    </svg>
+    <figcaption>${wordsOf(layer, entry)} ${percent(entry.match ?? entry.score)}</figcaption>
+  </figure>`;
+}
+
+/** All layers with scores and reasons; entries that were dropped come after those that were kept. */
+export function EntryLists({ record }) {
+  return html`${SCORED.filter((layer) => record[layer.name] !== null && record[layer.name] !== undefined).map((layer) => {
+    const entries = entriesOf(layer, record).map((entry, index) => ({ entry, name: nameOf(layer, index) }));
+    const kept = entries.filter(({ entry }) => entry.kept);
+    const lost = entries.filter(({ entry }) => !entry.kept);
+    return html`<section class=${`entries ${layer.name}`} key=${layer.name}>
+      <h3><span class="swatch" aria-hidden="true"></span>${layer.title} <small>${count(kept.length)} kept${lost.length > 0 && `, ${count(lost.length)} dropped`}</small></h3>
+      ${!entries.length && html`<p class="none">nothing found</p>`}
+      <${EntryList} layer=${layer} entries=${kept} />
+      ${lost.length > 0 && html`<details><summary>${count(lost.length)} dropped</summary><${EntryList} layer=${layer} entries=${lost} /></details>`}
+    </section>`;
+  })}
+  ${record.alt_text && html`<section class="entries"><h3>alt text</h3><p class="whole">${record.alt_text}</p></section>`}`;
+}
+
+const EntryList = ({ layer, entries }) => html`<ul>${entries.map(({ entry, name }) => html`<li key=${name}>
+  <${EntryButton} layer=${layer} entry=${entry} name=${name} /></li>`)}</ul>`;
+
+function EntryButton({ layer, entry, name }) {
+  const { isLit, isPinned, on } = useLighting([name]);
+  return html`<button type="button" aria-pressed=${isPinned} class=${`entry ${entry.kept ? "" : "dropped"} ${isLit ? "lit" : ""}`} ...${on}>
+    <span class="words">${wordsOf(layer, entry)}</span>
+    ${!entry.kept && html`<${Chip} kind="bad">${words(entry.reason)}<//>`}
+    <small>${entry.match !== null && html`match ${percent(entry.match)} `}${entry.score !== null && html`score ${percent(entry.score)}`}</small>
+  </button>`;
+}

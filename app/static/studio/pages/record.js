@@ -1,0 +1,17 @@
+// One record of a job, with its evidence: #/records/JOB/KEY
+import { html } from "../html.js";
+import { get, recordPath } from "../api.js";
+import { EvidenceView } from "../evidence.js";
+import { Busy, Fault } from "../parts.js";
+import { href } from "../router.js";
+import { useLoaded, useTitle } from "../use.js";
+
+export function RecordPage({ parts: [job, key], query }) {
+  useTitle(key);
+  const { value, error, reload } = useLoaded((signal) => get(recordPath(job, key), {}, { signal }), [job, key]);
+  return html`<h1>${key}</h1>
+    <p class="trail"><a href=${href(["job", job])}>job ${job}</a>${value?.profile && html` · profile ${value.profile}`}</p>
+    <${Fault} error=${error} retry=${reload} />
+    ${!value && !error && html`<${Busy}>Loading the record<//>`}
+    ${value && html`<${EvidenceView} record=${value} job=${job} text=${query.text} />`}`;
+}

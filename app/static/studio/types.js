@@ -1,0 +1,65 @@
+// The types of the API that the studio uses, in one place. `docs` of the service describes all of them.
+// A test compares these names with those of the models (tests/studio/test_types.py).
+
+/** One observation with its scores: why it was dropped is `reason`; null where nothing judged it.
+ * @typedef {{score: number|null, match: number|null, kept: boolean, reason: string|null}} Evidence */
+/** x1, y1, x2, y2 in pixels of the upright image
+ * @typedef {[number, number, number, number]} Box */
+/** COCO compressed run-length encoding; size is height, width
+ * @typedef {{size: [number, number], counts: string}} Mask */
+/** @typedef {Evidence & {text: string}} Caption */
+/** @typedef {Evidence & {box: Box, phrase: string}} Region */
+/** @typedef {Evidence & {box: Box, mask: Mask, area: number, phrase: string|null}} ObjectMask */
+/** @typedef {Evidence & {box: Box, text: string}} TextLine */
+/** @typedef {Evidence & {word: string}} Tag */
+/** evidence names entries of layers: "caption", "regions/0", "text/1"
+ * @typedef {{text: string, evidence: string[]}} Sentence */
+/** @typedef {{text: string, sentences: Sentence[]}} Description */
+
+/** @typedef {{kind: string, text: string, supported: boolean|null, reason: string|null, evidence: string[],
+ *   score: number|null}} Claim */
+/** kept: what remains of the sentence; null if it was cut
+ * @typedef {{text: string, kept: string|null, reason: string|null, claims: Claim[]}} CheckedSentence */
+/** text: as it was composed; origin: "composed", "composed_again" or "layers"
+ * @typedef {{text: string, sentences: CheckedSentence[], origin: string}} Verification */
+/** @typedef {{question: string, answer: string, evidence: string[]}} Turn */
+/** @typedef {{name: string, language: string, text: string, sentences: Sentence[], turns: Turn[],
+ *   verification: Verification|null}} Variant */
+
+/** @typedef {{stage: string, error_type: string, detail: string, transient: boolean}} FailureNote */
+/** @typedef {{type: string, detail: string}} RowWarning */
+/** One image with its layers: a layer is null where it was not computed, an empty list if nothing was found.
+ * @typedef {{schema_version: number, key: string, image: {uri: string, offset: number, size: number, sha256: string|null},
+ *   width: number|null, height: number|null, status: "succeeded"|"filtered"|"failed", failure: FailureNote|null,
+ *   warnings: RowWarning[], alt_text: string|null, caption: Caption|null, regions: Region[]|null,
+ *   objects: ObjectMask[]|null, text: TextLine[]|null, tags: Tag[]|null, description: Description|null,
+ *   profile: string|null, fingerprint: string|null, seconds: Object<string, number>, usage: Object<string, object>,
+ *   verification: Verification|null, variants: Variant[]|null}} Record */
+
+/** @typedef {{total: number, queued: number, processing: number, succeeded: number, filtered: number, failed: number,
+ *   cancelled: number}} RequestCounts */
+/** @typedef {{total: number, indexed: number, failed: number, left_out: Object<string, number>}} ShardCounts */
+/** @typedef {{images: number, chunks: number, reused: number}} GroupProgress */
+/** @typedef {{prompt_tokens: number, completion_tokens: number, requests: number, money: number|null,
+ *   reserved_tokens: number, reserved_money: number|null}} JobUsage */
+/** @typedef {{stage: string, reason: string, since: string, attempts: number}} Waiting */
+/** @typedef {{id: string, kind: "image"|"batch", status: string, profile: string, priority: "hi"|"lo",
+ *   metadata: Object<string, string>, request_counts: RequestCounts, shards: ShardCounts,
+ *   groups: Object<string, GroupProgress>, usage: JobUsage|null, budget: {tokens: number|null, money: number|null}|null,
+ *   images_per_second: number|null, eta_seconds: number|null, created_at: string, started_at: string|null,
+ *   finished_at: string|null, error: string|null, waiting: Waiting|null, links: Object<string, string>}} JobView */
+/** @typedef {{jobs: JobView[], next: string|null}} JobPage */
+/** a shard (key null) or one of its images, and why it failed or which rule rejected it
+ * @typedef {{shard: string, key: string|null, failure: FailureNote}} FailureRow */
+/** RFC 9457
+ * @typedef {{type: string, title: string, status: number, detail: string, errors: object[]|null}} Problem */
+/** @typedef {{stage: string, group: string, backend: string, model: string, revision: string}} StageView */
+/** @typedef {{name: string, summary: string, needs: string, default: boolean, stages: StageView[], layers: string[],
+ *   warnings: string[], faults: string[]}} ProfileView */
+
+/** A layer of the table `strata.core.layers`, which the service writes into the page. form: "text", "entry",
+ * "entries" or "sentences"; words: the field with an entry's words; stage: what computes it.
+ * @typedef {{name: string, title: string, entry: string, form: string, words: string, quoted: boolean, boxed: boolean,
+ *   stage: string|null}} Layer */
+
+export {};

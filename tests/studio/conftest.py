@@ -1,0 +1,93 @@
+"""Fixtures of the tests in a real browser: Chromium by playwright, and a service whose workers describe drawn scenes.
+
+What a page may not do fails every test: an error of a script, a line of its console, or something that its
+Content-Security-Policy blocks. The browser has no network but loopback.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from strata.queue.queue import Queue
+from tests.raw_redis import raw_redis
+from tests.service import listening_service
+from tests.studio.scene_machine import scene_machine
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+LONG = 60_000.0  # milliseconds: far more than anything here takes
+WIDE, NARROW = 1280, 390  # pixels: a laptop, a phone
+_OPTIONS = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+
+Theme = Literal["light", "dark"]
+Opener = Callable[..., AbstractContextManager[Page]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test-browser` runs what has this mark."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser for all tests of a module. They are skipped if there is none on the machine."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)}")
+    with sync_playwright() as playwright:
+        # tests may run as root, for whom Chromium has no sandbox
+        browser = playwright.chromium.launch(executable_path=program, args=_OPTIONS, chromium_sandbox=False)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def scenes(chromium: Browser, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of a service whose workers describe scenes, and the folder of its shards."""
+    queue = Queue(valkey_url)
+    raw_redis(queue).flushall()
+    folder = tmp_path_factory.mktemp("studio")
+    with listening_service(queue, folder, workers=scene_machine, max_body_bytes=4_000_000) as port:
+        yield f"http://127.0.0.1:{port}", folder / "shards"
+
+
+@pytest.fixture
+def opened(chromium: Browser) -> Opener:
+    """Opens a page of an address: a context manager that fails if the page had errors, unless these are expected.
+
+    width: of the window, in pixels; theme: "light" or "dark"; expected: parts of the console's lines that are no fault.
+    """
+
+    @contextmanager
+    def open_page(
+        url: str, width: int = WIDE, theme: Theme = "light", expected: tuple[str, ...] = (), **more: Any
+    ) -> Iterator[Page]:
+        context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=theme, **more)
+        context.set_default_timeout(LONG)
+        faults: list[str] = []
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda line: faults.extend(_fault(line, expected)))
+        try:
+            page.goto(url)
+            yield page
+        finally:
+            context.close()
+        assert not faults, faults
+
+    return open_page
+
+
+def _fault(line: ConsoleMessage, expected: tuple[str, ...]) -> list[str]:
+    """What a line of the console tells that is wrong: errors and warnings, and what a policy has blocked."""
+    if line.type not in ("error", "warning") or any(part in line.text for part in expected):
+        return []
+    return [line.text]
