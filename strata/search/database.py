@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from strata.errors import StrataError
 from strata.search.extraction import Extract
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ class Folder:
             self._temporary.cleanup()
 
 
-class _InUse(Exception):
+class _InUse(StrataError):
     """Another process uses the file."""
 
 

@@ -50,16 +50,14 @@ def _values(counts: dict[str, int]) -> list[FacetValue]:
 
 def _labels(search: Search) -> dict[str, list[FacetValue]]:
     """The commonest labels of each kind."""
-    where = search.condition
+    among = search.masked("l.row", search.found())
     found = search.fetch(
         "with counted as ("
-        "  select l.kind, l.term, count(*) as number from labels l"
-        "  where l.row in (select r.id from images r join parts p on r.part = p.id"
-        f"    where {where.sql}) group by l.kind, l.term"
+        f"  select l.kind, l.term, count(*) as number from labels l where {among.sql} group by l.kind, l.term"
         ") select kind, name, number from counted join names using (kind, term)"
         " qualify row_number() over (partition by kind order by number desc, name) <= ?"
         " order by kind, number desc, name",
-        [*where.values, MOST_VALUES],
+        [*among.values, MOST_VALUES],
     )
     labels: dict[str, list[FacetValue]] = {name: [] for name in LABELS}
     for kind, name, number in found:

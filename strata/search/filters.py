@@ -94,8 +94,8 @@ class Query:
     failure: tuple[str, ...] = ()
 
     def condition(self) -> Condition:
-        """The condition on the table `images r`."""
-        found = [self._words(), self._labels()]
+        """The condition on the figures of the table `images r`."""
+        found = []
         if self.status:
             numbers = [STATUSES.index(one) for one in self.status]
             found.append(Condition("r.status in (select unnest(?::utinyint[]))", [numbers]))
@@ -109,19 +109,17 @@ class Query:
         ):
             found += [Condition(f"r.{column} >= ?", [least])] if least is not None else []
             found += [Condition(f"r.{column} <= ?", [most])] if most is not None else []
-        return Condition.all_of([one for one in found if one.sql != "true"])
-
-    def _words(self) -> Condition:
-        """The words of the text, and those that must not be there."""
-        found = []
-        for token in self.text.split():
-            unwanted = len(token) > 1 and token.startswith("-")
-            for word in words_of(token):
-                among = f"r.id {'not ' if unwanted else ''}in (select row from words where term = ?)"
-                found.append(Condition(among, [number_of(word)]))
         return Condition.all_of(found)
 
-    def _labels(self) -> Condition:
-        among = "r.id in (select row from labels where kind = ? and term = ?)"
-        wanted = [(kind, label) for kind, name in enumerate(LABELS) for label in getattr(self, name)]
-        return Condition.all_of([Condition(among, [kind, number_of(label)]) for kind, label in wanted])
+    def postings(self) -> list[tuple[Condition, bool]]:
+        """The queries for the rows that have a word or a label, and whether the rows must be among them or must not."""
+        found = []
+        for token in self.text.split():
+            wanted = len(token) == 1 or not token.startswith("-")
+            for word in words_of(token):
+                found.append((Condition("select row from words where term = ?", [number_of(word)]), wanted))
+        for kind, name in enumerate(LABELS):
+            for label in getattr(self, name):
+                values = [kind, number_of(label)]
+                found.append((Condition("select row from labels where kind = ? and term = ?", values), True))
+        return found

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from strata.addresses import without_secrets
 from strata.core import Chunk
+from strata.errors import ServiceUnavailable
 from strata.search.database import THREADS, Cursor, Database, Folder, IndexedPart
 from strata.search.extraction import COLUMNS, extract
 from strata.search.filters import Scope
@@ -36,7 +37,7 @@ SHARE = 20  # a listing may take one part in so many of the time; so may making 
 SMALL_RUNS, RUN_ROWS = 64, 2**14  # above so many runs with fewer rows on average, the file is copied in larger ones
 
 
-class IndexNotReady(Exception):
+class IndexNotReady(ServiceUnavailable):
     """The store has not been listed yet, so that it is not known what there is to be searched."""
 
 
