@@ -23,7 +23,7 @@ from strata.store import Part
 AT_ONCE = 2  # searches that run; each uses several threads
 MAX_WAITING = 32  # that wait for their turn
 MAX_SECONDS = 10.0  # of one search
-READY_SECONDS = 3.0  # to wait for the first listing of the store
+READY_SECONDS = 10.0  # to wait for the first listing of the store
 LOOK_SECONDS = 0.1  # between two looks whether the caller is still there
 
 Result = TypeVar("Result")

@@ -75,14 +75,19 @@ class SearchIndex:
             raise IndexNotReady(self.note or "the store is being listed")
 
     def close(self) -> None:
-        """End the thread, and close the file."""
+        """End the thread, and close the file. A search that comes later opens it again."""
         self._stop.set()
         self._asked.set()
-        if self._thread is not None:
-            self._thread.join()
         with self._lock:
-            if self._database is not None:
-                self._database.close()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        with self._lock:
+            database, self._database = self._database, None
+            if database is not None:
+                database.close()
+        self._stop.clear()
+        self._listed.clear()
         self.folder.close()
 
     def _start(self) -> None:
@@ -121,14 +126,20 @@ class SearchIndex:
     def database(self) -> Database:
         """The current database; it is opened first."""
         with self._lock:
-            if self._database is None:
-                self._database = self.folder.open()
-            return self._database
+            return self._opened()
+
+    def _opened(self) -> Database:
+        if self._database is None:
+            self._database = self.folder.open()
+        return self._database
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
         """A connection to the index for one search."""
-        with self.database().cursor() as cursor:
+        # under the lock: the thread may replace the database and close the old one
+        with self._lock:
+            cursor = self._opened().cursor()
+        with cursor:
             yield cursor
 
     def _discard(self) -> None:

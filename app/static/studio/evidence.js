@@ -108,7 +108,7 @@ export function EvidenceView({ record, job, url = null, text = "description" }) 
 export function usePicture(url, job, key) {
   const [found, set] = useState(null);
   useEffect(() => {
-    if (url || !key) return undefined;
+    if (url !== null || !key) return undefined;
     let current = true;
     picture(previewPath(job, key)).then((blob) => current && set(blob), () => current && set(""));
     return () => {
