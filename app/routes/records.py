@@ -17,6 +17,7 @@ from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobView, Record
 from strata.images import ImageError
 from strata.jobs import Found, NotDescribed, Results
+from strata.store import upload_digest
 
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 
@@ -57,15 +58,33 @@ async def show_preview(
     side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
     shard: ShardQuery = None,
 ) -> Response:
-    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
-    _, found = await run_in_threadpool(_record, given, job, key, shard)
+    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked.
+
+    That of a job of one image is shown before it is described.
+    """
     async with given.large_answers:
-        data = await run_in_threadpool(_bytes_of, given, found)
+        data = await run_in_threadpool(_any_bytes, given, job, key, shard)
         try:
             content = await given.decoder.use(data, lambda image: preview(image, side))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
     return Response(content, media_type="image/jpeg")
+
+
+def _any_bytes(given: Services, job: JobView, key: str, shard: str | None) -> bytes:
+    """The bytes of an image, of a job of one image also if it has no record yet."""
+    try:
+        return _bytes_of(given, _record(given, job, key, shard)[1])
+    except ProblemError as error:
+        uri = given.jobs.request(job.id).shards[0]
+        if error.name != "unknown-record" or not given.store.is_upload(uri) or not _is_key_of(uri, key):
+            raise
+        return given.store.read_upload(uri)
+
+
+def _is_key_of(uri: str, key: str) -> bool:
+    """Whether this is the key of an upload's image."""
+    return len(key) == 16 and (upload_digest(uri) or "").startswith(key)
 
 
 @router.get(

@@ -77,6 +77,33 @@ class BatchRequest(TextFields):
     budget: Budget | None = None
 
 
+class UnreadShard(BaseModel):
+    """A shard that cannot be read, and why."""
+
+    shard: str
+    reason: str
+
+
+class BatchPreview(BaseModel):
+    """`POST /v1/batches/preview`: what the same request to `/v1/batches` would compute. Nothing is created.
+
+    shards: how many the patterns name; looked_at: of how many images were counted; images, reused: images, and those
+    whose results exist, scaled to all shards if only some were looked at; null if none was. unread: some that cannot be
+    read. seconds, money: estimated from the job `like`, the newest completed one of the profile; null if there is none,
+    or if the profile has no prices. first: the first shards.
+    """
+
+    shards: int
+    looked_at: int
+    images: int | None
+    reused: int | None
+    unread: list[UnreadShard] = Field(default_factory=list)
+    seconds: float | None = None
+    money: float | None = None
+    like: str | None = None
+    first: list[str] = Field(default_factory=list)
+
+
 class CaptionBody(TextFields):
     """`POST /v1/captions` as JSON: exactly one of image_url and image_base64."""
 
