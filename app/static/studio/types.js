@@ -23,6 +23,8 @@
 /** text: as it was composed; origin: "composed", "composed_again" or "layers"
  * @typedef {{text: string, sentences: CheckedSentence[], origin: string}} Verification */
 /** @typedef {{question: string, answer: string, evidence: string[]}} Turn */
+/** What texts a request wants; null: as the profile has it.
+ * @typedef {{variants: string[]|null, language: string|null, prompt: string|null}} TextFields */
 /** @typedef {{name: string, language: string, text: string, sentences: Sentence[], turns: Turn[],
  *   verification: Verification|null}} Variant */
 
