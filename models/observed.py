@@ -10,6 +10,7 @@ from PIL import Image
 
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence.filter import text_judged
+from models.evidence.weight import weighed
 from models.items import BoxedImage, Failure, Pair, Segment
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
@@ -161,7 +162,8 @@ class Observed:
         if self.failure is not None:
             record = self.record.model_copy(update=costs)
             return self.failure.row_of(record)
-        return text_judged(self.layered.model_copy(update=costs), settings)
+        record = text_judged(self.layered.model_copy(update=costs), settings)
+        return record if settings.weight is None else weighed(record, settings.weight)
 
 
 def _fails_image(result: Any, tolerant: bool) -> bool:

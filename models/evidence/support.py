@@ -93,6 +93,11 @@ def _letters(text: str) -> str:
     return f" {words} "
 
 
+def names(text: str, phrase: str) -> bool:
+    """Whether a text contains a phrase's head noun, outside of quotes, and in no colour that contradicts the phrase."""
+    return _names(_words(_QUOTED.sub(" ", text)), phrase)
+
+
 def _names(words: list[str], phrase: str) -> bool:
     """Whether the words contain the phrase's head noun, and in no colour that contradicts the phrase."""
     colours = set(_words(phrase)) & COLOURS

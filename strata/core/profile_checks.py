@@ -44,6 +44,8 @@ _SCORED_BY = {
     "rival_iou": ("detector",),
     "agreement": ("detector", "matcher"),
     "unmatched_score": ("detector", "matcher"),
+    "text_letters": ("ocr",),
+    "weight": ("matcher",),
 }
 _MESSAGES = {
     "model_type": "should be a table",
