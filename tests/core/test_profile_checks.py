@@ -31,7 +31,7 @@ _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model
 # demo: since names are weighed (docs/decisions.md, 2026-11-29)
 # paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
-    "demo": ("dd783b45766b413c", "855b6df8bbaf0d1b", "21306e8e7958f2da"),
+    "demo": ("dd783b45766b413c", "855b6df8bbaf0d1b", "7963b3679cb55114"),
     "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "7b1c331f6ee80f1c"),
     "modern": ("dd783b45766b413c", "85c13549487d0f1f", "67a77f2ddd360c09"),
 }
@@ -142,14 +142,14 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         changed(("beaea9c1", "00000000")),
         [
             "stages.composer.parameters.prompt_sha256: the prompt 'small' has the sha256 "
-            "beaea9c1dc56d63b9dc19b5b600a7342899fed9634443ceebfb624c5665ed96c"
+            "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36"
         ],
     ),
     "prompt without wording": (
         changed(
             ('prompt = "small"', 'prompt = "full"'),
             (
-                "beaea9c1dc56d63b9dc19b5b600a7342899fed9634443ceebfb624c5665ed96c",
+                "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36",
                 "84ef53105efaa299e2acf6fab89cb143b2b4ee1972ddc3ca9be377afc5c224a7",
             ),
         ),
@@ -279,7 +279,7 @@ def test_prompts_are_checked_beside_the_profiles_first(tmp_path: Path) -> None:
     ):
         digest = hashlib.sha256(content).hexdigest()
         (tmp_path / "prompts" / "small.toml").write_bytes(content)
-        old = "beaea9c1dc56d63b9dc19b5b600a7342899fed9634443ceebfb624c5665ed96c"
+        old = "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36"
         assert told in str(refused(DEMO.replace(old, digest), tmp_path))
 
 
