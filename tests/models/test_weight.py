@@ -98,5 +98,5 @@ def test_no_place_has_two_names_and_a_lower_bar_keeps_no_less(
 def test_only_the_demo_weighs_names(name: str) -> None:
     folder = Settings().profiles_dir
     assert load_profile(name, folder).evidence.weight is None
-    assert load_profile("demo", folder).evidence.weight == 10.0
+    assert load_profile("demo", folder).evidence.weight == 9.0
     assert EvidenceSettings().deciding().keys().isdisjoint({"weight", "text_letters"})
