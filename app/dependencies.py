@@ -20,9 +20,10 @@ from app.images.decoding import Decoder
 from app.job_views import JobViews, Shown
 from app.prefer import Waits
 from app.problems import ProblemError
+from app.reviews import Reviews
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
-from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, load_profile
+from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, TextSettings, load_profile
 from strata.jobs import Jobs, Listing
 from strata.queue import Bounds, Queue
 from strata.shards import ImageReader
@@ -49,6 +50,7 @@ class Services:
     waits: Waits
     deletion: JobDeletion
     views: JobViews
+    reviews: Reviews
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
     large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -59,11 +61,11 @@ class Services:
         given = self.settings
         return Bounds(given.queue_images, given.queue_jobs, given.queue_shards, given.caller_share)
 
-    def profile(self, name: str | None) -> Profile:
-        """The profile with this name; None: the default profile. Raises ProblemError."""
+    def profile(self, name: str | None, texts: TextSettings | None = None) -> Profile:
+        """The profile with this name (None: the default profile), with a job's texts. Raises ProblemError."""
         # profiles are read for each request, so that a changed file takes effect without a restart
         try:
-            return load_profile(name or self.settings.profile, self.settings.profiles_dir)
+            found = load_profile(name or self.settings.profile, self.settings.profiles_dir)
         except InvalidProfile as error:
             # one entry for each fault, in the same form as a validation error
             errors = [
@@ -73,6 +75,10 @@ class Services:
             raise ProblemError("invalid-profile", str(error), errors) from error
         except ProfileError as error:
             raise ProblemError("unknown-profile", str(error)) from error
+        try:
+            return found.with_texts(texts) if texts else found
+        except ProfileError as error:
+            raise ProblemError("invalid-request", str(error), []) from error
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from app.http.security import V1, KeyCheck, documented_key
 from app.images.decoding import Decoder
 from app.job_views import JobViews
 from app.prefer import Waits
-from app.routes import api_docs, batches, captions, events, health, jobs, pages, profiles, records
+from app.reviews import Reviews
+from app.routes import api_docs, batches, captions, events, health, jobs, judgments, pages, profiles, records
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import Settings
@@ -63,7 +64,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, events, records, profiles):
+    for resource in (jobs, captions, batches, events, records, profiles, judgments):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)
@@ -102,6 +103,7 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         waits=Waits(all_jobs),
         deletion=JobDeletion(all_jobs),
         views=JobViews(all_jobs),
+        reviews=Reviews(all_jobs),
     )
 
 

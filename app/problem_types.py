@@ -62,6 +62,12 @@ _TYPES = (
         "The job has no image with this key, or the image has not been described yet; the detail says which.",
     ),
     ProblemType(
+        "unknown-snapshot",
+        404,
+        "Unknown snapshot",
+        "No snapshot has this name or id. `strata snapshot list` lists the snapshots.",
+    ),
+    ProblemType(
         "image-unavailable",
         404,
         "Image unavailable",
@@ -220,6 +226,13 @@ _TYPES = (
         422,
         "Idempotency-Key used for another body",
         "A request with this key but another body was answered in the last 24 hours. Use a new key for a new request.",
+    ),
+    ProblemType(
+        "judgment-id-reused",
+        422,
+        "The id of a judgment used for another one",
+        "A judgment of the same job has this id, and says something else. Make a new id for each judgment, and send "
+        "the same id only to send the same judgment again. To change a judgment, send a new one that supersedes it.",
     ),
     ProblemType(
         "too-many-streams",

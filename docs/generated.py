@@ -24,7 +24,15 @@ from pydantic_core import PydanticUndefined
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CLI = "strata.cli.main"
-PUBLIC = ("strata.client", "strata.data", "strata.snapshots", "strata.core", "strata.store", "strata.shards")
+PUBLIC = (
+    "strata.client",
+    "strata.data",
+    "strata.evaluation",
+    "strata.snapshots",
+    "strata.core",
+    "strata.store",
+    "strata.shards",
+)
 Schema = dict[str, Any]
 
 

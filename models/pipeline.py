@@ -29,7 +29,7 @@ from models.evidence.filter import before_matching, objects_matched, regions_mat
 from models.evidence.support import describe
 from models.faults import trim_memory
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
-from models.observed import Observed, StageResults, not_failed
+from models.observed import Observed, StageResults, not_failed, tell
 from models.working_size import reduced, restored
 from models.writers import WriterStage, write
 from strata.core import LAYERS, LayerSpec, Profile, Record, Usage
@@ -58,7 +58,8 @@ class VisionPipeline:
         Images are upright RGB; very large ones may have been shrunk (`models.working_size`). Raises StageUnavailable,
         StageUnfit and StageBroken.
         """
-        images = [Observed(*reduced(record, image)) for record, image in batch]
+        sizes = [(record.width or image.width, record.height or image.height) for record, image in batch]
+        images = [Observed(*reduced(*one), full=size) for one, size in zip(batch, sizes, strict=True)]
         with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
             submit = threads.submit if self.parallel else _run_now
             # start all stages that take the whole image and make a layer of their own: they wait for no other stage
@@ -83,7 +84,6 @@ class VisionPipeline:
                 self._match(images, Observed.objects, objects_matched, "object")
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
-        sizes = [(record.width or image.width, record.height or image.height) for record, image in batch]
         pairs = zip(images, sizes, strict=True)
         records = [restored(item.finished(self.evidence), item.image.size, size) for item, size in pairs]
         # what the models say of pictures that they do not know comes with a warning
@@ -134,6 +134,7 @@ class VisionPipeline:
             succeeded = item.add_results(name, results, tolerant=tolerant)
             if succeeded is not None:
                 set_results(item, succeeded)
+        tell(lambda: [item.so_far() for item in not_failed(images)])
 
     def _match(
         self,
@@ -159,6 +160,7 @@ class VisionPipeline:
         for item in not_failed(images):
             item.layered = filter_matched(item.layered, item.matches, self.evidence, item.second)
             item.second = None  # the next kind of entries has opinions of its own
+        tell(lambda: [item.so_far() for item in not_failed(images)])
 
     def _run_stage(self, name: str, items: Sequence[Sequence[Any]]) -> list[StageResults]:
         """Run one stage on the items of several images; for each image its results, its seconds and its usage."""
@@ -207,6 +209,7 @@ class LlmPipeline:
             self._record(request.record, text, share, next(usage, None))
             for request, text in zip(requests, texts, strict=True)
         ]
+        tell(lambda: records)
         _release(self.stages)
         return records
 
@@ -277,6 +280,7 @@ def _set_layers(images: Sequence[Observed], pending: PendingLayers, matched: boo
             succeeded = item.add_results(str(layer.stage), results)
             if succeeded is not None:
                 item.set_entries(layer, succeeded)
+        tell(lambda: [item.so_far() for item in not_failed(images)])
 
 
 def _crop_requests(item: Observed) -> list[CaptionRequest]:

@@ -1,33 +1,33 @@
-"""The things of the demo world that a text names, and whether they are true; used by all quality figures."""
+"""The things of the demo world that a text names, and whether they are true; used by all quality figures.
+
+Texts are read by `strata.evaluation.mentions`, as `strata evaluate` reads them; here is only the world's vocabulary.
+"""
 
 from __future__ import annotations
 
 import functools
-import re
 
-from samples.sprites import COLOURED, COLOURS, KNOWN, UNSEEN
+from samples.sprites import COLOURED, KNOWN, UNSEEN
+from strata.evaluation.mentions import Vocabulary, read
+from strata.evaluation.shard_truth import SIGN
 
-_NAMES = sorted({sprite.name for sprite in (*KNOWN, *UNSEEN)}, key=len, reverse=True)
+_COLOURED = frozenset(sprite.name for sprite in COLOURED)
 
 
 @functools.cache
-def _pattern() -> re.Pattern[str]:
-    colours, names = "|".join(COLOURS), "|".join(map(re.escape, _NAMES))
-    # longer names come first, so that "top hat" is not read as "hat"
-    return re.compile(rf"\b(?:({colours}) )?({names})(?:s|es)?\b", re.IGNORECASE)
+def vocabulary() -> Vocabulary:
+    """The names of all drawings that scenes may have, and of signs."""
+    names = {sprite.name: () for sprite in (*KNOWN, *UNSEEN)}
+    return Vocabulary.of({**names, SIGN: ()})
 
 
 def things_named(text: str) -> set[tuple[str, str | None]]:
-    """The (name, colour) pairs that a text names; the colour is None if the text gives none.
+    """The (name, colour) pairs that a text names; the colour is None if the text gives none. Signs are none of them.
 
     The colour of a thing with a single drawing ("a yellow banana") is ignored, since the truth has no colour for it.
     """
-    coloured = {sprite.name for sprite in COLOURED}
-    found: set[tuple[str, str | None]] = set()
-    for colour, name in _pattern().findall(text):
-        name = name.lower()
-        found.add((name, colour.lower() or None if name in coloured else None))
-    return found
+    mentions = [one for one in read(text, vocabulary()).mentions if one.name != SIGN]
+    return {(one.name, one.colour if one.name in _COLOURED else None) for one in mentions}
 
 
 def is_true(named: tuple[str, str | None], present: set[tuple[str, str | None]]) -> bool:

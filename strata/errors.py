@@ -8,6 +8,7 @@ every error is one line with the problem and, where possible, the solution. The 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -18,6 +19,15 @@ class StrataError(Exception):
     def lines(self) -> list[str]:
         """The lines that the command line prints: the message, or one line for each of several faults."""
         return [str(self)]
+
+
+def plain_line(error: BaseException) -> str:
+    """An error in one line; for an error of the operating system the file and the reason, without its number."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
+        text = ": ".join([*map(os.fsdecode, names), error.strerror])
+    return " ".join(text.split()) or type(error).__name__
 
 
 class InvalidInput(StrataError):
@@ -34,6 +44,10 @@ class WeightsError(StrataError):
 
 class ProofFailed(StrataError):
     """The models of a profile do not give what they must: `strata models prove` says which checks have not passed."""
+
+
+class QualityDropped(StrataError):
+    """A figure of an evaluation is worse than that of an earlier one, beyond noise."""
 
 
 class PortInUse(StrataError):

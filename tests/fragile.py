@@ -15,6 +15,7 @@ from PIL import Image
 from strata.data.mixtures import Mixture, Share
 from strata.data.reader import SampleReader
 from strata.data.samples import Sample
+from strata.data.sources.missing_files import Missing
 from strata.data.sources.samples import Cause, RawSample, SampleError
 from strata.data.substitutes import SkipLimit
 
@@ -57,9 +58,9 @@ class Fragile:
             RawSample(str(number), (b"?" if number in self.damaged else PICTURE,), [str(number)]) for number in numbers
         ]
 
-    def missing(self) -> list[str]:
-        """Return nothing."""
-        return []
+    def missing(self) -> Missing:
+        """Return that nothing is."""
+        return Missing([])
 
     def problems(self) -> tuple[int, str]:
         """Return none."""

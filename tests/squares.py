@@ -13,6 +13,7 @@ from PIL import Image
 
 from strata.data import Sample
 from strata.data.mixtures import Mixture, Share
+from strata.data.sources.missing_files import Missing
 from strata.data.sources.samples import RawSample, SampleError
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow", "purple")
@@ -40,9 +41,9 @@ class Squares:
         text = f"A {colour} square, number {number}."
         return RawSample(f"{number:04d}", (buffer.getvalue(),), ["Which colour?", colour] if self.asked else [text])
 
-    def missing(self) -> list[str]:
-        """Return an empty list: no file is needed."""
-        return []
+    def missing(self) -> Missing:
+        """Return that nothing is missing: no file is needed."""
+        return Missing([])
 
     def problems(self) -> tuple[int, str]:
         """Return (0, ""): every sample can be used."""

@@ -33,6 +33,7 @@ from training.inputs.lengths import check_longest
 from training.inputs.windows import windows_of
 from training.losses import LossLog
 from training.merging import save_merged
+from training.optimizer import settings_of_groups, use_settings
 from training.parts import adapter_of, add_adapters, freeze, parameter_groups, untrained_statistics
 from training.reporting import Figures, figures_of, reporters_of, tensorboard
 from training.skips import SkipLog
@@ -150,7 +151,19 @@ class StageTrainer(SFTTrainer):
             groups = parameter_groups(trained, decayed, table.learning_rate, table.rates, table.weight_decay)
             kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, None)
             self.optimizer = kind(groups, **arguments)
-        return super().create_optimizer(model)
+        optimizer = super().create_optimizer(model)
+        self._groups = settings_of_groups(optimizer)
+        return optimizer
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the state of a checkpoint, but not its learning rates, betas and weight decay: the configuration's hold.
+
+        torch's state of an optimizer and of a schedule contains these too, and would undo an allowed change of them.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            assert self.optimizer is not None and self.lr_scheduler is not None
+            use_settings(self.optimizer, self.lr_scheduler, self._groups)
 
     def train_from(self, checkpoint: Path | None) -> None:
         """Train to the end, from the beginning or from a checkpoint of this job."""

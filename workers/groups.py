@@ -19,7 +19,7 @@ from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
 from models.items import MOST_PIXELS
 from models.weights.cache import FETCH
-from strata.core import LAYERS, Chunk, Profile, Record, Status, Usage
+from strata.core import LAYERS, Chunk, Profile, Record, Status, TextSettings, Usage
 from strata.images import DecodingPool
 from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
@@ -90,7 +90,8 @@ class PipelineCache:
         return self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
 
     def _pipeline(self, profile: Profile, group: str) -> Pipeline:
-        fingerprint = profile.fingerprint(group)
+        # jobs that want other texts of the same stages share a pipeline
+        fingerprint = _stages_fingerprint(profile, group)
         loaded = self._loaded.pop(fingerprint, None)
         if loaded is None:
             seconds = DEADLINES.limits.loading
@@ -132,7 +133,7 @@ class PipelineCache:
         """Drop the pipelines of earlier versions of profiles that are no longer used."""
         idle_since = time.monotonic() - IDLE_SECONDS
         newest = {one.profile.name: self.profiles.newest(one.profile.name) for one in self._loaded.values()}
-        current = {profile.fingerprint(group) for profile in newest.values()}
+        current = {_stages_fingerprint(profile, group) for profile in newest.values()}
         for fingerprint in [name for name, one in self._loaded.items() if one.used < idle_since]:
             if fingerprint not in current:
                 self._drop(fingerprint)
@@ -307,6 +308,11 @@ class LlmGroup:
 
     def meter(self, chunk: Chunk) -> Meter | None:
         return self.pipelines.meter(chunk)
+
+
+def _stages_fingerprint(profile: Profile, group: str) -> str:
+    """The fingerprint of a group's stages, whatever texts are wanted."""
+    return profile.model_copy(update={"texts": TextSettings()}).fingerprint(group)
 
 
 def _before(store: Store, chunk: Chunk) -> list[Record]:

@@ -25,7 +25,7 @@ from strata.garbage import collector_spared
 from strata.images import DecodingPool
 from strata.jobs import Jobs, pair
 from strata.queue import Queue
-from strata.store import Store
+from strata.store import Store, texts_of
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
@@ -58,7 +58,9 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     # a store that is not that of Redis is told at once; while one of the two is away, it is found out later
     with suppress(QueueUnavailable, OSError):
         pair(jobs.queue, jobs.store)
-    profiles = ProfileVersions(functools.partial(load_profile, folder=settings.profiles_dir))
+    profiles = ProfileVersions(
+        functools.partial(load_profile, folder=settings.profiles_dir), functools.partial(texts_of, jobs.store)
+    )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 
 from app.images.fetching import fetch
 from app.problems import ProblemError, invalid_request
-from strata.core import CaptionBody, Settings
+from strata.core import CaptionBody, Settings, TextSettings
 
-FIELDS = ("file", "alt_text", "profile")
+FIELDS = ("file", "alt_text", "profile", "variants", "language", "prompt")
 MAX_TEXT = 4096  # characters of alt_text, the same limit as in CaptionBody
 _HELP = "send multipart/form-data with one field `file`, or JSON with `image_url` or `image_base64`"
 
@@ -27,6 +27,7 @@ class Upload:
     data: bytes
     alt_text: str | None
     profile: str | None
+    texts: TextSettings
 
 
 async def read_upload(request: Request, settings: Settings) -> Upload:
@@ -47,7 +48,7 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
 
 
 async def _from_form(request: Request) -> Upload:
-    # small limits, because only three fields are allowed
+    # small limits, because only a few fields are allowed
     try:
         form = await request.form(max_files=8, max_fields=8, max_part_size=2**16)
     except (HTTPException, OSError):  # OSError: large files are kept in a temporary folder, which may be full
@@ -65,7 +66,18 @@ async def _from_form(request: Request) -> Upload:
     # a part without a filename is parsed as text
     if not isinstance(file, UploadFile):
         raise _invalid("file", "this is a text, not a file; give the field a filename")
-    return Upload(await file.read(), _text(form, "alt_text") or None, _text(form, "profile") or None)
+    return Upload(await file.read(), _text(form, "alt_text") or None, _text(form, "profile") or None, _texts(form))
+
+
+def _texts(form: FormData) -> TextSettings:
+    """What texts the form asks for; `variants` is a list with commas."""
+    given = {name: _text(form, name).strip() for name in TextSettings.model_fields}
+    variants = [name.strip() for name in given["variants"].split(",") if name.strip()]
+    fields = {name: text for name, text in given.items() if text} | ({"variants": variants} if variants else {})
+    try:
+        return TextSettings.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_request(error.errors(include_url=False, include_input=False)) from error
 
 
 def _text(form: FormData, name: str) -> str:
@@ -90,7 +102,7 @@ async def _from_json(body: bytes, settings: Settings) -> Upload:
         data = await fetch(given.image_url, settings)
     else:
         data = _from_base64(given.image_base64 or "")
-    return Upload(data, given.alt_text or None, given.profile or None)
+    return Upload(data, given.alt_text or None, given.profile or None, TextSettings.of(given))
 
 
 def _from_base64(text: str) -> bytes:

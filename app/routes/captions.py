@@ -15,7 +15,7 @@ from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
 from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
-from strata.core import CaptionBody, JobRequest, JobView, Record
+from strata.core import VARIANTS, CaptionBody, JobRequest, JobView, Record
 from strata.errors import QueueUnavailable
 
 router = APIRouter(route_class=IdempotentRoute)
@@ -32,6 +32,9 @@ _FORM = {
         },
         "alt_text": {"type": "string", "maxLength": 4096},
         "profile": {"type": "string"},
+        "variants": {"type": "string", "description": f"with commas between them: {', '.join(VARIANTS)}"},
+        "language": {"type": "string", "pattern": "^[a-z]{2}$"},
+        "prompt": {"type": "string", "maxLength": 4000},
     },
 }
 _BODY: dict[str, Any] = {
@@ -84,7 +87,7 @@ async def caption_image(
 async def _created(request: Request, given: Services, caller: str) -> JobRequest:
     """Read, clean and decode the image, and create its job; each may raise ProblemError and QueueFull."""
     upload = await read_upload(request, given.settings)
-    profile = await run_in_threadpool(given.profile, upload.profile)
+    profile = await run_in_threadpool(given.profile, upload.profile, upload.texts)
     # an image that the queue does not take is not decoded
     new, limits = given.jobs.new, given.bounds.limits("image", caller)
     await run_in_threadpool(new.check, limits)

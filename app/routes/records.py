@@ -17,11 +17,15 @@ from strata.core import JobView, Record
 from strata.images import ImageError
 from strata.jobs import Found, NotDescribed, Results
 from strata.shards import SourceError
-from strata.store import reason_of
+from strata.store import reason_of, upload_digest
 
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 
 KeyPath = Annotated[str, Path(min_length=1, max_length=1024)]
+ShardQuery = Annotated[
+    str | None,
+    Query(alias="identity", pattern="^[0-9a-f]{1,64}$", description="of the shard, if several have the key"),
+]
 _MAGIC = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -39,10 +43,10 @@ _SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
     response_class=Response,
     responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
 )
-async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Response:
     """The image as it is in its shard, without EXIF, places and comments."""
     async with given.large_answers:
-        data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key)[1]))
+        data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key, shard)[1]))
         try:
             data = await given.decoder.shown(data)
         except ImageError as error:
@@ -60,16 +64,35 @@ async def show_preview(
     key: KeyPath,
     given: ServicesDep,
     side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
+    shard: ShardQuery = None,
 ) -> Response:
-    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
-    _, found = await run_in_threadpool(_record, given, job, key)
+    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked.
+
+    That of a job of one image is shown before it is described.
+    """
     async with given.large_answers:
-        data = await run_in_threadpool(_bytes_of, given, found)
+        data = await run_in_threadpool(_any_bytes, given, job, key, shard)
         try:
             content = await given.decoder.use(data, lambda image: _preview(image, side))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
     return Response(content, media_type="image/jpeg")
+
+
+def _any_bytes(given: Services, job: JobView, key: str, shard: str | None) -> bytes:
+    """The bytes of an image, of a job of one image also if it has no record yet."""
+    try:
+        return _bytes_of(given, _record(given, job, key, shard)[1])
+    except ProblemError as error:
+        uri = given.jobs.request(job.id).shards[0]
+        if error.name != "unknown-record" or not given.store.is_upload(uri) or not _is_key_of(uri, key):
+            raise
+        return given.store.read_upload(uri)
+
+
+def _is_key_of(uri: str, key: str) -> bool:
+    """Whether this is the key of an upload's image."""
+    return len(key) == 16 and (upload_digest(uri) or "").startswith(key)
 
 
 def _preview(image: Image.Image, side: int) -> bytes:
@@ -84,9 +107,9 @@ def _preview(image: Image.Image, side: int) -> bytes:
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "A picture"}},
 )
-async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep) -> Response:
+async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Response:
     """The image with its layers drawn on it, as a PNG."""
-    record, found = await run_in_threadpool(_record, given, job, key)
+    record, found = await run_in_threadpool(_record, given, job, key, shard)
     async with given.large_answers:
         data = await run_in_threadpool(_bytes_of, given, found)
         try:
@@ -103,18 +126,18 @@ def _drawn(image: Image.Image, record: Record) -> bytes:
 
 
 @router.get("/{key:path}")
-def show_record(job: KnownJob, key: KeyPath, given: ServicesDep) -> Record:
+def show_record(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Record:
     """The record of one image."""
-    return _record(given, job, key)[0]
+    return _record(given, job, key, shard)[0]
 
 
-def _record(given: Services, job: JobView, key: str) -> tuple[Record, Found]:
+def _record(given: Services, job: JobView, key: str, shard: str | None) -> tuple[Record, Found]:
     """The record of one of a job's images, and where the image lies."""
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     written = given.jobs.written(job)
     try:
         with repairs(given, job):
-            found = Results(request, summaries, given.store, job.status, written).record(key)
+            found = Results(request, summaries, given.store, job.status, written).record(key, shard)
     except NotDescribed as error:
         raise ProblemError("unknown-record", str(error)) from error
     if found is None:

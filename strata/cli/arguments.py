@@ -6,10 +6,11 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from strata.core import Budget
+from strata.core import Budget, TextSettings
 from strata.errors import InvalidInput
 
 MAX_LIST = 16 * 2**20  # characters of a list of shards; the service reads as many bytes
@@ -36,6 +37,19 @@ def budget_of(tokens: int | None, money: float | None) -> Budget | None:
         # name the option instead of the model's field
         first = error.errors()[0]
         raise InvalidInput(f"--budget-{first['loc'][0]}: {first['msg']}") from error
+
+
+def texts_of(variants: str | None, language: str | None, prompt: str | None) -> TextSettings | None:
+    """What texts are wanted, None if no option is given. Raises InvalidInput for a bad value."""
+    given = {"variants": variants, "language": language, "prompt": prompt}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if variants is not None:
+        fields["variants"] = [name.strip() for name in variants.split(",") if name.strip()]
+    try:
+        return TextSettings(**fields) if fields else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"--{first['loc'][0]}: {first['msg']}") from error
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:

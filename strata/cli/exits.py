@@ -18,6 +18,7 @@
 | 13 | this worker process cannot go on, but a new one may: its GPU or one of its models is broken |
 | 14 | `verify` has found broken or missing files |
 | 15 | `models prove` has found models that do not give what they must |
+| 16 | `evaluate --against` has found a figure that dropped beyond noise |
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ PROFILE_INVALID = 12
 PROCESS_BROKEN = 13
 STORE_BROKEN = 14
 PROOF_FAILED = 15
+QUALITY_DROPPED = 16
 
 CODES: dict[type[Exception], int] = {
     errors.StrataError: FAILURE,
@@ -56,6 +58,7 @@ CODES: dict[type[Exception], int] = {
     errors.IncompleteData: MIXTURE_INCOMPLETE,
     errors.BrokenStore: STORE_BROKEN,
     errors.ProofFailed: PROOF_FAILED,
+    errors.QualityDropped: QUALITY_DROPPED,
     # a file that is missing, cannot be read or written, or is not text
     OSError: USAGE,
     UnicodeDecodeError: USAGE,

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from strata.addresses import without_secrets
 from strata.cli import exits
-from strata.errors import StrataError
+from strata.errors import StrataError, plain_line
 
 LONG_RUNNING = ("serve", "worker")  # their messages share one log, so each begins with the command's name
 
@@ -61,7 +61,7 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     code = exits.code_of(error)
     if code is not None:
-        return error.lines if isinstance(error, StrataError) else [str(error)], code
+        return error.lines if isinstance(error, StrataError) else [plain_line(error)], code
     if "httpx" in packages:
         # the request is not set if its URL could not be parsed
         request = getattr(error, "_request", None)

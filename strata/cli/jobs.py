@@ -17,8 +17,11 @@ from strata.cli.terminal import (
     Follow,
     Images,
     JobId,
+    Language,
     ProfileName,
+    Prompt,
     Url,
+    Variants,
     open_client,
     output,
 )
@@ -26,7 +29,7 @@ from strata.errors import JobFailed, RequestRefused
 
 if TYPE_CHECKING:
     from strata.client import Client
-    from strata.core import JobView, Record
+    from strata.core import JobView, Record, TextSettings
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
@@ -37,22 +40,26 @@ def caption(
     images: Images,
     alt_text: Annotated[str | None, typer.Option("--alt-text", help="The image's alt text.")] = None,
     profile: ProfileName = None,
+    variants: Variants = None,
+    language: Language = None,
+    prompt: Prompt = None,
     overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Save pictures of the layers.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
     """Caption images and print their layers. The first image that fails or is refused gives the exit code."""
+    from strata.cli.arguments import texts_of
     from strata.cli.rendering import records as render
     from strata.client import ApiError
     from strata.core import Status
 
-    code = 0
+    code, texts = 0, texts_of(variants, language, prompt)
     with open_client(url, api_key) as client:
         for image in images:
             # An image that fails or is refused is reported, and the other images are still captioned.
             try:
-                record, job_id = _captioned(client, image, alt_text, profile)
+                record, job_id = _captioned(client, image, alt_text, profile, texts)
             except ApiError as error:
                 # a failure of the service itself would repeat for every image
                 if error.problem.status >= 500:
@@ -75,13 +82,15 @@ def caption(
     raise typer.Exit(code)
 
 
-def _captioned(client: Client, image: Path, alt_text: str | None, profile: str | None) -> tuple[Record, str | None]:
+def _captioned(
+    client: Client, image: Path, alt_text: str | None, profile: str | None, texts: TextSettings | None
+) -> tuple[Record, str | None]:
     """The record of one image and its job's id. Raises JobFailed if the job ends without a record."""
     from rich.console import Console
 
     from strata.cli.rendering import records as render
 
-    captioned = client.captioned(image, alt_text, profile, wait=30)
+    captioned = client.captioned(image, alt_text, profile, 30, texts)
     if captioned.record is not None:
         return captioned.record, captioned.job_id
     # not finished within the wait: follow the job to its end, then fetch its record
@@ -106,6 +115,9 @@ def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path
 def submit(
     shards: Annotated[list[str], typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")],
     profile: ProfileName = None,
+    variants: Variants = None,
+    language: Language = None,
+    prompt: Prompt = None,
     priority: Annotated[Stream, typer.Option(help="The queue's priority; hi is for single images.")] = "lo",
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
     idempotency_key: Annotated[
@@ -119,11 +131,12 @@ def submit(
     api_key: ApiKey = None,
 ) -> None:
     """Submit shards; prints the job's id."""
-    from strata.cli.arguments import budget_of, pairs_of, shards_of
+    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
 
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
+    texts = texts_of(variants, language, prompt)
     with open_client(url, api_key) as client:
-        view = client.submit(list(shards_of(shards)), profile, priority, pairs, idempotency_key, budget)
+        view = client.submit(list(shards_of(shards)), profile, priority, pairs, idempotency_key, budget, texts)
         # print the id before following, so that it is known if the command is interrupted
         if not as_json:
             print(view.id, flush=True)

@@ -33,6 +33,13 @@ Url = Annotated[str, typer.Option("--url", envvar="STRATA_URL", help="The servic
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="STRATA_API_KEY", help="The service's key.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show progress until the job's end.")]
+Variants = Annotated[
+    str | None, typer.Option("--variants", metavar="NAMES", help="Further texts, such as short,tags,questions.")
+]
+Language = Annotated[str | None, typer.Option(help="The language of the texts, such as de.")]
+Prompt = Annotated[
+    str | None, typer.Option(help="An instruction for the composer; {name} is a field of a sample's metadata.")
+]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: the service's default.")]
 StoreUri = Annotated[str | None, typer.Option("--store", envvar="STRATA_STORE", help="URI of the store.")]
 Moved = Annotated[

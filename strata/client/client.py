@@ -17,7 +17,18 @@ from httpx_sse import ServerSentEvent, SSEError, connect_sse
 
 from strata.addresses import clean_key
 from strata.client.responses import ApiError, Model, parse_response, pause_of, problem_of, unexpected
-from strata.core import Budget, FailureRow, JobKind, JobPage, JobStatus, JobView, Priority, Problem, Record
+from strata.core import (
+    Budget,
+    FailureRow,
+    JobKind,
+    JobPage,
+    JobStatus,
+    JobView,
+    Priority,
+    Problem,
+    Record,
+    TextSettings,
+)
 from strata.profiles import ProfileList, ProfileView
 
 RETRIES = 4  # after responses of 429 and 503 with a Retry-After
@@ -88,9 +99,13 @@ class Client:
         alt_text: str | None = None,
         profile: str | None = None,
         wait: float = 10.0,
+        texts: TextSettings | None = None,
     ) -> Record | JobView:
-        """Caption one image. Returns its record if it is finished within `wait` seconds, else the job."""
-        captioned = self.captioned(image, alt_text, profile, wait)
+        """Caption one image. Returns its record if it is finished within `wait` seconds, else the job.
+
+        texts: what is written besides the description, in which language, and with which prompt.
+        """
+        captioned = self.captioned(image, alt_text, profile, wait, texts)
         if captioned.record is not None:
             return captioned.record
         assert captioned.job is not None
@@ -102,10 +117,14 @@ class Client:
         alt_text: str | None = None,
         profile: str | None = None,
         wait: float = 10.0,
+        texts: TextSettings | None = None,
     ) -> Captioned:
         """Caption one image like `caption`, and also return the job's id."""
         name, data = ("image", image) if isinstance(image, bytes) else (image.name, image.read_bytes())
         fields = {"alt_text": alt_text, "profile": profile}
+        if texts is not None:
+            variants = ",".join(texts.variants or ()) or None
+            fields |= {"variants": variants, "language": texts.language, "prompt": texts.prompt}
         # the read timeout must be longer than the time that the service may wait before it responds
         response = self._send(
             "POST",
@@ -146,8 +165,9 @@ class Client:
         metadata: dict[str, str] | None = None,
         idempotency_key: str | None = None,
         budget: Budget | None = None,
+        texts: TextSettings | None = None,
     ) -> JobView:
-        """Submit shards as a job. Without an `idempotency_key`, every call makes a new job."""
+        """Submit shards as a job. Without an `idempotency_key`, every call makes a new job. texts: as in `caption`."""
         body: dict[str, object] = {
             "input": {"shards": list(shards)},
             "priority": priority,
@@ -157,6 +177,8 @@ class Client:
             body["profile"] = profile
         if budget is not None:
             body["budget"] = budget.model_dump()
+        if texts is not None:
+            body |= texts.deciding()
         # a new key for each call: a request that is sent twice by a proxy makes one job
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return parse_response(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))

@@ -31,6 +31,7 @@ from strata.core.layers import (
 )
 from strata.core.parameters import (
     KINDS,
+    VARIANTS,
     BackEnd,
     Blip2CaptionerParameters,
     CaptionerParameters,
@@ -52,6 +53,7 @@ from strata.core.parameters import (
     SamParameters,
     SegmenterParameters,
     SsdDetectorParameters,
+    TextSettings,
     TransformersComposerParameters,
     YesParameters,
 )
@@ -84,6 +86,7 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    BatchPreview,
     BatchRequest,
     Budget,
     CaptionBody,
@@ -98,6 +101,7 @@ from strata.core.schemas import (
     Problem,
     RequestCounts,
     ShardCounts,
+    UnreadShard,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -120,7 +124,9 @@ __all__ = [
     "STOPPED",
     "THINGS",
     "TRANSITIONS",
+    "VARIANTS",
     "BackEnd",
+    "BatchPreview",
     "BatchRequest",
     "Bill",
     "Blip2CaptionerParameters",
@@ -193,9 +199,11 @@ __all__ = [
     "StageFigures",
     "StageSettings",
     "Status",
+    "TextSettings",
     "TransformersComposerParameters",
     "Turn",
     "UnknownBackEnd",
+    "UnreadShard",
     "Usage",
     "Variant",
     "Verification",

@@ -18,12 +18,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from strata.components import components_folder
-from strata.core.parameters import PromptParameters
+from strata.core.parameters import PromptParameters, TextSettings
 from strata.core.profile_checks import Fault, Prompts, combination_faults, shape_faults, stage_faults
 from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
 from strata.core.usage import Cost, Usage
-from strata.errors import InvalidInput, ProfileInvalid
+from strata.errors import InvalidInput, ProfileInvalid, plain_line
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
@@ -170,8 +170,9 @@ class Profile(BaseModel):
     description: what it is for; needs: the machine that it needs; warnings: what a user must know before believing it.
     domain: the only pictures that its models know; rows of others carry a warning (`models/evidence/domains.py`).
     chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. rules:
-    which images become filtered rows. prompts: the texts of the prompts that stages name; they are kept with the
-    results and are not in any fingerprint, because the stages' parameters hold their sha256.
+    which images become filtered rows. texts: what is written besides the description, and in which language. prompts:
+    the texts of the prompts that stages name; they are kept with the results and are not in any fingerprint, because
+    the stages' parameters hold their sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -185,6 +186,7 @@ class Profile(BaseModel):
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()
     rules: Rules = Rules()
+    texts: TextSettings = TextSettings()
     stages: dict[str, StageSettings]
     prompts: dict[str, str] = Field(default_factory=dict)
 
@@ -204,9 +206,37 @@ class Profile(BaseModel):
             decides |= {"chunk_size": self.chunk_size, "evidence": self.evidence.deciding()}
             if rules := self.rules.deciding():
                 decides["rules"] = rules
+        elif group == FINAL_GROUP and (texts := self.texts.deciding()):
+            decides["texts"] = texts
         # sorted keys and no spaces: equal settings give equal bytes on every machine
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def with_texts(self, texts: TextSettings) -> Profile:
+        """The profile with these texts, where they are set. Only its `llm` fingerprint changes.
+
+        Raises ProfileError if its composer cannot write them.
+        """
+        changed = self.model_copy(update={"texts": texts.over(self.texts)})
+        if fault := changed.texts_fault():
+            raise ProfileError(f"profile {self.name!r}: {fault}")
+        return changed
+
+    def texts_fault(self) -> str | None:
+        """Why the profile cannot write its texts; None if it can."""
+        composer, asked = self.stages.get("composer"), self.texts
+        if composer is None:
+            lengths = [name for name in asked.variants or () if name in ("short", "medium", "long")]
+            needing = lengths + [name for name in ("language", "prompt") if getattr(asked, name) is not None]
+            return f"it has no composer, which {needing[0]!r} needs" if needing else None
+        parameters = installed().back_end("composer", composer.backend).parameters.model_validate(composer.parameters)
+        if parameters.follows_instructions:
+            return None
+        if asked.prompt is not None:
+            return "its composer writes sentences of a fixed form and takes no prompt"
+        if asked.language not in (None, "en"):
+            return f"its composer writes English only, not {asked.language!r}"
+        return None
 
     def paid(self, group: str) -> list[str]:
         """The stages of a group that use a model server."""
@@ -254,7 +284,7 @@ def read_profile(path: Path, *, pinned: bool = True) -> Profile:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = plain_line(error)[:200]
         raise InvalidProfile(path, [Fault("unreadable", (), f"cannot be read: {reason}")]) from error
     # shape: keys, types and ranges; the name comes from the file's name
     faults = [Fault("unknown_key", (key,), "is not set in a profile's file") for key in _NO_KEYS if key in data]
@@ -271,6 +301,9 @@ def read_profile(path: Path, *, pinned: bool = True) -> Profile:
     # what an unknown stage lacks is not told, because the stage is not meant
     unknown = {fault.key for fault in meaning_faults if fault.kind == "unknown_stage"}
     faults = [fault for fault in faults if fault.key not in keys and fault.key[:2] not in unknown] + meaning_faults
+    # texts: only a profile without other faults can say what its composer writes
+    if not faults and (text := profile.texts_fault()):
+        faults = [Fault("texts", ("texts",), text)]
     if faults:
         raise InvalidProfile(path, faults)
     return _with_prompts(profile, prompts)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from strata.core.parameters.texts import TextFields
 from strata.core.records import FailureNote
 
 Priority = Literal["hi", "lo"]
@@ -65,7 +66,7 @@ class Budget(BaseModel):
     money: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(TextFields):
     """`POST /v1/batches`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -76,7 +77,34 @@ class BatchRequest(BaseModel):
     budget: Budget | None = None
 
 
-class CaptionBody(BaseModel):
+class UnreadShard(BaseModel):
+    """A shard that cannot be read, and why."""
+
+    shard: str
+    reason: str
+
+
+class BatchPreview(BaseModel):
+    """`POST /v1/batches/preview`: what the same request to `/v1/batches` would compute. Nothing is created.
+
+    shards: how many the patterns name; looked_at: of how many images were counted; images, reused: images, and those
+    whose results exist, scaled to all shards if only some were looked at; null if none was. unread: some that cannot be
+    read. seconds, money: estimated from the job `like`, the newest completed one of the profile; null if there is none,
+    or if the profile has no prices. first: the first shards.
+    """
+
+    shards: int
+    looked_at: int
+    images: int | None
+    reused: int | None
+    unread: list[UnreadShard] = Field(default_factory=list)
+    seconds: float | None = None
+    money: float | None = None
+    like: str | None = None
+    first: list[str] = Field(default_factory=list)
+
+
+class CaptionBody(TextFields):
     """`POST /v1/captions` as JSON: exactly one of image_url and image_base64."""
 
     model_config = ConfigDict(extra="forbid")

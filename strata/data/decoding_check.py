@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from strata import images
-from strata.data.mixture_checks import SourceCheck
+from strata.addresses import without_secrets
+from strata.data.mixture_checks import SourceCheck, left_out_lines
 from strata.data.mixture_files import Locations, MixtureFile
 from strata.data.mixtures import Mixture
 from strata.data.prefetch import prefetch_map
@@ -114,7 +115,8 @@ def check_decoding(
     for settings, check in zip(file.sources, checks, strict=True):
         if check.supply is None:
             continue
-        decoding = _Decoding(settings.name, locations.open(settings), pauses)
+        source = locations.open(settings)
+        decoding = _Decoding(settings.name, source, pauses)
         check.broken = check.incomplete = 0
         try:
             for index, faults in enumerate(decoding.faults()):
@@ -123,11 +125,12 @@ def check_decoding(
                 check.incomplete += sum(fault.used for fault in faults)
                 yield from faults
         except SourceAway as error:
-            check.problem = str(error).removeprefix(f"{settings.name}: ")
+            check.problem = without_secrets(str(error).removeprefix(f"{settings.name}: "))
             continue
+        # the entries and files that were found before are among the samples that cannot be used
         if check.broken:
-            # the entries and files that were found before are among them
-            check.problem, check.note = f"{check.broken:,} of {check.supply:,} samples cannot be used", None
+            check.problem = f"{check.broken:,} of {check.supply:,} samples cannot be used"
+        notes = left_out_lines(source)
         if check.incomplete:
-            line = f"samples with an image whose end is missing, which are used: {check.incomplete:,}"
-            check.note = f"{check.note}; {line}" if check.note else line
+            notes.append(f"samples with an image whose end is missing, which are used: {check.incomplete:,}")
+        check.note = "; ".join(notes) or None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from strata.core import Box, Record, Status
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, plain_line
 from strata.images import ImageError, decode
 from strata.shards import ImageReader
 from strata.store import PartsOf, Source, Store
@@ -81,8 +81,8 @@ def labelled_pairs(path: Path, max_pixels: int) -> list[LabelledPair]:
         try:
             found.append(_labelled(json.loads(line), path.parent, max_pixels))
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InvalidInput(f"{path}, line {number}: {type(error).__name__}: {reason}") from error
+            kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+            raise InvalidInput(f"{path}, line {number}: {kind}{plain_line(error)[:200]}") from error
     return found
 
 

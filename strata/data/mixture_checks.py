@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel
 
+from strata.addresses import without_secrets
 from strata.data.mixture_files import Locations, MixtureFile, SourceSettings, counts_of
 from strata.data.mixtures import MixtureError
-from strata.data.sources.samples import TableSource
+from strata.data.sources.samples import SampleSource, TableSource
+from strata.errors import plain_line
 
 MOST_BAD = 0.01  # share of a source's entries that may be unusable
 
@@ -59,34 +61,40 @@ def _check(settings: SourceSettings, locations: Locations) -> SourceCheck:
     known = SourceCheck(
         name=settings.name, task=settings.task or settings.name, supply=None, count=settings.count, problem=None
     )
+    origin = [f"the data is from {settings.origin}"] if settings.origin else []
     try:
         # opening reads the list of samples; `missing` looks for the files with the images
         source = locations.open(settings)
         missing = source.missing()
     except (MixtureError, OSError) as error:
-        known.problem = _with_origin(str(error).removeprefix(f"{settings.name}: "), settings)
+        known.problem = _told([plain_line(error).removeprefix(f"{settings.name}: "), *origin])
         return known
     known.supply = len(source)
-    if missing:
-        line = missing[0] + (f" (the first of {len(missing):,})" if len(missing) > 1 else "")
-        known.problem = _with_origin(line, settings)
+    problems, notes = [], []
+    if missing.lines:
+        many = f" (the first of {len(missing.lines):,})" if len(missing.lines) > 1 else ""
+        problems.append(missing.lines[0] + many)
+    if missing.not_asked:
+        notes.append(f"images on web servers that were not looked for: {missing.not_asked:,}; --decode reads all")
     # single entries that are no samples are left out by the reader; many are a fault of the file
     bad, first = source.problems()
     if bad:
+        many_bad = bad > MOST_BAD * len(source)
         line = f"{bad:,} of {len(source):,} entries cannot be used; the first: {first}"
-        if bad > MOST_BAD * len(source):
-            known.problem = known.problem or line
-        else:
-            known.note = line
-    left_out = source.table.left_out if isinstance(source, TableSource) else {}
-    if left_out:
-        lines = [f"{count:,} left out: {reason}" for reason, count in left_out.items()]
-        known.note = "; ".join(([known.note] if known.note else []) + lines)
+        (problems if many_bad else notes).append(line)
+    notes += left_out_lines(source)
+    known.problem, known.note = _told([*problems, *origin] if problems else []), _told(notes)
     return known
 
 
-def _with_origin(problem: str, settings: SourceSettings) -> str:
-    return f"{problem}; the data is from {settings.origin}" if settings.origin else problem
+def left_out_lines(source: SampleSource) -> list[str]:
+    """A line for each reason why samples of a source's files are not among its samples."""
+    left_out = source.table.left_out if isinstance(source, TableSource) else {}
+    return [f"{count:,} left out: {reason}" for reason, count in left_out.items()]
+
+
+def _told(lines: Sequence[str]) -> str | None:
+    return without_secrets("; ".join(lines)) or None
 
 
 def _add_shares(checks: Sequence[SourceCheck], parts: Sequence[float | None]) -> None:

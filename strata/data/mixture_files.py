@@ -21,7 +21,7 @@ from strata.data.sources.public.questions import Answers, Options, Pages
 from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import SampleSource
 from strata.data.sources.snapshots import snapshot_source
-from strata.errors import StrataError
+from strata.errors import StrataError, plain_line
 from strata.snapshots import Snapshots
 from strata.store import Store, file_system
 
@@ -189,7 +189,7 @@ class Locations:
         try:
             source = self._open(settings)
         except (StrataError, OSError) as error:
-            raise IncompleteMixture(f"{settings.name}: {error}") from error
+            raise IncompleteMixture(f"{settings.name}: {plain_line(error)}") from error
         if not len(source):
             raise IncompleteMixture(f"{settings.name}: the source has no sample with a text")
         return source

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from strata.core import (
     Status,
 )
 from strata.errors import InvalidInput, NotFound
-from strata.store import Attempts, IndexRow, Source, Store, located_rows
+from strata.store import Attempts, IndexRow, Part, Source, Store, located_rows
 
 Row = Record | FailureRow
 Rejected = Literal["failed", "filtered"]  # how the rows of `/failures` ended
@@ -202,14 +203,25 @@ class Results:
             raise Source.of(chunk).broken("it is missing")
         return newest
 
-    def record(self, key: str) -> tuple[Record, Found] | None:
+    def parts(self) -> list[Part]:
+        """The parts that exist now, of each chunk that of the newest attempt. Raises BrokenPart as `page` does."""
+        found = []
+        for summary in self.summaries.values():
+            for chunk in self.request.chunks(summary, FINAL_GROUP) if summary.images else ():
+                with suppress(_PartMissing):
+                    newest = self.newest(chunk)
+                    found += [Part.of_chunk(newest)] if newest is not None else []
+        return sorted(set(found))
+
+    def record(self, key: str, identity: str | None = None) -> tuple[Record, Found] | None:
         """The record of the image with a key, and where the image lies; None if no indexed shard has the key.
 
-        Raises NotDescribed if the image has no record yet, and BrokenPart as `page` does.
+        identity: of the shard, where several shards have the key; None: the first of them. Raises NotDescribed if the
+        image has no record yet, and BrokenPart as `page` does.
         """
         for shard in self.request.shards:
             summary = self.summaries.get(shard)
-            if summary is None or not summary.images:
+            if summary is None or not summary.images or identity not in (None, summary.identity):
                 continue
             position, image = self._position(summary, key)
             if position is None:

@@ -17,7 +17,7 @@ from tomlkit.items import InlineTable, Table
 
 from strata.core import InvalidProfile, Profile, read_profile
 from strata.core.profile_checks import Fault
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, plain_line
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PROMPTS = "prompts"
@@ -56,7 +56,7 @@ def new_profile(
     try:
         document = tomlkit.parse(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{source} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise InvalidInput(f"{source} cannot be read: {plain_line(error)[:200]}") from error
     unwanted_names = list(without)
     for unwanted in unwanted_names:
         _remove(document, unwanted)

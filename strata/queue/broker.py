@@ -75,7 +75,12 @@ class Broker:
         self._redis = connection
         jobs = {"JOB": keys.JOB, "STOPPED": STOPPED_TABLE}
         finish = load_with_waits(
-            "finish", OPEN_JOBS=open_jobs_script(), EVENTS=keys.EVENTS_SUFFIX, MAX_EVENTS=str(MAX_EVENTS), **jobs
+            "finish",
+            OPEN_JOBS=open_jobs_script(),
+            EVENTS=keys.EVENTS_SUFFIX,
+            MAX_EVENTS=str(MAX_EVENTS),
+            WAITERS=keys.waiters(""),
+            **jobs,
         )
         self._enqueue = connection.register_script(load_with_waits("enqueue", **jobs))
         self._queued = connection.register_script(load_with_waits("queued"))
@@ -281,17 +286,17 @@ class Broker:
     ) -> bool:
         """Acknowledge a chunk, count it for every waiting job, and queue the next group's chunk, atomically.
 
-        value: kept with the chunk in each job's working copy; for `index` the shard's summary as JSON. Returns False,
-        with nothing changed, if another worker has reclaimed the chunk.
+        value: kept with the chunk in each job's working copy; for `index` the shard's summary as JSON. following: each
+        job gets the chunk with its own fingerprint of that group. Returns False, with nothing changed, if another
+        worker has reclaimed the chunk.
         """
         chunk = claim.chunk
         # the order of keys and arguments is documented in scripts/finish.lua
         where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED, keys.in_flight(chunk.id)]
         rest: list[str] = [""]
         if following is not None:
-            where.append(keys.waiters(following.id))
             fields = following.to_fields() | ({keys.CALLER: claim.caller} if claim.caller else {})
-            rest = [following.id, following.group, claim.priority, *_flat(fields)]
+            rest = [following.group, claim.priority, *_flat(fields)]
         head = [claim.message, keys.CONSUMER_GROUP, consumer, chunk.id, chunk.field]
         what = [chunk.group, chunk.fingerprint, value, json.dumps(dict(counts))]
         return bool(self._finish(keys=where, args=[*head, *what, *rest]))

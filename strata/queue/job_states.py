@@ -290,6 +290,8 @@ class JobStates:
 def _fields_of(request: JobRequest) -> dict[str, str]:
     """The fields of a job's hash that follow from its request."""
     fields = {"request": request.model_dump_json(), "listed": entry_of(request), "shards": str(len(request.shards))}
+    # the script that finishes a chunk queues the next group's with it
+    fields |= {f"{group}_fingerprint": fingerprint for group, fingerprint in request.fingerprints.items()}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})
 
 

@@ -50,6 +50,11 @@ def waiters(chunk_id: str) -> str:
     return f"strata:waiters:{chunk_id}"
 
 
+def layers(chunk_id: str) -> str:
+    """Hash with an expiry: the layers of a single image so far, see `ImageLayers`."""
+    return f"strata:layers:{chunk_id}"
+
+
 def in_flight(chunk_id: str) -> str:
     """Hash: the isolation notes of a chunk, see `IsolationNotes`."""
     return f"strata:in_flight:{chunk_id}"
@@ -82,7 +87,7 @@ def returning(group: str) -> str:
 
 
 def job(job_id: str) -> str:
-    """Hash: request, status, times, error, rate, waiting, and counts as `GROUP:NAME`."""
+    """Hash: request, status, times, error, rate, waiting, `GROUP_fingerprint`, and counts as `GROUP:NAME`."""
     return JOB + checked_job_id(job_id)
 
 

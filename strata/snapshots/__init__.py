@@ -13,6 +13,7 @@ from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.pictures import PictureHashes
+from strata.snapshots.review_queues import Doubt, Order, QueuedRow, ReviewQueue, records_of, review_queue
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots
 from strata.snapshots.verification import Report, Verification
@@ -26,11 +27,15 @@ __all__ = [
     "Cleaning",
     "Deletion",
     "Difference",
+    "Doubt",
     "Manifest",
+    "Order",
     "Overlap",
     "OwnFiles",
     "PictureHashes",
+    "QueuedRow",
     "Report",
+    "ReviewQueue",
     "Selection",
     "Snapshot",
     "Snapshots",
@@ -41,5 +46,7 @@ __all__ = [
     "plot_composition",
     "read_own_files",
     "read_rows",
+    "records_of",
+    "review_queue",
     "shares_of",
 ]

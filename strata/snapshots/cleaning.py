@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from strata.core import FINAL_GROUP, GROUPS, JobRequest, is_hash, is_job_id
 from strata.errors import Conflict, DamagedFile
+from strata.judgments import batches_of_job
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Part, PartsOf, Store, UnknownSource
 
@@ -66,7 +67,7 @@ class Cleaning:
         """Removable files, by path with their bytes.
 
         They are parts, among them superseded ones that no snapshot references, broken parts that were set aside, files
-        of forgotten jobs, and rows files without a manifest.
+        and judgments of forgotten jobs, and rows files without a manifest.
         """
         # list the parts before the references: a part written from now on is not in the list, and is kept
         found = self.store.find("parts") | self.store.find("superseded")
@@ -79,7 +80,8 @@ class Cleaning:
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
         uploads = dict(self._uploads(references.uploads))
         broken = {path: size for path, size in self.store.find("broken").items() if Part.find(path.partition("/")[2])}
-        return {**parts, **broken, **uploads, **dict(jobs), **dict(self._rows())}
+        judgments = [file for job_id in self.forget for file in batches_of_job(self.store, job_id).items()]
+        return {**parts, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from strata.core import GROUPS, JobRequest
 from strata.errors import DamagedFile
+from strata.judgments import remove_judgments
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Part, PartsOf, Store
 
@@ -40,7 +41,8 @@ class Deletion:
                 paths += self._unshared(request, [other for other in others if other != job_id])
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
-        # the job's own files last
+        # what people said of its records, then the job's own files
+        remove_judgments(self.store, job_id)
         self.store.remove_job(job_id)
         self.store.close_job(job_id)
         return len(paths)

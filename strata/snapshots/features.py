@@ -36,7 +36,7 @@ class Feature:
     compute: Callable[[pa.Table], Any]
 
 
-def _entries(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
+def entries_of(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
     """The entries of a layer in all rows, flattened in order, and the index of each entry's row."""
     column = table.column(layer.name).combine_chunks()
     if not layer.many:
@@ -44,7 +44,8 @@ def _entries(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
     return pc.list_flatten(column), pc.list_parent_indices(column).to_numpy().astype(np.int64)
 
 
-def _kept(entries: pa.StructArray) -> np.typing.NDArray[np.bool_]:
+def is_kept(entries: pa.StructArray) -> np.typing.NDArray[np.bool_]:
+    """Which entries of a layer are kept."""
     return np.asarray(pc.fill_null(pc.struct_field(entries, "kept"), False), bool)
 
 
@@ -52,7 +53,7 @@ def _count(*layers: LayerSpec) -> Callable[[pa.Table], Ints]:
     """A function that counts the kept entries of some layers in each row."""
 
     def count(table: pa.Table) -> Ints:
-        found = [rows[_kept(entries)] for entries, rows in (_entries(table, layer) for layer in layers)]
+        found = [rows[is_kept(entries)] for entries, rows in (entries_of(table, layer) for layer in layers)]
         return np.bincount(np.concatenate(found), minlength=table.num_rows)
 
     return count
@@ -63,9 +64,9 @@ def _best(layer: LayerSpec) -> Callable[[pa.Table], pa.Array]:
 
     def best(table: pa.Table) -> pa.Array:
         # dropped entries get the score -1, so that they come last in their row
-        entries, rows = _entries(table, layer)
+        entries, rows = entries_of(table, layer)
         score = pc.cast(pc.struct_field(entries, "score"), pa.float64()).to_numpy(zero_copy_only=False)
-        score = np.where(_kept(entries), np.nan_to_num(score), -1.0)
+        score = np.where(is_kept(entries), np.nan_to_num(score), -1.0)
         # sort by row, then by falling score; take the first entry of each row unless it is a dropped one
         order = np.lexsort((np.arange(len(rows)), -score, rows))
         _, first = np.unique(rows[order], return_index=True)
@@ -90,10 +91,24 @@ def _words(table: pa.Table) -> Any:
 
 def _evidence(table: pa.Table) -> Floats:
     """The share of a description's sentences with evidence, 0..1; 0 without a sentence."""
+    supported, numbers = _supported(table)
+    return np.divide(supported, numbers, out=np.zeros(table.num_rows), where=numbers > 0)
+
+
+def unsupported_sentences(table: pa.Table) -> Floats:
+    """The share of a description's sentences without evidence, 0..1; 0 without a sentence."""
+    supported, numbers = _supported(table)
+    return np.divide(numbers - supported, numbers, out=np.zeros(table.num_rows), where=numbers > 0)
+
+
+def _supported(table: pa.Table) -> tuple[Floats, Floats]:
+    """The number of each description's sentences with evidence, and of all its sentences."""
     lists = pc.struct_field(table.column("description").combine_chunks(), "sentences")
     rows = pc.list_parent_indices(lists).to_numpy()
     lengths = pc.fill_null(pc.list_value_length(pc.struct_field(pc.list_flatten(lists), "evidence")), 0).to_numpy()
-    return _means(rows, (lengths > 0).astype(float), table.num_rows)
+    count = table.num_rows
+    supported, numbers = np.bincount(rows, lengths > 0, count), np.bincount(rows, minlength=count)
+    return supported.astype(np.float64), numbers.astype(np.float64)
 
 
 def _told(table: pa.Table) -> Ints:
@@ -112,9 +127,9 @@ def _told(table: pa.Table) -> Ints:
 def _match(table: pa.Table) -> Floats:
     """The mean match probability of all kept entries that have one, 0..1; 0 without any."""
     rows, scores = [], []
-    for entries, entry_rows in (_entries(table, layer) for layer in _MATCHED):
+    for entries, entry_rows in (entries_of(table, layer) for layer in _MATCHED):
         score = pc.cast(pc.struct_field(entries, "match"), pa.float64()).to_numpy(zero_copy_only=False)
-        matched = _kept(entries) & ~np.isnan(score)  # null scores became NaN
+        matched = is_kept(entries) & ~np.isnan(score)  # null scores became NaN
         rows.append(entry_rows[matched])
         scores.append(score[matched])
     return _means(np.concatenate(rows), np.concatenate(scores), table.num_rows)
@@ -131,8 +146,8 @@ def _thing(table: pa.Table) -> pa.Array:
     rows, areas, phrases = [], [], []
     # areas (square pixels) and phrases of all kept entries that have a phrase
     for layer in THINGS:
-        entries, entry_rows = _entries(table, layer)
-        kept = _kept(entries) & pc.is_valid(pc.struct_field(entries, layer.words)).to_numpy(zero_copy_only=False)
+        entries, entry_rows = entries_of(table, layer)
+        kept = is_kept(entries) & pc.is_valid(pc.struct_field(entries, layer.words)).to_numpy(zero_copy_only=False)
         boxes = pc.list_flatten(pc.struct_field(entries, "box")).to_numpy().reshape(-1, 4)[kept]
         rows.append(entry_rows[kept])
         areas.append((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
@@ -165,8 +180,8 @@ def _text_of(layer: LayerSpec) -> Callable[[pa.Table], pa.Array]:
             words = pc.struct_field(column, layer.words) if layer.words else column
             return pc.fill_null(words, "")
         # the kept entries' words, joined row by row
-        entries, rows = _entries(table, layer)
-        kept = _kept(entries)
+        entries, rows = entries_of(table, layer)
+        kept = is_kept(entries)
         words = pc.fill_null(pc.struct_field(entries, layer.words), "").filter(pa.array(kept))
         lengths = np.bincount(rows[kept], minlength=table.num_rows)
         starts = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))

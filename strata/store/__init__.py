@@ -27,6 +27,7 @@ from strata.store.provenance import (
     kept_profiles,
     proof_of,
     provenance_of,
+    texts_of,
 )
 from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
@@ -68,6 +69,7 @@ __all__ = [
     "remove_progress",
     "storage_fault",
     "sweep_progress",
+    "texts_of",
     "upload_digest",
     "write_progress",
 ]

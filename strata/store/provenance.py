@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from strata.core import FINAL_GROUP, GROUPS, SCHEMA_VERSION, Profile, Proof
+from strata.core import FINAL_GROUP, GROUPS, SCHEMA_VERSION, Profile, Proof, TextSettings
 from strata.errors import DamagedFile
 from strata.store.store import Store
 
@@ -67,6 +67,12 @@ def provenance_of(store: Store, fingerprint: str) -> Provenance:
     except DamagedFile as error:
         log.warning("%s; the next job with this profile writes it anew", error)
         return Provenance(fingerprint=fingerprint)
+
+
+def texts_of(store: Store, fingerprint: str) -> TextSettings | None:
+    """What texts the jobs with a `llm` fingerprint want; None if the store does not know it. Raises OSError."""
+    settings = provenance_of(store, fingerprint).settings
+    return TextSettings.model_validate(settings.get("texts") or {}) if settings else None
 
 
 def kept_profiles(store: Store) -> list[str]:

@@ -16,6 +16,7 @@ EXAMPLES = 15
 OPERATIONS = [
     ("POST", "/v1/captions"),
     ("POST", "/v1/batches"),
+    ("POST", "/v1/batches/preview"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{job_id}"),
     ("DELETE", "/v1/jobs/{job_id}"),
@@ -25,9 +26,13 @@ OPERATIONS = [
     ("GET", "/v1/jobs/{job_id}/failures"),
     ("GET", "/v1/jobs/{job_id}/events"),
     ("GET", "/v1/profiles"),
+    ("POST", "/v1/judgments"),
+    ("GET", "/v1/judgments"),
+    ("GET", "/v1/review"),
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
+    ("GET", "/v1/records/{job_id}/{key}/preview.jpg"),
 ]
 
 

@@ -308,7 +308,7 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
             "strata: cannot reach the service at http://127.0.0.1:1: ",
         ),
         (["jobs", "--url", "nonsense"], exits.USAGE, "strata: --url or STRATA_URL: the address must"),
-        (["submit", "@/no/such/list"], exits.USAGE, "strata: [Errno 2]"),
+        (["submit", "@/no/such/list"], exits.USAGE, "strata: /no/such/list: No such file or directory"),
         (["submit", "a.tar", "--metadata", "ab"], exits.USAGE, "strata: --metadata 'ab'"),
         (["submit", "a.tar", "--budget-money", "nan"], exits.USAGE, "strata: --budget-money: "),
     ],

@@ -205,7 +205,7 @@ def test_what_is_exported_is_a_source_of_a_mixture(written: Written, tmp_path: P
     locations = Locations(Store(f"{tmp_path}/store"), f"{tmp_path}/out", tmp_path / "cache")
     mixture = open_mixture(file, locations)
     (share,) = mixture.shares
-    assert share.source.missing() == [] and share.source.problems() == (0, "")
+    assert share.source.missing().lines == [] and share.source.problems() == (0, "")
     # Monkey asks in its own words
     asked = "What is it? Answer:" if form == "monkey" else "What is it?"
     found = {

@@ -30,6 +30,7 @@ from strata.data.reader import SampleReader
 from strata.data.sources import entries
 from strata.data.sources.conversations import read_conversations
 from strata.data.sources.files import DatasetSource, conversation_source, webdataset_source
+from strata.data.sources.missing_files import Missing
 from strata.data.sources.samples import RawSample, SampleError
 from strata.store.store import Store
 from tests.fakes import jpeg
@@ -155,8 +156,8 @@ class Supply:
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
         return [RawSample(str(number), (), [str(number)]) for number in numbers]
 
-    def missing(self) -> list[str]:
-        return []
+    def missing(self) -> Missing:
+        return Missing([])
 
     def problems(self) -> tuple[int, str]:
         return 0, ""
@@ -400,9 +401,8 @@ def test_images_that_are_not_there(locations: Locations) -> None:
     for number in (1, 3):
         (Path(locations.data) / "images" / f"{number}.jpg").unlink()
     mixture = open_mixture(mixture_file(LLAVA), locations)
-    assert mixture.shares[0].source.missing() == [
-        f"no such image: {locations.data}/images/{number}.jpg" for number in (1, 3)
-    ]
+    lines = [f"no such image: {locations.data}/images/{number}.jpg (sample l{number})" for number in (1, 3)]
+    assert mixture.shares[0].source.missing() == (lines, 0)
     with pytest.raises(SampleError, match=rf"^{locations.data}/images/[13].jpg, image l[13]: no such file$"):
         list(SampleReader(mixture, on_error="stop"))
 
@@ -563,7 +563,7 @@ def test_bad_input_is_one_line(
 
 def test_no_file_and_a_taken_name_are_one_line(locations: Locations, tmp_path: Path) -> None:
     ended, printed = called("mixture", "check", str(tmp_path / "no.toml"), "--store", locations.store.uri)
-    assert ended == exits.USAGE and printed == [f"strata: [Errno 2] No such file or directory: '{tmp_path}/no.toml'"]
+    assert ended == exits.USAGE and printed == [f"strata: {tmp_path}/no.toml: No such file or directory"]
     ended, printed = called("snapshot", "create", "pinned", "--from", "f" * 16, "--store", locations.store.uri)
     assert ended == exits.REQUEST_REFUSED and len(printed) == 1
     assert printed[0].startswith("strata: there is a snapshot 'pinned'")

@@ -244,7 +244,7 @@ def test_pages_that_are_rendered_later_are_found(tmp_path: Path, monkeypatch: py
     SETS["DeepForm"](tmp_path, 1)
     source = source_of(tmp_path, "DeepForm")
     (raw,) = source.read([0])
-    assert Image.open(io.BytesIO(*raw.images)).size == (200, 400) and source.missing() == []
+    assert Image.open(io.BytesIO(*raw.images)).size == (200, 400) and source.missing().lines == []
     # without the library the command that renders is told
     monkeypatch.setitem(__import__("sys").modules, "pypdfium2", None)
     with pytest.raises(SampleError, match=r"DeepForm000.pdf#page=1, .*pip install 'strata\[pdf\]'.*pdftoppm -r 200"):
@@ -545,7 +545,7 @@ def test_images_in_json_entries_are_decoded(tmp_path: Path) -> None:
     source = messages_of(tmp_path, "train.jsonl")
     assert [widths(raw) for raw in source.read(range(4))] == [[150], [150, 151], [151], [152, 150]]
     bad = "entry 5: its image is in the entry itself (data:), but its base64 is damaged"
-    assert source.problems() == (1, bad) and source.missing() == []
+    assert source.problems() == (1, bad) and source.missing().lines == []
     # the second opening reads the table and the images that were kept
     assert messages_of(tmp_path, "train.jsonl").read([3]) == source.read([3])
     assert not list((tmp_path / "cache").glob("*.tmp"))

@@ -288,7 +288,7 @@ def test_a_vanished_shard_is_named(mixture: Mixture, shards: list[str]) -> None:
     loader = DataLoader(SampleReader(mixture, on_error="stop"), BATCH, num_workers=2, collate_fn=seen)
     with pytest.raises(SampleError, match=f"no such shard: {shards[1]}"):
         list(loader)
-    assert mixture.shares[0].source.missing() == [f"no such shard: {shards[1]}"]
+    assert mixture.shares[0].source.missing().lines == [f"no such shard: {shards[1]}"]
 
 
 def test_a_changed_shard_is_named(mixture: Mixture, shards: list[str]) -> None:
@@ -387,7 +387,7 @@ def test_a_table_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         kept_table(tmp_path, "name", broken)
     assert list(tmp_path.iterdir()) == []
     table = kept_table(tmp_path, "name", rows)
-    assert len(table) == 10_000 and table.files() == [("uri", "")]
+    assert len(table) == 10_000 and table.files() == [("uri", "", "0")]
     assert [row.offset for row in table.rows([9999, 0, 4096, 4095])] == [9999, 0, 4096, 4095]
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -45,6 +45,27 @@ def test_a_chunk_is_queued_once_and_every_job_is_counted(queue: Queue, broker: B
     assert broker.enqueue(chunk(), "one", "lo")  # finished: it may be asked for again
 
 
+def test_jobs_with_other_texts_share_the_layers_and_each_gets_its_own_next_chunk(queue: Queue, broker: Broker) -> None:
+    wanted = {"one": "a" * 16, "two": "b" * 16, "three": "a" * 16}
+    for job_id, fingerprint in wanted.items():
+        request = job_request(job_id)
+        queue.job_states.create(
+            request.model_copy(update={"fingerprints": request.fingerprints | {"llm": fingerprint}})
+        )
+        broker.enqueue(chunk(), job_id, "lo")
+    (claim,) = broker.claim("vision", "w", 1)
+    assert broker.finish(claim, "w", "", {"images": 4}, claim.chunk.of_group("llm", "c" * 16))
+    assert broker.claim("llm", "w", 5) == []  # the first call creates the consumer groups
+    following = [claim.chunk for claim in broker.claim("llm", "w", 5)]
+    assert sorted(following, key=lambda one: one.fingerprint) == [
+        claim.chunk.of_group("llm", fingerprint) for fingerprint in ("a" * 16, "b" * 16)
+    ]
+    for one in following:
+        assert broker.waiting_jobs(one) == {
+            job for job, fingerprint in wanted.items() if fingerprint == one.fingerprint
+        }
+
+
 def test_many_chunks_are_queued_in_order(broker: Broker) -> None:
     broker.enqueue_all((chunk(number) for number in range(3)), "one", "lo")
     assert [claim.chunk.number for claim in broker.claim("vision", "w", 5)] == [0, 1, 2]

@@ -142,9 +142,12 @@ def test_training_reads_them(tmp_path: Path) -> None:
     uri = hugging_face(tmp_path / "0.parquet", [{"bytes": data} for data in PICTURES])
     samples = [SampleRow(row.key, row.uri, row.offset, row.size, "", ["text"]) for row in index_shard(uri).rows]
     source = TableSource("x", kept_table(tmp_path / "cache", "x", lambda: samples))
-    assert [sample.images[0] for sample in source.read([7, 3])] == [PICTURES[7], PICTURES[3]] and source.missing() == []
+    assert [sample.images[0] for sample in source.read([7, 3])] == [
+        PICTURES[7],
+        PICTURES[3],
+    ] and source.missing().lines == []
     Path(uri).unlink()
-    assert len(source.missing()) == 30
+    assert len(source.missing().lines) == 30
 
 
 @given(

@@ -263,9 +263,9 @@ def test_training_reads_a_snapshot_of_a_bucket(bucket: S3FileSystem, tmp_path: P
     assert [key for batch in loader for key in batch] == first
     export(store, Snapshots(store).open("pinned"), Request("webdataset", LAYERS["caption"]), tmp_path / "out")
     assert (tmp_path / "out" / "00000.tar").stat().st_size > 64 * 5000
-    assert source.missing() == []
+    assert source.missing().lines == []
     bucket.rm(shard)
-    assert source.missing() == [f"no such shard: {shard}"]
+    assert source.missing().lines == [f"no such shard: {shard}"]
     with pytest.raises(SourceAway, match=f"no such shard: {shard}$"):
         list(SampleReader(Mixture.of(TableSource(source.identity, source.table), "What is it?"), pauses=()))
 
@@ -285,7 +285,7 @@ def test_a_mixture_of_files_in_a_bucket(bucket: S3FileSystem, tmp_path: Path) ->
     tars = SourceSettings(name="tars", webdataset="{00000..00000}.tar", instruction="?")
     assert len(list(SampleReader(Mixture.of(locations.open(tars), "?")))) == 64
     said = locations.open(SourceSettings(name="said", conversations="train.json"))
-    assert said.missing() == [f"no such image: s3://{BUCKET}/data/images/b.jpg"]
+    assert said.missing() == ([f"no such image: s3://{BUCKET}/data/images/b.jpg (sample 2)"], 0)
     assert said.read([0])[0].turns == ["q", "a"]
     with pytest.raises(SampleError, match=f"^s3://{BUCKET}/data/images/b.jpg, image 2: no such file$"):
         said.read([1])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 
 from strata.data import Mixture, SampleError, SampleReader, Skipped, TooManySkipped
@@ -217,3 +218,22 @@ def test_other_processors_get_smaller_images() -> None:
     assert shrunk(Image.new("RGB", (100, 50)), 1250).size == (50, 25)
     assert shrunk(Image.new("RGB", (100, 50)), 5000).size == (100, 50)
     assert shrunk(Image.new("RGB", (5000, 1)), 10).size[1] == 1
+
+
+def test_an_allowed_change_of_the_optimizer_takes_effect(start: Path, whole: Path, tmp_path: Path) -> None:
+    """The states of optimizer and schedule in a checkpoint have these settings too."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoint-10")
+    before = load_file(folder / "checkpoint-9" / "model.safetensors")
+    changed = {"learning_rate": 1e-12, "weight_decay": 0.5, "beta1": 0.5, "schedule": "constant_with_warmup"}
+    table = {"batch_size": 4, "accumulation": 2, "warmup_steps": 2, **changed}
+    train(tiny_config(folder, start, optimizer=table), broken_mixture(), allow_changes=True)
+    # at this rate nothing is learned in the step that follows
+    assert LossLog(folder).read()[-1]["learning_rate"] == 1e-12
+    after = load_file(folder / "checkpoint-10" / "model.safetensors")
+    weights = {name: tensor for name, tensor in before.items() if "running_" not in name and tensor.is_floating_point()}
+    assert all(torch.allclose(after[name], tensor, rtol=0, atol=1e-9) for name, tensor in weights.items())
+    groups = torch.load(folder / "checkpoint-10" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.5, 0.0}
+    assert {(group["lr"], group["initial_lr"], group["betas"]) for group in groups} == {(1e-12, 1e-12, (0.5, 0.999))}

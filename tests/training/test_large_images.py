@@ -22,6 +22,7 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoP
 from trl.chat_template_utils import qwen2_5_vl_chat_template
 
 from strata.data import Mixture, SampleError
+from strata.data.sources.missing_files import Missing
 from strata.data.sources.samples import RawSample
 from tests.checkout import CHECKOUT
 from tests.squares import tiny_mixture
@@ -61,9 +62,9 @@ class Pages:
         page.save(buffer, "PNG")
         return RawSample(str(number), (buffer.getvalue(),), ["Which page?", "x" * self.answers[number]])
 
-    def missing(self) -> list[str]:
-        """Return nothing."""
-        return []
+    def missing(self) -> Missing:
+        """Return that nothing is."""
+        return Missing([])
 
     def problems(self) -> tuple[int, str]:
         """Return none."""

@@ -361,12 +361,12 @@ def test_images_of_moved_shards_are_read_for_training_and_exports(store: Store, 
     before = [sample.images[0] for sample in snapshot_source(store, snapshot, "caption", tmp_path / "a").read(range(8))]
     shutil.move(tmp_path / "old", tmp_path / "new")
     source = snapshot_source(store, snapshot, "caption", tmp_path / "a")
-    assert sorted(source.missing()) == [f"no such shard: {shard}" for shard in shards]
+    assert sorted(source.missing().lines) == [f"no such shard: {shard}" for shard in shards]
     with pytest.raises(SampleError, match="no such shard"):
         source.read(range(8))
     moved = Store(store.uri, {f"{tmp_path}/old": f"{tmp_path}/new"})
     found = snapshot_source(moved, snapshot, "caption", tmp_path / "a")
-    assert found.missing() == [] and [sample.images[0] for sample in found.read(range(8))] == before
+    assert found.missing().lines == [] and [sample.images[0] for sample in found.read(range(8))] == before
     # readers are copied to the processes of a DataLoader
     assert [sample.images[0] for sample in pickle.loads(pickle.dumps(found)).read(range(8))] == before
     arguments = ["export", "pinned", "--store", store.uri, "--format", "llava", "--layer", "caption"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from strata.core import Profile, ProfileError
+from strata.core import Profile, ProfileError, TextSettings
 from tests.fakes import FAKE_PROFILE
 from workers.profile_versions import ProfileVersions
 
@@ -45,3 +45,28 @@ def test_an_unknown_version_is_an_error_that_names_both() -> None:
     with pytest.raises(ProfileError) as caught:
         versions.of("fake", "vision", "0123456789abcdef")
     assert "0123456789abcdef" in str(caught.value) and FAKE_PROFILE.fingerprint("vision") in str(caught.value)
+
+
+def test_the_texts_of_a_job_come_from_the_store_and_nothing_else_does() -> None:
+    file, asked = File(), []
+    wanted = FAKE_PROFILE.with_texts(TextSettings(variants=["tags", "json"]))
+    foreign = OTHER.with_texts(TextSettings(variants=["tags"]))
+    kept = {profile.fingerprint("llm"): profile.texts for profile in (wanted, foreign)}
+
+    def texts(fingerprint: str) -> TextSettings | None:
+        asked.append(fingerprint)
+        return kept.get(fingerprint)
+
+    versions = ProfileVersions(file.read, texts)
+    for _ in range(3):
+        assert versions.of("fake", "llm", wanted.fingerprint("llm")) == wanted
+    assert asked == [wanted.fingerprint("llm")] and versions.newest("fake") is FAKE_PROFILE
+    # the images' layers are the same, so that `vision` is not asked for again
+    assert wanted.fingerprint("vision") == FAKE_PROFILE.fingerprint("vision")
+    # a job with other stages than this worker's file is refused, whatever texts it wants
+    with pytest.raises(ProfileError, match="differ"):
+        versions.of("fake", "llm", foreign.fingerprint("llm"))
+    # a chunk of a job from before the file changed finds its version, with its texts
+    file.content = OTHER
+    assert versions.of("fake", "llm", foreign.fingerprint("llm")) == foreign
+    assert versions.of("fake", "llm", wanted.fingerprint("llm")) == wanted

@@ -48,6 +48,10 @@
  *   groups: Object<string, GroupProgress>, usage: JobUsage|null, budget: {tokens: number|null, money: number|null}|null,
  *   images_per_second: number|null, eta_seconds: number|null, created_at: string, started_at: string|null,
  *   finished_at: string|null, error: string|null, waiting: Waiting|null, links: Object<string, string>}} JobView */
+/** What a job would compute; null where it is not known.
+ * @typedef {{shards: number, looked_at: number, images: number|null, reused: number|null,
+ *   unread: {shard: string, reason: string}[], seconds: number|null, money: number|null, like: string|null,
+ *   first: string[]}} BatchPreview */
 /** @typedef {{jobs: JobView[], next: string|null}} JobPage */
 /** a shard (key null) or one of its images, and why it failed or which rule rejected it
  * @typedef {{shard: string, key: string|null, failure: FailureNote}} FailureRow */

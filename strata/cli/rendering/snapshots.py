@@ -213,9 +213,10 @@ def _times(repeats: float) -> str:
 
 
 def _remarks(check: SourceCheck) -> Text:
+    """What is wrong with a source, then what else should be known of it."""
     repeats = None if check.repeats is None else f"each sample {_times(check.repeats)} times"
-    remarks = [clean(line) for line in (repeats, check.note) if line]
-    return Text("; ".join(remarks), "yellow") if check.problem is None else Text(clean(check.problem), "red")
+    said = ((check.problem, "red"), (repeats, "yellow"), (check.note, "yellow"))
+    return Text("; ").join(Text(clean(line), style) for line, style in said if line)
 
 
 def fault_table(faults: Sequence[Fault], reported: bool) -> Table:

@@ -2,7 +2,7 @@
 
 The classes import no model code, so that the API can validate a profile. Validators check values and combinations; what
 depends on weights or a device is checked when the back end loads. Each stage has a module. `chat` has the parameters of
-the back ends that ask a chat server, and `back_ends` the table of all back ends.
+the back ends that ask a chat server, `back_ends` the table of all back ends, and `texts` what texts are written.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from strata.core.parameters.segmenter import (
     SegmenterParameters,
 )
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
+from strata.core.parameters.texts import VARIANTS, TextFields, TextSettings, VariantName
 
 __all__ = [
     "BUILT_IN",
     "KINDS",
+    "VARIANTS",
     "WEIGHTS",
     "BackEnd",
     "Blip2CaptionerParameters",
@@ -59,6 +61,9 @@ __all__ = [
     "SamParameters",
     "SegmenterParameters",
     "SsdDetectorParameters",
+    "TextFields",
+    "TextSettings",
     "TransformersComposerParameters",
+    "VariantName",
     "YesParameters",
 ]

@@ -10,12 +10,22 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    @property
+    def follows_instructions(self) -> bool:
+        """Of a composer: whether it can be asked for another length, another language, or anything else."""
+        return False
+
 
 class PromptParameters(Parameters):
     """Parameters that name a prompt file and its sha256, so that the fingerprint covers the prompt's text."""
 
     prompt: str
     prompt_sha256: str
+
+    @property
+    def follows_instructions(self) -> bool:
+        """True: a model reads the prompt."""
+        return True
 
     @property
     def needs_wording(self) -> bool:

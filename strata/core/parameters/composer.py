@@ -23,6 +23,11 @@ class TransformersComposerParameters(PromptParameters):
     max_notes: int = Field(default=12, ge=1)
 
     @property
+    def follows_instructions(self) -> bool:
+        """Grounded decoding leaves the model no other words."""
+        return not self.grounded
+
+    @property
     def needs_wording(self) -> bool:
         """Grounded decoding takes the words between the notes from the prompt's table `[wording]`."""
         return self.grounded

@@ -12,9 +12,11 @@ from strata.data.prefetch import prefetch_map
 from strata.data.sources.conversations import MARKUP, Conversation, read_conversations
 from strata.data.sources.entries import EntryError
 from strata.data.sources.images_inside import ImagesInside, place_of
+from strata.data.sources.missing_files import Missing
 from strata.data.sources.parquet_entries import footer_digest
 from strata.data.sources.samples import RawSample, SampleError, TableSource
 from strata.data.sources.tables import LeftOut, SampleRow, default_cache, kept_path, kept_table
+from strata.errors import plain_line
 from strata.shards import SourceError, expand, index_shard, normalise, shard_stamp
 from strata.store import as_os_error, file_system
 
@@ -175,7 +177,7 @@ class DatasetSource:
         try:
             dataset = self._of_parquet(files) if files else datasets.load_from_disk(self.path)
         except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            reason = plain_line(error.__cause__ or error)[:200]
             raise SampleError(f"{self.path} is not a dataset on disk: {reason}") from None
         # several splits: one of them has to be chosen by its folder
         if isinstance(dataset, datasets.DatasetDict):
@@ -233,11 +235,11 @@ class DatasetSource:
         try:
             return Path(image["path"]).read_bytes() if image else b""
         except (OSError, TypeError) as error:
-            raise SampleError(f"{self.path}, row {number}: {error}") from None
+            raise SampleError(f"{self.path}, row {number}: {plain_line(error)}") from None
 
-    def missing(self) -> list[str]:
-        """Return an empty list: the images are stored in the dataset itself."""
-        return []
+    def missing(self) -> Missing:
+        """Return that nothing is missing: the images are stored in the dataset itself."""
+        return Missing([])
 
     def problems(self) -> tuple[int, str]:
         """Return (0, ""): rows are checked when they are read."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from strata.data.sources.images_inside import place_of
+from strata.data.sources.missing_files import Missing, NeededFile, missing_files
 from strata.data.sources.pages import pdf_of, render_page
 from strata.data.sources.tables import SampleRow, SampleTable
 from strata.errors import DataError
 from strata.shards import ImageReader, ShardMissing, SourceError, read_file
-from strata.store import ParquetCell, Store, file_system, is_transient, reason_of
+from strata.store import ParquetCell, Store, is_transient, reason_of
 
 # content: the bytes or texts of the sample; absent: its file, or the whole storage; storage: it may answer later
 Cause = Literal["content", "absent", "storage"]
@@ -50,8 +50,8 @@ class SampleSource(Protocol):
     def read(self, numbers: Sequence[int]) -> list[RawSample]:
         """Read the samples with these numbers, in the order given. Raises SampleError."""
 
-    def missing(self) -> list[str]:
-        """Check all files that samples lie in; return a line for each that is missing or has changed."""
+    def missing(self) -> Missing:
+        """Look for all files that samples lie in."""
 
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""
@@ -162,27 +162,23 @@ class TableSource:
         """The number of rows that cannot be used, and why the first cannot."""
         return self.table.problems()
 
-    def missing(self) -> list[str]:
-        """Check all shards and files; return a line for each that is missing or has changed."""
-        lines: list[str] = []
-        folders: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        # shards are checked by their identity; single image files are collected by folder
-        for uri, identity in self.table.files():
+    def missing(self) -> Missing:
+        """Check all shards and files."""
+        changed: list[str] = []
+        files: list[NeededFile] = []
+        # shards are checked by their identity; single image files are looked for
+        for uri, identity, key in self.table.files():
             if identity:
                 try:
                     self.files.verify(uri, identity)
                 except SampleError as error:
-                    lines.append(str(error))
+                    changed.append(str(error))
             else:
                 cell, page = ParquetCell.find(uri), pdf_of(uri)
                 file = cell.file if cell else page[0] if page else place_of(uri)[0]
-                folder, _, name = self.files.images.locate(file).rpartition("/")
-                folders[folder].append((name, uri))
-        # one listing per folder is much faster than a request per image
-        for folder, files in folders.items():
-            there = _names(folder)
-            lines += [f"no such image: {uri}" for name, uri in files if name not in there]
-        return lines
+                files.append(NeededFile(uri, self.files.images.locate(file), key))
+        found = missing_files(files)
+        return Missing(changed + found.lines, found.not_asked)
 
     def explain(self, number: int, reason: str) -> SampleError:
         """Make the error for a sample whose image cannot be decoded."""
@@ -200,12 +196,3 @@ def _image_rows(row: SampleRow) -> list[SampleRow]:
     first = [row] if row.uri else []
     more = (place_of(uri) for uri in row.more)
     return first + [row._replace(uri=uri, offset=offset, size=size, identity="") for uri, offset, size in more]
-
-
-def _names(folder: str) -> set[str]:
-    """The names of a folder's entries; empty if the folder does not exist."""
-    filesystem, path = file_system(folder)
-    try:
-        return {name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(path, detail=False)}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()

@@ -100,16 +100,16 @@ class SampleTable:
         row = number - self._starts[number_of_batch]
         return SampleRow(*[column[row].as_py() for column in self._batches[number_of_batch]])
 
-    def files(self) -> list[tuple[str, str]]:
-        """The distinct files in which the rows' images lie, each with its shard's identity."""
-        names = ["uri", "identity"]
+    def files(self) -> list[tuple[str, str, str]]:
+        """The distinct files in which images lie, each with its shard's identity and the first key of a row with it."""
         # Arrow groups without a Python object for each row
-        table = pa.Table.from_arrays([self._column(name) for name in names], names)
-        distinct = table.group_by(names, use_threads=False).aggregate([])
-        files = zip(*(distinct.column(name).to_pylist() for name in names), strict=True)
+        key, more = self._column("key"), self._column("more")
+        first = {"uri": self._column("uri"), "identity": self._column("identity"), "key": key}
+        files = _distinct(pa.table(first))
         # the further images of rows with several
-        more = pc.unique(pc.list_flatten(self._column("more"))).to_pylist()
-        return [(uri, identity) for uri, identity in files if uri] + [(uri, "") for uri in more]
+        flat = pc.list_flatten(more)
+        further = {"uri": flat, "identity": pa.array([""] * len(flat)), "key": key.take(pc.list_parent_indices(more))}
+        return [file for file in files if file[0]] + _distinct(pa.table(further))
 
     def problems(self) -> tuple[int, str]:
         """The number of rows that cannot be used, and why the first of them cannot ("" if all can)."""
@@ -121,6 +121,11 @@ class SampleTable:
         field = SAMPLE_SCHEMA.field(name)
         position = SAMPLE_SCHEMA.get_field_index(name)
         return pa.chunked_array([batch[position] for batch in self._batches], field.type)
+
+
+def _distinct(table: pa.Table) -> list[tuple[str, str, str]]:
+    found = table.group_by(["uri", "identity"], use_threads=False).aggregate([("key", "first")])
+    return list(zip(*(found.column(name).to_pylist() for name in ("uri", "identity", "key_first")), strict=True))
 
 
 def kept_path(cache: Path, name: str) -> Path:

@@ -4,7 +4,6 @@
 -- KEYS[2]  the set of the jobs that wait for the chunk
 -- KEYS[3]  the hash of all chunks that are queued or in flight
 -- KEYS[4]  the hash with the chunk's isolation notes
--- KEYS[5]  the set of the jobs that wait for the next group's chunk (only with ARGV[10])
 -- ARGV[1]  the message's id
 -- ARGV[2]  the consumer group
 -- ARGV[3]  the consumer
@@ -14,11 +13,11 @@
 -- ARGV[7]  the chunk's fingerprint
 -- ARGV[8]  the value to keep in the done hash: a shard's summary as JSON for `index`, else empty
 -- ARGV[9]  the counts to add to each job, as a JSON object of name -> number
--- ARGV[10] the id of the next group's chunk, or empty if there is none
--- ARGV[11] the next group
--- ARGV[12] the priority of its chunk
--- ARGV[13…] the fields of the next group's chunk as name, value …
+-- ARGV[10] the next group, or empty if there is none
+-- ARGV[11] the priority of its chunk
+-- ARGV[12…] the fields of its chunk as name, value …, its id first; a job may want another fingerprint of it
 -- @JOB@    the key of a job's hash, without the job's id at its end
+-- @WAITERS@ the key of the set of the jobs that wait for a chunk, without the chunk's id at its end
 -- @EVENTS@ what a job's key is continued with for its stream of events
 -- @MAX_EVENTS@ about how many events the stream keeps
 -- @STOPPED@ the statuses of jobs that count nothing, as fields of a Lua table
@@ -27,6 +26,15 @@
 
 @WAITS@
 @OPEN_JOBS@
+
+-- Change the fingerprint in a chunk's fields, and in its id GROUP/FINGERPRINT/IDENTITY/NAME.
+local function set_fingerprint(fields, fingerprint)
+  fields[2] = string.gsub(fields[2], '^([^/]*)/[^/]*/', '%1/' .. fingerprint .. '/')
+  for i = 3, #fields, 2 do
+    if fields[i] == 'fingerprint' then fields[i + 1] = fingerprint end
+  end
+end
+
 -- Fencing: a worker that was paused until its lease lapsed must not finish a chunk that another worker has reclaimed.
 if not is_held(KEYS[1], ARGV[2], ARGV[3], ARGV[1]) then return 0 end
 
@@ -48,12 +56,19 @@ for _, job in ipairs(jobs) do
   end
 end
 
--- Queue the next group's chunk for the same jobs, unless it is queued or in flight already.
-if ARGV[10] ~= '' and #jobs > 0 then
-  -- Lua passes at most some thousand arguments in one call.
-  for i = 1, #jobs, 1000 do redis.call('SADD', KEYS[5], unpack(jobs, i, math.min(i + 999, #jobs))) end
-  if redis.call('HEXISTS', KEYS[3], ARGV[10]) == 0 then
-    queue_chunk(ARGV[11], ARGV[12], {unpack(ARGV, 13)}, KEYS[3])
+-- Queue the next group's chunk for the same jobs, unless it is queued or in flight already. Jobs with other texts of the
+-- same images share this chunk, and each has its own fingerprint of the next group.
+if ARGV[10] ~= '' then
+  local wanted = {}
+  for _, job in ipairs(jobs) do
+    local fields = {unpack(ARGV, 12)}
+    local own = redis.call('HGET', '@JOB@' .. job, ARGV[10] .. '_fingerprint')
+    if own then set_fingerprint(fields, own) end
+    redis.call('SADD', '@WAITERS@' .. fields[2], job)
+    wanted[fields[2]] = fields
+  end
+  for id, fields in pairs(wanted) do
+    if redis.call('HEXISTS', KEYS[3], id) == 0 then queue_chunk(ARGV[10], ARGV[11], fields, KEYS[3]) end
   end
 end
 

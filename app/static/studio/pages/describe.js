@@ -66,7 +66,7 @@ function Form() {
       </select></label>
       <label class="field">Alt text <input maxlength="4096" placeholder="if the image has one" value=${chosen.alt} onInput=${set("alt")} /></label>
     </div>
-    ${shown && html`<p class="hint">${shown.name}: ${shown.summary}</p>`}
+    ${shown?.summary && html`<p class="hint">${shown.name}: ${shown.summary}</p>`}
     <${Fault} error=${error ?? noProfiles} />
   </section>`;
 }

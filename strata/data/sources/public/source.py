@@ -17,6 +17,7 @@ from strata.data.sources.public.files import Files
 from strata.data.sources.public.questions import Options, Question
 from strata.data.sources.samples import SampleError, TableSource
 from strata.data.sources.tables import default_cache, kept_table
+from strata.errors import plain_line
 
 IDS = ("id", "question_id", "questionId", "caption_id", "imageName", "name")  # fields that name an entry in messages
 
@@ -44,8 +45,12 @@ def public_source(
         name = str(error.filename or uri)
         hint = ', which tells on which pages answers are; pages = "first" does without' * name.endswith(CONTENTS)
         raise SampleError(f"no such file: {name}{hint}") from None
-    except (EntryError, ImportError, OSError) as error:
+    except IsADirectoryError as error:
+        raise SampleError(f"{error.filename or uri}: it is a folder, not a file") from None
+    except (EntryError, ImportError) as error:
         raise SampleError(f"{uri}: {error}") from None
+    except OSError as error:
+        raise SampleError(plain_line(error) if error.filename else f"{uri}: {plain_line(error)}") from None
     return TableSource(name, table, markup=form.markup, uri=uri)
 
 

@@ -1,0 +1,157 @@
+"""`strata evaluate`: how good the texts of a job or a snapshot are. It needs no running service."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from strata.cli.terminal import AsJson, Moved, Show, StoreUri, open_store, output, steps
+from strata.components import load
+from strata.counts import counted
+from strata.errors import InvalidInput, QualityDropped
+
+if TYPE_CHECKING:
+    from strata.evaluation.comparison import Comparison
+    from strata.evaluation.evaluation import Evaluation
+    from strata.evaluation.truth import TruthSet
+    from strata.store import Store
+
+Source = Annotated[str, typer.Argument(metavar="JOB|SNAPSHOT", help="A job, a snapshot, a profile or a fingerprint.")]
+TruthFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--truth", metavar="FILE", help="Annotations of COCO or Visual Genome; may be repeated."),
+]
+Images = Annotated[int, typer.Option("--images", min=1, help="Most images that are measured.")]
+Seed = Annotated[int, typer.Option(help="Seed of the choice of images and of the resamples.")]
+Resamples = Annotated[int, typer.Option(min=100, max=100_000, help="Resamples of the bootstrap.")]
+Against = Annotated[
+    str | None, typer.Option(metavar="BASE", help="A saved evaluation, a job or a snapshot to compare with.")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Save the evaluation as JSON.")]
+
+
+def evaluate(
+    source: Source,
+    truth: TruthFiles = None,
+    images: Images = 5000,
+    against: Against = None,
+    out: Out = None,
+    seed: Seed = 0,
+    resamples: Resamples = 1000,
+    as_json: AsJson = False,
+    root: Moved = None,
+    store: StoreUri = None,
+) -> None:
+    """Measure the texts of a job or a snapshot: every layer, every variant, and what they are compared with.
+
+    --truth names files of what is in the images; scenes of `strata samples` bring theirs with them. With --against,
+    exit code 16 if a figure dropped beyond noise.
+    """
+    from strata.evaluation.comparison import compared
+
+    opened = open_store(store, root)
+    base = _saved(against)
+    _writable(out)
+    with steps() as show:
+        asked = Asked(images, tuple(truth or ()), seed, resamples)
+        found = _evaluated(opened, source, asked, show)
+        if against is not None and base is None:
+            base = _evaluated(opened, against, asked, show)
+    if out is not None:
+        out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
+        print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
+    _print(found, as_json)
+    if base is not None:
+        _judge(compared(found, base, str(against)), as_json)
+
+
+def _print(found: Evaluation, as_json: bool) -> None:
+    from strata.cli.rendering.evaluations import evaluation_tables
+
+    if as_json:
+        print(found.model_dump_json())
+    else:
+        output().print(evaluation_tables(found))
+
+
+def _judge(comparison: Comparison, as_json: bool) -> None:
+    """Tell what changed, on stderr beside JSON. Raises QualityDropped."""
+    from rich.console import Console
+
+    from strata.cli.rendering.evaluations import comparison_table
+
+    console = Console(stderr=True, width=200) if as_json else output()
+    console.print(comparison_table(comparison))
+    if not comparison.passed:
+        names = [f"{one.text} {one.figure}" for one in comparison.dropped]
+        names += [f"{text} (missing)" for text in comparison.missing]
+        raise QualityDropped(f"worse than {comparison.base}: {', '.join(names)}")
+
+
+def _saved(against: str | None) -> Evaluation | None:
+    """The evaluation in a file that `--against` names; None if it is no file. Raises InvalidInput."""
+    if against is None or not Path(against).is_file():
+        return None
+    from strata.evaluation.evaluation import read_evaluation
+
+    return read_evaluation(Path(against))
+
+
+def _writable(out: Path | None) -> None:
+    """Refuse a path that cannot be written before anything is measured."""
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise InvalidInput(f"--out {out}: {'a folder' if out.is_dir() else 'its folder does not exist'}")
+
+
+class Asked(NamedTuple):
+    """What is measured. images: at most; truth: files of annotations."""
+
+    images: int
+    truth: tuple[Path, ...]
+    seed: int
+    resamples: int
+
+
+def _evaluated(store: Store, source: str, asked: Asked, show: Show) -> Evaluation:
+    """Choose rows, find their truth, and measure them."""
+    from strata.evaluation.evaluation import Tally, finished
+    from strata.evaluation.rows import choose_rows, read_rows
+    from strata.store import provenance_of
+
+    choosing = f"{source}: choosing images"
+    rows = choose_rows(store, source, asked.images, asked.seed, lambda done, total: show(choosing, done, total))
+    if not rows.count:
+        raise InvalidInput(f"{source}: none of its {counted(sum(rows.statuses.values()), 'image')} was described")
+    support = load("models.evidence.support", "workers").support
+    truths = _truths(store, rows, asked.truth, show)
+    tally = Tally()
+    for records in read_rows(store, rows):
+        for record in records:
+            tally.add(record, support, truths)
+        show(f"{source}: measuring texts", len(tally.rows), rows.count)
+    show(f"{source}: resampling", 0, None)
+    profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
+    about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
+    profile = profiles.pop() if len(profiles) == 1 else None
+    return finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
+
+
+def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[TruthSet]:
+    """The truths of the chosen rows: of drawn scenes, from their shards, and from files of annotations."""
+    from strata.evaluation.annotations import annotated_truths
+    from strata.evaluation.rows import read_rows
+    from strata.evaluation.shard_truth import scene_truths
+    from strata.evaluation.truth import TruthSet
+    from strata.shards import ImageReader
+
+    records = [record for part in read_rows(store, rows) for record in part]
+    scenes = scene_truths(ImageReader(store), records, lambda done, total: show("looking for scenes", done, total))
+    found = [TruthSet(scenes, load("samples.truth", "all").vocabulary(), "scenes")] if scenes else []
+    for path in files:
+        found.append(annotated_truths(path, records, functools.partial(show, f"reading {path}")))
+    return found

@@ -1,0 +1,115 @@
+"""The records that an evaluation reads: rows of a job, a data set or a snapshot, a sample of them if there are many.
+
+Which rows are in a sample depends on their keys and the seed alone, so that another job on the same images gives the
+same sample, and figures of both can be compared image by image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from strata.core import Record, Status
+from strata.errors import InvalidInput
+from strata.snapshots import Snapshots
+from strata.store import Part, PartsOf, Source, Store, UnknownSource
+
+Advance = Callable[[int, int | None], None]  # parts that are read, and all
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of parts, chosen from a source. statuses: the number of all its rows by status.
+
+    chosen: the indices of the chosen rows, by part. fingerprints: of the parts, sorted.
+    """
+
+    source: str
+    kind: str
+    chosen: dict[Part, list[int]]
+    statuses: Counter[str] = field(default_factory=Counter)
+    fingerprints: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.chosen.values()))
+
+
+def choose_rows(
+    store: Store, source: str, most: int, seed: int, advance: Advance, status: Status = Status.SUCCEEDED
+) -> Rows:
+    """Choose at most `most` rows with a status of a job, a snapshot, a profile or a fingerprint.
+
+    Raises UnknownSource, InvalidInput for a source without such rows, BrokenPart, LostPart and OSError.
+    """
+    kind, parts, selected = _parts(store, source)
+    statuses: Counter[str] = Counter()
+    # the rows with the smallest hashes; the heap has the largest of them on top
+    heap: list[tuple[int, int, int]] = []
+    for number, part in enumerate(parts):
+        table = store.read_columns(part.path, ["key", "status"])
+        indices = range(table.num_rows) if selected is None else selected[number]
+        keys, ends = table.column("key").to_pylist(), table.column("status").to_pylist()
+        statuses.update(ends[index] for index in indices)
+        for index in indices:
+            if ends[index] == status.value:
+                entry = (-_drawn(keys[index], seed), number, index)
+                if len(heap) < most:
+                    heapq.heappush(heap, entry)
+                else:
+                    heapq.heappushpop(heap, entry)
+        advance(number + 1, len(parts))
+    chosen: defaultdict[Part, list[int]] = defaultdict(list)
+    for _, number, index in sorted(heap, key=lambda entry: entry[1:]):
+        chosen[parts[number]].append(index)
+    fingerprints = tuple(sorted({part.fingerprint for part in parts}))
+    return Rows(source, kind, dict(chosen), statuses, fingerprints)
+
+
+def _drawn(key: str, seed: int) -> int:
+    digest = hashlib.blake2b(f"{seed}/{key}".encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _parts(store: Store, source: str) -> tuple[str, Sequence[Part], dict[int, list[int]] | None]:
+    """What a source is, its parts, and of a snapshot the selected rows of each part by its number."""
+    found = PartsOf(store)
+    is_job = found.request(source) is not None
+    snapshots = Snapshots(store)
+    if not is_job and (source in snapshots.names() or _is_snapshot_id(snapshots, source)):
+        snapshot = snapshots.open(source)
+        rows = snapshot.rows()
+        selected: defaultdict[int, list[int]] = defaultdict(list)
+        for part, row in zip(rows.column("part").to_pylist(), rows.column("row").to_pylist(), strict=True):
+            selected[part].append(row)
+        return "snapshot", [Part.parse(path) for path in snapshot.parts], selected
+    try:
+        parts = found.sources([source])
+    except UnknownSource as error:
+        if error.reason.startswith("there is no such"):
+            raise UnknownSource(source, "there is no such job, snapshot, profile or fingerprint in the store") from None
+        raise
+    if not parts:
+        raise InvalidInput(f"{source}: it has no described images yet")
+    return "job" if is_job else "data set", parts, None
+
+
+def _is_snapshot_id(snapshots: Snapshots, source: str) -> bool:
+    """Whether a text is the id of a snapshot, or its beginning."""
+    return len(source) >= 12 and any(one.id.startswith(source) for one in snapshots.all())
+
+
+def read_rows(store: Store, rows: Rows) -> Iterator[list[Record]]:
+    """The chosen records, those of a part together. Raises BrokenPart and OSError."""
+    for part, indices in rows.chosen.items():
+
+        def read(at: Source, indices: list[int] = indices) -> list[Record]:
+            table = store.decoded(at)[0]
+            return store.to_records(table.take(pa.array(indices, pa.int64())), at)
+
+        yield store.first(Source(part, part.path), read)
