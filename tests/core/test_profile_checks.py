@@ -31,7 +31,7 @@ _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model
 # demo: since names are weighed (docs/decisions.md, 2026-11-29)
 # paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
-    "demo": ("dd783b45766b413c", "855b6df8bbaf0d1b", "7963b3679cb55114"),
+    "demo": ("dd783b45766b413c", "cf63c3da6721b268", "62c3f7e6436b1cec"),
     "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "7b1c331f6ee80f1c"),
     "modern": ("dd783b45766b413c", "85c13549487d0f1f", "67a77f2ddd360c09"),
 }
