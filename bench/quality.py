@@ -30,7 +30,7 @@ from samples.shards import ShardOptions, write_shards
 from samples.truth import is_recalled, is_true, things_named, vocabulary
 from strata.core import Record, Settings, load_profile
 from strata.evaluation.mentions import read
-from strata.evaluation.shard_truth import scene_truth
+from strata.evaluation.shard_truth import of_scene
 from strata.evaluation.with_truth import holds
 
 # above HELD_OUT_SEED, where write_shards counts from. No threshold was chosen on these seeds, nor with a look at them
@@ -114,8 +114,7 @@ def relation_figures(cases: Sequence[Case]) -> dict[str, float]:
     right: list[bool] = []
     telling: list[bool] = []
     for case in cases:
-        truth = scene_truth(json.dumps({"scene": case.truth}).encode())
-        assert truth is not None  # `write_shards` has written it
+        truth = of_scene(case.truth)
         told = [holds(relation, truth) for relation in read(_description(case), vocabulary()).relations]
         right += [bool(one) for one in told]
         if len(case.boxes) >= 2:
