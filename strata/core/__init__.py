@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Turn, Variant, Verification
+from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
 from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
@@ -55,6 +55,7 @@ from strata.core.parameters import (
     SsdDetectorParameters,
     TextSettings,
     TransformersComposerParameters,
+    VerifierParameters,
     YesParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -175,6 +176,7 @@ __all__ = [
     "ObjectMask",
     "OcrParameters",
     "OpenClipParameters",
+    "Origin",
     "Parameters",
     "Priority",
     "Problem",
@@ -207,6 +209,7 @@ __all__ = [
     "Usage",
     "Variant",
     "Verification",
+    "VerifierParameters",
     "Waiting",
     "YesParameters",
     "checked_job_id",
