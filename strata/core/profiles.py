@@ -112,6 +112,7 @@ class StageSettings(BaseModel):
 
 _LATER_THRESHOLDS = (
     "agreement",
+    "caption_claims",
     "duplicates",
     "rival_iou",
     "second_object",
@@ -127,7 +128,8 @@ class EvidenceSettings(BaseModel):
 
     caption, region, object: the matcher's probability. second_region, second_object: that of the second matcher, which
     an entry must reach too; null: it is not asked. region_score: the detector's confidence; text: the OCR's.
-    text_letters: how many letters and digits a line of text needs; null: one.
+    text_letters: how many letters and digits a line of text needs; null: one. caption_claims: whether what the other
+    layers contradict is cut from captions; null: captions stay as they are.
     duplicate_iou: of two entries with the same phrase whose boxes have at least this intersection over union, one is
     kept. contradiction_iou: where a region and an object with at least this intersection over union have different
     phrases, neither is kept; only for models with a closed vocabulary, whose different phrases cannot both be true;
@@ -154,6 +156,7 @@ class EvidenceSettings(BaseModel):
     second_object: float | None = Field(default=None, ge=0, le=1)
     unmatched_score: float | None = Field(default=None, ge=0, le=1)
     agreement: float | None = Field(default=None, ge=0, le=1)
+    caption_claims: bool | None = None
     text_letters: int | None = Field(default=None, ge=1, le=100)
     weight: float | None = Field(default=None, ge=0, le=100)
     duplicates: Literal["monkey"] | None = None

@@ -31,7 +31,7 @@ _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model
 # demo: since names are weighed (docs/decisions.md, 2026-11-29)
 # paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
-    "demo": ("dd783b45766b413c", "cf63c3da6721b268", "49ff408514c1f094"),
+    "demo": ("dd783b45766b413c", "3971262e2339c228", "961e696dfbd5e981"),
     "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "44f6167297b9b8c9"),
     "modern": ("dd783b45766b413c", "85c13549487d0f1f", "48f01c8c5767a32a"),
 }
@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     ),
     "no stages at all": ("chunk_size = 5\n", ["stages: is required"]),
     "segmenter without captioner": (
-        without("captioner").replace("caption = 0.05\n", ""),
+        without("captioner").replace("caption = 0.05\ncaption_claims = true\n", ""),
         ["stages.segmenter: needs the stage 'captioner', which is missing"],
     ),
     "matcher without anything to match": (

@@ -99,4 +99,4 @@ def test_only_the_demo_weighs_names(name: str) -> None:
     folder = Settings().profiles_dir
     assert load_profile(name, folder).evidence.weight is None
     assert load_profile("demo", folder).evidence.weight == 9.0
-    assert EvidenceSettings().deciding().keys().isdisjoint({"weight", "text_letters"})
+    assert EvidenceSettings().deciding().keys().isdisjoint({"weight", "text_letters", "caption_claims"})
