@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from models.boxes import area, inside, iou, min_overlap
-from models.evidence.support import COLOURS
 from strata.core import THINGS, Box, Evidence, Record, head_of
 
 SAME_PLACE = 0.5  # IoU from which two boxes are one thing
@@ -16,6 +15,8 @@ INSIDE = 0.6  # share of a box inside another box from which it belongs to that 
 # a caption is divided at commas, at "and" and before prepositions
 _PIECES = re.compile(r"[,.;]\s*|\s+and\s+|\s+(?=(?:on|in|at|with|near|under|against)\s)")
 _INDEFINITE = re.compile(r"^(?:(on|in|at|with|near|under|against)\s+)?((?:an?|some)\s+(?!.*\b(?:is|are)\b).+)$", re.I)
+COLOURS = frozenset(
+    "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()
 _NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
 LARGE, SMALL = 0.2, 0.04  # shares of the image's area
 

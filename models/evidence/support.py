@@ -6,10 +6,9 @@ import itertools
 import re
 
 from models.kinds.nouns import SINGULARS
+from models.notes import COLOURS
 from strata.core import LAYERS, Description, LayerSpec, Record, Sentence, head_of
 
-COLOURS = frozenset(
-    "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()
 )
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
