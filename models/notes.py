@@ -17,6 +17,7 @@ _PIECES = re.compile(r"[,.;]\s*|\s+and\s+|\s+(?=(?:on|in|at|with|near|under|agai
 _INDEFINITE = re.compile(r"^(?:(on|in|at|with|near|under|against)\s+)?((?:an?|some)\s+(?!.*\b(?:is|are)\b).+)$", re.I)
 COLOURS = frozenset(
     "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()
+)
 _NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
 LARGE, SMALL = 0.2, 0.04  # shares of the image's area
 

@@ -9,7 +9,6 @@ from models.kinds.nouns import SINGULARS
 from models.notes import COLOURS
 from strata.core import LAYERS, Description, LayerSpec, Record, Sentence, head_of
 
-)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 # a full stop with optional closing quotes, before white space and the start of a sentence; not after "St."
