@@ -54,11 +54,8 @@ def record_of(scene: Scene, key: str = "0") -> Record:
         width=scene.image.width,
         height=scene.image.height,
         caption=Caption(text=scene.caption, score=1.0),
-        regions=[
-            Region(box=tuple(map(float, one.box)), phrase=one.phrase or "a sign", score=0.99, match=0.99)
-            for one in things
-        ],
-        text=[TextLine(box=tuple(map(float, one.box)), text=one.text, score=0.99) for one in scene.signs],
+        regions=[Region(box=one.box, phrase=one.phrase or "a sign", score=0.99, match=0.99) for one in things],
+        text=[TextLine(box=one.box, text=one.text, score=0.99) for one in scene.signs],
     )
 
 
