@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from PIL import Image, ImageDraw
 
-from strata.core import Box, Caption, ImageReference, Record, Region
+from strata.core import Box, Caption, ImageReference, Record, Region, Verification
 
 MOST_PIXELS = 16_000_000  # that the stages see of an image; cameras of phones make 12 million
 PLACEHOLDER_IMAGE = Image.new("RGB", (64, 64))  # for calls whose result does not depend on the image
@@ -115,9 +115,22 @@ class Pair:
 
 @dataclass(frozen=True)
 class ComposeRequest:
-    """The composer's item. record: with its layers; image: upright RGB, only if the composer uses it."""
+    """The composer's item. record: with its layers; image: upright RGB, only if a stage of the group uses it.
+
+    errors: what an earlier text of the same record said wrongly.
+    """
 
     record: Record
+    image: Image.Image | None = None
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """The verifier's item: a record with its layers, a text about it, and the image if the verifier uses it."""
+
+    record: Record
+    text: str
     image: Image.Image | None = None
 
 
@@ -125,6 +138,7 @@ RESULT_TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("captioner", "composer"), str),
     **dict.fromkeys(("detector", "segmenter", "ocr", "tagger"), list | tuple),
     **dict.fromkeys(("matcher", "second_matcher"), float | int | np.number | None),  # None: it cannot judge the phrase
+    "verifier": Verification,
 }
 MARGIN = 1.0  # pixels by which rounding may move a side of a box out of the image
 
@@ -209,4 +223,5 @@ PROBES: Mapping[str, Any] = {
     "tagger": PROBE_IMAGE,
     **dict.fromkeys(("matcher", "second_matcher"), Pair(PROBE_IMAGE, "a red square")),
     "composer": ComposeRequest(PROBE_RECORD, PROBE_IMAGE),
+    "verifier": VerifyRequest(PROBE_RECORD, "A red square is at the centre of the picture.", PROBE_IMAGE),
 }

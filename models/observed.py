@@ -1,8 +1,13 @@
-"""The state of one image in the vision pipeline: the stages' results so far, and the record built from them."""
+"""The state of one image in the vision pipeline: the stages' results so far, and the record built from them.
+
+A worker can watch the layers of a micro-batch while its stages run (`watched`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,7 +16,28 @@ from PIL import Image
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence.filter import text_judged
 from models.items import BoxedImage, Failure, Pair, Segment
+from models.working_size import restored
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
+
+Watcher = Callable[[Sequence[Record]], None]
+_WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Within the block the pipelines of this thread give the watcher their records so far, after each stage."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
+def tell(records: Callable[[], Iterable[Record]]) -> None:
+    """Give the watcher the records so far; they are made only if there is one."""
+    watcher = _WATCHER.get()
+    if watcher is not None:
+        watcher(list(records()))
 
 
 class StageResults(NamedTuple):
@@ -28,7 +54,7 @@ class Observed:
 
     segments, crops, masks and phrases: one entry per object, in the segmenter's order. matches: of the matcher's last
     run. second: those of the second matcher for the same pairs; second_asked: the indices of those that it was asked
-    about. layered: the record with the layers that are complete so far.
+    about. layered: the record with the layers that are complete so far. full: width and height of the whole image.
     """
 
     record: Record
@@ -43,6 +69,7 @@ class Observed:
     failure: Failure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
+    full: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         self.layered = self.record
@@ -153,6 +180,10 @@ class Observed:
         """The matcher's second pairs: each kept object that has a phrase, with the crop that was captioned."""
         objects = zip(self.crops, self.layered.objects or (), strict=True)
         return [Pair(crop, thing.phrase) for crop, thing in objects if thing.kept and thing.phrase is not None]
+
+    def so_far(self) -> Record:
+        """The record with the layers that are complete so far, in pixels of the whole image."""
+        return restored(self.layered, self.image.size, self.full or self.image.size)
 
     def finished(self, settings: EvidenceSettings) -> Record:
         """The record with all its layers, or a failed row without layers if the image has failed."""

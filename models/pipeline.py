@@ -26,12 +26,12 @@ from models.base import Stage
 from models.building import build_stages, load_stages
 from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
-from models.evidence.support import describe
 from models.faults import trim_memory
-from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Failure, Pair
-from models.observed import Observed, StageResults, not_failed
+from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair
+from models.observed import Observed, StageResults, not_failed, tell
+from models.verifier.drafts import Draft, compose, compose_again, longest_request, verify
 from models.working_size import reduced, restored
-from models.writers import WriterStage, write
+from models.writers import ComposerStage, WriterStage, write
 from strata.core import LAYERS, LayerSpec, Profile, Record, Usage
 
 PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
@@ -58,7 +58,8 @@ class VisionPipeline:
         Images are upright RGB; very large ones may have been shrunk (`models.working_size`). Raises StageUnavailable,
         StageUnfit and StageBroken.
         """
-        images = [Observed(*reduced(record, image)) for record, image in batch]
+        sizes = [(record.width or image.width, record.height or image.height) for record, image in batch]
+        images = [Observed(*reduced(*one), full=size) for one, size in zip(batch, sizes, strict=True)]
         with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
             submit = threads.submit if self.parallel else _run_now
             # start all stages that take the whole image and make a layer of their own: they wait for no other stage
@@ -83,7 +84,6 @@ class VisionPipeline:
                 self._match(images, Observed.objects, objects_matched, "object")
             # no stage needs the remaining layers (such as text), so they are waited for last
             _set_layers(images, pending, matched=False)
-        sizes = [(record.width or image.width, record.height or image.height) for record, image in batch]
         pairs = zip(images, sizes, strict=True)
         records = [restored(item.finished(self.evidence), item.image.size, size) for item, size in pairs]
         # what the models say of pictures that they do not know comes with a warning
@@ -134,6 +134,7 @@ class VisionPipeline:
             succeeded = item.add_results(name, results, tolerant=tolerant)
             if succeeded is not None:
                 set_results(item, succeeded)
+        tell(lambda: [item.so_far() for item in not_failed(images)])
 
     def _match(
         self,
@@ -159,6 +160,7 @@ class VisionPipeline:
         for item in not_failed(images):
             item.layered = filter_matched(item.layered, item.matches, self.evidence, item.second)
             item.second = None  # the next kind of entries has opinions of its own
+        tell(lambda: [item.so_far() for item in not_failed(images)])
 
     def _run_stage(self, name: str, items: Sequence[Sequence[Any]]) -> list[StageResults]:
         """Run one stage on the items of several images; for each image its results, its seconds and its usage."""
@@ -194,35 +196,31 @@ class LlmPipeline:
         Raises StageUnavailable, StageUnfit and StageBroken.
         """
         requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
-        composer: WriterStage[ComposeRequest] | None = self.stages.get("composer")  # type: ignore[assignment]
+        composer: ComposerStage | None = self.stages.get("composer")  # type: ignore[assignment]
         if composer is None:
             return [request.record for request in requests]
-        # one call for the micro-batch; every record is charged the same share of the time
-        started = time.perf_counter()
-        texts = write(composer, requests)
-        share = (time.perf_counter() - started) / max(1, len(requests))
-        # a composer without a server reports no usage: its records get None
-        usage = iter(composer.usage)
-        records = [
-            self._record(request.record, text, share, next(usage, None))
-            for request, text in zip(requests, texts, strict=True)
-        ]
+        drafts = [Draft(request) for request in requests]
+        compose(composer, drafts)
+        # cut what the layers do not support; where nothing is left, compose once more
+        if verifier := self.stages.get("verifier"):
+            verify(verifier, drafts)
+            compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left])
+        records = [draft.finished() for draft in drafts]
+        tell(lambda: records)
         _release(self.stages)
         return records
 
     def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
         """Upper bounds on the usage per image of each stage that calls a server: with one try, with all retries."""
-        return {name: stage.bound(ComposeRequest(record, PLACEHOLDER_IMAGE)) for name, stage in self.stages.items()}
-
-    def _record(self, record: Record, text: str | Failure, seconds: float, usage: Usage | None) -> Record:
-        costs: dict[str, Any] = {"seconds": record.seconds | {"composer": seconds}}
-        if usage is not None:
-            costs["usage"] = record.usage | {"composer": usage}
-        record = record.model_copy(update=costs)
-        # a failed composer keeps the layers out of the row; else each sentence is tied to its evidence
-        if isinstance(text, Failure):
-            return text.row_of(record)
-        return record.model_copy(update={"description": describe(text, record)})
+        composer: ComposerStage | None = self.stages.get("composer")  # type: ignore[assignment]
+        if composer is None:
+            return {}
+        request = ComposeRequest(record, PLACEHOLDER_IMAGE)
+        once, most = composer.bound(request)
+        if "verifier" in self.stages and composer.heeds_errors:
+            # a text of which nothing is left is written once more
+            most += composer.bound(longest_request(request))[1]
+        return {"composer": (once, most)}
 
 
 def cpu_is_idle(profile: Profile, group: str) -> bool:
@@ -277,6 +275,7 @@ def _set_layers(images: Sequence[Observed], pending: PendingLayers, matched: boo
             succeeded = item.add_results(str(layer.stage), results)
             if succeeded is not None:
                 item.set_entries(layer, succeeded)
+        tell(lambda: [item.so_far() for item in not_failed(images)])
 
 
 def _crop_requests(item: Observed) -> list[CaptionRequest]:

@@ -29,6 +29,11 @@ class WriterStage(Stage[Item, str]):
         """Whether a second text can differ from the first."""
         return True
 
+    @property
+    def heeds_errors(self) -> bool:
+        """Of a composer: whether a request with errors can give another text than one without, as it writes freely."""
+        return False
+
     def asked(self, item: Item) -> Asked | None:
         """What the text of an item is asked for; None if nothing is asked, and its text is empty."""
         return Asked("phrase" if isinstance(item, CaptionRequest) and item.kind == "crop" else "text")

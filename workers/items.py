@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from PIL import Image
 
-from strata.core import Chunk, ImageReference, Profile, Record, Rules, Status
+from strata.core import LAYERS, Chunk, ImageReference, Profile, Record, Rules, Status
 from strata.images import FULL_SIZE, MISSING, DecodingPool, ImageError
 from strata.shards import ImageReader, ShardChanged, ShardMissing, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
@@ -201,3 +202,20 @@ def _with_bytes(item: WorkItem, data: bytes | Exception) -> WorkItem:
             if earlier.image.sha256 == digest:
                 return WorkItem(copy_of(earlier, record), settled=True, reused=True)
     return WorkItem(record, data=data, rules=item.rules)
+
+
+class LayersSoFar:
+    """What was told of the layers of records while they are computed, so that each is told once as it is."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str | None], dict[str, str]] = {}
+
+    def changed(self, record: Record) -> dict[str, str]:
+        """The layers of a record that have changed since the last call, as JSON by name; "image" has key and size."""
+        texts = {"image": json.dumps({"key": record.key, "width": record.width, "height": record.height})}
+        found = record.model_dump(mode="json", include={name for name in LAYERS if getattr(record, name) is not None})
+        texts |= {name: json.dumps(value) for name, value in found.items()}
+        told = self._told.setdefault((record.key, record.alt_text), {})
+        changed = {name: text for name, text in texts.items() if told.get(name) != text}
+        told.update(changed)
+        return changed

@@ -13,19 +13,20 @@ import logging
 import math
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
 from models.deadlines import DEADLINES, Activity, Flight
 from models.faults import ends_process, is_out_of_memory, reason_of, text_of
 from models.items import PROBE_IMAGE, PROBE_RECORD, work_of
+from models.observed import watched
 from strata.core import ProfileError, Record
 from strata.errors import QueueUnavailable, StrataError
 from strata.images import pixels_of
 from workers.claims import Claims
 from workers.groups import Group
-from workers.items import WorkItem
+from workers.items import LayersSoFar, WorkItem
 from workers.prepared import PIECE_BYTES, PreparedChunk, read_images
 from workers.retry import WorkInterrupted
 
@@ -172,11 +173,37 @@ class MicroBatches:
     def _compute_together(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        with self._flying(rows):
+        with self._flying(rows), self._watched(rows):
             records = self._records(rows[0][0], [_item(row) for row in rows])
         # settle the rows without their pixels, which nothing needs any more
         for (chunk, row), record in zip(rows, records, strict=True):
             chunk.items[row] = WorkItem(record, settled=True)
+
+    @contextmanager
+    def _watched(self, rows: Sequence[Row]) -> Iterator[None]:
+        """Publish the layers of single images while they are computed, for people who watch; of shards none."""
+        store, layers = self.claims.jobs.store, self.claims.jobs.queue.image_layers
+        chunks: dict[tuple[str, str | None], list[str]] = {}
+        for row in rows:
+            claim, record = row[0].claim, _item(row).record
+            if claim.priority == "hi" and store.is_upload(claim.chunk.shard):
+                chunks.setdefault((record.key, record.alt_text), []).append(claim.chunk.id)
+        if not chunks:
+            yield
+            return
+        told = LayersSoFar()
+
+        def watch(records: Sequence[Record]) -> None:
+            changed: dict[str, dict[str, str]] = {}
+            for one in records:
+                news = told.changed(one)
+                changed |= {chunk: news for chunk in chunks.get((one.key, one.alt_text), ()) if news}
+            with suppress(QueueUnavailable):  # who watches sees the record at the end
+                layers.put(changed)
+
+        watch([_item(row).record for row in rows])
+        with watched(watch):
+            yield
 
     @contextmanager
     def _flying(self, rows: Sequence[Row]) -> Iterator[None]:

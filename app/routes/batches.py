@@ -1,4 +1,4 @@
-"""`POST /v1/batches`: create a job for many shards."""
+"""`POST /v1/batches`: create a job for many shards, or see before what it would compute."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated, NoReturn
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
+from app.batch_preview import Preview
 from app.dependencies import Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchRequest, JobView, Profile, TextSettings
+from strata.core import BatchPreview, BatchRequest, JobView, Profile, TextSettings
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -28,16 +29,34 @@ async def submit_shards(
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
     range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server.
     """
-    profile = await run_in_threadpool(given.profile, body.profile, TextSettings.of(body))
-    # a budget in money needs the prices of all servers
-    if body.budget and body.budget.money is not None and not profile.priced:
-        _refuse_money(profile.name)
+    profile = await run_in_threadpool(_profile, given, body)
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     async with given.shards.turn():
         shards = await given.shards.find(body.input.shards)
         view = await run_in_threadpool(_create, given, body, shards, profile, caller)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return view
+
+
+@router.post("/batches/preview", responses=PROBLEM_RESPONSES)
+async def preview_batch(body: BatchRequest, given: ServicesDep) -> BatchPreview:
+    """What the same request to `/v1/batches` would compute: shards, images, reused results, time and money.
+
+    It takes a few seconds at most; of many or large shards only some are looked at.
+    """
+    profile = await run_in_threadpool(_profile, given, body)
+    async with given.shards.turn():
+        shards = await given.shards.find(body.input.shards)
+        return await run_in_threadpool(lambda: Preview(given, profile).of(shards))
+
+
+def _profile(given: Services, body: BatchRequest) -> Profile:
+    """The profile of a request, with its texts. Raises ProblemError."""
+    profile = given.profile(body.profile, TextSettings.of(body))
+    # a budget in money needs the prices of all servers
+    if body.budget and body.budget.money is not None and not profile.priced:
+        _refuse_money(profile.name)
+    return profile
 
 
 def _create(given: Services, body: BatchRequest, shards: list[str], profile: Profile, caller: str) -> JobView:

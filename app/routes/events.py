@@ -1,8 +1,9 @@
-"""`/v1/jobs/{id}/events`: a job's progress as server-sent events."""
+"""`/v1/jobs/{id}/events`: a job's progress as server-sent events, and the layers of a single image so far."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -13,9 +14,10 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Caller, KnownJob, ServicesDep
 from app.problems import PROBLEM_RESPONSES
-from strata.core import JobView
+from strata.core import GROUPS, JobRequest, JobView
 from strata.errors import QueueUnavailable
 from strata.jobs import UnknownJob
+from strata.queue import Queue
 
 router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
 
@@ -36,6 +38,9 @@ async def watch_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """First `job` with the whole job, then `progress` with its counts and `status` with the whole job, to its end.
 
+    For a job of one image also `layer`: `image` with its key and size, and the layers that have changed, as in a
+    record. They come while stages run, so they are not final: the record is, at the end.
+
     `Last-Event-ID` continues after an event. Events are best effort: several changes may come as one.
     """
     resumed = last_event_id if last_event_id and _ID.fullmatch(last_event_id) else None
@@ -45,9 +50,13 @@ async def watch_job(
         seen = resumed if resumed else await run_in_threadpool(events.newest, job.id)
         view = (await given.views.find(job.id)).view
         yield _event("job", view, seen)
+        request = await run_in_threadpool(given.jobs.request, job.id) if job.kind == "image" else None
+        layers = _LayersSeen(given.queue, request) if request and not view.status.final else None
         while not view.status.final and not given.stopping.is_set():
             # poll: one blocking read per client would need one connection to Redis per client
             await asyncio.sleep(POLL_SECONDS)
+            if layers and (text := await run_in_threadpool(layers.news)):
+                yield ServerSentEvent(raw_data=text, event="layer")
             entries = await run_in_threadpool(events.after, job.id, seen)
             if entries:
                 seen = entries[-1][0]
@@ -57,6 +66,31 @@ async def watch_job(
     except (QueueUnavailable, UnknownJob, OSError):
         # the response has begun, so no error can be sent: the client reconnects with Last-Event-ID and gets one then
         return
+
+
+class _LayersSeen:
+    """What one watcher has seen of the layers of a job of one image."""
+
+    def __init__(self, queue: Queue, request: JobRequest) -> None:
+        self.layers = queue.image_layers
+        self.chunks = [chunk.id for group in GROUPS[1:] for chunk in request.chunks(request.indexed[0], group)]
+        self.versions = [""] * len(self.chunks)
+        self.seen: dict[str, str] = {}
+
+    def news(self) -> str | None:
+        """The data of an event: the layers that have changed; None if none has. Raises QueueUnavailable."""
+        versions = self.layers.versions(self.chunks)
+        changed: dict[str, str] = {}
+        for chunk, before, now in zip(self.chunks, self.versions, versions, strict=True):
+            if now and now != before:
+                found = self.layers.of(chunk).items()
+                changed |= {name: text for name, text in found if self.seen.get(name) != text}
+        self.versions = versions
+        self.seen |= changed
+        if not changed:
+            return None
+        image = changed.pop("image", self.seen["image"])
+        return json.dumps({"image": json.loads(image), "layers": {name: json.loads(changed[name]) for name in changed}})
 
 
 def _event(name: str, view: JobView, event_id: str) -> ServerSentEvent:

@@ -17,7 +17,7 @@ from models.crops import widened
 from models.deadlines import DEADLINES, Activity
 from models.guards import Asked
 from models.items import CaptionRequest, ComposeRequest, Failure, Written
-from models.prompts import load_prompt
+from models.prompts import load_prompt, with_errors
 from models.writers import WriterStage
 from strata.core import ChatCaptionerParameters, ChatComposerParameters, ChatParameters, StageSettings, Usage
 from strata.errors import StrataError
@@ -164,6 +164,11 @@ class OpenAIComposer(_ChatStage[ComposeRequest]):
         )
         super().__init__(settings, self._own_parameters, self._own_parameters.with_image)
 
+    @property
+    def heeds_errors(self) -> bool:
+        """It writes freely."""
+        return True
+
     def asked(self, item: ComposeRequest) -> Asked | None:
         """The prompt, which the text must not repeat, and its language; None if there is nothing to describe."""
         asks = self._question(item) is not None
@@ -176,5 +181,6 @@ class OpenAIComposer(_ChatStage[ComposeRequest]):
         if not notes and image is None:
             return None
         # the prompt's last message is the user's; the image, if any, goes into it
-        *before, last = self._prompt.messages(notes or "There are no notes on this picture.")
+        notes = with_errors(notes or "There are no notes on this picture.", item.errors)
+        *before, last = self._prompt.messages(notes)
         return self._build_question(before, last["content"], image, p.max_new_tokens)

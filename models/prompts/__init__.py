@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def full_notes(record: Record, limit: int) -> str:
     if record.alt_text:
         sections.append(("Words found beside the picture:", [" ".join(record.alt_text.split())]))
     return "\n\n".join("\n".join([title, *lines]) for title, lines in sections if lines)
+
+
+def with_errors(notes: str, errors: Sequence[str]) -> str:
+    """The notes with what an earlier text said wrongly, each in one line; without errors the notes themselves."""
+    if not errors:
+        return notes
+    lines = [f"- {' '.join(error.split())}" for error in errors]
+    return "\n".join([f"{notes}\n\nAn earlier text said these things, which are wrong. Do not say them:", *lines])
 
 
 def _line_of(note: Note) -> str:

@@ -17,7 +17,7 @@ from models.generation import search_settings, were_cut
 from models.guards import Asked
 from models.items import ComposeRequest, Written
 from models.kinds.counting import counts_and_places
-from models.prompts import Prompt, facts_of, load_prompt
+from models.prompts import Prompt, facts_of, load_prompt, with_errors
 from models.weights.cache import locate
 from models.writers import ComposerStage
 from strata.core import CountingComposerParameters, Record, StageSettings, TransformersComposerParameters
@@ -83,7 +83,7 @@ class TransformersComposer(ComposerStage):
         """A description for each record, "" for a record without notes. The images of the requests are not used."""
         # the texts of the notes, shortest first: prompts of similar length need little padding
         records = [request.record for request in batch]
-        prompts = [self._prompt.notes(record, self._parameters.max_notes) for record in records]
+        prompts = [self._notes(request) for request in batch]
         order = sorted((i for i, notes in enumerate(prompts) if notes), key=lambda i: len(prompts[i]))
         texts: list[str] = [""] * len(batch)
         if order:
@@ -92,6 +92,16 @@ class TransformersComposer(ComposerStage):
             for i, text in zip(order, write([records[i] for i in order], [prompts[i] for i in order]), strict=True):
                 texts[i] = text
         return texts
+
+    @property
+    def heeds_errors(self) -> bool:
+        """Grounded decoding along the same notes gives the same text."""
+        return not self._parameters.grounded
+
+    def _notes(self, request: ComposeRequest) -> str:
+        """The text of a record's notes, with the errors of an earlier text; "" without notes."""
+        notes = self._prompt.notes(request.record, self._parameters.max_notes)
+        return with_errors(notes, request.errors) if notes and self.heeds_errors else notes
 
     def _write_grounded(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
         wording = self._prompt.wording

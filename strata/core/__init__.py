@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
-from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Turn, Variant, Verification
+from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
 from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
@@ -55,6 +55,7 @@ from strata.core.parameters import (
     SsdDetectorParameters,
     TextSettings,
     TransformersComposerParameters,
+    VerifierParameters,
     YesParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -86,9 +87,12 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    BatchPreview,
     BatchRequest,
     Budget,
     CaptionBody,
+    Facets,
+    FacetValue,
     FailureRow,
     GroupProgress,
     JobKind,
@@ -99,7 +103,10 @@ from strata.core.schemas import (
     Priority,
     Problem,
     RequestCounts,
+    SearchHit,
+    SearchPage,
     ShardCounts,
+    UnreadShard,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -124,6 +131,7 @@ __all__ = [
     "TRANSITIONS",
     "VARIANTS",
     "BackEnd",
+    "BatchPreview",
     "BatchRequest",
     "Bill",
     "Blip2CaptionerParameters",
@@ -148,6 +156,8 @@ __all__ = [
     "Description",
     "Evidence",
     "EvidenceSettings",
+    "FacetValue",
+    "Facets",
     "FailureNote",
     "FailureRow",
     "FlorenceCaptionerParameters",
@@ -172,6 +182,7 @@ __all__ = [
     "ObjectMask",
     "OcrParameters",
     "OpenClipParameters",
+    "Origin",
     "Parameters",
     "Priority",
     "Problem",
@@ -186,6 +197,8 @@ __all__ = [
     "RowWarning",
     "Rules",
     "SamParameters",
+    "SearchHit",
+    "SearchPage",
     "SegmenterParameters",
     "Sentence",
     "Settings",
@@ -200,9 +213,11 @@ __all__ = [
     "TransformersComposerParameters",
     "Turn",
     "UnknownBackEnd",
+    "UnreadShard",
     "Usage",
     "Variant",
     "Verification",
+    "VerifierParameters",
     "Waiting",
     "YesParameters",
     "checked_job_id",

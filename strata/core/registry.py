@@ -57,6 +57,8 @@ _NAMED_STAGES = (
     # it is asked about what the matcher keeps
     StageSpec("second_matcher", "vision", needs=("matcher",)),
     StageSpec("composer", "llm"),
+    # it checks each sentence of the composer's text
+    StageSpec("verifier", "llm", needs=("composer",)),
 )
 _NAMED = {spec.name for spec in _NAMED_STAGES}
 # a stage that maps whole images to a layer needs no entry above: its layer declares it

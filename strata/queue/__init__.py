@@ -10,6 +10,7 @@ from strata.queue.embedded import EmbeddedServer
 from strata.queue.heartbeats import Heartbeat, HeldUp
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
+from strata.queue.job_events import ImageLayers
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
 from strata.queue.job_states import NO_COPY, Bounds, JobProgress, Limit, WorkingCopy
 from strata.queue.ledger import Ledger
@@ -27,6 +28,7 @@ __all__ = [
     "Heartbeat",
     "HeldUp",
     "IdempotencyKeys",
+    "ImageLayers",
     "IsolationNotes",
     "JobFilter",
     "JobProgress",

@@ -50,6 +50,11 @@ def waiters(chunk_id: str) -> str:
     return f"strata:waiters:{chunk_id}"
 
 
+def layers(chunk_id: str) -> str:
+    """Hash with an expiry: the layers of a single image so far, see `ImageLayers`."""
+    return f"strata:layers:{chunk_id}"
+
+
 def in_flight(chunk_id: str) -> str:
     """Hash: the isolation notes of a chunk, see `IsolationNotes`."""
     return f"strata:in_flight:{chunk_id}"

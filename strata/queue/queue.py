@@ -10,7 +10,7 @@ from strata.queue.connection import connect, translate_errors
 from strata.queue.heartbeats import Heartbeats
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import IsolationNotes
-from strata.queue.job_events import JobEvents
+from strata.queue.job_events import ImageLayers, JobEvents
 from strata.queue.job_list import JobList
 from strata.queue.job_states import JobStates
 from strata.queue.ledger import Ledger
@@ -34,6 +34,7 @@ class Queue:
         self.waits = Waits(connection)
         self.job_states = JobStates(connection)
         self.job_events = JobEvents(connection)
+        self.image_layers = ImageLayers(connection)
         self.job_list = JobList(connection)
         self.ledger = Ledger(connection)
         # workers and the scheduler

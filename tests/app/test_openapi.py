@@ -16,6 +16,7 @@ EXAMPLES = 15
 OPERATIONS = [
     ("POST", "/v1/captions"),
     ("POST", "/v1/batches"),
+    ("POST", "/v1/batches/preview"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{job_id}"),
     ("DELETE", "/v1/jobs/{job_id}"),
@@ -31,6 +32,12 @@ OPERATIONS = [
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
+    ("GET", "/v1/search"),
+    ("GET", "/v1/search/facets"),
+    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}"),
+    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/image"),
+    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"),
+    ("GET", "/v1/records/{job_id}/{key}/preview.jpg"),
 ]
 
 

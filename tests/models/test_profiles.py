@@ -226,7 +226,7 @@ def test_weights_are_pinned_and_in_the_fingerprint(name: str) -> None:
             assert COMMIT.fullmatch(settings.revision)
         other = settings.model_copy(update={"revision": "0" * 40})
         changed = profile.model_copy(update={"stages": profile.stages | {stage: other}})
-        group = "llm" if stage == "composer" else "vision"
+        group = "llm" if stage in ("composer", "verifier") else "vision"
         assert changed.fingerprint(group) != profile.fingerprint(group)
     for group in ("vision", "llm"):
         build_stages(profile, group)  # every parameter is known, the prompt is the one that is pinned

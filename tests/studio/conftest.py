@@ -9,21 +9,27 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from strata.jobs.jobs import Jobs
 from strata.queue.queue import Queue
 from tests.raw_redis import raw_redis
 from tests.service import listening_service
-from tests.studio.scene_machine import scene_machine
+from tests.studio.scene_machine import SceneMachine, SceneVision
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LONG = 60_000.0  # milliseconds: far more than anything here takes
 WIDE, NARROW = 1280, 390  # pixels: a laptop, a phone
-_OPTIONS = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+# names resolve to loopback or to nothing, so that no test leaves the machine
+_RESOLVER = "MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+_OPTIONS = ["--disable-gpu", "--disable-dev-shm-usage", f"--host-resolver-rules={_RESOLVER}"]
+
+expect.set_options(timeout=LONG)
 
 Theme = Literal["light", "dark"]
 Opener = Callable[..., AbstractContextManager[Page]]
@@ -49,14 +55,29 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@dataclass(frozen=True)
+class Scenes:
+    """A service whose workers describe scenes: its address, the folder of its shards, and its workers' vision."""
+
+    url: str
+    shards: Path
+    vision: SceneVision
+
+
 @pytest.fixture(scope="module")
-def scenes(chromium: Browser, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The address of a service whose workers describe scenes, and the folder of its shards."""
+def scenes(chromium: Browser, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
+    """A service whose workers describe scenes."""
     queue = Queue(valkey_url)
     raw_redis(queue).flushall()
     folder = tmp_path_factory.mktemp("studio")
-    with listening_service(queue, folder, workers=scene_machine, max_body_bytes=4_000_000) as port:
-        yield f"http://127.0.0.1:{port}", folder / "shards"
+    machines: list[SceneMachine] = []
+
+    def made(jobs: Jobs) -> SceneMachine:
+        machines.append(SceneMachine(jobs))
+        return machines[0]
+
+    with listening_service(queue, folder, workers=made, max_body_bytes=4_000_000) as port:
+        yield Scenes(f"http://127.0.0.1:{port}", folder / "shards", machines[0].scenes)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
+from models.observed import tell
 from samples.scenes import Scene, SceneOptions, make_scene
 from strata.core.claims import CheckedSentence, Claim, Variant, Verification
 from strata.core.layers import Caption, Description, Mask, ObjectMask, Region, Sentence, TextLine
@@ -26,6 +27,7 @@ from strata.jobs.jobs import Jobs
 from tests.fakes import FAKE_PROFILE, FakeLlm, FakeMachine, FakeVision
 
 OPTIONS = SceneOptions(min_objects=3, max_objects=5)
+BROKEN = "broken"
 CUT = "A golden crown floats above everything."
 _SEED = re.compile(r"scene (\d+)")
 
@@ -41,7 +43,7 @@ def write_scenes(path: Path, seeds: Sequence[int], broken: int = 0) -> str:
     """A shard of scenes; the first `broken` of them fail. Returns its path."""
     with tarfile.open(path, "w") as tar:
         for index, seed in enumerate(seeds):
-            text = "broken" if index < broken else f"scene {seed}"
+            text = BROKEN if index < broken else f"scene {seed}"
             for suffix, content in (("png", scene_bytes(seed)), ("txt", text.encode())):
                 member = tarfile.TarInfo(f"{seed:09d}.{suffix}")
                 member.size = len(content)
@@ -50,7 +52,7 @@ def write_scenes(path: Path, seeds: Sequence[int], broken: int = 0) -> str:
 
 
 class SceneVision(FakeVision):
-    """The layers of scenes. go_on: an event that it waits for before each micro-batch."""
+    """The layers of scenes. It tells captions at once, and the other layers when `go_on` is set."""
 
     def __init__(self, profile: Profile) -> None:
         super().__init__(profile)
@@ -59,11 +61,17 @@ class SceneVision(FakeVision):
 
     def run(self, batch: Sequence[tuple[Record, Image.Image]]) -> list[Record]:
         """Records with the entries of their scenes."""
+        records = [_described(record, found) for (record, _), found in zip(batch, super().run(batch), strict=True)]
+        tell(lambda: [one.model_copy(update=dict.fromkeys(("regions", "objects", "text"))) for one in records])
         assert self.go_on.wait(120)
-        return [
-            _with_layers(record) if _scene(record) else found
-            for (record, _), found in zip(batch, super().run(batch), strict=True)
-        ]
+        tell(lambda: records)
+        return records
+
+
+def _described(record: Record, found: Record) -> Record:
+    if record.alt_text == BROKEN:
+        return record.failed("captioner", "empty_answer", "the model gave no text for the image")
+    return _with_layers(record) if _scene(record) else found
 
 
 class SceneLlm(FakeLlm):
@@ -77,11 +85,13 @@ class SceneLlm(FakeLlm):
         ]
 
 
-def scene_machine(jobs: Jobs) -> FakeMachine:
+class SceneMachine(FakeMachine):
     """Workers that describe scenes."""
-    machine = FakeMachine(jobs)
-    machine.vision, machine.llm = SceneVision(FAKE_PROFILE), SceneLlm(FAKE_PROFILE)
-    return machine
+
+    def __init__(self, jobs: Jobs) -> None:
+        super().__init__(jobs)
+        self.scenes = SceneVision(FAKE_PROFILE)
+        self.vision, self.llm = self.scenes, SceneLlm(FAKE_PROFILE)
 
 
 def _scene(record: Record) -> Scene | None:

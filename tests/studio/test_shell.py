@@ -11,14 +11,13 @@ from playwright.sync_api import Browser, expect
 
 from strata.queue.queue import Queue
 from tests.service import listening_service
-from tests.studio.conftest import NARROW, WIDE, Opener
+from tests.studio.conftest import NARROW, WIDE, Opener, Scenes
 
-Scenes = tuple[str, Path]
 PAGES = ("describe", "jobs", "gallery", "review")
 
 
 def test_pages_have_addresses(scenes: Scenes, opened: Opener) -> None:
-    with opened(f"{scenes[0]}/") as page:
+    with opened(f"{scenes.url}/") as page:
         expect(page.get_by_role("heading", level=1)).to_have_text("Describe")
         for name in PAGES:
             page.get_by_role("link", name=name.capitalize(), exact=True).click()
@@ -27,21 +26,21 @@ def test_pages_have_addresses(scenes: Scenes, opened: Opener) -> None:
             expect(page).to_have_title(f"{name.capitalize()} – Strata")
         page.go_back()
         expect(page.get_by_role("heading", level=1)).to_have_text("Gallery")
-        page.goto(f"{scenes[0]}/#/nothing")
+        page.goto(f"{scenes.url}/#/nothing")
         expect(page.get_by_role("heading", level=1)).to_have_text("No such page")
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_is_wider_than_the_window(scenes: Scenes, opened: Opener, name: str, width: int) -> None:
-    with opened(f"{scenes[0]}/#/{name}", width) as page:
+    with opened(f"{scenes.url}/#/{name}", width) as page:
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_theme_is_the_system_s_until_one_is_chosen(scenes: Scenes, opened: Opener) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    with opened(f"{scenes[0]}/", theme="dark") as page:
+    with opened(f"{scenes.url}/", theme="dark") as page:
         assert page.evaluate(ground) == "rgb(20, 23, 28)"
         page.get_by_label("Theme").select_option("light")
         assert page.evaluate(ground) == "rgb(255, 255, 255)"
@@ -62,9 +61,9 @@ def test_a_service_with_a_key_asks_for_it(chromium: Browser, queue: Queue, tmp_p
 
 
 def test_the_page_is_served_under_a_strict_policy(scenes: Scenes) -> None:
-    response = httpx.get(f"{scenes[0]}/")
+    response = httpx.get(f"{scenes.url}/")
     policy = response.headers["content-security-policy"]
     assert "unsafe" not in policy and "script-src 'self'" in policy and "style-src 'self'" in policy
     assert not re.search(r"<script(?![^>]*(?:src=|application/json))|<style|\son\w+=|\sstyle=", response.text)
-    module = httpx.get(f"{scenes[0]}/static/studio/main.js")
+    module = httpx.get(f"{scenes.url}/static/studio/main.js")
     assert module.headers["content-type"].startswith("text/javascript")

@@ -13,13 +13,13 @@ export const pictureOf = new Map();
 const ENDED = ["completed", "failed", "cancelled"];
 
 export function Answer({ job }) {
-  const [state, set] = useState({ view: null, layers: {}, record: null, error: null });
+  const [state, set] = useState({ view: null, layers: {}, image: null, record: null, error: null });
   useEffect(() => {
     const control = new AbortController();
     const add = (part) => control.signal.aborted || set((old) => ({ ...old, ...(typeof part === "function" ? part(old) : part) }));
     const onEvent = (name, data) => {
       if (name === "layer") {
-        add((old) => ({ layers: { ...old.layers, ...data.layers } }));
+        add((old) => ({ layers: { ...old.layers, ...data.layers }, image: data.image }));
         return false;
       }
       add((old) => ({ view: { ...old.view, ...data } }));
@@ -31,9 +31,9 @@ export function Answer({ job }) {
       .catch((error) => add({ error }));
     return () => control.abort();
   }, [job]);
-  const { view, layers, record, error } = state;
+  const { view, layers, image, record, error } = state;
   const sent = pictureOf.get(job);
-  const partial = { key: "", width: null, height: null, ...layers };
+  const partial = { key: "", width: null, height: null, ...image, ...layers };
   return html`<section class="panel" aria-label=${`Answer ${job}`}>
     <header><h2>${view?.profile ?? "…"}</h2>
       <small>${sent && `${sent.name} · `}<a href=${href(["job", job])}>job ${job}</a></small></header>
@@ -42,7 +42,7 @@ export function Answer({ job }) {
     ${!record && !error && !ENDED.includes(view?.status) && html`<${Progress} view=${view} layers=${layers} />`}
     ${!record && view?.status === "cancelled" && html`<p class="warning">The job was cancelled.</p>`}
     ${record ? html`<${EvidenceView} record=${record} job=${job} />`
-      : (sent || Object.keys(layers).length > 0) && html`<${EvidenceView} record=${partial} job=${job} url=${sent?.url} />`}
+      : (sent || image) && html`<${EvidenceView} record=${partial} job=${job} url=${sent?.url} />`}
   </section>`;
 }
 

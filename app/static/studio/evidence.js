@@ -6,7 +6,8 @@ import { DRAWN, SCORED, entriesOf, entryNamed, nameOf, wordsOf } from "./layers.
 import { outlineOf } from "./masks.js";
 import { PanZoom } from "./panzoom.js";
 import { Chip } from "./parts.js";
-import { count, percent, words } from "./text.js";
+import { go, href, route, useRoute } from "./router.js";
+import { count, counted, percent, words } from "./text.js";
 
 /** What is lit: a set of names of entries. `light(names)` while something is pointed at; `pin(names)` stays. */
 const Lit = createContext({ names: new Set(), pinned: "", light: () => {}, pin: () => {} });
@@ -83,12 +84,12 @@ export function shownSentences(text) {
 }
 
 /** A record with its picture, texts and entries. record may be partial while it is computed. url: of its picture, if
- * the service does not have it; text: which text is shown first. */
-export function EvidenceView({ record, job, url = null, text = "description" }) {
+ * the service does not have it; text: which text is shown first; identity: of its shard, if it is known. */
+export function EvidenceView({ record, job, url = null, text = "description", identity = "" }) {
   const [hidden, setHidden] = useState(new Set());
   const [dropped, setDropped] = useState(false);
   const toggle = (name) => setHidden((old) => new Set(old.has(name) ? [...old].filter((one) => one !== name) : [...old, name]));
-  const shown = usePicture(url, job, record.key);
+  const shown = usePicture(url, job, record.key, identity);
   return html`<${LitScope}>
     <div class="evidence">
       <div class="side">
@@ -105,16 +106,16 @@ export function EvidenceView({ record, job, url = null, text = "description" }) 
 }
 
 /** The blob address of a record's picture; null until it is there. */
-export function usePicture(url, job, key) {
+export function usePicture(url, job, key, identity = "") {
   const [found, set] = useState(null);
   useEffect(() => {
-    if (url || !key) return undefined;
+    if (url !== null || !key) return undefined;
     let current = true;
-    picture(previewPath(job, key)).then((blob) => current && set(blob), () => current && set(""));
+    picture(previewPath(job, key, 1600, identity)).then((blob) => current && set(blob), () => current && set(""));
     return () => {
       current = false;
     };
-  }, [url, job, key]);
+  }, [url, job, key, identity]);
   return url ?? found;
 }
 
@@ -177,19 +178,26 @@ export const Notes = ({ record }) => html`
     (${words(record.failure.error_type)}): ${record.failure.detail}</p>`}
   ${(record.warnings ?? []).map((one) => html`<p class="warning" key=${one.type}>${one.detail}</p>`)}`;
 
-/** The texts of a record, one at a time. */
+/** The texts of a record, one at a time or two side by side. The address keeps which: ?text=NAME&beside=NAME */
 export function Texts({ record, url, first = "description" }) {
   const names = textNames(record);
-  const [chosen, choose] = useState(first);
-  const name = names.includes(chosen) ? chosen : names[0];
-  if (!name) return null;
-  const text = textOf(record, name);
+  const { query } = useRoute();
+  const known = (name) => (names.includes(name) ? name : null);
+  const left = known(query.text) ?? known(first) ?? names[0];
+  const right = known(query.beside);
+  if (!left) return null;
+  const choose = (name) => (event) => {
+    const { parts } = route();
+    go(href(parts, { ...query, [name]: event.target.value }), { replace: true });
+  };
+  const options = names.map((one) => html`<option key=${one} value=${one}>${textOf(record, one).title}</option>`);
   return html`<section class="texts">
-    <h3>${text.title}</h3>
-    ${names.length > 1 && html`<label class="choice">Text <select value=${name} onChange=${(event) => choose(event.target.value)}>
-      ${names.map((one) => html`<option key=${one} value=${one}>${textOf(record, one).title}</option>`)}
-    </select></label>`}
-    <${TextView} record=${record} text=${text} url=${url} />
+    ${names.length > 1 && html`<div class="row">
+      <label>Text <select value=${left} onChange=${choose("text")}>${options}</select></label>
+      <label>Beside it <select value=${right ?? ""} onChange=${choose("beside")}><option value="">nothing</option>${options}</select></label>
+    </div>`}
+    <div class=${right ? "beside" : ""}>${[left, ...(right ? [right] : [])].map((name, index) => html`<div key=${index}>
+      <h3>${textOf(record, name).title}</h3><${TextView} record=${record} text=${textOf(record, name)} url=${url} /></div>`)}</div>
   </section>`;
 }
 
@@ -219,7 +227,7 @@ export function SentenceButton({ record, sentence, url }) {
     </button>
     ${isLit && url && html`<div class="crops">${found.filter(({ entry }) => entry.box).slice(0, 8).map((one) => html`
       <${Crop} key=${one.name} record=${record} one=${one} url=${url} />`)}</div>`}
-    ${sentence.claims.length > 0 && html`<details class="claims"><summary>${count(sentence.claims.length)} checked claims</summary><ul>
+    ${sentence.claims.length > 0 && html`<details class="claims"><summary>${counted(sentence.claims.length, "checked claim")}</summary><ul>
       ${sentence.claims.map((claim, index) => html`<li key=${index}><${ClaimLine} claim=${claim} /></li>`)}</ul></details>`}`;
 }
 

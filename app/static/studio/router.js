@@ -5,7 +5,7 @@ import { useEffect, useState } from "./html.js";
 export function href(parts, query = {}) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
   const search = new URLSearchParams(given).toString();
-  return `#/${parts.map(encodeURIComponent).join("/")}${search && `?${search}`}`;
+  return `#/${parts.map((part) => encodeURIComponent(part).replaceAll("%2C", ",")).join("/")}${search && `?${search}`}`;
 }
 
 /** Go to a link; replace: without an entry in the browser's history. */

@@ -28,6 +28,7 @@ from strata.core import (
     LayerSpec,
     Record,
     Status,
+    Verification,
     Waiting,
     kept,
 )
@@ -35,6 +36,11 @@ from strata.counts import counted
 
 LINE_INTERVAL = 5.0  # seconds between two lines of progress if stderr is not a terminal
 SHOWN_GROUPS = ("vision", "llm")
+_ORIGINS = {
+    "composed": "",
+    "composed_again": "the description is the composer's second text",
+    "layers": "the description is a plain composition of the layers",
+}
 STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 
 
@@ -57,6 +63,8 @@ def layers_tree(record: Record, title: str | None = None) -> Tree:
         value = getattr(record, layer.name)
         if value is not None:
             _BRANCHES[layer.form](tree, layer, value)
+    if record.verification:
+        _add_cuts(tree, record.verification)
     if record.seconds:
         stages = " · ".join(f"{stage} {seconds:.2f}" for stage, seconds in record.seconds.items())
         tree.add(_named("seconds", Text(f"{stages} · sum {sum(record.seconds.values()):.2f}", "dim")))
@@ -107,6 +115,18 @@ def _add_sentences(tree: Tree, layer: LayerSpec, description: Description) -> No
     for sentence in description.sentences:
         evidence = f"  ← {', '.join(sentence.evidence) or 'no evidence'}"
         branch.add(Text.assemble(clean(sentence.text), (clean(evidence), "dim")))
+
+
+def _add_cuts(tree: Tree, found: Verification) -> None:
+    """What the verifier has cut of the composed text, with the reason of each cut."""
+    cut = [sentence for sentence in found.sentences if sentence.reason]
+    if not cut:
+        return
+    branch = tree.add(_named("cut", Text(_ORIGINS[found.origin], "dim")))
+    for sentence in cut:
+        whole = "cut" if sentence.kept is None else "cut back"
+        reason = (sentence.reason or "").replace("_", " ")
+        branch.add(Text(f"{whole}: {clean(sentence.text)} ({reason})", "bright_black"))
 
 
 _BRANCHES: dict[Form, Callable[[Tree, LayerSpec, Any], None]] = {

@@ -32,6 +32,7 @@ from strata.core.parameters.segmenter import (
 )
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
 from strata.core.parameters.texts import VARIANTS, TextFields, TextSettings, VariantName
+from strata.core.parameters.verifier import VerifierParameters
 
 __all__ = [
     "BUILT_IN",
@@ -65,5 +66,6 @@ __all__ = [
     "TextSettings",
     "TransformersComposerParameters",
     "VariantName",
+    "VerifierParameters",
     "YesParameters",
 ]

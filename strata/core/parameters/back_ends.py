@@ -18,6 +18,7 @@ from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
 from strata.core.parameters.segmenter import ClassicalSegmenterParameters, GrabCutParameters, SamParameters
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
+from strata.core.parameters.verifier import VerifierParameters
 
 KINDS = ("bundled", "local", "hub", "pypi", "builtin", "server")
 WEIGHTS = ("bundled", "local", "hub", "pypi")  # kinds of model that are weights in a folder
@@ -81,6 +82,7 @@ _BACK_ENDS = (
         "composer", "counting", CountingComposerParameters, "models.stages.composer:CountingComposer", ("builtin",)
     ),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
+    BackEnd("verifier", "rules", VerifierParameters, "models.verifier.stage:RulesVerifier", ("builtin",)),
 )
 # any matcher can give the second opinion
 BUILT_IN = (

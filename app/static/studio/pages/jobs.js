@@ -5,6 +5,7 @@ import { Chip, Fault } from "../parts.js";
 import { go, href } from "../router.js";
 import { count, duration, rate, time, words } from "../text.js";
 import { useEvery, useTitle } from "../use.js";
+import { Submit } from "./submit.js";
 
 const STATUSES = ["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"];
 const KINDS = { completed: "good", failed: "bad", cancelled: "warn" };
@@ -19,7 +20,9 @@ export function doneOf(job) {
   return counts.succeeded + counts.filtered + counts.failed + counts.cancelled;
 }
 
-export function Jobs({ query }) {
+export const Jobs = ({ parts: [name], query }) => (name === "new" ? html`<${Submit} />` : html`<${JobList} query=${query} />`);
+
+function JobList({ query }) {
   useTitle("Jobs");
   const [page, set] = useState({ jobs: null, next: null });
   const [error, setError] = useState(null);
@@ -34,6 +37,7 @@ export function Jobs({ query }) {
   }, [query.status, query.kind, query.profile, query.cursor]);
   const filter = (name) => (event) => go(href(["jobs"], { ...filters, [name]: event.target.value }));
   return html`<h1>Jobs</h1>
+    <p><a class="button" href=${href(["jobs", "new"])}>Submit a job</a></p>
     <div class="row">
       <label class="field">Status <select value=${query.status ?? ""} onChange=${filter("status")}><option value="">all</option>
         ${STATUSES.map((one) => html`<option key=${one} value=${one}>${words(one)}</option>`)}</select></label>

@@ -1,0 +1,161 @@
+"""What a submission would compute, before it is made: shards, images, reused results, time and money.
+
+Nothing is created. Shards that were indexed before are counted by their index; of others some are read, as far as the
+time allows. If not all shards were looked at, the numbers are scaled from those that were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from app.dependencies import Services
+from strata.addresses import without_secrets
+from strata.core import FINAL_GROUP, GROUPS, BatchPreview, Chunk, JobStatus, JobView, Profile, UnreadShard
+from strata.queue import JobFilter
+from strata.shards import SourceError, index_shard, shard_stamps
+from strata.store import BrokenPart
+
+SECONDS = 3.0  # for which shards are looked at
+MOST_SHARDS = 200  # that are looked at, spread evenly over all
+MOST_UNREAD = 20  # shards that the answer names with the reason
+EARLIER_JOBS = 20  # that are searched for one whose rate and cost are known
+
+
+class _TimeOver(SourceError):
+    """A shard is too large to be read for a preview. It is a SourceError, which passes through unchanged."""
+
+
+@dataclass
+class _Looked:
+    """What was seen of some shards."""
+
+    shards: int = 0
+    images: int = 0
+    reused: int = 0
+
+
+class Preview:
+    """Looks at shards for one submission. Raises QueueUnavailable and OSError."""
+
+    def __init__(self, given: Services, profile: Profile) -> None:
+        self.given, self.profile = given, profile
+        self.end = time.monotonic() + SECONDS
+        self.unread: list[UnreadShard] = []
+        self.looked = _Looked()
+
+    def of(self, shards: Sequence[str]) -> BatchPreview:
+        """The preview of a job of these shards."""
+        shards = list(dict.fromkeys(shards))
+        for shard in _spread(shards, MOST_SHARDS):
+            if time.monotonic() >= self.end:
+                break
+            self._look_at(shard)
+        seen = self.looked
+        scale = len(shards) / seen.shards if seen.shards else 0.0
+        images = round(seen.images * scale) if seen.shards else None
+        reused = round(seen.reused * scale) if seen.shards else None
+        earlier = self._earlier_job()
+        rate, price = (_rate(earlier), _price(earlier)) if earlier else (None, None)
+        computed = None if images is None or reused is None else images - reused
+        return BatchPreview(
+            shards=len(shards),
+            looked_at=seen.shards,
+            images=images,
+            reused=reused,
+            unread=self.unread,
+            seconds=computed / rate if computed is not None and rate else None,
+            money=computed * price if computed is not None and price is not None else None,
+            like=earlier.id if earlier else None,
+            first=shards[:3],
+        )
+
+    def _look_at(self, shard: str) -> None:
+        """Count the images of a shard, and those whose results exist."""
+        try:
+            identity, images = self._indexed(shard) or self._read(shard)
+        except _TimeOver:
+            return
+        except (SourceError, OSError) as error:
+            self.looked.shards += 1
+            self._tell(shard, str(error))
+            return
+        self.looked.shards += 1
+        self.looked.images += images
+        self.looked.reused += self._reused(shard, identity, images)
+
+    def _tell(self, shard: str, reason: str) -> None:
+        if len(self.unread) < MOST_UNREAD:
+            self.unread.append(UnreadShard(shard=shard, reason=" ".join(without_secrets(reason).split())[:300]))
+
+    def _indexed(self, shard: str) -> tuple[str, int] | None:
+        """The identity and the images of a shard that was indexed before as it is now."""
+        store, stamp = self.given.store, shard_stamps(shard).now
+        identity = store.read_identity(stamp) if stamp else None
+        if identity is None:
+            return None
+        fingerprint = self.profile.fingerprint(GROUPS[0])
+        try:
+            table, _ = store.read_index(Chunk(GROUPS[0], self.profile.name, fingerprint, shard, identity))
+        except (FileNotFoundError, BrokenPart):
+            return None
+        return identity, table.num_rows
+
+    def _read(self, shard: str) -> tuple[str, int]:
+        """The identity and the images of a shard that was not indexed before. Raises _TimeOver."""
+
+        def check() -> None:
+            if time.monotonic() >= self.end:
+                raise _TimeOver("the time of the preview is over")
+
+        index = index_shard(shard, self.given.settings.shard_roots, progress=check)
+        if index.failure:
+            self._tell(shard, index.failure)
+        return index.identity, index.table.num_rows
+
+    def _reused(self, shard: str, identity: str, images: int) -> int:
+        """How many of a shard's images have results of this version of the profile."""
+        size, fingerprint = self.profile.chunk_size, self.profile.fingerprint(FINAL_GROUP)
+        first = Chunk(FINAL_GROUP, self.profile.name, fingerprint, shard, identity)
+        found = self.given.store.attempts(first).found
+        return sum(min(size, images - number * size) for number in found if number * size < images)
+
+    def _earlier_job(self) -> JobView | None:
+        """The newest completed job of the profile that has computed images: others are expected to be alike."""
+        chosen = JobFilter(status=JobStatus.COMPLETED, kind="batch", profile=self.profile.name)
+        views, _ = self.given.listing.page(chosen, EARLIER_JOBS)
+        return next((view for view in views if _rate(view)), None)
+
+
+def _computed(view: JobView) -> int:
+    done = view.groups.get(FINAL_GROUP)
+    return done.images - done.reused if done else 0
+
+
+def _rate(view: JobView) -> float | None:
+    """The images that a job has computed per second; None if it has computed none."""
+    if view.finished_at is None or _computed(view) <= 0:
+        return None
+    seconds = (view.finished_at - (view.started_at or view.created_at)).total_seconds()
+    return _computed(view) / seconds if seconds > 0 else None
+
+
+def _price(view: JobView) -> float | None:
+    """What an image of a job has cost; None if its profile has no prices."""
+    return view.usage.money / _computed(view) if view.usage and view.usage.money is not None else None
+
+
+def _spread(shards: Sequence[str], most: int) -> Iterator[str]:
+    """At most so many shards, evenly spread, in an order whose beginnings are spread too."""
+    step = max(1, len(shards) / most)
+    chosen = [shards[int(index * step)] for index in range(min(most, len(shards)))]
+    # the first one, then halves, then quarters: when the time is over, what was seen is still spread
+    seen: set[int] = set()
+    stride = max(1, len(chosen))
+    while len(seen) < len(chosen):
+        for index in range(0, len(chosen), stride):
+            if index not in seen:
+                seen.add(index)
+                yield chosen[index]
+        stride = max(1, stride // 2)

@@ -1,0 +1,300 @@
+"""The check of each claim against a record's evidence: supported, contradicted, or judged by nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from models.verifier.attributes import compared, group_of
+from models.verifier.claims import Statement, is_visible
+from models.verifier.entities import Entity, Entry, Facts, letters_of, lines_joined
+from models.verifier.lexicon import is_kind_of, is_part_of
+from models.verifier.phrases import NounPhrase
+from models.verifier.places import lies, related
+from strata.core import ClaimKind, CutReason
+
+_BODY = frozenset(
+    "head face eye ear nose mouth hair beard arm hand finger leg foot tail paw wing beak fur feather horn neck back "
+    "body skin shoulder knee tooth tongue mane hoof claw trunk shell petal stem leaf branch root roof handle sleeve "
+    "collar strap lid".split()
+)
+_LETTERS_AT_LEAST = 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim is supported (None: nothing can judge), why not, and the entries that say so."""
+
+    supported: bool | None
+    reason: CutReason | None = None
+    evidence: tuple[str, ...] = ()
+    score: float | None = None
+
+
+UNKNOWN = Verdict(None)
+
+
+def verdict_of(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase] = ()) -> Verdict:
+    """The verdict on one claim. spoken: the noun phrases of the sentence, whose parts need no entry of their own."""
+    checks: dict[ClaimKind, Callable[[Statement, Facts], Verdict]] = {
+        "attribute": _attribute,
+        "count": _count,
+        "relation": _relation,
+        "quote": _quote,
+        "setting": _setting,
+    }
+    if statement.kind == "thing":
+        return _thing(statement, facts, spoken)
+    return checks[statement.kind](statement, facts)
+
+
+def entities_named(phrase: NounPhrase, facts: Facts) -> list[Entity]:
+    """The things that a noun phrase may mean, by noun alone; those that only a text names come last."""
+    return [
+        entity for entity in (*facts.entities, *facts.told) if any(names(entry, phrase) for entry in entity.entries)
+    ]
+
+
+def names(entry: Entry, phrase: NounPhrase) -> bool:
+    """Whether a noun phrase names what an entry names, by its noun, a synonym or a wider word."""
+    return is_kind_of(entry.noun, phrase.noun)
+
+
+def _meant(phrase: NounPhrase, facts: Facts, quotes: Sequence[tuple[NounPhrase, str]] = ()) -> list[Entity]:
+    """The things that a phrase names, those alone whose attributes and text agree, if there are any."""
+    found = entities_named(phrase, facts)
+    wanted = [letters_of(text) for carrier, text in quotes if carrier == phrase]
+    found = [one for one in found if all(carries(one, text) for text in wanted)] or found
+    agreeing = [one for one in found if all(compared(word, one.words) is not False for word in _own(phrase))]
+    return agreeing or found
+
+
+def carries(entity: Entity, letters: str) -> bool:
+    """Whether one of the lines on a thing has these letters, as whole words."""
+    return any(f" {letters} " in f" {letters_of(text)} " for text in entity.texts)
+
+
+def _own(phrase: NounPhrase) -> Iterator[str]:
+    return (word for word in phrase.attributes if group_of(word) and group_of(word)[0] != "size")  # type: ignore[index]  # checked before
+
+
+def _names_of(entities: Sequence[Entity]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for entity in entities for name in entity.names))
+
+
+def _thing(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase]) -> Verdict:
+    phrase = statement.phrase
+    assert phrase is not None
+    found = entities_named(phrase, facts)
+    if phrase.negated:
+        # nobody can show that something is absent; an entry shows that it is there
+        with_box = [entity for entity in found if entity.box is not None]
+        return Verdict(False, "contradicts", _names_of(with_box)) if with_box else UNKNOWN
+    if found:
+        return Verdict(True, None, _names_of(found))
+    # a narrower word than the entry's ("a poodle" for a dog), or a part of a thing that is there
+    if any(is_kind_of(phrase.noun, entry.noun) for one in facts.entities for entry in one.entries):
+        return UNKNOWN
+    if _is_part(phrase, facts, spoken):
+        return UNKNOWN
+    if not is_visible(phrase.noun):
+        return UNKNOWN
+    return Verdict(False, "unsupported_object")
+
+
+def _is_part(phrase: NounPhrase, facts: Facts, spoken: Sequence[NounPhrase]) -> bool:
+    """Whether a phrase names a part of a thing: of "its tail" the sentence says so, of "wheel" and "car" WordNet."""
+    wholes = [entry.noun for entity in (*facts.entities, *facts.told) for entry in entity.entries]
+    last = phrase.noun.rpartition(" ")[2]
+    return bool(wholes) and (last in _BODY or any(is_part_of(last, whole) for whole in wholes))
+
+
+def _attribute(statement: Statement, facts: Facts) -> Verdict:
+    phrase = statement.phrase
+    assert phrase is not None
+    found = entities_named(phrase, facts)
+    opinions = [(compared(statement.value, entity.words), entity) for entity in found]
+    if agreeing := [entity for opinion, entity in opinions if opinion]:
+        return Verdict(True, None, _names_of(agreeing))
+    if not opinions or any(opinion is None for opinion, _ in opinions):
+        return UNKNOWN
+    group = group_of(statement.value)
+    # sizes are relative: a "small" dog of one model is another one's "large" dog
+    if group is None or group[0] == "size":
+        return UNKNOWN
+    return Verdict(False, "wrong_attribute", _names_of(found))
+
+
+def _count(statement: Statement, facts: Facts) -> Verdict:
+    phrase = statement.phrase
+    assert phrase is not None
+    told = int(statement.value)
+    found = [entity for entity in _meant(phrase, facts) if entity.box is not None]
+    if not found:
+        return _told_count(phrase, told, facts)
+    many = any(entry.many for entity in found for entry in entity.entries)
+    # several names of one thing may lie at one place: the largest number of entries of one layer is possible too
+    most = max(len(found), _entries_of_one_layer(found, phrase))
+    doubtful = sum(is_kind_of(noun, phrase.noun) for noun in facts.doubtful)
+    evidence = _names_of(found)
+    if many:
+        return UNKNOWN
+    if len(found) <= told <= most or (told == 0 and most > 1):
+        return Verdict(True, None, evidence)
+    if most < told <= most + doubtful or (told == 0 and doubtful):
+        return UNKNOWN
+    return Verdict(False, "wrong_count", evidence)
+
+
+def _entries_of_one_layer(found: Sequence[Entity], phrase: NounPhrase) -> int:
+    layers: dict[str, int] = {}
+    for entity in found:
+        for entry in entity.entries:
+            if names(entry, phrase):
+                layers[entry.layer] = layers.get(entry.layer, 0) + 1
+    return max(layers.values(), default=0)
+
+
+def _told_count(phrase: NounPhrase, told: int, facts: Facts) -> Verdict:
+    """The count of things that only a text names: the text's own count decides, if it has one."""
+    entries = [entry for entity in facts.told for entry in entity.entries if names(entry, phrase)]
+    counts = {entry.count or (0 if entry.many else 1) for entry in entries}
+    if not counts:
+        return UNKNOWN
+    if told in counts or (told == 0 and max(counts) > 1):
+        return Verdict(True, None, tuple(entry.name for entry in entries))
+    # "dogs" in the caption leaves every number above one open
+    if 0 in counts and told != 1:
+        return UNKNOWN
+    return Verdict(False, "wrong_count", tuple(entry.name for entry in entries))
+
+
+def _relation(statement: Statement, facts: Facts) -> Verdict:
+    """A place or a relation: of all subjects, or of one of those that it may be told of."""
+    verdicts = [_relation_of(subject, statement, facts) for subject in statement.subjects]
+    # of all: the first that is false decides; else one that holds is enough
+    order = (False, None, True) if statement.every else (True, None, False)
+    return next(one for wanted in order for one in verdicts if one.supported is wanted)
+
+
+def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Verdict:
+    own = [entity for entity in _meant(subject, facts, statement.quotes) if entity.box is not None]
+    if statement.names:
+        found = [(lies(entity.box, statement.names, facts.size), (entity,)) for entity in own if entity.box]
+        return _decided(found)
+    assert statement.other is not None
+    others = [entity for entity in _meant(statement.other, facts, statement.quotes) if entity.box is not None]
+    pairs = [(a, b) for a, b in product(own, others) if a is not b]
+    return _decided([(related(a.box, statement.value, b.box, facts.size), (a, b)) for a, b in pairs if a.box and b.box])
+
+
+def _decided(found: Sequence[tuple[bool | None, tuple[Entity, ...]]]) -> Verdict:
+    """True if one of the things fulfils it, false if all contradict it."""
+    for holds, entities in found:
+        if holds:
+            return Verdict(True, None, _names_of(entities))
+    if not found or any(holds is None for holds, _ in found):
+        return UNKNOWN
+    return Verdict(False, "wrong_relation", _names_of([entity for _, entities in found for entity in entities]))
+
+
+def _quote(statement: Statement, facts: Facts) -> Verdict:
+    """Quoted letters must be read letter by letter, as whole words, in one line or across lines in their order."""
+    wanted = letters_of(statement.value)
+    if len(wanted) < _LETTERS_AT_LEAST:
+        return UNKNOWN
+    names = tuple(name for name, line in facts.lines.items() if f" {wanted} " in f" {letters_of(line)} ")
+    if names:
+        return _carried(statement, names, facts)
+    if f" {wanted} " in f" {lines_joined(list(facts.lines.values()))} " or _squeezed(wanted, facts):
+        parts = tuple(n for n, line in facts.lines.items() if letters_of(line) and letters_of(line) in wanted)
+        return Verdict(True, None, parts)
+    return Verdict(False, "unread_text")
+
+
+def _squeezed(wanted: str, facts: Facts) -> bool:
+    """Whether the letters are those of some lines in a row, whatever the spaces: OCR divides words at wide letters."""
+    lines = [letters_of(line).replace(" ", "") for line in facts.lines.values()]
+    whole = wanted.replace(" ", "")
+    ends = range(1, len(lines) + 1)
+    return any("".join(lines[start:end]) == whole for end in ends for start in range(end))
+
+
+def _carried(statement: Statement, names: tuple[str, ...], facts: Facts) -> Verdict:
+    """A quotation that was read: is it on the thing that carries it by the sentence?"""
+    if statement.phrase is None:
+        return Verdict(True, None, names)
+    found = [entity for entity in entities_named(statement.phrase, facts) if entity.box is not None]
+    wanted = letters_of(statement.value)
+    carrying = [one for one in found if carries(one, wanted)]
+    elsewhere = [one for one in facts.entities if one not in found and carries(one, wanted)]
+    if found and not carrying and elsewhere:
+        return Verdict(False, "wrong_relation", (*names, *_names_of(found)))
+    return Verdict(True, None, names)
+
+
+def _setting(statement: Statement, facts: Facts) -> Verdict:
+    """Surroundings: those that the caption or a tag names; others contradict it if they exclude one another."""
+    phrase = statement.phrase
+    assert phrase is not None
+    alike = [entry for entry in facts.settings if is_kind_of(entry.noun, phrase.noun) or entry.noun == phrase.noun]
+    named = entities_named(phrase, facts)
+    if alike:
+        opinions = [[compared(word, entry.words) for word in phrase.attributes] for entry in alike]
+        evidence = tuple(entry.name for entry in alike)
+        if any(False not in found for found in opinions):
+            known = any(found.count(None) < len(found) or not found for found in opinions if False not in found)
+            return Verdict(True, None, evidence) if known else UNKNOWN
+        return Verdict(False, "contradicts", evidence)
+    if named:
+        return Verdict(True, None, _names_of(named))
+    excluded = [entry for entry in facts.settings if excludes(entry.noun, phrase.noun)]
+    if excluded:
+        return Verdict(False, "contradicts", tuple(entry.name for entry in excluded))
+    return UNKNOWN
+
+
+# surroundings that a picture has one of; those of different rows exclude one another
+_SCENES = (
+    "beach ocean sea coast shore shoreline harbor harbour pier",
+    "street road city town sidewalk pavement skyline parking lot",
+    "kitchen",
+    "bathroom",
+    "bedroom",
+    "office classroom school library",
+    "restaurant cafe",
+    "forest woods",
+    "desert",
+    "stadium court",
+    "farm barn field meadow",
+    "airport runway",
+    "station",
+    "church",
+    "museum",
+)
+_SCENE_OF = {word: number for number, words in enumerate(_SCENES) for word in words.split()}
+_DAYTIMES = {"night": 0, "sunset": 1, "dusk": 1, "evening": 1, "sunrise": 1, "dawn": 1, "sunny": 2, "daylight": 2}
+_DAYTIMES |= {"sunlight": 2, "sunshine": 2, "sun": 2, "morning": 2}
+
+
+def excludes(known: str, told: str) -> bool:
+    """Whether two nouns of surroundings exclude one another: a kitchen, a beach; night, sunlight."""
+    known, told = known.rpartition(" ")[2], told.rpartition(" ")[2]
+    return any(known in table and told in table and table[known] != table[told] for table in (_SCENE_OF, _DAYTIMES))
+
+
+def strict(verdict: Verdict, statement: Statement) -> Verdict:
+    """The verdict of a strict profile: what nothing supports is cut too, unless it is nothing that can be seen."""
+    kind, phrase = statement.kind, statement.phrase
+    if verdict.supported is not None or (phrase is not None and not is_visible(phrase.noun)):
+        return verdict
+    reasons: dict[ClaimKind, CutReason] = {
+        "thing": "unsupported_object",
+        "attribute": "wrong_attribute",
+        "count": "wrong_count",
+        "relation": "wrong_relation",
+        "quote": "unread_text",
+        "setting": "contradicts",
+    }
+    return replace(verdict, supported=False, reason=reasons[kind])

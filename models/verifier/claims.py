@@ -1,0 +1,207 @@
+"""The claims of a sentence, by rules: things, attributes, counts, relations, quotations and settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from models.verifier.attributes import is_attribute
+from models.verifier.lexicon import lexicon
+from models.verifier.phrases import PICTURES, NounPhrase
+from models.verifier.places import relation_at
+from models.verifier.structure import Structure
+from strata.core import ClaimKind
+
+# nouns that name nothing that could be there or not
+_EMPTY = PICTURES | frozenset(
+    "thing object item element subject side part half corner edge area portion section top bottom left right centre "
+    "center middle front back foreground distance way view sense feeling mood atmosphere style theme setting detail "
+    "look appearance impression effect contrast focus presence position arrangement design pattern colour color shade "
+    "hue tone texture shape outline size kind type sort variety number lot bit rest beauty charm moment time day "
+    "everything nothing viewer angle perspective caption description profile letter word text message writing "
+    "lettering inscription font width height line row pose expression direction addition layout surface space "
+    "combination mix blend touch hint hand use attention one other others whole total name scenery activity".split()
+)
+# what follows "of" after these is felt, not seen: "a sense of calm"
+_FEELINGS = frozenset("sense feeling touch hint air atmosphere mood sign note impression moment feel state".split())
+_WRITTEN = frozenset("word words text letters lettering inscription message writing name title slogan label".split())
+_SAYING = frozenset(
+    "says say said reads read saying reading spells spelling labelled labeled titled marked states".split()
+)
+_CAPITALS = re.compile(r"[A-Z0-9][A-Z0-9&!?.'-]*")
+_SETTINGS = frozenset("background backdrop".split())
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim of a sentence, not yet checked. start, end: its tokens.
+
+    phrase: the noun phrase that it is about, None for a quotation alone. value: of an attribute its word, of a count
+    the number (0: more than one), of a relation its name, of a place its names, of a quotation its letters. other: the
+    second phrase of a relation. subjects: those that a relation or place may be told of; every: it is told of all.
+    quotes: of a relation, the phrases of its sentence that carry text, with the text.
+    """
+
+    kind: ClaimKind
+    start: int
+    end: int
+    phrase: NounPhrase | None = None
+    value: str = ""
+    names: tuple[str, ...] = ()
+    other: NounPhrase | None = None
+    subjects: tuple[NounPhrase, ...] = ()
+    every: bool = False
+    quotes: tuple[tuple[NounPhrase, str], ...] = ()
+
+
+def statements_of(made: Structure) -> list[Statement]:
+    """All claims of a sentence, in the order of its words."""
+    quotes = list(_quotes(made))
+    # "the sign that says OPEN" is one of several signs
+    carried = tuple((one.phrase, one.value) for one in quotes if one.phrase is not None)
+    positions = (replace(one, quotes=carried) for one in _positions(made))
+    found = [*_things(made), *_predicates(made), *positions, *quotes]
+    return sorted(found, key=lambda one: (one.start, one.end))
+
+
+def is_empty(noun: str) -> bool:
+    """Whether a noun tells of the picture or of nothing in particular: "view", "mood", "thing"."""
+    return noun in _EMPTY or noun.rpartition(" ")[2] in _EMPTY
+
+
+def is_visible(noun: str) -> bool:
+    """Whether a noun names something physical by WordNet, which could be seen."""
+    return any(lexicon().senses(noun) or lexicon().senses(noun.rpartition(" ")[2]))
+
+
+def is_setting(noun: str) -> bool:
+    """Whether a noun names a place or surroundings, such as "beach" and "sky"."""
+    return noun.rpartition(" ")[2] in SETTINGS
+
+
+SETTINGS = _SETTINGS | frozenset(
+    "beach street road city town village park forest woods field meadow lawn grass garden mountain hill valley desert "
+    "ocean sea lake river water sky snow ground floor wall room kitchen bathroom bedroom office restaurant cafe market "
+    "store shop school classroom stadium airport station harbor harbour pier bridge sidewalk pavement path trail "
+    "parking lot yard farm barn zoo museum library church hall corridor stage studio court runway track coast shore "
+    "shoreline countryside landscape skyline horizon night sunset sunrise dusk dawn evening morning daylight sunlight "
+    "sunshine sun sunny cloud rain fog shade shadow ceiling counter interior exterior outdoors indoors".split()
+)
+
+
+def _things(made: Structure) -> Iterator[Statement]:
+    """A thing or a setting for each noun phrase, with its attributes and its count."""
+    for phrase in made.phrases:
+        if (is_empty(phrase.noun) and phrase.noun not in _SETTINGS) or _is_unseen(phrase, made):
+            continue
+        kind: ClaimKind = "setting" if is_setting(phrase.noun) else "thing"
+        yield Statement(kind, phrase.start, phrase.end, phrase)
+        if kind == "setting":
+            continue
+        for at in range(phrase.start, phrase.end):
+            word = made.tokens[at].lower
+            if made.tokens[at].tag == "ADJ" and is_attribute(word):
+                yield Statement("attribute", at, phrase.end, phrase, word)
+        if (phrase.count is not None or phrase.many) and not phrase.negated:
+            yield Statement("count", phrase.start, phrase.end, phrase, str(phrase.count or 0))
+
+
+def _is_unseen(phrase: NounPhrase, made: Structure) -> bool:
+    """Whether a phrase is the camera that somebody looks at, or what there is a sense of."""
+    before = made.tokens[phrase.start - 1].lower if phrase.start else ""
+    if before == "of" and phrase.start > 1 and made.tokens[phrase.start - 2].lower in _FEELINGS:
+        return True
+    return phrase.noun == "camera" and phrase.definite and before in ("at", "to", "toward", "towards", "for")
+
+
+def _predicates(made: Structure) -> Iterator[Statement]:
+    """Attributes after a verb: "the car is red", "which appears blue"."""
+    for at, token in enumerate(made.tokens):
+        if token.tag != "ADJ" or not is_attribute(token.lower) or any(p.start <= at < p.end for p in made.phrases):
+            continue
+        before = [one for one in made.tokens[max(0, at - 3) : at] if one.tag not in ("ADV", "JOIN", "ADJ")]
+        if not before or before[-1].tag != "AUX":
+            continue
+        clause = made.clause_of(at)
+        earlier = [phrase for phrase in made.phrases if phrase.end <= at and phrase.start >= clause.start]
+        subject = clause.subjects[-1:] if clause.subjects else earlier[-1:]
+        for phrase in subject:
+            negated = any(one.tag == "NOT" for one in made.tokens[max(0, at - 2) : at])
+            if not negated and not is_empty(phrase.noun):
+                yield Statement("attribute", at, at + 1, phrase, token.lower)
+
+
+def _positions(made: Structure) -> Iterator[Statement]:
+    """Places in the picture, and relations of two noun phrases."""
+    taken = {at for place in made.places for at in range(place.start, place.end)}
+    for place in made.places:
+        subjects, every = _attached(made, place.start)
+        if place.names and subjects:
+            yield Statement(
+                "relation", place.start, place.end, subjects[0], names=place.names, subjects=subjects, every=every
+            )
+    at = 0
+    while at < len(made.tokens):
+        found = relation_at(made.tokens, at) if at not in taken else None
+        if found is None or made.tokens[at].tag not in ("PREP", "ADJ", "ADV", "NOUN"):
+            at += 1
+            continue
+        name, after = found
+        other = next((phrase for phrase in made.phrases if phrase.start == after), None)
+        subjects, every = _attached(made, at)
+        if other is not None and subjects and name not in ("with", "other"):
+            yield Statement("relation", at, other.end, subjects[0], name, other=other, subjects=subjects, every=every)
+        at = after
+
+
+def _attached(made: Structure, at: int) -> tuple[tuple[NounPhrase, ...], bool]:
+    """The noun phrases that a phrase at a token may belong to, and whether it is told of all of them.
+
+    After a verb that is told of its subjects; else of the phrase right before, or perhaps of the subject.
+    """
+    clause = made.clause_of(at)
+    before = [phrase for phrase in made.phrases if clause.start <= phrase.start and phrase.end <= at]
+    if not before:
+        # "On the left, there is a dog"
+        return clause.subjects[:1], False
+    nearest = before[-1]
+    between = made.tokens[nearest.end : at]
+    if all(token.tag in ("QUOTE", "ADV", "PART", "COMMA") for token in between) and nearest not in clause.subjects:
+        return (nearest, *clause.subjects), False
+    subjects = tuple(phrase for phrase in clause.subjects if phrase.end <= at)
+    if nearest in subjects and clause.verb is not None and nearest.end <= clause.verb < at:
+        return subjects, True
+    # of a list after "there are" the place may be told of the last alone, or of all
+    return tuple(dict.fromkeys([*reversed(subjects), nearest])), False
+
+
+def _quotes(made: Structure) -> Iterator[Statement]:
+    """Quoted text, and words in capitals after a word such as "says"."""
+    for at, token in enumerate(made.tokens):
+        if token.tag == "QUOTE":
+            inner = token.text[1:-1].strip()
+            # single quotes stand around names and doubtful words too: only letters after such a word are text
+            told = token.text[0] in '"“„«' or _is_told(made, at)
+            if inner and told:
+                yield Statement("quote", at, at + 1, _carrier(made, at), inner)
+        elif at and _CAPITALS.fullmatch(token.text) and len(token.text) > 1 and _is_told(made, at):
+            yield Statement("quote", at, at + 1, _carrier(made, at), token.text)
+
+
+def _is_told(made: Structure, at: int) -> bool:
+    before = [token.lower for token in made.tokens[max(0, at - 3) : at]]
+    return bool(set(before) & (_WRITTEN | _SAYING))
+
+
+def _carrier(made: Structure, at: int) -> NounPhrase | None:
+    """The thing that a quotation stands on, if the sentence says so: 'a sign that says "OPEN"'."""
+    before = [phrase for phrase in made.phrases if phrase.end <= at]
+    if not before or not _is_told(made, at):
+        return None
+    # the main verb tells it of the subject: "the sign beside the door says"
+    clause, nearest = made.clause_of(at), before[-1]
+    relative = any(token.tag == "THAT" for token in made.tokens[nearest.end : at])
+    if clause.verb is not None and nearest.end <= clause.verb < at and clause.subjects and not relative:
+        nearest = clause.subjects[-1]
+    return None if is_empty(nearest.noun) else nearest

@@ -1,0 +1,110 @@
+"""Drafts: composed texts on their way to a record, through the verifier; composed again if nothing is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.base import Stage
+from models.evidence.support import describe
+from models.items import ComposeRequest, Failure, VerifyRequest
+from models.verifier.plain import plain_text
+from models.verifier.verifying import faults_of, remaining
+from models.writers import ComposerStage, write
+from strata.core import Origin, Record, Usage, Verification
+
+MOST_ERRORS, LONGEST_ERROR = 10, 100  # that a composer is told; their number, and characters of each
+
+
+@dataclass
+class Draft:
+    """One record's text. verification: null until the verifier has run; seconds and usage: by stage."""
+
+    request: ComposeRequest
+    text: str | Failure = ""
+    verification: Verification | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the verifier has cut every sentence."""
+        return self.verification is not None and not remaining(self.verification)
+
+    def add_costs(self, stage: str, seconds: float, usage: Usage | None) -> None:
+        """Add what a stage has taken; a stage may run twice."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        if usage is not None:
+            self.usage[stage] = self.usage.get(stage, Usage()) + usage
+
+    def finished(self) -> Record:
+        """The record with its description and verification, or the row of its failure."""
+        record = self.request.record
+        record = record.model_copy(
+            update={"seconds": record.seconds | self.seconds, "usage": record.usage | self.usage}
+        )
+        if isinstance(self.text, Failure):
+            return self.text.row_of(record)
+        left = self.text if self.verification is None else remaining(self.verification)
+        if self.verification is not None and self.verification.origin == "layers":
+            left = plain_text(record)
+        return record.model_copy(update={"description": describe(left, record), "verification": self.verification})
+
+
+def compose(composer: ComposerStage, drafts: Sequence[Draft]) -> None:
+    """Write the texts of drafts, in one call; each is charged the same share of the time."""
+    started = time.perf_counter()
+    texts = write(composer, [draft.request for draft in drafts])
+    share = (time.perf_counter() - started) / max(1, len(drafts))
+    # a composer without a server reports no usage
+    usage = iter(composer.usage)
+    for draft, text in zip(drafts, texts, strict=True):
+        draft.text = text
+        draft.add_costs(composer.name, share, next(usage, None))
+
+
+def verify(verifier: Stage[Any, Any], drafts: Sequence[Draft], origin: Origin = "composed") -> None:
+    """Verify the texts of drafts. A record without notes has no text, and nothing to verify."""
+    asked = [draft for draft in drafts if isinstance(draft.text, str) and draft.text.strip()]
+    started = time.perf_counter()
+    requests = [VerifyRequest(draft.request.record, str(draft.text), draft.request.image) for draft in asked]
+    results = verifier.run(requests) if requests else []
+    share = (time.perf_counter() - started) / max(1, len(asked))
+    usage = iter(verifier.usage)
+    for draft, result in zip(asked, results, strict=True):
+        draft.add_costs(verifier.name, share, next(usage, None))
+        if isinstance(result, Failure):
+            draft.text = result
+        else:
+            draft.verification = result.model_copy(update={"origin": origin})
+
+
+def compose_again(composer: ComposerStage, verifier: Stage[Any, Any], drafts: Sequence[Draft]) -> None:
+    """Drafts of which nothing is left: composed once more with what was wrong said, then plainly from the layers."""
+    if drafts and composer.heeds_errors:
+        second = [Draft(told_of_errors(draft)) for draft in drafts]
+        compose(composer, second)
+        verify(verifier, second, "composed_again")
+        for draft, again in zip(drafts, second, strict=True):
+            for stage, seconds in again.seconds.items():
+                draft.add_costs(stage, seconds, again.usage.get(stage))
+            # a second text that is rejected, or of which nothing is left, changes nothing
+            if again.verification is not None and not again.nothing_left:
+                draft.text, draft.verification = again.text, again.verification
+    for draft in drafts:
+        if draft.nothing_left and draft.verification is not None:
+            draft.verification = draft.verification.model_copy(update={"origin": "layers"})
+
+
+def told_of_errors(draft: Draft) -> ComposeRequest:
+    """The request for a second text, with what the first one said wrongly."""
+    assert draft.verification is not None
+    errors = tuple(error[:LONGEST_ERROR] for error in faults_of(draft.verification)[:MOST_ERRORS])
+    return ComposeRequest(draft.request.record, draft.request.image, errors)
+
+
+def longest_request(request: ComposeRequest) -> ComposeRequest:
+    """The request with the longest errors, for the upper bound of its usage."""
+    return ComposeRequest(request.record, request.image, ("é" * LONGEST_ERROR * 2,) * MOST_ERRORS)

@@ -1,0 +1,226 @@
+"""English words by WordNet 3.0: parts of speech, the senses of nouns, and what each is a kind or a part of.
+
+`python -m models.verifier.lexicon FOLDER` writes `lexicon.txt.gz`; FOLDER is WordNet's, `/usr/share/wordnet` of
+Debian's package wordnet-base. Its licence is in `lexicon.LICENSE`. The file has three sections, divided by empty lines:
+senses (what they are kinds of; what they are parts of), words (parts of speech, the more frequent first; the first
+senses as a noun, 0 for one that is no physical thing and no group), and irregular forms.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.kinds.nouns import SINGULARS
+
+FILE = Path(__file__).with_name("lexicon.txt.gz")
+SENSES = 4  # of a noun that are kept; WordNet orders them by frequency
+_ROOTS = ("n00001930", "n00031264")  # physical entity, group
+_PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
+_OF_KEYS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}  # of sense keys (senseidx(5WN))
+_LONGEST = 3  # words of a compound noun, such as "fire hydrant"
+_PLURALS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"))
+_VERBS = (("s", ""), ("es", ""), ("ies", "y"), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"), ("ied", "y"))
+# names that people give to things and that WordNet does not have above them
+ALSO: Mapping[str, tuple[str, ...]] = {
+    "sailboat": ("boat",), "ship": ("boat",), "football": ("ball",), "cap": ("hat",), "gift": ("present", "box"),
+    "sign": ("signboard", "board", "placard"), "signboard": ("sign",), "placard": ("sign",), "poster": ("sign",),
+    "girl": ("kid", "child"), "boy": ("kid", "child"), "baby": ("kid",), "clock": ("alarm clock",),
+    "dress": ("clothes",), "shirt": ("clothes", "t-shirt"), "top hat": ("hat",), "cow": ("cattle", "bull"),
+    "mouse": ("computer mouse",), "person": ("human", "figure"), "motorcycle": ("bike", "motorbike"),
+    "bicycle": ("bike",), "tv": ("screen", "monitor"), "laptop": ("computer",),
+    "cell phone": ("phone", "smartphone"), "potted plant": ("plant", "houseplant"), "dining table": ("table",),
+    "couch": ("sofa",), "remote": ("remote control",), "rabbit": ("bunny",), "house": ("home", "cottage"),
+    "train": ("locomotive",), "drum": ("drums",), "heart": ("shape",), "star": ("shape",), "kite": ("toy",),
+    "robot": ("machine", "toy"), "moon": ("crescent",), "sports ball": ("ball",), "cake": ("dessert",),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The sections of the file. relations: a line for each sense; words: a line for each word; irregular: its forms.
+
+    The lines are parsed when they are asked for: few of the 100,000 words occur in texts about pictures.
+    """
+
+    relations: Sequence[str]
+    words: Mapping[str, str]
+    irregular: Mapping[str, str]
+
+    def speech(self, word: str) -> str:
+        """The parts of speech of a word in its basic form, the most frequent first, such as "nv"; "" if unknown."""
+        return self.words.get(word, "").partition(" ")[0]
+
+    def senses(self, noun: str) -> tuple[int, ...]:
+        """The senses of a noun in the singular; 0 for one that is no physical thing."""
+        return _numbers(self.words.get(noun.replace(" ", "_"), "").partition(" ")[2])
+
+    def kinds(self, sense: int) -> tuple[int, ...]:
+        """What a sense is directly a kind of."""
+        return _numbers(self.relations[sense - 1].partition(";")[0])
+
+    def wholes(self, sense: int) -> tuple[int, ...]:
+        """What a sense is a part of."""
+        return _numbers(self.relations[sense - 1].partition(";")[2])
+
+
+@functools.cache
+def lexicon() -> Lexicon:
+    """The lexicon. The first call reads it (0.2 s)."""
+    senses, words, irregular = gzip.decompress(FILE.read_bytes()).decode().split("\n\n")
+    pairs = (line.split(" ", 1) for line in words.split("\n"))
+    forms = (line.split(" ", 1) for line in irregular.split("\n"))
+    return Lexicon(senses.split("\n"), dict(pairs), dict(forms))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split()))
+
+
+@functools.lru_cache(50_000)
+def singular(word: str) -> str:
+    """A noun's singular, in lower case; the word itself if it is no plural of a known noun."""
+    known = lexicon()
+    if word in SINGULARS:
+        return SINGULARS[word]
+    if word.endswith("ss"):
+        return word
+    if word in known.irregular and "n" in known.speech(known.irregular[word]) and "n" not in known.speech(word):
+        return known.irregular[word]
+    # "glasses" is a noun of its own, and the plural of "glass": for naming things the plural is meant
+    for ending, single in (("ies", "y"), ("ves", "f"), ("ves", "fe"), *_PLURALS[1:], _PLURALS[0], ("oes", "o")):
+        stem = word[: -len(ending)] + single
+        if word.endswith(ending) and len(stem) > 1 and "n" in known.speech(stem):
+            return stem
+    return word
+
+
+@functools.lru_cache(50_000)
+def verb_of(word: str) -> str:
+    """The basic form of a verb's form, in lower case; "" for a word that is no form of a known verb."""
+    known = lexicon()
+    if "v" in known.speech(known.irregular.get(word, "")):
+        return known.irregular[word]
+    for ending, basic in _VERBS:
+        stem = word[: -len(ending)] + basic
+        if not word.endswith(ending) or len(stem) < 2:
+            continue
+        if "v" in known.speech(stem):
+            return stem
+        # "running", "stopped"
+        if ending in ("ing", "ed") and not basic and stem[-1] == stem[-2] and "v" in known.speech(stem[:-1]):
+            return stem[:-1]
+    return word if "v" in known.speech(word) else ""
+
+
+@functools.lru_cache(20_000)
+def lineage(sense: int) -> frozenset[int]:
+    """A sense, and all that it is a kind of."""
+    return frozenset({sense}).union(*map(lineage, lexicon().kinds(sense)))
+
+
+@functools.lru_cache(100_000)
+def is_kind_of(noun: str, wider: str) -> bool:
+    """Whether a noun is a synonym of another one or names a kind of it: a car, a vehicle.
+
+    By the first physical sense of the noun, and the first two of the wider one: WordNet's later senses of "dog" and
+    "bird" are persons. A compound that WordNet does not have is a kind of its last word.
+    """
+    if noun == wider or wider in ALSO.get(noun, ()):
+        return True
+    if not lexicon().senses(noun) and " " in noun:
+        return is_kind_of(noun.partition(" ")[2], wider)
+    meant = {sense for sense in lexicon().senses(wider)[:2] if sense}
+    return _below(noun, meant) or any(_below(name, meant) for name in ALSO.get(noun, ()))
+
+
+def _below(noun: str, meant: set[int]) -> bool:
+    """Whether the first physical sense of a noun is one of some senses, or a kind of one."""
+    own = next((sense for sense in lexicon().senses(noun) if sense), 0)
+    return bool(own and lineage(own) & meant)
+
+
+def is_part_of(part: str, whole: str) -> bool:
+    """Whether a noun names a part of another one by WordNet: a wheel, a car."""
+    wholes = {whole for sense in lexicon().senses(part) if sense for whole in lexicon().wholes(sense)}
+    return any(lineage(sense) & wholes for sense in lexicon().senses(whole)[:2] if sense)
+
+
+# writing the file
+
+
+def _index(folder: Path, part: str) -> Iterator[tuple[str, list[str]]]:
+    """The words of a part of speech with their senses. The licence at the top of the file is indented."""
+    for line in (folder / f"index.{part}").read_text(encoding="latin-1").splitlines():
+        if not line.startswith(" "):
+            fields = line.split()
+            yield fields[0], fields[-int(fields[2]) :]
+
+
+def _uses(folder: Path) -> Mapping[str, Counter[str]]:
+    """How often each word is used as what part of speech in WordNet's tagged texts (cntlist(5WN))."""
+    uses: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for line in (folder / "cntlist.rev").read_text(encoding="latin-1").splitlines():
+        key, _, count = line.split()
+        word, _, sense = key.partition("%")
+        uses[word][_OF_KEYS[sense[0]]] += int(count)
+    return uses
+
+
+def _wholes(folder: Path) -> Mapping[str, list[str]]:
+    """What each sense of a noun is a part of (pointer #p of wninput(5WN)), by ids such as "n02084071"."""
+    found = {}
+    for line in (folder / "data.noun").read_text(encoding="latin-1").splitlines():
+        if not line.startswith(" "):
+            fields = line.partition(" | ")[0].split()
+            first = 4 + 2 * int(fields[3], 16)
+            pointers = [fields[first + 1 + 4 * i :][:4] for i in range(int(fields[first]))]
+            found[f"n{fields[0]}"] = [f"n{target}" for symbol, target, _, _ in pointers if symbol == "#p"]
+    return found
+
+
+def content_of(folder: Path) -> str:
+    """The content of the file, from WordNet's folder."""
+    # it needs a package of the training
+    from models.kinds.classes import read_hypernyms
+
+    above, wholes, uses = read_hypernyms(folder / "data.noun"), _wholes(folder), _uses(folder)
+
+    @functools.cache
+    def physical(sense: str) -> bool:
+        return sense in _ROOTS or any(map(physical, above[sense]))
+
+    # the senses that are physical, in the order of the file
+    number = {sense: i for i, sense in enumerate(sorted(filter(physical, above)), 1)}
+    senses = [
+        f"{' '.join(str(number[a]) for a in above[sense] if a in number)};"
+        f"{' '.join(str(number[a]) for a in wholes[sense] if a in number)}"
+        for sense in number
+    ]
+    nouns = {word: [number.get(f"n{one}", 0) for one in found[:SENSES]] for word, found in _index(folder, "noun")}
+    speech: defaultdict[str, list[str]] = defaultdict(list)
+    for part, letter in _PARTS.items():
+        for word, _ in _index(folder, part):
+            if re.fullmatch(r"[a-z][a-z'-]*", word) or any(nouns.get(word, ())):
+                speech[word].append(letter)
+    lines = []
+    for word, letters in sorted(speech.items()):
+        if word.count("_") < _LONGEST:
+            ordered = sorted(letters, key=lambda letter: -uses[word][letter] if word in uses else 0)
+            lines.append(" ".join([word, "".join(ordered), *map(str, nouns.get(word, ()))]))
+    irregular: dict[str, str] = {}
+    for part in ("noun", "verb"):
+        for line in (folder / f"{part}.exc").read_text(encoding="latin-1").splitlines():
+            form, basic = line.split()[:2]
+            irregular.setdefault(form, basic)
+    return "\n\n".join(["\n".join(senses), "\n".join(lines), "\n".join(map(" ".join, sorted(irregular.items())))])
+
+
+if __name__ == "__main__":
+    FILE.write_bytes(gzip.compress(content_of(Path(sys.argv[1])).encode(), mtime=0))

@@ -1,0 +1,150 @@
+"""Noun phrases of a tagged sentence: what they name, how many, and with which attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.verifier.attributes import is_attribute
+from models.verifier.lexicon import lexicon, singular
+from models.verifier.words import COUNTS, SEVERAL, Token
+
+_INSIDE = ("ADJ", "NOUN", "NUM")
+_GROUPS = frozenset(
+    "pair group couple row bunch flock herd crowd set stack pile collection number variety series".split()
+)
+_MANY_OF = {"pair": 2, "couple": 2}
+_AGES = frozenset("young old little new".split())
+_LONGEST = 3  # words of a compound noun
+PICTURES = frozenset(
+    "picture image photo photograph scene frame view shot drawing illustration composition photography snapshot "
+    "artwork canvas".split()
+)
+
+
+@dataclass(frozen=True)
+class NounPhrase:
+    """A noun phrase. start, end: its tokens, with its article; noun: its head in the singular, such as "top hat".
+
+    count: the number that it tells, None if it tells none; many: whether it tells of more than one, without a number.
+    attributes: the words before the noun. negated: "no cars", "without a hat". definite: "the", "its" and the like.
+    """
+
+    start: int
+    end: int
+    noun: str
+    count: int | None = None
+    many: bool = False
+    attributes: tuple[str, ...] = ()
+    negated: bool = False
+    definite: bool = False
+    owned: bool = False
+
+    def text(self, tokens: Sequence[Token], sentence: str) -> str:
+        """Its words in the sentence."""
+        return sentence[tokens[self.start].start : tokens[self.end - 1].end]
+
+
+def phrases_of(tokens: Sequence[Token]) -> list[NounPhrase]:
+    """The noun phrases of a sentence, from left to right, without overlaps."""
+    found: list[NounPhrase] = []
+    at = 0
+    while at < len(tokens):
+        phrase = _phrase_at(tokens, at)
+        if phrase is None:
+            at += 1
+        else:
+            found.append(phrase)
+            at = phrase.end
+    return _grouped(found, tokens)
+
+
+def _phrase_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
+    """The noun phrase that begins at a token; None if none does."""
+    at, negated, definite, owned = start, False, False, False
+    if tokens[at].tag == "NOT" and tokens[at].lower == "no":
+        at, negated = at + 1, True
+    elif start and tokens[start - 1].tag == "NOT":
+        negated = True
+    if at < len(tokens) and tokens[at].tag == "DET":
+        definite = tokens[at].lower not in ("a", "an", "another", "any")
+        owned = tokens[at].lower in ("its", "their", "his", "her")
+        at += 1
+    # adjectives and nouns; commas and "and" between adjectives
+    last = first = at
+    while at < len(tokens) and (tokens[at].tag in _INSIDE or _joins_adjectives(tokens, at) or _is_genitive(tokens, at)):
+        at += 1
+        if tokens[at - 1].tag == "NOUN" or (tokens[at - 1].tag == "MARK" and _is_genitive(tokens, at - 1)):
+            last = at
+    if last == first and at > first and (definite or tokens[start].tag == "DET") and tokens[at - 1].tag == "ADJ":
+        last = at  # "the orange": an adjective that stands for a thing
+    if last == first:
+        return None
+    words = tokens[first:last]
+    noun = _noun(words)
+    counts = [COUNTS.get(word.lower) or int(word.text) for word in words if _is_count(word)]
+    plural = singular(words[-1].lower) != words[-1].lower
+    several = any(word.lower in SEVERAL for word in words)
+    attributes = tuple(part for word in words for part in word.lower.split("-") if word.tag == "ADJ")
+    return NounPhrase(
+        start,
+        last,
+        noun,
+        count=counts[0] if counts else None,
+        many=not counts and (plural or several),
+        attributes=attributes,
+        negated=negated,
+        definite=definite,
+        owned=owned or any(word.lower.endswith(("'s", "s'")) for word in words[:-1]),
+    )
+
+
+def _is_count(word: Token) -> bool:
+    return word.tag == "NUM" and (word.lower in COUNTS or (word.text.isdigit() and len(word.text) < 5))
+
+
+def _noun(words: Sequence[Token]) -> str:
+    """The head in the singular: the longest compound that is known, else the last word."""
+    last = singular(words[-1].lower)
+    for length in range(min(_LONGEST, len(words)), 1, -1):
+        before = [word.lower for word in words[-length:-1]]
+        # "young woman" is a compound of WordNet's too; its adjective is an attribute
+        plain = is_attribute(before[0]) or before[0] in _AGES
+        if not plain and all(word.tag in ("NOUN", "ADJ") for word in words[-length:]):
+            compound = " ".join([*before, last])
+            if any(lexicon().senses(compound)):
+                return compound
+    return last
+
+
+def _joins_adjectives(tokens: Sequence[Token], at: int) -> bool:
+    """Whether a token is the comma or the "and" of "a small, red and white car"."""
+    if tokens[at].tag != "COMMA" and tokens[at].lower != "and":
+        return False
+    return 0 < at < len(tokens) - 1 and tokens[at - 1].tag == "ADJ" and tokens[at + 1].tag == "ADJ"
+
+
+def _is_genitive(tokens: Sequence[Token], at: int) -> bool:
+    return tokens[at].text in ("'", "’") and at > 0 and tokens[at - 1].lower.endswith("s")
+
+
+def _grouped(phrases: Sequence[NounPhrase], tokens: Sequence[Token]) -> list[NounPhrase]:
+    """The phrases, with "a pair of dogs" as one: two dogs."""
+    found: list[NounPhrase] = []
+    for phrase in phrases:
+        last = found[-1] if found else None
+        joined = last is not None and last.end + 1 == phrase.start and tokens[last.end].lower == "of"
+        if last is not None and joined and last.noun in _GROUPS:
+            found[-1] = NounPhrase(
+                last.start,
+                phrase.end,
+                phrase.noun,
+                count=_MANY_OF.get(last.noun, phrase.count),
+                many=last.noun not in _MANY_OF and phrase.count is None,
+                attributes=phrase.attributes,
+                negated=last.negated,
+                definite=last.definite,
+            )
+        else:
+            found.append(phrase)
+    return found

@@ -1,0 +1,180 @@
+"""Positions in the picture and relations of two things: the words for them, and whether boxes fulfil them.
+
+Places are compared by the centre of a box, as shares of the picture's sides. `models.notes.place_of` divides a side
+into thirds; a text may say "on the left" of what lies left of the middle, so that the bounds here are wider.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.boxes import inside
+from models.verifier.phrases import PICTURES
+from models.verifier.words import Token
+from strata.core import Box
+
+# relations with the words that tell them; the longest words first
+RELATIONS: tuple[tuple[str, str], ...] = (
+    ("to the left side of", "left"),
+    ("on the left side of", "left"),
+    ("to the right side of", "right"),
+    ("on the right side of", "right"),
+    ("to the left of", "left"),
+    ("on the left of", "left"),
+    ("at the left of", "left"),
+    ("to the right of", "right"),
+    ("on the right of", "right"),
+    ("at the right of", "right"),
+    ("on the top of", "on"),
+    ("directly above", "above"),
+    ("directly below", "below"),
+    ("in front of", "front"),
+    ("in the middle of", "in"),
+    ("in the center of", "in"),
+    ("in the centre of", "in"),
+    ("left of", "left"),
+    ("right of", "right"),
+    ("on top of", "on"),
+    ("next to", "near"),
+    ("close to", "near"),
+    ("adjacent to", "near"),
+    ("inside of", "in"),
+    ("far from", "far"),
+    ("across from", "other"),
+    ("above", "above"),
+    ("over", "above"),
+    ("below", "below"),
+    ("under", "below"),
+    ("beneath", "below"),
+    ("underneath", "below"),
+    ("beside", "near"),
+    ("near", "near"),
+    ("alongside", "near"),
+    ("by", "near"),
+    ("atop", "on"),
+    ("upon", "on"),
+    ("onto", "on"),
+    ("on", "on"),
+    ("inside", "in"),
+    ("within", "in"),
+    ("in", "in"),
+    ("between", "between"),
+    ("behind", "behind"),
+    ("with", "with"),
+)
+_RELATION_WORDS = tuple((tuple(words.split()), name) for words, name in RELATIONS)
+_ROWS = {"top": "top", "upper": "top", "bottom": "bottom", "lower": "bottom"}
+_COLUMNS = {"left": "left", "right": "right", "left-hand": "left", "right-hand": "right", "leftmost": "left"}
+_COLUMNS |= {"rightmost": "right"}
+_CENTRES = frozenset("centre center middle central".split())
+_DEPTHS = frozenset("foreground background distance front back".split())  # of which boxes say nothing
+_FILLING = frozenset("far very extreme hand side part corner half edge area portion section third of the".split())
+_AT = frozenset("at on in to near toward towards along across".split())
+LEFT, RIGHT = 0.45, 0.55  # shares of the width up to which, and from which, "left" and "right" are true
+MIDDLE = (0.25, 0.75)  # shares between which "centre" is true
+TIE = 0.02  # of the picture's side: centres that differ by less are neither left nor right of one another
+NEAR, FAR = 0.25, 0.5  # gaps between two boxes, in shares of the diagonal: surely near, surely not near
+TOUCH = 0.04  # of the diagonal: a gap that two boxes may have that touch one another
+
+
+@dataclass(frozen=True)
+class Place:
+    """Words for a position. start, end: tokens; names: such as ("top", "left"), none if boxes cannot tell."""
+
+    start: int
+    end: int
+    names: tuple[str, ...]
+
+
+def place_at(tokens: Sequence[Token], start: int) -> Place | None:
+    """The words for a place that begin at a preposition; None if what follows is none."""
+    if tokens[start].lower not in _AT:
+        return None
+    names: list[str] = []
+    at, nouns, depth = start + 1, 0, False
+    while at < len(tokens):
+        parts = tokens[at].lower.split("-")
+        found = [_ROWS.get(part) or _COLUMNS.get(part) or ("centre" if part in _CENTRES else "") for part in parts]
+        if any(found):
+            names += filter(None, found)
+        elif tokens[at].lower in _DEPTHS:
+            depth = True
+        elif tokens[at].lower == "of":
+            picture = _picture_end(tokens, at)
+            if picture is None:
+                # "on the left of the car" tells a relation; "in the middle of the road" a thing's part
+                return None
+            at, nouns = picture, 1
+            break
+        elif tokens[at].lower not in _FILLING:
+            break
+        at += 1
+    end = at
+    if not (names or depth) or (tokens[end - 1].lower in ("the", "of") and end - start < 2):
+        return None
+    # "in the middle third", and "on the right bench", which is a thing
+    if end < len(tokens) and tokens[end].tag in ("NOUN", "ADJ") and not nouns:
+        return None
+    return Place(start, end, tuple(dict.fromkeys(names)))
+
+
+def _picture_end(tokens: Sequence[Token], of: int) -> int | None:
+    """The token after "of the picture"; None if something else follows "of"."""
+    at = of + 1
+    while at < len(tokens) and tokens[at].tag in ("DET", "ADJ"):
+        at += 1
+    return at + 1 if at < len(tokens) and tokens[at].lower in PICTURES else None
+
+
+def relation_at(tokens: Sequence[Token], start: int) -> tuple[str, int] | None:
+    """The relation whose words begin at a token, with the token after them; None if none begins there."""
+    for words, name in _RELATION_WORDS:
+        if tuple(token.lower for token in tokens[start : start + len(words)]) == words:
+            return name, start + len(words)
+    return None
+
+
+def lies(box: Box, names: Sequence[str], size: tuple[int, int]) -> bool:
+    """Whether a box lies at a place of a picture of that size (width, height)."""
+    x, y = (box[0] + box[2]) / 2 / size[0], (box[1] + box[3]) / 2 / size[1]
+    rows, columns = set(names) & {"top", "bottom"}, set(names) & {"left", "right"}
+    holds = {"left": x <= LEFT, "right": x >= RIGHT, "top": y <= LEFT, "bottom": y >= RIGHT}
+    if "centre" in names:
+        # "at the centre left": the middle of the other axis
+        holds["centre"] = (columns or MIDDLE[0] <= x <= MIDDLE[1]) and (rows or MIDDLE[0] <= y <= MIDDLE[1])  # type: ignore[assignment]
+    # "on the left and right": one of both is enough for one thing
+    across = any(holds[name] for name in columns) if columns else True
+    down = any(holds[name] for name in rows) if rows else True
+    return bool(across and down and holds.get("centre", True))
+
+
+def related(a: Box, relation: str, b: Box, size: tuple[int, int]) -> bool | None:
+    """Whether two boxes fulfil a relation in a picture of that size; None if boxes do not tell."""
+    dx = ((b[0] + b[2]) - (a[0] + a[2])) / 2 / size[0]
+    dy = ((b[1] + b[3]) - (a[1] + a[3])) / 2 / size[1]
+    diagonal = math.hypot(*size)
+    gap = math.hypot(max(0.0, a[0] - b[2], b[0] - a[2]), max(0.0, a[1] - b[3], b[1] - a[3])) / diagonal
+    match relation:
+        case "left":
+            return _beyond(dx)
+        case "right":
+            return _beyond(-dx)
+        case "above":
+            return _beyond(dy)
+        case "below":
+            return _beyond(-dy)
+        case "on":
+            return gap <= TOUCH if gap <= TOUCH or gap > 2 * TOUCH else None
+        case "in":
+            return True if inside(a, b) >= 0.5 else False if gap > TOUCH else None
+        case "near":
+            return True if gap <= NEAR else False if gap > FAR else None
+        case "far":
+            return True if gap >= FAR else False if gap <= TOUCH else None
+    return None
+
+
+def _beyond(difference: float) -> bool | None:
+    return None if abs(difference) < TIE else difference > 0

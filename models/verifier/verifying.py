@@ -1,0 +1,118 @@
+"""The verification of a text: its sentences, their claims, and what is kept of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from models.sentences import sentences_of
+from models.verifier.attributes import compared
+from models.verifier.checks import UNKNOWN, Verdict, excludes, strict, verdict_of
+from models.verifier.claims import Statement, statements_of
+from models.verifier.cutting import cut_back
+from models.verifier.entities import Facts
+from models.verifier.structure import Structure, structure_of
+from strata.core import CheckedSentence, Claim, Verification
+
+MAX_SENTENCES = 100  # of a text that are read; the guards bound its characters
+MAX_WORDS = 150  # of a sentence that is cut back; a longer one is kept or cut as a whole
+
+
+@dataclass
+class Reading:
+    """The verification of one text. strictly: what nothing can judge is cut too. said: the claims of kept sentences."""
+
+    facts: Facts
+    strictly: bool = False
+    said: list[Statement] = field(default_factory=list)
+
+    def read(self, text: str) -> Verification:
+        """The verification of a text."""
+        sentences = sentences_of(text)
+        found = [self.sentence(one) for one in sentences[:MAX_SENTENCES]]
+        # what is not read is not kept
+        found += [CheckedSentence(text=one, kept=None, reason="low_match") for one in sentences[MAX_SENTENCES:]]
+        return Verification(text=text, sentences=found)
+
+    def sentence(self, text: str) -> CheckedSentence:
+        """A sentence with its claims and what is kept of it."""
+        made = structure_of(text)
+        judged = list(self._judged(made))
+        claims = [_claim(made, statement, verdict) for statement, verdict in judged]
+        faults = [(statement.start, statement.end) for statement, verdict in judged if verdict.supported is False]
+        kept: str | None = text
+        if faults:
+            kept = cut_back(made, faults, self._holds) if len(made.tokens) <= MAX_WORDS else None
+        if kept is not None:
+            self.said += [one for one, _ in judged] if kept == text else statements_of(structure_of(kept))
+        reason = next((claim.reason for claim in claims if claim.supported is False), None)
+        return CheckedSentence(text=text, kept=kept, reason=reason, claims=claims)
+
+    def _judged(self, made: Structure) -> Iterator[tuple[Statement, Verdict]]:
+        statements = statements_of(made)
+        for statement in statements:
+            verdict = verdict_of(statement, self.facts, made.phrases)
+            if verdict.supported is None and self._contradicts(statement):
+                verdict = Verdict(False, "contradicts")
+            yield statement, strict(verdict, statement) if self.strictly else verdict
+
+    def _holds(self, rest: str) -> bool:
+        """Whether no claim of a rest is contradicted, and one at least remains."""
+        verdicts = [verdict for _, verdict in self._judged(structure_of(rest))]
+        return bool(verdicts) and all(verdict.supported is not False for verdict in verdicts)
+
+    def _contradicts(self, statement: Statement) -> bool:
+        """Whether a claim that no entry judges excludes one that an earlier sentence has made."""
+        return any(_exclude(earlier, statement) for earlier in self.said)
+
+
+def _exclude(earlier: Statement, later: Statement) -> bool:
+    """Whether two claims of one text exclude each other: a kitchen and a beach; "two dogs", then "three dogs"."""
+    a, b = earlier.phrase, later.phrase
+    if earlier.kind != later.kind or a is None or b is None or a.negated or b.negated:
+        return False
+    if later.kind == "setting":
+        return excludes(a.noun, b.noun)
+    if a.noun != b.noun:
+        return False
+    if later.kind == "attribute" and b.definite:
+        return compared(later.value, frozenset({earlier.value})) is False
+    return (
+        later.kind == "count"
+        and b.definite
+        and "0" not in (earlier.value, later.value)
+        and earlier.value != later.value
+    )
+
+
+def _claim(made: Structure, statement: Statement, verdict: Verdict) -> Claim:
+    start = statement.start
+    # a relation is told with what it is told of
+    if statement.kind == "relation" and statement.subjects:
+        words = f"{statement.subjects[0].text(made.tokens, made.text)} {made.words(start, statement.end)}"
+    else:
+        words = made.words(start, statement.end)
+    return Claim(
+        kind=statement.kind,
+        text=words,
+        supported=verdict.supported,
+        reason=verdict.reason if verdict.supported is False else None,
+        evidence=list(verdict.evidence),
+        score=verdict.score,
+    )
+
+
+def remaining(verification: Verification) -> str:
+    """The text that remains: as it was if nothing was cut, else the kept sentences in a row; "" if none is."""
+    if all(sentence.kept == sentence.text for sentence in verification.sentences):
+        return verification.text
+    return " ".join(sentence.kept for sentence in verification.sentences if sentence.kept)
+
+
+def faults_of(verification: Verification) -> Sequence[str]:
+    """What was wrong, in words for a composer: each false claim once."""
+    false = (claim for sentence in verification.sentences for claim in sentence.claims if claim.supported is False)
+    return list(dict.fromkeys(claim.text for claim in false))
+
+
+__all__ = ["UNKNOWN", "Reading", "faults_of", "remaining"]

@@ -1,0 +1,217 @@
+"""Words of an English sentence: tokens with their parts of speech, by closed lists, WordNet and their neighbours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from models.verifier.attributes import is_attribute
+from models.verifier.lexicon import lexicon, singular, verb_of
+
+# DET: articles and possessives; NUM: counts; PART: participles; THAT: words that begin a relative clause; JOIN: words
+# that join clauses or phrases; MARK: other punctuation
+Tag = Literal[
+    "DET",
+    "NUM",
+    "ADJ",
+    "NOUN",
+    "VERB",
+    "AUX",
+    "PART",
+    "PREP",
+    "THAT",
+    "JOIN",
+    "COMMA",
+    "MARK",
+    "QUOTE",
+    "PRON",
+    "ADV",
+    "NOT",
+]
+
+COUNTS = {
+    **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10},
+    **{"eleven": 11, "twelve": 12, "single": 1, "lone": 1, "solitary": 1, "both": 2, "dozen": 12},
+}
+SEVERAL = frozenset("several many numerous multiple various few some".split())  # more than one, none knows how many
+NEGATIONS = frozenset("no not without never neither nor none n't cannot".split())
+PRONOUNS = frozenset(
+    "it they them he she him her i we us you this these those itself themselves himself herself each everything "
+    "something nothing someone anyone others another one's there who whom".split()
+)
+_POSSESSIVE = frozenset("its their his her my our your whose".split())
+_ARTICLES = frozenset("a an the this that these those each every any another all".split())
+PREPOSITIONS = frozenset(
+    "in on at by of to with from for over under above below beneath underneath beside near behind inside outside into "
+    "onto upon against among amid amidst around across along between beyond through throughout towards toward within "
+    "atop alongside off as like during near past via opposite".split()
+)
+_THAT = frozenset("that which who whose where".split())
+JOINS = frozenset("and or but while whereas though although yet so as because".split())
+AUXILIARIES = frozenset(
+    "is are was were be been being has have had do does did can could may might must shall should will would seems "
+    "seem appears appear looks look 's 're isn't aren't wasn't weren't doesn't don't".split()
+)
+BE = frozenset("is are was were be been being 's 're isn't aren't wasn't weren't".split())
+_ADVERBS = frozenset(
+    "very also too just slightly partially partly mostly quite rather clearly directly immediately closely together "
+    "apart away nearby here there then only still almost nearly perhaps possibly probably likely maybe further well "
+    "outdoors indoors outside inside up down back forward upright ahead even once twice".split()
+)
+# verbs of captions whose forms are nouns or adjectives too
+_CAPTION_VERBS = frozenset(
+    "sit stand lie rest hang show feature read say play run walk fly hold wear carry contain include depict "
+    "display float perch lean park ride jump sleep graze look face stretch fill cover surround line dominate "
+    "occupy extend grow cast shine reflect frame set place position locate travel drive eat drink watch pose "
+    "smile move swim rise bear spell state capture portray present complement add create give make suggest "
+    "indicate enhance serve appear".split()
+)
+# those whose form in -s is hardly ever a noun there
+_MOSTLY_VERBS = frozenset(
+    "sit stand lie rest hang show feature read say hold wear carry contain include depict display float perch lean "
+    "sleep graze appear suggest create add give make".split()
+)
+_QUOTED = re.compile(
+    r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
+)
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[^\w\s]|_")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word, a mark, or a whole quotation. start, end: its place in the sentence; lower: in lower case."""
+
+    text: str
+    start: int
+    end: int
+    tag: Tag = "NOUN"
+
+    @property
+    def lower(self) -> str:
+        """The word in lower case, with plain apostrophes."""
+        return self.text.lower().replace("’", "'")
+
+
+def tokens_of(sentence: str) -> list[Token]:
+    """The tokens of a sentence, tagged. A quotation is one token."""
+    found: list[Token] = []
+    at = 0
+    for quote in [*_QUOTED.finditer(sentence), None]:
+        end = quote.start() if quote else len(sentence)
+        found += [Token(word[0], word.start(), word.end()) for word in _TOKEN.finditer(sentence, at, end)]
+        if quote:
+            found.append(Token(quote[0], quote.start(), quote.end(), "QUOTE"))
+            at = quote.end()
+    tagged: list[Token] = []
+    for i, token in enumerate(found):
+        following = found[i + 1] if i + 1 < len(found) else None
+        tagged.append(token if token.tag == "QUOTE" else replace(token, tag=_tag(token, tagged, following)))
+    return tagged
+
+
+def _tag(token: Token, before: list[Token], after: Token | None) -> Tag:
+    word = token.lower
+    if not word[0].isalnum():
+        return "COMMA" if word == "," else "MARK"
+    if word.isdigit() or word in COUNTS or word in SEVERAL:
+        return "NUM"
+    if (closed := _closed(word, before, after)) is not None:
+        return closed
+    if is_attribute(word):
+        # "orange" and "gold" are nouns where nothing follows that they could belong to
+        return "ADJ"
+    return _open(word, before, after)
+
+
+def _closed(word: str, before: list[Token], after: Token | None) -> Tag | None:
+    """The tag of a word of the closed lists; None for the others."""
+    previous = before[-1].tag if before else ""
+    if word in NEGATIONS:
+        return "NOT"
+    if word in _THAT and previous in ("NOUN", "COMMA", "QUOTE", "ADJ", "PREP"):
+        return "THAT"
+    if word in _POSSESSIVE or word in _ARTICLES:
+        alone = after is None or not after.text[0].isalpha() or after.lower in AUXILIARIES
+        return "PRON" if alone and word not in ("a", "an", "the") else "DET"
+    if word == "as" and previous not in ("COMMA", "MARK"):
+        return "PREP"
+    if word in JOINS:
+        return "JOIN"
+    if word in PRONOUNS:
+        return "PRON"
+    if word in _ADVERBS and not (word in PREPOSITIONS and after and after.text[0].isalpha()):
+        return "ADV"
+    if word in PREPOSITIONS:
+        return "PREP"
+    return "AUX" if word in AUXILIARIES else None
+
+
+def _open(word: str, before: list[Token], after: Token | None) -> Tag:
+    """The tag of a noun, verb, adjective or adverb, by its dictionary entry and its neighbours."""
+    previous: str = before[-1].tag if before else ""
+    known, verb = lexicon(), verb_of(word)
+    noun = "n" in known.speech(singular(word))
+    named = _is_nominal(after)
+    if previous in ("NOUN", "QUOTE", "THAT", "PRON", "ADV", "COMMA", "JOIN"):
+        found = _verb_tag(word, verb, noun, previous, after)
+        if found is not None:
+            return found
+    if previous == "AUX" and verb and (word != verb or not noun) and not named:
+        return "PART"
+    if verb and word.endswith(("ing", "ed")) and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX"):
+        # "a parked car", or a phrase such as "sitting on a bench"
+        return "ADJ" if named and previous in ("DET", "ADJ", "NUM") else "NOUN" if _is_thing(word) else "PART"
+    speech = known.speech(word) or known.speech(singular(word))
+    if word.endswith("ly") and "r" in speech:
+        return "ADV"
+    if "a" in speech and (named or not noun):
+        return "ADJ" if not (noun and speech.startswith("n") and previous == "NOUN") else "NOUN"
+    if "a" in speech and previous in ("AUX", "ADV") and not speech.startswith("n"):
+        return "ADJ"
+    if not noun and verb:
+        return "VERB"
+    if not noun and "r" in speech:
+        return "ADV"
+    return "NOUN"
+
+
+def _verb_tag(word: str, verb: str, noun: bool, previous: str, after: Token | None) -> Tag | None:
+    """The tag of a word after a noun or a pronoun if it is a form of a verb; None if it may be a noun."""
+    if not verb or (previous == "ADV" and word == verb and noun):
+        return None
+    if word.endswith("ing"):
+        return None if _is_thing(word) and not _begins_phrase(after) else "PART"
+    if word != verb and not word.endswith("s"):  # "parked", "worn"
+        return "PART"
+    ambiguous = noun and verb not in _CAPTION_VERBS
+    if previous in ("COMMA", "JOIN"):
+        return "VERB" if word.endswith("s") and verb in _CAPTION_VERBS and _begins_phrase(after) else None
+    return None if ambiguous and not _begins_phrase(after) else "VERB"
+
+
+def _is_thing(word: str) -> bool:
+    """Whether a word in -ing or -ed is a noun of its own: a building, a painting, a bed."""
+    return lexicon().speech(word).startswith("n") and any(lexicon().senses(word))
+
+
+def _begins_phrase(after: Token | None) -> bool:
+    """Whether a noun phrase, a preposition or nothing follows, as after a verb."""
+    if after is None or after.tag == "QUOTE" or not after.text[0].isalpha():
+        return True
+    word = after.lower
+    closed = word in _ARTICLES or word in _POSSESSIVE or word in PREPOSITIONS or word in COUNTS or word in SEVERAL
+    return closed or word in JOINS or word in _ADVERBS or word in PRONOUNS or word.endswith("ly")
+
+
+def _is_nominal(after: Token | None) -> bool:
+    """Whether the next word can be a noun or an adjective before one."""
+    if after is None or after.tag == "QUOTE" or not after.text[0].isalpha():
+        return False
+    word = after.lower
+    if word in PREPOSITIONS or word in AUXILIARIES or word in JOINS or word in _ARTICLES or word in _THAT:
+        return False
+    if word.endswith("s") and verb_of(word) in _MOSTLY_VERBS:
+        return False
+    speech = lexicon().speech(word) + lexicon().speech(singular(word))
+    return "n" in speech or "a" in speech or is_attribute(word) or not speech

@@ -1,0 +1,90 @@
+"""Jobs: submitted after a preview, followed to their end, their failures by reason, cancelled and retried."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from strata.core import JobPage, JobStatus
+from tests.studio.conftest import NARROW, WIDE, Opener, Scenes
+from tests.studio.scene_machine import write_scenes
+
+
+def test_a_job_from_its_preview_to_its_end(scenes: Scenes, opened: Opener) -> None:
+    shard = write_scenes(scenes.shards / "six.tar", range(100, 106), broken=2)
+    with opened(f"{scenes.url}/#/jobs") as page:
+        page.get_by_role("link", name="Submit a job").click()
+        page.get_by_label("Shards, one a line").fill(shard)
+        page.get_by_role("button", name="Preview").click()
+        preview = page.get_by_role("region", name="Preview")
+        expect(preview).to_contain_text(re.compile(r"shards\s*1\s*images\s*6\s*results that exist\s*0"))
+        page.get_by_role("button", name="Submit the job").click()
+        expect(page.locator(".chip", has_text="completed")).to_be_visible()
+        expect(page.locator(".facts").first).to_contain_text("6 of 6")
+        # what failed, by its reason, and the records behind it
+        expect(page.locator(".reason summary")).to_contain_text("2 × captioner: empty answer")
+        page.locator(".reason").get_by_role("link", name="000000100").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("000000100")
+        expect(page.locator(".fault")).to_contain_text("the model gave no text")
+        page.go_back()
+        page.get_by_role("link", name="Records (6)").click()
+        page.get_by_role("link", name="000000105").click()
+        expect(page.locator(".sentences")).to_be_visible()
+        # the job is in the list
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        expect(page.locator("tbody tr").first).to_contain_text("6 / 6, 2 failed")
+        # a second preview knows what exists, and how long a job took
+        page.goto(f"{scenes.url}/#/jobs/new")
+        page.get_by_label("Shards, one a line").fill(shard)
+        page.get_by_role("button", name="Preview").click()
+        expect(preview).to_contain_text(re.compile(r"results that exist\s*6"))
+        expect(preview).to_contain_text("Time and money are those of")
+
+
+def test_a_job_is_retried_and_cancelled(scenes: Scenes, opened: Opener) -> None:
+    shard = write_scenes(scenes.shards / "retried.tar", range(200, 204), broken=1)
+    scenes.vision.go_on.clear()
+    try:
+        job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
+        with opened(f"{scenes.url}/#/job/{job}") as page:
+            page.get_by_role("button", name="Cancel the job").click()
+            scenes.vision.go_on.set()
+            expect(page.locator(".chip", has_text="cancelled")).to_be_visible()
+            job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
+            page.goto(f"{scenes.url}/#/job/{job}")
+            page.get_by_role("button", name="Retry what failed").click()
+            expect(page.locator(".chip", has_text="completed")).to_be_visible()
+            expect(page.locator(".reason summary")).to_contain_text("1 × captioner")
+    finally:
+        scenes.vision.go_on.set()
+
+
+def test_wrong_shards_are_told(scenes: Scenes, opened: Opener) -> None:
+    with opened(f"{scenes.url}/#/jobs/new", expected=("404", "400", "403", "422")) as page:
+        page.get_by_label("Shards, one a line").fill(f"{scenes.shards}/nothing.tar")
+        page.get_by_role("button", name="Preview").click()
+        expect(page.locator(".fault")).to_contain_text("nothing.tar")
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_long_error_does_not_widen_the_page(scenes: Scenes, opened: Opener, width: int) -> None:
+    shard = write_scenes(scenes.shards / "long.tar", [300])
+    httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).raise_for_status()
+    view = JobPage.model_validate(httpx.get(f"{scenes.url}/v1/jobs?limit=1").json()).jobs[0]
+    wrong = view.model_copy(update={"error": "HTTP_401_" * 300, "profile": "p" * 200})
+    answer = JobPage(jobs=[wrong]).model_dump_json()
+    events = f"event: job\ndata: {wrong.model_copy(update={'status': JobStatus.FAILED}).model_dump_json()}\n\n"
+    with opened(f"{scenes.url}/#/gallery", width, expected=("404",)) as page:
+        page.route("**/v1/jobs?*", lambda route: route.fulfill(body=answer, content_type="application/json"))
+        page.route("**/events", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
+        page.goto(f"{scenes.url}/#/jobs")
+        expect(page.locator("tbody tr")).to_contain_text("HTTP_401_")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.goto(f"{scenes.url}/#/job/{view.id}")
+        expect(page.locator(".fault").first).to_contain_text("HTTP_401_")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert json.loads(answer)["jobs"][0]["error"] == page.locator(".fault").first.inner_text()
