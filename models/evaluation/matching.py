@@ -108,8 +108,7 @@ def _sentences(text: Text, seen: Seen) -> Iterator[tuple[str, Image.Image]]:
     for sentence in known or dict.fromkeys(sentences_of(text.text)):
         if _QUOTED.sub("", sentence).strip(" .!?"):
             boxes = [box for name in known.get(sentence, ()) if (box := _box(seen.record, name))]
-            whole = len(boxes) < len(known.get(sentence, ())) or not boxes
-            yield sentence, seen.image if whole else _cropped(seen, boxes)
+            yield sentence, _cropped(seen, boxes) if boxes else seen.image
 
 
 def _box(record: Record, name: str) -> Box | None:

@@ -47,6 +47,9 @@ FIGURES: Mapping[str, FigureSpec] = {
     "coverage": FigureSpec("share of the kept things and lines that the text mentions", "higher", "record"),
     "ocr_recalled": FigureSpec("share of the kept lines of text that the text quotes", "higher", "record"),
     "repetition": FigureSpec("share of the runs of four words that the text has said before", "lower", "record"),
+    "words": FigureSpec("words of a text", "neither", "record", share=False),
+    "sentences": FigureSpec("sentences of a text", "neither", "record", share=False),
+    "texts": FigureSpec("share of the images that have this text, and it is not empty", "higher", "record"),
     **{
         f"{name}{suffix}": FigureSpec(f"{meaning}{whose}", "higher", "models")
         for suffix, whose in (("", "the matcher"), ("_second", "the second matcher"))
@@ -55,7 +58,7 @@ FIGURES: Mapping[str, FigureSpec] = {
             ("own_image_preferred", "share of the texts that fit their own image better than another one, by "),
         )
     },
-    "clip_score": FigureSpec("CLIPScore: 2.5 times the cosine of text and image", "higher", "models", False),
+    "clip_score": FigureSpec("CLIPScore: 2.5 times the cosine of text and image", "higher", "models"),
     "capture": FigureSpec("CAPTURE: how well scene graphs of text and references agree", "higher", "references"),
     **{
         f"reference_{kind}_{name}": FigureSpec(meaning.format(kind), "higher", "references")
@@ -65,7 +68,4 @@ FIGURES: Mapping[str, FigureSpec] = {
             ("precise", "share of the {} of the text that the references tell"),
         )
     },
-    "words": FigureSpec("words of a text", "neither", "record", share=False),
-    "sentences": FigureSpec("sentences of a text", "neither", "record", share=False),
-    "texts": FigureSpec("share of the images that have this text, and it is not empty", "higher", "record"),
 }

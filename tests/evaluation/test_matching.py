@@ -69,8 +69,8 @@ def test_sentences_are_asked_on_the_crops_of_their_evidence(monkeypatch: pytest.
     for one in images:
         assert one.record.description is not None
         sentences = one.record.description.sentences
-        # a sentence is asked about the crop if all that it rests on has boxes
-        crops = sum(bool(each.evidence) and all("/" in name for name in each.evidence) for each in sentences)
+        # a sentence is asked about the crop if something that it rests on has a box
+        crops = sum(any("/" in name for name in each.evidence) for each in sentences)
         judged = [each for each in sentences if "empty" not in each.text]
         if judged:
             told = found[one.key]["description"]
