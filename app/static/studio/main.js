@@ -60,8 +60,15 @@ function KeyBox() {
       setRefused(true);
       open(true);
     };
+    const close = (event) => (event.type === "hashchange" || event.key === "Escape") && open(false);
     window.addEventListener("strata:unauthorized", ask);
-    return () => window.removeEventListener("strata:unauthorized", ask);
+    window.addEventListener("hashchange", close);
+    window.addEventListener("keydown", close);
+    return () => {
+      window.removeEventListener("strata:unauthorized", ask);
+      window.removeEventListener("hashchange", close);
+      window.removeEventListener("keydown", close);
+    };
   }, []);
   const save = (event) => {
     event.preventDefault();
