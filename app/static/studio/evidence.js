@@ -114,7 +114,7 @@ export function EvidenceView({ record, job, url = null, text = "description", id
 export function usePicture(url, job, key, identity = "") {
   const [found, set] = useState(null);
   useEffect(() => {
-    if (url || !key) return undefined;
+    if (url !== null || !key) return undefined;
     let current = true;
     picture(previewPath(job, key, 1600, identity)).then((blob) => current && set(blob), () => current && set(""));
     return () => {
