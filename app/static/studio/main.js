@@ -46,7 +46,7 @@ function ThemeBox() {
     setTheme(event.target.value);
     set(event.target.value);
   };
-  return html`<label>Theme <select value=${theme} onChange=${choose}>
+  return html`<label><span class="theme-word">Theme</span> <select value=${theme} onChange=${choose}>
     <option value="system">system</option><option value="light">light</option><option value="dark">dark</option>
   </select></label>`;
 }
