@@ -236,7 +236,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         '"a\\u001bb\\nc" = 1\n' + DEMO,
         [
             '"a\\u001bb\\nc": unknown key; there are: chunk_size, description, domain, evidence, micro_batch, needs, '
-            "rules, stages, warnings"
+            "rules, stages, texts, warnings"
         ],
     ),
 }
