@@ -39,9 +39,9 @@ class Evidence(Frozen):
 
     score: the stage's own confidence; match: the matcher's probability that the phrase is true of the crop (null if
     no matcher scored it); kept: whether the composer gets it; reason: why it was dropped ("low_match",
-    "low_second_match", "low_score", "contradicted", "duplicate", "too_large" and "no_letters" of text, the guard that
-    rejected its phrase, as "captioner_loop", or the stage that failed on its crop, as "matcher_failed"), null when
-    kept.
+    "low_second_match", "low_score", "low_evidence", "contradicted", "duplicate"; "too_large", "too_short" and
+    "no_letters" of text; the guard that rejected its phrase, as "captioner_loop"; the stage that failed on its crop, as
+    "matcher_failed"), null when kept.
     """
 
     score: Probability | None = None
