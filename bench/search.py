@@ -1,6 +1,6 @@
 """`python -m bench.search`: search 3.3 million made-up rows, with the index and with plain DuckDB over the parts.
 
-First, parts of made-up rows (`bench.inputs.synthetic_parts`) are written, unless `--store` names a store that has them. Then
+First, parts of made-up rows (`inputs.synthetic_parts`) are written, unless `--store` names a store that has them. Then
 are measured: the index is made (seconds, CPU seconds, bytes, peak memory); each search, its first page with the number
 of all rows, and its facets; and the same conditions in SQL over the parts' Parquet files, where they are not too slow
 to be tried. Each search runs several times on 2 threads. Of each the shortest wall-clock time and the median are told:
