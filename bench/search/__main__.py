@@ -2,8 +2,7 @@
 
 First, parts of made-up rows (`bench.synthetic_parts`) are written, unless `--store` names a store that has them. Then
 are measured: the index is made (seconds, CPU seconds, bytes, peak memory); each search, its first page with the number
-of all rows, and its facets; and the same conditions in SQL over the parts' Parquet files, where they are not too slow
-to be tried. Each search runs several times on 2 threads. Of each the shortest wall-clock time and the median are told:
+of all rows, and its facets; and the same conditions in SQL over the parts' Parquet files, for some of the searches. Each search runs several times on 2 threads. Of each the shortest wall-clock time and the median are told:
 other programs on the machine make a time longer and never shorter.
 """
 
@@ -26,7 +25,9 @@ from strata.search import Order, Query, Scope, Search, SearchIndex, facets
 from strata.search.database import MEMORY, THREADS
 from strata.store import Store
 
-ROWS, REPEATS, PLAIN_REPEATS = 3_300_000, 7, 2
+ROWS, REPEATS, PLAIN_REPEATS = 3_300_000, 7, 1
+# the searches that are tried with plain DuckDB too: the others take as long
+PLAIN = ("everything", "a word of one row in 10,000", "a rare thing", "failed")
 LIMIT = 50  # rows of a page
 Figures = dict[str, float]
 
@@ -113,7 +114,8 @@ def plain(store: Store) -> Figures:
     connection = duckdb.connect(config={"memory_limit": MEMORY, "threads": str(THREADS)})
     parts = f"read_parquet('{store.path('parts', 'llm')}/**/*.parquet')"
     figures: Figures = {}
-    for name, (_, _, condition) in SEARCHES.items():
+    for name in PLAIN:
+        condition = SEARCHES[name][2]
 
         def run(condition: str = condition) -> None:
             connection.execute(f"select key, description.text from {parts} where {condition} limit {LIMIT}").fetchall()
