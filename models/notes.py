@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from models.boxes import area, inside, iou, min_overlap
-from strata.core import THINGS, Box, Evidence, Record, head_of, kept
+from strata.core import THINGS, Box, Evidence, Record, head_of
 
 SAME_PLACE = 0.5  # IoU from which two boxes are one thing
 INSIDE = 0.6  # share of a box inside another box from which it belongs to that box
 # a caption is divided at commas, at "and" and before prepositions
 _PIECES = re.compile(r"[,.;]\s*|\s+and\s+|\s+(?=(?:on|in|at|with|near|under|against)\s)")
 _INDEFINITE = re.compile(r"^(?:(on|in|at|with|near|under|against)\s+)?((?:an?|some)\s+(?!.*\b(?:is|are)\b).+)$", re.I)
+COLOURS = frozenset(
+    "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()
+)
+_NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
 LARGE, SMALL = 0.2, 0.04  # shares of the image's area
 
 
@@ -21,35 +26,42 @@ LARGE, SMALL = 0.2, 0.04  # shares of the image's area
 class Note:
     """One thing at one position in the image.
 
-    phrases: its names from all layers, the most trusted first; none for text that stands on no thing. place: such as
-    "top left"; size: "large", "small" or ""; texts: the lines of text on it.
+    phrases: its names from all layers, the most trusted first, without those that contradict a more trusted one; none
+    for text that stands on no thing. place: such as "top left"; size: "large", "small" or ""; texts: the lines of text
+    on it, in reading order. sources: the entries that it was made from, such as "regions/0". box: in pixels.
     """
 
     phrases: tuple[str, ...]
     place: str
     size: str
     texts: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    box: Box = (0, 0, 0, 0)
 
 
 @dataclass
 class _Thing:
     box: Box
     phrases: list[str]
-    texts: list[str]
+    sources: list[str]
+    lines: list[tuple[Box, str]] = field(default_factory=list)
 
 
 def notes_of(record: Record, limit: int = 40) -> list[Note]:
     """The record's kept regions, objects and lines of text as notes, from left to right; at most `limit`."""
     things: list[_Thing] = []
     # merge entries at the same position into one thing, the most trusted first; of equals, objects before regions
-    entries = [(layer, entry) for layer in reversed(THINGS) for entry in kept(getattr(record, layer.name))]
-    for layer, entry in sorted(entries, key=lambda pair: _trust(pair[1]), reverse=True):
+    entries = [
+        (layer, f"{layer.name}/{index}", entry)
+        for layer in reversed(THINGS)
+        for index, entry in enumerate(getattr(record, layer.name) or ())
+        if entry.kept or entry.reason == "duplicate"  # a duplicate adds no phrase; it is a source of the thing
+    ]
+    for layer, source, entry in sorted(entries, key=lambda one: (one[2].kept, _trust(one[2])), reverse=True):
         if phrase := layer.words_of(entry).strip().rstrip("."):
-            _add_phrase(things, entry.box, phrase)
-    # add each line of text to the thing that it stands on
-    for line in kept(record.text):
-        if line.text.strip():
-            _add_text(things, line.box, line.text.strip())
+            _add_phrase(things, entry.box, phrase, source, entry.kept)
+    # add the lines of text to the things that they stand on; of the others, those that belong together are one thing
+    _add_lines(things, record)
     # the limit bounds the prompt's length: the most trusted things stay, then sorted from left to right
     things = things[:limit]
     things.sort(key=lambda thing: (thing.box[0] + thing.box[2], thing.box[1] + thing.box[3]))
@@ -60,7 +72,9 @@ def notes_of(record: Record, limit: int = 40) -> list[Note]:
             phrases=tuple(thing.phrases),
             place=place_of(thing.box, width, height),
             size=size_of(thing.box, width, height),
-            texts=tuple(thing.texts),
+            texts=tuple(in_reading_order(thing.lines)),
+            sources=tuple(thing.sources),
+            box=thing.box,
         )
         for thing in things
     ]
@@ -70,26 +84,85 @@ def _trust(entry: Evidence) -> float:
     return entry.match if entry.match is not None else entry.score or 0.0
 
 
-def _add_phrase(things: list[_Thing], box: Box, phrase: str) -> None:
+def _add_phrase(things: list[_Thing], box: Box, phrase: str, source: str, kept: bool) -> None:
     """Add a phrase to the thing at the same position, or as a new thing."""
     for thing in things:
         # same position, or a part of the other box with the same head noun ("a car", "a red car")
         named_alike = bool({head_of(phrase)} & {head_of(known) for known in thing.phrases})
         overlap = min_overlap(box, thing.box)
         if iou(box, thing.box) >= SAME_PLACE or (named_alike and overlap >= INSIDE):
+            # the more trusted phrase came first: "a blue car" adds nothing to "a red car"
+            if any(contradicts(phrase, known) for known in thing.phrases):
+                return
+            thing.sources.append(source)
             if phrase not in thing.phrases:
                 thing.phrases.append(phrase)
             return
-    things.append(_Thing(box, [phrase], []))
+    if kept:
+        things.append(_Thing(box, [phrase], [source]))
 
 
-def _add_text(things: list[_Thing], box: Box, text: str) -> None:
-    """Add a line of text to the smallest thing that it stands on, or as a new thing without a phrase."""
-    carriers = [thing for thing in things if thing.phrases and inside(box, thing.box) >= INSIDE]
-    if carriers:
-        min(carriers, key=lambda thing: area(thing.box)).texts.append(text)
-    else:
-        things.append(_Thing(box, [], [text]))
+def contradicts(phrase: str, known: str) -> bool:
+    """Whether two phrases with the same head noun give it different colours, or different numbers."""
+    if head_of(phrase) != head_of(known):
+        return False
+    words, others = (set(re.findall(r"[^\W_]+", text.lower())) for text in (phrase, known))
+    return any(words & kind and others & kind and not words & others & kind for kind in (COLOURS, _NUMBERS))
+
+
+def _add_lines(things: list[_Thing], record: Record) -> None:
+    """Add each line of text to the smallest thing that it stands on; lines below or beside each other are one thing."""
+    loose: list[_Thing] = []
+    for index, line in enumerate(record.text or ()):
+        text = line.text.strip()
+        if not text or not line.kept:
+            continue
+        carriers = [thing for thing in things if inside(line.box, thing.box) >= INSIDE]
+        carriers = carriers or [block for block in loose if _adjoins(line.box, block)]
+        if carriers:
+            thing = min(carriers, key=lambda thing: area(thing.box))
+        else:
+            thing = _Thing(line.box, [], [])
+            loose.append(thing)
+        thing.lines.append((line.box, text))
+        thing.sources.append(f"text/{index}")
+        if not thing.phrases:
+            thing.box = _around(thing.box, line.box)
+    things += loose
+
+
+def _adjoins(box: Box, block: _Thing) -> bool:
+    """Whether a line lies within half its height of a line of the block, and overlaps it on the other axis."""
+    height = box[3] - box[1]
+    for other, _ in block.lines:
+        across, down = max(box[0] - other[2], other[0] - box[2]), max(box[1] - other[3], other[1] - box[3])
+        alike = 0.5 <= height / max(1e-6, other[3] - other[1]) <= 2
+        if alike and max(across, down) <= height / 2 and min(across, down) < 0:
+            return True
+    return False
+
+
+def _around(a: Box, b: Box) -> Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def in_reading_order(lines: Sequence[tuple[Box, str]]) -> list[str]:
+    """The texts of lines, row by row from the top, each row from the left; from the right in Arabic and Hebrew.
+
+    Two lines are in one row if the centre of one lies between the top and the bottom of the other.
+    """
+    rows: list[list[tuple[Box, str]]] = []
+    for box, text in sorted(lines, key=lambda line: line[0][1] + line[0][3]):
+        centre = (box[1] + box[3]) / 2
+        if rows and rows[-1][0][0][1] <= centre <= rows[-1][0][0][3]:
+            rows[-1].append((box, text))
+        else:
+            rows.append([(box, text)])
+    ordered: list[str] = []
+    for row in rows:
+        leftward = any(unicodedata.bidirectional(letter) in ("R", "AL") for _, text in row for letter in text)
+        ordered += [text for _, text in sorted(row, key=lambda line: line[0][0], reverse=leftward)]
+    return ordered
 
 
 def place_of(box: Box, width: int, height: int) -> str:

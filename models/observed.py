@@ -15,7 +15,9 @@ from PIL import Image
 
 from models.crops import crop_box, crop_segment, encode_mask
 from models.evidence.filter import text_judged
+from models.evidence.weight import weighed
 from models.items import BoxedImage, Failure, Pair, Segment
+from models.verifier.captions import without_false_claims
 from models.working_size import restored
 from strata.core import Caption, EvidenceSettings, LayerSpec, Mask, ObjectMask, Record, Usage, kept
 
@@ -192,7 +194,9 @@ class Observed:
         if self.failure is not None:
             record = self.record.model_copy(update=costs)
             return self.failure.row_of(record)
-        return text_judged(self.layered.model_copy(update=costs), settings)
+        record = text_judged(self.layered.model_copy(update=costs), settings)
+        record = record if settings.weight is None else weighed(record, settings.weight)
+        return without_false_claims(record) if settings.caption_claims else record
 
 
 def _fails_image(result: Any, tolerant: bool) -> bool:

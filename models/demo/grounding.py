@@ -4,13 +4,13 @@ A model of 135 million parameters that writes without constraints copies its exa
 right (measured on drawn scenes: recall 0.63). So at every step it chooses among what the notes support: which thing
 comes next, the words that link it to its position, the words that join it to the next thing, and where sentences end.
 It cannot name a thing that is not in the notes, cannot change a position or a colour, and cannot end before it has
-named all things.
+named all things. Relations of two things come last, each as a sentence of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 Tokens = tuple[int, ...]
@@ -34,7 +34,8 @@ class Wording:
     """The words between things, from the prompt file. They contain no things, colours or positions.
 
     openers: before the first thing of a sentence; links: from a thing to its position; tails: optional, after a
-    position; joins: from a position to the next thing, with punctuation. sentences: how many are allowed.
+    position; joins: from a position to the next thing, with punctuation. sentences: how many are allowed. relations:
+    from a thing to another one, by "left", "right", "above" and "below"; without these words none is told.
     """
 
     openers: tuple[str, ...]
@@ -42,6 +43,14 @@ class Wording:
     tails: tuple[str, ...]
     joins: tuple[str, ...]
     sentences: int
+    relations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One relation of two things, in several sentences that say the same; one of them is written."""
+
+    sentences: tuple[str, ...]
 
 
 class _State(Enum):
@@ -56,14 +65,18 @@ class _State(Enum):
 class _Step:
     state: _State
     fact: Fact | None = None
+    relation: Relation | None = None
 
 
 class Guide:
     """The state of one description: `allowed()` gives the allowed next tokens, `accept()` takes the chosen one."""
 
-    def __init__(self, wording: Wording, facts: Sequence[Fact], encode: Encode, end: int) -> None:
+    def __init__(
+        self, wording: Wording, facts: Sequence[Fact], encode: Encode, end: int, relations: Sequence[Relation] = ()
+    ) -> None:
         self._wording = wording
         self._remaining = list(facts)
+        self._relations = list(relations)
         self._encode = encode
         self._end = end
         self._state = _State.START
@@ -77,9 +90,9 @@ class Guide:
 
     def allowed(self) -> list[int]:
         """The allowed next tokens, sorted; a single one if there is no choice."""
-        # after a complete step: the end if all facts are named, else all steps of the state
+        # after a complete step: the end if all is told, else all steps of the state
         if not self._candidates:
-            if not self._remaining and self._state is _State.START:
+            if not self._remaining and not self._relations and self._state is _State.START:
                 return [self._end]
             self._candidates = [(self._encode(text), step) for text, step in self._steps()]
         return sorted({rest[0] for rest, _ in self._candidates})
@@ -107,6 +120,8 @@ class Guide:
         if step.fact:
             self._remaining.remove(step.fact)
             self._place = step.fact.place
+        if step.relation:
+            self._relations.remove(step.relation)
         self._state = step.state
 
     def _steps(self) -> list[tuple[str, _Step]]:
@@ -125,8 +140,14 @@ class Guide:
                 return [(f" {fact.name}", _Step(_State.NAMED, fact)) for fact in self._remaining if fact.place]
 
     def _openings(self) -> list[tuple[str, _Step]]:
-        """The starts of a sentence: an opener with a thing, or a thing with a position in upper case."""
+        """The starts of a sentence: an opener with a thing, or a thing with a position in upper case.
+
+        After all things: whole sentences about two of them.
+        """
         space = " " if self.tokens else ""
+        if not self._remaining:
+            told = [(relation, sentence) for relation in self._relations for sentence in relation.sentences]
+            return [(space + sentence, _Step(_State.START, relation=relation)) for relation, sentence in told]
         steps: list[tuple[str, _Step]] = []
         for fact in self._remaining:
             state = _State.NAMED if fact.place else _State.TAILED

@@ -90,16 +90,23 @@ def objects_matched(
 
 
 def text_judged(record: Record, settings: EvidenceSettings) -> Record:
-    """Drop lines of text with a low OCR score, without a letter or digit, or whose characters fill the picture.
+    """Drop lines of text with a low OCR score, with too few letters, or whose characters fill the picture.
 
     No matcher judges text. A star or an arrow that the OCR reads is a drawing: no sentence can quote it.
     """
     text = [_judge(line, line.score, settings.text, "low_score") for line in record.text or ()]
-    text = [
-        line if not line.kept or any(map(str.isalnum, line.text)) else _dropped(line, "no_letters") for line in text
-    ]
-    text = [_dropped(line, "too_large") if line.kept and _fills(line, record) else line for line in text]
+    text = [_drops_if(line, _letters(line) == 0, "no_letters") for line in text]
+    text = [_drops_if(line, _letters(line) < (settings.text_letters or 0), "too_short") for line in text]
+    text = [_drops_if(line, _fills(line, record), "too_large") for line in text]
     return _with_layers(record, text=text)
+
+
+def _letters(line: TextLine) -> int:
+    return sum(map(str.isalnum, line.text))
+
+
+def _drops_if(line: TextLine, wrong: bool, reason: str) -> TextLine:
+    return _dropped(line, reason) if line.kept and wrong else line
 
 
 def _fills(line: TextLine, record: Record) -> bool:
@@ -107,8 +114,7 @@ def _fills(line: TextLine, record: Record) -> bool:
     if record.width is None or record.height is None:
         return False
     left, top, right, bottom = line.box
-    characters = max(1, sum(map(str.isalnum, line.text)))
-    return (right - left) * (bottom - top) > characters * LARGEST_CHARACTER * record.width * record.height
+    return (right - left) * (bottom - top) > max(1, _letters(line)) * LARGEST_CHARACTER * record.width * record.height
 
 
 def _with_layers(record: Record, **layers: Any) -> Record:

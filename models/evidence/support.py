@@ -6,11 +6,9 @@ import itertools
 import re
 
 from models.kinds.nouns import SINGULARS
+from models.notes import COLOURS
 from strata.core import LAYERS, Description, LayerSpec, Record, Sentence, head_of
 
-COLOURS = frozenset(
-    "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver turquoise".split()
-)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 # a full stop with optional closing quotes, before white space and the start of a sentence; not after "St."
@@ -91,6 +89,11 @@ def _letters(text: str) -> str:
     """Lower-case words between single spaces, so that "EXIT" is found in '"Exit".' but not in "exited"."""
     words = " ".join(re.findall(r"\w+", text.lower()))
     return f" {words} "
+
+
+def names(text: str, phrase: str) -> bool:
+    """Whether a text contains a phrase's head noun, outside of quotes, and in no colour that contradicts the phrase."""
+    return _names(_words(_QUOTED.sub(" ", text)), phrase)
 
 
 def _names(words: list[str], phrase: str) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from models.demo.grounding import Fact, Wording
+from models.demo.grounding import Fact, Relation, Wording
+from models.evidence.relations import OPPOSITE, clear_relations
 from models.notes import Note, notes_of, settings_of
 from strata.core import LAYERS, Record, kept
 
@@ -67,6 +68,37 @@ def facts_of(record: Record, limit: int) -> list[Fact]:
     return facts
 
 
+def relations_of(record: Record, limit: int, wording: Wording) -> list[Relation]:
+    """What a grounded description says of pairs of its things: one relation, two of four things and more.
+
+    Only of things that "the" and a name mean without doubt.
+    """
+    notes = notes_of(record, limit)
+    names = {index: name for index, note in enumerate(notes) if (name := _definite(note, notes))}
+    boxes, size = [notes[index].box for index in names], (record.width or 1, record.height or 1)
+    named = list(names.values())
+    relations = []
+    for i, relation, j in clear_relations(boxes, size, most=1 + (len(names) >= 4)):
+        pairs = [(named[i], relation, named[j]), (named[j], OPPOSITE[relation], named[i])]
+        worded = [(a, wording.relations.get(word), b) for a, word, b in pairs]
+        told = [f"{a[0].upper()}{a[1:]} {words} {b}." for a, words, b in worded if words]
+        relations += [Relation(tuple(told))] if told else []
+    return relations
+
+
+def _definite(note: Note, notes: list[Note]) -> str:
+    """A note's name with "the"; "" if it is plural or without a name, or if it can mean another note too."""
+    article, _, noun = note.phrases[0].partition(" ") if note.phrases else ("", "", "")
+    if article.lower() not in ("a", "an") or not noun:
+        return ""
+    alike = [other for other in notes if other.phrases[:1] == note.phrases[:1]]
+    if len(alike) == 1:
+        return f"the {noun}"
+    # of several signs, by what stands on them
+    unique = note.texts and sum(other.texts == note.texts for other in alike) == 1
+    return f"the {noun} that says {_read(note)}" if unique else ""
+
+
 def small_notes(record: Record, limit: int) -> str:
     """The notes for a small model, one line per fact; "" without facts."""
     facts = facts_of(record, limit)
@@ -90,7 +122,7 @@ def full_notes(record: Record, limit: int) -> str:
     if record.caption and record.caption.kept:
         sections.append(("Caption of the whole picture:", [record.caption.text.strip()]))
     sections.append(("Things and their places:", [f"- {_line_of(note)}" for note in notes if note.phrases]))
-    read = [f"- {text} ({note.place})" for note in notes for text in map(_quoted, note.texts)]
+    read = [f"- {_read(note)} ({note.place})" for note in notes if note.texts]
     sections.append(("Text that can be read:", read))
     # layers of words for the whole image, such as tags
     for layer in LAYERS.values():
@@ -114,13 +146,13 @@ def with_errors(notes: str, errors: Sequence[str]) -> str:
 
 
 def _line_of(note: Note) -> str:
-    carries = f", carries the text {' '.join(map(_quoted, note.texts))}" if note.texts else ""
+    carries = f", carries the text {_read(note)}" if note.texts else ""
     return f"{' / '.join(note.phrases)}: {', '.join(filter(None, (note.size, note.place)))}{carries}"
 
 
 def _named(note: Note) -> str:
     """A note as a noun phrase: 'a large red car', 'a sign that says "OPEN"', 'the word "OPEN"'."""
-    read = " ".join(map(_quoted, note.texts))
+    read = _read(note) if note.texts else ""
     if not note.phrases:
         return f"the {'words' if ' ' in read else 'word'} {read}"
     # put the size between article and noun: "a large red car"
@@ -131,5 +163,6 @@ def _named(note: Note) -> str:
     return f"{phrase} that says {read}" if read else phrase
 
 
-def _quoted(text: str) -> str:
-    return '"' + " ".join(text.replace('"', "'").split()) + '"'
+def _read(note: Note) -> str:
+    """The lines of text on a thing as one quotation."""
+    return '"' + " ".join(" ".join(note.texts).replace('"', "'").split()) + '"'

@@ -17,7 +17,7 @@ from models.generation import search_settings, were_cut
 from models.guards import Asked
 from models.items import ComposeRequest, Written
 from models.kinds.counting import counts_and_places
-from models.prompts import Prompt, facts_of, load_prompt, with_errors
+from models.prompts import Prompt, facts_of, load_prompt, relations_of, with_errors
 from models.weights.cache import locate
 from models.writers import ComposerStage
 from strata.core import CountingComposerParameters, Record, StageSettings, TransformersComposerParameters
@@ -109,7 +109,11 @@ class TransformersComposer(ComposerStage):
         # one guide per description: it allows only words that the facts of the record support
         encode = functools.cache(self._encode)
         end = int(self._tokenizer.eos_token_id)
-        guides = [Guide(wording, facts_of(record, self._parameters.max_notes), encode, end) for record in records]
+        most = self._parameters.max_notes
+        guides = [
+            Guide(wording, facts_of(record, most), encode, end, relations_of(record, most, wording))
+            for record in records
+        ]
         # decode from the end of the shared prompt start
         tokens = [self._shortened(encode(self._chat(prompt))[len(self._start) :]) for prompt in prompts]
         self._decoder.write(tokens, guides, self._parameters.max_new_tokens)

@@ -1,10 +1,10 @@
-"""`strata evaluate`: how good the texts of a job or a snapshot are. It needs no running service."""
+"""`strata evaluate` and `strata report`: how good the texts of a job or a snapshot are. No service need run."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,8 +16,11 @@ from strata.counts import counted
 from strata.errors import InvalidInput, QualityDropped
 
 if TYPE_CHECKING:
+    from strata.core import Profile, Record
     from strata.evaluation.comparison import Comparison
-    from strata.evaluation.evaluation import Evaluation
+    from strata.evaluation.evaluation import Evaluation, Tally
+    from strata.evaluation.report.page import Page
+    from strata.evaluation.rows import Rows
     from strata.evaluation.truth import TruthSet
     from strata.store import Store
 
@@ -26,6 +29,23 @@ TruthFiles = Annotated[
     list[Path] | None,
     typer.Option("--truth", metavar="FILE", help="Annotations of COCO or Visual Genome; may be repeated."),
 ]
+References = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Texts that people wrote: COCO's captions, or JSON lines.")
+]
+Graphs = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Weights of FactualSceneGraph; none: the verifier's rules.")
+]
+Asking = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME|FILE", help="A profile whose matchers are asked."),
+]
+ModelImages = Annotated[int, typer.Option("--model-images", min=2, help="Most images that matchers are asked about.")]
+JudgeProfile = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="NAME|FILE", help="A profile whose captioner, on a chat server, rates texts."),
+]
+Tokens = Annotated[int | None, typer.Option("--budget-tokens", min=1, help="Most tokens that the judge may cost.")]
+Money = Annotated[float | None, typer.Option("--budget-money", min=0.0, help="Most money that the judge may cost.")]
 Images = Annotated[int, typer.Option("--images", min=1, help="Most images that are measured.")]
 Seed = Annotated[int, typer.Option(help="Seed of the choice of images and of the resamples.")]
 Resamples = Annotated[int, typer.Option(min=100, max=100_000, help="Resamples of the bootstrap.")]
@@ -38,6 +58,13 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="S
 def evaluate(
     source: Source,
     truth: TruthFiles = None,
+    references: References = None,
+    graphs: Graphs = None,
+    profile: Asking = None,
+    judge: JudgeProfile = None,
+    budget_tokens: Tokens = None,
+    budget_money: Money = None,
+    model_images: ModelImages = 100,
     images: Images = 5000,
     against: Against = None,
     out: Out = None,
@@ -54,17 +81,17 @@ def evaluate(
     """
     from strata.evaluation.comparison import compared
 
-    opened = open_store(store, root)
-    base = _saved(against)
+    opened, base = open_store(store, root), _saved(against)
     _writable(out)
+    asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
+    asked = asked._replace(profile=_asked_profile(profile), judge=_judge_of(judge, budget_tokens, budget_money))
     with steps() as show:
-        asked = Asked(images, tuple(truth or ()), seed, resamples)
-        found = _evaluated(opened, source, asked, show)
+        found = _evaluated(opened, source, asked, show).evaluation
         if against is not None and base is None:
-            base = _evaluated(opened, against, asked, show)
+            # nobody pays twice to judge what is only compared
+            base = _evaluated(opened, against, asked._replace(judge=None), show).evaluation
     if out is not None:
-        out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
-        print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
+        _save(found, out)
     _print(found, as_json)
     if base is not None:
         _judge(compared(found, base, str(against)), as_json)
@@ -109,16 +136,73 @@ def _writable(out: Path | None) -> None:
 
 
 class Asked(NamedTuple):
-    """What is measured. images: at most; truth: files of annotations."""
+    """What is measured. images: at most; truth: files of annotations; profile: whose matchers are asked, if any.
+
+    references: a file, and the folder of a parser's weights; judge: rates texts within its budget; model_images: at
+    most, that matchers and judge are asked about.
+    """
 
     images: int
     truth: tuple[Path, ...]
     seed: int
     resamples: int
+    references: tuple[Path, Path | None] | None = None
+    model_images: int = 0
+    profile: Profile | None = None
+    judge: Any = None
 
 
-def _evaluated(store: Store, source: str, asked: Asked, show: Show) -> Evaluation:
-    """Choose rows, find their truth, and measure them."""
+def _compared_by(references: Path | None, graphs: Path | None) -> tuple[Path, Path | None] | None:
+    """What texts are compared with. Raises InvalidInput for a parser without references."""
+    if graphs is not None and references is None:
+        raise InvalidInput("--graphs says how --references are read: add --references")
+    return None if references is None else (references, graphs)
+
+
+def _judge_of(name: str | None, tokens: int | None, money: float | None) -> Any:
+    """The judge of a profile; None if none is asked for. Raises InvalidInput for one without a budget."""
+    if name is None:
+        return None
+    if tokens is None and money is None:
+        raise InvalidInput("a judge costs money: give --budget-tokens or --budget-money")
+    from strata.cli.profiles import file_of
+    from strata.core import read_profile
+
+    judging = load("models.evaluation.judging", "workers")
+    return judging.judge_of(read_profile(file_of(name)), judging.Budget(tokens, money))
+
+
+def _save(found: Evaluation, out: Path) -> None:
+    out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
+    print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
+
+
+def _asked_profile(name: str | None) -> Profile | None:
+    """The profile whose matchers are asked. Raises InvalidInput for one without a matcher."""
+    if name is None:
+        return None
+    from strata.cli.profiles import file_of
+    from strata.core import read_profile
+
+    found = read_profile(file_of(name))
+    if "matcher" not in found.stages:
+        raise InvalidInput(f"profile {found.name} has no matcher that could be asked")
+    return found
+
+
+class Run(NamedTuple):
+    """An evaluation with what it was made from. truths: of the chosen rows."""
+
+    evaluation: Evaluation
+    tally: Tally
+    rows: Rows
+    truths: list[TruthSet]
+
+
+def _evaluated(
+    store: Store, source: str, asked: Asked, show: Show, each: Callable[[Record], object] = lambda record: None
+) -> Run:
+    """Choose rows, find their truth, and measure them. each: is called with every record that is measured."""
     from strata.evaluation.evaluation import Tally, finished
     from strata.evaluation.rows import choose_rows, read_rows
     from strata.store import provenance_of
@@ -133,12 +217,19 @@ def _evaluated(store: Store, source: str, asked: Asked, show: Show) -> Evaluatio
     for records in read_rows(store, rows):
         for record in records:
             tally.add(record, support, truths)
+            each(record)
         show(f"{source}: measuring texts", len(tally.rows), rows.count)
+    if asked.references is not None:
+        _compare(store, rows, *asked.references, tally, show)
+    if asked.profile is not None:
+        _ask(store, rows, asked.profile, asked.model_images, tally, show)
+    spent = _rate(store, rows, asked.judge, asked.model_images, tally, show) if asked.judge is not None else {}
     show(f"{source}: resampling", 0, None)
     profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
     about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
     profile = profiles.pop() if len(profiles) == 1 else None
-    return finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
+    found = finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
+    return Run(found.model_copy(update={"spent": spent}), tally, rows, truths)
 
 
 def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[TruthSet]:
@@ -155,3 +246,109 @@ def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[
     for path in files:
         found.append(annotated_truths(path, records, functools.partial(show, f"reading {path}")))
     return found
+
+
+def _compare(store: Store, rows: Rows, path: Path, weights: Path | None, tally: Tally, show: Show) -> None:
+    """Add the figures of texts against references."""
+    from strata.evaluation.references import against_references, read_references, told_by
+    from strata.evaluation.rows import read_rows
+    from strata.evaluation.texts import texts_of
+
+    graphs = load("models.evaluation.graphs", "workers")
+    parse = graphs.parser_of(weights)
+    records = dict(zip(tally.keys, (one for part in read_rows(store, rows) for one in part), strict=True))
+    known = read_references(path, list(records.values()))
+    wanted = told_by(known, parse)
+    for number, (key, record) in enumerate(records.items(), 1):
+        if record.key in wanted:
+            texts = [one for one in texts_of(record) if one.text and not one.listed]
+            found = {one.name: against_references(parse(one.text), wanted[record.key], graphs.alike) for one in texts}
+            tally.add_counts(key, found)
+        show("comparing with references", number, len(records))
+
+
+def _ask(store: Store, rows: Rows, profile: Profile, most: int, tally: Tally, show: Show) -> None:
+    """Add the figures of the profile's matchers, for at most so many images."""
+    from strata.core import load_settings
+    from strata.evaluation.rows import images_of
+
+    settings = load_settings()
+    # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
+    load("workers.process", "workers").quiet_libraries(settings.threads)
+    matching = load("models.evaluation.matching", "workers")
+    show("loading the matcher", 0, None)
+    most = min(most, rows.count)
+    images = (matching.Seen(*one) for one in images_of(store, rows, list(tally.keys), most, settings.max_pixels))
+    for key, found in matching.matched(profile, images, lambda done: show("asking the matcher", done, most)):
+        tally.add_counts(key, found)
+
+
+def _rate(store: Store, rows: Rows, judge: Any, most: int, tally: Tally, show: Show) -> dict[str, float]:
+    """Add the judge's ratings, as far as its budget goes; returns what it cost. Raises ServiceUnavailable."""
+    from strata.core import load_settings
+    from strata.errors import ServiceUnavailable
+    from strata.evaluation.rows import images_of
+
+    judging, base = load("models.evaluation.judging", "workers"), load("models.base", "workers")
+    most = min(most, rows.count)
+    images = images_of(store, rows, list(tally.keys), most, load_settings().max_pixels)
+    seen = (judging.Seen(*one) for one in images)
+    try:
+        for key, found in judging.judged(judge, seen, lambda done: show("asking the judge", done, most)):
+            tally.add_counts(key, found)
+    except (base.StageUnavailable, base.StageUnfit) as error:
+        raise ServiceUnavailable(f"the judge's server: {error}") from error
+    spent = judge.spent
+    tokens = spent.prompt_tokens + spent.completion_tokens
+    return {"tokens": tokens, "requests": spent.requests, "money": judge.price(spent)}
+
+
+def report(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write, such as report.html.")],
+    truth: TruthFiles = None,
+    images: Images = 2000,
+    each: Annotated[int, typer.Option("--records", min=0, max=200, help="Worst, best and random records, each.")] = 8,
+    seed: Seed = 0,
+    resamples: Resamples = 1000,
+    root: Moved = None,
+    store: StoreUri = None,
+) -> None:
+    """Write one HTML page on a job or a snapshot: figures, plots, reasons, records with pictures, provenance.
+
+    The page loads nothing and has no scripts: it opens offline, and can be sent on.
+    """
+    opened = open_store(store, root)
+    _writable(out)
+    with steps() as show:
+        page = _page(opened, source, Asked(images, tuple(truth or ()), seed, resamples), each, show)
+    out.write_text(page.html(), encoding="utf-8")
+    print(f"{out}: {counted(len(page.records), 'record')} of {counted(page.evaluation.images, 'measured image')}")
+
+
+def _page(store: Store, source: str, asked: Asked, each: int, show: Show) -> Page:
+    """Measure, choose the records that are shown, and read their images."""
+    from strata.core import load_settings
+    from strata.evaluation.report.content import Content
+    from strata.evaluation.report.page import Page
+    from strata.evaluation.report.pictures import pictures
+    from strata.evaluation.rows import read_rows, rejections
+    from strata.shards import ImageReader
+    from strata.store import provenance_of
+
+    content = Content()
+    run = _evaluated(store, source, asked, show, content.add)
+    content.choose(run.tally, each, asked.seed)
+    # the records once more, in the order in which they were measured
+    shown = {key for group in content.groups.values() for key, _ in group}
+    records = (record for part in read_rows(store, run.rows) for record in part)
+    chosen = {key: record for key, record in zip(run.tally.keys, records, strict=True) if key in shown}
+    found = pictures(ImageReader(store), chosen, load_settings().max_pixels, functools.partial(show, "reading images"))
+    truths = {
+        key: one.truths[record.key].scaled(record.width, record.height)
+        for key, record in chosen.items()
+        for one in run.truths
+        if record.key in one.truths
+    }
+    provenance = [provenance_of(store, fingerprint) for fingerprint in run.rows.fingerprints]
+    return Page(run.evaluation, content, chosen, found, truths, rejections(store, run.rows), provenance)

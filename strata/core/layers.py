@@ -39,9 +39,9 @@ class Evidence(Frozen):
 
     score: the stage's own confidence; match: the matcher's probability that the phrase is true of the crop (null if
     no matcher scored it); kept: whether the composer gets it; reason: why it was dropped ("low_match",
-    "low_second_match", "low_score", "contradicted", "duplicate", "too_large" and "no_letters" of text, the guard that
-    rejected its phrase, as "captioner_loop", or the stage that failed on its crop, as "matcher_failed"), null when
-    kept.
+    "low_second_match", "low_score", "low_evidence", "contradicted", "duplicate"; "too_large", "too_short" and
+    "no_letters" of text; the guard that rejected its phrase, as "captioner_loop"; the stage that failed on its crop, as
+    "matcher_failed"), null when kept.
     """
 
     score: Probability | None = None
@@ -323,8 +323,19 @@ LAYERS: Mapping[str, LayerSpec] = types.MappingProxyType(_specs(Layers))
 THINGS = tuple(spec for spec in LAYERS.values() if spec.names_things)
 
 
+# what people left of the description in review: no layer of a record, but a text of a snapshot's rows
+REVIEWED = LayerSpec(
+    name="reviewed",
+    title="reviewed description",
+    entry="reviewed description",
+    instruction=LAYERS["description"].instruction,
+)
+
+
 def layer_named(name: str) -> LayerSpec:
-    """The layer of a name. Raises LayerError."""
+    """The layer of a name, or REVIEWED. Raises LayerError."""
+    if name == REVIEWED.name:
+        return REVIEWED
     if name not in LAYERS:
         raise LayerError(f"no layer {name!r}; there are {', '.join(LAYERS)}")
     return LAYERS[name]

@@ -34,6 +34,7 @@ _PINNED = {"hub": (COMMIT, "a commit (40 hex digits)"), "pypi": (SHA256, "the we
 # the stages that a threshold needs: the one that computes the layer, and the one that scores its entries
 _SCORED_BY = {
     "caption": ("captioner", "matcher"),
+    "caption_claims": ("captioner",),
     "region": ("detector", "matcher"),
     "region_score": ("detector",),
     "object": ("segmenter", "matcher"),
@@ -44,6 +45,8 @@ _SCORED_BY = {
     "rival_iou": ("detector",),
     "agreement": ("detector", "matcher"),
     "unmatched_score": ("detector", "matcher"),
+    "text_letters": ("ocr",),
+    "weight": ("matcher",),
 }
 _MESSAGES = {
     "model_type": "should be a table",

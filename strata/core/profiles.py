@@ -110,7 +110,17 @@ class StageSettings(BaseModel):
         return settings
 
 
-_LATER_THRESHOLDS = ("agreement", "duplicates", "rival_iou", "second_object", "second_region", "unmatched_score")
+_LATER_THRESHOLDS = (
+    "agreement",
+    "caption_claims",
+    "duplicates",
+    "rival_iou",
+    "second_object",
+    "second_region",
+    "text_letters",
+    "unmatched_score",
+    "weight",
+)
 
 
 class EvidenceSettings(BaseModel):
@@ -118,14 +128,18 @@ class EvidenceSettings(BaseModel):
 
     caption, region, object: the matcher's probability. second_region, second_object: that of the second matcher, which
     an entry must reach too; null: it is not asked. region_score: the detector's confidence; text: the OCR's.
+    text_letters: how many letters and digits a line of text needs; null: one. caption_claims: whether what the other
+    layers contradict is cut from captions; null: captions stay as they are.
     duplicate_iou: of two entries with the same phrase whose boxes have at least this intersection over union, one is
     kept. contradiction_iou: where a region and an object with at least this intersection over union have different
     phrases, neither is kept; only for models with a closed vocabulary, whose different phrases cannot both be true;
     null: both are kept. rival_iou: likewise for two regions, of which the one with the higher product of score and
     probability is kept. unmatched_score: the detector's confidence that a region needs if its phrase is none that the
     matcher can judge; null: region_score is enough. agreement: the least product of a region's score and probability,
-    where both opinions are independent; null: each only has its own threshold. duplicates: "monkey" for the rule of
-    Monkey's code, which drops far more objects and no regions; null: see duplicate_iou.
+    where both opinions are independent; null: each only has its own threshold. weight: the least weight of evidence
+    that a region or an object needs, in log odds (`models/evidence/weight.py`), and of the names of one place only the
+    heaviest is kept; for models with a closed vocabulary; null: names are not weighed. duplicates: "monkey" for the
+    rule of Monkey's code, which drops far more objects and no regions; null: see duplicate_iou.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -142,6 +156,9 @@ class EvidenceSettings(BaseModel):
     second_object: float | None = Field(default=None, ge=0, le=1)
     unmatched_score: float | None = Field(default=None, ge=0, le=1)
     agreement: float | None = Field(default=None, ge=0, le=1)
+    caption_claims: bool | None = None
+    text_letters: int | None = Field(default=None, ge=1, le=100)
+    weight: float | None = Field(default=None, ge=0, le=100)
     duplicates: Literal["monkey"] | None = None
 
     def deciding(self) -> dict[str, Any]:

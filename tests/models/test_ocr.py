@@ -241,3 +241,11 @@ def test_a_line_without_letters_or_digits_is_no_text(text: str, kept: bool) -> N
     judged = text_judged(record, EvidenceSettings()).text
     assert judged is not None
     assert (judged[0].kept, judged[0].reason) == ((True, None) if kept else (False, "no_letters"))
+
+
+def test_how_many_letters_a_line_needs() -> None:
+    lines = [TextLine(box=(10, 10, 30, 20), text=text, score=0.99) for text in ("8", "8 .", "GO", "小", "小心")]
+    record = ROW.model_copy(update={"width": 100, "height": 100, "text": lines})
+    judged = text_judged(record, EvidenceSettings(text_letters=2)).text or []
+    assert [line.reason for line in judged] == ["too_short", "too_short", None, "too_short", None]
+    assert all(line.kept for line in text_judged(record, EvidenceSettings()).text or [])
