@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -88,7 +89,7 @@ class Token:
     end: int
     tag: Tag = "NOUN"
 
-    @property
+    @functools.cached_property
     def lower(self) -> str:
         """The word in lower case, with plain apostrophes."""
         return self.text.lower().replace("’", "'")
