@@ -30,7 +30,7 @@ test: weights
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-browser: install
-	$(BIN)/python -m pytest -m browser tests/studio tests/app/test_pages.py
+	$(BIN)/python -m pytest -m browser tests/studio
 
 vendor:
 	.ci/vendor

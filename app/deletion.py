@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from app.problems import ProblemError
-from strata.core import JobRequest
+from strata.core import FINAL_GROUP, JobRequest
 from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import JobFilter, image_of
+from strata.search import SearchIndex
 from strata.snapshots import Deletion
 
 PAGE = 1000
@@ -18,7 +19,8 @@ PAGE = 1000
 class JobDeletion:
     """Deletes jobs that have ended. Its methods raise QueueUnavailable, OSError and ProblemError."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, index: SearchIndex) -> None:
+        self.index = index
         self.jobs, self.states, self.list = jobs, jobs.queue.job_states, jobs.queue.job_list
         self._deletion = Deletion(jobs.store)
 
@@ -35,12 +37,17 @@ class JobDeletion:
         except DamagedFile:
             # which parts it used is not known: `strata clean` finds those that nothing uses
             self._deletion.delete(job_id, [])
+            self.index.forget([])
         else:
             others = [other for other in self._others(request) if other != job_id]
             # a job with the same image may be in the making
             image = image_of(request.shards[0]) if request.kind == "image" else None
             shared = image is not None and (bool(others) or self.list.is_announced(image))
+            shards = self.jobs.summaries(job_id).values()
             self._deletion.delete(job_id, others, keeps_upload=shared)
+            # what the search keeps of its rows goes with them
+            chunks = (request.chunks(shard, FINAL_GROUP, [0]) for shard in shards if shard.images)
+            self.index.forget([chunk for first in chunks for chunk in first])
         # the working copy last: without the files it is not shown
         for forget in (self.states.delete, self.list.remove):
             with suppress(QueueUnavailable):

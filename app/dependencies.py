@@ -17,10 +17,12 @@ from app.http.limits import LARGE_ANSWERS, MAX_STREAMS, MAX_STREAMS_OF_CALLER
 from app.http.networks import network_of
 from app.http.slots import Slots
 from app.images.decoding import Decoder
+from app.images.originals import Originals
 from app.job_views import JobViews, Shown
 from app.prefer import Waits
 from app.problems import ProblemError
 from app.reviews import Reviews
+from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, TextSettings, load_profile
@@ -46,6 +48,8 @@ class Services:
     decoder: Decoder
     shards: ShardFinder
     images: ImageReader
+    originals: Originals
+    searches: Searches
     store_probe: StoreProbe
     waits: Waits
     deletion: JobDeletion

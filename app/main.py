@@ -18,15 +18,31 @@ from app.http.browsers import BrowserGuard
 from app.http.request_limits import RequestLimits
 from app.http.security import V1, KeyCheck, documented_key
 from app.images.decoding import Decoder
+from app.images.originals import Originals
 from app.job_views import JobViews
 from app.prefer import Waits
 from app.reviews import Reviews
-from app.routes import api_docs, batches, captions, events, health, jobs, judgments, pages, profiles, records
+from app.routes import (
+    api_docs,
+    batches,
+    captions,
+    events,
+    health,
+    jobs,
+    judgments,
+    pages,
+    profiles,
+    records,
+    rows,
+    search,
+)
+from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.queue import Queue
+from strata.search import SearchIndex
 from strata.shards import ImageReader
 from strata.store import Store
 
@@ -64,7 +80,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, events, records, profiles, judgments):
+    for resource in (jobs, captions, batches, events, records, profiles, judgments, search, rows):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)
@@ -79,17 +95,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scheduler = Scheduler(given.queue, given.store, given.settings.high_water, given.settings.upload_days)
     thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
     thread.start()
+    given.searches.index.start_if_used()
     try:
         yield
     finally:
         stop.set()
         thread.join(STOP_SECONDS)
         given.decoder.close()
+        given.searches.index.close()
 
 
 def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     """What routes and dependencies use."""
-    all_jobs = Jobs(queue, store)
+    all_jobs, images = Jobs(queue, store), ImageReader(store)
+    searches = Searches(all_jobs, SearchIndex(store, settings.data_dir / "search"))
     return Services(
         settings=settings,
         queue=queue,
@@ -98,10 +117,12 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         listing=Listing(all_jobs),
         decoder=Decoder(settings.max_pixels, settings.keep_metadata),
         shards=ShardFinder(settings.shard_roots),
-        images=ImageReader(store),
+        images=images,
+        originals=Originals(store, images, settings.max_body_bytes),
+        searches=searches,
         store_probe=StoreProbe(store),
         waits=Waits(all_jobs),
-        deletion=JobDeletion(all_jobs),
+        deletion=JobDeletion(all_jobs, searches.index),
         views=JobViews(all_jobs),
         reviews=Reviews(all_jobs),
     )

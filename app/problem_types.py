@@ -54,6 +54,12 @@ _TYPES = (
         "operator adds the page's origin to `STRATA_CORS_ORIGINS`. A proxy in front must pass `Host`.",
     ),
     ProblemType("not-found", 404, "Not found", "Nothing exists at this address. `/docs` lists all addresses."),
+    ProblemType(
+        "unknown-snapshot",
+        404,
+        "Unknown snapshot",
+        "No snapshot has this name or id. The detail names some; `strata snapshot list` lists all.",
+    ),
     ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
     ProblemType(
         "unknown-record",
@@ -309,6 +315,21 @@ _TYPES = (
         "`STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS` are the limits. Nothing of the request "
         "was kept. Send it again after `Retry-After` seconds, which follow from how much was described in the last "
         "minute.",
+    ),
+    ProblemType(
+        "search-not-ready",
+        503,
+        "Search not ready",
+        "The service has not listed its store yet, so that it is not known what there is to be searched. Send the "
+        "request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "search-stopped",
+        503,
+        "Search stopped",
+        "The search took more than 10 seconds or more memory than it may. Narrow it: search one job or one snapshot, "
+        "or give more conditions. Many searches at a time make each of them slower: then send it again after "
+        "`Retry-After` seconds.",
     ),
     ProblemType(
         "storage-unavailable",

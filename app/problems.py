@@ -17,6 +17,7 @@ from strata.addresses import without_secrets
 from strata.core import Problem
 from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError
 from strata.jobs import UnknownJob
+from strata.snapshots import UnknownSnapshot
 from strata.store import storage_fault
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
     app.add_exception_handler(QueueFull, _queue_full)
     app.add_exception_handler(UnknownJob, _unknown_job)
+    app.add_exception_handler(UnknownSnapshot, _unknown_snapshot)
     app.add_exception_handler(DamagedFile, _damaged_file)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _storage)
@@ -160,6 +162,10 @@ async def _validation(request: Request, error: Exception) -> Response:
 async def _unknown_job(request: Request, error: Exception) -> Response:
     # at any point of a request: another one may have deleted the job
     return ProblemError("unknown-job", str(error)).response()
+
+
+async def _unknown_snapshot(request: Request, error: Exception) -> Response:
+    return ProblemError("unknown-snapshot", str(error)).response()
 
 
 async def _damaged_file(request: Request, error: Exception) -> Response:

@@ -91,7 +91,8 @@ class ReviewPage(BaseModel):
     total: the records of the queue; done: of them, those that the reviewer has judged; passed: the records that pass
     the filter, of those that were considered; parts_read: of how many parts (of `parts`) rows were considered.
     left_out: records that cannot be judged, because the job that described them was deleted. next: the start of the
-    next page, null on the last one. agreement: with the other reviewers, of the queue's records; null until the
+    next page, null on the last one; resume: the first record that the reviewer has not judged, null if there is none.
+    agreement: with the other reviewers, of the queue's records; null until the
     reviewer has judged all of them, because nobody is to know before what the others say. faults: as in `GET
     /v1/judgments`.
     """
@@ -106,6 +107,7 @@ class ReviewPage(BaseModel):
     parts_read: int
     left_out: int = 0
     next: int | None = None
+    resume: int | None = None
     agreement: Agreement | None = None
     faults: list[str] = []
 
@@ -286,6 +288,7 @@ class Reviews:
             parts=rows.queue.parts,
             parts_read=rows.queue.read,
             left_out=len(rows.queue.rows) - len(rows.rows),
+            resume=next((index for index, one in enumerate(subjects) if one not in own), None),
             next=shown.stop if shown.stop < len(subjects) else None,
             agreement=agreement_of(counting) if ended else None,
             faults=judged.faults,

@@ -94,7 +94,8 @@ class SyntheticParts:
 
     def _evidence(self, count: int) -> dict[str, Any]:
         score, match = self.random.random((2, count))
-        return {"score": score, "match": match, "kept": match > 0.2, "reason": pa.nulls(count, pa.string())}
+        reason = pa.array(["low_match"] * count, pa.string(), mask=match > 0.2)
+        return {"score": score, "match": match, "kept": match > 0.2, "reason": reason}
 
     def _descriptions(self, numbers: Ints) -> pa.StructArray:
         """Descriptions of four sentences, of which some have evidence; no two texts of a shard are the same."""

@@ -73,7 +73,7 @@ def main() -> None:
     second = os.fork()
     rank = "0" if second else "1"
     os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
-    os.environ.update(ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo")
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
     train(two_ranks_config(folder, start, 2), tiny_mixture())
     found = sharded_losses(start, folder)
     distributed.destroy_process_group()

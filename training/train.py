@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import PartialState
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from strata.cli.exits import code_of
@@ -31,8 +31,12 @@ from training.inputs.windows import check_several_images
 from training.losses import plot_losses
 from training.memory_estimate import estimate_lines, start_lines
 from training.parts import name_present_layers, weight_type
+from training.processes import joined_processes
 from training.splits import split
 from training.trainer import StageTrainer, last_checkpoint, step_of
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path:
@@ -41,12 +45,13 @@ def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path
     allow_changes: continue a run also with other settings than it was begun with. Raises ConfigError if the model
     cannot be loaded, ChangedRun, TooManySkipped, SourceAway, and SampleError if it shall stop for broken samples.
     """
+    processes = joined_processes()
     checkpoint = last_checkpoint(config.output)
     step = step_of(checkpoint) if checkpoint else 0
     trained, validation = parts_of(config, mixture)
-    record = RunRecord(config, trained, PartialState().num_processes)
+    record = RunRecord(config, trained, processes.num_processes)
     changes = record.check(step, allow_changes) if checkpoint else []
-    _print_estimate(config)
+    _print_estimate(config, processes)
     model, processor = load_model(config)
     trainer = StageTrainer(model, processor, trained, config, validation)
     if checkpoint:
@@ -66,9 +71,8 @@ def train(config: Config, mixture: Mixture, allow_changes: bool = False) -> Path
     return folder
 
 
-def _print_estimate(config: Config) -> None:
+def _print_estimate(config: Config, state: PartialState) -> None:
     """Print how much memory the training probably needs, if it runs on GPUs."""
-    state = PartialState()
     if torch.cuda.is_available() and state.is_main_process:
         available = torch.cuda.get_device_properties(state.device).total_memory
         print("\n".join(start_lines(config, state.num_processes, available)), flush=True)

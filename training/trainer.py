@@ -35,6 +35,7 @@ from training.losses import LossLog
 from training.merging import save_merged
 from training.optimizer import settings_of_groups, use_settings
 from training.parts import adapter_of, add_adapters, freeze, parameter_groups, untrained_statistics
+from training.processes import on_cpu
 from training.reporting import Figures, figures_of, reporters_of, tensorboard
 from training.skips import SkipLog
 
@@ -324,6 +325,7 @@ def arguments_of(config: Config, mixture: Mixture, validation: Mixture | None = 
         adam_beta2=table.beta2,
         max_grad_norm=table.largest_gradient,
         bf16=config.precision == "bf16",
+        use_cpu=on_cpu(),
         gradient_checkpointing=config.gradient_checkpointing,
         max_length=config.longest,
         assistant_only_loss=True,

@@ -64,14 +64,16 @@ class Decoder:
         """An image of a shard as it is sent to callers, without metadata. Raises ImageError."""
         return data if self.keep_metadata else await self._in_turn(data, lambda: without_metadata(data))
 
-    async def use(self, data: bytes, act: Callable[[Image.Image], Result]) -> Result:
-        """The result of act for an image's pixels, in a thread. An image of more than PICTURE_PIXELS is shrunk.
+    async def use(
+        self, data: bytes, act: Callable[[Image.Image], Result], most: int = PICTURE_PIXELS, extra: int = PICTURE_BYTES
+    ) -> Result:
+        """The result of act for an image's pixels, in a thread. An image of more than `most` pixels is shrunk.
 
-        Raises ImageError, and ProblemError if too many requests wait.
+        extra: the bytes that act may take. Raises ImageError, and ProblemError if too many requests wait.
         """
 
         def decode_and_act() -> Result:
-            with self.pool.decoded(data, most=PICTURE_PIXELS, extra=PICTURE_BYTES) as image:
+            with self.pool.decoded(data, most=most, extra=extra) as image:
                 return act(image)
 
         return await self._in_turn(data, decode_and_act)

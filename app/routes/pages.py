@@ -33,10 +33,14 @@ def index() -> Response:
 
 
 def _layers_json() -> str:
-    """The fields of each layer that the studio uses, in order, escaped for a script element."""
+    """The table of layers, escaped for a script element."""
+    return json.dumps(layer_table()).replace("<", "\\u003c")
+
+
+def layer_table() -> list[dict[str, object]]:
+    """The fields of each layer that the studio uses, in order."""
     names = ("name", "title", "entry", "form", "words", "quoted", "boxed", "stage")
-    table = [{name: getattr(layer, name) for name in names} for layer in LAYERS.values()]
-    return json.dumps(table).replace("<", "\\u003c")
+    return [{name: getattr(layer, name) for name in names} for layer in LAYERS.values()]
 
 
 @router.get("/problems")

@@ -10,14 +10,14 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
-from app.http.limits import SHOWN_IMAGE_BYTES
+from app.images.originals import media_type
 from app.images.overlay import draw_overlay
+from app.images.previews import preview
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobView, Record
 from strata.images import ImageError
 from strata.jobs import Found, NotDescribed, Results
-from strata.shards import SourceError
-from strata.store import reason_of, upload_digest
+from strata.store import upload_digest
 
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 
@@ -26,16 +26,8 @@ ShardQuery = Annotated[
     str | None,
     Query(alias="identity", pattern="^[0-9a-f]{1,64}$", description="of the shard, if several have the key"),
 ]
-_MAGIC = {
-    b"\xff\xd8\xff": "image/jpeg",
-    b"\x89PNG": "image/png",
-    b"GIF8": "image/gif",
-    b"II*\0": "image/tiff",
-    b"MM\0*": "image/tiff",
-    b"BM": "image/bmp",
-}
 # a browser must display uploaded bytes and never execute them; `BrowserGuard` adds nosniff
-_SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 @router.get(
@@ -51,7 +43,7 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: Sha
             data = await given.decoder.shown(data)
         except ImageError as error:
             raise ProblemError("image-unavailable", f"its metadata cannot be removed: {error}") from error
-    return Response(data, media_type=_media_type(data), headers=_SAFE)
+    return Response(data, media_type=media_type(data), headers=SAFE)
 
 
 @router.get(
@@ -73,7 +65,7 @@ async def show_preview(
     async with given.large_answers:
         data = await run_in_threadpool(_any_bytes, given, job, key, shard)
         try:
-            content = await given.decoder.use(data, lambda image: _preview(image, side))
+            content = await given.decoder.use(data, lambda image: preview(image, side))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
     return Response(content, media_type="image/jpeg")
@@ -93,13 +85,6 @@ def _any_bytes(given: Services, job: JobView, key: str, shard: str | None) -> by
 def _is_key_of(uri: str, key: str) -> bool:
     """Whether this is the key of an upload's image."""
     return len(key) == 16 and (upload_digest(uri) or "").startswith(key)
-
-
-def _preview(image: Image.Image, side: int) -> bytes:
-    image.thumbnail((side, side))
-    file = io.BytesIO()
-    image.convert("RGB").save(file, "JPEG", quality=85)
-    return file.getvalue()
 
 
 @router.get(
@@ -149,28 +134,4 @@ def _record(given: Services, job: JobView, key: str, shard: str | None) -> tuple
 
 
 def _bytes_of(given: Services, found: Found) -> bytes:
-    most = max(SHOWN_IMAGE_BYTES, given.settings.max_body_bytes)
-    if found.image.size > most:
-        detail = f"the image has {found.image.size:,} bytes; the service shows images of at most {most:,}"
-        raise ProblemError("image-unavailable", detail)
-    # the shard may have been moved or changed since it was indexed; in a changed tar another image lies there
-    try:
-        if found.image.offset:
-            given.images.verify(found.chunk.shard, found.chunk.identity)
-        (data,) = given.images.read([found.image])
-    except (SourceError, OSError) as error:
-        data = error
-    if isinstance(data, FileNotFoundError) and given.store.is_upload(found.image.uri):
-        raise ProblemError("image-removed", "the uploaded image was removed; send it again to describe it again")
-    if isinstance(data, Exception):
-        raise ProblemError("image-unavailable", f"{found.image.uri}: {reason_of(data)}") from data
-    return data
-
-
-def _media_type(data: bytes) -> str:
-    # these magic numbers do not stand at the beginning
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[4:8] == b"ftyp":
-        return "image/avif" if data[8:12] in (b"avif", b"avis") else "image/heic"
-    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "application/octet-stream")
+    return given.originals.read(found.chunk.shard, found.chunk.identity, found.image)

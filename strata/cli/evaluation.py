@@ -1,10 +1,10 @@
-"""`strata evaluate`: how good the texts of a job or a snapshot are. It needs no running service."""
+"""`strata evaluate` and `strata report`: how good the texts of a job or a snapshot are. No service need run."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,8 +16,11 @@ from strata.counts import counted
 from strata.errors import InvalidInput, QualityDropped
 
 if TYPE_CHECKING:
+    from strata.core import Record
     from strata.evaluation.comparison import Comparison
-    from strata.evaluation.evaluation import Evaluation
+    from strata.evaluation.evaluation import Evaluation, Tally
+    from strata.evaluation.report.page import Page
+    from strata.evaluation.rows import Rows
     from strata.evaluation.truth import TruthSet
     from strata.store import Store
 
@@ -59,9 +62,9 @@ def evaluate(
     _writable(out)
     with steps() as show:
         asked = Asked(images, tuple(truth or ()), seed, resamples)
-        found = _evaluated(opened, source, asked, show)
+        found = _evaluated(opened, source, asked, show).evaluation
         if against is not None and base is None:
-            base = _evaluated(opened, against, asked, show)
+            base = _evaluated(opened, against, asked, show).evaluation
     if out is not None:
         out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
         print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
@@ -117,8 +120,19 @@ class Asked(NamedTuple):
     resamples: int
 
 
-def _evaluated(store: Store, source: str, asked: Asked, show: Show) -> Evaluation:
-    """Choose rows, find their truth, and measure them."""
+class Run(NamedTuple):
+    """An evaluation with what it was made from. truths: of the chosen rows."""
+
+    evaluation: Evaluation
+    tally: Tally
+    rows: Rows
+    truths: list[TruthSet]
+
+
+def _evaluated(
+    store: Store, source: str, asked: Asked, show: Show, each: Callable[[Record], object] = lambda record: None
+) -> Run:
+    """Choose rows, find their truth, and measure them. each: is called with every record that is measured."""
     from strata.evaluation.evaluation import Tally, finished
     from strata.evaluation.rows import choose_rows, read_rows
     from strata.store import provenance_of
@@ -133,12 +147,14 @@ def _evaluated(store: Store, source: str, asked: Asked, show: Show) -> Evaluatio
     for records in read_rows(store, rows):
         for record in records:
             tally.add(record, support, truths)
+            each(record)
         show(f"{source}: measuring texts", len(tally.rows), rows.count)
     show(f"{source}: resampling", 0, None)
     profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
     about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
     profile = profiles.pop() if len(profiles) == 1 else None
-    return finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
+    found = finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
+    return Run(found, tally, rows, truths)
 
 
 def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[TruthSet]:
@@ -155,3 +171,54 @@ def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[
     for path in files:
         found.append(annotated_truths(path, records, functools.partial(show, f"reading {path}")))
     return found
+
+
+def report(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write, such as report.html.")],
+    truth: TruthFiles = None,
+    images: Images = 2000,
+    each: Annotated[int, typer.Option("--records", min=0, max=200, help="Worst, best and random records, each.")] = 8,
+    seed: Seed = 0,
+    resamples: Resamples = 1000,
+    root: Moved = None,
+    store: StoreUri = None,
+) -> None:
+    """Write one HTML page on a job or a snapshot: figures, plots, reasons, records with pictures, provenance.
+
+    The page loads nothing and has no scripts: it opens offline, and can be sent on.
+    """
+    opened = open_store(store, root)
+    _writable(out)
+    with steps() as show:
+        page = _page(opened, source, Asked(images, tuple(truth or ()), seed, resamples), each, show)
+    out.write_text(page.html(), encoding="utf-8")
+    print(f"{out}: {counted(len(page.records), 'record')} of {counted(page.evaluation.images, 'measured image')}")
+
+
+def _page(store: Store, source: str, asked: Asked, each: int, show: Show) -> Page:
+    """Measure, choose the records that are shown, and read their images."""
+    from strata.core import load_settings
+    from strata.evaluation.report.content import Content
+    from strata.evaluation.report.page import Page
+    from strata.evaluation.report.pictures import pictures
+    from strata.evaluation.rows import read_rows, rejections
+    from strata.shards import ImageReader
+    from strata.store import provenance_of
+
+    content = Content()
+    run = _evaluated(store, source, asked, show, content.add)
+    content.choose(run.tally, each, asked.seed)
+    # the records once more, in the order in which they were measured
+    shown = {key for group in content.groups.values() for key, _ in group}
+    records = (record for part in read_rows(store, run.rows) for record in part)
+    chosen = {key: record for key, record in zip(run.tally.keys, records, strict=True) if key in shown}
+    found = pictures(ImageReader(store), chosen, load_settings().max_pixels, functools.partial(show, "reading images"))
+    truths = {
+        key: one.truths[record.key].scaled(record.width, record.height)
+        for key, record in chosen.items()
+        for one in run.truths
+        if record.key in one.truths
+    }
+    provenance = [provenance_of(store, fingerprint) for fingerprint in run.rows.fingerprints]
+    return Page(run.evaluation, content, chosen, found, truths, rejections(store, run.rows), provenance)

@@ -25,6 +25,9 @@ from strata.errors import StrataError, plain_line
 from strata.snapshots import Snapshots
 from strata.store import Store, file_system
 
+# far above any mixture: positions in all sources together must be numbers of 64 bits
+MOST_SAMPLES = 10**12
+MOST_REPEATS = 10**6
 FORMAT_OPTIONS = ("questions", "answers", "split", "image_name", "choice", "answerable", "exclude", "pages")
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
@@ -81,9 +84,9 @@ class SourceSettings(BaseModel):
     image: str | None = None
     text: str | None = None
     question: str | None = None
-    count: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1, le=MOST_SAMPLES)
     weight: float | None = Field(default=None, gt=0)
-    repeat: int | None = Field(default=None, ge=1)
+    repeat: int | None = Field(default=None, ge=1, le=MOST_REPEATS)
     instruction: str | tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @property

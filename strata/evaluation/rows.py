@@ -11,6 +11,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -26,7 +27,8 @@ Advance = Callable[[int, int | None], None]  # parts that are read, and all
 class Rows:
     """Rows of parts, chosen from a source. statuses: the number of all its rows by status.
 
-    chosen: the indices of the chosen rows, by part. fingerprints: of the parts, sorted.
+    chosen: the indices of the chosen rows, by part. fingerprints: of the parts, sorted. rejected: the indices of the
+    rows that failed or were filtered, by part.
     """
 
     source: str
@@ -34,21 +36,21 @@ class Rows:
     chosen: dict[Part, list[int]]
     statuses: Counter[str] = field(default_factory=Counter)
     fingerprints: tuple[str, ...] = ()
+    rejected: dict[Part, list[int]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return sum(map(len, self.chosen.values()))
 
 
-def choose_rows(
-    store: Store, source: str, most: int, seed: int, advance: Advance, status: Status = Status.SUCCEEDED
-) -> Rows:
-    """Choose at most `most` rows with a status of a job, a snapshot, a profile or a fingerprint.
+def choose_rows(store: Store, source: str, most: int, seed: int, advance: Advance) -> Rows:
+    """Choose at most `most` described rows of a job, a snapshot, a profile or a fingerprint.
 
     Raises UnknownSource, InvalidInput for a source without such rows, BrokenPart, LostPart and OSError.
     """
     kind, parts, selected = _parts(store, source)
     statuses: Counter[str] = Counter()
+    rejected: dict[Part, list[int]] = {}
     # the rows with the smallest hashes; the heap has the largest of them on top
     heap: list[tuple[int, int, int]] = []
     for number, part in enumerate(parts):
@@ -56,8 +58,10 @@ def choose_rows(
         indices = range(table.num_rows) if selected is None else selected[number]
         keys, ends = table.column("key").to_pylist(), table.column("status").to_pylist()
         statuses.update(ends[index] for index in indices)
+        if bad := [index for index in indices if ends[index] != Status.SUCCEEDED.value]:
+            rejected[part] = bad
         for index in indices:
-            if ends[index] == status.value:
+            if ends[index] == Status.SUCCEEDED.value:
                 entry = (-_drawn(keys[index], seed), number, index)
                 if len(heap) < most:
                     heapq.heappush(heap, entry)
@@ -68,7 +72,7 @@ def choose_rows(
     for _, number, index in sorted(heap, key=lambda entry: entry[1:]):
         chosen[parts[number]].append(index)
     fingerprints = tuple(sorted({part.fingerprint for part in parts}))
-    return Rows(source, kind, dict(chosen), statuses, fingerprints)
+    return Rows(source, kind, dict(chosen), statuses, fingerprints, rejected)
 
 
 def _drawn(key: str, seed: int) -> int:
@@ -113,3 +117,27 @@ def read_rows(store: Store, rows: Rows) -> Iterator[list[Record]]:
             return store.to_records(table.take(pa.array(indices, pa.int64())), at)
 
         yield store.first(Source(part, part.path), read)
+
+
+class Rejection(NamedTuple):
+    """Rows that failed or were filtered for one reason: how many, and one of them."""
+
+    status: str
+    stage: str
+    error: str
+    number: int
+    example: str
+
+
+def rejections(store: Store, rows: Rows) -> list[Rejection]:
+    """Why rows of a source failed or were filtered, the commonest reasons first. Raises BrokenPart and OSError."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    examples: dict[tuple[str, str, str], str] = {}
+    for part, indices in rows.rejected.items():
+        table = store.read_columns(part.path, ["key", "status", "failure"])
+        for row in table.take(pa.array(indices, pa.int64())).to_pylist():
+            note = row["failure"] or {"stage": "unknown", "error_type": "unknown", "detail": "the row has no reason"}
+            reason = (row["status"], note["stage"], note["error_type"])
+            counts[reason] += 1
+            examples.setdefault(reason, f"{row['key']}: {note['detail']}")
+    return [Rejection(*reason, count, examples[reason]) for reason, count in counts.most_common()]

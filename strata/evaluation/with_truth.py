@@ -148,7 +148,7 @@ def letters(text: str) -> str:
 
 def _read(quotes: Sequence[str], truth: Truth) -> Counts:
     wanted = [letters(text) for text in truth.texts if letters(text)]
-    read = {letters(quote) for quote in quotes} - {""}
+    read = dict.fromkeys(filter(None, map(letters, quotes)))  # in their order
     # a line with several words is read if a quotation has it, and a word of a line is right
     whole = "".join(read)
     words = {letters(word) for text in truth.texts for word in re.findall(r"\w+", text)}

@@ -15,7 +15,7 @@ from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.pictures import PictureHashes
 from strata.snapshots.review_queues import Doubt, Order, QueuedRow, ReviewQueue, records_of, review_queue
 from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots
+from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Selection",
     "Snapshot",
     "Snapshots",
+    "UnknownSnapshot",
     "Verification",
     "axes_of",
     "difference",

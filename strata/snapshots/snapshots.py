@@ -280,6 +280,12 @@ class Snapshots:
                     return snapshot
         raise UnknownSnapshot(name, self.names())
 
+    def manifest_bytes(self, name: str) -> bytes | None:
+        """The manifest of a snapshot's name as it is stored; None if there is no snapshot of this name."""
+        with suppress(FileNotFoundError):
+            return self.store.get(self._path(name)) if _NAME.fullmatch(name) else None
+        return None
+
     def _open(self, name: str) -> Snapshot:
         return Snapshot(self.store, name, self.store.parse(f"snapshots/{name}.json", Manifest))
 

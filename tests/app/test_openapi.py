@@ -32,6 +32,11 @@ OPERATIONS = [
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
+    ("GET", "/v1/search"),
+    ("GET", "/v1/search/facets"),
+    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}"),
+    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/image"),
+    ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"),
     ("GET", "/v1/records/{job_id}/{key}/preview.jpg"),
 ]
 

@@ -279,6 +279,8 @@ def test_what_is_not_there_is_one_line(locations: Locations, sources: list[dict[
             'max_pixels is only for boxes = "qwen2.5"',
         ),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 0", "sources.0.count: Input should be greater"),
+        (f"[[sources]]\nname = 'a'\nconversations = 's'\ncount = {2**63}", "sources.0.count: Input should be less"),
+        ("[[sources]]\nname = 'a'\nconversations = 's'\nrepeat = 9000000000", "sources.0.repeat: Input should be less"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nweight = 1", "a count or a weight, not both"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\ncount = 1\nrepeat = 2", "a count or a repeat, not both"),
         ("[[sources]]\nname = 'a'\nconversations = 's'\nrepeat = 0", "sources.0.repeat: Input should be greater"),

@@ -30,6 +30,7 @@ from strata.data.sources.samples import SampleError, TableSource
 from strata.data.sources.snapshots import snapshot_source
 from strata.data.substitutes import SourceAway
 from strata.queue.queue import Queue
+from strata.search import Query, Scope, Search, SearchIndex
 from strata.shards import SourceError, find_shards, globs, index_shard, read_images
 from strata.shards.globs import Effort
 from strata.snapshots.cleaning import Cleaning
@@ -376,3 +377,17 @@ def fails_beside_a_good_shard(queue: Queue, folder: Path, reason: str) -> None:
         assert end["request_counts"]["total"] == end["request_counts"]["succeeded"] == 3
         (told,) = failures(service, end["id"])
         assert told["shard"] == MISSING and reason in told["failure"]["detail"], told
+
+
+def test_a_bucket_is_searched_like_a_folder(bucket: S3FileSystem, tmp_path: Path) -> None:
+    store = Store(f"s3://{BUCKET}/store")
+    for number in range(3):
+        write_part(store, [described(f"{number}", things=["dog"])], number=number)
+    index = SearchIndex(store, tmp_path / "index")
+    index.refresh()
+    bucket.rm(f"{BUCKET}/store/parts/llm/{FINGERPRINT}/{'a' * 16}/00001.parquet")
+    index.refresh()
+    with index.cursor() as cursor:
+        found = Search(cursor, Scope.everything(), Query(thing=("dog",))).page("store", 10, None)
+    index.close()
+    assert [hit.key for hit in found.hits] == ["0", "2"]

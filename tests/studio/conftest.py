@@ -25,7 +25,9 @@ from tests.studio.scene_machine import SceneMachine, SceneVision
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LONG = 60_000.0  # milliseconds: far more than anything here takes
 WIDE, NARROW = 1280, 390  # pixels: a laptop, a phone
-_OPTIONS = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+# names resolve to loopback or to nothing, so that no test leaves the machine
+_RESOLVER = "MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+_OPTIONS = ["--disable-gpu", "--disable-dev-shm-usage", f"--host-resolver-rules={_RESOLVER}"]
 
 expect.set_options(timeout=LONG)
 

@@ -57,10 +57,22 @@ def test_a_page_can_be_used_by_all(
         page.wait_for_function("[...document.images].every((image) => image.complete)")
         _save(page, f"{name}-{theme}-{width}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.evaluate(AXE)
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-        told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found if one["impact"] in SERIOUS]
-        assert not told
+        assert not _serious(page)
+
+
+def test_axe_finds_what_is_wrong(scenes: Scenes, opened: Opener) -> None:
+    """That the tests above could fail."""
+    with opened(f"{scenes.url}/#/gallery", bypass_csp=True) as page:
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        page.evaluate("document.getElementById('main').innerHTML += '<input><p style=\"color: #999\">faint</p>'")
+        assert {one[0] for one in _serious(page)} == {"label", "color-contrast"}
+
+
+def _serious(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe-core finds that is serious or worse: the rule, and the elements that break it."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found if one["impact"] in SERIOUS]
 
 
 def _save(page: Page, name: str) -> None:

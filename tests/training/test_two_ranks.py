@@ -20,8 +20,10 @@ from tests.containers import free_port
 from tests.squares import tiny_mixture
 from tests.tiny_training import make_start
 from tests.two_ranks import two_ranks_config
+from training.config import ConfigError
 from training.losses import LossLog
 from training.parts import name_present_layers
+from training.processes import joined_processes
 from training.train import train
 
 
@@ -37,6 +39,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr[-3000:]
     train(two_ranks_config(tmp_path / "one", start, 4), tiny_mixture())
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["settings"]["processes"] == 2
     one, two = (LossLog(tmp_path / name).read() for name in ("one", "two"))
     assert len(one) == 3 and one[0]["loss"] > one[2]["loss"]
     for alone, together in zip(one, two, strict=True):
@@ -46,6 +49,13 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     sharded = json.loads((tmp_path / "two" / "sharded.json").read_text())
     assert sharded["layers"] >= 1 and sharded["sharded"] == pytest.approx(sharded["whole"], rel=1e-4)
     assert sharded["whole"][2] < sharded["whole"][0] - 0.1
+
+
+def test_processes_that_do_not_join_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them would train alone, and write the files of the others. The tests' own process has joined nobody."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="2 processes were started, but 1 of them train together"):
+        joined_processes()
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,10 @@ export async function lines(path, query = {}, options = {}) {
 /** The path of a record, of its image, or of its preview. */
 export const recordPath = (job, key, file = "") =>
   `v1/records/${encodeURIComponent(job)}/${encodeURIComponent(key)}${file && `/${file}`}`;
-/** The path of a record's picture as JPEG, upright, with at most so many pixels on its longer side. */
-export const previewPath = (job, key, side = 1600) => `${recordPath(job, key, "preview.jpg")}?side=${side}`;
+/** The path of a record's picture as JPEG, upright, with at most so many pixels on its longer side. identity: of its
+ * shard, if several shards of the job may have the key. */
+export const previewPath = (job, key, side = 1600, identity = "") =>
+  `${recordPath(job, key, "preview.jpg")}?side=${side}${identity && `&identity=${identity}`}`;
 
 /** @type {Map<string, Promise<string>>} addresses of pictures that were loaded, the newest last */
 const pictures = new Map();

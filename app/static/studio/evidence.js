@@ -84,12 +84,12 @@ export function shownSentences(text) {
 }
 
 /** A record with its picture, texts and entries. record may be partial while it is computed. url: of its picture, if
- * the service does not have it; text: which text is shown first. */
-export function EvidenceView({ record, job, url = null, text = "description" }) {
+ * the service does not have it; text: which text is shown first; identity: of its shard, if it is known. */
+export function EvidenceView({ record, job, url = null, text = "description", identity = "" }) {
   const [hidden, setHidden] = useState(new Set());
   const [dropped, setDropped] = useState(false);
   const toggle = (name) => setHidden((old) => new Set(old.has(name) ? [...old].filter((one) => one !== name) : [...old, name]));
-  const shown = usePicture(url, job, record.key);
+  const shown = usePicture(url, job, record.key, identity);
   return html`<${LitScope}>
     <div class="evidence">
       <div class="side">
@@ -106,16 +106,16 @@ export function EvidenceView({ record, job, url = null, text = "description" }) 
 }
 
 /** The blob address of a record's picture; null until it is there. */
-export function usePicture(url, job, key) {
+export function usePicture(url, job, key, identity = "") {
   const [found, set] = useState(null);
   useEffect(() => {
-    if (url || !key) return undefined;
+    if (url !== null || !key) return undefined;
     let current = true;
-    picture(previewPath(job, key)).then((blob) => current && set(blob), () => current && set(""));
+    picture(previewPath(job, key, 1600, identity)).then((blob) => current && set(blob), () => current && set(""));
     return () => {
       current = false;
     };
-  }, [url, job, key]);
+  }, [url, job, key, identity]);
   return url ?? found;
 }
 

@@ -23,6 +23,8 @@
 /** text: as it was composed; origin: "composed", "composed_again" or "layers"
  * @typedef {{text: string, sentences: CheckedSentence[], origin: string}} Verification */
 /** @typedef {{question: string, answer: string, evidence: string[]}} Turn */
+/** What texts a request wants; null: as the profile has it.
+ * @typedef {{variants: string[]|null, language: string|null, prompt: string|null}} TextFields */
 /** @typedef {{name: string, language: string, text: string, sentences: Sentence[], turns: Turn[],
  *   verification: Verification|null}} Variant */
 
@@ -60,6 +62,27 @@
 /** @typedef {{stage: string, group: string, backend: string, model: string, revision: string}} StageView */
 /** @typedef {{name: string, summary: string, needs: string, default: boolean, stages: StageView[], layers: string[],
  *   warnings: string[], faults: string[]}} ProfileView */
+
+/** verdict: "accepted", "rejected" or "edited"; text: the sentence that was judged, edited: as the reviewer wrote it
+ * @typedef {{index: number, verdict: string, reason: string|null, edited: string|null, text: string}} JudgedSentence */
+/** What one person said of one record. verdict: "accepted", "rejected", "edited" or "undone"; supersedes: the id of the
+ * reviewer's earlier judgment of the record; text: the whole description as it was edited
+ * @typedef {{id: string, reviewer: string, verdict: string, reason: string|null, comment: string|null,
+ *   sentences: JudgedSentence[], supersedes: string|null, at: string, job: string, fingerprint: string,
+ *   identity: string, key: string, text: string|null}} Judgment */
+/** Why a record is doubtful; all are from 0 to 1
+ * @typedef {{score: number, cut: number, unsupported: number, lowest_match: number}} Doubt */
+/** @typedef {{job: string, identity: string, key: string, fingerprint: string, record: Record, doubt: Doubt,
+ *   judgment: Judgment|null}} ReviewItem */
+/** @typedef {{reviewers: [string, string], records: number, equal: number, alpha: number|null}} PairAgreement */
+/** @typedef {{job: string, fingerprint: string, identity: string, key: string,
+ *   verdicts: Object<string, string>}} Disagreement */
+/** @typedef {{reviewers: Object<string, number>, records: number, alpha: number|null, passes_alpha: number|null,
+ *   sentence_alpha: number|null, pairs: PairAgreement[], disagreements: Disagreement[]}} Agreement */
+/** A part of a queue of records to be judged; agreement: null until the reviewer has judged all of them
+ * @typedef {{items: ReviewItem[], start: number, total: number, done: number, passed: number, considered: number,
+ *   parts: number, parts_read: number, left_out: number, next: number|null, resume: number|null,
+ *   agreement: Agreement|null, faults: string[]}} ReviewPage */
 
 /** A layer of the table `strata.core.layers`, which the service writes into the page. form: "text", "entry",
  * "entries" or "sentences"; words: the field with an entry's words; stage: what computes it.

@@ -6,6 +6,7 @@ import { Fault } from "../parts.js";
 import { go, href } from "../router.js";
 import { useLoaded, useTitle } from "../use.js";
 import { Answer, pictureOf } from "../answer.js";
+import { NO_TEXTS, TextFields, textsOf } from "../texts.js";
 
 const MOST_IMAGES = 20; // in one drop; a folder of more is a job for Jobs
 const IS_URL = /^https?:\/\/\S+$/i;
@@ -23,6 +24,7 @@ export function Describe({ parts }) {
 function Form() {
   const { value: profiles, error: noProfiles } = useLoaded(async (signal) => (await get("v1/profiles", {}, { signal })).profiles, []);
   const [chosen, choose] = useState({ profile: "", other: "", alt: "", url: "" });
+  const [texts, setTexts] = useState(NO_TEXTS);
   const [sending, setSending] = useState(false);
   const [error, setError] = useState(null);
   const set = (name) => (event) => choose((old) => ({ ...old, [name]: event.target.value }));
@@ -38,7 +40,7 @@ function Form() {
       if (images.length > MOST_IMAGES) throw new Error(`These are ${images.length} images: describe at most ${MOST_IMAGES} here, and submit more of them as a job.`);
       const names = chosen.other ? [chosen.profile, chosen.other] : [chosen.profile];
       const groups = [];
-      for (const image of images) groups.push(await Promise.all(names.map((profile) => submit(image, profile, chosen.alt))));
+      for (const image of images) groups.push(await Promise.all(names.map((profile) => submit(image, profile, chosen.alt, textsOf(texts)))));
       go(href(["describe"]) + groups.map((jobs) => `/${jobs.join(",")}`).join(""));
     } catch (refused) {
       setError(refused);
@@ -66,21 +68,23 @@ function Form() {
       </select></label>
       <label class="field">Alt text <input maxlength="4096" placeholder="if the image has one" value=${chosen.alt} onInput=${set("alt")} /></label>
     </div>
+    <${TextFields} given=${texts} change=${(part) => setTexts((old) => ({ ...old, ...part }))} />
     ${shown?.summary && html`<p class="hint">${shown.name}: ${shown.summary}</p>`}
     <${Fault} error=${error ?? noProfiles} />
   </section>`;
 }
 
 /** Create the job of an image, a file or a URL; its id. */
-async function submit(image, profile, alt) {
+async function submit(image, profile, alt, texts) {
   if (typeof image === "string") {
-    const body = { image_url: image, ...(profile && { profile }), ...(alt && { alt_text: alt }) };
+    const body = { image_url: image, ...(profile && { profile }), ...(alt && { alt_text: alt }), ...texts };
     return (await post("v1/captions", body)).id;
   }
   const form = new FormData();
   form.append("file", image);
   if (profile) form.append("profile", profile);
   if (alt) form.append("alt_text", alt);
+  for (const [name, value] of Object.entries(texts)) form.append(name, String(value)); // a list with commas
   const { id } = await post("v1/captions", form);
   pictureOf.set(id, { url: URL.createObjectURL(image), name: image.name });
   return id;

@@ -4,12 +4,13 @@ import { get, post } from "../api.js";
 import { Busy, Fault } from "../parts.js";
 import { go, href } from "../router.js";
 import { count, counted, duration } from "../text.js";
+import { NO_TEXTS, TextFields, textsOf } from "../texts.js";
 import { useLoaded, useTitle } from "../use.js";
 
 export function Submit() {
   useTitle("Submit a job");
   const { value: profiles, error: noProfiles } = useLoaded(async (signal) => (await get("v1/profiles", {}, { signal })).profiles, []);
-  const [given, set] = useState({ shards: "", profile: "", priority: "lo", tokens: "", money: "" });
+  const [given, set] = useState({ shards: "", profile: "", priority: "lo", tokens: "", money: "", ...NO_TEXTS });
   const [state, setState] = useState({ busy: "", error: null, preview: null, of: "" });
   const change = (name) => (event) => set((old) => ({ ...old, [name]: event.target.value }));
   const body = bodyOf(given);
@@ -50,6 +51,7 @@ export function Submit() {
         <label class="field">Most tokens <input type="number" min="1" step="1" value=${given.tokens} placeholder="no limit" onInput=${change("tokens")} /></label>
         <label class="field">Most money <input type="number" min="0" step="any" value=${given.money} placeholder="no limit" onInput=${change("money")} /></label>
       </div>
+      <${TextFields} given=${given} change=${(part) => set((old) => ({ ...old, ...part }))} />
       <p class="row"><button type="submit" class=${preview ? "" : "primary"} disabled=${state.busy !== ""}>Preview</button>
         <button type="button" class=${preview ? "primary" : ""} disabled=${state.busy !== "" || !body.input.shards.length} onClick=${submit}>Submit the job</button></p>
     </form>
@@ -59,12 +61,13 @@ export function Submit() {
 }
 
 /** The request for a job. */
-function bodyOf({ shards, profile, priority, tokens, money }) {
+function bodyOf({ shards, profile, priority, tokens, money, ...texts }) {
   const budget = { ...(tokens && { tokens: Number(tokens) }), ...(money && { money: Number(money) }) };
   return {
     input: { shards: shards.split("\n").map((line) => line.trim()).filter(Boolean) },
     priority,
     ...(profile && { profile }),
+    ...textsOf(texts),
     ...(Object.keys(budget).length && { budget }),
   };
 }

@@ -1,0 +1,87 @@
+"""`/v1/rows`: the record, the image and a preview of a row that a search has found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.dependencies import Services, ServicesDep
+from app.images.originals import media_type
+from app.images.previews import SPARE, preview
+from app.problems import PROBLEM_RESPONSES, ProblemError
+from app.routes.records import SAFE
+from strata.core import FINAL_GROUP, Record
+from strata.images import ImageError
+from strata.store import BrokenPart, Part, Source
+
+router = APIRouter(prefix="/rows/{fingerprint}/{identity}/{part}/{row}", responses=PROBLEM_RESPONSES)
+
+Hash = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
+Name = Annotated[str, Path(pattern=r"^[0-9]{5,9}(\.[0-9]{1,9})?$")]
+Row = Annotated[int, Path(ge=0, le=2**31 - 1)]
+_IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}, "description": "Bytes"}}
+# a row never changes, but it may be deleted
+_KEPT = {"Cache-Control": "private, max-age=600"}
+
+
+@router.get("", response_model=Record)
+def show_row(fingerprint: Hash, identity: Hash, part: Name, row: Row, given: ServicesDep) -> Record:
+    """The whole record of a row."""
+    return _record(given, (fingerprint, identity, part), row)
+
+
+@router.get("/image", response_class=Response, responses=_IMAGE)
+async def show_row_image(fingerprint: Hash, identity: Hash, part: Name, row: Row, given: ServicesDep) -> Response:
+    """The image as it is in its shard, without EXIF, places and comments."""
+    async with given.large_answers:
+        data = await run_in_threadpool(_bytes_of, given, (fingerprint, identity, part), row)
+        try:
+            data = await given.decoder.shown(data)
+        except ImageError as error:
+            raise ProblemError("image-unavailable", f"its metadata cannot be removed: {error}") from error
+    return Response(data, media_type=media_type(data), headers=SAFE | _KEPT)
+
+
+@router.get("/preview.jpg", response_class=Response, responses=_IMAGE)
+async def show_row_preview(
+    fingerprint: Hash,
+    identity: Hash,
+    part: Name,
+    row: Row,
+    given: ServicesDep,
+    side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 320,
+) -> Response:
+    """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
+    async with given.large_answers:
+        data = await run_in_threadpool(_bytes_of, given, (fingerprint, identity, part), row)
+        try:
+            # the decoder shrinks a large image while it decodes, to no less than is needed here
+            most = SPARE * side * side
+            content = await given.decoder.use(data, lambda image: preview(image, side), most=most, extra=3 * most)
+        except ImageError as error:
+            raise ProblemError("image-unavailable", f"it cannot be decoded: {error}") from error
+    return Response(content, media_type="image/jpeg", headers=SAFE | _KEPT)
+
+
+def _record(given: Services, place: tuple[str, str, str], row: int) -> Record:
+    """The record at a place: fingerprint, shard identity and name of the part, and the row in it."""
+    fingerprint, identity, name = place
+    number, _, attempt = name.partition(".")
+    part = Part(FINAL_GROUP, fingerprint, identity, int(number), int(attempt or 0))
+    store = given.store
+    try:
+        table = store.first(Source(part, part.path), lambda source: store.decoded(source)[0])
+        if row >= table.num_rows:
+            raise ProblemError("unknown-record", f"the part has {table.num_rows} rows")
+        return store.to_records(table.slice(row, 1), Source(part, part.path))[0]
+    except FileNotFoundError as error:
+        raise ProblemError("unknown-record", "there is no such part in the store; it may have been deleted") from error
+    except BrokenPart as error:
+        raise ProblemError("part-lost", str(error)) from error
+
+
+def _bytes_of(given: Services, place: tuple[str, str, str], row: int) -> bytes:
+    image = _record(given, place, row).image
+    return given.originals.read(image.uri, place[1], image)
