@@ -76,10 +76,10 @@ class FakeLlm:
         """Records with a description; the texts are not used."""
         del texts
         self.images += len(records)
-        texts = [record.caption.text if record.caption else "" for record in records]
+        captions = [record.caption.text if record.caption else "" for record in records]
         return [
             record.model_copy(update={"description": Description(text=text, sentences=[])})
-            for record, text in zip(records, texts, strict=True)
+            for record, text in zip(records, captions, strict=True)
         ]
 
 

@@ -1,7 +1,7 @@
 """Variants: other texts of the same evidence as a record's description, see docs/how-to/variants.md.
 
-`layered.py` makes those that follow from the layers without a model: tags (`tags.py`), JSON (`structured.py`), questions
-with answers (`questions.py`). The composer writes the lengths.
+`layered.py` makes those that follow from the layers without a model: tags (`tags.py`), JSON (`structured.py`), and
+questions with answers (`questions.py`).
 """
 
 from __future__ import annotations

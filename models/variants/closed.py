@@ -1,7 +1,7 @@
 """Closed evidence: the kinds of things that a profile's models would have found, if its pictures are all they know.
 
-Only a profile with a domain (`Profile.domain`) has such kinds: every thing in its pictures is of a kind that its detector
-knows, or of none that a question names. A detector of photographs misses too many things to know that there is none.
+Only a profile with a domain (`Profile.domain`) has such kinds: every thing in its pictures is of a kind that its
+detector knows, or of none that a question names. A detector of photographs misses too many things to know of none.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from models.boxes import area
 from models.evidence.relations import OPPOSITE, relation_of
-from models.evidence.support import COLOURS, forms
+from models.evidence.support import forms
 from models.kinds.nouns import is_plural, plural
-from models.notes import in_reading_order
+from models.notes import COLOURS, in_reading_order
 from models.variants.things import NUMBERS, Thing, Things, counted, listed, named, quoted, upper
 from models.verifier.entities import facts_of
 from models.verifier.lexicon import is_kind_of

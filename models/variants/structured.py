@@ -121,7 +121,7 @@ def _entries(thing: Thing, record: Record) -> list[Any]:
 
 
 def _attributes(thing: Thing) -> dict[str, list[str]]:
-    """The words of its names that are attributes, by kind; its size by its share of the picture, if no name tells it."""
+    """The words of its names that are attributes, by kind; its size by its area, if no name tells it."""
     found: dict[str, list[str]] = {}
     for phrase in thing.note.phrases:
         for word in re.findall(r"[a-z]+(?:-[a-z]+)*", bare(phrase).lower()):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from models.evidence.support import COLOURS, forms
+from models.evidence.support import forms
 from models.kinds.nouns import is_plural, several
-from models.notes import Note, notes_of
+from models.notes import COLOURS, Note, notes_of
 from models.verifier.entities import IN_DOUBT
 from models.verifier.lexicon import is_kind_of
 from strata.core import THINGS, Box, Record, head_of
@@ -134,7 +134,7 @@ class Things:
         )
 
     def definite(self, thing: Thing) -> str:
-        """A name that means this thing alone: "the car", "the red car", 'the sign that says "OPEN"'; "" if none does."""
+        """A name that means this thing alone, such as "the red car", 'the sign that says "OPEN"'; "" if none does."""
         if self.is_alone(thing):
             return f"the {thing.uncoloured}" if thing.uncoloured else f"the {thing.core}"
         alike = [other for other in self.alike(thing) if other is not thing]
@@ -154,7 +154,7 @@ def quoted(lines: Sequence[str]) -> str:
 
 
 def named(things: Things, most: int) -> list[tuple[str, list[Thing]]]:
-    """The names of the things with as much of a number as is known, each with its things: "a dog", "at least two cars"."""
+    """The names of the things with as much of a number as is known ("two dogs"), each with its things."""
     groups: dict[str, list[Thing]] = {}
     for thing in things.all:
         groups.setdefault(thing.phrase.lower(), []).append(thing)
