@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from strata.cli.exits import code_of
 from strata.core import load_settings
@@ -25,9 +25,8 @@ from strata.errors import StrataError
 from strata.store import Store
 from training.changes import RunRecord
 from training.config import Config, ConfigError, load_config
-from training.inputs.chat_templates import use_training_template
 from training.inputs.lengths import longest_line
-from training.inputs.windows import check_several_images
+from training.inputs.processors import load_processor
 from training.losses import plot_losses
 from training.memory_estimate import estimate_lines, start_lines
 from training.parts import name_present_layers, weight_type
@@ -111,15 +110,11 @@ def load_model(config: Config) -> tuple[PreTrainedModel, ProcessorMixin]:
         model = AutoModelForImageTextToText.from_pretrained(
             table.path, revision=table.revision, dtype=dtype, attn_implementation=table.attn_implementation
         )
-        processor = AutoProcessor.from_pretrained(table.path, revision=table.revision)
     except (OSError, ValueError, ImportError) as error:
         line = str(error).strip().partition("\n")[0]
         raise ConfigError(f"model.path: {table.path} cannot be loaded: {line}") from None
     name_present_layers(model)
-    use_training_template(processor, table.chat_template)
-    if config.windows is not None:
-        check_several_images(processor, config.windows.across**2 + 1)
-    return model, processor
+    return model, load_processor(config)
 
 
 def run(path: Path, allow_changes: bool = False) -> None:

@@ -24,13 +24,12 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
-from strata.data import Mixture, Sample, SampleReader, SkipLimit, Skipped
-from strata.data.sources.conversations import IMAGE_TOKEN
+from strata.data import Mixture, SampleReader, SkipLimit, Skipped
 from training.batches import Batch, Batches, Grouped, sample_length, text_length
-from training.config import Config, ConfigError, WindowsTable
+from training.config import Config, ConfigError
 from training.inputs.collation import Collator, limit_images
+from training.inputs.examples import example_of
 from training.inputs.lengths import check_longest
-from training.inputs.windows import windows_of
 from training.losses import LossLog
 from training.merging import save_merged
 from training.optimizer import settings_of_groups, use_settings
@@ -41,28 +40,6 @@ from training.skips import SkipLog
 
 WHOLE = "whole"  # the file that is written last into a checkpoint, and so marks it as complete
 SHOWN_STEPS = 20  # steps between two printed lines
-
-
-def example_of(sample: Sample, windows: WindowsTable | None = None) -> dict[str, Any]:
-    """Convert a sample to TRL's form. TRL puts one image before the first question; several have their own places."""
-    views = [windows_of(image, windows.side, windows.across) if windows else [image] for image in sample.images]
-    images = [view for of_image in views for view in of_image]
-    if len(views) < 2:
-        return {"images": images, "messages": sample.conversation}
-    messages = [{**turn, "content": content_parts(turn["content"], len(views[0]))} for turn in sample.conversation]
-    return {"images": images, "messages": messages}
-
-
-def content_parts(text: str, views: int = 1) -> list[dict[str, str]]:
-    """Split a text at "<image>" into the content parts of TRL and OpenAI: {"type": "image"} or {"type": "text"}.
-
-    views: the number of images that stand for each "<image>".
-    """
-    parts: list[dict[str, str]] = []
-    for number, piece in enumerate(text.split(IMAGE_TOKEN)):
-        parts += [{"type": "image"}] * views if number else []
-        parts += [{"type": "text", "text": piece.strip("\n")}] if piece.strip() else []
-    return parts
 
 
 def tasks_of(*mixtures: Mixture | None) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,6 +47,10 @@ def check(
     report: Annotated[
         Path | None, typer.Option("--report", help="With --decode: a file for its findings, as JSON Lines.")
     ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option("--training", metavar="CONFIG", help="Count what a training leaves out or cuts to its `longest`."),
+    ] = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -56,13 +60,17 @@ def check(
 
     if report is not None and not decode:
         raise typer.BadParameter("--report needs --decode")
-    mixture = MixtureFile.load(file)
+    mixture, config = MixtureFile.load(file), None
+    if training is not None:
+        config = load("training.config", "training").load_config(training)
     locations = Locations(open_store(store), data or str(file.resolve().parent), cache or default_cache())
     # check every source, also after a missing one, so that one run reports all problems
     with progress() as bar:
         task = bar.add_task("", total=len(mixture.sources))
         checks = check_mixture(mixture, locations, lambda name: bar.update(task, description=name, advance=1))
     faults = _decode(mixture, locations, checks, report) if decode else []
+    if config is not None:
+        _fit(config, mixture, locations, checks, decode)
     missing = sum(check.problem is not None for check in checks)
     if as_json:
         sources = [check.model_dump() for check in checks]
@@ -94,6 +102,13 @@ def _decode(
             if sum(one.source == fault.source for one in first[-SHOWN_FAULTS:]) < SHOWN_FAULTS:
                 first.append(fault)
     return first
+
+
+def _fit(config: Any, mixture: MixtureFile, locations: Locations, checks: Sequence[SourceCheck], every: bool) -> None:
+    """Try samples of each source, or every one, as the training of a configuration collates them."""
+    fitting = load("training.inputs.fitting", "training")
+    with steps() as show:
+        fitting.check_fitting(config, mixture, locations, checks, show, None if every else fitting.MOST)
 
 
 def train(

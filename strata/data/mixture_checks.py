@@ -23,7 +23,7 @@ class SourceCheck(BaseModel):
     how often each sample is in the mixture on average, if that is more than once; each None if not known. problem: the
     reason why the source cannot be used, or None. note: what else should be known of it, or None. broken: the number of
     samples that cannot be used; incomplete: of those with an image whose end is missing; None if the images
-    were not decoded.
+    were not decoded. unfit: of those that a training leaves out, among the samples that were tried for it, or None.
     """
 
     name: str
@@ -36,6 +36,7 @@ class SourceCheck(BaseModel):
     note: str | None = None
     broken: int | None = None
     incomplete: int | None = None
+    unfit: int | None = None
 
 
 def check_mixture(file: MixtureFile, locations: Locations, on_source: Callable[[str], object]) -> list[SourceCheck]:

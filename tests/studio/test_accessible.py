@@ -6,8 +6,10 @@ STRATA_SCREENSHOTS names a folder for the pictures of all of them; docs/ has som
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -28,7 +30,8 @@ PAGES = {
     "job": ("job/{batch}", ".reason"),
     "records": ("job/{batch}?show=records", "tbody tr:nth-child(3) a"),
     "record": ("records/{batch}/000000402", ".sentences"),
-    "gallery": ("gallery", "h1"),
+    "gallery": ("gallery?job={batch}", ".grid li:nth-child(6) img"),
+    "gallery-row": ("gallery?job={batch}&row={row}", "dialog .sentences"),
     "review": ("review", "h1"),
 }
 
@@ -42,7 +45,10 @@ def known(scenes: Scenes) -> Iterator[dict[str, str]]:
     image = httpx.post(f"{scenes.url}/v1/captions", files=files, data=text, headers=wait, timeout=130)
     shard = write_scenes(scenes.shards / "shown.tar", range(400, 406), broken=2)
     batch = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
-    yield {"image": image.headers["location"].rpartition("/")[2], "batch": batch}
+    while not (rows := httpx.get(f"{scenes.url}/v1/search", params={"job": batch, "key": "402"}).json()["rows"]):
+        time.sleep(0.05)
+    image_id = image.headers["location"].rpartition("/")[2]
+    yield {"image": image_id, "batch": batch, "row": quote(rows[0]["id"], safe="")}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.studio.conftest import LONG, NARROW, WIDE, Opener, Theme
+from tests.studio.conftest import NARROW, WIDE, Opener, Scenes, Theme
 from tests.studio.scene_machine import write_scenes
+from tests.studio.test_accessible import AXE
 
-Scenes = tuple[str, Path]
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 RECORDS = 20
-expect.set_options(timeout=LONG)
 
 
 @pytest.fixture(scope="module")
 def job(scenes: Scenes) -> str:
     """A job of twenty scenes that has ended."""
-    url, folder = scenes
+    url, folder = scenes.url, scenes.shards
     shard = write_scenes(folder / "review.tar", range(900, 900 + RECORDS))
     found = str(httpx.post(f"{url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"])
     with httpx.stream("GET", f"{url}/v1/jobs/{found}/events", timeout=120) as events:
@@ -52,7 +49,7 @@ def shows(page: Page, number: int) -> None:
 
 
 def test_twenty_records_by_keyboard_alone(scenes: Scenes, job: str, opened: Opener) -> None:
-    url = scenes[0]
+    url = scenes.url
     with opened(f"{url}/#/review?job={job}&sample={RECORDS}&seed=1") as page:
         begin(page, "Ada")
         keys = page.keyboard
@@ -111,7 +108,7 @@ def test_twenty_records_by_keyboard_alone(scenes: Scenes, job: str, opened: Open
 
 
 def test_what_cannot_be_sent_is_kept(scenes: Scenes, job: str, opened: Opener) -> None:
-    url = scenes[0]
+    url = scenes.url
     with opened(f"{url}/#/review?job={job}&sample={RECORDS}&seed=2", expected=("ERR_FAILED",)) as page:
         begin(page, "Bob")
 
@@ -134,7 +131,7 @@ def test_what_cannot_be_sent_is_kept(scenes: Scenes, job: str, opened: Opener) -
 
 
 def test_two_reviewers_see_their_agreement_at_the_end(scenes: Scenes, job: str, opened: Opener) -> None:
-    url = scenes[0]
+    url = scenes.url
     for name, verdicts in (("Zoë", "aaaa"), ("<b>Max</b>", "aaar")):
         with opened(f"{url}/#/review?job={job}&sample=4&seed=3") as page:
             begin(page, name)
@@ -155,7 +152,7 @@ def test_two_reviewers_see_their_agreement_at_the_end(scenes: Scenes, job: str, 
 
 @pytest.mark.parametrize(("width", "theme"), [(WIDE, "light"), (NARROW, "light"), (WIDE, "dark"), (NARROW, "dark")])
 def test_it_is_accessible_and_fits(scenes: Scenes, job: str, opened: Opener, width: int, theme: Theme) -> None:
-    url = scenes[0]
+    url = scenes.url
     with opened(f"{url}/#/review?job={job}&sample=3&seed=4", width, theme, bypass_csp=True) as page:
         expect(page.get_by_label("Your name")).to_be_visible()
         _check(page, width)
@@ -177,7 +174,7 @@ def test_it_is_accessible_and_fits(scenes: Scenes, job: str, opened: Opener, wid
 
 def _check(page: Page, width: int) -> None:
     """Nothing that axe-core finds serious, and nothing wider than the window."""
-    page.add_script_tag(path=AXE)
+    page.evaluate(AXE)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
     assert not serious, [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in serious]

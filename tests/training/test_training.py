@@ -28,9 +28,10 @@ from training import train as job
 from training.ablation.held_out import describe
 from training.batches import Batches
 from training.config import ConfigError, load_config
+from training.inputs.examples import example_of
 from training.losses import LossLog, running_means
 from training.train import mixture_of, train
-from training.trainer import WHOLE, example_of, last_checkpoint
+from training.trainer import WHOLE, last_checkpoint
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.3}
 

@@ -21,6 +21,8 @@ from strata.data import MAX_PIXELS
 from strata.data.mixtures import QUESTION
 from training.config import Config, ConfigError, QuestionsTable
 from training.evaluation.scores import SCORES, cider
+from training.inputs.collation import limit_images, shrunk
+from training.inputs.examples import views_of
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,25 @@ def _question(table: QuestionsTable, folder: Path, number: int, line: str) -> Qu
 class Answerer:
     """A trained model that answers questions, each with the words that are most probable."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load a model, or the adapters of one, from the folder that a training wrote. Raises ConfigError."""
+    def __init__(self, folder: Path, config: Config) -> None:
+        """Load a model, or the adapters of one, from the folder that a training wrote. Raises ConfigError.
+
+        It sees images as in the training of the configuration: with its windows, and its limits of pixels.
+        """
         try:
             self.processor: Any = AutoProcessor.from_pretrained(folder)
             self.model: Any = _load(folder)
         except (OSError, ValueError) as error:
             line = str(error).strip().partition("\n")[0]
             raise ConfigError(f"{folder} cannot be loaded: {line}") from None
+        self.windows, self.max_pixels = config.windows, limit_images(self.processor, config)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def answer(self, questions: Sequence[Question], table: QuestionsTable) -> list[str]:
         """Answer questions in batches, in order. Raises ConfigError if an image cannot be read."""
         found: list[str] = []
         for start in range(0, len(questions), table.batch_size):
-            batch = [_messages(one, table.instruction) for one in questions[start : start + table.batch_size]]
+            batch = [self._messages(one, table.instruction) for one in questions[start : start + table.batch_size]]
             prompt = self.processor.apply_chat_template(
                 batch,
                 add_generation_prompt=True,
@@ -95,6 +101,17 @@ class Answerer:
             found += [text.strip() for text in self.processor.batch_decode(said, skip_special_tokens=True)]
         return found
 
+    def _messages(self, question: Question, instruction: str) -> list[dict[str, Any]]:
+        try:
+            image = images.decode(question.image.read_bytes(), MAX_PIXELS)
+        except (OSError, images.ImageError) as error:
+            raise ConfigError(f"{question.image}: {getattr(error, 'strerror', None) or error}") from None
+        if self.max_pixels is not None:
+            image = shrunk(image, self.max_pixels)
+        views = [{"type": "image", "image": view} for view in views_of(image, self.windows)]
+        text = instruction.replace(QUESTION, question.question)
+        return [{"role": "user", "content": [*views, {"type": "text", "text": text}]}]
+
 
 def _load(folder: Path) -> Any:
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
@@ -103,15 +120,6 @@ def _load(folder: Path) -> Any:
         return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
     base = json.loads(adapters.read_text(encoding="utf-8"))["base_model_name_or_path"]
     return PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base, dtype=dtype), str(folder))
-
-
-def _messages(question: Question, instruction: str) -> list[dict[str, Any]]:
-    try:
-        image = images.decode(question.image.read_bytes(), MAX_PIXELS)
-    except (OSError, images.ImageError) as error:
-        raise ConfigError(f"{question.image}: {getattr(error, 'strerror', None) or error}") from None
-    text = instruction.replace(QUESTION, question.question)
-    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
 
 
 def scores_of(table: QuestionsTable, questions: Sequence[Question], answers: Sequence[str]) -> dict[str, float]:
@@ -135,7 +143,7 @@ def evaluate(config: Config, folder: Path | None = None) -> dict[str, dict[str, 
         raise ConfigError("evaluation.questions: the configuration names no questions")
     # read all questions first, so that a mistake is found before the model is loaded
     sets = [(table, load_questions(table)) for table in tables]
-    answerer, scores = Answerer(folder or config.output / "model"), {}
+    answerer, scores = Answerer(folder or config.output / "model", config), {}
     for table, questions in sets:
         answers = answerer.answer(questions, table)
         config.output.mkdir(parents=True, exist_ok=True)

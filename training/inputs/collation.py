@@ -21,6 +21,15 @@ TEXT_SHARE = 1 / 8  # of `longest`, which images leave to the texts by default
 _SHRINKS = 4  # attempts to make images small enough: numbers of tokens are rounded
 
 
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How a sample fits `longest`: why it is left out ("" if it is not), or what of it is lost."""
+
+    refused: str = ""
+    cut: bool = False
+    smaller: bool = False
+
+
 class Collator:
     """Collates samples with TRL's collator.
 
@@ -82,14 +91,30 @@ class Collator:
         """The sample, with smaller images where needed, or another one if the processor refuses it."""
         while True:
             try:
-                fitted = self._fitted(sample)
-                self._cut(self._collated([fitted]))
-            except Exception as error:  # of this sample, since it is alone
-                line = " ".join(str(error).split())[:300] or type(error).__name__
-                refused = SampleError(f"{sample.name}: {line}", sample.key)
+                return self._alone(sample)[0]
+            except SampleError as refused:
                 sample = self._limited(self.reader.instead_of(sample, refused))
-            else:
-                return fitted
+
+    def _alone(self, sample: Sample) -> tuple[Sample, Batch]:
+        """The sample, with smaller images where needed, and it alone before it is cut. Raises SampleError."""
+        try:
+            fitted = self._fitted(sample)
+            batch = self._collated([fitted])
+            self._cut(batch)
+        except Exception as error:  # a processor may raise anything
+            line = " ".join(str(error).split())[:300] or type(error).__name__
+            raise SampleError(f"{sample.name}: {line}", sample.key) from None
+        return fitted, batch
+
+    def fit(self, sample: Sample) -> Fit:
+        """How a sample fits `longest`."""
+        limited = self._limited(sample)
+        try:
+            fitted, batch = self._alone(limited)
+        except SampleError as error:
+            return Fit(refused=str(error))
+        cut = self.longest is not None and batch["input_ids"].shape[1] > self.longest
+        return Fit(cut=cut, smaller=fitted is not limited)
 
     def _fitted(self, sample: Sample) -> Sample:
         """The sample with images that are small enough for its texts, or for half of `longest` if these are long."""

@@ -84,6 +84,16 @@
  *   parts: number, parts_read: number, left_out: number, next: number|null, resume: number|null,
  *   agreement: Agreement|null, faults: string[]}} ReviewPage */
 
+/** A row that a search has found; id: its place in the store, for v1/rows/ID
+ * @typedef {{id: string, key: string, status: "succeeded"|"filtered"|"failed", title: string|null, words: number,
+ *   score: number|null, has_text: boolean, width: number|null, height: number|null}} SearchHit */
+/** @typedef {{rows: SearchHit[], total: number, next: string|null, indexed: number, waiting: number, broken: string[],
+ *   note: string|null}} SearchPage */
+/** value: of a histogram the least one of the bar
+ * @typedef {{value: string, count: number}} FacetValue */
+/** @typedef {{total: number, status: FacetValue[], has_text: FacetValue[], words: FacetValue[], score: FacetValue[],
+ *   thing: FacetValue[], tag: FacetValue[], dropped: FacetValue[], cut: FacetValue[], failure: FacetValue[]}} Facets */
+
 /** A layer of the table `strata.core.layers`, which the service writes into the page. form: "text", "entry",
  * "entries" or "sentences"; words: the field with an entry's words; stage: what computes it.
  * @typedef {{name: string, title: string, entry: string, form: string, words: string, quoted: boolean, boxed: boolean,

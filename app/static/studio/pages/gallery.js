@@ -128,11 +128,13 @@ function Grid({ rows, open }) {
   const current = Math.min(at, Math.max(0, rows.length - 1));
   const move = (event) => {
     const cards = [...list.current.querySelectorAll("button")];
-    const across = cards.filter((card) => card.offsetTop === cards[0].offsetTop).length;
+    const tops = cards.map((card) => Math.round(card.getBoundingClientRect().top));
+    const across = tops.filter((top) => top === tops[0]).length;
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across, Home: -cards.length, End: cards.length }[event.key];
     if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    const next = Math.max(0, Math.min(cards.length - 1, current + step));
+    // of the focused card: what is drawn may be one key behind
+    const next = Math.max(0, Math.min(cards.length - 1, cards.indexOf(document.activeElement) + step));
     setAt(next);
     cards[next].focus();
   };

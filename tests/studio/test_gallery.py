@@ -1,0 +1,133 @@
+"""Gallery: filters and facets narrow the rows, the address holds what is chosen, and the keyboard does it all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.studio.conftest import NARROW, Opener, Scenes
+from tests.studio.scene_machine import scene_bytes, write_scenes
+
+ROWS, BROKEN = 70, 2  # more than a page has
+
+
+@pytest.fixture(scope="module")
+def job(scenes: Scenes) -> Iterator[str]:
+    """An ended job of scenes, of which some have failed."""
+    shard = write_scenes(scenes.shards / "gallery.tar", range(1000, 1000 + ROWS), broken=BROKEN)
+    made = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
+    with httpx.stream("GET", f"{scenes.url}/v1/jobs/{made}/events", timeout=120) as events:
+        for _ in events.iter_lines():
+            pass
+    yield str(made)
+
+
+def rows_of(page: Page, count: int) -> None:
+    """Wait until the search has so many rows in all."""
+    expect(page.locator(".found")).to_have_text(f"{count} row{'s' if count != 1 else ''}")
+
+
+def total(scenes: Scenes, job: str, **asked: str) -> int:
+    """How many rows the service finds."""
+    return int(httpx.get(f"{scenes.url}/v1/search", params={"job": job, **asked}).json()["total"])
+
+
+def test_facets_narrow_the_rows_and_the_address_holds_them(scenes: Scenes, job: str, opened: Opener) -> None:
+    with opened(f"{scenes.url}/#/gallery?job={job}") as page:
+        rows_of(page, ROWS)
+        expect(page.locator(".grid li")).to_have_count(60)
+        expect(page.locator(".grid img").first).to_be_visible()
+        # a label, and a bar of the histogram of words
+        things = page.get_by_role("group", name="Things")
+        first = things.get_by_role("button").first
+        name = first.locator(".name").inner_text()
+        first.click()
+        with_thing = total(scenes, job, thing=name)
+        assert 0 < with_thing < ROWS
+        rows_of(page, with_thing)
+        assert f"thing={name}" in page.url
+        page.get_by_role("group", name="Status").get_by_role("button", name="succeeded").click()
+        bar = page.get_by_role("group", name="Words of the description").get_by_role(
+            "button", name=re.compile(r": [1-9]")
+        )
+        told = re.search(r"words (\d+) to (\d+): (\d+) row", bar.first.get_attribute("aria-label") or "")
+        assert told
+        bar.first.click()
+        rows_of(page, int(told[3]))
+        # the address alone gives the same
+        page.reload()
+        rows_of(page, int(told[3]))
+        expect(page.get_by_role("list", name="Chosen")).to_contain_text(f"words {told[1]} to {told[2]}")
+        page.get_by_role("link", name=f"without words {told[1]} to {told[2]}").click()
+        rows_of(page, total(scenes, job, thing=name, status="succeeded"))
+        page.get_by_role("link", name="clear all").click()
+        expect(page.get_by_role("list", name="Chosen")).to_have_count(0)
+
+
+def test_words_are_searched_for_and_pages_follow_each_other(scenes: Scenes, job: str, opened: Opener) -> None:
+    with opened(f"{scenes.url}/#/gallery") as page:
+        page.get_by_label("Job").fill(job)
+        page.get_by_role("searchbox", name="Words").fill("-nosuchword")
+        page.get_by_role("button", name="Search").click()
+        rows_of(page, ROWS)
+        seen = page.locator(".grid button").count()
+        page.get_by_role("link", name="Next 60").click()
+        expect(page.locator(".grid li")).to_have_count(ROWS - seen)
+        page.go_back()
+        expect(page.locator(".grid li")).to_have_count(60)
+        page.get_by_role("searchbox", name="Words").fill("nosuchword")
+        page.keyboard.press("Enter")
+        rows_of(page, 0)
+        page.get_by_role("searchbox", name="Words").fill("")
+        page.get_by_label("Key contains").fill("001001")
+        page.keyboard.press("Enter")
+        rows_of(page, 1)
+        expect(page.locator(".grid .chip")).to_have_text("failed")
+
+
+def test_the_keyboard_goes_through_the_rows_and_their_evidence(scenes: Scenes, job: str, opened: Opener) -> None:
+    with opened(f"{scenes.url}/#/gallery?job={job}&status=succeeded") as page:
+        rows_of(page, ROWS - BROKEN)
+        page.locator(".grid button").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowUp")
+        expect(page.locator(".grid button").nth(1)).to_be_focused()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="000001003")
+        expect(dialog.locator(".sentences")).to_be_visible()
+        expect(dialog.locator("svg.over .shape").first).to_be_visible()
+        page.keyboard.press("j")
+        expect(page.get_by_role("dialog", name="000001004")).to_be_visible()
+        page.keyboard.press("k")
+        expect(dialog).to_be_visible()
+        # the address leads to the row
+        page.reload()
+        expect(dialog.locator(".sentences")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert "row=" not in page.url
+        rows_of(page, ROWS - BROKEN)
+
+
+def test_a_failed_row_and_a_wrong_job_are_told(scenes: Scenes, job: str, opened: Opener) -> None:
+    with opened(f"{scenes.url}/#/gallery?job={job}&status=failed", NARROW, expected=("404",)) as page:
+        rows_of(page, BROKEN)
+        page.locator(".grid button").first.click()
+        expect(page.get_by_role("dialog").locator(".fault")).to_contain_text("the model gave no text")
+        page.get_by_role("button", name="Close").click()
+        page.goto(f"{scenes.url}/#/gallery?job=nosuchjob")
+        expect(page.locator(".fault").first).to_contain_text("no job has the id")
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_rows_that_come_are_shown_by_themselves(scenes: Scenes, opened: Opener) -> None:
+    with opened(f"{scenes.url}/#/gallery?q=1234567") as page:
+        rows_of(page, 0)
+        files = {"file": ("scene.png", scene_bytes(3))}
+        httpx.post(f"{scenes.url}/v1/captions", files=files, data={"alt_text": "1234567"}).raise_for_status()
+        rows_of(page, 1)
