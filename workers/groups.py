@@ -54,7 +54,7 @@ class TextPipeline(Pipeline, Protocol):
 class PaidPipeline(Pipeline, Protocol):
     """A pipeline of which some stages ask servers: it also knows the upper bounds of their usage."""
 
-    def bound(self, record: Record) -> Mapping[str, tuple[Usage, Usage]]: ...
+    def bound(self, record: Record, texts: TextSettings = ...) -> Mapping[str, tuple[Usage, Usage]]: ...
 
 
 @dataclass
@@ -157,7 +157,9 @@ class PipelineCache:
         profile = self.profile(chunk)
         if not profile.paid(chunk.group):
             return None
-        return Meter(profile, chunk.group, lambda record: cast(PaidPipeline, self.get(chunk)).bound(record))
+        return Meter(
+            profile, chunk.group, lambda record: cast(PaidPipeline, self.get(chunk)).bound(record, profile.texts)
+        )
 
 
 class Group(Protocol):
