@@ -20,7 +20,7 @@ from samples.sprites import COLOURED, COLOURS, KNOWN, phrase_of
 from strata.core import Caption, ImageReference, Record, Region
 from strata.core.layers import TextLine
 
-PROMPT = "beaea9c1dc56d63b9dc19b5b600a7342899fed9634443ceebfb624c5665ed96c"
+PROMPT = "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36"
 FIRST_SEED = HELD_OUT_SEED + 5_000_000  # of scenes that no model and no threshold was tuned on
 _WORDS = "OPEN SHUT BAKERY HOTEL MARKET TAXI EXIT CAFE MUSIC GARDEN".split()
 _BACKGROUNDS = ("a blue dotted background", "a pink plain background", "a green striped background")

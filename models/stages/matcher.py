@@ -86,11 +86,22 @@ class OpenClipMatcher(MatcherStage):
     @torch.inference_mode()
     def compute(self, batch: _Encodable) -> list[float | None]:
         """The probability of each pair, 0..1."""
+        return probabilities(torch.sigmoid(self._scale * self._cosines(batch) + self._bias))
+
+    def _cosines(self, batch: _Encodable) -> Tensor:
         # the vectors have unit length, so their dot product is the cosine
         images = self._encoders.encode_images(batch.crops)
         texts = self._encoders.encode_texts(batch.phrases)
-        cosines = (images[batch.crop_rows] * texts[batch.phrase_rows]).sum(dim=1)
-        return probabilities(torch.sigmoid(self._scale * cosines + self._bias))
+        return (images[batch.crop_rows] * texts[batch.phrase_rows]).sum(dim=1)
+
+    @torch.inference_mode()
+    def cosines(self, pairs: Sequence[Pair]) -> list[float]:
+        """The cosine of each pair, -1..1, in batches of the stage's size; for figures that are defined by cosines."""
+        found: list[float] = []
+        step = self.settings.batch_size
+        for first in range(0, len(pairs), step):
+            found += self._cosines(self.prepare(pairs[first : first + step])).tolist()
+        return found
 
 
 class Blip2Matcher(MatcherStage):

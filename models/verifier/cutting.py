@@ -7,7 +7,7 @@ at its end, and its claims are checked once more. Otherwise a larger piece is tr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from itertools import islice, product
 
 from models.verifier.structure import Piece, Structure, structure_of
@@ -18,6 +18,7 @@ _JOINT_AT_START = re.compile(
 )
 _PLURAL_VERBS = {"are": "is", "were": "was", "have": "has"}
 _OPEN_ENDS = ("DET", "PREP", "JOIN", "THAT", "NOT", "COMMA")
+_OF_ITEM = frozenset(("DET", "ADJ", "NOUN", "NUM", "QUOTE"))  # tags of the words of one item of a list
 _BE_ALONE = frozenset("is are was were be been being appears appear seems seem looks look".split())
 _DANGLING = frozenset("located positioned situated placed sitting standing lying seated".split())
 
@@ -49,14 +50,38 @@ def pieces_around(made: Structure, start: int, end: int) -> list[Piece]:
 def without(made: Structure, pieces: Sequence[Piece]) -> str | None:
     """The sentence without some pieces; None if the rest is no whole sentence."""
     gone = {at for piece in pieces for at in range(piece.start, piece.end)}
+    joined = _lost_joints(made, gone)
     parts: list[str] = []
     for at, token in enumerate(made.tokens):
         if at in gone:
             continue
         spaced = at == 0 or made.text[token.start - 1 : token.start].isspace()
-        parts.append((" " if spaced else "") + token.text)
+        parts.append(joined.get(at, (" " if spaced else "") + token.text))
     rest = agreeing(_tidied("".join(parts), made.text))
     return rest if rest and _is_whole(structure_of(rest), made) else None
+
+
+def _lost_joints(made: Structure, gone: Set[int]) -> dict[int, str]:
+    """What commas become where the "and" of their list is gone: the last comma " and", one after the last item "".
+
+    "A cat, a dog and a cap" without the cap is "a cat and a dog".
+    """
+    joined: dict[int, str] = {}
+    for at in gone:
+        token = made.tokens[at]
+        if token.tag != "JOIN" or token.lower not in ("and", "or"):
+            continue
+        # back over the items of the list, from comma to comma
+        for before in range(at - 1, -1, -1):
+            tag = made.tokens[before].tag
+            if tag == "COMMA" and before not in gone:
+                after = next((i for i in range(before + 1, len(made.tokens)) if i not in gone), before)
+                joined[before] = f" {token.lower}" if made.tokens[after].tag in _OF_ITEM else ""
+                if joined[before]:
+                    break
+            elif tag not in _OF_ITEM and before not in gone:
+                break
+    return joined
 
 
 def _tidied(rest: str, original: str) -> str:

@@ -16,7 +16,7 @@ from strata.counts import counted
 from strata.errors import InvalidInput, QualityDropped
 
 if TYPE_CHECKING:
-    from strata.core import Record
+    from strata.core import Profile, Record
     from strata.evaluation.comparison import Comparison
     from strata.evaluation.evaluation import Evaluation, Tally
     from strata.evaluation.report.page import Page
@@ -29,6 +29,17 @@ TruthFiles = Annotated[
     list[Path] | None,
     typer.Option("--truth", metavar="FILE", help="Annotations of COCO or Visual Genome; may be repeated."),
 ]
+References = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Texts that people wrote: COCO's captions, or JSON lines.")
+]
+Graphs = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Weights of FactualSceneGraph; none: the verifier's rules.")
+]
+Asking = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME|FILE", help="A profile whose matchers are asked."),
+]
+ModelImages = Annotated[int, typer.Option("--model-images", min=2, help="Most images that matchers are asked about.")]
 Images = Annotated[int, typer.Option("--images", min=1, help="Most images that are measured.")]
 Seed = Annotated[int, typer.Option(help="Seed of the choice of images and of the resamples.")]
 Resamples = Annotated[int, typer.Option(min=100, max=100_000, help="Resamples of the bootstrap.")]
@@ -41,6 +52,10 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="S
 def evaluate(
     source: Source,
     truth: TruthFiles = None,
+    references: References = None,
+    graphs: Graphs = None,
+    profile: Asking = None,
+    model_images: ModelImages = 100,
     images: Images = 5000,
     against: Against = None,
     out: Out = None,
@@ -59,9 +74,12 @@ def evaluate(
 
     opened = open_store(store, root)
     base = _saved(against)
+    if graphs is not None and references is None:
+        raise InvalidInput("--graphs says how --references are read: add --references")
+    models = _asked_profile(profile)
+    asked = Asked(images, tuple(truth or ()), seed, resamples, references, graphs, models, model_images)
     _writable(out)
     with steps() as show:
-        asked = Asked(images, tuple(truth or ()), seed, resamples)
         found = _evaluated(opened, source, asked, show).evaluation
         if against is not None and base is None:
             base = _evaluated(opened, against, asked, show).evaluation
@@ -112,12 +130,29 @@ def _writable(out: Path | None) -> None:
 
 
 class Asked(NamedTuple):
-    """What is measured. images: at most; truth: files of annotations."""
+    """What is measured. images: at most; truth: files of annotations; profile: whose matchers are asked, if any."""
 
     images: int
     truth: tuple[Path, ...]
     seed: int
     resamples: int
+    references: Path | None = None
+    graphs: Path | None = None
+    profile: Profile | None = None
+    model_images: int = 0
+
+
+def _asked_profile(name: str | None) -> Profile | None:
+    """The profile whose matchers are asked. Raises InvalidInput for one without a matcher."""
+    if name is None:
+        return None
+    from strata.cli.profiles import file_of
+    from strata.core import read_profile
+
+    found = read_profile(file_of(name))
+    if "matcher" not in found.stages:
+        raise InvalidInput(f"profile {found.name} has no matcher that could be asked")
+    return found
 
 
 class Run(NamedTuple):
@@ -149,6 +184,10 @@ def _evaluated(
             tally.add(record, support, truths)
             each(record)
         show(f"{source}: measuring texts", len(tally.rows), rows.count)
+    if asked.references is not None:
+        _compare(store, rows, asked.references, asked.graphs, tally, show)
+    if asked.profile is not None:
+        _ask(store, rows, asked.profile, asked.model_images, tally, show)
     show(f"{source}: resampling", 0, None)
     profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
     about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
@@ -171,6 +210,41 @@ def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[
     for path in files:
         found.append(annotated_truths(path, records, functools.partial(show, f"reading {path}")))
     return found
+
+
+def _compare(store: Store, rows: Rows, path: Path, weights: Path | None, tally: Tally, show: Show) -> None:
+    """Add the figures of texts against references."""
+    from strata.evaluation.references import against_references, read_references, told_by
+    from strata.evaluation.rows import read_rows
+    from strata.evaluation.texts import texts_of
+
+    graphs = load("models.evaluation.graphs", "workers")
+    parse = graphs.parser_of(weights)
+    records = dict(zip(tally.keys, (one for part in read_rows(store, rows) for one in part), strict=True))
+    known = read_references(path, list(records.values()))
+    wanted = told_by(known, parse)
+    for number, (key, record) in enumerate(records.items(), 1):
+        if record.key in wanted:
+            texts = [one for one in texts_of(record) if one.text and not one.listed]
+            found = {one.name: against_references(parse(one.text), wanted[record.key], graphs.alike) for one in texts}
+            tally.add_counts(key, found)
+        show("comparing with references", number, len(records))
+
+
+def _ask(store: Store, rows: Rows, profile: Profile, most: int, tally: Tally, show: Show) -> None:
+    """Add the figures of the profile's matchers, for at most so many images."""
+    from strata.core import load_settings
+    from strata.evaluation.rows import images_of
+
+    settings = load_settings()
+    # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
+    load("workers.process", "workers").quiet_libraries(settings.threads)
+    matching = load("models.evaluation.matching", "workers")
+    show("loading the matcher", 0, None)
+    most = min(most, rows.count)
+    images = (matching.Seen(*one) for one in images_of(store, rows, list(tally.keys), most, settings.max_pixels))
+    for key, found in matching.matched(profile, images, lambda done: show("asking the matcher", done, most)):
+        tally.add_counts(key, found)
 
 
 def report(

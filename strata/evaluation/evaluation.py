@@ -88,9 +88,9 @@ class Evaluation(BaseModel):
 
 @dataclass
 class Tally:
-    """Collects the counts of images. keys: of the images so far, unique."""
+    """Collects the counts of images. keys: the place of each image so far."""
 
-    keys: dict[str, None] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
     rows: list[dict[str, Counts]] = field(default_factory=list)
     words: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     origins: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -100,7 +100,7 @@ class Tally:
     def add(self, record: Record, support: Support, truths: Sequence[TruthSet] = ()) -> None:
         """Measure all texts of a record."""
         key = record.key if record.key not in self.keys else f"{record.key} {record.image.uri} {record.image.offset}"
-        self.keys[key] = None
+        self.keys[key] = len(self.rows)
         known = [one for one in truths if record.key in one.truths]
         for one in known:
             self.truths[one.origin] += 1
@@ -124,9 +124,8 @@ class Tally:
 
     def add_counts(self, key: str, counts: Mapping[str, Counts]) -> None:
         """Add further counts of the texts of an image that was added before."""
-        place = list(self.keys).index(key)
         for text, more in counts.items():
-            self.rows[place].setdefault(text, {}).update(more)
+            self.rows[self.keys[key]].setdefault(text, {}).update(more)
 
     def texts(self) -> list[str]:
         """The names of all texts: the layers in order, then the others, those of variants last."""

@@ -50,4 +50,22 @@ FIGURES: Mapping[str, FigureSpec] = {
     "words": FigureSpec("words of a text", "neither", "record", share=False),
     "sentences": FigureSpec("sentences of a text", "neither", "record", share=False),
     "texts": FigureSpec("share of the images that have this text, and it is not empty", "higher", "record"),
+    **{
+        f"{name}{suffix}": FigureSpec(f"{meaning}{whose}", "higher", "models")
+        for suffix, whose in (("", "the matcher"), ("_second", "the second matcher"))
+        for name, meaning in (
+            ("sentences_matched", "mean probability that a sentence is true of what it rests on in the image, by "),
+            ("own_image_preferred", "share of the texts that fit their own image better than another one, by "),
+        )
+    },
+    "clip_score": FigureSpec("CLIPScore: 2.5 times the cosine of text and image", "higher", "models"),
+    "capture": FigureSpec("CAPTURE: how well scene graphs of text and references agree", "higher", "references"),
+    **{
+        f"reference_{kind}_{name}": FigureSpec(meaning.format(kind), "higher", "references")
+        for kind in ("objects", "attributes", "relations")
+        for name, meaning in (
+            ("recalled", "share of the {} of the references that the text tells"),
+            ("precise", "share of the {} of the text that the references tell"),
+        )
+    },
 }

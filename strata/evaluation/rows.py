@@ -10,13 +10,17 @@ import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
+from PIL import Image
 
 from strata.core import Record, Status
 from strata.errors import InvalidInput
+from strata.images import ImageError, decode
+from strata.shards import ImageReader
 from strata.snapshots import Snapshots
 from strata.store import Part, PartsOf, Source, Store, UnknownSource
 
@@ -117,6 +121,26 @@ def read_rows(store: Store, rows: Rows) -> Iterator[list[Record]]:
             return store.to_records(table.take(pa.array(indices, pa.int64())), at)
 
         yield store.first(Source(part, part.path), read)
+
+
+def images_of(
+    store: Store, rows: Rows, keys: Sequence[str], most: int, max_pixels: int
+) -> Iterator[tuple[str, Record, Image.Image]]:
+    """At most `most` of the chosen records with their images, spread evenly; those that cannot be read are left out.
+
+    keys: of the chosen records in order, as the evaluation names them. Raises BrokenPart and OSError.
+    """
+    reader = ImageReader(store)
+    step = max(1, rows.count // most)
+    count = 0
+    places = enumerate(record for part in read_rows(store, rows) for record in part)
+    for place, record in places:
+        if place % step == 0 and count < most:
+            (data,) = reader.read([record.image])
+            if not isinstance(data, Exception):
+                with suppress(ImageError):
+                    yield keys[place], record, decode(data, max_pixels)
+                    count += 1
 
 
 class Rejection(NamedTuple):

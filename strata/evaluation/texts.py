@@ -10,7 +10,7 @@ from strata.core.layers import NOTHING_FOUND, LayerSpec
 
 COMPOSED, UNCHECKED = "composed", "unchecked"
 # why the matcher, or the comparison of layers, has dropped an entry: a composer without them would have told it
-_DROPPED_BY_CHECKS = ("low_match", "low_second_match", "contradicted")
+_DROPPED_BY_CHECKS = ("low_match", "low_second_match", "low_evidence", "contradicted")
 
 
 class Text(NamedTuple):

@@ -14,8 +14,10 @@ SLOWEST_WRITE = 64 * 2**10  # bytes per second, with which a server must take wh
 ATTEMPTS = 2  # of botocore for a request to S3, and of s3fs, which calls botocore
 
 
-def file_system(uri: str) -> tuple[Any, str]:
+def file_system(uri: str, rules: EgressRules | None = None) -> tuple[Any, str]:
     """The file system of a URI and the path in it. Raises ImportError or ValueError if none is known for the URI.
+
+    rules: what may be connected to for a web address; None: its own host may be private, as the operator has named it.
 
     Listings are not cached, because other processes write files: a cached listing would not have them. A server that
     does not answer is given up after a while, with an OSError (`_limits`).
@@ -23,7 +25,7 @@ def file_system(uri: str) -> tuple[Any, str]:
     if _scheme(uri) in ("http", "https"):
         from strata.store.web_files import WebFiles  # aiohttp is an extra
 
-        return WebFiles(EgressRules.of_root(uri), **_limits(uri)), uri
+        return WebFiles(rules or EgressRules.of_root(uri), **_limits(uri)), uri
     found: tuple[Any, str] = fsspec.url_to_fs(uri, use_listings_cache=False, **_limits(uri))
     if uri.startswith(("s3://", "s3a://")):
         found[0].retries = ATTEMPTS

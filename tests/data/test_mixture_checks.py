@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ def check(locations: Locations, tmp_path: Path, capsys: pytest.CaptureFixture[st
     return run
 
 
-def entries(locations: Locations, *given: Any) -> dict[str, Any]:
+def entries(locations: Locations, *given: Any, images: str | None = None) -> dict[str, Any]:
     write_json(Path(locations.data) / "said.json", list(given))
-    return {"name": "said", "conversations": "said.json"}
+    return {"name": "said", "conversations": "said.json"} | ({"images": images} if images else {})
 
 
 def test_one_image_that_cannot_be_reached_is_named_and_the_others_are_looked_for(
@@ -72,20 +73,22 @@ def test_one_image_that_cannot_be_reached_is_named_and_the_others_are_looked_for
     first = f"no such image: {locations.data}/images/no.jpg (sample l3)"
     assert found["problem"].startswith(first) and found["problem"].endswith("(the first of 2)")
     (found,) = check(entries(locations, *given[:3]))
-    assert found["problem"].startswith(f"{NOBODY}/x.jpg (sample l1): Connect call failed")
+    assert found["problem"] == f"{NOBODY}/x.jpg (sample l1): the host '127.0.0.1' has an address that is not public"
     assert found["supply"] == 3
+    (found,) = check(entries(locations, llava(1, image="x.jpg"), images=NOBODY))
+    assert found["problem"].startswith(f"{NOBODY}/x.jpg (sample l1): Connect call failed")
 
 
 def test_images_of_a_web_server_are_asked_for_without_a_listing(check: Check, locations: Locations, web: Web) -> None:
     there = [llava(number, image=f"{web.url}/{number}.jpg") for number in range(3)]
-    (found,) = check(entries(locations, *there))
+    (found,) = check(entries(locations, *there, images=web.url))
     assert (found["problem"], found["note"]) == (None, None)
-    (found,) = check(entries(locations, *there, llava(3, image=f"{web.url}/no.jpg?token=hidden")))
+    (found,) = check(entries(locations, *there, llava(3, image=f"{web.url}/no.jpg?token=hidden"), images=web.url))
     assert found["problem"] == f"{web.url}/no.jpg?… (sample l3): the server answered 404 Not Found"
     # also as a further image of a sample
     turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     both = llava(1, image=[f"{web.url}/1.jpg", f"{web.url}/gone.jpg"], conversations=turns)
-    (found,) = check(entries(locations, there[0], both))
+    (found,) = check(entries(locations, there[0], both, images=web.url))
     assert found["problem"] == f"{web.url}/gone.jpg (sample l1): the server answered 404 Not Found"
 
 
@@ -102,11 +105,13 @@ def test_of_many_images_on_the_web_some_are_asked_for_and_the_note_says_so(
     check: Check, locations: Locations, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "MOST_ASKED", 2)
-    (found,) = check(entries(locations, *(llava(number, image=f"{web.url}/{number}.jpg") for number in range(3))))
+    (found,) = check(
+        entries(locations, *(llava(number, image=f"{web.url}/{number}.jpg") for number in range(3)), images=web.url)
+    )
     note = "images on web servers that were not looked for: 1; --decode reads all"
     assert (found["problem"], found["note"]) == (None, note) and len(web.asked) == 2
     (found,) = check(
-        entries(locations, *(llava(number, image=f"{web.url}/{number}.jpg") for number in range(3))),
+        entries(locations, *(llava(number, image=f"{web.url}/{number}.jpg") for number in range(3)), images=web.url),
         options=("--decode",),
     )
     assert (found["problem"], found["note"], found["broken"]) == (None, None, 0)
@@ -116,7 +121,6 @@ def test_of_many_images_on_the_web_some_are_asked_for_and_the_note_says_so(
     ("image", "line"),
     [
         ("x\0y/a.jpg", "its folder cannot be listed: "),
-        ("nowhere://x/a.jpg", "its folder cannot be listed: Protocol not known: nowhere"),
         ("http://[::1/a.jpg", "(sample l1): "),
         ("images/0.jpg/a.jpg", "no such image: "),
         ("closed/a.jpg", "its folder cannot be listed: {data}/closed: Permission denied"),
@@ -199,3 +203,40 @@ def test_a_folder_in_the_place_of_a_file_is_told_in_words(
 def test_a_folder_or_file_of_another_kind_in_a_source(check: Check, source: dict[str, Any]) -> None:
     (found,) = check({"name": "odd", **source})
     assert found["problem"] and "Errno" not in found["problem"], found
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        ("file:///etc/hostname", "an image may be at a web address or in a bucket, not at file:"),
+        ("local:///etc/hostname", "not at local:"),
+        ("simplecache::file:///etc/hostname", "not at simplecache::file:"),
+        ("../../x.jpg", "the path of its image leads out of `images`"),
+        ("a/../../../x.jpg", "the path of its image leads out of `images`"),
+    ],
+)
+def test_places_that_an_entry_may_not_name(check: Check, locations: Locations, image: str, line: str) -> None:
+    (found,) = check(entries(locations, llava(0), llava(1, image=image)))
+    assert "1 of 2 entries cannot be used; the first: sample l1: " in found["problem"] and line in found["problem"]
+
+
+def test_an_entry_does_not_lead_into_the_own_network(check: Check, locations: Locations, web: Web) -> None:
+    turns = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"{web.url}/0.jpg"}}]},
+        {"role": "assistant", "content": "a"},
+    ]
+    write_json(Path(locations.data) / "m.json", [{"messages": turns}] * 3)
+    source = {"name": "m", "format": "messages", "file": "m.json"}
+    found = check(source, {**entries(locations, llava(0, image=f"{web.url}/0.jpg"), llava(1))}, options=("--decode",))
+    assert web.asked == [] and [one["broken"] for one in found] == [3, 1]
+    # the server of `images` is the operator's choice
+    (found_there,) = check({**source, "images": web.url}, options=("--decode",))
+    assert found_there["problem"] is None and "/0.jpg" in web.asked
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(check: Check, locations: Locations, tmp_path: Path) -> None:
+    os.mkfifo(Path(locations.data) / "images" / "pipe.jpg")
+    report = tmp_path / "report.jsonl"
+    source = entries(locations, llava(0), llava(1, image="images/pipe.jpg"))
+    (found,) = check(source, options=("--decode", "--report", str(report)))
+    assert found["broken"] == 1 and json.loads(report.read_text())["reason"].endswith("not a regular file")

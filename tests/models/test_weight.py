@@ -22,8 +22,8 @@ def region(phrase: str, score: float, match: float | None, box: Box = PLACE) -> 
 
 
 def thing(phrase: str, match: float | None, box: Box = PLACE, duplicate: bool = False) -> ObjectMask:
-    told = {"kept": False, "reason": "duplicate"} if duplicate else {}
-    return ObjectMask(box=box, mask=MASK, area=9, phrase=phrase, score=0.9, match=match, **told)
+    made = ObjectMask(box=box, mask=MASK, area=9, phrase=phrase, score=0.9, match=match)
+    return made.model_copy(update={"kept": False, "reason": "duplicate"}) if duplicate else made
 
 
 def record(caption: str, regions: list[Region], objects: list[ObjectMask]) -> Record:

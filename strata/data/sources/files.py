@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ from strata.data.sources.entries import EntryError
 from strata.data.sources.images_inside import ImagesInside, place_of
 from strata.data.sources.missing_files import Missing
 from strata.data.sources.parquet_entries import footer_digest
-from strata.data.sources.samples import RawSample, SampleError, TableSource
+from strata.data.sources.samples import ImageFiles, RawSample, SampleError, TableSource
 from strata.data.sources.tables import LeftOut, SampleRow, default_cache, kept_path, kept_table
+from strata.egress import EgressRules
 from strata.errors import plain_line
-from strata.shards import SourceError, expand, index_shard, normalise, shard_stamp
+from strata.shards import SourceError, expand, index_shard, normalise, read_file, shard_stamp
 from strata.store import as_os_error, file_system
 
 INDEXERS = 4  # tars that are indexed concurrently
 _PIECE = 2**20  # bytes hashed at a time
+_SCHEMES = re.compile(r"(https?|s3a?|gs|gcs|az|abfss?|hf)://")  # of images that entries may name
 
 
 def conversation_source(uri: str, images: str, cache: Path | None = None) -> TableSource:
@@ -41,7 +44,7 @@ def conversation_source(uri: str, images: str, cache: Path | None = None) -> Tab
         raise SampleError(f"{uri}: it is a folder, not a file") from None
     except (EntryError, ImportError) as error:
         raise SampleError(f"{uri}: {error}") from None
-    return TableSource(name, table, markup=MARKUP, uri=uri)
+    return TableSource(name, table, ImageFiles(rules=entry_rules(images)), markup=MARKUP, uri=uri)
 
 
 @as_os_error
@@ -78,27 +81,46 @@ def conversation_rows(
     root, good, problem = normalise(images), False, ""
     with inside:
         for entry in conversations:
-            good, problem = good or not entry.problem, problem or entry.problem
             if entry.left_out:
+                problem = problem or entry.problem
                 yield LeftOut(entry.problem)
                 continue
-            first, *more = [
-                inside.add(image) if isinstance(image, bytes) else _image_uri(root, image) for image in entry.images
-            ] or [""]
+            try:
+                first, *more = [
+                    inside.add(image) if isinstance(image, bytes) else _image_uri(root, image) for image in entry.images
+                ] or [""]
+            except EntryError as error:
+                first, more, entry = "", [], entry._replace(turns=[], problem=f"sample {entry.id}: {error}")
             # size 0: a whole file, whose size is not known without a request for each image
             uri, offset, size = place_of(first)
             yield SampleRow(entry.id, uri, offset, size, "", entry.turns, more, entry.system, entry.problem)
+            good, problem = good or not entry.problem, problem or entry.problem
     if not good:
         raise EntryError(problem or empty)
 
 
 def _image_uri(root: str, image: str) -> str:
+    """Where an image of an entry lies. Raises EntryError for a place that no data set may name."""
     if "://" in image:
+        if _SCHEMES.match(image) is None:
+            raise EntryError(f"an image may be at a web address or in a bucket, not at {image.partition('://')[0]}:")
         return image
+    # a folder beside that of the images, as VizWiz and others have it, but nothing further up
+    upwards = image.startswith("../")
+    if ".." in image[3 * upwards :].split("/"):
+        raise EntryError("the path of its image leads out of `images`")
     # upwards by text: a bucket's URI has no `..`
-    while image.startswith("../"):
+    if upwards:
         root, image = root.rstrip("/").rpartition("/")[0], image[3:]
     return posixpath.join(root, image)
+
+
+def entry_rules(images: str) -> EgressRules:
+    """Which web addresses the entries of a file may name: those that are public, and those of the server of `images`.
+
+    The file may come from anywhere, so that its addresses must not lead into the own network.
+    """
+    return EgressRules(ports=(), origins=EgressRules.of_root(images).origins)
 
 
 def webdataset_source(pattern: str, cache: Path | None = None) -> TableSource:
@@ -233,7 +255,7 @@ class DatasetSource:
         if image and image["bytes"]:
             return bytes(image["bytes"])
         try:
-            return Path(image["path"]).read_bytes() if image else b""
+            return read_file(str(Path(image["path"]).absolute())) if image else b""
         except (OSError, TypeError) as error:
             raise SampleError(f"{self.path}, row {number}: {plain_line(error)}") from None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from strata.data.prefetch import prefetch_map
+from strata.egress import EgressRules
 from strata.errors import plain_line
 from strata.store import as_os_error, file_system, is_transient, reason_of
 
@@ -30,8 +31,11 @@ class Missing(NamedTuple):
     not_asked: int = 0
 
 
-def missing_files(files: Iterable[NeededFile]) -> Missing:
-    """Look for files: in a listing of their folder, or by a request for each if they lie on web servers."""
+def missing_files(files: Iterable[NeededFile], rules: EgressRules | None = None) -> Missing:
+    """Look for files: in a listing of their folder, or by a request for each if they lie on web servers.
+
+    rules: which web addresses may be read; None: all.
+    """
     on_web: list[NeededFile] = []
     folders: dict[str, list[NeededFile]] = defaultdict(list)
     for file in files:
@@ -41,7 +45,7 @@ def missing_files(files: Iterable[NeededFile]) -> Missing:
             folders[file.place.rpartition("/")[0]].append(file)
     # one listing per folder is much faster than a request per image
     lines = [line for folder, inside in folders.items() for line in _in_folder(folder, inside)]
-    found = _asked(on_web)
+    found = _asked(on_web, rules)
     return Missing(lines + found.lines, found.not_asked)
 
 
@@ -65,23 +69,23 @@ def _names(folder: str) -> set[str]:
         return set()
 
 
-def _asked(files: Sequence[NeededFile]) -> Missing:
+def _asked(files: Sequence[NeededFile], rules: EgressRules | None) -> Missing:
     """Ask web servers for files, at most MOST_ASKED of them, evenly spread; no further ones of a silent server."""
     chosen = files[:: -(-len(files) // MOST_ASKED) or 1]
     silent: Counter[str] = Counter()
-    answers = list(prefetch_map(lambda file: _answer(file, silent), chosen, _THREADS))
+    answers = list(prefetch_map(lambda file: _answer(file, silent, rules), chosen, _THREADS))
     told = ((file, reason) for file, reason in zip(chosen, answers, strict=True) if reason)
     lines = [f"{file.uri} (sample {file.key}): {reason}" for file, reason in told]
     return Missing(lines, len(files) - sum(reason is not None for reason in answers))
 
 
-def _answer(file: NeededFile, silent: Counter[str]) -> str | None:
+def _answer(file: NeededFile, silent: Counter[str], rules: EgressRules | None) -> str | None:
     """Why a web server does not give a file, "" if it does, None if it is not asked, because it has been silent."""
     server = file.place.split("/", 3)[2]
     if silent[server] >= MOST_SILENT:
         return None
     try:
-        filesystem, path = file_system(file.place)
+        filesystem, path = file_system(file.place, rules)
         filesystem.info(path)
     except Exception as error:  # of the libraries, and of a URL that is none
         silent[server] += is_transient(error)

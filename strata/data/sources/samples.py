@@ -10,6 +10,7 @@ from strata.data.sources.images_inside import place_of
 from strata.data.sources.missing_files import Missing, NeededFile, missing_files
 from strata.data.sources.pages import pdf_of, render_page
 from strata.data.sources.tables import SampleRow, SampleTable
+from strata.egress import EgressRules, RefusedAddress
 from strata.errors import DataError
 from strata.shards import ImageReader, ShardMissing, SourceError, read_file
 from strata.store import ParquetCell, Store, is_transient, reason_of
@@ -64,11 +65,11 @@ class ImageFiles:
     """Reads the images of rows; checks a shard's identity before the first read from it. Thread-safe.
 
     store: knows the uploads, what was moved, and the identities of the shards; None: a row's identity is its shard's
-    stamp, and its file lies where its URI says.
+    stamp, and its file lies where its URI says. rules: which web addresses may be read; None: all.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
-        self.images = ImageReader(store)
+    def __init__(self, store: Store | None = None, rules: EgressRules | None = None) -> None:
+        self.images, self.rules = ImageReader(store), rules
         self._verified: set[tuple[str, str]] = set()
 
     def read(self, rows: Sequence[SampleRow]) -> list[bytes]:
@@ -115,8 +116,8 @@ class ImageFiles:
         try:
             page = pdf_of(uri)
             if page:
-                return render_page(read_file(self.images.locate(page[0])), page[1])
-            return read_file(self.images.locate(uri))
+                return render_page(read_file(self.images.locate(page[0]), self.rules), page[1])
+            return read_file(self.images.locate(uri), self.rules)
         except Exception as error:  # each storage has its own exceptions
             return error
 
@@ -177,7 +178,7 @@ class TableSource:
                 cell, page = ParquetCell.find(uri), pdf_of(uri)
                 file = cell.file if cell else page[0] if page else place_of(uri)[0]
                 files.append(NeededFile(uri, self.files.images.locate(file), key))
-        found = missing_files(files)
+        found = missing_files(files, self.files.rules)
         return Missing(changed + found.lines, found.not_asked)
 
     def explain(self, number: int, reason: str) -> SampleError:
@@ -188,6 +189,8 @@ class TableSource:
 def _cause_of(error: Exception) -> Cause:
     if is_transient(error):
         return "storage"
+    if isinstance(error, RefusedAddress):
+        return "content"
     return "content" if isinstance(error, SourceError) and not isinstance(error, ShardMissing) else "absent"
 
 

@@ -31,6 +31,12 @@ def record(caption: Caption | None, *regions: Region) -> Record:
             "A rabbit, a star and a red backpack on a yellow background.",
             "A rabbit and a star on a yellow background.",
         ),
+        ("A rabbit, a whale and a star on a pink background.", "A rabbit and a star on a pink background."),
+        (
+            "A rabbit, a star, a whale and a red backpack on a pink background.",
+            "A rabbit and a star on a pink background.",
+        ),
+        ("A rabbit and a whale on a pink background.", "A rabbit on a pink background."),
         (
             "A rabbit and a star on a pink background. The star is above the rabbit.",
             "A rabbit and a star on a pink background.",

@@ -9,13 +9,13 @@ from typing import Any
 
 from strata.data.sources.conversations import Conversation, named
 from strata.data.sources.entries import EntryError
-from strata.data.sources.files import conversation_rows, images_beside
+from strata.data.sources.files import conversation_rows, entry_rules, images_beside
 from strata.data.sources.pages import PageFinder
 from strata.data.sources.public import FORMATS, Format
 from strata.data.sources.public.documents import CONTENTS
 from strata.data.sources.public.files import Files
 from strata.data.sources.public.questions import Options, Question
-from strata.data.sources.samples import SampleError, TableSource
+from strata.data.sources.samples import ImageFiles, SampleError, TableSource
 from strata.data.sources.tables import default_cache, kept_table
 from strata.errors import plain_line
 
@@ -51,7 +51,7 @@ def public_source(
         raise SampleError(f"{uri}: {error}") from None
     except OSError as error:
         raise SampleError(plain_line(error) if error.filename else f"{uri}: {plain_line(error)}") from None
-    return TableSource(name, table, markup=form.markup, uri=uri)
+    return TableSource(name, table, ImageFiles(rules=entry_rules(images)), markup=form.markup, uri=uri)
 
 
 def _conversations(form: Format, files: Files, options: Options, finder: PageFinder | None) -> Iterator[Conversation]:
