@@ -65,7 +65,10 @@ def facts_of(record: Record, limit: int, length: str = "") -> list[Fact]:
     notes = _told(record, limit, length)
     facts = [Fact(_named(note), note.place) for note in notes]
     if record.caption and record.caption.kept:
-        facts += [Fact(phrase, lead=lead) for lead, phrase in settings_of(record.caption.text, notes)]
+        settings = settings_of(record.caption.text, notes)
+        # one sentence has room for a setting that continues it
+        one = LENGTHS[length].sentences == 1 and bool(facts)
+        facts += [Fact(phrase, lead=lead) for lead, phrase in settings if lead or not one]
     return facts
 
 

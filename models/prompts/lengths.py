@@ -1,7 +1,7 @@
 """The lengths of texts: what a composer is told, and how many facts one that takes no instructions gets.
 
-`short` is some 20 words, as a caption of COCO or an alt text; `medium` some 50; `long` some 120, as the captions of DOCCI
-(arXiv 2404.19753) have.
+`short` is some 20 words, as a caption of COCO or an alt text; `medium` some 50; `long` some 120, as the captions of
+DOCCI (arXiv 2404.19753) have.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ LENGTHS: Mapping[str, Length] = MappingProxyType(
         ),
         "long": Length(
             "Whatever else is said about the length: write six to ten sentences, some 120 words. Tell all that is "
-            "supported: each thing with its size, look and place, how things lie to each other, and all text that can be read.",
+            "supported: each thing with its size, look and place, how things lie to each other, and all text that can "
+            "be read.",
             relations=20,
             budget=2,
         ),

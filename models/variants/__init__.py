@@ -1,8 +1,8 @@
 """Variants: other texts of the same evidence as a record's description, see docs/how-to/variants.md.
 
-`composed.py` has those that the composer writes: of other lengths, or in another language; `plain.py` is for a composer
-without a model. `layered.py` makes those that follow from the layers by rules: tags (`tags.py`), JSON (`structured.py`),
-and questions with answers (`questions.py`).
+`composed.py` has those that the composer writes, of other lengths or in another language; `plain.py` is for a composer
+without a model. `layered.py` makes those that follow from the layers by rules: tags (`tags.py`), JSON
+(`structured.py`), and questions with answers (`questions.py`).
 """
 
 from __future__ import annotations

@@ -11,14 +11,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.boxes import inside, iou
+from models.boxes import min_overlap
 from models.evidence.relations import relation_of
 from models.variants.things import Thing, Things, bare
 from models.verifier.attributes import KINDS, group_of
 from strata.core import Box, Record, kept
 
 MOST_RELATIONS = 200
-RelationName = Literal["left of", "right of", "above", "below", "inside", "contains", "overlaps"]
+OVERLAP = 0.25  # of the smaller box
+RelationName = Literal["left of", "right of", "above", "below", "overlaps"]
 _WORDS: dict[str, RelationName] = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 
 
@@ -55,7 +56,10 @@ class PictureText(_Model):
 
 
 class PictureRelation(_Model):
-    """How two things lie to each other, by their boxes: `subject` is `relation` `object`; both are ids."""
+    """How two things lie to each other, by their boxes: `subject` is `relation` `object`; both are ids.
+
+    "overlaps": the boxes do; which of the things is in front, or holds the other, boxes do not tell.
+    """
 
     subject: int
     relation: RelationName
@@ -145,14 +149,10 @@ def _relations(things: Things) -> list[PictureRelation]:
 
 
 def _relation(a: Box, b: Box, size: tuple[int, int]) -> RelationName | None:
-    if inside(a, b) >= 0.9 > inside(b, a):
-        return "inside"
-    if inside(b, a) >= 0.9 > inside(a, b):
-        return "contains"
     apart = relation_of(a, b, size)
     if apart is not None:
         return _WORDS[apart]
-    return "overlaps" if iou(a, b) >= 0.1 else None
+    return "overlaps" if min_overlap(a, b) >= OVERLAP else None
 
 
 def _carrier(source: str, things: Things) -> int | None:
