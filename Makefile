@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test test-browser vendor coverage lint check docs bench bench-scale quality chaos faults hostile clean
+.PHONY: install weights demo demo-train serve test test-browser screenshots vendor coverage lint check docs bench bench-scale quality chaos faults hostile clean
 
 install: .venv/installed
 
@@ -31,6 +31,10 @@ test: weights
 
 test-browser: install
 	$(BIN)/python -m pytest -m browser tests/studio
+
+screenshots: weights
+	@mkdir -p docs/studio
+	STRATA_SCREENSHOTS=$(CURDIR)/docs/studio $(BIN)/python -m pytest tests/studio/test_screenshots.py
 
 vendor:
 	.ci/vendor

@@ -71,15 +71,21 @@ def caption(
                 print(f"strata: {render.clean(str(error))}", file=sys.stderr)
                 code = code or exits.JOB_FAILED
                 continue
-            if as_json:
-                print(record.model_dump_json(), flush=True)
-            else:
-                output().print(render.layers_tree(record, str(image)))
+            _show(record, image, as_json)
             if overlay and record.status is not Status.FAILED:
                 _save_overlay(client, job_id, record, overlay / f"{image.name}.overlay.png")
             # the first problem determines the exit code
             code = code or (exits.JOB_FAILED if record.status is Status.FAILED else 0)
     raise typer.Exit(code)
+
+
+def _show(record: Record, image: Path, as_json: bool) -> None:
+    from strata.cli.rendering import records as render
+
+    if as_json:
+        print(record.model_dump_json(), flush=True)
+    else:
+        output().print(render.layers_tree(record, str(image)))
 
 
 def _captioned(

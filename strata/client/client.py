@@ -74,6 +74,11 @@ class Client:
         self._timeout, self._patience, self._on_wait = timeout, patience, on_wait
         self._sleep = sleep
 
+    @property
+    def url(self) -> str:
+        """The address of the service, at which its studio is too."""
+        return str(self._http.base_url).rstrip("/")
+
     def __enter__(self) -> Self:
         return self
 

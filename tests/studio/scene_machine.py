@@ -135,7 +135,7 @@ def _with_layers(record: Record) -> Record:
 
 def _with_texts(record: Record) -> Record:
     things = [(f"objects/{index}", thing.phrase or "") for index, thing in enumerate(record.objects or [])]
-    sentences = [Sentence(text=f"There is {phrase}.", evidence=[name]) for name, phrase in things]
+    sentences = [Sentence(text=f"There is {phrase}.", evidence=["caption", name]) for name, phrase in things]
     sentences += [
         Sentence(text=f'A sign says "{line.text}".', evidence=[f"text/{index}"])
         for index, line in enumerate(record.text or [])

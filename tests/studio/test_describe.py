@@ -69,6 +69,8 @@ def test_a_sentence_lights_its_evidence_and_a_box_its_sentences(scenes: Scenes, 
         box = page.locator(".shape.objects.lit").evaluate(measured)
         x1, y1, x2, y2 = scene.objects[0].box
         assert [round(value) for value in box] == [round(value) for value in (x1, y1, x2 - x1, y2 - y1)]
+        # it alone is lit, though others rest on the same caption
+        expect(page.locator(".sentence.lit")).to_have_count(1)
         # from the box to its sentence, and a click keeps it lit
         page.mouse.move(0, 0)
         expect(page.locator(".sentence.lit")).to_have_count(0)

@@ -49,6 +49,16 @@ def test_the_theme_is_the_system_s_until_one_is_chosen(scenes: Scenes, opened: O
         assert page.evaluate(ground) == "rgb(255, 255, 255)"
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_the_form_of_the_key_lies_in_the_window(scenes: Scenes, opened: Opener, width: int) -> None:
+    with opened(f"{scenes.url}/", width) as page:
+        page.get_by_role("button", name="API key").click()
+        box = page.locator("#key-form").bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width
+        page.keyboard.press("Escape")
+        expect(page.locator("#key-form")).to_be_hidden()
+
+
 def test_a_service_with_a_key_asks_for_it(chromium: Browser, queue: Queue, tmp_path: Path, opened: Opener) -> None:
     with (
         listening_service(queue, tmp_path, api_key="open-sesame") as port,

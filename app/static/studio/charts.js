@@ -34,6 +34,6 @@ export function Plot({ data, series, axes, label }) {
 export function RateChart({ samples }) {
   const newest = samples.at(-1);
   return html`<${Plot} data=${[samples.map(([at]) => at), samples.map(([, done]) => done)]} series=${[{ label: "images" }]}
-    axes=${[{ values: (_, ticks) => ticks.map((at) => `${at} s`) }, { size: 70, values: (_, ticks) => ticks.map((value) => (Number.isInteger(value) ? count(value) : "")) }]}
+    axes=${[{ space: 90, values: (_, ticks) => ticks.map((at) => `${at} s`) }, { size: 70, values: (_, ticks) => ticks.map((value) => (Number.isInteger(value) ? count(value) : "")) }]}
     label=${`Images that are done since this page was opened: ${count(newest[1])}, now ${rate(newest[2])}`} />`;
 }

@@ -9,34 +9,39 @@ import { Chip } from "./parts.js";
 import { go, href, route, useRoute } from "./router.js";
 import { count, counted, percent, words } from "./text.js";
 
-/** What is lit: a set of names of entries. `light(names)` while something is pointed at; `pin(names)` stays. */
-const Lit = createContext({ names: new Set(), pinned: "", light: () => {}, pin: () => {} });
+/** What is lit. names: of entries; source: the entry, or the sentence, that is pointed at. A sentence lights the entries
+ * that it rests on, and an entry lights the sentences that rest on it; neither lights more of its own kind. */
+const NOTHING = { names: [], source: null };
+const Lit = createContext({ lit: NOTHING, pinned: NOTHING, light: () => {}, pin: () => {} });
 
-/** Share what is lit among the views of one record. */
+/** Share what is lit among the views of one record: while something is pointed at, that; else what was clicked. */
 export function LitScope({ children }) {
-  const [pointed, light] = useState([]);
-  const [pinned, setPinned] = useState([]);
+  const [pointed, light] = useState(NOTHING);
+  const [pinned, setPinned] = useState(NOTHING);
   const value = useMemo(() => ({
-    names: new Set(pointed.length ? pointed : pinned),
-    pinned: pinned.join(" "),
+    lit: pointed.source === null ? pinned : pointed,
+    pinned,
     light,
-    pin: (names) => setPinned((old) => (old.join(" ") === names.join(" ") ? [] : names)),
+    pin: (next) => setPinned((old) => (old.source === next.source ? NOTHING : next)),
   }), [pointed, pinned]);
   return html`<${Lit.Provider} value=${value}>${children}<//>`;
 }
 
-/** Attributes of an element that stands for entries: pointing at it or focusing it lights them, a click pins them. */
-function useLighting(names) {
-  const lit = useContext(Lit);
+/** Attributes of an element that stands for an entry, or for a sentence with the entries that it rests on: pointing at
+ * it or focusing it lights them, a click keeps them lit. source: an entry's name, or any object for a sentence. */
+function useLighting(names, source) {
+  const { lit, pinned, light, pin } = useContext(Lit);
+  const isEntry = typeof source === "string";
+  const next = { names, source };
   return {
-    isLit: names.some((name) => lit.names.has(name)),
-    isPinned: names.length > 0 && lit.pinned === names.join(" "),
+    isLit: lit.source !== null && (lit.source === source || (isEntry ? lit.names.includes(source) : names.includes(lit.source))),
+    isPinned: pinned.source === source,
     on: {
-      onPointerEnter: () => lit.light(names),
-      onPointerLeave: () => lit.light([]),
-      onFocus: () => lit.light(names),
-      onBlur: () => lit.light([]),
-      onClick: () => lit.pin(names),
+      onPointerEnter: () => light(next),
+      onPointerLeave: () => light(NOTHING),
+      onFocus: () => light(next),
+      onBlur: () => light(NOTHING),
+      onClick: () => pin(next),
     },
   };
 }
@@ -146,7 +151,7 @@ function drawnEntries(record) {
 }
 
 function Shape({ one: { layer, entry, name }, scale: [width, height] }) {
-  const { isLit, on } = useLighting([name]);
+  const { isLit, on } = useLighting([name], name);
   const outline = useMemo(() => (entry.mask ? outlineOf(entry.mask) : null), [entry.mask]);
   const [x1, y1, x2, y2] = entry.box;
   const look = `shape ${layer.name} ${entry.kept ? "" : "dropped"} ${isLit ? "lit" : ""}`;
@@ -197,17 +202,24 @@ export function Texts({ record, url, first = "description" }) {
       <label>Beside it <select value=${right ?? ""} onChange=${choose("beside")}><option value="">nothing</option>${options}</select></label>
     </div>`}
     <div class=${right ? "beside" : ""}>${[left, ...(right ? [right] : [])].map((name, index) => html`<div key=${index}>
-      <h3>${textOf(record, name).title}</h3><${TextView} record=${record} text=${textOf(record, name)} url=${url} /></div>`)}</div>
+      <${TitledText} record=${record} name=${name} url=${url} /></div>`)}</div>
   </section>`;
+}
+
+function TitledText({ record, name, url }) {
+  const text = useMemo(() => textOf(record, name), [record, name]);
+  return html`<h3>${text.title}</h3><${TextView} record=${record} text=${text} url=${url} />`;
 }
 
 /** One text of a record: its sentences, or its questions and answers. */
 export function TextView({ record, text, url }) {
   const origin = { composed_again: "Composed a second time: nothing was left of the first text.", layers: "Composed from the layers alone: nothing was left of the model's text." }[text.verification?.origin];
+  // the same objects as long as the text is the same: they stand for what is lit
   const sentences = useMemo(() => shownSentences(text), [text]);
+  const answers = useMemo(() => text.turns.map((turn) => ({ text: turn.answer, evidence: turn.evidence, claims: [] })), [text]);
   if (text.turns.length) {
     return html`<dl class="turns">${text.turns.map((turn, index) => html`<dt key=${`q${index}`}>${turn.question}</dt>
-      <dd key=${`a${index}`}><${SentenceButton} record=${record} sentence=${{ text: turn.answer, evidence: turn.evidence, claims: [] }} url=${url} /></dd>`)}</dl>`;
+      <dd key=${`a${index}`}><${SentenceButton} record=${record} sentence=${answers[index]} url=${url} /></dd>`)}</dl>`;
   }
   if (!sentences.length) return html`<p class="whole">${text.text}</p>`;
   return html`${origin && html`<p class="warning">${origin}</p>`}
@@ -217,7 +229,7 @@ export function TextView({ record, text, url }) {
 
 /** A sentence that lights its evidence; lit, it shows the crops of it. */
 export function SentenceButton({ record, sentence, url }) {
-  const { isLit, isPinned, on } = useLighting(sentence.evidence);
+  const { isLit, isPinned, on } = useLighting(sentence.evidence, sentence);
   const found = sentence.evidence.map((name) => entryNamed(record, name)).filter(Boolean);
   return html`<button type="button" aria-pressed=${isPinned} class=${`sentence ${sentence.isCut ? "cut" : ""} ${isLit ? "lit" : ""}`} ...${on}>
       <span class="words">${sentence.isCut ? html`<s>${sentence.text}</s>` : sentence.text}</span>
@@ -272,7 +284,7 @@ const EntryList = ({ layer, entries }) => html`<ul>${entries.map(({ entry, name 
   <${EntryButton} layer=${layer} entry=${entry} name=${name} /></li>`)}</ul>`;
 
 function EntryButton({ layer, entry, name }) {
-  const { isLit, isPinned, on } = useLighting([name]);
+  const { isLit, isPinned, on } = useLighting([name], name);
   return html`<button type="button" aria-pressed=${isPinned} class=${`entry ${entry.kept ? "" : "dropped"} ${isLit ? "lit" : ""}`} ...${on}>
     <span class="words">${wordsOf(layer, entry)}</span>
     ${!entry.kept && html`<${Chip} kind="bad">${words(entry.reason)}<//>`}

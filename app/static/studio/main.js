@@ -46,7 +46,7 @@ function ThemeBox() {
     setTheme(event.target.value);
     set(event.target.value);
   };
-  return html`<label>Theme <select value=${theme} onChange=${choose}>
+  return html`<label><span class="theme-word">Theme</span> <select value=${theme} onChange=${choose}>
     <option value="system">system</option><option value="light">light</option><option value="dark">dark</option>
   </select></label>`;
 }
@@ -60,8 +60,15 @@ function KeyBox() {
       setRefused(true);
       open(true);
     };
+    const close = (event) => (event.type === "hashchange" || event.key === "Escape") && open(false);
     window.addEventListener("strata:unauthorized", ask);
-    return () => window.removeEventListener("strata:unauthorized", ask);
+    window.addEventListener("hashchange", close);
+    window.addEventListener("keydown", close);
+    return () => {
+      window.removeEventListener("strata:unauthorized", ask);
+      window.removeEventListener("hashchange", close);
+      window.removeEventListener("keydown", close);
+    };
   }, []);
   const save = (event) => {
     event.preventDefault();

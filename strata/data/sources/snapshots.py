@@ -9,13 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from strata.core import LAYERS, LayerError, LayerSpec, layer_named
+from strata.core import LAYERS, REVIEWED, LayerError, LayerSpec, layer_named
 from strata.data.boxes import BOX_FORMS, MAX_PIXELS, BoxForm, BoxName, Frame, boxes_of, text_of
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
+from strata.errors import BrokenStore
 from strata.snapshots import Snapshot
 from strata.store import READERS, Part, Store
+
+
+class LostRows(BrokenStore):
+    """A part with rows of a snapshot is not in the store any more."""
+
+    def __init__(self, snapshot: str, part: str) -> None:
+        super().__init__(f"snapshot {snapshot} has lost {part}; `strata verify --all` has it computed again")
 
 
 class PartRows(NamedTuple):
@@ -74,16 +82,35 @@ def _sample_rows(
 
 
 def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the rows of a snapshot in order, with some columns, and their shard's identity. Raises OSError."""
+    """Yield the rows of a snapshot in order, with some columns, and their shard's identity.
+
+    Raises LostRows if a part is not there, and OSError.
+    """
+
+    texts = _reviewed(snapshot) if REVIEWED.name in columns else None
+    names = [name for name in columns if name != REVIEWED.name]
 
     # only the columns and rows that are needed, from parts read in threads
     def read(held: PartRows) -> tuple[str, pa.Table]:
-        return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
+        try:
+            table = store.read_columns(held.part, names).take(pa.array(held.rows))
+        except FileNotFoundError:
+            raise LostRows(snapshot.name, held.part) from None
+        if texts is not None:
+            left = [texts.get((held.part, row)) for row in held.rows]
+            table = table.append_column(REVIEWED.name, pa.array(left, pa.string()))
+        return held.part, table
 
     for part, table in prefetch_map(read, part_rows(snapshot), READERS):
         identity = Part.parse(part).identity
         for row in table.to_pylist():
             yield identity, row
+
+
+def _reviewed(snapshot: Snapshot) -> dict[tuple[str, int], str]:
+    """The texts that people left of a snapshot's rows, by part and row."""
+    entries = snapshot.reviewed().to_pylist()
+    return {(snapshot.parts[entry["part"]], entry["row"]): entry["text"] for entry in entries}
 
 
 def sample_row(row: dict[str, Any], identity: str, text: str) -> SampleRow:

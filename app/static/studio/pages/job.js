@@ -56,10 +56,11 @@ function Head({ job, ask }) {
   const counts = job.request_counts;
   const failed = counts.failed + job.shards.failed;
   const isEnded = ENDED.includes(job.status);
-  return html`<div class="row">
-      <span class="row"><${StatusChip} job=${job} /> <span>${job.kind} · profile ${job.profile} · priority ${job.priority === "hi" ? "high" : "low"}</span></span>
+  return html`<div class="row level">
+      <span class="row level"><${StatusChip} job=${job} /> <span>${job.kind} · profile ${job.profile} · priority ${job.priority === "hi" ? "high" : "low"}</span></span>
       ${!isEnded && html`<button type="button" class="danger" onClick=${ask("cancel")} disabled=${job.status === "cancelling"}>Cancel the job</button>`}
       ${isEnded && failed > 0 && html`<button type="button" onClick=${ask("retry")}>Retry what failed</button>`}
+      ${counts.succeeded > 0 && html`<a href=${href(["gallery"], { job: job.id })}>In the gallery</a>`}
       ${job.kind === "image" && html`<a href=${href(["describe", job.id])}>The answer in Describe</a>`}
     </div>
     ${job.error && html`<p class="fault">${job.error}</p>`}

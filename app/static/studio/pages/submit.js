@@ -82,7 +82,7 @@ function Preview({ found }) {
       <div><dt>images</dt><dd>${found.images === null ? "unknown" : about + count(found.images)}</dd></div>
       <div><dt>results that exist</dt><dd>${found.reused === null ? "unknown" : about + count(found.reused)}</dd></div>
       <div><dt>time</dt><dd>${found.seconds === null ? "unknown" : `about ${duration(found.seconds)}`}</dd></div>
-      <div><dt>money</dt><dd>${found.money === null ? "unknown, or nothing" : `about ${found.money.toPrecision(3)}`}</dd></div>
+      <div><dt>money</dt><dd>${found.money === null ? "unknown" : `about ${found.money.toPrecision(3)}`}</dd></div>
     </dl>
     ${found.like ? html`<p class="hint">Time and money are those of <a href=${href(["job", found.like])}>job ${found.like}</a> for as many images.</p>`
       : html`<p class="hint">The time is not known before a job of this profile has ended.</p>`}
