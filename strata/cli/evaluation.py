@@ -40,6 +40,12 @@ Asking = Annotated[
     typer.Option("--profile", metavar="NAME|FILE", help="A profile whose matchers are asked."),
 ]
 ModelImages = Annotated[int, typer.Option("--model-images", min=2, help="Most images that matchers are asked about.")]
+JudgeProfile = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="NAME|FILE", help="A profile whose captioner, on a chat server, rates texts."),
+]
+Tokens = Annotated[int | None, typer.Option("--budget-tokens", min=1, help="Most tokens that the judge may cost.")]
+Money = Annotated[float | None, typer.Option("--budget-money", min=0.0, help="Most money that the judge may cost.")]
 Images = Annotated[int, typer.Option("--images", min=1, help="Most images that are measured.")]
 Seed = Annotated[int, typer.Option(help="Seed of the choice of images and of the resamples.")]
 Resamples = Annotated[int, typer.Option(min=100, max=100_000, help="Resamples of the bootstrap.")]
@@ -55,6 +61,9 @@ def evaluate(
     references: References = None,
     graphs: Graphs = None,
     profile: Asking = None,
+    judge: JudgeProfile = None,
+    budget_tokens: Tokens = None,
+    budget_money: Money = None,
     model_images: ModelImages = 100,
     images: Images = 5000,
     against: Against = None,
@@ -72,20 +81,17 @@ def evaluate(
     """
     from strata.evaluation.comparison import compared
 
-    opened = open_store(store, root)
-    base = _saved(against)
-    if graphs is not None and references is None:
-        raise InvalidInput("--graphs says how --references are read: add --references")
-    models = _asked_profile(profile)
-    asked = Asked(images, tuple(truth or ()), seed, resamples, references, graphs, models, model_images)
+    opened, base = open_store(store, root), _saved(against)
     _writable(out)
+    asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
+    asked = asked._replace(profile=_asked_profile(profile), judge=_judge_of(judge, budget_tokens, budget_money))
     with steps() as show:
         found = _evaluated(opened, source, asked, show).evaluation
         if against is not None and base is None:
-            base = _evaluated(opened, against, asked, show).evaluation
+            # nobody pays twice to judge what is only compared
+            base = _evaluated(opened, against, asked._replace(judge=None), show).evaluation
     if out is not None:
-        out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
-        print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
+        _save(found, out)
     _print(found, as_json)
     if base is not None:
         _judge(compared(found, base, str(against)), as_json)
@@ -130,16 +136,45 @@ def _writable(out: Path | None) -> None:
 
 
 class Asked(NamedTuple):
-    """What is measured. images: at most; truth: files of annotations; profile: whose matchers are asked, if any."""
+    """What is measured. images: at most; truth: files of annotations; profile: whose matchers are asked, if any.
+
+    references: a file, and the folder of a parser's weights; judge: rates texts within its budget; model_images: at
+    most, that matchers and judge are asked about.
+    """
 
     images: int
     truth: tuple[Path, ...]
     seed: int
     resamples: int
-    references: Path | None = None
-    graphs: Path | None = None
-    profile: Profile | None = None
+    references: tuple[Path, Path | None] | None = None
     model_images: int = 0
+    profile: Profile | None = None
+    judge: Any = None
+
+
+def _compared_by(references: Path | None, graphs: Path | None) -> tuple[Path, Path | None] | None:
+    """What texts are compared with. Raises InvalidInput for a parser without references."""
+    if graphs is not None and references is None:
+        raise InvalidInput("--graphs says how --references are read: add --references")
+    return None if references is None else (references, graphs)
+
+
+def _judge_of(name: str | None, tokens: int | None, money: float | None) -> Any:
+    """The judge of a profile; None if none is asked for. Raises InvalidInput for one without a budget."""
+    if name is None:
+        return None
+    if tokens is None and money is None:
+        raise InvalidInput("a judge costs money: give --budget-tokens or --budget-money")
+    from strata.cli.profiles import file_of
+    from strata.core import read_profile
+
+    judging = load("models.evaluation.judging", "workers")
+    return judging.judge_of(read_profile(file_of(name)), judging.Budget(tokens, money))
+
+
+def _save(found: Evaluation, out: Path) -> None:
+    out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
+    print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
 
 
 def _asked_profile(name: str | None) -> Profile | None:
@@ -185,15 +220,16 @@ def _evaluated(
             each(record)
         show(f"{source}: measuring texts", len(tally.rows), rows.count)
     if asked.references is not None:
-        _compare(store, rows, asked.references, asked.graphs, tally, show)
+        _compare(store, rows, *asked.references, tally, show)
     if asked.profile is not None:
         _ask(store, rows, asked.profile, asked.model_images, tally, show)
+    spent = _rate(store, rows, asked.judge, asked.model_images, tally, show) if asked.judge is not None else {}
     show(f"{source}: resampling", 0, None)
     profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
     about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
     profile = profiles.pop() if len(profiles) == 1 else None
     found = finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
-    return Run(found, tally, rows, truths)
+    return Run(found.model_copy(update={"spent": spent}), tally, rows, truths)
 
 
 def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[TruthSet]:
@@ -245,6 +281,26 @@ def _ask(store: Store, rows: Rows, profile: Profile, most: int, tally: Tally, sh
     images = (matching.Seen(*one) for one in images_of(store, rows, list(tally.keys), most, settings.max_pixels))
     for key, found in matching.matched(profile, images, lambda done: show("asking the matcher", done, most)):
         tally.add_counts(key, found)
+
+
+def _rate(store: Store, rows: Rows, judge: Any, most: int, tally: Tally, show: Show) -> dict[str, float]:
+    """Add the judge's ratings, as far as its budget goes; returns what it cost. Raises ServiceUnavailable."""
+    from strata.core import load_settings
+    from strata.errors import ServiceUnavailable
+    from strata.evaluation.rows import images_of
+
+    judging, base = load("models.evaluation.judging", "workers"), load("models.base", "workers")
+    most = min(most, rows.count)
+    images = images_of(store, rows, list(tally.keys), most, load_settings().max_pixels)
+    seen = (judging.Seen(*one) for one in images)
+    try:
+        for key, found in judging.judged(judge, seen, lambda done: show("asking the judge", done, most)):
+            tally.add_counts(key, found)
+    except (base.StageUnavailable, base.StageUnfit) as error:
+        raise ServiceUnavailable(f"the judge's server: {error}") from error
+    spent = judge.spent
+    tokens = spent.prompt_tokens + spent.completion_tokens
+    return {"tokens": tokens, "requests": spent.requests, "money": judge.price(spent)}
 
 
 def report(

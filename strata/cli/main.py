@@ -16,7 +16,7 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, jobs, models, processes, profiles, samples, snapshot, training
+from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 
@@ -82,6 +82,7 @@ app.add_typer(profiles.app)
 app.command()(models.calibrate)
 app.command()(evaluation.evaluate)
 app.command()(evaluation.report)
+app.add_typer(review.app)
 app.command()(samples.samples)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)

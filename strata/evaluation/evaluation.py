@@ -66,6 +66,7 @@ class Evaluation(BaseModel):
     """The file of an evaluation. images: those that were measured; statuses: of all rows of the source.
 
     truth: where the truth comes from, and of how many images it is known. reasons: why the verifier cut sentences.
+    spent: what a judge cost: tokens, requests and money.
     """
 
     format: Literal["strata-evaluation-1"] = FORMAT
@@ -82,6 +83,7 @@ class Evaluation(BaseModel):
     truth: dict[str, int] = {}
     origins: dict[str, int] = {}
     reasons: dict[str, int] = {}
+    spent: dict[str, float] = {}
     texts: dict[str, Measured]
     keys: list[str]
 

@@ -59,6 +59,8 @@ FIGURES: Mapping[str, FigureSpec] = {
         )
     },
     "clip_score": FigureSpec("CLIPScore: 2.5 times the cosine of text and image", "higher", "models"),
+    "judged_correct": FigureSpec("how right the judge finds the text, 0 to 100", "higher", "models"),
+    "judged_complete": FigureSpec("how much of the image the judge finds told, 0 to 100", "higher", "models"),
     "capture": FigureSpec("CAPTURE: how well scene graphs of text and references agree", "higher", "references"),
     **{
         f"reference_{kind}_{name}": FigureSpec(meaning.format(kind), "higher", "references")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
-from strata.store import READERS, Store
+from strata.judgments import Judgments, Review, Subject, reviews
+from strata.store import READERS, Part, Store
 
 Kind = Literal["number", "flag", "name"]
 Floats = np.typing.NDArray[np.float64]
@@ -220,6 +221,12 @@ def _text_feature(layer: LayerSpec) -> Feature:
     return Feature("name", meaning, columns, _text_of(layer))
 
 
+def _review(table: pa.Table) -> Any:
+    """What `read_rows` has found of the judgments; NOTHING in a table without."""
+    unjudged = pa.array([NOTHING] * table.num_rows, pa.string())
+    return table.column("review") if "review" in table.column_names else unjudged
+
+
 # the texts of layers, by the names of their features; "text" and "tags" are other features
 TEXTS = {
     **{"alt_text": "alt_text", "caption": "caption", "description": "description"},
@@ -242,6 +249,7 @@ FEATURES: dict[str, Feature] = {
     "width": Feature("number", "pixels", ("width",), _column("width")),
     "height": Feature("number", "pixels", ("height",), _column("height")),
     **{name: _text_feature(LAYERS[layer]) for name, layer in TEXTS.items()},
+    "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _review),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),
@@ -266,11 +274,12 @@ def read_rows(
     """Read features of all succeeded rows of parts.
 
     parts: paths from the store's root. advance: called with the number of parts read since the last call. Raises
-    FileNotFoundError for a part that does not exist.
+    FileNotFoundError for a part that does not exist, and for the feature `review` LostJudgments.
     """
     # the columns of all features; key and status are always needed
     names = sorted({*features, "key"})
     columns = list(dict.fromkeys((*_ALWAYS, *(column for name in names for column in FEATURES[name].columns))))
+    said = reviews(Judgments(store).of_fingerprints(_fingerprints(parts)).whole()) if "review" in names else {}
 
     def read(start: int) -> tuple[pa.Table, Counter[str], int]:
         # the batch as one table, with the origin of each row
@@ -280,6 +289,8 @@ def read_rows(
         # count all rows, compute features of the succeeded ones
         statuses = Counter(table.column("status").to_pylist())
         table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
+        if "review" in names:
+            table = table.append_column("review", _reviewed(table, parts, said))
         computed = {name: FEATURES[name].compute(table) for name in names}
         return pa.table({"part": table["part"], "row": table["row"], **computed}), statuses, len(batch)
 
@@ -291,6 +302,18 @@ def read_rows(
             statuses += counts
             advance(number)
     return Rows(pa.concat_tables(found).combine_chunks(), statuses)
+
+
+def _fingerprints(parts: Sequence[str]) -> set[str]:
+    return {Part.parse(path).fingerprint for path in parts}
+
+
+def _reviewed(table: pa.Table, parts: Sequence[str], said: Mapping[Subject, Review]) -> pa.Array:
+    """What people said of each row, by its part and key."""
+    rows = zip(table.column("part").to_pylist(), table.column("key").to_pylist(), strict=True)
+    named = ((Part.parse(parts[part]), key) for part, key in rows) if said else ()
+    found = [said.get(Subject(part.fingerprint, part.identity, key), NOTHING) for part, key in named]
+    return pa.array(found if said else [NOTHING] * table.num_rows, pa.string())
 
 
 def _with_origin(index: int, table: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from strata.core import LAYERS, Record
+from strata.core import LAYERS, Record, Status
+from strata.judgments import Subject
 from strata.snapshots.features import entries_of, is_kept, read_rows, unsupported_sentences
 from strata.snapshots.filters import Filter
 from strata.snapshots.selection import row_hashes
@@ -142,6 +143,26 @@ def records_of(store: Store, rows: Sequence[QueuedRow]) -> list[Record]:
         found = store.first(Source(Part.parse(path), path), read)
         records |= dict(zip(places, found, strict=True))
     return [records[place] for place in range(len(rows))]
+
+
+def find_rows(store: Store, parts: Sequence[Part], subjects: Iterable[Subject]) -> dict[Subject, QueuedRow]:
+    """Where some records lie in parts; those that are not described in them are left out. Raises as `records_of`."""
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for fingerprint, identity, key in subjects:
+        wanted.setdefault((fingerprint, identity), set()).add(key)
+    found = {}
+    for part in parts:
+        keys = wanted.get((part.fingerprint, part.identity))
+        if not keys:
+            continue
+        table = store.read_columns(part.path, ["key", "status", *DOUBT_COLUMNS])
+        shown = doubts(table)
+        rows = zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True)
+        for row, (key, status) in enumerate(rows):
+            if key in keys and status == Status.SUCCEEDED.value:
+                subject = Subject(part.fingerprint, part.identity, key)
+                found[subject] = QueuedRow(part.path, row, part.identity, key, shown[row])
+    return found
 
 
 def _is_among(table: pa.Table, indices: Sequence[int], only: pa.Table) -> pa.Array:

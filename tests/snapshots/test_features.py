@@ -26,10 +26,13 @@ from strata.core.records import (
     records_to_table,
 )
 from strata.errors import StrataError
+from strata.judgments import Judgments, LostJudgments
+from strata.snapshots import Selection, Snapshots
 from strata.snapshots.features import FEATURES, read_rows
-from strata.snapshots.filters import Filter
+from strata.snapshots.filters import Filter, FilterError
 from strata.store.store import Store
 from tests.described import described, write_part
+from tests.judged import judgment
 
 SCORE = st.none() | st.integers(0, 64).map(lambda n: n / 64)  # exact in float32
 BOX = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(10, 99), st.integers(10, 99))
@@ -92,6 +95,7 @@ def features_of(record: Record) -> dict[str, Any]:
     image = record.image
     return layer_features(record) | {
         "objects": len(kept),
+        "review": "none",
         "text": any(entry.kept for entry in record.text or ()),
         "words": len(record.description.text.split()) if record.description else 0,
         "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase or "") if kept else "none",
@@ -236,3 +240,30 @@ def test_any_text_is_a_filter_or_an_answer(text: str) -> None:
         Filter(text).rows(pa.Table.from_pylist([dict.fromkeys(FEATURES)]))
     except StrataError as error:
         assert "\n" not in str(error)
+
+
+def test_what_people_said_is_a_feature(store: Store) -> None:
+    part = write_part(store, [described(key) for key in "abcd"])
+    Judgments(store).append(
+        [
+            judgment("1", key="a"),
+            judgment("2", 1, "rejected", key="b"),
+            judgment("3", 2, "edited", key="c"),
+            judgment("4", 3, "rejected", key="d"),
+            judgment("5", 4, "undone", key="d", supersedes="judgment-4"),
+            judgment("6", 5, "rejected", key="a", identity="b" * 16),
+        ]
+    )
+    table = read_rows(store, [part.path], ["review"]).table
+    assert table.column("review").to_pylist() == ["accepted", "rejected", "edited", "none"]
+    made = Snapshots(store).create("good", [part], Selection(where='review != "rejected"'))
+    assert made.rows().column("row").to_pylist() == [0, 2, 3]
+    with pytest.raises(FilterError):
+        Selection(where="review > 2").features  # noqa: B018
+    # without all judgments it is not known which rows were rejected
+    first = min(store.find("judgments"))
+    Judgments(store).append([judgment("7", 9, key="a")])
+    store.remove(store.path(first))
+    with pytest.raises(LostJudgments, match="is missing"):
+        read_rows(store, [part.path], ["review"])
+    assert read_rows(store, [part.path], ["key"]).table.num_rows == 4

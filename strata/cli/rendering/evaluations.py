@@ -37,6 +37,9 @@ def evaluation_tables(found: Evaluation) -> RenderableType:
     for title, names in (("texts", compared), ("layers", layers), ("variants", variants)):
         if names:
             parts.append(_table(found, title, names))
+    if found.spent:
+        cost = f", {found.spent['money']:.4g} in the currency of its prices" if found.spent.get("money") else ""
+        parts.append(Text(f"the judge cost {found.spent['tokens']:,.0f} tokens{cost}"))
     if found.reasons:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.reasons.items())
         parts.append(Text(f"cut by the verifier: {clean(reasons)}"))

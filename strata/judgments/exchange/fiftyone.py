@@ -1,0 +1,75 @@
+"""FiftyOne: a data set as JSON, which `fiftyone.Dataset.from_json` loads and `Dataset.write_json` writes.
+
+Each sample has the kept things as detections (relative boxes), the description, and the verdicts as tags. What counts
+when it is read: the tags `accepted`, `rejected` and `edited`, and the field `description`, which may be edited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from strata.judgments.exchange.described import Described, ForeignFile, Imported
+from strata.judgments.history import reviews
+from strata.judgments.judgment import Subject, sentences_of
+
+_TAGS = ("rejected", "edited", "accepted")  # the first one that a sample has counts
+_PLACE = ("job", "fingerprint", "identity", "key")
+
+
+def data_set(described: Sequence[Described], name: str) -> dict[str, Any]:
+    """A data set of records; the images' paths are relative to the folder `rel_dir` of `from_json`."""
+    samples = [_sample(one) for one in described]
+    return {"name": name, "media_type": "image", "num_samples": len(samples), "info": {"strata": 1}, "samples": samples}
+
+
+def _sample(one: Described) -> dict[str, Any]:
+    width, height = one.record.width or 0, one.record.height or 0
+    detections = [
+        {
+            "_cls": "Detection",
+            "label": words,
+            "bounding_box": [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height],
+            **({} if score is None else {"confidence": score}),
+        }
+        for words, score, (x1, y1, x2, y2) in (one.things if width and height else ())
+    ]
+    sentences = sentences_of(one.record.description)
+    return {
+        "filepath": one.image,
+        "tags": sorted(set(reviews(one.judgments).values())),
+        "things": {"_cls": "Detections", "detections": detections},
+        "description": "\n".join(sentences),
+        "reviewers": sorted({judgment.reviewer for judgment in one.judgments}),
+        **{f"strata_{name}": value for name, value in one.place.items()},
+    }
+
+
+def read(path: Path, reviewer: str) -> list[Imported]:
+    """What a reviewer said in a data set of `Dataset.write_json`. Raises ForeignFile and OSError.
+
+    A sample without one of the tags says nothing.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        samples = content["samples"]
+        found = [_imported(sample, reviewer) for sample in samples]
+    except (ValueError, RecursionError) as error:
+        raise ForeignFile(path, str(error)) from error
+    except (TypeError, KeyError, AttributeError) as error:
+        reason = f"it is no data set of `strata review export`: {type(error).__name__} {error}"
+        raise ForeignFile(path, reason) from error
+    return [one for one in found if one is not None]
+
+
+def _imported(sample: dict[str, Any], reviewer: str) -> Imported | None:
+    verdict = next((tag for tag in _TAGS if tag in sample["tags"]), None)
+    if verdict is None:
+        return None
+    job, *subject = (str(sample[f"strata_{name}"]) for name in _PLACE)
+    text = sample.get("description")
+    lines = tuple(text.splitlines()) if isinstance(text, str) else None
+    origin = json.dumps([reviewer, verdict, lines])
+    return Imported(job, Subject(*subject), reviewer, verdict, None, lines, origin)
