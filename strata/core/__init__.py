@@ -13,6 +13,7 @@ from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
     NOTHING_FOUND,
+    REVIEWED,
     THINGS,
     Box,
     Caption,
@@ -124,6 +125,7 @@ __all__ = [
     "MOST",
     "NOTHING_FOUND",
     "RECORD_SCHEMA",
+    "REVIEWED",
     "SCHEMA_VERSION",
     "STAGES_OF",
     "STOPPED",
