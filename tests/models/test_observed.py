@@ -38,8 +38,8 @@ def test_layers_grow_to_those_of_the_record() -> None:
         assert all(_layers(one) <= _layers(other) for one, other in zip(before, after, strict=True))
     assert _layers(told[0][0]) < _layers(told[-1][0])
     # what was told last has the entries of the record
-    for before, after in zip(told[-2], told[-1], strict=True):
-        assert (before.caption, before.regions, before.objects) == (after.caption, after.regions, after.objects)
+    for last, found in zip(told[-2], told[-1], strict=True):
+        assert (last.caption, last.regions, last.objects) == (found.caption, found.regions, found.objects)
 
 
 def test_boxes_are_those_of_the_whole_image() -> None:
