@@ -28,9 +28,9 @@ from typing import Any
 import httpx
 
 from bench.fakes.worker import DEADLY
+from bench.inputs.s3_server import S3, s3_server
+from bench.inputs.tiny_shards import plain_image, write_shard
 from bench.processes import Fleet
-from bench.s3_server import S3, s3_server
-from bench.tiny_shards import plain_image, write_shard
 from strata.client import ApiError, Client
 from strata.core import FINAL_GROUP, JobRequest, JobView, Record, ShardSummaries
 from strata.store import Store

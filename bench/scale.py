@@ -22,9 +22,9 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from bench.inputs.tiny_shards import write_shard
 from bench.processes import Fleet
 from bench.queue_libraries import Celery, QueueRates, Taskiq, measure
-from bench.tiny_shards import write_shard
 from bench.worker_scaling import scaling
 from strata.client import Client
 from strata.core import JobView

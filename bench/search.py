@@ -1,6 +1,6 @@
 """`python -m bench.search`: search 3.3 million made-up rows, with the index and with plain DuckDB over the parts.
 
-First, parts of made-up rows (`bench.synthetic_parts`) are written, unless `--store` names a store that has them. Then
+First, parts of made-up rows (`inputs.synthetic_parts`) are written, unless `--store` names a store that has them. Then
 are measured: the index is made (seconds, CPU seconds, bytes, peak memory); each search, its first page with the number
 of all rows, and its facets; and the same conditions in SQL over the parts' Parquet files, where they are not too slow
 to be tried. Each search runs several times on 2 threads. Of each the shortest wall-clock time and the median are told:
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import duckdb
 
-from bench.synthetic_parts import SyntheticParts
+from bench.inputs.synthetic_parts import SyntheticParts
 from strata.core import Status
 from strata.search import Order, Query, Scope, Search, SearchIndex, facets
 from strata.search.database import MEMORY, THREADS

@@ -1,6 +1,6 @@
 """`python -m bench.selection`: select 213,000 of 427,000 rows, balanced; then again with a tenth more rows.
 
-First, parts of made-up rows (`bench.synthetic_parts`) are written; this is not counted. Then are measured: the seconds
+First, parts of made-up rows (`inputs.synthetic_parts`) are written; this is not counted. Then are measured: the seconds
 for a snapshot, made twice; the deviation of each stratum from its target by water-filling, which is computed
 independently, by bisection; and the overlap of the selections when a tenth of new rows is added, with the same count
 or share, and with new strata or those of the first snapshot.
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bench.synthetic_parts import SyntheticParts
+from bench.inputs.synthetic_parts import SyntheticParts
 from strata.snapshots import Selection, Snapshot, Snapshots, axes_of, difference, read_rows
 from strata.store import Part, Store
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from bench.inputs.tiny_shards import write_shard
 from bench.processes import Fleet
-from bench.tiny_shards import write_shard
 from strata.client import Client
 
 COUNTS = (1, 2, 16)

@@ -37,9 +37,9 @@ from bench.faults.orders import VARIABLE, Orders
 from bench.faults.schedule import CLOCK_OFF, KINDS, Schedule
 from bench.faults.stages import HANG_IMAGE
 from bench.faults.store import FaultyFileSystem
+from bench.inputs.s3_server import S3, s3_server
+from bench.inputs.tiny_shards import plain_image, write_shard
 from bench.processes import BENCH_PROFILES, PYTHONPATH, Fleet
-from bench.s3_server import S3, s3_server
-from bench.tiny_shards import plain_image, write_shard
 from strata.client import ApiError, Client
 from strata.core import LAYERS, JobStatus, JobView, Record, Status
 from strata.store import Store

@@ -12,7 +12,7 @@ from typing import Any
 from bench.hostile.jobs import finished, submit
 from bench.hostile.service import AttackedService
 from bench.hostile.tally import DEADLINE
-from bench.tiny_shards import write_shard
+from bench.inputs.tiny_shards import write_shard
 from strata.core import ShardSummaries
 from strata.store import BrokenPart, Part, Source, Store
 

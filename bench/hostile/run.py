@@ -31,7 +31,7 @@ from bench.hostile.requests import attack_as_browser, attack_bombs, attack_ids, 
 from bench.hostile.service import AttackedService
 from bench.hostile.tally import Tally
 from bench.hostile.uploads import attack_uploads
-from bench.tiny_shards import tiny_jpeg
+from bench.inputs.tiny_shards import tiny_jpeg
 
 API_MIB, WORKER_MIB = 600.0, 1024.0  # the bounds of memory above idle
 SETTLE_SECONDS = 3.0  # after which a service that has nothing to do is idle

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from bench import tiny_shards
+from bench.inputs import tiny_shards
 from samples.shards import ShardOptions, write_shards
 from strata.core import Caption, Chunk, Description, ImageReference, Record
 from strata.shards import index_shard

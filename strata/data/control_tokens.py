@@ -129,6 +129,7 @@ CONTROL_TOKENS = (
         ),
         (r"</?patch_index_\d{1,4}>",),
     ),
+    Family("Chameleon", "transformers models/chameleon/processing_chameleon.py", ("<racm3:break>", "<eoss>")),
     Family(
         "code models and others with numbered images",
         "bigcode/starcoder tokenizer_config.json; the names of images and of fill-in-the-middle in the field",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from strata.store import Store, file_system
 # far above any mixture: positions in all sources together must be numbers of 64 bits
 MOST_SAMPLES = 10**12
 MOST_REPEATS = 10**6
+_PLACEHOLDER = re.compile(r"\{\w+\}")
 FORMAT_OPTIONS = ("questions", "answers", "split", "image_name", "choice", "answerable", "exclude", "pages")
 
 KINDS: dict[str, frozenset[str]] = {  # the kinds of sources, and the settings that only this kind has
@@ -123,7 +125,19 @@ class SourceSettings(BaseModel):
             raise ValueError(f"{self.name}: an instruction is needed, because its answers have no questions")
         if not has_questions and any(QUESTION in text for text in self.instructions):
             raise ValueError(f"{self.name}: {QUESTION} is only for sources with questions")
+        for text in self.instructions:
+            self._check_instruction(text)
         return self
+
+    def _check_instruction(self, text: str) -> None:
+        """Check the placeholders of an instruction. Raises ValueError."""
+        odd = next((mark for mark in _PLACEHOLDER.findall(text) if mark != QUESTION), None)
+        if odd:
+            raise ValueError(f"{self.name}: an instruction has {odd}; the only placeholder is {QUESTION}")
+        # a file of conversations may have one question for all; a data set of questions has not
+        form = FORMATS[self.format] if self.format else None
+        if form and not form.captions and not form.beside and QUESTION not in text:
+            raise ValueError(f"{self.name}: the instruction {text!r} has no {QUESTION}, so its questions are not asked")
 
     def _check_format(self) -> bool:
         """Check the name and the options of a format; whether its samples have questions. Raises ValueError."""

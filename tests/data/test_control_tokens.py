@@ -107,6 +107,7 @@ def test_the_tokens_in_processors_of_transformers_are_known() -> None:
         ("<|image start|><|image token|> <|image end|>", " "),  # of Emu3
         ("<|turn>a<turn|> <|image>b<image|> <|channel>", "a b "),  # bars on one side
         ("<image_1> <image_12> <boi><eoi> <fim_prefix>", "   "),
+        ('<racm3:break>a<eoss> <|"|>b<|image_1|>', "a b"),  # Chameleon, Gemma 4, Phi
         ("|x| < |y| and a <|> b, <| see below |>", "|x| < |y| and a <|> b, <| see below |>"),
         ("<IMAGE> < image > <image\t>", "  "),  # case, white space
         ("＜image＞ <ima\u200bge> <im\u00adage>", "  "),  # what nmt_nfkc of SentencePiece maps to the token

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from strata.cli import exits
-from strata.data.mixture_files import Locations
+from strata.data.mixture_files import Locations, SourceSettings
 from strata.data.sources import missing_files
 from strata.data.sources.missing_files import NeededFile
 from strata.store.store import Store
@@ -19,6 +21,7 @@ from tests.cli.test_cli import code_of
 from tests.data.test_mixtures import llava, write_json
 from tests.egress.web import Web, response, web_server
 from tests.fakes import jpeg
+from tests.pinned import pin, write_shards
 
 NOBODY = "http://127.0.0.1:1"  # where nothing listens
 
@@ -240,3 +243,35 @@ def test_a_pipe_is_no_image_and_is_not_waited_for(check: Check, locations: Locat
     source = entries(locations, llava(0), llava(1, image="images/pipe.jpg"))
     (found,) = check(source, options=("--decode", "--report", str(report)))
     assert found["broken"] == 1 and json.loads(report.read_text())["reason"].endswith("not a regular file")
+
+
+@pytest.mark.parametrize("action", ["export", "check"])
+def test_a_lost_part_of_a_snapshot_is_told(
+    action: str, locations: Locations, check: Check, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pin(locations.store, write_shards(tmp_path / "shards", 1, 3))
+    (part,) = (tmp_path / "store").glob("parts/llm/**/*.parquet")
+    part.unlink()
+    line = "snapshot pinned has lost parts/llm/"
+    if action == "check":
+        (found,) = check({"name": "ours", "snapshot": "pinned", "instruction": "?"})
+        assert found["problem"].startswith(line)
+    else:
+        arguments = ["export", "pinned", "--format", "llava", "--out", str(tmp_path / "out")]
+        assert code_of(*arguments, "--store", locations.store.uri) == exits.STORE_BROKEN
+        assert f"strata: {line}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("instruction", "line"),
+    [
+        ("Be short.", "the instruction 'Be short.' has no {question}"),
+        (["{question}", "Be short."], "the instruction 'Be short.' has no {question}"),
+        ("{question} {other}", "an instruction has {other}; the only placeholder is {question}"),
+    ],
+)
+def test_an_instruction_that_loses_the_questions_is_refused(instruction: Any, line: str) -> None:
+    source = {"name": "charts", "format": "chartqa", "file": "a.json", "images": "i", "instruction": instruction}
+    with pytest.raises(ValidationError, match=re.escape(f"charts: {line}")):
+        SourceSettings.model_validate(source)
+    SourceSettings.model_validate({**source, "instruction": "Answer with {question} as JSON {}"})

@@ -28,6 +28,7 @@ from strata.data.reader import Sample, SampleReader
 from strata.data.sources import pages
 from strata.data.sources.entries import EntryError
 from strata.data.sources.public import FORMATS
+from strata.data.sources.public.documents import _words
 from strata.data.sources.public.files import Files
 from strata.data.sources.public.questions import Options, chosen
 from strata.data.sources.public.source import public_source
@@ -197,6 +198,14 @@ def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert code_of("mixture", "check", str(path), *where, "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)["sources"]
     assert (found["supply"], found["note"]) == (1, "1 left out: its answer is found on no page of the document")
+
+
+@pytest.mark.parametrize(
+    ("answer", "page"), [("5", "total 5 for Smith"), ("5.00", "total 5.00."), ("smith", "by Smith, 5.00")]
+)
+def test_a_number_is_not_found_in_a_part_of_another(answer: str, page: str) -> None:
+    assert f" {_words(answer)} " in f" {_words(page)} "
+    assert f" {_words('5')} " not in f" {_words('total $5.00, 1,005, 5.5')} "
 
 
 def test_a_table_on_several_pages_is_left_out(tmp_path: Path) -> None:

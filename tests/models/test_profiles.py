@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from transformers import Blip2ForConditionalGeneration, Qwen3VLForConditionalGeneration, Sam2Model, SamModel
 
 from bench.fakes.scripted_server import good, scripted
+from bench.inputs.tiny_shards import write_shard
 from bench.processes import Fleet
-from bench.tiny_shards import write_shard
 from models.base import SegmenterStage
 from models.building import build_stage, build_stages
 from models.pipeline import VisionPipeline

@@ -14,8 +14,16 @@ from strata.data.boxes import BOX_FORMS, MAX_PIXELS, BoxForm, BoxName, Frame, bo
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
+from strata.errors import BrokenStore
 from strata.snapshots import Snapshot
 from strata.store import READERS, Part, Store
+
+
+class LostRows(BrokenStore):
+    """A part with rows of a snapshot is not in the store any more."""
+
+    def __init__(self, snapshot: str, part: str) -> None:
+        super().__init__(f"snapshot {snapshot} has lost {part}; `strata verify --all` has it computed again")
 
 
 class PartRows(NamedTuple):
@@ -74,11 +82,17 @@ def _sample_rows(
 
 
 def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the rows of a snapshot in order, with some columns, and their shard's identity. Raises OSError."""
+    """Yield the rows of a snapshot in order, with some columns, and their shard's identity.
+
+    Raises LostRows if a part is not there, and OSError.
+    """
 
     # only the columns and rows that are needed, from parts read in threads
     def read(held: PartRows) -> tuple[str, pa.Table]:
-        return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
+        try:
+            return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
+        except FileNotFoundError:
+            raise LostRows(snapshot.name, held.part) from None
 
     for part, table in prefetch_map(read, part_rows(snapshot), READERS):
         identity = Part.parse(part).identity

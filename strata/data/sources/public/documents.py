@@ -16,7 +16,7 @@ Asked = Question | Conversation  # a conversation is one that is left out
 CONTENTS = "documents_content.jsonl"  # beside DUE's document.jsonl: the tokens of each document, and those of each page
 NO_PAGE = "its answer is found on no page of the document"
 SEVERAL_PAGES = "its document has several pages, and the question is about all"
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]+(?:(?<=\d)[.,](?=\d)[^\W_]+)*")  # "5.00" is one word, and not that of "5"
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 YES_NO = {"1": "Yes", "0": "No"}  # how DUE writes whether a statement of TabFact is entailed
 
