@@ -13,6 +13,7 @@ from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
 from strata.core.layers import (
     LAYERS,
     NOTHING_FOUND,
+    REVIEWED,
     THINGS,
     Box,
     Caption,
@@ -31,6 +32,7 @@ from strata.core.layers import (
 )
 from strata.core.parameters import (
     KINDS,
+    LANGUAGES,
     VARIANTS,
     BackEnd,
     Blip2CaptionerParameters,
@@ -118,12 +120,14 @@ __all__ = [
     "FINAL_GROUP",
     "GROUPS",
     "KINDS",
+    "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
     "RECORD_SCHEMA",
+    "REVIEWED",
     "SCHEMA_VERSION",
     "STAGES_OF",
     "STOPPED",

@@ -323,8 +323,19 @@ LAYERS: Mapping[str, LayerSpec] = types.MappingProxyType(_specs(Layers))
 THINGS = tuple(spec for spec in LAYERS.values() if spec.names_things)
 
 
+# what people left of the description in review: no layer of a record, but a text of a snapshot's rows
+REVIEWED = LayerSpec(
+    name="reviewed",
+    title="reviewed description",
+    entry="reviewed description",
+    instruction=LAYERS["description"].instruction,
+)
+
+
 def layer_named(name: str) -> LayerSpec:
-    """The layer of a name. Raises LayerError."""
+    """The layer of a name, or REVIEWED. Raises LayerError."""
+    if name == REVIEWED.name:
+        return REVIEWED
     if name not in LAYERS:
         raise LayerError(f"no layer {name!r}; there are {', '.join(LAYERS)}")
     return LAYERS[name]

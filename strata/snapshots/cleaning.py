@@ -162,7 +162,7 @@ class Cleaning:
         ids = {snapshot.id for snapshot in self._snapshots.all()}
         for path, size in self.store.find("snapshots", "objects").items():
             name, _, suffix = path.rpartition("/")[2].partition(".")
-            if name in ids or suffix != "parquet" or not is_hash(name):
+            if name in ids or suffix not in ("parquet", "reviewed.parquet") or not is_hash(name):
                 continue
             with suppress(FileNotFoundError):
                 if self.store.age(self.store.path(path)) > ROWS_AGE:

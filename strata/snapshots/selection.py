@@ -61,11 +61,12 @@ class Selection(Setting):
     the user's scores with their kinds, and files: the SHA-256 of the user's files by their option (`OwnFiles`). same:
     which images are one to `unique`, by their pictures (see `strata.snapshots.pictures`): those with equal bytes, or
     also those that look alike; None: by the feature `image`. split: the part of a split snapshot that this is.
+    reviewed: a hash of the texts that people left of the selected rows in review; None if none was judged.
     """
 
     LATER: ClassVar = {
         **{"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)},
-        **{"same": (None,), "split": (None,)},
+        **{"same": (None,), "split": (None,), "reviewed": (None,)},
     }
 
     method: Literal["random", "balanced", "best"] = "random"
@@ -81,6 +82,7 @@ class Selection(Setting):
     files: tuple[tuple[str, str], ...] = ()
     same: Literal["bytes", "near"] | None = None
     split: Split | None = None
+    reviewed: str | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ from strata.snapshots.composition import Composition, composition_of, noun_count
 from strata.snapshots.features import Rows, read_rows
 from strata.snapshots.own_files import OwnFiles
 from strata.snapshots.pictures import PictureHashes, same_pictures
+from strata.snapshots.reviewing.texts import SCHEMA, digest_of, texts_of
 from strata.snapshots.selection import Choice, Pictures, Selection, SelectionError, Split, select
 from strata.snapshots.targets import check_labels, check_targets
 from strata.store import READERS, Part, Provenance, Store, last_attempts, provenance_of
@@ -114,6 +116,15 @@ class Snapshot:
         """
         return pq.read_table(pa.BufferReader(self._store.get(_rows_path(self._store, self.id))))
 
+    def reviewed(self) -> pa.Table:
+        """The texts of selected rows as people had left them when the snapshot was made: part, row, text; sorted.
+
+        Raises OSError.
+        """
+        if self.manifest.selection.reviewed is None:
+            return SCHEMA.empty_table()
+        return pq.read_table(pa.BufferReader(self._store.get(_texts_path(self._store, self.id))))
+
     def fault(self) -> str | None:
         """Why its rows are not those that it was created with; None if they are. Raises OSError."""
         path = f"snapshots/objects/{self.id}.parquet"
@@ -172,7 +183,9 @@ class Snapshots:
         choice = _choice(table, chosen_from, selection, (own, reads), accept_shortfall)
         shown = _counts(len(paths), rows, choice), _composition(table, choice, {**axes, **choice.axes})
         selected = table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
-        return self._write(name, self._manifest(paths, choice, *shown, sources, selected), selected)
+        texts = texts_of(self.store, paths, selected, tell)
+        choice = replace(choice, selection=choice.selection.model_copy(update={"reviewed": digest_of(texts)}))
+        return self._write(name, self._manifest(paths, choice, *shown, sources, selected), selected, texts)
 
     def _manifest(
         self,
@@ -204,11 +217,14 @@ class Snapshots:
         if self.store.exists(self._path(name)):
             raise SnapshotExists(name)
 
-    def _write(self, name: str, manifest: Manifest, rows: pa.Table) -> Snapshot:
-        """Write the rows, then the manifest: only then the snapshot exists."""
-        buffer = io.BytesIO()
-        pq.write_table(rows, buffer, compression="zstd")
-        self.store.put(_rows_path(self.store, manifest.id), buffer.getvalue())
+    def _write(self, name: str, manifest: Manifest, rows: pa.Table, texts: pa.Table) -> Snapshot:
+        """Write the rows and the reviewed texts, then the manifest: only then the snapshot exists."""
+        files = [(rows, _rows_path(self.store, manifest.id))]
+        files += [(texts, _texts_path(self.store, manifest.id))] if texts.num_rows else []
+        for table, path in files:
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer, compression="zstd")
+            self.store.put(path, buffer.getvalue())
         # put_new fails if another process has created the name since the check
         try:
             self.store.put_new(self._path(name), manifest.model_dump_json().encode())
@@ -248,7 +264,9 @@ class Snapshots:
                 **{"selection": selection, "composition": composition_of(table, indices, axes.values())},
                 "counts": snapshot.manifest.counts.model_copy(update={"selected": len(indices)}),
             }
-            made.append(self._write(each, snapshot.manifest.model_copy(update=values), selected))
+            texts = snapshot.reviewed().join(selected, ["part", "row"], join_type="left semi")
+            texts = texts.sort_by([("part", "ascending"), ("row", "ascending")])
+            made.append(self._write(each, snapshot.manifest.model_copy(update=values), selected, texts))
         return made[0], made[1]
 
     def delete(self, name: str) -> None:
@@ -387,6 +405,10 @@ def _part(form: Part | Chunk | str) -> Part:
 
 def _rows_path(store: Store, snapshot_id: str) -> str:
     return store.path("snapshots", "objects", f"{snapshot_id}.parquet")
+
+
+def _texts_path(store: Store, snapshot_id: str) -> str:
+    return store.path("snapshots", "objects", f"{snapshot_id}.reviewed.parquet")
 
 
 def _id(parts: Sequence[str], selection: Selection, rows: pa.Table) -> str:

@@ -6,7 +6,8 @@ import pytest
 
 from strata.core import CheckedSentence, Record, Sentence, Verification
 from strata.core.layers import Description
-from strata.snapshots import records_of, review_queue, review_queues
+from strata.snapshots import records_of, review_queue
+from strata.snapshots.reviewing import queues as review_queues
 from strata.store import Store
 from tests.described import described, write_part
 

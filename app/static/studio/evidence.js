@@ -165,9 +165,10 @@ function Shape({ one: { layer, entry, name }, scale: [width, height] }) {
 
 /** Which layers are drawn, and whether dropped entries are. */
 export function LayerSwitches({ record, hidden, toggle, dropped, setDropped }) {
-  const drawn = DRAWN.filter((layer) => entriesOf(layer, record).length);
-  const lost = drawn.some((layer) => entriesOf(layer, record).some((entry) => !entry.kept));
-  if (!drawn.length) return null;
+  const present = DRAWN.filter((layer) => entriesOf(layer, record).length);
+  const drawn = present.filter((layer) => dropped || entriesOf(layer, record).some((entry) => entry.kept));
+  const lost = present.some((layer) => entriesOf(layer, record).some((entry) => !entry.kept));
+  if (!present.length) return null;
   return html`<fieldset class="switches"><legend>Drawn on the picture</legend>
     ${drawn.map((layer) => html`<label class=${layer.name} key=${layer.name}>
       <input type="checkbox" checked=${!hidden.has(layer.name)} onChange=${() => toggle(layer.name)} />

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from strata.core import LAYERS, LayerError, LayerSpec, layer_named
+from strata.core import LAYERS, REVIEWED, LayerError, LayerSpec, layer_named
 from strata.data.boxes import BOX_FORMS, MAX_PIXELS, BoxForm, BoxName, Frame, boxes_of, text_of
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, TableSource
@@ -87,17 +87,30 @@ def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> I
     Raises LostRows if a part is not there, and OSError.
     """
 
+    texts = _reviewed(snapshot) if REVIEWED.name in columns else None
+    names = [name for name in columns if name != REVIEWED.name]
+
     # only the columns and rows that are needed, from parts read in threads
     def read(held: PartRows) -> tuple[str, pa.Table]:
         try:
-            return held.part, store.read_columns(held.part, columns).take(pa.array(held.rows))
+            table = store.read_columns(held.part, names).take(pa.array(held.rows))
         except FileNotFoundError:
             raise LostRows(snapshot.name, held.part) from None
+        if texts is not None:
+            left = [texts.get((held.part, row)) for row in held.rows]
+            table = table.append_column(REVIEWED.name, pa.array(left, pa.string()))
+        return held.part, table
 
     for part, table in prefetch_map(read, part_rows(snapshot), READERS):
         identity = Part.parse(part).identity
         for row in table.to_pylist():
             yield identity, row
+
+
+def _reviewed(snapshot: Snapshot) -> dict[tuple[str, int], str]:
+    """The texts that people left of a snapshot's rows, by part and row."""
+    entries = snapshot.reviewed().to_pylist()
+    return {(snapshot.parts[entry["part"]], entry["row"]): entry["text"] for entry in entries}
 
 
 def sample_row(row: dict[str, Any], identity: str, text: str) -> SampleRow:
