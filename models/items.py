@@ -117,12 +117,18 @@ class Pair:
 class ComposeRequest:
     """The composer's item. record: with its layers; image: upright RGB, only if a stage of the group uses it.
 
-    errors: what an earlier text of the same record said wrongly.
+    errors: what an earlier text of the same record said wrongly. length: "short", "medium", "long", or "" for that of
+    the prompt. prompt: a job's own instruction beside it, "" for none. original: a verified text that is to be written
+    again in `language` (a key of LANGUAGES), instead of a text about the record; "" for none.
     """
 
     record: Record
     image: Image.Image | None = None
     errors: tuple[str, ...] = ()
+    length: str = ""
+    prompt: str = ""
+    original: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def notes_of(record: Record, limit: int = 40) -> list[Note]:
         for index, entry in enumerate(getattr(record, layer.name) or ())
         if entry.kept or entry.reason == "duplicate"  # a duplicate adds no phrase; it is a source of the thing
     ]
-    for layer, source, entry in sorted(entries, key=lambda one: (one[2].kept, _trust(one[2])), reverse=True):
+    for layer, source, entry in sorted(entries, key=lambda one: (one[2].kept, trust(one[2])), reverse=True):
         if phrase := layer.words_of(entry).strip().rstrip("."):
             _add_phrase(things, entry.box, phrase, source, entry.kept)
     # add the lines of text to the things that they stand on; of the others, those that belong together are one thing
@@ -80,7 +80,7 @@ def notes_of(record: Record, limit: int = 40) -> list[Note]:
     ]
 
 
-def _trust(entry: Evidence) -> float:
+def trust(entry: Evidence) -> float:
     return entry.match if entry.match is not None else entry.score or 0.0
 
 

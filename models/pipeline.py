@@ -12,6 +12,7 @@ large ones; alone, they would leave the GPU waiting for Python), and the croppin
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 import time
@@ -29,11 +30,14 @@ from models.evidence.filter import before_matching, objects_matched, regions_mat
 from models.faults import trim_memory
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair
 from models.observed import Observed, StageResults, not_failed, tell
-from models.verifier.drafts import Draft, compose, compose_again, longest_request, verify
+from models.variants import closed_kinds, is_within, layered_variants
+from models.variants.composed import MOST_TRANSLATED, finished, requests_of, translate, translation
+from models.verifier.drafts import Draft, check_bound, compose, compose_again, longest_request, verify
 from models.working_size import reduced, restored
 from models.writers import ComposerStage, WriterStage, write
-from strata.core import LAYERS, LayerSpec, Profile, Record, Usage
+from strata.core import LAYERS, LayerSpec, Profile, Record, Status, TextSettings, Usage
 
+DESCRIPTION_ALONE = TextSettings()
 PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
 
 
@@ -92,7 +96,7 @@ class VisionPipeline:
         _release(self.stages)
         return records
 
-    def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
+    def bound(self, record: Record, texts: TextSettings = DESCRIPTION_ALONE) -> dict[str, tuple[Usage, Usage]]:
         """Upper bounds on the usage per image of each stage that calls a server: with one try, with all retries."""
         captioner, segmenter = self.stages.get("captioner"), self.stages.get("segmenter")
         if captioner is None:
@@ -181,45 +185,75 @@ class VisionPipeline:
 
 
 class LlmPipeline:
-    """Writes the descriptions of records from their layers. Without a composer it returns the records unchanged."""
+    """Writes the descriptions and variants of records from their layers. Without a composer there is no description."""
 
     def __init__(self, profile: Profile) -> None:
         self.stages = build_stages(profile, "llm")
+        self._absent = functools.cache(functools.partial(closed_kinds, profile))
 
     def load(self) -> None:
         """Load every stage and compute its probe. Raises the errors of `load_stages`."""
         load_stages(self.stages)
 
-    def run(self, batch: Sequence[Record | tuple[Record, Image.Image]]) -> list[Record]:
-        """The records with their descriptions, in order. A record comes with its image if the composer uses images.
+    def run(
+        self, batch: Sequence[Record | tuple[Record, Image.Image]], texts: TextSettings = DESCRIPTION_ALONE
+    ) -> list[Record]:
+        """The records with their descriptions and what `texts` asks for, in order.
 
-        Raises StageUnavailable, StageUnfit and StageBroken.
+        A record comes with its image if the composer uses images. Raises StageUnavailable, StageUnfit and StageBroken.
         """
         requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
-        composer: ComposerStage | None = self.stages.get("composer")  # type: ignore[assignment]
-        if composer is None:
-            return [request.record for request in requests]
-        drafts = [Draft(request) for request in requests]
-        compose(composer, drafts)
-        # cut what the layers do not support; where nothing is left, compose once more
-        if verifier := self.stages.get("verifier"):
-            verify(verifier, drafts)
-            compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left])
-        records = [draft.finished() for draft in drafts]
+        if "composer" not in self.stages:
+            return [self._varied(request.record, texts) for request in requests]
+        records = [self._varied(record, texts) for record in self._composed(requests, texts)]
         tell(lambda: records)
         _release(self.stages)
         return records
 
-    def bound(self, record: Record) -> dict[str, tuple[Usage, Usage]]:
+    def _composed(self, requests: Sequence[ComposeRequest], texts: TextSettings) -> list[Record]:
+        """The records with the texts that the composer writes. The texts of all records are one call of each stage."""
+        composer = self._composer
+        of_records = [[Draft(one) for one in requests_of(request, texts)] for request in requests]
+        drafts = list(itertools.chain.from_iterable(of_records))
+        compose(composer, drafts)
+        # cut what the layers do not support; where nothing is left, compose once more
+        if verifier := self.stages.get("verifier"):
+            # texts that belong to other images of the micro-batch are nobody's
+            check_bound(drafts)
+            verify(verifier, drafts)
+            compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left])
+        language = texts.language or composer.language
+        if language != composer.language:
+            translate(composer, drafts, language)
+        return [finished(own, language) for own in of_records]
+
+    @property
+    def _composer(self) -> ComposerStage:
+        return self.stages["composer"]  # type: ignore[return-value]
+
+    def _varied(self, record: Record, texts: TextSettings) -> Record:
+        """The record with the variants that follow from its layers, after those of the composer, if it succeeded."""
+        names = texts.variants or []
+        if not names or record.status is not Status.SUCCEEDED:
+            return record
+        absent = self._absent() if "questions" in names and is_within(record) else ()
+        return record.model_copy(
+            update={"variants": [*(record.variants or ()), *layered_variants(record, names, absent)]}
+        )
+
+    def bound(self, record: Record, texts: TextSettings = DESCRIPTION_ALONE) -> dict[str, tuple[Usage, Usage]]:
         """Upper bounds on the usage per image of each stage that calls a server: with one try, with all retries."""
-        composer: ComposerStage | None = self.stages.get("composer")  # type: ignore[assignment]
-        if composer is None:
+        if "composer" not in self.stages:
             return {}
-        request = ComposeRequest(record, PLACEHOLDER_IMAGE)
-        once, most = composer.bound(request)
-        if "verifier" in self.stages and composer.heeds_errors:
-            # a text of which nothing is left is written once more
-            most += composer.bound(longest_request(request))[1]
+        composer, once, most = self._composer, Usage(), Usage()
+        for request in requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE), texts):
+            parts = [composer.bound(request)]
+            if texts.language not in (None, composer.language):
+                parts.append(composer.bound(translation(request, "x" * MOST_TRANSLATED, str(texts.language))))
+            once, most = sum((one for one, _ in parts), once), sum((all_ for _, all_ in parts), most)
+            if "verifier" in self.stages and composer.heeds_errors:
+                # a text of which nothing is left is written once more
+                most += composer.bound(longest_request(request))[1]
         return {"composer": (once, most)}
 
 

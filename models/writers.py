@@ -34,6 +34,11 @@ class WriterStage(Stage[Item, str]):
         """Of a composer: whether a request with errors can give another text than one without, as it writes freely."""
         return False
 
+    @property
+    def language(self) -> str:
+        """The language of its texts, as an ISO 639-1 code."""
+        return "en"
+
     def asked(self, item: Item) -> Asked | None:
         """What the text of an item is asked for; None if nothing is asked, and its text is empty."""
         return Asked("phrase" if isinstance(item, CaptionRequest) and item.kind == "crop" else "text")

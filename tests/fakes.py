@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from models.base import Stage
+from strata.core.parameters import TextSettings
 from strata.core.profiles import Profile, StageSettings
 from strata.core.records import Caption, Description, Record
 from strata.images import DecodingPool
@@ -71,13 +72,14 @@ class FakeLlm:
     def load(self) -> None:
         """Nothing to load."""
 
-    def run(self, records: Sequence[Record]) -> list[Record]:
-        """Records with a description."""
+    def run(self, records: Sequence[Record], texts: TextSettings | None = None) -> list[Record]:
+        """Records with a description; the texts are not used."""
+        del texts
         self.images += len(records)
-        texts = [record.caption.text if record.caption else "" for record in records]
+        captions = [record.caption.text if record.caption else "" for record in records]
         return [
             record.model_copy(update={"description": Description(text=text, sentences=[])})
-            for record, text in zip(records, texts, strict=True)
+            for record, text in zip(records, captions, strict=True)
         ]
 
 

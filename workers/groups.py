@@ -45,10 +45,16 @@ class Pipeline(Protocol):
     def run(self, batch: Sequence[Any]) -> list[Record]: ...
 
 
+class TextPipeline(Pipeline, Protocol):
+    """The pipeline of `llm`: it also knows which texts a job wants."""
+
+    def run(self, batch: Sequence[Any], texts: TextSettings = ...) -> list[Record]: ...
+
+
 class PaidPipeline(Pipeline, Protocol):
     """A pipeline of which some stages ask servers: it also knows the upper bounds of their usage."""
 
-    def bound(self, record: Record) -> Mapping[str, tuple[Usage, Usage]]: ...
+    def bound(self, record: Record, texts: TextSettings = ...) -> Mapping[str, tuple[Usage, Usage]]: ...
 
 
 @dataclass
@@ -151,7 +157,9 @@ class PipelineCache:
         profile = self.profile(chunk)
         if not profile.paid(chunk.group):
             return None
-        return Meter(profile, chunk.group, lambda record: cast(PaidPipeline, self.get(chunk)).bound(record))
+        return Meter(
+            profile, chunk.group, lambda record: cast(PaidPipeline, self.get(chunk)).bound(record, profile.texts)
+        )
 
 
 class Group(Protocol):
@@ -301,10 +309,10 @@ class LlmGroup:
         return decoded(item, self.decoder, size)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
-        pipeline = self.pipelines.get(chunk)
+        pipeline, texts = cast(TextPipeline, self.pipelines.get(chunk)), self.pipelines.profile(chunk).texts
         if self.needs_images(chunk):
-            return pipeline.run([(item.record, item.image) for item in items])
-        return pipeline.run([item.record for item in items])
+            return pipeline.run([(item.record, item.image) for item in items], texts)
+        return pipeline.run([item.record for item in items], texts)
 
     def meter(self, chunk: Chunk) -> Meter | None:
         return self.pipelines.meter(chunk)

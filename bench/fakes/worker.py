@@ -23,7 +23,7 @@ from PIL import Image
 
 from models.base import Stage
 from strata.cli.exits import code_of
-from strata.core import GROUPS, Caption, Description, Profile, Record, Sentence, Settings
+from strata.core import GROUPS, Caption, Description, Profile, Record, Sentence, Settings, TextSettings
 from strata.errors import StrataError
 from strata.images import DecodingPool
 from strata.store import Store
@@ -68,8 +68,9 @@ class FakeLlm:
     def load(self) -> None:
         """Nothing to load."""
 
-    def run(self, batch: Sequence[Record]) -> list[Record]:
-        """Records with a description of one sentence."""
+    def run(self, batch: Sequence[Record], texts: TextSettings | None = None) -> list[Record]:
+        """Records with a description of one sentence; the texts are not used."""
+        del texts
         time.sleep(self.seconds * len(batch))
         return [self._describe(record) for record in batch]
 

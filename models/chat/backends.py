@@ -15,9 +15,10 @@ from models.chat.client import ChatClient
 from models.chat.questions import ChatAnswer, Question, prompt_bound
 from models.crops import widened
 from models.deadlines import DEADLINES, Activity
-from models.guards import Asked
+from models.guards import Asked, language_of
 from models.items import CaptionRequest, ComposeRequest, Failure, Written
-from models.prompts import load_prompt, with_errors
+from models.prompts import load_prompt
+from models.prompts.messages import asked_by, messages_of
 from models.writers import WriterStage
 from strata.core import ChatCaptionerParameters, ChatComposerParameters, ChatParameters, StageSettings, Usage
 from strata.errors import StrataError
@@ -169,18 +170,22 @@ class OpenAIComposer(_ChatStage[ComposeRequest]):
         """It writes freely."""
         return True
 
+    @property
+    def language(self) -> str:
+        """That of the parameters, else of the prompt."""
+        return self._own_parameters.language or language_of(self._prompt.system)
+
     def asked(self, item: ComposeRequest) -> Asked | None:
         """The prompt, which the text must not repeat, and its language; None if there is nothing to describe."""
         asks = self._question(item) is not None
-        return Asked.by(self._prompt.system, "text", self._own_parameters.language) if asks else None
+        return asked_by(self._prompt, item, self._own_parameters.language) if asks else None
 
     def _question(self, item: ComposeRequest) -> Question | None:
         p = self._own_parameters
-        image = item.image if p.with_image else None
+        image = item.image if p.with_image and not item.original else None
         notes = self._prompt.notes(item.record, p.max_notes)
-        if not notes and image is None:
+        if not notes and image is None and not item.original:
             return None
         # the prompt's last message is the user's; the image, if any, goes into it
-        notes = with_errors(notes or "There are no notes on this picture.", item.errors)
-        *before, last = self._prompt.messages(notes)
+        *before, last = messages_of(self._prompt, item, notes)
         return self._build_question(before, last["content"], image, p.max_new_tokens)

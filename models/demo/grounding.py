@@ -165,7 +165,9 @@ class Guide:
         last = self._sentences + 1 >= self._wording.sentences
         joins = self._wording.joins if placed and (last or not self._has_join) else ()
         steps = [(join, _Step(_State.JOINED)) for join in joins]
-        if not (placed and last):
+        # a text of one sentence takes its settings into it
+        led = self._wording.sentences == 1 and any(fact.lead and not fact.place for fact in self._remaining)
+        if not ((placed or led) and last):
             steps.append((".", _Step(_State.START)))
         # settings, such as " on a beach"
         for fact in self._remaining:

@@ -73,16 +73,16 @@ def _words(text: str) -> list[str]:
     return [str(word) for word in _WORD.findall(text.lower())]
 
 
-def _forms(word: str) -> set[str]:
+def forms(word: str) -> set[str]:
     """A noun and its possible singular forms. Two nouns are the same if they have a form in common."""
-    forms = {word, SINGULARS.get(word, word)}
+    found = {word, SINGULARS.get(word, word)}
     if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
-        forms.add(word[:-1])
+        found.add(word[:-1])
         if word.endswith("es"):
-            forms.add(word[:-2])
+            found.add(word[:-2])
         if word.endswith("ies"):
-            forms.add(word[:-3] + "y")
-    return forms
+            found.add(word[:-3] + "y")
+    return found
 
 
 def _letters(text: str) -> str:
@@ -99,8 +99,8 @@ def names(text: str, phrase: str) -> bool:
 def _names(words: list[str], phrase: str) -> bool:
     """Whether the words contain the phrase's head noun, and in no colour that contradicts the phrase."""
     colours = set(_words(phrase)) & COLOURS
-    head = _forms(head_of(phrase))
-    return any(_forms(word) & head and _fits(words[:i], colours) for i, word in enumerate(words))
+    head = forms(head_of(phrase))
+    return any(forms(word) & head and _fits(words[:i], colours) for i, word in enumerate(words))
 
 
 def _fits(before: list[str], colours: set[str]) -> bool:
@@ -115,5 +115,5 @@ def _shares_thing(words: list[str], text: str) -> bool:
     # colours, small words and places are no things: a sentence about another thing may contain them too
     pieces = _JOINTS.split(text.lower())
     heads = {head_of(piece) for piece in pieces if _WORD.search(piece)} - COLOURS - _SMALL_WORDS - _PLACES
-    named = set().union(*map(_forms, words))
-    return any(_forms(head) & named for head in heads)
+    named = set().union(*map(forms, words))
+    return any(forms(head) & named for head in heads)

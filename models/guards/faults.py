@@ -113,6 +113,16 @@ def echo(text: str, prompts: Sequence[str]) -> str | None:
     return None
 
 
+def quotations(text: str) -> tuple[str, ...]:
+    """What stands in double quotation marks in a text, each once."""
+    return tuple(dict.fromkeys(quote[1:-1].strip() for quote in _QUOTED.findall(text)))
+
+
+def misquoted(text: str, quotations: Sequence[str]) -> str | None:
+    """A text that lacks a quotation, letter by letter; the marks around it may be those of its language."""
+    return "quotation" if any(quote not in text for quote in quotations) else None
+
+
 def wordless(text: str) -> str | None:
     """A text without any word: "!!!!", "...", "<>" or nothing."""
     return None if any(character.isalpha() for character in text) else "empty" if not text.strip() else "no words"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.guards.cleaning import cleaned
-from models.guards.faults import echo, loop, question_back, refusal, wordless
+from models.guards.faults import echo, loop, misquoted, question_back, refusal, wordless
 from models.guards.languages import ENGLISH, is_foreign, language_of
 from models.sentences import whole_sentences
 
@@ -27,16 +27,21 @@ REASONS = {
     "echo": "the model repeated the prompt",
     "language": "the text is not in the language that was asked for",
     "long": "the phrase is longer than a phrase",
+    "quotation": "a quotation of text in the picture is missing or changed",
 }
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a text was asked for: the form, the instructions (without notes), and the language (ISO 639-1)."""
+    """What a text was asked for: the form, the instructions (without notes), and the language (ISO 639-1).
+
+    quotations: what it must quote letter by letter.
+    """
 
     form: Form = "text"
     prompts: tuple[str, ...] = ()
     language: str = ENGLISH
+    quotations: tuple[str, ...] = ()
 
     @classmethod
     def by(cls, prompt: str, form: Form = "text", language: str | None = None) -> Asked:
@@ -82,7 +87,15 @@ def _phrase(answer: str, cut: bool) -> Guarded:
 
 def _checks(asked: Asked) -> list[Callable[[str], str | None]]:
     """The checks in their order: what is said first is the better reason."""
-    return [wordless, refusal, question_back, loop, functools.partial(echo, prompts=asked.prompts), _language(asked)]
+    return [
+        wordless,
+        refusal,
+        question_back,
+        loop,
+        functools.partial(echo, prompts=asked.prompts),
+        _language(asked),
+        functools.partial(misquoted, quotations=asked.quotations),
+    ]
 
 
 def _language(asked: Asked) -> Callable[[str], str | None]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from models.boxes import area
 from models.demo.grounding import Fact, Relation, Wording
 from models.evidence.relations import OPPOSITE, clear_relations
 from models.notes import Note, notes_of, settings_of
+from models.prompts.lengths import LENGTHS
 from strata.core import LAYERS, Record, kept
 
 FOLDER = Path(__file__).parent
@@ -26,13 +27,13 @@ class Prompt:
     example: tuple[str, str] | None
     wording: Wording | None
 
-    def notes(self, record: Record, limit: int) -> str:
+    def notes(self, record: Record, limit: int, length: str = "") -> str:
         """The text of a record's notes: one line per fact if the prompt has a wording, else in sections; may be ""."""
-        return small_notes(record, limit) if self.wording else full_notes(record, limit)
+        return small_notes(record, limit, length) if self.wording else full_notes(record, limit)
 
-    def messages(self, notes: str) -> list[dict[str, str]]:
-        """The chat messages that ask for a description of the notes."""
-        pairs = [("system", self.system)]
+    def messages(self, notes: str, system: str | None = None) -> list[dict[str, str]]:
+        """The chat messages that ask for a description of the notes. system: the system message, None for its own."""
+        pairs = [("system", system or self.system)]
         if self.example:
             pairs += [("user", self.example[0]), ("assistant", self.example[1])]
         return [{"role": role, "content": text} for role, text in [*pairs, ("user", notes)]]
@@ -59,26 +60,37 @@ def load_prompt(name: str, sha256: str, text: str | None = None) -> Prompt:
     )
 
 
-def facts_of(record: Record, limit: int) -> list[Fact]:
-    """The facts for a grounded description of a record: its notes, and the setting that the caption names."""
-    notes = notes_of(record, limit)
+def facts_of(record: Record, limit: int, length: str = "") -> list[Fact]:
+    """The facts for a grounded text of a record at a length: its notes, and the setting that the caption names."""
+    notes = _told(record, limit, length)
     facts = [Fact(_named(note), note.place) for note in notes]
     if record.caption and record.caption.kept:
-        facts += [Fact(phrase, lead=lead) for lead, phrase in settings_of(record.caption.text, notes)]
+        settings = settings_of(record.caption.text, notes)
+        # one sentence has room for a setting that continues it
+        one = LENGTHS[length].sentences == 1 and bool(facts)
+        facts += [Fact(phrase, lead=lead) for lead, phrase in settings if lead or not one]
     return facts
 
 
-def relations_of(record: Record, limit: int, wording: Wording) -> list[Relation]:
+def _told(record: Record, limit: int, length: str) -> list[Note]:
+    """The notes that a text of a length tells, from left to right: all, or the largest ones."""
+    notes = notes_of(record, limit)
+    largest = sorted(notes, key=lambda note: -area(note.box))[: LENGTHS[length].things]
+    return [note for note in notes if note in largest]
+
+
+def relations_of(record: Record, limit: int, wording: Wording, length: str = "") -> list[Relation]:
     """What a grounded description says of pairs of its things: one relation, two of four things and more.
 
-    Only of things that "the" and a name mean without doubt.
+    Only of things that "the" and a name mean without doubt. Other lengths have other numbers.
     """
-    notes = notes_of(record, limit)
+    notes = _told(record, limit, length)
     names = {index: name for index, note in enumerate(notes) if (name := _definite(note, notes))}
     boxes, size = [notes[index].box for index in names], (record.width or 1, record.height or 1)
     named = list(names.values())
     relations = []
-    for i, relation, j in clear_relations(boxes, size, most=1 + (len(names) >= 4)):
+    usual, asked = 1 + (len(names) >= 4), LENGTHS[length].relations
+    for i, relation, j in clear_relations(boxes, size, most=usual if asked is None else asked):
         pairs = [(named[i], relation, named[j]), (named[j], OPPOSITE[relation], named[i])]
         worded = [(a, wording.relations.get(word), b) for a, word, b in pairs]
         told = [f"{a[0].upper()}{a[1:]} {words} {b}." for a, words, b in worded if words]
@@ -99,9 +111,9 @@ def _definite(note: Note, notes: list[Note]) -> str:
     return f"the {noun} that says {_read(note)}" if unique else ""
 
 
-def small_notes(record: Record, limit: int) -> str:
+def small_notes(record: Record, limit: int, length: str = "") -> str:
     """The notes for a small model, one line per fact; "" without facts."""
-    facts = facts_of(record, limit)
+    facts = facts_of(record, limit, length)
     if not facts:
         return ""
     lines = [f"- {fact.name}, at the {fact.place}" if fact.place else _lead(fact) for fact in facts]
@@ -135,14 +147,6 @@ def full_notes(record: Record, limit: int) -> str:
     if record.alt_text:
         sections.append(("Words found beside the picture:", [" ".join(record.alt_text.split())]))
     return "\n\n".join("\n".join([title, *lines]) for title, lines in sections if lines)
-
-
-def with_errors(notes: str, errors: Sequence[str]) -> str:
-    """The notes with what an earlier text said wrongly, each in one line; without errors the notes themselves."""
-    if not errors:
-        return notes
-    lines = [f"- {' '.join(error.split())}" for error in errors]
-    return "\n".join([f"{notes}\n\nAn earlier text said these things, which are wrong. Do not say them:", *lines])
 
 
 def _line_of(note: Note) -> str:

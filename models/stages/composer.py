@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.demo.grounding import Guide
+from models.demo.grounding import Encode, Guide
 from models.generation import search_settings, were_cut
-from models.guards import Asked
+from models.guards import Asked, language_of
 from models.items import ComposeRequest, Written
-from models.kinds.counting import counts_and_places
-from models.prompts import Prompt, facts_of, load_prompt, relations_of, with_errors
+from models.prompts import Prompt, facts_of, load_prompt, relations_of
+from models.prompts.lengths import LENGTHS
+from models.prompts.messages import asked_by, messages_of
+from models.variants.plain import told
 from models.weights.cache import locate
 from models.writers import ComposerStage
-from strata.core import CountingComposerParameters, Record, StageSettings, TransformersComposerParameters
+from strata.core import CountingComposerParameters, StageSettings, TransformersComposerParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,21 +78,23 @@ class TransformersComposer(ComposerStage):
 
     def asked(self, item: ComposeRequest) -> Asked | None:
         """The prompt, which the text must not repeat; None for a record without notes."""
-        if not self._prompt.notes(item.record, self._parameters.max_notes):
-            return None
-        return Asked.by(self._prompt.system)
+        return asked_by(self._prompt, item) if self._notes(item) else None
+
+    @property
+    def language(self) -> str:
+        """The language of the prompt."""
+        return language_of(self._prompt.system)
 
     def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
-        """A description for each record, "" for a record without notes. The images of the requests are not used."""
+        """A text for each request, "" for a record without notes. The images of the requests are not used."""
         # the texts of the notes, shortest first: prompts of similar length need little padding
-        records = [request.record for request in batch]
         prompts = [self._notes(request) for request in batch]
         order = sorted((i for i, notes in enumerate(prompts) if notes), key=lambda i: len(prompts[i]))
         texts: list[str] = [""] * len(batch)
         if order:
             # write, and put the texts back into the order of the batch
             write = self._write_grounded if self._parameters.grounded else self._write_freely
-            for i, text in zip(order, write([records[i] for i in order], [prompts[i] for i in order]), strict=True):
+            for i, text in zip(order, write([batch[i] for i in order], [prompts[i] for i in order]), strict=True):
                 texts[i] = text
         return texts
 
@@ -99,39 +104,44 @@ class TransformersComposer(ComposerStage):
         return not self._parameters.grounded
 
     def _notes(self, request: ComposeRequest) -> str:
-        """The text of a record's notes, with the errors of an earlier text; "" without notes."""
-        notes = self._prompt.notes(request.record, self._parameters.max_notes)
-        return with_errors(notes, request.errors) if notes and self.heeds_errors else notes
+        """What the text is made of: the text of a record's notes, or the original; "" without notes."""
+        return request.original or self._prompt.notes(request.record, self._parameters.max_notes, request.length)
 
-    def _write_grounded(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
-        wording = self._prompt.wording
-        assert wording is not None  # checked in __init__
-        # one guide per description: it allows only words that the facts of the record support
+    def _write_grounded(self, requests: Sequence[ComposeRequest], prompts: Sequence[str]) -> list[str]:
+        # one guide per text: it allows only words that the facts of the record support
         encode = functools.cache(self._encode)
-        end = int(self._tokenizer.eos_token_id)
-        most = self._parameters.max_notes
-        guides = [
-            Guide(wording, facts_of(record, most), encode, end, relations_of(record, most, wording))
-            for record in records
-        ]
+        guides = [self._guide(request, encode) for request in requests]
         # decode from the end of the shared prompt start
-        tokens = [self._shortened(encode(self._chat(prompt))[len(self._start) :]) for prompt in prompts]
-        self._decoder.write(tokens, guides, self._parameters.max_new_tokens)
+        most = self._parameters.max_new_tokens * max(LENGTHS[request.length].budget for request in requests)
+        tokens = [self._shortened(encode(self._chat(prompt))[len(self._start) :], most) for prompt in prompts]
+        self._decoder.write(tokens, guides, most)
         return [Written(str(self._tokenizer.decode(guide.tokens)).strip()) for guide in guides]
 
-    def _shortened(self, tokens: Sequence[int]) -> Sequence[int]:
-        """A prompt's tokens after the start; of notes that the model has no room for (a page of text) the beginning."""
-        longest = self._decoder.longest(self._parameters.max_new_tokens)
+    def _guide(self, request: ComposeRequest, encode: Encode) -> Guide:
+        wording, most, length = self._prompt.wording, self._parameters.max_notes, LENGTHS[request.length]
+        assert wording is not None  # checked in __init__
+        facts = facts_of(request.record, most, request.length)
+        relations = relations_of(request.record, most, wording, request.length)
+        if length.sentences is not None:
+            wording = replace(wording, sentences=length.sentences)
+        return Guide(wording, facts, encode, int(self._tokenizer.eos_token_id), relations)
+
+    def _shortened(self, tokens: Sequence[int], most: int) -> Sequence[int]:
+        """A prompt's tokens after the start; of notes that the model has no room for (a page of text) the beginning.
+
+        most: tokens of the text.
+        """
+        longest = self._decoder.longest(most)
         if len(tokens) <= longest:
             return tokens
         return [*tokens[: max(0, longest - len(self._after))], *self._after]
 
-    def _write_freely(self, records: Sequence[Record], prompts: Sequence[str]) -> list[str]:
+    def _write_freely(self, requests: Sequence[ComposeRequest], prompts: Sequence[str]) -> list[str]:
         import torch
 
-        del records
         # padding on the left, so that all texts start at the same position
-        chats = [self._chat(prompt) for prompt in prompts]
+        pairs = zip(requests, prompts, strict=True)
+        chats = [self._template(messages_of(self._prompt, request, notes)) for request, notes in pairs]
         inputs = self._tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(self._model.device)
         with torch.inference_mode():
@@ -143,11 +153,10 @@ class TransformersComposer(ComposerStage):
         return [Written(text, cut) for text, cut in zip(texts, were_cut(written, self._model), strict=True)]
 
     def _chat(self, notes: str) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                self._prompt.messages(notes), tokenize=False, add_generation_prompt=True
-            )
-        )
+        return self._template(self._prompt.messages(notes))
+
+    def _template(self, messages: list[dict[str, str]]) -> str:
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
@@ -171,5 +180,5 @@ class CountingComposer(ComposerStage):
         """Do nothing: there are no weights."""
 
     def compute(self, batch: Sequence[ComposeRequest]) -> list[str]:
-        """A description for each record; of a record without kept entries it says that nothing was found."""
-        return [counts_and_places(request.record, self._parameters.max_notes) for request in batch]
+        """A text for each request; of a record without kept entries it says that nothing was found."""
+        return [told(request.record, self._parameters.max_notes, request.length) for request in batch]

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models.base import Stage
 from models.evidence.support import describe
 from models.items import ComposeRequest, Failure, VerifyRequest
+from models.sentences import sentences_of
+from models.verifier.binding import check_binding
+from models.verifier.entities import facts_of
 from models.verifier.plain import plain_text
 from models.verifier.verifying import faults_of, remaining
 from models.writers import ComposerStage, write
-from strata.core import Origin, Record, Usage, Verification
+from strata.core import Description, Origin, Record, Sentence, Usage, Verification
 
 MOST_ERRORS, LONGEST_ERROR = 10, 100  # that a composer is told; their number, and characters of each
 
 
 @dataclass
 class Draft:
-    """One record's text. verification: null until the verifier has run; seconds and usage: by stage."""
+    """One record's text. verification: null until the verifier has run; seconds and usage: by stage.
+
+    translated: what remains of the text, in another language; null if it was not asked for.
+    """
 
     request: ComposeRequest
     text: str | Failure = ""
     verification: Verification | None = None
+    translated: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
 
@@ -47,10 +54,29 @@ class Draft:
         )
         if isinstance(self.text, Failure):
             return self.text.row_of(record)
-        left = self.text if self.verification is None else remaining(self.verification)
-        if self.verification is not None and self.verification.origin == "layers":
-            left = plain_text(record)
-        return record.model_copy(update={"description": describe(left, record), "verification": self.verification})
+        return record.model_copy(update={"description": self.described(), "verification": self.verification})
+
+    @property
+    def left(self) -> str:
+        """What remains of the text after the verifier; a plain composition of the layers if nothing did."""
+        if self.verification is None:
+            return str(self.text)
+        if self.verification.origin != "layers":
+            return remaining(self.verification)
+        text = plain_text(self.request.record)
+        return sentences_of(text)[0] if self.request.length == "short" else text
+
+    def described(self) -> Description:
+        """What remains, sentence by sentence; a translation's sentences have the evidence of those that they follow."""
+        told = describe(self.left, self.request.record)
+        if self.translated is None:
+            return told
+        sentences = sentences_of(self.translated)
+        if len(sentences) != len(told.sentences):
+            return describe(self.translated, self.request.record)
+        pairs = zip(sentences, told.sentences, strict=True)
+        own = [Sentence(text=text, evidence=before.evidence) for text, before in pairs]
+        return Description(text=self.translated, sentences=own)
 
 
 def compose(composer: ComposerStage, drafts: Sequence[Draft]) -> None:
@@ -63,6 +89,14 @@ def compose(composer: ComposerStage, drafts: Sequence[Draft]) -> None:
     for draft, text in zip(drafts, texts, strict=True):
         draft.text = text
         draft.add_costs(composer.name, share, next(usage, None))
+
+
+def check_bound(drafts: Sequence[Draft]) -> None:
+    """Raise StageBroken if the texts of a micro-batch fit other images of it better than their own."""
+    # a record may have several texts: one of each speaks for them
+    written = {id(draft.request.record): draft for draft in drafts if isinstance(draft.text, str) and draft.text}
+    one_each = list(written.values())
+    check_binding([str(draft.text) for draft in one_each], [facts_of(draft.request.record) for draft in one_each])
 
 
 def verify(verifier: Stage[Any, Any], drafts: Sequence[Draft], origin: Origin = "composed") -> None:
@@ -102,9 +136,9 @@ def told_of_errors(draft: Draft) -> ComposeRequest:
     """The request for a second text, with what the first one said wrongly."""
     assert draft.verification is not None
     errors = tuple(error[:LONGEST_ERROR] for error in faults_of(draft.verification)[:MOST_ERRORS])
-    return ComposeRequest(draft.request.record, draft.request.image, errors)
+    return replace(draft.request, errors=errors)
 
 
 def longest_request(request: ComposeRequest) -> ComposeRequest:
     """The request with the longest errors, for the upper bound of its usage."""
-    return ComposeRequest(request.record, request.image, ("é" * LONGEST_ERROR * 2,) * MOST_ERRORS)
+    return replace(request, errors=("é" * LONGEST_ERROR * 2,) * MOST_ERRORS)

@@ -32,6 +32,7 @@ from strata.core.layers import (
 )
 from strata.core.parameters import (
     KINDS,
+    LANGUAGES,
     VARIANTS,
     BackEnd,
     Blip2CaptionerParameters,
@@ -119,6 +120,7 @@ __all__ = [
     "FINAL_GROUP",
     "GROUPS",
     "KINDS",
+    "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
     "MILLION",

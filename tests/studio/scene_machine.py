@@ -21,6 +21,7 @@ from models.observed import tell
 from samples.scenes import Scene, SceneOptions, make_scene
 from strata.core.claims import CheckedSentence, Claim, Variant, Verification
 from strata.core.layers import Caption, Description, Mask, ObjectMask, Region, Sentence, TextLine
+from strata.core.parameters import TextSettings
 from strata.core.profiles import Profile
 from strata.core.records import Record
 from strata.jobs.jobs import Jobs
@@ -77,11 +78,11 @@ def _described(record: Record, found: Record) -> Record:
 class SceneLlm(FakeLlm):
     """The texts of scenes: a sentence a thing, and one that the verifier has cut."""
 
-    def run(self, records: Sequence[Record]) -> list[Record]:
+    def run(self, records: Sequence[Record], texts: TextSettings | None = None) -> list[Record]:
         """Records with a description, what was found of it, and variants."""
         return [
             _with_texts(record) if _scene(record) else found
-            for record, found in zip(records, super().run(records), strict=True)
+            for record, found in zip(records, super().run(records, texts), strict=True)
         ]
 
 

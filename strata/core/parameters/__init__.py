@@ -22,6 +22,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
+from strata.core.parameters.languages import LANGUAGES
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
 from strata.core.parameters.segmenter import (
@@ -37,6 +38,7 @@ from strata.core.parameters.verifier import VerifierParameters
 __all__ = [
     "BUILT_IN",
     "KINDS",
+    "LANGUAGES",
     "VARIANTS",
     "WEIGHTS",
     "BackEnd",
