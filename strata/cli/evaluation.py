@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from strata.evaluation.report.page import Page
     from strata.evaluation.rows import Rows
     from strata.evaluation.truth import TruthSet
+    from strata.evaluation.truth_rates import TruthRates
     from strata.store import Store
 
 Source = Annotated[str, typer.Argument(metavar="JOB|SNAPSHOT", help="A job, a snapshot, a profile or a fingerprint.")]
@@ -52,6 +54,7 @@ Resamples = Annotated[int, typer.Option(min=100, max=100_000, help="Resamples of
 Against = Annotated[
     str | None, typer.Option(metavar="BASE", help="A saved evaluation, a job or a snapshot to compare with.")
 ]
+Judged = Annotated[bool, typer.Option("--judgments", help="Also what people said in review.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Save the evaluation as JSON.")]
 
 
@@ -70,6 +73,7 @@ def evaluate(
     out: Out = None,
     seed: Seed = 0,
     resamples: Resamples = 1000,
+    judgments: Judged = False,
     as_json: AsJson = False,
     root: Moved = None,
     store: StoreUri = None,
@@ -92,18 +96,30 @@ def evaluate(
             base = _evaluated(opened, against, asked._replace(judge=None), show).evaluation
     if out is not None:
         _save(found, out)
-    _print(found, as_json)
+    _print(found, as_json, _truth_rates(opened, source) if judgments else None)
     if base is not None:
         _judge(compared(found, base, str(against)), as_json)
 
 
-def _print(found: Evaluation, as_json: bool) -> None:
+def _truth_rates(store: Store, source: str) -> TruthRates:
+    from strata.evaluation.truth_rates import truth_rates
+
+    return truth_rates(store, source)
+
+
+def _print(found: Evaluation, as_json: bool, judged: TruthRates | None) -> None:
     from strata.cli.rendering.evaluations import evaluation_tables
 
     if as_json:
-        print(found.model_dump_json())
-    else:
-        output().print(evaluation_tables(found))
+        also = {"judgments": judged.model_dump()} if judged else {}
+        print(json.dumps(found.model_dump(mode="json") | also) if also else found.model_dump_json())
+        return
+    output().print(evaluation_tables(found))
+    if judged:
+        from strata.cli.rendering.records import clean
+        from strata.evaluation.truth_rates import told
+
+        print("\n".join(map(clean, ["", "what people said:", *told(judged)])))
 
 
 def _judge(comparison: Comparison, as_json: bool) -> None:

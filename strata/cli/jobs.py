@@ -50,7 +50,6 @@ def caption(
 ) -> None:
     """Caption images and print their layers. The first image that fails or is refused gives the exit code."""
     from strata.cli.arguments import texts_of
-    from strata.cli.rendering import records as render
     from strata.client import ApiError
     from strata.core import Status
 
@@ -64,11 +63,11 @@ def caption(
                 # a failure of the service itself would repeat for every image
                 if error.problem.status >= 500:
                     raise
-                print(f"strata: {image}: {render.clean(str(error))}", file=sys.stderr)
+                _tell(f"{image}: {error}")
                 code = code or exits.REQUEST_REFUSED
                 continue
             except JobFailed as error:
-                print(f"strata: {render.clean(str(error))}", file=sys.stderr)
+                _tell(str(error))
                 code = code or exits.JOB_FAILED
                 continue
             _show(record, image, as_json)
@@ -77,6 +76,13 @@ def caption(
             # the first problem determines the exit code
             code = code or (exits.JOB_FAILED if record.status is Status.FAILED else 0)
     raise typer.Exit(code)
+
+
+def _tell(problem: str) -> None:
+    """Print why an image has no record, without control characters of its name."""
+    from strata.cli.rendering.records import clean
+
+    print(f"strata: {clean(problem)}", file=sys.stderr)
 
 
 def _show(record: Record, image: Path, as_json: bool) -> None:

@@ -55,8 +55,7 @@ def check(
     store: StoreUri = None,
 ) -> None:
     """Show the sources of a mixture, what is missing, and the share of each task."""
-    from strata.cli.rendering.snapshots import fault_table, source_table, task_table
-    from strata.data import Locations, MixtureFile, check_mixture, default_cache, task_shares
+    from strata.data import Locations, MixtureFile, check_mixture, default_cache
 
     if report is not None and not decode:
         raise typer.BadParameter("--report needs --decode")
@@ -71,18 +70,25 @@ def check(
     faults = _decode(mixture, locations, checks, report) if decode else []
     if config is not None:
         _fit(config, mixture, locations, checks, decode)
-    missing = sum(check.problem is not None for check in checks)
+    _print(mixture.name, checks, faults, report is not None, as_json)
+    missing = any(check.problem is not None for check in checks)
+    raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
+
+
+def _print(name: str, checks: Sequence[SourceCheck], faults: Sequence[Fault], reported: bool, as_json: bool) -> None:
+    """Print what was found: as JSON, or as tables and one line on how many sources have problems."""
+    from strata.cli.rendering.snapshots import fault_table, source_table, task_table
+    from strata.data import task_shares
+
     if as_json:
         sources = [check.model_dump() for check in checks]
-        print(json.dumps({"name": mixture.name, "sources": sources, "tasks": task_shares(checks)}))
-    else:
-        shown = [source_table(checks), task_table(checks)] + (
-            [fault_table(faults, report is not None)] if faults else []
-        )
-        output().print(*shown, sep="\n\n")
-        found = f"{missing} of {len(checks)} sources have problems" if missing else "all sources are complete"
-        print(found, file=sys.stderr)
-    raise typer.Exit(MIXTURE_INCOMPLETE if missing else 0)
+        print(json.dumps({"name": name, "sources": sources, "tasks": task_shares(checks)}))
+        return
+    tables = [source_table(checks), task_table(checks)] + ([fault_table(faults, reported)] if faults else [])
+    output().print(*tables, sep="\n\n")
+    missing = sum(check.problem is not None for check in checks)
+    found = f"{missing} of {len(checks)} sources have problems" if missing else "all sources are complete"
+    print(found, file=sys.stderr)
 
 
 def _decode(

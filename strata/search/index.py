@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 BATCH_PARTS, BATCH_BYTES = 64, 8 * 2**20  # parts that are read and added together
 FREE_BYTES = 2**30  # of the disk that the index leaves to others
+FORGET_SECONDS = 5.0  # that a deletion waits for its turn
 RETRIED = 100  # broken parts that are tried again each time: they may have been computed again
 MIN_PAUSE, MAX_PAUSE = 0.2, 30.0  # seconds between two listings, with and without searches in between
 SHARE = 20  # a listing may take one part in so many of the time; so may making the file smaller
@@ -144,7 +145,7 @@ class SearchIndex:
 
     def _discard(self) -> None:
         """Throw the database away, whose file is damaged or cannot be written; the next one begins empty."""
-        with self._lock, self._writer:
+        with self._writer, self._lock:
             database, self._database = self._database, None
             if database is not None:
                 with suppress(duckdb.Error):
@@ -155,19 +156,23 @@ class SearchIndex:
 
     def refresh(self) -> None:
         """Compare the index with the parts of the store, and read what is new. Raises OSError."""
+        # step by step, so that a deletion need not wait for all of them
+        listed = self.listing.table()
         with self._writer:
-            fresh = self._compare(self.listing.table())
-            self._pending = {one.path for one in fresh}
-            self._listed.set()
-            for batch in _batches(fresh):
-                if self._stop.is_set():
-                    return
-                # the disk is shared with the store and the queue, which need it more
-                if self.folder.free() < FREE_BYTES:
-                    self._tell("the disk of the index is nearly full")
-                    return
+            fresh = self._compare(listed)
+        self._pending = {one.path for one in fresh}
+        self._listed.set()
+        for batch in _batches(fresh):
+            if self._stop.is_set():
+                return
+            # the disk is shared with the store and the queue, which need it more
+            if self.folder.free() < FREE_BYTES:
+                self._tell("the disk of the index is nearly full")
+                return
+            with self._writer:
                 self._add(batch)
-            self.note = None
+        self.note = None
+        with self._writer:
             self._tidy()
 
     def _compare(self, listed: pa.Table) -> list[IndexedPart]:
@@ -251,17 +256,24 @@ class SearchIndex:
         if self._database is None and not self.folder.files():
             return
         folders = [(part.fingerprint, part.identity) for part in map(Part.of_chunk, chunks)]
-        with self._writer:
-            there = self.listing.of_folders(folders)
-            known = self.database().fetch(
-                "select id, path from parts where (fingerprint, identity) in "
-                "(select unnest(?::varchar[]), unnest(?::varchar[]))",
-                [[one for one, _ in folders], [one for _, one in folders]],
-            )
-            gone = [one for one, path in known if path not in there]
-            if gone:
-                self.database().remove(gone)
+        # while the file is copied, the thread removes them after that, by its next listing
+        if self._writer.acquire(timeout=FORGET_SECONDS):
+            try:
+                self._forget(folders)
+            finally:
+                self._writer.release()
         self._asked.set()
+
+    def _forget(self, folders: list[tuple[str, str]]) -> None:
+        there = self.listing.of_folders(folders)
+        known = self.database().fetch(
+            "select id, path from parts where (fingerprint, identity) in "
+            "(select unnest(?::varchar[]), unnest(?::varchar[]))",
+            [[one for one, _ in folders], [one for _, one in folders]],
+        )
+        gone = [one for one, path in known if path not in there]
+        if gone:
+            self.database().remove(gone)
 
     # what is not there yet
 

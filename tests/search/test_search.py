@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -366,6 +367,22 @@ def test_nothing_of_a_deleted_part_stays_in_the_file(store: Store, index: Search
     assert b"unicorn" not in _bytes_of(tmp_path) and b"secretkey" not in _bytes_of(tmp_path)
     assert keys(pages(index, Query(thing=("zebra",)))) == ["a"] and keys(pages(index, Query(text="red"))) == ["a"]
     assert [one.value for one in facets_of(index, Query()).thing] == ["zebra"]
+
+
+def test_a_deletion_does_not_wait_for_a_long_step(
+    store: Store, index: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strata.search.index.FORGET_SECONDS", 0.05)
+    gone = write_part(store, [described("b")])
+    index.refresh()
+    store.remove(store.path(gone.path))
+    with index._writer:
+        thread = threading.Thread(target=index.forget, args=([_chunk(gone)],))
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive() and keys(pages(index, Query())) == ["b"]
+    index.refresh()
+    assert keys(pages(index, Query())) == []
 
 
 def _bytes_of(folder: Path) -> bytes:

@@ -98,8 +98,7 @@ def review_queue(
     if chosen:
         table = table.take(chosen.rows(table))
     # the order, by the hash alone or after the doubt
-    identities = [Part.parse(path).identity for path in drawn]
-    hashes = row_hashes(table, identities, seed)
+    hashes = row_hashes(table, [Part.parse(path).identity for path in drawn], seed)
     if order == "doubtful":
         scores = _doubts_of(store, drawn, table)
         ranked = np.lexsort((hashes, -np.array([doubt.score for doubt in scores])))[:sample]
