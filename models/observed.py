@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from models.crops import crop_box, crop_segment, encode_mask
-from models.evidence.filter import text_judged
+from models.evidence.filter import text_judged, without_repeats
 from models.evidence.weight import weighed
 from models.items import BoxedImage, Failure, Pair, Segment
 from models.verifier.captions import without_false_claims
@@ -195,7 +195,8 @@ class Observed:
             record = self.record.model_copy(update=costs)
             return self.failure.row_of(record)
         record = text_judged(self.layered.model_copy(update=costs), settings)
-        record = record if settings.weight is None else weighed(record, settings.weight)
+        if settings.weight is not None:
+            record = without_repeats(weighed(record, settings.weight), settings)
         return without_false_claims(record) if settings.caption_claims else record
 
 

@@ -32,7 +32,7 @@ from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair
 from models.observed import Observed, StageResults, not_failed, tell
 from models.variants import closed_kinds, is_within, layered_variants
 from models.variants.composed import MOST_TRANSLATED, finished, requests_of, translate, translation
-from models.verifier.drafts import Draft, compose, compose_again, longest_request, verify
+from models.verifier.drafts import Draft, check_bound, compose, compose_again, longest_request, verify
 from models.working_size import reduced, restored
 from models.writers import ComposerStage, WriterStage, write
 from strata.core import LAYERS, LayerSpec, Profile, Record, Status, TextSettings, Usage
@@ -218,6 +218,8 @@ class LlmPipeline:
         compose(composer, drafts)
         # cut what the layers do not support; where nothing is left, compose once more
         if verifier := self.stages.get("verifier"):
+            # texts that belong to other images of the micro-batch are nobody's
+            check_bound(drafts)
             verify(verifier, drafts)
             compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left])
         language = texts.language or composer.language

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
@@ -22,10 +22,20 @@ from strata.store import upload_digest
 router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 
 KeyPath = Annotated[str, Path(min_length=1, max_length=1024)]
-ShardQuery = Annotated[
-    str | None,
-    Query(alias="identity", pattern="^[0-9a-f]{1,64}$", description="of the shard, if several have the key"),
-]
+
+
+class _Shard:
+    """Which shard of a job is meant, if several have the key."""
+
+    def __init__(
+        self,
+        identity: Annotated[str | None, Query(pattern="^[0-9a-f]{1,64}$", description="of the shard")] = None,
+        uri: Annotated[str | None, Query(max_length=4096, description="of the shard, or of the image")] = None,
+    ) -> None:
+        self.identity, self.uri = identity, uri
+
+
+ShardQuery = Annotated[_Shard, Depends(_Shard)]
 # a browser must display uploaded bytes and never execute them; `BrowserGuard` adds nosniff
 SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
@@ -35,7 +45,7 @@ SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
     response_class=Response,
     responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
 )
-async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Response:
+async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
     """The image as it is in its shard, without EXIF, places and comments."""
     async with given.large_answers:
         data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key, shard)[1]))
@@ -55,8 +65,8 @@ async def show_preview(
     job: KnownJob,
     key: KeyPath,
     given: ServicesDep,
+    shard: ShardQuery,
     side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
-    shard: ShardQuery = None,
 ) -> Response:
     """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked.
 
@@ -71,7 +81,7 @@ async def show_preview(
     return Response(content, media_type="image/jpeg")
 
 
-def _any_bytes(given: Services, job: JobView, key: str, shard: str | None) -> bytes:
+def _any_bytes(given: Services, job: JobView, key: str, shard: _Shard) -> bytes:
     """The bytes of an image, of a job of one image also if it has no record yet."""
     try:
         return _bytes_of(given, _record(given, job, key, shard)[1])
@@ -92,7 +102,7 @@ def _is_key_of(uri: str, key: str) -> bool:
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "A picture"}},
 )
-async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Response:
+async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
     """The image with its layers drawn on it, as a PNG."""
     record, found = await run_in_threadpool(_record, given, job, key, shard)
     async with given.large_answers:
@@ -111,18 +121,18 @@ def _drawn(image: Image.Image, record: Record) -> bytes:
 
 
 @router.get("/{key:path}")
-def show_record(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery = None) -> Record:
+def show_record(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Record:
     """The record of one image."""
     return _record(given, job, key, shard)[0]
 
 
-def _record(given: Services, job: JobView, key: str, shard: str | None) -> tuple[Record, Found]:
+def _record(given: Services, job: JobView, key: str, shard: _Shard) -> tuple[Record, Found]:
     """The record of one of a job's images, and where the image lies."""
     request, summaries = given.jobs.request(job.id), given.jobs.summaries(job.id)
     written = given.jobs.written(job)
     try:
         with repairs(given, job):
-            found = Results(request, summaries, given.store, job.status, written).record(key, shard)
+            found = Results(request, summaries, given.store, job.status, written).record(key, shard.identity, shard.uri)
     except NotDescribed as error:
         raise ProblemError("unknown-record", str(error)) from error
     if found is None:

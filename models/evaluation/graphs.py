@@ -36,8 +36,8 @@ def by_rules(text: str) -> SceneGraph:
                 things.add(noun)
             elif one.kind == "attribute":
                 attributes.add((noun, one.value))
-            elif one.kind == "relation" and one.other is not None and one.value:
-                relations.add((noun, one.value, one.other.noun))
+            elif one.kind == "relation" and one.others and one.value:
+                relations.add((noun, one.value, one.others[0].noun))
     return SceneGraph(frozenset(things), frozenset(attributes), frozenset(relations))
 
 

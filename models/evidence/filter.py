@@ -67,8 +67,19 @@ def regions_matched(
         return _with_layers(record, caption=caption, regions=regions)
     # duplicates last, for the same reason
     regions = _without_duplicates(regions, settings.duplicate_iou)
-    objects = _without_repeats(record.objects or (), regions, settings.duplicate_iou)
-    return _with_layers(record, caption=caption, regions=regions, objects=objects)
+    record = _with_layers(record, caption=caption, regions=regions)
+    # where names are weighed, the matcher is asked about the object's own crop too, and repeats are dropped afterwards
+    return record if settings.weight is not None else without_repeats(record, settings)
+
+
+def without_repeats(record: Record, settings: EvidenceSettings) -> Record:
+    """Drop objects that have the phrase of a kept region at nearly the same box."""
+    known = [region for region in record.regions or () if region.kept]
+    objects = [
+        _duplicate(thing) if thing.kept and _repeats(thing, known, settings.duplicate_iou) else thing
+        for thing in record.objects or ()
+    ]
+    return _with_layers(record, objects=objects)
 
 
 def objects_matched(
@@ -254,12 +265,6 @@ def _first_of_phrase(objects: Sequence[ObjectMask], record: Record, threshold: f
 def _trust(entry: Evidence) -> float:
     """The matcher's probability, or without a matcher the stage's score."""
     return entry.match if entry.match is not None else entry.score or 0.0
-
-
-def _without_repeats(objects: Sequence[ObjectMask], regions: Sequence[Region], threshold: float) -> list[ObjectMask]:
-    """Drop objects that have the phrase of a kept region at nearly the same box."""
-    known = [region for region in regions if region.kept]
-    return [_duplicate(thing) if thing.kept and _repeats(thing, known, threshold) else thing for thing in objects]
 
 
 def _repeats(entry: Named, others: Sequence[Region | ObjectMask], threshold: float) -> bool:

@@ -18,7 +18,7 @@ from models.evidence.support import names
 from strata.core import THINGS, ObjectMask, Record, Region
 
 SAME_PLACE = 0.5  # IoU from which two boxes are one place
-OBSERVER = 3.0  # log odds: of one more observer that gives a name, and factor of the detector's own log odds
+OBSERVER = 2.0  # log odds: of one more observer that gives a name, and factor of the detector's own log odds
 MOST_SURE = 1e-6  # probabilities are kept this far from 0 and 1
 
 
@@ -70,8 +70,8 @@ def _entries(record: Record) -> Iterator[_Named]:
 def _weight(one: _Named, entries: Sequence[_Named], record: Record) -> float:
     """The weight of an entry's name at its place, in log odds."""
     alike = [other.entry for other in entries if other.phrase == one.phrase and (other is one or other.same_place(one))]
-    # the matcher's best opinion of the crops, 0 if it gave none
-    weight = max((_log_odds(entry.match) for entry in alike if entry.match is not None), default=0.0)
+    # of the matcher's opinions of the crops the lowest: both show the same thing; 0 if it gave none
+    weight = min((_log_odds(entry.match) for entry in alike if entry.match is not None), default=0.0)
     # the observers: a detector that is not sure counts less, or against the name
     scores = [entry.score for entry in alike if isinstance(entry, Region)]
     if scores:

@@ -9,7 +9,7 @@ from itertools import product
 from models.verifier.attributes import compared, group_of
 from models.verifier.claims import Statement, is_visible
 from models.verifier.entities import Entity, Entry, Facts, letters_of, lines_joined
-from models.verifier.lexicon import is_kind_of, is_part_of
+from models.verifier.lexicon import is_kind_of, is_part_of, verb_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.places import lies, related
 from strata.core import ClaimKind, CutReason
@@ -94,7 +94,7 @@ def _thing(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase]) -> 
     if found:
         return Verdict(True, None, _names_of(found))
     # a narrower word than the entry's ("a poodle" for a dog), or a part of a thing that is there
-    if any(is_kind_of(phrase.noun, entry.noun) for one in facts.entities for entry in one.entries):
+    if _narrowed(phrase, facts):
         return UNKNOWN
     if _is_part(phrase, facts, spoken):
         return UNKNOWN
@@ -103,10 +103,18 @@ def _thing(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase]) -> 
     return Verdict(False, "unsupported_object")
 
 
+def _narrowed(phrase: NounPhrase, facts: Facts) -> list[Entity]:
+    """The things with a box that a phrase names by a narrower word: "a poodle" for a dog."""
+    return [one for one in facts.entities if any(is_kind_of(phrase.noun, entry.noun) for entry in one.entries)]
+
+
 def _is_part(phrase: NounPhrase, facts: Facts, spoken: Sequence[NounPhrase]) -> bool:
     """Whether a phrase names a part of a thing: of "its tail" the sentence says so, of "wheel" and "car" WordNet."""
     wholes = [entry.noun for entity in (*facts.entities, *facts.told) for entry in entity.entries]
     last = phrase.noun.rpartition(" ")[2]
+    # "a plant in a pot" is a potted plant
+    if any(verb_of(word) == last for entity in facts.entities for word in entity.words if word != last):
+        return True
     return bool(wholes) and (last in _BODY or any(is_part_of(last, whole) for whole in wholes))
 
 
@@ -117,6 +125,8 @@ def _attribute(statement: Statement, facts: Facts) -> Verdict:
     opinions = [(compared(statement.value, entity.words), entity) for entity in found]
     if agreeing := [entity for opinion, entity in opinions if opinion]:
         return Verdict(True, None, _names_of(agreeing))
+    # a text that names the thing without its attribute tells nothing where an entry with a box does
+    opinions = [(opinion, entity) for opinion, entity in opinions if entity.box is not None] or opinions
     if not opinions or any(opinion is None for opinion, _ in opinions):
         return UNKNOWN
     group = group_of(statement.value)
@@ -131,6 +141,10 @@ def _count(statement: Statement, facts: Facts) -> Verdict:
     assert phrase is not None
     told = int(statement.value)
     found = [entity for entity in _meant(phrase, facts) if entity.box is not None]
+    if not found and (wider := _narrowed(phrase, facts)):
+        known = sum(is_kind_of(phrase.noun, noun) for noun in facts.doubtful) + len(wider)
+        several = any(entry.many for entity in wider for entry in entity.entries)
+        return UNKNOWN if told <= known or several else Verdict(False, "wrong_count", _names_of(wider))
     if not found:
         return _told_count(phrase, told, facts)
     many = any(entry.many for entity in found for entry in entity.entries)
@@ -172,7 +186,9 @@ def _told_count(phrase: NounPhrase, told: int, facts: Facts) -> Verdict:
 
 def _relation(statement: Statement, facts: Facts) -> Verdict:
     """A place or a relation: of all subjects, or of one of those that it may be told of."""
-    verdicts = [_relation_of(subject, statement, facts) for subject in statement.subjects]
+    # a place is told of what can lie there: of "a bicycle against the wall on the right" no wall was found
+    boxed = [one for one in statement.subjects if any(entity.box for entity in entities_named(one, facts))]
+    verdicts = [_relation_of(subject, statement, facts) for subject in boxed or statement.subjects]
     # of all: the first that is false decides; else one that holds is enough
     order = (False, None, True) if statement.every else (True, None, False)
     return next(one for wanted in order for one in verdicts if one.supported is wanted)
@@ -183,9 +199,8 @@ def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Ver
     if statement.names:
         found = [(lies(entity.box, statement.names, facts.size), (entity,)) for entity in own if entity.box]
         return _decided(found)
-    assert statement.other is not None
-    others = [entity for entity in _meant(statement.other, facts, statement.quotes) if entity.box is not None]
-    pairs = [(a, b) for a, b in product(own, others) if a is not b]
+    meant = [entity for other in statement.others for entity in _meant(other, facts, statement.quotes)]
+    pairs = [(a, b) for a, b in product(own, meant) if a is not b]
     return _decided([(related(a.box, statement.value, b.box, facts.size), (a, b)) for a, b in pairs if a.box and b.box])
 
 

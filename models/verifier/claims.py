@@ -25,6 +25,7 @@ _EMPTY = PICTURES | frozenset(
 )
 # what follows "of" after these is felt, not seen: "a sense of calm"
 _FEELINGS = frozenset("sense feeling touch hint air atmosphere mood sign note impression moment feel state".split())
+_PAINTED = frozenset("painted coloured colored dyed".split())
 _WRITTEN = frozenset("word words text letters lettering inscription message writing name title slogan label".split())
 _SAYING = frozenset(
     "says say said reads read saying reading spells spelling labelled labeled titled marked states".split()
@@ -38,9 +39,9 @@ class Statement:
     """A claim of a sentence, not yet checked. start, end: its tokens.
 
     phrase: the noun phrase that it is about, None for a quotation alone. value: of an attribute its word, of a count
-    the number (0: more than one), of a relation its name, of a place its names, of a quotation its letters. other: the
-    second phrase of a relation. subjects: those that a relation or place may be told of; every: it is told of all.
-    quotes: of a relation, the phrases of its sentence that carry text, with the text.
+    the number (0: more than one), of a relation its name, of a quotation its letters; names: of a place.
+    others: what the second phrase of a relation may stand for. subjects: those that a relation or place may be told of;
+    every: it is told of all. quotes: of a relation, the phrases of its sentence that carry text, with the text.
     """
 
     kind: ClaimKind
@@ -49,7 +50,7 @@ class Statement:
     phrase: NounPhrase | None = None
     value: str = ""
     names: tuple[str, ...] = ()
-    other: NounPhrase | None = None
+    others: tuple[NounPhrase, ...] = ()
     subjects: tuple[NounPhrase, ...] = ()
     every: bool = False
     quotes: tuple[tuple[NounPhrase, str], ...] = ()
@@ -81,23 +82,27 @@ def is_setting(noun: str) -> bool:
 
 
 SETTINGS = _SETTINGS | frozenset(
-    "beach street road city town village park forest woods field meadow lawn grass garden mountain hill valley desert "
-    "ocean sea lake river water sky snow ground floor wall room kitchen bathroom bedroom office restaurant cafe market "
-    "store shop school classroom stadium airport station harbor harbour pier bridge sidewalk pavement path trail "
-    "parking lot yard farm barn zoo museum library church hall corridor stage studio court runway track coast shore "
-    "shoreline countryside landscape skyline horizon night sunset sunrise dusk dawn evening morning daylight sunlight "
-    "sunshine sun sunny cloud rain fog shade shadow ceiling counter interior exterior outdoors indoors".split()
+    "beach street road city town village park forest woods field meadow lawn grass garden mountain hill "
+    "valley desert ocean sea lake river water sky snow ground floor wall room kitchen bathroom bedroom office "
+    "restaurant cafe market store shop school classroom stadium airport station harbor harbour pier bridge "
+    "sidewalk pavement path trail parking lot yard farm barn zoo museum library church hall corridor stage "
+    "studio court runway track coast shore shoreline countryside landscape skyline horizon night sunset "
+    "sunrise dusk dawn evening morning daylight sunlight sunshine sun sunny cloud rain fog shade shadow sand "
+    "wind air light lighting soil dirt breeze wave glow ray weather reflection surroundings environment "
+    "vegetation greenery foliage ceiling counter interior exterior outdoors indoors".split()
 )
 
 
 def _things(made: Structure) -> Iterator[Statement]:
     """A thing or a setting for each noun phrase, with its attributes and its count."""
     for phrase in made.phrases:
+        if phrase.pronoun:
+            continue
         if (is_empty(phrase.noun) and phrase.noun not in _SETTINGS) or _is_unseen(phrase, made):
             continue
         kind: ClaimKind = "setting" if is_setting(phrase.noun) else "thing"
         yield Statement(kind, phrase.start, phrase.end, phrase)
-        if kind == "setting":
+        if phrase.noun in _SETTINGS:
             continue
         for at in range(phrase.start, phrase.end):
             word = made.tokens[at].lower
@@ -116,20 +121,33 @@ def _is_unseen(phrase: NounPhrase, made: Structure) -> bool:
 
 
 def _predicates(made: Structure) -> Iterator[Statement]:
-    """Attributes after a verb: "the car is red", "which appears blue"."""
+    """Attributes after what they are told of: "the car is red", "which appears blue", "a cat, white in color"."""
     for at, token in enumerate(made.tokens):
         if token.tag != "ADJ" or not is_attribute(token.lower) or any(p.start <= at < p.end for p in made.phrases):
             continue
-        before = [one for one in made.tokens[max(0, at - 3) : at] if one.tag not in ("ADV", "JOIN", "ADJ")]
-        if not before or before[-1].tag != "AUX":
-            continue
-        clause = made.clause_of(at)
-        earlier = [phrase for phrase in made.phrases if phrase.end <= at and phrase.start >= clause.start]
-        subject = clause.subjects[-1:] if clause.subjects else earlier[-1:]
-        for phrase in subject:
-            negated = any(one.tag == "NOT" for one in made.tokens[max(0, at - 2) : at])
-            if not negated and not is_empty(phrase.noun):
-                yield Statement("attribute", at, at + 1, phrase, token.lower)
+        subject = _told_of(made, at)
+        negated = any(one.tag == "NOT" for one in made.tokens[max(0, at - 2) : at])
+        if subject is not None and not negated and not is_empty(subject.noun):
+            yield Statement("attribute", at, at + 1, subject, token.lower)
+
+
+def _told_of(made: Structure, at: int) -> NounPhrase | None:
+    """The noun phrase that an attribute after a verb, a comma or a participle is told of; None if there is none."""
+    before = at - 1
+    while before >= 0 and made.tokens[before].tag in ("ADV", "JOIN", "ADJ"):
+        before -= 1
+    earlier = [phrase for phrase in made.phrases if phrase.end <= before]
+    if before < 0 or made.tokens[before].tag not in ("AUX", "COMMA", "PART") or not earlier:
+        return None
+    nearest, clause = earlier[-1], made.clause_of(at)
+    beside = nearest.end == before or (nearest.end == before - 1 and made.tokens[nearest.end].tag == "COMMA")
+    if made.tokens[before].tag != "AUX":
+        # "a barn, painted red": right after the noun phrase
+        return nearest if beside or made.tokens[before].lower in _PAINTED else None
+    # "which is green" is told of what stands before "which"
+    if any(one.tag == "THAT" for one in made.tokens[nearest.end : at]):
+        return nearest
+    return clause.subjects[-1] if clause.subjects else nearest if nearest.start >= clause.start else None
 
 
 def _positions(made: Structure) -> Iterator[Statement]:
@@ -148,10 +166,11 @@ def _positions(made: Structure) -> Iterator[Statement]:
             at += 1
             continue
         name, after = found
-        other = next((phrase for phrase in made.phrases if phrase.start == after), None)
+        others = tuple(phrase for phrase in made.phrases if phrase.start == after)
         subjects, every = _attached(made, at)
-        if other is not None and subjects and name not in ("with", "other"):
-            yield Statement("relation", at, other.end, subjects[0], name, other=other, subjects=subjects, every=every)
+        if others and subjects and name not in ("with", "other") and not is_empty(others[0].noun):
+            end = others[0].end
+            yield Statement("relation", at, end, subjects[0], name, others=others, subjects=subjects, every=every)
         at = after
 
 

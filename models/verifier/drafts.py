@@ -11,6 +11,8 @@ from models.base import Stage
 from models.evidence.support import describe
 from models.items import ComposeRequest, Failure, VerifyRequest
 from models.sentences import sentences_of
+from models.verifier.binding import check_binding
+from models.verifier.entities import facts_of
 from models.verifier.plain import plain_text
 from models.verifier.verifying import faults_of, remaining
 from models.writers import ComposerStage, write
@@ -87,6 +89,14 @@ def compose(composer: ComposerStage, drafts: Sequence[Draft]) -> None:
     for draft, text in zip(drafts, texts, strict=True):
         draft.text = text
         draft.add_costs(composer.name, share, next(usage, None))
+
+
+def check_bound(drafts: Sequence[Draft]) -> None:
+    """Raise StageBroken if the texts of a micro-batch fit other images of it better than their own."""
+    # a record may have several texts: one of each speaks for them
+    written = {id(draft.request.record): draft for draft in drafts if isinstance(draft.text, str) and draft.text}
+    one_each = list(written.values())
+    check_binding([str(draft.text) for draft in one_each], [facts_of(draft.request.record) for draft in one_each])
 
 
 def verify(verifier: Stage[Any, Any], drafts: Sequence[Draft], origin: Origin = "composed") -> None:

@@ -136,13 +136,8 @@ def is_kind_of(noun: str, wider: str) -> bool:
         return True
     if not lexicon().senses(noun) and " " in noun:
         return is_kind_of(noun.partition(" ")[2], wider)
-    meant = {sense for sense in lexicon().senses(wider)[:2] if sense}
-    return _below(noun, meant) or any(_below(name, meant) for name in ALSO.get(noun, ()))
-
-
-def _below(noun: str, meant: set[int]) -> bool:
-    """Whether the first physical sense of a noun is one of some senses, or a kind of one."""
     own = next((sense for sense in lexicon().senses(noun) if sense), 0)
+    meant = {sense for sense in lexicon().senses(wider)[:2] if sense}
     return bool(own and lineage(own) & meant)
 
 

@@ -27,7 +27,8 @@ class NounPhrase:
     """A noun phrase. start, end: its tokens, with its article; noun: its head in the singular, such as "top hat".
 
     count: the number that it tells, None if it tells none; many: whether it tells of more than one, without a number.
-    attributes: the words before the noun. negated: "no cars", "without a hat". definite: "the", "its" and the like.
+    attributes: the words before the noun. negated: "no cars", "without a hat". definite: "the", "its" and the like;
+    owned: "its". pronoun: "it" or "they", with the noun that it stands for.
     """
 
     start: int
@@ -39,6 +40,7 @@ class NounPhrase:
     negated: bool = False
     definite: bool = False
     owned: bool = False
+    pronoun: bool = False
 
     def text(self, tokens: Sequence[Token], sentence: str) -> str:
         """Its words in the sentence."""
@@ -100,7 +102,7 @@ def _phrase_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
 
 
 def _is_count(word: Token) -> bool:
-    return word.tag == "NUM" and (word.lower in COUNTS or (word.text.isdigit() and len(word.text) < 5))
+    return word.tag == "NUM" and (word.lower in COUNTS or (word.text.isdecimal() and len(word.text) < 5))
 
 
 def _noun(words: Sequence[Token]) -> str:

@@ -64,7 +64,9 @@ RELATIONS: tuple[tuple[str, str], ...] = (
     ("behind", "behind"),
     ("with", "with"),
 )
-_RELATION_WORDS = tuple((tuple(words.split()), name) for words, name in RELATIONS)
+_BY_FIRST_WORD: dict[str, list[tuple[list[str], str]]] = {}
+for _words, _name in RELATIONS:
+    _BY_FIRST_WORD.setdefault(_words.split()[0], []).append((_words.split(), _name))
 _ROWS = {"top": "top", "upper": "top", "bottom": "bottom", "lower": "bottom"}
 _COLUMNS = {"left": "left", "right": "right", "left-hand": "left", "right-hand": "right", "leftmost": "left"}
 _COLUMNS |= {"rightmost": "right"}
@@ -130,8 +132,8 @@ def _picture_end(tokens: Sequence[Token], of: int) -> int | None:
 
 def relation_at(tokens: Sequence[Token], start: int) -> tuple[str, int] | None:
     """The relation whose words begin at a token, with the token after them; None if none begins there."""
-    for words, name in _RELATION_WORDS:
-        if tuple(token.lower for token in tokens[start : start + len(words)]) == words:
+    for words, name in _BY_FIRST_WORD.get(tokens[start].lower, ()):
+        if [token.lower for token in tokens[start : start + len(words)]] == words:
             return name, start + len(words)
     return None
 

@@ -8,14 +8,15 @@ and what stands between commas.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from models.verifier.phrases import NounPhrase, phrases_of
 from models.verifier.places import Place, place_at, relation_at
 from models.verifier.words import Token, tokens_of
 
 _FINITE = ("VERB", "AUX")
+_STANDS_FOR = ("it", "they", "them")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ class Structure:
         return next((clause for clause in self.clauses if clause.start <= token < clause.end), self.clauses[-1])
 
 
-def structure_of(sentence: str) -> Structure:
-    """The structure of a sentence. Every text has one; of another language it has few noun phrases or none."""
+def structure_of(sentence: str, last: Sequence[NounPhrase] = ()) -> Structure:
+    """The structure of a sentence. Every text has one; of another language it has few noun phrases or none.
+
+    last: the subjects of the sentence before, for which "it" and "they" may stand.
+    """
     tokens = tokens_of(sentence)
     made = Structure(sentence, tokens)
     if not tokens:
@@ -69,6 +73,7 @@ def structure_of(sentence: str) -> Structure:
     made.places = [place for at in range(len(tokens)) if (place := place_at(tokens, at))]
     taken = {at for place in made.places for at in range(place.start, place.end)}
     made.phrases = [phrase for phrase in phrases_of(tokens) if not taken & set(range(phrase.start, phrase.end))]
+    made.phrases = sorted([*made.phrases, *_pronouns(tokens, made.phrases, last)], key=lambda phrase: phrase.start)
     made.clauses = _clauses(tokens, made.phrases)
     made.pieces = [
         *(Piece(clause.start, clause.end) for clause in made.clauses[1:]),
@@ -79,6 +84,24 @@ def structure_of(sentence: str) -> Structure:
         *_listed(made),
     ]
     return made
+
+
+def _pronouns(
+    tokens: Sequence[Token], phrases: Sequence[NounPhrase], last: Sequence[NounPhrase]
+) -> Iterator[NounPhrase]:
+    """The noun phrases that "it" and "they" may stand for, each at the pronoun's place.
+
+    A subject stands for the first noun phrase of the clause before; after a preposition, each earlier one is possible.
+    """
+    for at, token in enumerate(tokens):
+        if token.lower not in _STANDS_FOR:
+            continue
+        many = token.lower != "it"
+        before = [one for one in phrases if one.end <= at] or list(last)
+        fitting = [one for one in before if ((one.count or 1) > 1 or one.many) == many and not one.negated]
+        governed = at > 0 and (tokens[at - 1].tag == "PREP" or tokens[at - 1].lower in ("to", "of"))
+        for one in fitting if governed else fitting[:1]:
+            yield replace(one, start=at, end=at + 1, pronoun=True, definite=True)
 
 
 def _clauses(tokens: Sequence[Token], phrases: Sequence[NounPhrase]) -> list[Clause]:
@@ -103,6 +126,10 @@ def _divides(tokens: Sequence[Token], at: int) -> bool:
 
 def _has_subject(tokens: Sequence[Token], start: int) -> bool:
     """Whether a subject, then a finite verb, follows before anything that divides."""
+    # "and on the left, a vase stands": the place before the subject
+    if start < len(tokens) and tokens[start].tag == "PREP":
+        comma = next((at for at in range(start, len(tokens)) if tokens[at].tag in ("COMMA", *_FINITE)), len(tokens))
+        return comma < len(tokens) and tokens[comma].tag == "COMMA" and _has_subject(tokens, comma + 1)
     if start >= len(tokens) or tokens[start].tag not in ("DET", "NUM", "NOUN", "ADJ", "PRON", "NOT", "QUOTE", "ADV"):
         return False
     relative = named = False
@@ -183,11 +210,23 @@ def _prepositional(made: Structure) -> list[Piece]:
         if token.tag == "PART" and at and made.tokens[at - 1].tag in ("AUX", "ADV", "NOT"):
             continue
         end = _phrase_end(made, at + 1)
+        if (start := _absolute(made, at)) is not None:
+            pieces.append(Piece(start, end))
+            continue
         pieces.append(Piece(at, end))
         # and the phrase alone, without a relative clause or a further phrase
         alone = next((phrase.end for phrase in made.phrases if at < phrase.start < end), end)
         pieces += [Piece(at, alone)] if alone < end else []
     return pieces
+
+
+def _absolute(made: Structure, at: int) -> int | None:
+    """Where ", its sail catching the wind" begins: a comma or "with", a noun phrase and its participle; None if not."""
+    phrase = next((one for one in made.phrases if one.end == at), None)
+    if made.tokens[at].tag != "PART" or phrase is None or phrase.start == 0:
+        return None
+    before = made.tokens[phrase.start - 1]
+    return phrase.start - 1 if before.lower == "with" or (before.tag == "COMMA" and phrase.owned) else None
 
 
 def _inside_relation(made: Structure, at: int) -> bool:
@@ -246,8 +285,9 @@ def _listed(made: Structure) -> list[Piece]:
     pieces = []
     for before, item in zip(made.phrases, made.phrases[1:], strict=False):
         between = made.tokens[before.end : item.start]
-        if between and all(token.tag in ("COMMA", "JOIN", "QUOTE") for token in between):
+        joints = [at for at in range(before.end, item.start) if made.tokens[at].tag != "QUOTE"]
+        if joints and all(token.tag in ("COMMA", "JOIN", "QUOTE") for token in between):
             # the item with the joint before it, or the one before with the joint after it
-            joint = next(at for at in range(before.end, item.start) if made.tokens[at].tag != "QUOTE")
+            joint = joints[0]
             pieces += [Piece(joint, item.end), Piece(before.start, item.start)]
     return pieces

@@ -11,11 +11,13 @@ from models.verifier.checks import UNKNOWN, Verdict, excludes, strict, verdict_o
 from models.verifier.claims import Statement, statements_of
 from models.verifier.cutting import cut_back
 from models.verifier.entities import Facts
+from models.verifier.phrases import NounPhrase
 from models.verifier.structure import Structure, structure_of
+from models.verifier.words import tokens_of
 from strata.core import CheckedSentence, Claim, Verification
 
 MAX_SENTENCES = 100  # of a text that are read; the guards bound its characters
-MAX_WORDS = 150  # of a sentence that is cut back; a longer one is kept or cut as a whole
+MAX_WORDS = 150  # and marks of a sentence that is read; nobody could follow a longer one, and it is cut
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Reading:
     facts: Facts
     strictly: bool = False
     said: list[Statement] = field(default_factory=list)
+    subjects: tuple[NounPhrase, ...] = ()  # of the sentence before
 
     def read(self, text: str) -> Verification:
         """The verification of a text."""
@@ -36,15 +39,18 @@ class Reading:
 
     def sentence(self, text: str) -> CheckedSentence:
         """A sentence with its claims and what is kept of it."""
-        made = structure_of(text)
+        if len(tokens_of(text[: MAX_WORDS * 20])) > MAX_WORDS or len(text) > MAX_WORDS * 20:
+            return CheckedSentence(text=text, kept=None, reason="low_match")
+        made = structure_of(text, self.subjects)
         judged = list(self._judged(made))
         claims = [_claim(made, statement, verdict) for statement, verdict in judged]
         faults = [(statement.start, statement.end) for statement, verdict in judged if verdict.supported is False]
         kept: str | None = text
         if faults:
-            kept = cut_back(made, faults, self._holds) if len(made.tokens) <= MAX_WORDS else None
+            kept = cut_back(made, faults, self._holds)
         if kept is not None:
             self.said += [one for one, _ in judged] if kept == text else statements_of(structure_of(kept))
+        self.subjects = made.clauses[0].subjects if made.clauses else ()
         reason = next((claim.reason for claim in claims if claim.supported is False), None)
         return CheckedSentence(text=text, kept=kept, reason=reason, claims=claims)
 
@@ -58,7 +64,7 @@ class Reading:
 
     def _holds(self, rest: str) -> bool:
         """Whether no claim of a rest is contradicted, and one at least remains."""
-        verdicts = [verdict for _, verdict in self._judged(structure_of(rest))]
+        verdicts = [verdict for _, verdict in self._judged(structure_of(rest, self.subjects))]
         return bool(verdicts) and all(verdict.supported is not False for verdict in verdicts)
 
     def _contradicts(self, statement: Statement) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -70,11 +71,12 @@ _CAPTION_VERBS = frozenset(
 # those whose form in -s is hardly ever a noun there
 _MOSTLY_VERBS = frozenset(
     "sit stand lie rest hang show feature read say hold wear carry contain include depict display float perch lean "
-    "sleep graze appear suggest create add give make".split()
+    "sleep graze appear suggest create add give make fill stretch stand".split()
 )
 _QUOTED = re.compile(
     r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
 )
+_BEFORE_IS = frozenset("there it that he she here what who they we you".split())
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[^\w\s]|_")
 
 
@@ -87,7 +89,7 @@ class Token:
     end: int
     tag: Tag = "NOUN"
 
-    @property
+    @functools.cached_property
     def lower(self) -> str:
         """The word in lower case, with plain apostrophes."""
         return self.text.lower().replace("’", "'")
@@ -99,7 +101,7 @@ def tokens_of(sentence: str) -> list[Token]:
     at = 0
     for quote in [*_QUOTED.finditer(sentence), None]:
         end = quote.start() if quote else len(sentence)
-        found += [Token(word[0], word.start(), word.end()) for word in _TOKEN.finditer(sentence, at, end)]
+        found += [part for word in _TOKEN.finditer(sentence, at, end) for part in _parts(word)]
         if quote:
             found.append(Token(quote[0], quote.start(), quote.end(), "QUOTE"))
             at = quote.end()
@@ -110,8 +112,19 @@ def tokens_of(sentence: str) -> list[Token]:
     return tagged
 
 
+def _parts(word: re.Match[str]) -> list[Token]:
+    """A word as one token, or "there's" as two."""
+    text, start = word[0], word.start()
+    cut = max(text.find("'"), text.find("’"))
+    if cut > 0 and text[:cut].lower() in _BEFORE_IS and text[cut + 1 :].lower() in ("s", "re"):
+        return [Token(text[:cut], start, start + cut), Token(text[cut:], start + cut, word.end())]
+    return [Token(text, start, word.end())]
+
+
 def _tag(token: Token, before: list[Token], after: Token | None) -> Tag:
     word = token.lower
+    if word in ("'s", "'re"):
+        return "AUX"
     if not word[0].isalnum():
         return "COMMA" if word == "," else "MARK"
     if word.isdigit() or word in COUNTS or word in SEVERAL:
@@ -154,10 +167,10 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     noun = "n" in known.speech(singular(word))
     named = _is_nominal(after)
     if previous in ("NOUN", "QUOTE", "THAT", "PRON", "ADV", "COMMA", "JOIN"):
-        found = _verb_tag(word, verb, noun, previous, after)
+        found = _verb_tag(word, verb, noun, before, after)
         if found is not None:
             return found
-    if previous == "AUX" and verb and (word != verb or not noun) and not named:
+    if previous == "AUX" and verb and _is_participle(word, verb):
         return "PART"
     if verb and word.endswith(("ing", "ed")) and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX"):
         # "a parked car", or a phrase such as "sitting on a bench"
@@ -176,8 +189,18 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     return "NOUN"
 
 
-def _verb_tag(word: str, verb: str, noun: bool, previous: str, after: Token | None) -> Tag | None:
+def _is_participle(word: str, verb: str) -> bool:
+    return word.endswith(("ing", "ed", "en")) or (word != verb and not word.endswith("s"))
+
+
+def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Token | None) -> Tag | None:
     """The tag of a word after a noun or a pronoun if it is a form of a verb; None if it may be a noun."""
+    previous = before[-1].tag
+    # "a traffic light": the basic form follows a plural alone
+    counted = len(before) > 1 and before[-2].tag == "NUM"
+    one = previous == "NOUN" and singular(before[-1].lower) == before[-1].lower and not counted
+    if word == verb and noun and one:
+        return None
     if not verb or (previous == "ADV" and word == verb and noun):
         return None
     if word.endswith("ing"):

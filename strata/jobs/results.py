@@ -213,13 +213,14 @@ class Results:
                     found += [Part.of_chunk(newest)] if newest is not None else []
         return sorted(set(found))
 
-    def record(self, key: str, identity: str | None = None) -> tuple[Record, Found] | None:
+    def record(self, key: str, identity: str | None = None, uri: str | None = None) -> tuple[Record, Found] | None:
         """The record of the image with a key, and where the image lies; None if no indexed shard has the key.
 
-        identity: of the shard, where several shards have the key; None: the first of them. Raises NotDescribed if the
-        image has no record yet, and BrokenPart as `page` does.
+        identity: of the shard, uri: of the shard or of the image, where several shards have the key; None: the first of
+        them. Raises NotDescribed if the image has no record yet, and BrokenPart as `page` does.
         """
-        for shard in self.request.shards:
+        # a shard that the URI names, or in whose folder it lies, comes first
+        for shard in sorted(self.request.shards, key=lambda one: not (uri or "").startswith(one)):
             summary = self.summaries.get(shard)
             if summary is None or not summary.images or identity not in (None, summary.identity):
                 continue
@@ -238,7 +239,7 @@ class Results:
                 record = self.store.read_record(newest, row)
             except FileNotFoundError as error:
                 raise Source.of(newest).broken("it is missing") from error
-            if record.key == key:
+            if record.key == key and uri in (None, shard, record.image.uri):
                 return named(record, chunk), Found(chunk, image or record.image)
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,11 @@ def test_the_original_s_way_and_ours_say_the_same(demo: tuple[Measurement, Path]
         for name in ("captions", "regions", "objects", "matches", "text", "merged")
     }
     assert len(ours) == IMAGES
-    assert [record["caption"]["text"] for record in ours] == theirs["captions"]
+    # what the other layers contradict is cut from our captions, and nothing is added
+    for record, caption in zip(ours, theirs["captions"], strict=True):
+        assert set(record["caption"]["text"].lower().split()) - {"and"} <= set(re.split(r"[ ,]+", caption.lower())) | {
+            f"{word}," for word in re.split(r"[ ,]+", caption.lower())
+        }
     asked: list[tuple[float, float]] = []
     for i, record in enumerate(ours):
         assert [entry["phrase"] for entry in record["regions"]] == [entry["phrase"] for entry in theirs["regions"][i]]
@@ -74,7 +79,7 @@ def test_the_bare_passes_have_every_item_that_ours_had(demo: tuple[Measurement, 
     objects = sum(len(record["objects"]) for record in ours)
     entries = [entry for record in ours for entry in (*record["regions"], *record["objects"])]
     pairs = IMAGES + sum(entry["match"] is not None for entry in entries)
-    assert pairs < IMAGES + len(entries)  # entries that are rejected already are not scored
+    assert pairs <= IMAGES + len(entries)  # the demo scores all that is not rejected already, repeats too
     assert answer.items == {
         "captioner of scenes": IMAGES,
         "captioner of crops": objects,

@@ -38,35 +38,36 @@ def told(found: Record) -> list[str | None]:
 def test_the_heavier_name_of_a_place_is_kept_and_the_other_one_dropped() -> None:
     # as in samples/images/one.jpg: before, neither was kept
     heart, cap = region("a red heart", 0.63, 0.77), thing("a red cap", 0.99)
-    found = weighed(record("A red cap on a yellow background.", [heart], [cap]), 10.0)
+    found = weighed(record("A red cap on a yellow background.", [heart], [cap]), 6.5)
     assert told(found) == ["contradicted", None]
     # what the caption names counts, and only in its colour
-    found = weighed(record("A blue cap and a red heart.", [heart], [cap]), 5.0)
+    doubted = cap.model_copy(update={"match": 0.9})
+    found = weighed(record("A blue cap and a red heart.", [heart], [doubted]), 5.0)
     assert told(found) == [None, "contradicted"]
 
 
 def test_a_thing_that_each_observer_calls_something_else_is_not_named() -> None:
     found = weighed(
-        record("A turtle on a pink background.", [region("an apple", 0.6, 0.8)], [thing("a pig", 0.9)]), 10.0
+        record("A turtle on a pink background.", [region("an apple", 0.6, 0.8)], [thing("a pig", 0.8)]), 10.0
     )
     assert told(found) == ["low_evidence", "contradicted"]
 
 
 def test_one_that_is_not_sure_does_not_outweigh_the_others() -> None:
     sure = record("A cat.", [region("a cat", 0.95, 0.4)], [thing("a cat", None, duplicate=True)])
-    assert told(weighed(sure, 10.0)) == [None, "duplicate"]
+    assert told(weighed(sure, 6.5)) == [None, "duplicate"]
     # without the captioner's names it is too little
-    assert told(weighed(record("", [region("a cat", 0.8, 0.4)], []), 10.0)) == ["low_evidence"]
+    assert told(weighed(record("", [region("a cat", 0.8, 0.4)], []), 6.5)) == ["low_evidence"]
 
 
 def test_places_do_not_disturb_each_other() -> None:
     found = record("A cat and a dog.", [region("a cat", 0.95, 1.0), region("a dog", 0.95, 1.0, ELSEWHERE)], [])
-    assert told(weighed(found, 10.0)) == [None, None]
+    assert told(weighed(found, 6.5)) == [None, None]
 
 
 def test_layers_that_were_not_computed_stay_null_and_other_reasons_stay() -> None:
     empty = record("A cat.", [], []).model_copy(update={"regions": None, "objects": None})
-    assert weighed(empty, 10.0) == empty
+    assert weighed(empty, 6.5) == empty
     failed = region("a cat", 0.9, None).model_copy(update={"kept": False, "reason": "matcher_failed"})
     assert told(weighed(record("A cat.", [failed], []), 0.0)) == ["matcher_failed"]
 
@@ -98,5 +99,5 @@ def test_no_place_has_two_names_and_a_lower_bar_keeps_no_less(
 def test_only_the_demo_weighs_names(name: str) -> None:
     folder = Settings().profiles_dir
     assert load_profile(name, folder).evidence.weight is None
-    assert load_profile("demo", folder).evidence.weight == 9.0
+    assert load_profile("demo", folder).evidence.weight == 6.5
     assert EvidenceSettings().deciding().keys().isdisjoint({"weight", "text_letters", "caption_claims"})

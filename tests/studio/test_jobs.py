@@ -9,9 +9,10 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from samples.scenes import make_scene
 from strata.core import JobPage, JobStatus
 from tests.studio.conftest import NARROW, WIDE, Opener, Scenes
-from tests.studio.scene_machine import write_scenes
+from tests.studio.scene_machine import OPTIONS, write_scenes
 
 
 def test_a_job_from_its_preview_to_its_end(scenes: Scenes, opened: Opener) -> None:
@@ -88,3 +89,31 @@ def test_a_long_error_does_not_widen_the_page(scenes: Scenes, opened: Opener, wi
         expect(page.locator(".fault").first).to_contain_text("HTTP_401_")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert json.loads(answer)["jobs"][0]["error"] == page.locator(".fault").first.inner_text()
+
+
+def test_a_key_that_two_shards_have_leads_to_the_record_of_its_row(scenes: Scenes, opened: Opener) -> None:
+    names = ("same-a.tar", "same-b.tar")
+    shards = [write_scenes(scenes.shards / name, [900]) for name in names]
+    # the same key in the second shard, of another image
+    write_scenes(scenes.shards / names[1], [901])
+    content = (scenes.shards / names[1]).read_bytes().replace(b"000000901", b"000000900")
+    (scenes.shards / names[1]).write_bytes(_with_checksums(content))
+    job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": shards}}).json()["id"]
+    first, second = (make_scene(seed, OPTIONS).caption for seed in (900, 901))
+    assert first != second
+    with opened(f"{scenes.url}/#/job/{job}") as page:
+        expect(page.locator(".chip", has_text="completed")).to_be_visible()
+        for index, caption in enumerate((first, second)):
+            page.goto(f"{scenes.url}/#/job/{job}?show=records")
+            page.get_by_role("link", name="000000900").nth(index).click()
+            expect(page.locator(".entries.caption")).to_contain_text(caption)
+
+
+def _with_checksums(content: bytes) -> bytes:
+    """A tar whose headers were changed, with their checksums made anew."""
+    blocks = bytearray(content)
+    for at in range(0, len(blocks), 512):
+        if blocks[at + 257 : at + 262] == b"ustar":
+            blocks[at + 148 : at + 156] = b" " * 8
+            blocks[at + 148 : at + 156] = b"%06o\0 " % sum(blocks[at : at + 512])
+    return bytes(blocks)

@@ -16,11 +16,14 @@ from strata.store import Store
 from training.ablation.scoring import PLACE
 
 _PLACED = re.compile(rf" is at the {PLACE}\b(?: of the picture)?", re.I)
+# a sentence that says nothing but how two things lie to each other; marks in quotations do not end it
+_INSIDE = r"(?:[^.\"]|\"[^\"]*\")*"
+_RELATED = re.compile(rf"(?:(?<=\. )|^)The {_INSIDE}? is (?:to the (?:left|right) of|above|below) {_INSIDE}\.(?: |$)")
 
 
 def without_positions(description: str) -> str:
     """A description whose clauses name their things and quote their texts, but do not say where they are."""
-    return _PLACED.sub("", description)
+    return _PLACED.sub("", _RELATED.sub("", description)).strip()
 
 
 class Text(NamedTuple):

@@ -85,9 +85,11 @@ export async function lines(path, query = {}, options = {}) {
 export const recordPath = (job, key, file = "") =>
   `v1/records/${encodeURIComponent(job)}/${encodeURIComponent(key)}${file && `/${file}`}`;
 /** The path of a record's picture as JPEG, upright, with at most so many pixels on its longer side. identity: of its
- * shard, if several shards of the job may have the key. */
-export const previewPath = (job, key, side = 1600, identity = "") =>
-  `${recordPath(job, key, "preview.jpg")}?side=${side}${identity && `&identity=${identity}`}`;
+ * shard, uri: of its image, as several shards of the job may have the key. */
+export function previewPath(job, key, side = 1600, identity = "", uri = "") {
+  const query = new URLSearchParams({ side, ...(identity && { identity }), ...(uri && { uri }) });
+  return `${recordPath(job, key, "preview.jpg")}?${query}`;
+}
 
 /** @type {Map<string, Promise<string>>} addresses of pictures that were loaded, the newest last */
 const pictures = new Map();

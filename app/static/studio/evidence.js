@@ -94,7 +94,7 @@ export function EvidenceView({ record, job, url = null, text = "description", id
   const [hidden, setHidden] = useState(new Set());
   const [dropped, setDropped] = useState(false);
   const toggle = (name) => setHidden((old) => new Set(old.has(name) ? [...old].filter((one) => one !== name) : [...old, name]));
-  const shown = usePicture(url, job, record.key, identity);
+  const shown = usePicture(url, job, record.key, identity, record.image?.uri);
   return html`<${LitScope}>
     <div class="evidence">
       <div class="side">
@@ -111,16 +111,16 @@ export function EvidenceView({ record, job, url = null, text = "description", id
 }
 
 /** The blob address of a record's picture; null until it is there. */
-export function usePicture(url, job, key, identity = "") {
+export function usePicture(url, job, key, identity = "", uri = "") {
   const [found, set] = useState(null);
   useEffect(() => {
     if (url !== null || !key) return undefined;
     let current = true;
-    picture(previewPath(job, key, 1600, identity)).then((blob) => current && set(blob), () => current && set(""));
+    picture(previewPath(job, key, 1600, identity, uri)).then((blob) => current && set(blob), () => current && set(""));
     return () => {
       current = false;
     };
-  }, [url, job, key, identity]);
+  }, [url, job, key, identity, uri]);
   return url ?? found;
 }
 

@@ -32,13 +32,14 @@ from strata.core.parameters.segmenter import (
     SegmenterParameters,
 )
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
-from strata.core.parameters.texts import VARIANTS, TextFields, TextSettings, VariantName
+from strata.core.parameters.texts import LAYERED, VARIANTS, TextFields, TextSettings, VariantName
 from strata.core.parameters.verifier import VerifierParameters
 
 __all__ = [
     "BUILT_IN",
     "KINDS",
     "LANGUAGES",
+    "LAYERED",
     "VARIANTS",
     "WEIGHTS",
     "BackEnd",

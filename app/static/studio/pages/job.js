@@ -114,7 +114,7 @@ function Records({ job, cursor }) {
     ${value?.rows.length > 0 && html`<table class="table">
       <thead><tr><th>image</th><th>status</th><th>text</th></tr></thead>
       <tbody>${value.rows.map((row, index) => html`<tr key=${`${index} ${row.key}`}>
-        <td data-label="image"><a href=${href(["records", job.id, row.key])}>${row.key}</a></td>
+        <td data-label="image"><a href=${href(["records", job.id, row.key], { uri: row.image.uri })}>${row.key}</a></td>
         <td data-label="status"><span><${Chip} kind=${{ succeeded: "good", failed: "bad", filtered: "warn" }[row.status]}>${row.status}<//></span></td>
         <td data-label="text"><span class="clamped">${row.description?.text ?? row.caption?.text ?? row.failure?.detail ?? ""}</span></td>
       </tr>`)}</tbody></table>
@@ -135,7 +135,7 @@ function Failures({ job, show }) {
     ${groups.map(({ stage, type, rows }) => html`<details class="reason" key=${`${stage} ${type}`} open=${groups.length === 1}>
       <summary><strong>${count(rows.length)}</strong> × ${stage}: ${words(type)} <small class="clamped">${rows[0].failure.detail}</small></summary>
       <ul>${rows.slice(0, 20).map((row, index) => html`<li key=${index}>
-        ${row.key === null ? html`<code>${row.shard}</code>` : html`<a href=${href(["records", job.id, row.key])}>${row.key}</a>`}
+        ${row.key === null ? html`<code>${row.shard}</code>` : html`<a href=${href(["records", job.id, row.key], { uri: row.shard })}>${row.key}</a>`}
         ${" "}${row.failure.detail}${row.failure.transient && html` <${Chip} kind="warn">may pass<//>`}</li>`)}</ul>
       ${rows.length > 20 && html`<p class="hint">and ${count(rows.length - 20)} more</p>`}
     </details>`)}`;
