@@ -34,8 +34,9 @@ class Wording:
     """The words between things, from the prompt file. They contain no things, colours or positions.
 
     openers: before the first thing of a sentence; links: from a thing to its position; opened: the links after an
-    opener, which contains the verb already ("There is a bee at the left"); tails: optional, after a position; joins: from a position to the next thing, with punctuation. sentences: how many are allowed. relations:
-    from a thing to another one, by "left", "right", "above" and "below"; without these words none is told.
+    opener, which contains the verb already ("There is a bee at the left"); tails: optional, after a position; joins:
+    from a position to the next thing, with punctuation. sentences: how many are allowed. relations: from a thing to
+    another one, by "left", "right", "above" and "below"; without these words none is told.
     """
 
     openers: tuple[str, ...]
