@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from strata.components import components_folder
-from strata.core.parameters import PromptParameters, TextSettings
+from strata.core.parameters import LAYERED, PromptParameters, TextSettings
 from strata.core.profile_checks import SECOND_OPINION, Fault, Prompts, combination_faults, shape_faults, stage_faults
 from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
@@ -230,9 +230,14 @@ class Profile(BaseModel):
         """Why the profile cannot write its texts; None if it can."""
         composer, asked = self.stages.get("composer"), self.texts
         if composer is None:
-            lengths = [name for name in asked.variants or () if name in ("short", "medium", "long")]
+            lengths = [name for name in asked.variants or () if name not in LAYERED]
             needing = lengths + [name for name in ("language", "prompt") if getattr(asked, name) is not None]
             return f"it has no composer, which {needing[0]!r} needs" if needing else None
+        # what follows from the layers has their words, and those are English
+        layered = [name for name in asked.variants or () if name in LAYERED]
+        if layered and asked.language not in (None, "en"):
+            named = ", ".join(map(repr, layered))
+            return f"{named} in {asked.language!r}: what is made of the layers by rules is English, as their phrases"
         parameters = installed().back_end("composer", composer.backend).parameters.model_validate(composer.parameters)
         if parameters.follows_instructions:
             return None
