@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from models.verifier.attributes import compared, group_of
+from models.verifier.attributes import compared, group_of, shown
 from models.verifier.claims import Statement, is_visible
 from models.verifier.entities import Entity, Entry, Facts, letters_of, lines_joined
-from models.verifier.images.colours import shown
 from models.verifier.lexicon import is_kind_of, is_part_of, verb_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.places import lies, related

@@ -1,7 +1,7 @@
 """Colours of pixels, by names, where they are clear: the second source of a colour that no entry names.
 
-Pixels are named in HSV. Between two names lie hues that have none, since people and lights disagree there. A thing is
-said to lack a colour only if neither that colour nor one beside it is seen, while another one covers most of it.
+Pixels are named in HSV. Between two names lie hues that have none, since people and lights disagree there. What the
+shares of the names say of a colour decides `models.verifier.attributes.shown`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,8 @@ _HUES: Mapping[str, Sequence[tuple[int, int]]] = {
     "purple": ((264, 290),),
     "pink": ((302, 338),),
 }
-# colours that shade, light and opinion turn into one another
-_BESIDE = (
-    "red orange brown pink",
-    "orange yellow brown",
-    "yellow green beige",
-    "green turquoise",
-    "turquoise blue",
-    "blue purple",
-    "purple pink",
-    "beige white brown",
-    "white grey",
-    "grey black",
-)
 SATURATED, BRIGHT = 100, 90  # of 255; least of a pixel whose hue names it
 PALE, WHITE, BLACK = 28, 215, 50  # of 255; most saturation of grey pixels, least value of white, most of black
-MOST = 0.5  # share of a thing's pixels from which a colour is its colour
-SEEN = 0.3  # from which it has the colour too
-ABSENT = 0.02  # up to which it lacks it
 LEAST_PIXELS = 64  # of a thing; fewer show no colour
 SIDE = 96  # pixels; larger crops are reduced
 
@@ -101,18 +85,3 @@ def _named(hsv: np.typing.NDArray[np.int16]) -> dict[str, np.typing.NDArray[np.b
         "grey": pale & (value > BLACK + 25) & (value < WHITE - 25),
         "white": pale & (value >= WHITE),
     }
-
-
-def shown(word: str, shares: Mapping[str, float]) -> bool | None:
-    """Whether a thing whose colours have these shares has a colour; None if that is not clear, or it is no colour."""
-    found = group_of(word)
-    if found is None or found[0] != "colour" or not shares:
-        return None
-    name = found[1]
-    if shares.get(name, 0.0) >= SEEN:
-        return True
-    near = {name} | {other for row in _BESIDE if name in row.split() for other in row.split()}
-    # beige has no pixels of its own here: it cannot be missed
-    if name not in shares or max(shares.values()) < MOST:
-        return None
-    return False if sum(shares.get(other, 0.0) for other in near) <= ABSENT else None
