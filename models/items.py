@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -119,7 +119,8 @@ class ComposeRequest:
 
     errors: what an earlier text of the same record said wrongly. length: "short", "medium", "long", or "" for that of
     the prompt. prompt: a job's own instruction beside it, "" for none. original: a verified text that is to be written
-    again in `language` (a key of LANGUAGES), instead of a text about the record; "" for none.
+    again in `language` (a key of LANGUAGES), instead of a text about the record; "" for none. metadata: the fields of
+    the sample's JSON file, for the prompt's template.
     """
 
     record: Record
@@ -129,6 +130,7 @@ class ComposeRequest:
     prompt: str = ""
     original: str = ""
     language: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

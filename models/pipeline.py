@@ -31,11 +31,12 @@ from models.faults import trim_memory
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair
 from models.observed import Observed, StageResults, not_failed, tell
 from models.variants import closed_kinds, is_within, layered_variants
-from models.variants.composed import MOST_TRANSLATED, finished, requests_of, translate, translation
+from models.variants.composed import MOST_TRANSLATED, finished, prompted, requests_of, translate, translation
 from models.verifier.drafts import Draft, check_bound, compose, compose_again, longest_request, verify
 from models.working_size import reduced, restored
 from models.writers import ComposerStage, WriterStage, write
 from strata.core import LAYERS, LayerSpec, Profile, Record, Status, TextSettings, Usage
+from strata.core.parameters import longest_filled
 
 DESCRIPTION_ALONE = TextSettings()
 PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
@@ -196,13 +197,16 @@ class LlmPipeline:
         load_stages(self.stages)
 
     def run(
-        self, batch: Sequence[Record | tuple[Record, Image.Image]], texts: TextSettings = DESCRIPTION_ALONE
+        self,
+        batch: Sequence[Record | tuple[Record, Image.Image] | ComposeRequest],
+        texts: TextSettings = DESCRIPTION_ALONE,
     ) -> list[Record]:
         """The records with their descriptions and what `texts` asks for, in order.
 
-        A record comes with its image if the composer uses images. Raises StageUnavailable, StageUnfit and StageBroken.
+        A record comes with its image if the composer uses images, and as a request if its sample has metadata. Raises
+        StageUnavailable, StageUnfit and StageBroken.
         """
-        requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
+        requests = [prompted(_request(one), texts.prompt) for one in batch]
         if "composer" not in self.stages:
             return [self._varied(request.record, texts) for request in requests]
         records = [self._varied(record, texts) for record in self._composed(requests, texts)]
@@ -246,7 +250,8 @@ class LlmPipeline:
         if "composer" not in self.stages:
             return {}
         composer, once, most = self._composer, Usage(), Usage()
-        for request in requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE), texts):
+        prompt = longest_filled(texts.prompt) if texts.prompt else ""
+        for request in requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE, prompt=prompt), texts):
             parts = [composer.bound(request)]
             if texts.language not in (None, composer.language):
                 parts.append(composer.bound(translation(request, "x" * MOST_TRANSLATED, str(texts.language))))
@@ -255,6 +260,12 @@ class LlmPipeline:
                 # a text of which nothing is left is written once more
                 most += composer.bound(longest_request(request))[1]
         return {"composer": (once, most)}
+
+
+def _request(one: Record | tuple[Record, Image.Image] | ComposeRequest) -> ComposeRequest:
+    if isinstance(one, ComposeRequest):
+        return one
+    return ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one)
 
 
 def cpu_is_idle(profile: Profile, group: str) -> bool:

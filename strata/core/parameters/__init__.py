@@ -32,6 +32,13 @@ from strata.core.parameters.segmenter import (
     SegmenterParameters,
 )
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
+from strata.core.parameters.templates import (
+    RECORD_FIELDS,
+    fields_of,
+    filled,
+    longest_filled,
+    needs_metadata,
+)
 from strata.core.parameters.texts import LAYERED, VARIANTS, TextFields, TextSettings, VariantName
 from strata.core.parameters.verifier import VerifierParameters
 
@@ -40,6 +47,7 @@ __all__ = [
     "KINDS",
     "LANGUAGES",
     "LAYERED",
+    "RECORD_FIELDS",
     "VARIANTS",
     "WEIGHTS",
     "BackEnd",
@@ -71,4 +79,8 @@ __all__ = [
     "VariantName",
     "VerifierParameters",
     "YesParameters",
+    "fields_of",
+    "filled",
+    "longest_filled",
+    "needs_metadata",
 ]

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from strata.core.parameters.languages import LANGUAGES
+from strata.core.parameters.templates import fields_of
 
 VariantName = Literal["short", "medium", "long", "tags", "json", "questions"]
 VARIANTS: tuple[VariantName, ...] = get_args(VariantName)
@@ -35,6 +36,14 @@ class TextFields(BaseModel):
                 f"{language!r} is no language that texts can be checked in; there are {', '.join(LANGUAGES)}"
             )
         return language
+
+    @field_validator("prompt")
+    @classmethod
+    def _template(cls, prompt: str | None) -> str | None:
+        """Refuse a template with braces that hold no name."""
+        if prompt is not None:
+            fields_of(prompt)
+        return prompt
 
     @field_validator("variants")
     @classmethod
