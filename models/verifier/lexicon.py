@@ -119,6 +119,12 @@ def verb_of(word: str) -> str:
     return word if "v" in known.speech(word) else ""
 
 
+@functools.lru_cache(50_000)
+def is_compound(words: str) -> bool:
+    """Whether words with spaces are a noun of WordNet that names something physical, such as "fire hydrant"."""
+    return any(lexicon().senses(words))
+
+
 @functools.lru_cache(20_000)
 def lineage(sense: int) -> frozenset[int]:
     """A sense, and all that it is a kind of."""

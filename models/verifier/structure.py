@@ -8,7 +8,7 @@ and what stands between commas.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from models.verifier.phrases import NounPhrase, phrases_of
@@ -60,12 +60,13 @@ class Structure:
         return next((clause for clause in self.clauses if clause.start <= token < clause.end), self.clauses[-1])
 
 
-def structure_of(sentence: str, last: Sequence[NounPhrase] = ()) -> Structure:
+def structure_of(sentence: str, last: Sequence[NounPhrase] = (), compounds: Set[str] = frozenset()) -> Structure:
     """The structure of a sentence. Every text has one; of another language it has few noun phrases or none.
 
     last: the subjects of the sentence before, for which "it" and "they" may stand.
+    compounds: the compound nouns of the record's entries.
     """
-    tokens = tokens_of(sentence)
+    tokens = tokens_of(sentence, compounds)
     made = Structure(sentence, tokens)
     if not tokens:
         return made
