@@ -22,7 +22,7 @@ from PIL import Image
 
 from strata.cli import exits
 from strata.cli import main as cli
-from strata.core.layers import LAYERS
+from strata.core.layers import LAYERS, VARIANT_LEVELS
 from strata.data.mixture_checks import check_mixture, task_shares
 from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import Mixture, MixtureError, Share
@@ -515,7 +515,7 @@ def test_check_of_what_is_no_mixture(check: Callable[..., tuple[int, str, str]],
     code, out, err = check({**SNAPSHOT, "layer": "poem"})
     path = tmp_path / "mixture.toml"
     assert (code, out) == (exits.USAGE, "")
-    assert err == (f"strata: {path}: sources.0: no layer 'poem'; there are {', '.join(LAYERS)}\n")
+    assert err == (f"strata: {path}: sources.0: no layer 'poem'; there are {', '.join([*LAYERS, *VARIANT_LEVELS])}\n")
 
 
 def test_shares_without_all_supplies_are_those_that_were_wanted(locations: Locations) -> None:
