@@ -9,7 +9,7 @@ import pytest
 
 from tests.models.verifier.records import read, record
 
-COCO = tomllib.loads(Path("models/kinds/coco.toml").read_text())
+COCO = tomllib.loads(Path("models/kinds/coco.toml").read_text(encoding="utf-8"))
 COMPOUNDS = (
     "street sign, park bench, life jacket, coffee mug, lamp post, face mask, police officer, license plate, palm tree, "
     "Christmas tree, double-decker bus, bath towel, bicycle wheel, jump rope, bus stop, ice cream cone, fire truck, "
