@@ -359,7 +359,11 @@ def turns(*said: str) -> list[dict[str, str]]:
         (json.dumps([llava(0, conversations=turns("q", "a")[::-1])]), "turn 1 is from 'gpt' instead of human or user"),
         (json.dumps([llava(0, conversations=[{"from": "human"}, {}])]), 'turn 1 has no text "value"'),
         (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
-        (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 places for them in its questions"),
+        (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 place for them in its questions"),
+        (
+            json.dumps([llava(0, conversations=turns("<image>q<image>", "a"))]),
+            "1 image, but 2 places for them in its questions",
+        ),
         (json.dumps([llava(0, image=[1])]), '"image" is not a path, nor a list of paths'),
         (
             json.dumps([llava(0, image="data:image/png;base64,AA")]),
