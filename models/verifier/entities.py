@@ -83,13 +83,16 @@ def facts_of(record: Record, trust_caption: bool = True) -> Facts:
             phrase = layer.words_of(entry).strip()
             if not phrase:
                 continue
-            own, *others = _entries(f"{layer.name}/{i}", phrase, layer.name, facts) or [None]
-            if entry.kept and own is not None:
+            found = _entries(f"{layer.name}/{i}", phrase, layer.name, facts)
+            if not found:
+                continue
+            own, *others = found
+            if entry.kept:
                 _add(facts.entities, entry.box, own)
                 # what the phrase says of the thing names further things: "a man in a red shirt", "a bowl of soup"
                 for other in others:
                     _add_told(facts, other)
-            elif own is not None and entry.reason in IN_DOUBT:
+            elif entry.reason in IN_DOUBT:
                 facts.doubtful.append(own.noun)
     _add_lines(facts, record)
     _add_texts(facts, record, trust_caption)

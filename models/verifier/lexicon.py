@@ -33,6 +33,7 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "sign": ("signboard", "board", "placard"), "signboard": ("sign",), "placard": ("sign",), "poster": ("sign",),
     "girl": ("kid", "child"), "boy": ("kid", "child"), "baby": ("kid",), "clock": ("alarm clock",),
     "dress": ("clothes",), "shirt": ("clothes", "t-shirt"), "top hat": ("hat",), "cow": ("cattle", "bull"),
+    "dog": ("pet",), "cat": ("pet",), "refrigerator": ("fridge",),
     "mouse": ("computer mouse",), "person": ("human", "figure"), "motorcycle": ("bike", "motorbike"),
     "bicycle": ("bike",), "tv": ("screen", "monitor"), "laptop": ("computer",),
     "cell phone": ("phone", "smartphone"), "potted plant": ("plant", "houseplant"), "dining table": ("table",),
@@ -144,6 +145,8 @@ def is_kind_of(noun: str, wider: str) -> bool:
         return is_kind_of(noun.partition(" ")[2], wider)
     own = next((sense for sense in lexicon().senses(noun) if sense), 0)
     meant = {sense for sense in lexicon().senses(wider)[:2] if sense}
+    # a synonym in any of its senses: a taxi, a cab
+    meant |= {own} & set(lexicon().senses(wider))
     return bool(own and lineage(own) & meant)
 
 

@@ -224,6 +224,12 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
         found = _verb_tag(word, verb, noun, before, after)
         if found is not None:
             return found
+    # "trying to catch a frisbee"
+    infinitive = (
+        verb == word and len(before) > 1 and before[-1].lower == "to" and before[-2].tag in ("PART", "VERB", "AUX")
+    )
+    if infinitive and _begins_phrase(after):
+        return "PART"
     if previous == "AUX" and verb and _is_participle(word, verb):
         return "PART"
     if (
