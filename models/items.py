@@ -134,12 +134,27 @@ class ComposeRequest:
 
 
 @dataclass(frozen=True)
+class CropQuestion:
+    """What a second opinion is asked about a claim: does a crop of one of the entries show the phrase?
+
+    entries: names such as "regions/0"; none for the whole image.
+    """
+
+    entries: tuple[str, ...]
+    phrase: str
+
+
+@dataclass(frozen=True)
 class VerifyRequest:
-    """The verifier's item: a record with its layers, a text about it, and the image if the verifier uses it."""
+    """The verifier's item: a record with its layers, a text about it, and the image if the verifier uses it.
+
+    opinions: the probabilities that a second opinion has given to the questions of an earlier reading of this text.
+    """
 
     record: Record
     text: str
     image: Image.Image | None = None
+    opinions: Mapping[CropQuestion, float] = field(default_factory=dict)
 
 
 RESULT_TYPES: Mapping[str, Any] = {

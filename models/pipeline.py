@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from models.base import Stage
-from models.building import build_stages, load_stages
+from models.base import MatcherStage, Stage
+from models.building import build_stage, build_stages, load_stages
 from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.faults import trim_memory
@@ -32,7 +32,7 @@ from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair
 from models.observed import Observed, StageResults, not_failed, tell
 from models.variants import closed_kinds, is_within, layered_variants
 from models.variants.composed import MOST_TRANSLATED, finished, prompted, requests_of, translate, translation
-from models.verifier.drafts import Draft, check_bound, compose, compose_again, longest_request, verify
+from models.verifier.drafts import Draft, check_bound, compose, compose_again, longest_request, most_asked, verify
 from models.working_size import reduced, restored
 from models.writers import ComposerStage, WriterStage, write
 from strata.core import LAYERS, LayerSpec, Profile, Record, Status, TextSettings, Usage
@@ -190,6 +190,10 @@ class LlmPipeline:
 
     def __init__(self, profile: Profile) -> None:
         self.stages = build_stages(profile, "llm")
+        # the verifier may ask a stage of the group before, which this process then loads too
+        self._asked = profile.second_opinion
+        if self._asked is not None:
+            self.stages[self._asked] = build_stage(self._asked, profile.stages[self._asked])
         self._absent = functools.cache(functools.partial(closed_kinds, profile))
 
     def load(self) -> None:
@@ -224,12 +228,17 @@ class LlmPipeline:
         if verifier := self.stages.get("verifier"):
             # texts that belong to other images of the micro-batch are nobody's
             check_bound(drafts)
-            verify(verifier, drafts)
-            compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left])
+            matcher = self._second_opinion
+            verify(verifier, drafts, matcher=matcher)
+            compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left], matcher)
         language = texts.language or composer.language
         if language != composer.language:
             translate(composer, drafts, language)
         return [finished(own, language) for own in of_records]
+
+    @property
+    def _second_opinion(self) -> MatcherStage | None:
+        return self.stages.get(self._asked) if self._asked else None
 
     @property
     def _composer(self) -> ComposerStage:
@@ -259,7 +268,13 @@ class LlmPipeline:
             if "verifier" in self.stages and composer.heeds_errors:
                 # a text of which nothing is left is written once more
                 most += composer.bound(longest_request(request))[1]
-        return {"composer": (once, most)}
+        bounds = {"composer": (once, most)}
+        if (matcher := self._second_opinion) is not None:
+            asked, repeated = most_asked(matcher)
+            texts_written = len(requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE), texts))
+            # of a text that is written once more, both are asked about
+            bounds["verifier"] = (asked * texts_written, repeated * texts_written * (1 + composer.heeds_errors))
+        return bounds
 
 
 def _request(one: Record | tuple[Record, Image.Image] | ComposeRequest) -> ComposeRequest:

@@ -171,6 +171,19 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
             "stages.second_matcher: has no effect without evidence.second_region or evidence.second_object",
         ],
     ),
+    "a verifier that asks a stage that is missing": (
+        changed(
+            (
+                'caption = "setting"',
+                'caption = "setting"\nsecond_opinion = "second_matcher"\nmatch = 0.5',
+            )
+        ),
+        ["stages.verifier.parameters.second_opinion: needs the stage 'second_matcher', which is missing"],
+    ),
+    "a verifier that asks without a threshold": (
+        changed(('caption = "setting"', 'caption = "setting"\nsecond_opinion = "matcher"')),
+        ["stages.verifier.parameters: second_opinion and match have no effect without each other"],
+    ),
     "a threshold without a second matcher": (
         changed(("object = 0.0", "object = 0.0\nsecond_object = 0.5")),
         ["evidence.second_object: has no effect without the stage 'second_matcher': remove it"],
