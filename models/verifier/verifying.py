@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from models.sentences import sentences_of
@@ -22,12 +22,16 @@ MAX_WORDS = 150  # and marks of a sentence that is read; nobody could follow a l
 
 @dataclass
 class Reading:
-    """The verification of one text. strictly: what nothing can judge is cut too. said: the claims of kept sentences."""
+    """The verification of one text. strictly: what nothing can judge is cut too. said: the claims of kept sentences.
+
+    reader: for a sentence as it was written, the function that reads the claims of it and of what remains of it.
+    """
 
     facts: Facts
     strictly: bool = False
     said: list[Statement] = field(default_factory=list)
     subjects: tuple[NounPhrase, ...] = ()  # of the sentence before
+    reader: Callable[[str], Callable[[Structure], list[Statement]]] = lambda _: statements_of
 
     def read(self, text: str) -> Verification:
         """The verification of a text."""
@@ -41,7 +45,7 @@ class Reading:
         """A sentence with its claims and what is kept of it."""
         if len(tokens_of(text[: MAX_WORDS * 20])) > MAX_WORDS or len(text) > MAX_WORDS * 20:
             return CheckedSentence(text=text, kept=None, reason="low_match")
-        made = structure_of(text, self.subjects)
+        made, self._statements = structure_of(text, self.subjects), self.reader(text)
         judged = list(self._judged(made))
         claims = [_claim(made, statement, verdict) for statement, verdict in judged]
         faults = [(statement.start, statement.end) for statement, verdict in judged if verdict.supported is False]
@@ -49,14 +53,13 @@ class Reading:
         if faults:
             kept = cut_back(made, faults, self._holds)
         if kept is not None:
-            self.said += [one for one, _ in judged] if kept == text else statements_of(structure_of(kept))
+            self.said += [one for one, _ in judged] if kept == text else self._statements(structure_of(kept))
         self.subjects = made.clauses[0].subjects if made.clauses else ()
         reason = next((claim.reason for claim in claims if claim.supported is False), None)
         return CheckedSentence(text=text, kept=kept, reason=reason, claims=claims)
 
     def _judged(self, made: Structure) -> Iterator[tuple[Statement, Verdict]]:
-        statements = statements_of(made)
-        for statement in statements:
+        for statement in self._statements(made):
             verdict = verdict_of(statement, self.facts, made.phrases)
             if verdict.supported is None and self._contradicts(statement):
                 verdict = Verdict(False, "contradicts")
