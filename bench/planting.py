@@ -20,7 +20,7 @@ from samples.sprites import COLOURED, COLOURS, KNOWN, phrase_of
 from strata.core import Caption, ImageReference, Record, Region
 from strata.core.layers import TextLine
 
-PROMPT = "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36"
+PROMPT = "6f2e45ce4786574666b421afe8c0d9cf228e584450357f427ac748deb2776194"
 FIRST_SEED = HELD_OUT_SEED + 5_000_000  # of scenes that no model and no threshold was tuned on
 _WORDS = "OPEN SHUT BAKERY HOTEL MARKET TAXI EXIT CAFE MUSIC GARDEN".split()
 _BACKGROUNDS = ("a blue dotted background", "a pink plain background", "a green striped background")
@@ -155,7 +155,7 @@ def _relation(scene: Scene, dice: random.Random) -> Planted | None:
     place = " ".join(_OPPOSITE[word] for word in facts[at].place.split())
     facts[at] = replace(facts[at], place=place)
     name = re.escape(facts[at].name)
-    wrong = rf"{name}(?: is| appears| can be seen) at the {place}(?! left| right)"
+    wrong = rf"{name}(?: is| appears| can be seen)? at the {place}(?! left| right)"
     return Planted("relation", text_of(facts, dice), wrong)
 
 

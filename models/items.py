@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -119,7 +119,8 @@ class ComposeRequest:
 
     errors: what an earlier text of the same record said wrongly. length: "short", "medium", "long", or "" for that of
     the prompt. prompt: a job's own instruction beside it, "" for none. original: a verified text that is to be written
-    again in `language` (a key of LANGUAGES), instead of a text about the record; "" for none.
+    again in `language` (a key of LANGUAGES), instead of a text about the record; "" for none. metadata: the fields of
+    the sample's JSON file, for the prompt's template.
     """
 
     record: Record
@@ -129,15 +130,31 @@ class ComposeRequest:
     prompt: str = ""
     original: str = ""
     language: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CropQuestion:
+    """What a second opinion is asked about a claim: does a crop of one of the entries show the phrase?
+
+    entries: names such as "regions/0"; none for the whole image.
+    """
+
+    entries: tuple[str, ...]
+    phrase: str
 
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """The verifier's item: a record with its layers, a text about it, and the image if the verifier uses it."""
+    """The verifier's item: a record with its layers, a text about it, and the image if the verifier uses it.
+
+    opinions: the probabilities that a second opinion has given to the questions of an earlier reading of this text.
+    """
 
     record: Record
     text: str
     image: Image.Image | None = None
+    opinions: Mapping[CropQuestion, float] = field(default_factory=dict)
 
 
 RESULT_TYPES: Mapping[str, Any] = {

@@ -23,19 +23,20 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from models.base import Stage, StageUnavailable
-from models.building import build_stages, load_stages
+from models.base import MatcherStage, Stage, StageUnavailable
+from models.building import build_stage, build_stages, load_stages
 from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.faults import trim_memory
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair, VerifyRequest
 from models.observed import Observed, StageResults, not_failed, tell
 from models.variants import closed_kinds, is_within, layered_variants
-from models.variants.composed import MOST_TRANSLATED, finished, requests_of, translate, translation
-from models.verifier.drafts import Draft, check_bound, compose, compose_again, longest_request, verify
+from models.variants.composed import MOST_TRANSLATED, finished, prompted, requests_of, translate, translation
+from models.verifier.drafts import Draft, check_bound, compose, compose_again, longest_request, most_asked, verify
 from models.working_size import reduced, restored
 from models.writers import ComposerStage, WriterStage, write
 from strata.core import LAYERS, LayerSpec, Profile, Record, Status, TextSettings, Usage
+from strata.core.parameters import longest_filled
 
 DESCRIPTION_ALONE = TextSettings()
 PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
@@ -189,6 +190,10 @@ class LlmPipeline:
 
     def __init__(self, profile: Profile) -> None:
         self.stages = build_stages(profile, "llm")
+        # the verifier may ask a stage of the group before, which this process then loads too
+        self._asked = profile.second_opinion
+        if self._asked is not None:
+            self.stages[self._asked] = build_stage(self._asked, profile.stages[self._asked])
         self._absent = functools.cache(functools.partial(closed_kinds, profile))
 
     def load(self) -> None:
@@ -196,13 +201,16 @@ class LlmPipeline:
         load_stages(self.stages)
 
     def run(
-        self, batch: Sequence[Record | tuple[Record, Image.Image]], texts: TextSettings = DESCRIPTION_ALONE
+        self,
+        batch: Sequence[Record | tuple[Record, Image.Image] | ComposeRequest],
+        texts: TextSettings = DESCRIPTION_ALONE,
     ) -> list[Record]:
         """The records with their descriptions and what `texts` asks for, in order.
 
-        A record comes with its image if the composer uses images. Raises StageUnavailable, StageUnfit and StageBroken.
+        A record comes with its image if the composer uses images, and as a request if its sample has metadata. Raises
+        StageUnavailable, StageUnfit and StageBroken.
         """
-        requests = [ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one) for one in batch]
+        requests = [prompted(_request(one), texts.prompt) for one in batch]
         if "composer" not in self.stages:
             return [self._varied(request.record, texts) for request in requests]
         try:
@@ -226,12 +234,17 @@ class LlmPipeline:
         if verifier := self.stages.get("verifier"):
             # texts that belong to other images of the micro-batch are nobody's
             check_bound(drafts)
-            verify(verifier, drafts)
-            compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left])
+            matcher = self._second_opinion
+            verify(verifier, drafts, matcher=matcher)
+            compose_again(composer, verifier, [draft for draft in drafts if draft.nothing_left], matcher)
         language = texts.language or composer.language
         if language != composer.language:
             translate(composer, drafts, language)
         return [finished(own, language) for own in of_records]
+
+    @property
+    def _second_opinion(self) -> MatcherStage | None:
+        return self.stages.get(self._asked) if self._asked else None
 
     @property
     def _composer(self) -> ComposerStage:
@@ -253,7 +266,9 @@ class LlmPipeline:
             return {}
         composer, once, most = self._composer, Usage(), Usage()
         verifier, checked = self.stages.get("verifier"), (Usage(), Usage())
-        for request in requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE), texts):
+        opinion = most_asked(self._second_opinion) if self._second_opinion is not None else (Usage(), Usage())
+        prompt = longest_filled(texts.prompt) if texts.prompt else ""
+        for request in requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE, prompt=prompt), texts):
             parts = [composer.bound(request)]
             if texts.language not in (None, composer.language):
                 parts.append(composer.bound(translation(request, "x" * MOST_TRANSLATED, str(texts.language))))
@@ -261,11 +276,19 @@ class LlmPipeline:
             if verifier is None:
                 continue
             own = verifier.bound(VerifyRequest(record, "", PLACEHOLDER_IMAGE))
-            checked = checked[0] + own[0], checked[1] + own[1] * (1 + composer.heeds_errors)
+            # of a text that is written once more, both are asked about
+            both = (own[1] + opinion[1]) * (1 + composer.heeds_errors)
+            checked = checked[0] + own[0] + opinion[0], checked[1] + both
             if composer.heeds_errors:
                 # a text of which nothing is left is written once more
                 most += composer.bound(longest_request(request))[1]
         return {"composer": (once, most)} | ({"verifier": checked} if checked[1] != Usage() else {})
+
+
+def _request(one: Record | tuple[Record, Image.Image] | ComposeRequest) -> ComposeRequest:
+    if isinstance(one, ComposeRequest):
+        return one
+    return ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one)
 
 
 def cpu_is_idle(profile: Profile, group: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import tarfile
 import threading
@@ -21,6 +22,7 @@ from strata.images import DecodingPool
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.broker import Broker
+from strata.store import texts_of
 from workers import micro_batches, prepared
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
@@ -100,7 +102,7 @@ class FakeMachine:
         self.vision, self.llm = FakeVision(profile, seconds), FakeLlm(profile)
         self.stop = threading.Event()
         self.leases = Leases(jobs.queue, name, ["index", "vision", "llm"], lease_seconds)
-        profiles = ProfileVersions(lambda _: profile)
+        profiles = ProfileVersions(lambda _: profile, functools.partial(texts_of, jobs.store))
         groups: tuple[Group, ...] = (
             VisionGroup(jobs.store, PipelineCache(lambda _: self.vision, profiles), DECODER),
             LlmGroup(jobs.store, PipelineCache(lambda _: self.llm, profiles), DECODER),

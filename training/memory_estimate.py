@@ -85,7 +85,7 @@ def with_parts(model: Any, config: Config) -> nn.Module:
     if config.lora.full:
         add_adapters(model, config.lora)
         return model  # type: ignore[no-any-return]
-    return get_peft_model(model, adapter_of(config.lora))
+    return get_peft_model(model, adapter_of(model, config.lora))
 
 
 def estimate_memory(model: nn.Module, config: Config, processes: int = 1, sharding: Sharding = "ddp") -> Estimate:
@@ -299,10 +299,11 @@ def launched_sharding() -> Sharding:
 
 
 def line_of(estimate: Estimate) -> str:
-    """An estimate as a line of text, in GiB."""
+    """An estimate as a line of text, in GiB; in MiB below one GiB."""
+    unit, name = (GIB, "GiB") if estimate.total >= GIB else (GIB / 1024, "MiB")
     parts = ("parameters", "gradients", "optimizer", "activations", "working")
-    figures = ", ".join(f"{name} {getattr(estimate, name) / GIB:.1f}" for name in parts)
-    return f"{estimate.total / GIB:.1f} GiB ({figures})"
+    figures = ", ".join(f"{part} {getattr(estimate, part) / unit:.1f}" for part in parts)
+    return f"{estimate.total / unit:.1f} {name} ({figures})"
 
 
 def estimate_lines(config: Config, processes: int) -> list[str]:

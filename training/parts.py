@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from training.config import Config, ConfigError, LoraTable
 
 Group = dict[str, Any]
+ADAPTED = (nn.Linear, nn.Embedding, nn.Conv2d, nn.Conv3d)  # the layers that PEFT has adapters for
 
 
 def modules_named(model: nn.Module, name: str, setting: str) -> Iterator[tuple[str, nn.Module]]:
@@ -56,8 +57,12 @@ def untrained_statistics(model: nn.Module) -> list[nn.Module]:
     return [norm for norm in norms if not any(parameter.requires_grad for parameter in norm.parameters())]
 
 
-def adapter_of(table: LoraTable) -> LoraConfig:
-    """PEFT's configuration of the adapters, with the ranks and scales of single parts."""
+def adapter_of(model: nn.Module, table: LoraTable) -> LoraConfig:
+    """PEFT's configuration of a model's adapters, with the ranks and scales of single parts.
+
+    Raises ConfigError if a name or pattern matches nothing, or something that cannot have an adapter.
+    """
+    check_ranks(adapted_layers(model, table), table.ranks)
     names = table.target_modules
     return LoraConfig(
         r=table.rank,
@@ -71,18 +76,44 @@ def adapter_of(table: LoraTable) -> LoraConfig:
     )
 
 
+def adapted_layers(model: nn.Module, table: LoraTable) -> list[str]:
+    """The names of the layers that get adapters, by the rule of PEFT: a whole name, or its end after a dot.
+
+    Raises ConfigError if a name matches nothing or a module that is no layer, as PEFT does not for one of several.
+    """
+    names, setting = table.target_modules, "lora.target_modules"
+    if names == "all-linear":
+        return [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    # a text is a pattern of whole names, a list has the ends of names
+    if isinstance(names, str):
+        pattern = _pattern(names, setting)
+        found = [(path, module) for path, module in model.named_modules() if pattern.fullmatch(path)]
+        if not found:
+            raise ConfigError(f"{setting}: the model has no module {names!r}")
+    else:
+        found = [pair for name in names for pair in modules_named(model, name, setting)]
+    if not found:
+        raise ConfigError(f"{setting}: it is empty")
+    for path, module in found:
+        if not isinstance(module, ADAPTED):
+            raise ConfigError(f"{setting}: {path!r} is a {type(module).__name__}, and adapters need a linear layer")
+    return [path for path, _ in found]
+
+
+def _pattern(text: str, setting: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ConfigError(f"{setting}: {text!r} is no regular expression: {error}") from None
+
+
 def add_adapters(model: nn.Module, table: LoraTable) -> LoraModel:
     """Put adapters into the model in place, and train the modules of `table.full` whole beside them.
 
     The model keeps its class, so that checkpoints hold all its weights. `merge_and_unload` of the result gives the
     plain model in the end. Raises ConfigError if a name matches nothing, or a whole module has adapters in it.
     """
-    config = adapter_of(table)
-    try:
-        tuner = LoraModel(model, {"default": config}, "default")
-    except ValueError as error:
-        raise ConfigError(f"lora.target_modules: {str(error).partition(chr(10))[0]}") from None
-    check_ranks(model, table.ranks)
+    tuner = LoraModel(model, {"default": adapter_of(model, table)}, "default")
     for name in table.full:
         for path, module in modules_named(model, name, "lora.full"):
             if any(isinstance(inner, LoraLayer) for inner in module.modules()):
@@ -91,13 +122,13 @@ def add_adapters(model: nn.Module, table: LoraTable) -> LoraModel:
     return tuner
 
 
-def check_ranks(model: nn.Module, ranks: Mapping[str, int]) -> None:
-    """Check that each pattern of `ranks` is that of a module with an adapter. Raises ConfigError."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
-    for pattern in ranks:
+def check_ranks(layers: Sequence[str], ranks: Mapping[str, int]) -> None:
+    """Check that each pattern of `ranks` is that of a layer with an adapter. Raises ConfigError."""
+    for text in ranks:
         # as PEFT matches: the pattern is the end of the name, after a dot or at its beginning
-        if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in layers):
-            raise ConfigError(f"lora.ranks: no module with an adapter is named {pattern!r}")
+        pattern = _pattern(rf"(.*\.)?({text})", "lora.ranks")
+        if not any(pattern.fullmatch(name) for name in layers):
+            raise ConfigError(f"lora.ranks: no module with an adapter is named {text!r}")
 
 
 def parameter_groups(

@@ -83,7 +83,7 @@ class StageTrainer(SFTTrainer):
             # TRL only looks at the first sample, to detect the kind of data; `Batches` gives the training data
             train_dataset=IterableDataset.from_generator(_examples, gen_kwargs={"mixture": mixture}),
             processing_class=processor,
-            peft_config=adapter_of(config.lora) if config.lora and whole is None else None,
+            peft_config=adapter_of(model, config.lora) if config.lora and whole is None else None,
             callbacks=[_StepLog(self)],
         )
         self.remove_callback(PrinterCallback)

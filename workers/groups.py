@@ -17,9 +17,10 @@ from typing import Any, Protocol, cast
 from models.base import Stage, StageNotLoaded, WeightsMissing
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
-from models.items import MOST_PIXELS
+from models.items import MOST_PIXELS, ComposeRequest
 from models.weights.cache import FETCH
 from strata.core import LAYERS, Chunk, Profile, Record, Status, TextSettings, Usage
+from strata.core.parameters import needs_metadata
 from strata.images import DecodingPool
 from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
@@ -280,8 +281,11 @@ class LlmGroup:
         if before := _before(self.store, chunk):
             pairs = zip(items, before, strict=True)
             items = [_reused(old) if old.status is Status.SUCCEEDED else item for item, old in pairs]
-        # an upload has no earlier versions, and its record says where it lies
-        return items if self.store.is_upload(chunk.shard) else self._with_index(chunk, items)
+        # an upload has no earlier versions and no file beside it, and its record says where it lies
+        if self.store.is_upload(chunk.shard):
+            return items
+        items = self._with_index(chunk, items)
+        return self.reader.with_metadata(chunk, items) if needs_metadata(profile.texts.prompt) else items
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
@@ -310,6 +314,8 @@ class LlmGroup:
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline, texts = cast(TextPipeline, self.pipelines.get(chunk)), self.pipelines.profile(chunk).texts
+        if texts.prompt is not None:
+            return pipeline.run([ComposeRequest(one.record, one.image, metadata=one.metadata) for one in items], texts)
         if self.needs_images(chunk):
             return pipeline.run([(item.record, item.image) for item in items], texts)
         return pipeline.run([item.record for item in items], texts)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from PIL import Image
 
 from strata.core import LAYERS, Chunk, ImageReference, Profile, Record, Rules, Status
 from strata.images import FULL_SIZE, MISSING, DecodingPool, ImageError
-from strata.shards import ImageReader, ShardChanged, ShardMissing, SourceError
+from strata.shards import ImageReader, MetadataReader, ShardChanged, ShardMissing, SourceError
 from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
+
+log = logging.getLogger(__name__)
 
 GONE_SECONDS = 300.0  # for which a shard that is gone is waited for; then its images are failed rows of a passing cause
 FORGET_SECONDS = 600.0  # after which a shard that was seen to be gone is waited for anew
@@ -28,7 +31,8 @@ class WorkItem:
     settled: the record is final for this group, so that nothing has to be computed. reused: it is a copy of a row that
     was computed before. rules: those of the profile, which are checked again when the image's size is known.
     candidates: rows of images with the same size and alt text; a row is the item's if its image has the same bytes.
-    stamp: that of the image's index row, if its bytes are to be those that were indexed.
+    stamp: that of the image's index row, if its bytes are to be those that were indexed. metadata: of the sample, if
+    the job's prompt names some of it.
     """
 
     record: Record
@@ -39,6 +43,7 @@ class WorkItem:
     rules: Rules = field(default_factory=Rules)
     candidates: list[Record] = field(default_factory=list)
     stamp: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def item_of(row: IndexRow, rules: Rules) -> WorkItem:
@@ -100,6 +105,7 @@ class ItemReader:
 
     def __init__(self, store: Store) -> None:
         self.store, self.images = store, ImageReader(store)
+        self.metadata = MetadataReader(self.images)
         self._index: ChunkIndex | None = None
         self._gone: dict[str, tuple[float, float]] = {}  # since when shards are gone, and when that was last seen
 
@@ -143,6 +149,21 @@ class ItemReader:
         remaining = iter(results)
         pairs = zip(items, unread, strict=True)
         return [_with_bytes(item, next(remaining)) if wants else item for item, wants in pairs]
+
+    def with_metadata(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
+        """The items with the JSON files of their samples; without them if the shard has changed or is gone.
+
+        Raises OSError if the storage fails.
+        """
+        wanted = [item.record.image for item in items if not item.settled]
+        try:
+            if any(image.offset for image in wanted):
+                self.images.verify(chunk.shard, chunk.identity)
+            found = iter(self.metadata.read(wanted))
+        except (SourceError, FileNotFoundError) as error:
+            log.warning("the metadata of %s cannot be read: %s", chunk.shard, reason_of(error))
+            return list(items)
+        return [item if item.settled else replace(item, metadata=next(found)) for item in items]
 
     def _await_shard(self, shard: str, results: Sequence[bytes | Exception]) -> None:
         """Raise OSError if images are missing because their whole shard is gone, and not longer than GONE_SECONDS."""

@@ -23,11 +23,12 @@ from models.chat.claims import (
 from models.chat.questions import ChatAnswer, Question, prompt_bound
 from models.chat.statements import ToldStatements
 from models.deadlines import DEADLINES, Activity
-from models.items import Failure, VerifyRequest
+from models.items import CropQuestion, Failure, VerifyRequest
 from models.sentences import sentences_of
 from models.verifier.claims import Statement, statements_of
-from models.verifier.entities import Facts, facts_of
+from models.verifier.entities import Facts
 from models.verifier.lexicon import lexicon
+from models.verifier.stage import known_facts
 from models.verifier.structure import Structure
 from models.verifier.verifying import Reading
 from strata.core import ChatVerifierParameters, StageSettings, Usage, Verification
@@ -81,7 +82,10 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
         if noted := Counter(note.partition(":")[0] for note in self.notes if note):
             reasons = ", ".join(f"{reason} ({count})" for reason, count in noted.most_common())
             log.info("verifier: %d of %d texts were read by the rules: %s", noted.total(), len(batch), reasons)
-        return [self._read(request, one.told) for request, one in zip(batch, answered, strict=True)]
+        return [
+            self._reading(request, one.told or {}).read(request.text)
+            for request, one in zip(batch, answered, strict=True)
+        ]
 
     def probe_item(self) -> None:
         """None: the client asks the server a test question after an error, and a probe at the start would be paid."""
@@ -100,10 +104,15 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
         """As `Stage.keep`."""
         return self._client.keep()
 
-    def _read(self, request: VerifyRequest, told: Told | None) -> Verification:
-        p = self._parameters
-        facts = facts_of(request.record, p.caption == "things")
-        return Reading(facts, p.strict, reader=_reader(told or {}, facts)).read(request.text)
+    def questions(self, request: VerifyRequest) -> list[CropQuestion]:
+        """What there is to ask a second opinion about a text: of the claims that the rules find in it."""
+        reading = self._reading(request, {})
+        reading.read(request.text)
+        return list(reading.questions)
+
+    def _reading(self, request: VerifyRequest, told: Told) -> Reading:
+        facts, p = known_facts(request, self._parameters), self._parameters
+        return Reading(facts, p.strict, reader=_reader(told, facts), opinions=request.opinions, match=p.match or 0.0)
 
     def _answered(self, texts: Sequence[Sequence[str]]) -> list[_Answered]:
         """The claims of texts, given as sentences; and the usage."""

@@ -33,9 +33,10 @@ class Fact:
 class Wording:
     """The words between things, from the prompt file. They contain no things, colours or positions.
 
-    openers: before the first thing of a sentence; links: from a thing to its position; tails: optional, after a
-    position; joins: from a position to the next thing, with punctuation. sentences: how many are allowed. relations:
-    from a thing to another one, by "left", "right", "above" and "below"; without these words none is told.
+    openers: before the first thing of a sentence; links: from a thing to its position; opened: the links after an
+    opener, which contains the verb already ("There is a bee at the left"); tails: optional, after a position; joins:
+    from a position to the next thing, with punctuation. sentences: how many are allowed. relations: from a thing to
+    another one, by "left", "right", "above" and "below"; without these words none is told.
     """
 
     openers: tuple[str, ...]
@@ -44,6 +45,7 @@ class Wording:
     joins: tuple[str, ...]
     sentences: int
     relations: Mapping[str, str] = field(default_factory=dict)
+    opened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Relation:
 class _State(Enum):
     START = auto()  # at the start of a sentence
     NAMED = auto()  # after a thing that has a position, which must follow
+    OPENED = auto()  # the same after an opener
     PLACED = auto()  # after a position
     TAILED = auto()  # after a tail, or a thing without a position
     JOINED = auto()  # after a join, which another thing must follow
@@ -132,6 +135,9 @@ class Guide:
                 return self._openings()
             case _State.NAMED:
                 return [(f" {link} {self._place}", _Step(_State.PLACED)) for link in wording.links]
+            case _State.OPENED:
+                links = wording.opened or wording.links
+                return [(f" {link} {self._place}", _Step(_State.PLACED)) for link in links]
             case _State.PLACED:
                 return [(f" {tail}", _Step(_State.TAILED)) for tail in wording.tails] + self._endings()
             case _State.TAILED:
@@ -150,10 +156,10 @@ class Guide:
             return [(space + sentence, _Step(_State.START, relation=relation)) for relation, sentence in told]
         steps: list[tuple[str, _Step]] = []
         for fact in self._remaining:
-            state = _State.NAMED if fact.place else _State.TAILED
+            state = _State.OPENED if fact.place else _State.TAILED
             steps += [(f"{space}{opener} {fact.name}", _Step(state, fact)) for opener in self._wording.openers]
             if fact.place:
-                steps.append((f"{space}{fact.name[0].upper()}{fact.name[1:]}", _Step(state, fact)))
+                steps.append((f"{space}{fact.name[0].upper()}{fact.name[1:]}", _Step(_State.NAMED, fact)))
         return steps
 
     def _endings(self) -> list[tuple[str, _Step]]:

@@ -165,6 +165,10 @@ class _Proving:
         stages = self._stages("llm")
         if not stages or not records:
             return
+        # the stage of images that the verifier asks for a second opinion was proven with them
+        asked = self._profile.second_opinion
+        if asked and (again := self._loaded(asked)) is not None:
+            stages[asked] = again
         pipeline = LlmPipeline(self._profile)
         pipeline.stages = stages
         pictures = {picture.name: picture for world in FILES for picture in load_pictures(world)}

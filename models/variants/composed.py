@@ -15,10 +15,24 @@ from models.sentences import sentences_of
 from models.verifier.drafts import Draft
 from models.writers import ComposerStage, write
 from strata.core import NOTHING_FOUND, Record, TextSettings, Variant
+from strata.core.parameters import RECORD_FIELDS, filled
 
 COMPOSED = ("short", "medium", "long")
 WARNING = "variant_rejected"  # the type of the warning of a record that lacks a variant
+FIELD_WARNING = "prompt_field"  # that of a record whose sample lacks a field of the job's prompt
 MOST_TRANSLATED = 4000  # bytes of a text that is translated; they bound the cost
+
+
+def prompted(request: ComposeRequest, template: str | None) -> ComposeRequest:
+    """The request with the job's own prompt, filled with the sample's fields; a warning names those that it lacks."""
+    if template is None or request.prompt:
+        return request
+    record = request.record
+    own = {name: getattr(record, name) for name in RECORD_FIELDS}
+    text, missing = filled(template, {**request.metadata, **own})
+    if missing:
+        record = record.warned(FIELD_WARNING, f"the prompt names {', '.join(missing)}, which the sample does not have")
+    return replace(request, record=record, prompt=text)
 
 
 def requests_of(request: ComposeRequest, texts: TextSettings) -> list[ComposeRequest]:

@@ -29,6 +29,22 @@ _NEAR = (
     "blue turquoise",
     "green turquoise",
 )
+# colours that shade, light and opinion turn into one another
+_BESIDE = (
+    "red orange brown pink",
+    "orange yellow brown",
+    "yellow green beige",
+    "green turquoise",
+    "turquoise blue",
+    "blue purple",
+    "purple pink",
+    "beige white brown",
+    "white grey",
+    "grey black",
+)
+MOST = 0.5  # share of a thing's pixels from which a colour is its colour
+SEEN = 0.3  # from which it has the colour too
+ABSENT = 0.02  # up to which it lacks it
 _MATERIALS = (
     "wooden wood",
     "metal metallic steel iron",
@@ -90,3 +106,21 @@ def compared(word: str, known: frozenset[str]) -> bool | None:
     if name in others:
         return True
     return None if any(frozenset((name, other)) in _NEAR_PAIRS for other in others) else False
+
+
+def shown(word: str, shares: Mapping[str, float]) -> bool | None:
+    """Whether a thing whose colours have these shares has a colour; None if that is not clear, or it is no colour.
+
+    A thing lacks a colour only if neither it nor one beside it is seen, while another one covers most of the thing.
+    """
+    found = group_of(word)
+    if found is None or found[0] != "colour" or not shares:
+        return None
+    name = found[1]
+    if shares.get(name, 0.0) >= SEEN:
+        return True
+    near = {name} | {other for row in _BESIDE if name in row.split() for other in row.split()}
+    # beige has no pixels of its own here: it cannot be missed
+    if name not in shares or max(shares.values()) < MOST:
+        return None
+    return False if sum(shares.get(other, 0.0) for other in near) <= ABSENT else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from models.verifier.attributes import compared, group_of
+from models.verifier.attributes import compared, group_of, shown
 from models.verifier.claims import Statement, is_visible
 from models.verifier.entities import Entity, Entry, Facts, letters_of, lines_joined
 from models.verifier.lexicon import is_kind_of, is_part_of, verb_of
@@ -122,7 +122,7 @@ def _attribute(statement: Statement, facts: Facts) -> Verdict:
     phrase = statement.phrase
     assert phrase is not None
     found = entities_named(phrase, facts)
-    opinions = [(compared(statement.value, entity.words), entity) for entity in found]
+    opinions = [(_has(statement.value, entity), entity) for entity in found]
     if agreeing := [entity for opinion, entity in opinions if opinion]:
         return Verdict(True, None, _names_of(agreeing))
     # a text that names the thing without its attribute tells nothing where an entry with a box does
@@ -134,6 +134,12 @@ def _attribute(statement: Statement, facts: Facts) -> Verdict:
     if group is None or group[0] == "size":
         return UNKNOWN
     return Verdict(False, "wrong_attribute", _names_of(found))
+
+
+def _has(word: str, entity: Entity) -> bool | None:
+    """Whether a thing has an attribute by its names, else, for a colour, by its pixels; None if neither tells."""
+    known = compared(word, entity.words)
+    return shown(word, entity.shares) if known is None else known
 
 
 def _count(statement: Statement, facts: Facts) -> Verdict:

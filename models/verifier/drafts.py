@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,10 +10,11 @@ from typing import Any
 
 from models.base import Stage
 from models.evidence.support import describe
-from models.items import ComposeRequest, Failure, VerifyRequest
+from models.items import PLACEHOLDER_IMAGE, ComposeRequest, Failure, Pair, VerifyRequest
 from models.sentences import sentences_of
 from models.verifier.binding import check_binding
 from models.verifier.entities import facts_of
+from models.verifier.images.opinions import LONGEST, MOST_PAIRS, best_scores, pairs_of
 from models.verifier.plain import plain_text
 from models.verifier.verifying import faults_of, remaining
 from models.writers import ComposerStage, write
@@ -104,11 +106,21 @@ def check_bound(drafts: Sequence[Draft]) -> None:
     check_binding([str(draft.text) for draft in one_each], [facts_of(draft.request.record) for draft in one_each])
 
 
-def verify(verifier: Stage[Any, Any], drafts: Sequence[Draft], origin: Origin = "composed") -> None:
-    """Verify the texts of drafts. A record without notes has no text, and nothing to verify."""
+def verify(
+    verifier: Stage[Any, Any],
+    drafts: Sequence[Draft],
+    origin: Origin = "composed",
+    matcher: Stage[Pair, Any] | None = None,
+) -> None:
+    """Verify the texts of drafts. A record without notes has no text, and nothing to verify.
+
+    matcher: gives the second opinion on their claims, if the verifier asks for one.
+    """
     asked = [draft for draft in drafts if isinstance(draft.text, str) and draft.text.strip()]
     started = time.perf_counter()
     requests = [VerifyRequest(draft.request.record, str(draft.text), draft.request.image) for draft in asked]
+    if matcher is not None:
+        requests = _with_opinions(verifier, matcher, requests, asked)
     results = verifier.run(requests) if requests else []
     share = (time.perf_counter() - started) / max(1, len(asked))
     usage, notes = iter(verifier.usage), iter(verifier.notes)
@@ -121,12 +133,46 @@ def verify(verifier: Stage[Any, Any], drafts: Sequence[Draft], origin: Origin = 
             draft.verification = result.model_copy(update={"origin": origin})
 
 
-def compose_again(composer: ComposerStage, verifier: Stage[Any, Any], drafts: Sequence[Draft]) -> None:
+def _with_opinions(
+    verifier: Stage[Any, Any], matcher: Stage[Pair, Any], requests: Sequence[VerifyRequest], drafts: Sequence[Draft]
+) -> list[VerifyRequest]:
+    """The requests with the matcher's opinions, in one call for all texts. A Failure leaves what the rules say."""
+    seen = [
+        pairs_of(verifier.questions(one), one.record, one.image)  # type: ignore[attr-defined]  # a verifier with the parameter has it
+        if one.image is not None
+        else []
+        for one in requests
+    ]
+    pairs = [pair for of_text in seen for _, pair in of_text]
+    scores = iter(matcher.run(pairs) if pairs else [])
+    usage = iter(matcher.usage if pairs else [])
+    answered: list[VerifyRequest] = []
+    for one, draft, of_text in zip(requests, drafts, seen, strict=True):
+        opinions = best_scores([(question, next(scores)) for question, _ in of_text])
+        used = sum(itertools.islice(usage, len(of_text)), Usage())
+        # its costs are the verifier's
+        draft.add_costs(verifier.name, 0.0, used if used != Usage() else None)
+        answered.append(replace(one, opinions=opinions))
+    return answered
+
+
+def most_asked(matcher: Stage[Pair, Any]) -> tuple[Usage, Usage]:
+    """Upper bounds on the usage of a text's second opinion: with one try, and with all retries."""
+    once, most = matcher.bound(Pair(PLACEHOLDER_IMAGE, "é" * 2 * LONGEST))
+    return once * MOST_PAIRS, most * MOST_PAIRS
+
+
+def compose_again(
+    composer: ComposerStage,
+    verifier: Stage[Any, Any],
+    drafts: Sequence[Draft],
+    matcher: Stage[Pair, Any] | None = None,
+) -> None:
     """Drafts of which nothing is left: composed once more with what was wrong said, then plainly from the layers."""
     if drafts and composer.heeds_errors:
         second = [Draft(told_of_errors(draft)) for draft in drafts]
         compose(composer, second)
-        verify(verifier, second, "composed_again")
+        verify(verifier, second, "composed_again", matcher)
         for draft, again in zip(drafts, second, strict=True):
             for stage, seconds in again.seconds.items():
                 draft.add_costs(stage, seconds, again.usage.get(stage))

@@ -34,11 +34,15 @@ class Entry:
 
 @dataclass
 class Entity:
-    """A thing of the picture. box: null if only a text names it. entries: what names it. texts: the lines on it."""
+    """A thing of the picture. box: null if only a text names it. entries: what names it. texts: the lines on it.
+
+    shares: of its pixels, by colour (`models.verifier.images.colours`); empty if nobody has looked.
+    """
 
     box: Box | None
     entries: list[Entry] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from models.items import CropQuestion
 from models.sentences import sentences_of
 from models.verifier.attributes import compared
 from models.verifier.checks import UNKNOWN, Verdict, excludes, strict, verdict_of
 from models.verifier.claims import Statement, statements_of
 from models.verifier.cutting import cut_back
 from models.verifier.entities import Facts
+from models.verifier.images.opinions import LONGEST, question_of, with_opinion
 from models.verifier.phrases import NounPhrase
 from models.verifier.structure import Structure, structure_of
 from models.verifier.words import tokens_of
-from strata.core import CheckedSentence, Claim, Verification
+from strata.core import NOTHING_FOUND, CheckedSentence, Claim, Verification
 
 MAX_SENTENCES = 100  # of a text that are read; the guards bound its characters
 MAX_WORDS = 150  # and marks of a sentence that is read; nobody could follow a longer one, and it is cut
@@ -25,6 +27,8 @@ class Reading:
     """The verification of one text. strictly: what nothing can judge is cut too. said: the claims of kept sentences.
 
     reader: for a sentence as it was written, the function that reads the claims of it and of what remains of it.
+    opinions: the answers of a second opinion, of which those below `match` cut a claim. questions: what there is to
+    ask it about the text, each once, in order.
     """
 
     facts: Facts
@@ -32,6 +36,9 @@ class Reading:
     said: list[Statement] = field(default_factory=list)
     subjects: tuple[NounPhrase, ...] = ()  # of the sentence before
     reader: Callable[[str], Callable[[Structure], list[Statement]]] = lambda _: statements_of
+    opinions: Mapping[CropQuestion, float] = field(default_factory=dict)
+    match: float = 0.0
+    questions: dict[CropQuestion, None] = field(default_factory=dict)
 
     def read(self, text: str) -> Verification:
         """The verification of a text."""
@@ -47,6 +54,12 @@ class Reading:
             return CheckedSentence(text=text, kept=None, reason="low_match")
         made, self._statements = structure_of(text, self.subjects), self.reader(text)
         judged = list(self._judged(made))
+        # a sentence that the second opinion finds false as a whole; one that it confirms proves none of its claims
+        whole = self._whole(text, judged)
+        if whole.supported is False:
+            self.subjects = made.clauses[0].subjects if made.clauses else ()
+            claims = [_claim(made, statement, whole) for statement, _ in judged]
+            return CheckedSentence(text=text, kept=None, reason="low_match", claims=claims)
         claims = [_claim(made, statement, verdict) for statement, verdict in judged]
         faults = [(statement.start, statement.end) for statement, verdict in judged if verdict.supported is False]
         kept: str | None = text
@@ -63,7 +76,21 @@ class Reading:
             verdict = verdict_of(statement, self.facts, made.phrases)
             if verdict.supported is None and self._contradicts(statement):
                 verdict = Verdict(False, "contradicts")
+            verdict = self._second(question_of(statement, verdict), verdict)
             yield statement, strict(verdict, statement) if self.strictly else verdict
+
+    def _second(self, question: CropQuestion | None, verdict: Verdict) -> Verdict:
+        """The verdict after the second opinion, if there is one of this question."""
+        if question is None:
+            return verdict
+        self.questions[question] = None
+        return with_opinion(verdict, self.opinions.get(question), self.match)
+
+    def _whole(self, text: str, judged: Sequence[tuple[Statement, Verdict]]) -> Verdict:
+        """The second opinion on a sentence none of whose claims has an entry; on others UNKNOWN."""
+        if text == NOTHING_FOUND or any(verdict.evidence or verdict.supported is False for _, verdict in judged):
+            return UNKNOWN
+        return self._second(CropQuestion((), text[:LONGEST]), UNKNOWN)
 
     def _holds(self, rest: str) -> bool:
         """Whether no claim of a rest is contradicted, and one at least remains."""

@@ -18,7 +18,6 @@ from strata.errors import InvalidInput, QualityDropped
 
 if TYPE_CHECKING:
     from strata.core import Profile, Record
-    from strata.evaluation.comparison import Comparison
     from strata.evaluation.evaluation import Evaluation, Tally
     from strata.evaluation.report.page import Page
     from strata.evaluation.rows import Rows
@@ -83,8 +82,6 @@ def evaluate(
     --truth names files of what is in the images; scenes of `strata samples` bring theirs with them. With --against,
     exit code 16 if a figure dropped beyond noise.
     """
-    from strata.evaluation.comparison import compared
-
     opened, base = open_store(store, root), _saved(against)
     _writable(out)
     asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
@@ -98,7 +95,7 @@ def evaluate(
         _save(found, out)
     _print(found, as_json, _truth_rates(opened, source) if judgments else None)
     if base is not None:
-        _judge(compared(found, base, str(against)), as_json)
+        _judge(found, base, str(against), as_json)
 
 
 def _truth_rates(store: Store, source: str) -> TruthRates:
@@ -122,12 +119,14 @@ def _print(found: Evaluation, as_json: bool, judged: TruthRates | None) -> None:
         print("\n".join(map(clean, ["", "what people said:", *told(judged)])))
 
 
-def _judge(comparison: Comparison, as_json: bool) -> None:
-    """Tell what changed, on stderr beside JSON. Raises QualityDropped."""
+def _judge(found: Evaluation, base: Evaluation, name: str, as_json: bool) -> None:
+    """Tell what changed since the base of a name, on stderr beside JSON. Raises QualityDropped."""
     from rich.console import Console
 
     from strata.cli.rendering.evaluations import comparison_table
+    from strata.evaluation.comparison import compared
 
+    comparison = compared(found, base, name)
     console = Console(stderr=True, width=200) if as_json else output()
     console.print(comparison_table(comparison))
     if not comparison.passed:

@@ -183,7 +183,7 @@ class Client:
         if budget is not None:
             body["budget"] = budget.model_dump()
         if texts is not None:
-            body |= texts.deciding()
+            body |= texts.model_dump(exclude_none=True)
         # a new key for each call: a request that is sent twice by a proxy makes one job
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return parse_response(JobView, self._send("POST", "/v1/batches", json=body, headers=headers))

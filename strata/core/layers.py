@@ -128,7 +128,8 @@ class LayerSpec:
     entries. drawing: "box" and "mask" with the words as a label, "quote" for a line of text at its position, "strip"
     for a text below the picture. feature: the name of the feature that counts the kept entries; "": the layer's name.
 
-    name, model (of an entry, or str) and many (whether it is a list) follow from the field of `Layers`.
+    name, model (of an entry, or str) and many (whether it is a list) follow from the field of `Layers`. variant: of a
+    level that is another text of the description's evidence (VARIANT_LEVELS), its name in the column `variants`.
     """
 
     title: str
@@ -146,6 +147,28 @@ class LayerSpec:
     name: str = ""
     model: type[Any] = str
     many: bool = False
+    variant: str = ""
+
+    @property
+    def column(self) -> str:
+        """The column of a part that holds it."""
+        return "variants" if self.variant else self.name
+
+    @property
+    def asks_itself(self) -> bool:
+        """Whether its text is questions with answers, which need no instruction."""
+        return self.variant == "questions"
+
+    def value_of(self, row: Mapping[str, Any]) -> Any:
+        """Its value in a part's row; None if it is null, or if the row has no such variant."""
+        if not self.variant:
+            return row[self.name]
+        return next((one for one in row[self.column] or () if one["name"] == self.variant), None)
+
+    def turns_of(self, row: Mapping[str, Any]) -> list[str]:
+        """Questions and answers in turn, of a level that has some; else none."""
+        value = self.value_of(row) if self.variant else None
+        return [text for turn in (value or {}).get("turns") or () for text in (turn["question"], turn["answer"])]
 
     @property
     def form(self) -> Form:
@@ -191,7 +214,7 @@ class LayerSpec:
         For a layer with entries: the words of the kept ones, in order, joined by the separator. A description that says
         NOTHING_FOUND is no text: it is not what a model should learn of the image.
         """
-        value = row[self.name]
+        value = self.value_of(row)
         if value is None:
             return None
         # the text itself, the text beside its sentences, or the joined words of the entries
@@ -332,13 +355,38 @@ REVIEWED = LayerSpec(
 )
 
 
+_ASKED = {
+    "short": "Describe this image in one short sentence.",
+    "medium": "Describe this image in two or three sentences.",
+    "long": "Describe this image in detail, with all that can be seen and where it is.",
+    "tags": "List the things in this image, with commas between them.",
+    "json": "Write what is in this image as JSON, with the boxes of all things in pixels.",
+    "questions": "Ask questions about this image, and answer each.",
+}
+VARIANT_LEVELS: Mapping[str, LayerSpec] = types.MappingProxyType(
+    {
+        f"description.{name}": dataclasses.replace(
+            LAYERS["description"],
+            name=f"description.{name}",
+            title=name,
+            instruction=asked,
+            variant=name,
+            drawing="none",
+        )
+        for name, asked in _ASKED.items()
+    }
+)
+"""The variants of a description as levels for training: no layers of a record, but each has an own text of it."""
+
+
 def layer_named(name: str) -> LayerSpec:
-    """The layer of a name, or REVIEWED. Raises LayerError."""
+    """The layer or variant of a name ("caption", "description.short"), or REVIEWED. Raises LayerError."""
     if name == REVIEWED.name:
         return REVIEWED
-    if name not in LAYERS:
-        raise LayerError(f"no layer {name!r}; there are {', '.join(LAYERS)}")
-    return LAYERS[name]
+    known = {**LAYERS, **VARIANT_LEVELS}
+    if name not in known:
+        raise LayerError(f"no layer {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 def kept(entries: Iterable[Any] | None) -> list[Any]:

@@ -48,6 +48,8 @@ _SCORED_BY = {
     "text_letters": ("ocr",),
     "weight": ("matcher",),
 }
+SECOND_OPINION = "second_opinion"  # the verifier's parameter that names another stage
+_SECOND = {"second_region", "second_object"}
 _MESSAGES = {
     "model_type": "should be a table",
     "dict_type": "should be a table",
@@ -225,10 +227,14 @@ def combination_faults(stages: Mapping[str, Any], evidence: Mapping[str, Any], r
         any_of = specs[name].needs_one_of
         if any_of and not any(needed in stages for needed in any_of):
             yield Fault("missing_stage", ("stages", name), f"needs one of the stages {', '.join(any_of)}")
-    # a second opinion that nobody asks for
-    if "second_matcher" in stages and not {"second_region", "second_object"} & evidence.keys():
+    # a second opinion that nobody asks for, and one that is asked of a stage that is missing
+    asked = second_opinion_of(stages)
+    if "second_matcher" in stages and asked != "second_matcher" and not _SECOND & evidence.keys():
         message = "has no effect without evidence.second_region or evidence.second_object"
         yield Fault("missing_threshold", ("stages", "second_matcher"), message)
+    if asked in specs and asked not in stages:
+        named = ("stages", "verifier", "parameters", SECOND_OPINION)
+        yield Fault("missing_stage", named, f"needs the stage {asked!r}, which is missing")
     # thresholds on scores that no stage of the profile computes
     for key, value in evidence.items():
         missing = [needed for needed in _SCORED_BY.get(key, ()) if needed not in stages]
@@ -236,6 +242,14 @@ def combination_faults(stages: Mapping[str, Any], evidence: Mapping[str, Any], r
         if missing and value:
             names = " and ".join(map(repr, missing))
             yield Fault("missing_stage", ("evidence", key), f"has no effect without the stage {names}: remove it")
+
+
+def second_opinion_of(stages: Mapping[str, Any]) -> str | None:
+    """The stage that the verifier asks for a second opinion, by a profile's tables of stages; None: it asks none."""
+    table = stages.get("verifier")
+    parameters = table.get("parameters") if isinstance(table, Mapping) else None
+    asked = parameters.get(SECOND_OPINION) if isinstance(parameters, Mapping) else None
+    return asked if isinstance(asked, str) else None
 
 
 def _needs(name: str, table: Any, registry: Registry) -> tuple[str, ...]:

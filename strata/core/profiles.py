@@ -18,8 +18,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from strata.components import components_folder
-from strata.core.parameters import PromptParameters, TextSettings
-from strata.core.profile_checks import Fault, Prompts, combination_faults, shape_faults, stage_faults
+from strata.core.parameters import LAYERED, PromptParameters, TextSettings
+from strata.core.profile_checks import SECOND_OPINION, Fault, Prompts, combination_faults, shape_faults, stage_faults
 from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
 from strata.core.usage import Cost, Usage
@@ -37,6 +37,7 @@ _SERVER = "server:"
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
 # parameters of stages that use a server which change its load, the time or the cost, but not the output
 _NOT_DECIDING = {*_PRICES, "image_tokens", "concurrency", "timeout", "retries", "api_key_variable"}
+_SEEING = ("with_image", SECOND_OPINION, "colours")  # parameters of stages of the group `llm` that see the image
 _NO_KEYS = ("name", "prompts")  # fields of a Profile that its file does not set
 
 
@@ -229,9 +230,14 @@ class Profile(BaseModel):
         """Why the profile cannot write its texts; None if it can."""
         composer, asked = self.stages.get("composer"), self.texts
         if composer is None:
-            lengths = [name for name in asked.variants or () if name in ("short", "medium", "long")]
+            lengths = [name for name in asked.variants or () if name not in LAYERED]
             needing = lengths + [name for name in ("language", "prompt") if getattr(asked, name) is not None]
             return f"it has no composer, which {needing[0]!r} needs" if needing else None
+        # what follows from the layers has their words, and those are English
+        layered = [name for name in asked.variants or () if name in LAYERED]
+        if layered and asked.language not in (None, "en"):
+            named = ", ".join(map(repr, layered))
+            return f"{named} in {asked.language!r}: what is made of the layers by rules is English, as their phrases"
         parameters = installed().back_end("composer", composer.backend).parameters.model_validate(composer.parameters)
         if parameters.follows_instructions:
             return None
@@ -243,7 +249,19 @@ class Profile(BaseModel):
 
     def paid(self, group: str) -> list[str]:
         """The stages of a group that use a model server."""
-        return [name for name in STAGES_OF[group] if name in self.stages and self.stages[name].paid]
+        return [name for name in STAGES_OF[group] if name in self.stages and self._asked(name).paid]
+
+    @property
+    def second_opinion(self) -> str | None:
+        """The stage that the verifier asks about its claims; None if it asks none."""
+        verifier = self.stages.get("verifier")
+        asked = verifier.parameters.get(SECOND_OPINION) if verifier else None
+        return asked if asked in self.stages else None
+
+    def _asked(self, name: str) -> StageSettings:
+        """The settings of the stage that a stage's usage is of: the verifier's is that of its second opinion."""
+        asked = self.second_opinion if name == "verifier" else None
+        return self.stages[asked or name]
 
     @property
     def priced(self) -> bool:
@@ -254,15 +272,16 @@ class Profile(BaseModel):
         """The cost of the stages' usage; an unknown price counts as 0, and each stage's cost is rounded up."""
         total = Cost()
         for name, used in usage.items():
-            read, written = self.stages[name].prices or (0.0, 0.0)
+            read, written = self._asked(name).prices or (0.0, 0.0)
             # prices are per million tokens, so the product is in millionths of the currency
             money = math.ceil(used.prompt_tokens * read + used.completion_tokens * written)
             total += Cost(tokens=used.prompt_tokens + used.completion_tokens, money=money)
         return total
 
     def sees_images(self, group: str) -> bool:
-        """Whether a stage of the group needs the image beside the record (its parameter `with_image`)."""
-        return any(self.stages[name].parameters.get("with_image") for name in STAGES_OF[group] if name in self.stages)
+        """Whether a stage of the group needs the image beside the record, by one of the parameters `_SEEING`."""
+        used = [self.stages[name].parameters for name in STAGES_OF[group] if name in self.stages]
+        return any(parameters.get(name) for parameters in used for name in _SEEING)
 
 
 def load_profile(name: str, folder: Path, *, pinned: bool = True) -> Profile:

@@ -115,12 +115,11 @@ class SourceSettings(BaseModel):
         numbers = [name for name in ("count", "weight", "repeat") if getattr(self, name) is not None]
         if len(numbers) > 1:
             raise ValueError(f"{self.name}: a {' or a '.join(numbers)}, not both")
-        if self.layer is not None:
-            layer_named(self.layer)
+        asks_itself = self.layer is not None and layer_named(self.layer).asks_itself
         if self.max_pixels is not None and self.boxes != "qwen2.5":
             raise ValueError(f'{self.name}: max_pixels is only for boxes = "qwen2.5"')
         # an instruction is required for answers without questions; the placeholder needs questions
-        has_questions = kinds[0] == "conversations" or self.question is not None or self._check_format()
+        has_questions = kinds[0] == "conversations" or self.question is not None or self._check_format() or asks_itself
         if not has_questions and self.instruction is None:
             raise ValueError(f"{self.name}: an instruction is needed, because its answers have no questions")
         if not has_questions and any(QUESTION in text for text in self.instructions):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from strata.shards.image_reader import ImageReader, ShardChanged, read_file, read_images
 from strata.shards.keys import Keys
+from strata.shards.metadata import MetadataReader
 from strata.shards.patterns import find_shards
 from strata.shards.ranges import TooManyShards, expand
 from strata.shards.roots import OutsideRoots, ShardMissing, SourceError, normalise
@@ -17,6 +18,7 @@ from strata.shards.stamps import shard_stamp, shard_stamps
 __all__ = [
     "ImageReader",
     "Keys",
+    "MetadataReader",
     "OutsideRoots",
     "ShardChanged",
     "ShardMissing",

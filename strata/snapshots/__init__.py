@@ -11,11 +11,12 @@ from strata.snapshots.composition import moved_away, plot_composition, shares_of
 from strata.snapshots.deletion import Deletion
 from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.features import FEATURES, read_rows
+from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.pictures import PictureHashes
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
 from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import SHORT_ID, Manifest, Snapshot, Snapshots, UnknownSnapshot
+from strata.snapshots.snapshots import SHORT_ID, Snapshot, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Snapshots: named, immutable lists of parts with a selection of rows. Training runs pin their data with them.
 
-The manifest `snapshots/NAME.json` holds everything but the rows, which are in `snapshots/objects/ID.parquet`. The id is
-a hash of parts, selection and rows, so the same choice has the same id under every name.
+The manifest `snapshots/NAME.json` (`manifests.py`) holds everything but the rows, which are in
+`snapshots/objects/ID.parquet`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,24 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from strata.core import FINAL_GROUP, Chunk
 from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES, Axis
 from strata.snapshots.composition import Composition, composition_of, noun_counts
 from strata.snapshots.features import Rows, read_rows
+from strata.snapshots.manifests import ROW_SCHEMA, Counts, Manifest, id_of, manifest_of
 from strata.snapshots.own_files import OwnFiles
 from strata.snapshots.pictures import PictureHashes, same_pictures
 from strata.snapshots.reviewing.texts import SCHEMA, digest_of, texts_of
@@ -39,7 +37,6 @@ from strata.store import READERS, Part, Provenance, Store, last_attempts, proven
 log = logging.getLogger(__name__)
 
 SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
-ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])
 # reads the pictures of some rows (columns part and row) of parts
 PartPictures = Callable[[Sequence[str], pa.Table], PictureHashes]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -60,42 +57,6 @@ class UnknownSnapshot(NotFound):
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"no snapshot {name!r}; there are: {', '.join(known[-20:]) or 'none'}")
         self.name, self.known = name, list(known)
-
-
-def _path_of_part(path: str) -> str:
-    Part.parse(path)  # raises ValueError
-    return path
-
-
-class Counts(BaseModel):
-    """The numbers of parts, and of their rows by status. passed: succeeded rows that pass the filter."""
-
-    parts: int
-    succeeded: int
-    filtered: int
-    failed: int
-    passed: int
-    selected: int
-
-
-class Manifest(BaseModel):
-    """The content of `snapshots/NAME.json`. sources: the jobs and data sets that the parts come from."""
-
-    id: str = Field(pattern="^[0-9a-f]{64}$")
-    created_at: datetime
-    sources: list[str]
-    selection: Selection
-    counts: Counts
-    composition: Composition
-    provenance: list[Provenance]
-    parts: list[Annotated[str, AfterValidator(_path_of_part)]]
-
-    @field_validator("selection", mode="before")
-    @classmethod
-    def _with_its_score(cls, values: Any) -> Any:
-        """What was best when the snapshot was made: earlier versions wrote no score."""
-        earlier = isinstance(values, dict) and values.get("method") == "best" and "score" not in values
-        return {**values, "score": "evidence"} if earlier else values
 
 
 class Snapshot:
@@ -134,7 +95,7 @@ class Snapshot:
             return f"{path} is missing"
         except pa.ArrowException as error:
             return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
-        whole = rows.schema.equals(ROW_SCHEMA) and _id(self.parts, self.manifest.selection, rows) == self.id
+        whole = rows.schema.equals(ROW_SCHEMA) and id_of(self.parts, self.manifest.selection, rows) == self.id
         return None if whole else f"{path}, or snapshots/{self.name}.json, is damaged: the id is that of other rows"
 
 
@@ -175,39 +136,33 @@ class Snapshots:
         # read the features of the selection, and of the default axes, which the composition always shows
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
-        rows = read_rows(self.store, paths, selection.features | set(axes), advance)
-        table = own.join(rows.table)
-        for line in own.gaps(table):
-            tell(line)
+        rows = _joined(read_rows(self.store, paths, selection.features | set(axes), advance), own, tell)
         reads = functools.partial(pictures, paths) if pictures else None
-        choice = _choice(table, chosen_from, selection, (own, reads), accept_shortfall)
-        shown = _counts(len(paths), rows, choice), _composition(table, choice, {**axes, **choice.axes})
-        selected = table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
-        texts = texts_of(self.store, paths, selected, tell)
-        choice = replace(choice, selection=choice.selection.model_copy(update={"reviewed": digest_of(texts)}))
-        return self._write(name, self._manifest(paths, choice, *shown, sources, selected), selected, texts)
+        choice = _choice(rows.table, chosen_from, selection, (own, reads), accept_shortfall)
+        return self._pin(name, (paths, sources), rows, choice, {**axes, **choice.axes}, tell)
 
-    def _manifest(
+    def _pin(
         self,
-        paths: list[str],
+        name: str,
+        origin: tuple[list[str], Sequence[str]],
+        rows: Rows,
         choice: Choice,
-        counts: Counts,
-        composition: Composition,
-        sources: Sequence[str],
-        selected: pa.Table,
-    ) -> Manifest:
-        """The manifest describes the selection completely, so that it can be repeated."""
-        fingerprints = sorted({Part.parse(path).fingerprint for path in paths})
-        return Manifest(
-            id=_id(paths, choice.selection, selected),
-            created_at=datetime.now(UTC),
-            sources=list(sources),
-            selection=choice.selection,
-            counts=counts,
-            composition=composition,
-            provenance=[provenance_of(self.store, fingerprint) for fingerprint in fingerprints],
-            parts=paths,
+        axes: Mapping[str, Axis],
+        tell: Callable[[str], object],
+    ) -> Snapshot:
+        """Store the chosen rows, with the texts that people have left of them. origin: the parts, and their sources."""
+        paths, sources = origin
+        selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
+        texts = texts_of(self.store, paths, selected, tell)
+        manifest = manifest_of(
+            paths,
+            selected,
+            choice.selection.model_copy(update={"reviewed": digest_of(texts)}),
+            counts=_counts(len(paths), rows, choice),
+            composition=_composition(rows.table, choice, axes),
+            origin=(list(sources), _provenance(self.store, paths)),
         )
+        return self._write(name, manifest, selected, texts)
 
     def _check(self, name: str) -> None:
         """Check that a name is valid and free. Raises SnapshotExists and InvalidInput."""
@@ -259,14 +214,17 @@ class Snapshots:
             selection = snapshot.manifest.selection.model_copy(update={"split": setting})
             indices = np.flatnonzero(places)
             selected = rows.take(pa.array(indices))
-            values = {
-                **{"id": _id(snapshot.parts, selection, selected), "created_at": datetime.now(UTC)},
-                **{"selection": selection, "composition": composition_of(table, indices, axes.values())},
-                "counts": snapshot.manifest.counts.model_copy(update={"selected": len(indices)}),
-            }
+            manifest = manifest_of(
+                snapshot.parts,
+                selected,
+                selection,
+                counts=snapshot.manifest.counts.model_copy(update={"selected": len(indices)}),
+                composition=composition_of(table, indices, axes.values()),
+                origin=(snapshot.manifest.sources, snapshot.provenance),
+            )
             texts = snapshot.reviewed().join(selected, ["part", "row"], join_type="left semi")
             texts = texts.sort_by([("part", "ascending"), ("row", "ascending")])
-            made.append(self._write(each, snapshot.manifest.model_copy(update=values), selected, texts))
+            made.append(self._write(each, manifest, selected, texts))
         return made[0], made[1]
 
     def delete(self, name: str) -> None:
@@ -355,6 +313,19 @@ def _with_files(selection: Selection, own: OwnFiles) -> Selection:
     return selection.model_copy(update={"own": own.kinds, "files": own.sha256s})
 
 
+def _joined(rows: Rows, own: OwnFiles, tell: Callable[[str], object]) -> Rows:
+    """The rows with the columns of the user's files, whose gaps are told."""
+    table = own.join(rows.table)
+    for line in own.gaps(table):
+        tell(line)
+    return replace(rows, table=table)
+
+
+def _provenance(store: Store, paths: Sequence[str]) -> list[Provenance]:
+    fingerprints = sorted({Part.parse(path).fingerprint for path in paths})
+    return [provenance_of(store, fingerprint) for fingerprint in fingerprints]
+
+
 def _choice(
     table: pa.Table,
     parts: Sequence[Part],
@@ -409,16 +380,6 @@ def _rows_path(store: Store, snapshot_id: str) -> str:
 
 def _texts_path(store: Store, snapshot_id: str) -> str:
     return store.path("snapshots", "objects", f"{snapshot_id}.reviewed.parquet")
-
-
-def _id(parts: Sequence[str], selection: Selection, rows: pa.Table) -> str:
-    """SHA-256 of parts, selection and rows. The selection is resolved, so it has the same meaning for other data."""
-    # canonical JSON, and little-endian integers: the id is the same on every machine
-    content = {"parts": list(parts), "selection": selection.model_dump(mode="json")}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
-    for name in ROW_SCHEMA.names:
-        digest.update(rows.column(name).to_numpy().astype(np.dtype("<i4")).tobytes())
-    return digest.hexdigest()
 
 
 def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:

@@ -142,14 +142,14 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         changed(("907df135", "00000000")),
         [
             "stages.composer.parameters.prompt_sha256: the prompt 'small' has the sha256 "
-            "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36"
+            "6f2e45ce4786574666b421afe8c0d9cf228e584450357f427ac748deb2776194"
         ],
     ),
     "prompt without wording": (
         changed(
             ('prompt = "small"', 'prompt = "full"'),
             (
-                "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36",
+                "6f2e45ce4786574666b421afe8c0d9cf228e584450357f427ac748deb2776194",
                 "84ef53105efaa299e2acf6fab89cb143b2b4ee1972ddc3ca9be377afc5c224a7",
             ),
         ),
@@ -170,6 +170,19 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
             "stages.second_matcher.revision: is required",
             "stages.second_matcher: has no effect without evidence.second_region or evidence.second_object",
         ],
+    ),
+    "a verifier that asks a stage that is missing": (
+        changed(
+            (
+                'caption = "setting"',
+                'caption = "setting"\nsecond_opinion = "second_matcher"\nmatch = 0.5',
+            )
+        ),
+        ["stages.verifier.parameters.second_opinion: needs the stage 'second_matcher', which is missing"],
+    ),
+    "a verifier that asks without a threshold": (
+        changed(('caption = "setting"', 'caption = "setting"\nsecond_opinion = "matcher"')),
+        ["stages.verifier.parameters: second_opinion and match have no effect without each other"],
     ),
     "a threshold without a second matcher": (
         changed(("object = 0.0", "object = 0.0\nsecond_object = 0.5")),
@@ -281,7 +294,7 @@ def test_prompts_are_checked_beside_the_profiles_first(tmp_path: Path) -> None:
     ):
         digest = hashlib.sha256(content).hexdigest()
         (tmp_path / "prompts" / "small.toml").write_bytes(content)
-        old = "907df1350631b3572f9c0d364b915d7572d5aa11352277d216f0e482b1959c36"
+        old = "6f2e45ce4786574666b421afe8c0d9cf228e584450357f427ac748deb2776194"
         assert told in str(refused(DEMO.replace(old, digest), tmp_path))
 
 

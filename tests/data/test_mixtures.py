@@ -22,7 +22,7 @@ from PIL import Image
 
 from strata.cli import exits
 from strata.cli import main as cli
-from strata.core.layers import LAYERS
+from strata.core.layers import LAYERS, VARIANT_LEVELS
 from strata.data.mixture_checks import check_mixture, task_shares
 from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import Mixture, MixtureError, Share
@@ -359,7 +359,11 @@ def turns(*said: str) -> list[dict[str, str]]:
         (json.dumps([llava(0, conversations=turns("q", "a")[::-1])]), "turn 1 is from 'gpt' instead of human or user"),
         (json.dumps([llava(0, conversations=[{"from": "human"}, {}])]), 'turn 1 has no text "value"'),
         (json.dumps([llava(0, conversations=[])]), 'no list "conversations"'),
-        (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 places for them in its questions"),
+        (json.dumps([llava(0, image=["a", "b"])]), "2 images, but 1 place for them in its questions"),
+        (
+            json.dumps([llava(0, conversations=turns("<image>q<image>", "a"))]),
+            "1 image, but 2 places for them in its questions",
+        ),
         (json.dumps([llava(0, image=[1])]), '"image" is not a path, nor a list of paths'),
         (
             json.dumps([llava(0, image="data:image/png;base64,AA")]),
@@ -515,7 +519,7 @@ def test_check_of_what_is_no_mixture(check: Callable[..., tuple[int, str, str]],
     code, out, err = check({**SNAPSHOT, "layer": "poem"})
     path = tmp_path / "mixture.toml"
     assert (code, out) == (exits.USAGE, "")
-    assert err == (f"strata: {path}: sources.0: no layer 'poem'; there are {', '.join(LAYERS)}\n")
+    assert err == (f"strata: {path}: sources.0: no layer 'poem'; there are {', '.join([*LAYERS, *VARIANT_LEVELS])}\n")
 
 
 def test_shares_without_all_supplies_are_those_that_were_wanted(locations: Locations) -> None:

@@ -26,11 +26,12 @@ from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import MixtureError
 from strata.data.reader import Sample, SampleReader
 from strata.data.sources import pages
+from strata.data.sources.conversations import Conversation
 from strata.data.sources.entries import EntryError
 from strata.data.sources.public import FORMATS
-from strata.data.sources.public.documents import _words
+from strata.data.sources.public.documents import _words, pages_of
 from strata.data.sources.public.files import Files
-from strata.data.sources.public.questions import Options, chosen
+from strata.data.sources.public.questions import Options, Question, chosen
 from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import RawSample, SampleError, TableSource
 from strata.store.store import Store
@@ -142,7 +143,12 @@ def test_questions_and_annotations_in_another_order(tmp_path: Path) -> None:
 
 def source_of(folder: Path, name: str) -> TableSource:
     """The source of a small data set whose files are there."""
-    file = MixtureFile.model_validate({"name": "test", "sources": [MONKEY[name]]})
+    return opened_source(folder, MONKEY[name])
+
+
+def opened_source(folder: Path, setting: dict[str, Any]) -> TableSource:
+    """The source of a mixture file whose files are there."""
+    file = MixtureFile.model_validate({"name": "test", "sources": [setting]})
     source = Locations(Store(f"{folder}/store"), str(folder), folder / "cache").open(file.sources[0])
     assert isinstance(source, TableSource)
     return source
@@ -167,10 +173,7 @@ def due_source(folder: Path, name: str, pages_of: list[str], values: list[str], 
     for number in range(len(pages_of)):
         put(folder / f"due/pdfs/doc/{number}.png", jpeg(200 + number))
     source = {"name": "due", "format": name, "file": "due/document.jsonl", "images": "due/pdfs", **changes}
-    file = MixtureFile.model_validate({"name": "test", "sources": [source]})
-    found = Locations(Store(f"{folder}/store"), str(folder), folder / "cache").open(file.sources[0])
-    assert isinstance(found, TableSource)
-    return found
+    return opened_source(folder, source)
 
 
 def test_a_question_shows_the_page_with_its_answer(tmp_path: Path) -> None:
@@ -218,17 +221,79 @@ def test_a_table_on_several_pages_is_left_out(tmp_path: Path) -> None:
 def test_the_page_of_the_evidence_is_shown(evidence: Any) -> None:
     annotation = {"id": "1", "key": "k", "values": [{"value": "x"}], "evidence": evidence}
     layer = {"tokens": ["x", "y"], "structures": {"pages": {"structure_value": [[0, 1], [1, 2]]}}}
-    entry = {"name": "a", "annotations": [annotation], "contents": [{"tool_name": "t", "tokens_layer": layer}]}
+    entry = {"name": "a", "annotations": [annotation], "pages": pages_of([{"tool_name": "t", "tokens_layer": layer}])}
     (found,) = FORMATS["deepform"].parse(entry, Options())
     assert list(found.images) == ["a#page=2"]
+
+
+def test_each_annotation_is_an_entry_by_itself(tmp_path: Path) -> None:
+    """One without `values` does not take the good questions of its document with it; without ids numbers name them."""
+    due_source(tmp_path, "klc", ["Smith 5"], ["Smith"])
+    good = [{"key": f"k{value}", "values": [{"value": value}]} for value in ("Smith", "5")]
+    annotations = [good[0], {"key": "bad"}, "text", {"id": "", **good[1]}, {"id": 0, **good[1]}]
+    put(tmp_path / "due/document.jsonl", [{"name": "doc", "annotations": annotations}])
+    source = {"name": "due", "format": "klc", "file": "due/document.jsonl", "images": "due/pdfs"}
+    table = opened_source(tmp_path, source)
+    assert [raw.key for raw in table.read([0, 3, 4])] == ["doc/0/0", "doc/3/0", "doc/0/0"]
+    assert table.problems() == (2, 'entry 1 (id doc): annotation 2: no list "values"')
+
+
+def test_parts_of_an_entry_are_bad_by_themselves() -> None:
+    """The same rule for the lists of questions of other sets."""
+    page = {"id": "p", "image_filename": "a.png", "qa_data": [{}, {"question": {"text": "q"}, "answer": {"text": "a"}}]}
+    book = "b", {"split": 1, "imageURL": "u/x.jpg", "questions": ["q", "r"], "answers": [None, "s"]}
+    choice = {"answerTexts": ["x", "y"], "correctAnswer": 1, "questionId": "2"}
+    diagram = {"imageName": "0.png", "questions": {"q": {**choice, "correctAnswer": 7}, "r": choice}}
+    for name, entry in (("visualmrc", page), ("ocrvqa", book), ("ai2d", diagram)):
+        bad, good = FORMATS[name].parse(entry, Options())
+        assert isinstance(bad, Conversation) and bad.problem.startswith("question 1: ") and isinstance(good, Question)
+
+
+def test_contents_in_another_order_and_without_a_document(tmp_path: Path) -> None:
+    SETS["KLC"](tmp_path, 4)
+    contents = tmp_path / "due/KleisterCharity/train/documents_content.jsonl"
+    lines = contents.read_text().splitlines(keepends=True)
+    contents.write_text("".join([lines[3], '{"name": ["no"]}\n', lines[2], lines[0]]))
+    source = source_of(tmp_path, "KLC")
+    keys = [f"KleisterCharity00{n}/{n}/0" for n in (0, 2, 3)]
+    assert [raw.key for raw in source.read([0, 2, 3])] == keys
+    reason = "entry 2 (id KleisterCharity001): documents_content.jsonl has no document of this name"
+    assert source.problems() == (1, reason)
+    # tokens that tell no pages
+    contents.write_text("".join([lines[0], '{"name": "KleisterCharity001", "contents": [{"tokens_layer": {}}]}\n']))
+    count, first = source_of(tmp_path, "KLC").problems()
+    assert (count, first) == (
+        3,
+        reason.replace("has no document of this name", "does not tell the tokens of its pages"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("variants", "written", "answer"),
+    [
+        (["10348.00", "10,348"], "Total 10,348", "10,348"),
+        (["10348", "10,348"], "Total $10,348.", "10,348"),
+        (["SMITH", "Smith"], "by Smith", "Smith"),
+        (["10348", "7"], "Total 10,348", "10348"),
+        (["1234.5", "absent"], "neither", "1234.5"),
+        (["5", "total"], "total 5.00", "total"),
+    ],
+)
+def test_the_answer_is_the_variant_that_the_page_shows(
+    tmp_path: Path, variants: list[str], written: str, answer: str
+) -> None:
+    due_source(tmp_path, "klc", [written], ["x"])
+    values = [{"value": variants[0], "value_variants": variants}]
+    for name, told in (("klc", answer), ("wtq", f"{answer}, neither")):
+        annotation = {"id": "1", "key": "k", "values": values + [{"value": "neither"}] * (name == "wtq")}
+        put(tmp_path / "due/document.jsonl", [{"name": "doc", "annotations": [annotation]}])
+        source = {"name": "due", "format": name, "file": "due/document.jsonl", "images": "due/pdfs"}
+        assert opened_source(tmp_path, source).read([0])[0].turns[1] == told
 
 
 def test_pages_need_the_contents_of_the_documents(tmp_path: Path) -> None:
     SETS["KLC"](tmp_path, 2)
     contents = tmp_path / "due/KleisterCharity/train/documents_content.jsonl"
-    contents.write_text("".join(contents.read_text().splitlines(keepends=True)[::-1]))
-    with pytest.raises(MixtureError, match="has another document at the place of KleisterCharity000"):
-        source_of(tmp_path, "KLC")
     contents.unlink()
     with pytest.raises(MixtureError, match=f'no such file: {contents}, which tells .*; pages = "first" does without'):
         source_of(tmp_path, "KLC")

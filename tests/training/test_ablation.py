@@ -113,7 +113,7 @@ def test_every_statement_is_either_true_or_false(scene: Scene) -> None:
 def test_positions_are_left_out_and_nothing_else(scene: Scene) -> None:
     text = (
         'A bell is at the bottom left of the picture, and a sign that says "TICKETS" is at the right. '
-        "There is a lemon is at the centre. A cactus is at the top of the picture on a hill. "
+        "There is a lemon at the centre. A cactus is at the top of the picture on a hill. "
         'There is a green background. The sign that says "U.S. A." is above the lemon. The bell is below the cactus.'
     )
     shorter = without_positions(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,9 +206,8 @@ def test_the_command_prints_each_way(start: Path, tmp_path: Path, capsys: pytest
     job.estimate(path, 4)
     first, one, *ways = capsys.readouterr().out.splitlines()
     assert "assumed because `longest` is not set" in first and "no patches" in first
-    assert one.startswith("one GPU: ") and [line.split(":")[0] for line in ways] == [
-        f"4 GPUs, {one}" for one in SHARDINGS
-    ]
+    assert re.match(r"one GPU: [1-9]\d*\.\d MiB \(parameters 0\.[1-9]", one)
+    assert [line.split(":")[0] for line in ways] == [f"4 GPUs, {one}" for one in SHARDINGS]
     with pytest.raises(ConfigError, match="--gpus: 0 is less than 1"):
         job.estimate(path, 0)
     # the warning before the start

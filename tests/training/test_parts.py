@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +17,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from strata.data.reader import SampleReader
+from tests.cli.test_cli import code_of
 from tests.squares import keys_and_lengths, tiny_mixture
 from tests.tiny_training import make_start, tiny_config
 from training.batches import Batches, text_length
-from training.config import Config, ConfigError
+from training.config import Config, ConfigError, LoraTable
 from training.inputs.windows import check_several_images, windows_of
 from training.losses import LossLog
 from training.merging import merged
-from training.parts import parameter_groups
+from training.parts import adapter_of, parameter_groups
 from training.splits import split
 from training.train import load_model, parts_of, train
 from training.trainer import StageTrainer
@@ -117,14 +119,48 @@ def test_a_run_with_whole_parts_goes_on_from_its_checkpoint(start: Path, tmp_pat
         ({"ranks": {"no_such": 2}}, "lora.ranks: no module with an adapter is named 'no_such'"),
         ({"full": ["no_such"]}, "lora.full: the model has no module 'no_such'"),
         ({"full": ["language_model"]}, "has adapters in it"),
-        ({"target_modules": ["no_such"]}, "lora.target_modules: "),
+        ({"target_modules": ["no_such"]}, "lora.target_modules: the model has no module 'no_such'"),
     ],
 )
+@pytest.mark.parametrize("full", [True, False])
 def test_adapters_of_what_is_not_there_are_errors(
-    start: Path, tmp_path: Path, change: dict[str, Any], line: str
+    start: Path, tmp_path: Path, change: dict[str, Any], line: str, full: bool
 ) -> None:
+    """With modules that are trained whole, where adapters lie in the model itself, and without."""
+    table = {**BY_PARTS, **change} if full or "full" in change else {**BY_PARTS, "full": [], **change}
     with pytest.raises(ConfigError, match=line):
-        trainer_of(tiny_config(tmp_path, start, lora={**BY_PARTS, **change}))
+        trainer_of(tiny_config(tmp_path, start, lora=table))
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        ("nosuch", "the model has no module 'nosuch'"),
+        (["0", "nosuch"], "the model has no module 'nosuch'"),
+        ("(", "'(' is no regular expression"),
+        ([], "it is empty"),
+        ("", "'' is a Sequential, and adapters need a linear layer"),
+        (["1"], "'1' is a LayerNorm, and adapters need a linear layer"),
+        ("[01]", "'1' is a LayerNorm, and adapters need a linear layer"),
+    ],
+)
+def test_target_modules_that_cannot_have_adapters(names: Any, line: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.LayerNorm(1))
+    with pytest.raises(ConfigError, match=re.escape(f"lora.target_modules: {line}")):
+        adapter_of(model, LoraTable(target_modules=names))
+    with pytest.raises(ConfigError, match=r"lora.ranks: '\(.*' is no regular expression"):
+        adapter_of(model, LoraTable(ranks={"(": 2}))
+
+
+def test_a_wrong_name_ends_the_command_with_one_line(
+    start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "job.toml"
+    tables = f'[model]\npath = "{start}"\n[optimizer]\nlearning_rate = 0.1\nbatch_size = 1\n'
+    tables += '[lora]\ntarget_modules = "nosuch"\n'
+    path.write_text(f'mixture = "m.toml"\noutput = "out"\nsteps = 5\n{tables}')
+    assert code_of("train", str(path), "--estimate") == 2
+    assert capsys.readouterr().err == "strata: lora.target_modules: the model has no module 'nosuch'\n"
 
 
 def test_merging_adds_the_scaled_product() -> None:

@@ -16,7 +16,7 @@ RESAMPLES = 1000  # of the bootstrap
 PLACE = r"(?:(?:top|bottom)(?: left| right)?|left|right|centre)"
 _NAMED = r"(?:the|an?) ([a-z][a-z -]*?)(?: that says \"[^\"]*\")?"
 _RELATION = re.compile(_NAMED + r" is (to the left of|to the right of|above|below) " + _NAMED + r"(?=[.,;]|$)", re.I)
-_PLACED = re.compile(_NAMED + rf" is at the ({PLACE})\b", re.I)
+_PLACED = re.compile(_NAMED + rf"(?: is)? at the ({PLACE})\b", re.I)
 _QUOTED = re.compile(r"\"([^\"]+)\"")
 
 

@@ -15,7 +15,7 @@ from strata.snapshots import Snapshot
 from strata.store import Store
 from training.ablation.scoring import PLACE
 
-_PLACED = re.compile(rf" is at the {PLACE}\b(?: of the picture)?", re.I)
+_PLACED = re.compile(rf"(?: is)? at the {PLACE}\b(?: of the picture)?", re.I)
 # a sentence that says nothing but how two things lie to each other; marks in quotations do not end it
 _INSIDE = r"(?:[^.\"]|\"[^\"]*\")*"
 _RELATED = re.compile(rf"(?:(?<=\. )|^)The {_INSIDE}? is (?:to the (?:left|right) of|above|below) {_INSIDE}\.(?: |$)")

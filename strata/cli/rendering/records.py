@@ -28,6 +28,7 @@ from strata.core import (
     LayerSpec,
     Record,
     Status,
+    Variant,
     Verification,
     Waiting,
     kept,
@@ -65,6 +66,8 @@ def layers_tree(record: Record, title: str | None = None) -> Tree:
             _BRANCHES[layer.form](tree, layer, value)
     if record.verification:
         _add_cuts(tree, record.verification)
+    for variant in record.variants or ():
+        _add_variant(tree, variant)
     if record.seconds:
         stages = " · ".join(f"{stage} {seconds:.2f}" for stage, seconds in record.seconds.items())
         tree.add(_named("seconds", Text(f"{stages} · sum {sum(record.seconds.values()):.2f}", "dim")))
@@ -127,6 +130,17 @@ def _add_cuts(tree: Tree, found: Verification) -> None:
         whole = "cut" if sentence.kept is None else "cut back"
         reason = (sentence.reason or "").replace("_", " ")
         branch.add(Text(f"{whole}: {clean(sentence.text)} ({reason})", "bright_black"))
+
+
+def _add_variant(tree: Tree, variant: Variant) -> None:
+    """Another text of the same evidence; questions with their answers, one pair a line."""
+    name = variant.name if variant.language == "en" else f"{variant.name}, {variant.language}"
+    if not variant.turns:
+        tree.add(_named(name, Text(clean(variant.text))))
+        return
+    branch = tree.add(_named(name, Text("")))
+    for turn in variant.turns:
+        branch.add(Text.assemble(clean(turn.question), (f" → {clean(turn.answer)}", "bold")))
 
 
 _BRANCHES: dict[Form, Callable[[Tree, LayerSpec, Any], None]] = {

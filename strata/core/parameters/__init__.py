@@ -37,13 +37,22 @@ from strata.core.parameters.segmenter import (
     SegmenterParameters,
 )
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
-from strata.core.parameters.texts import VARIANTS, TextFields, TextSettings, VariantName
+from strata.core.parameters.templates import (
+    RECORD_FIELDS,
+    fields_of,
+    filled,
+    longest_filled,
+    needs_metadata,
+)
+from strata.core.parameters.texts import LAYERED, VARIANTS, TextFields, TextSettings, VariantName
 from strata.core.parameters.verifier import VerifierParameters
 
 __all__ = [
     "BUILT_IN",
     "KINDS",
     "LANGUAGES",
+    "LAYERED",
+    "RECORD_FIELDS",
     "VARIANTS",
     "WEIGHTS",
     "BackEnd",
@@ -76,4 +85,8 @@ __all__ = [
     "VariantName",
     "VerifierParameters",
     "YesParameters",
+    "fields_of",
+    "filled",
+    "longest_filled",
+    "needs_metadata",
 ]

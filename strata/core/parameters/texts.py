@@ -6,8 +6,13 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from strata.core.parameters.languages import LANGUAGES
+from strata.core.parameters.templates import fields_of
+
 VariantName = Literal["short", "medium", "long", "tags", "json", "questions"]
 VARIANTS: tuple[VariantName, ...] = get_args(VariantName)
+LAYERED: tuple[VariantName, ...] = ("tags", "json", "questions")
+"""The variants that follow from the layers by rules; the composer writes the others."""
 
 
 class TextFields(BaseModel):
@@ -22,6 +27,23 @@ class TextFields(BaseModel):
     variants: list[VariantName] | None = Field(default=None, max_length=len(VARIANTS))
     language: str | None = Field(default=None, pattern="^[a-z]{2}$")
     prompt: str | None = Field(default=None, min_length=1, max_length=4000)
+
+    @field_validator("language")
+    @classmethod
+    def _known(cls, language: str | None) -> str | None:
+        if language is not None and language not in LANGUAGES:
+            raise ValueError(
+                f"{language!r} is no language that texts can be checked in; there are {', '.join(LANGUAGES)}"
+            )
+        return language
+
+    @field_validator("prompt")
+    @classmethod
+    def _template(cls, prompt: str | None) -> str | None:
+        """Refuse a template with braces that hold no name."""
+        if prompt is not None:
+            fields_of(prompt)
+        return prompt
 
     @field_validator("variants")
     @classmethod
@@ -42,8 +64,8 @@ class TextSettings(TextFields):
 
     def over(self, base: TextSettings) -> TextSettings:
         """These settings, with those of `base` where they are null."""
-        return base.model_copy(update=self.deciding())
+        return base.model_copy(update=self.model_dump(exclude_none=True))
 
     def deciding(self) -> dict[str, Any]:
         """The settings that are set, for the fingerprint: a profile without any keeps the one it had."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_none=True, exclude=None if self.variants else {"variants"})

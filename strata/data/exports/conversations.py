@@ -32,7 +32,7 @@ def write_llava(target: Target, samples: Iterator[ExportSample]) -> None:
     """
 
     def entry(sample: ExportSample, image: str) -> dict[str, Any]:
-        turns = _turns(("human", f"{IMAGE}\n{target.instruction}"), ("gpt", sample.text))
+        turns = _turns(target.conversation(sample), f"{IMAGE}\n", ("human", "gpt"))
         return {"image": image, "conversations": turns}
 
     _write_array(target, samples, entry)
@@ -46,8 +46,8 @@ def write_qwen_vl(target: Target, samples: Iterator[ExportSample]) -> None:
     """
 
     def entry(sample: ExportSample, image: str) -> dict[str, Any]:
-        question = f"Picture 1: <img>{image}</img>\n{target.instruction}"
-        return {"conversations": _turns(("user", question), ("assistant", sample.text))}
+        start = f"Picture 1: <img>{image}</img>\n"
+        return {"conversations": _turns(target.conversation(sample), start, ("user", "assistant"))}
 
     _write_array(_absolute(target), samples, entry)
 
@@ -61,7 +61,7 @@ def write_monkey(target: Target, samples: Iterator[ExportSample]) -> None:
 
     def entry(sample: ExportSample, image: str) -> dict[str, Any]:
         question = f"<img>{image}</img> {monkey_prompt(target.instruction)} "
-        return {"conversations": _turns(("user", question), ("assistant", sample.text))}
+        return {"conversations": _turns([(question, sample.text)], "", ("user", "assistant"))}
 
     _write_array(_absolute(target), samples, entry)
 
@@ -80,7 +80,7 @@ def write_llama_factory(target: Target, samples: Iterator[ExportSample]) -> None
     """
 
     def entry(sample: ExportSample, image: str) -> dict[str, Any]:
-        return {"messages": messages(f"{IMAGE}{target.instruction}", sample.text), "images": [image]}
+        return {"messages": messages(target.conversation(sample), IMAGE), "images": [image]}
 
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     columns = {"messages": "messages", "images": "images"}
@@ -99,7 +99,7 @@ def write_swift(target: Target, samples: Iterator[ExportSample]) -> None:
 
     with (target.folder / "train.jsonl").open("w", encoding="utf-8") as file:
         for sample, image in _written_images(target, samples):
-            turns = messages(f"{IMAGE}{target.instruction}", sample.text)
+            turns = messages(target.conversation(sample), IMAGE)
             line: dict[str, Any] = {"id": sample.key, "messages": turns, "images": [image]}
             if target.boxes is SWIFT_BOXES:
                 line["objects"] = _objects(sample)
@@ -122,9 +122,10 @@ def _objects(sample: ExportSample) -> dict[str, Any]:
     return {"ref": references, "bbox": boxes}
 
 
-def messages(question: str, answer: str) -> list[dict[str, str]]:
-    """A conversation of one question, with the roles of chat templates."""
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def messages(pairs: Sequence[tuple[str, str]], start: str = "") -> list[dict[str, str]]:
+    """A conversation with the roles of chat templates. start: what stands before its first question."""
+    turns = _turns(pairs, start, ("user", "assistant"))
+    return [{"role": turn["from"], "content": turn["value"]} for turn in turns]
 
 
 def _absolute(target: Target) -> Target:
@@ -132,8 +133,10 @@ def _absolute(target: Target) -> Target:
     return target if target.image_root is not None else replace(target, image_root=str(target.final))
 
 
-def _turns(*turns: tuple[str, str]) -> list[dict[str, str]]:
-    return [{"from": role, "value": value} for role, value in turns]
+def _turns(pairs: Sequence[tuple[str, str]], start: str, roles: tuple[str, str]) -> list[dict[str, str]]:
+    """A conversation. start: what stands before its first question."""
+    texts = [text for pair in pairs for text in pair]
+    return [{"from": roles[i % 2], "value": text if i else start + text} for i, text in enumerate(texts)]
 
 
 def _write_array(target: Target, samples: Iterator[ExportSample], entry: Entry) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from strata.core import LAYERS, LayerSpec
+from strata.core import LAYERS, VARIANT_LEVELS, LayerSpec
 from strata.data.boxes import BOX_FORMS, BoxForm, BoxName, Frame, boxes_of, text_of
 from strata.data.boxes import MAX_PIXELS as QWEN_PIXELS
+from strata.data.control_tokens import without_control_tokens
 from strata.data.exports.formats import FORMATS, Form
 from strata.data.exports.provenance import write_provenance
 from strata.data.exports.samples import ExportSample, Target
@@ -117,7 +118,7 @@ class ExportSamples:
             file.write(json.dumps(broken._asdict(), ensure_ascii=False) + "\n")
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], SampleRow]]:
-        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._layer.name]):
+        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._layer.column]):
             text = text_of(self._layer, row)
             if text is None:
                 self.skipped += 1
@@ -142,11 +143,12 @@ class ExportSamples:
             jpeg, (width, height) = as_jpeg(data, MAX_PIXELS, self._request.keep_metadata)
         except ImageError as error:
             raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
-        boxes = boxes_of(self._layer, row[self._layer.name])
+        boxes = boxes_of(self._layer, self._layer.value_of(row))
         # boxes are written for the image as it is exported
         frame = Frame(width, height, self._layer.quoted, self._request.max_pixels)
         text = sample.turns[0] if self._form is None else self._form.write(boxes, frame)
-        return ExportSample(sample.key, jpeg, width, height, text, boxes)
+        turns = tuple(map(without_control_tokens, self._layer.turns_of(row)))
+        return ExportSample(sample.key, jpeg, width, height, text, boxes, turns=turns)
 
 
 def export(
@@ -162,6 +164,8 @@ def export(
         raise ExportError(f"{out} exists already: an export is written to a new folder")
     if request.image_root is not None and not FORMATS[request.form].paths:
         raise ExportError(f"the format {request.form} has the images inside, so that there is no root of their paths")
+    if request.form == "monkey" and request.layer.asks_itself:
+        raise ExportError("the format monkey has one question for each image: export the level as llava or messages")
     # write to a hidden folder beside the target, after removing that of an interrupted export
     folder = out.absolute().with_name(f".{out.name}.partial")
     samples = ExportSamples(store, snapshot, request, folder / SKIPPED)
@@ -208,11 +212,12 @@ def _nothing(store: Store, samples: ExportSamples, snapshot: Snapshot, request: 
 def layers_with_text(store: Store, snapshot: Snapshot) -> list[str]:
     """The layers that have text in a row of a snapshot. It reads rows until all have, at most all. Raises OSError."""
     found: set[str] = set()
-    for _, row in snapshot_rows(store, snapshot, list(LAYERS)):
-        found |= {name for name, layer in LAYERS.items() if name not in found and text_of(layer, row)}
-        if len(found) == len(LAYERS):
+    known = {**LAYERS, **VARIANT_LEVELS}
+    for _, row in snapshot_rows(store, snapshot, list(dict.fromkeys(layer.column for layer in known.values()))):
+        found |= {name for name, layer in known.items() if name not in found and text_of(layer, row)}
+        if len(found) == len(known):
             break
-    return [name for name in LAYERS if name in found]
+    return [name for name in known if name in found]
 
 
 def _counted(samples: ExportSamples, advance: Callable[[], object]) -> Iterator[ExportSample]:

@@ -17,7 +17,8 @@ FILE_SAMPLES = 10_000  # samples in a folder of images, a tar or a Parquet file,
 class ExportSample(NamedTuple):
     """One sample: an upright JPEG, its size in pixels, its text, and the boxes of its entries (none without boxes).
 
-    text: with the boxes in the form that the export was asked for. name: of its files, without an extension.
+    text: with the boxes in the form that the export was asked for. name: of its files, without an extension. turns:
+    questions and answers in turn, of a layer that has some.
     """
 
     key: str
@@ -27,6 +28,7 @@ class ExportSample(NamedTuple):
     text: str
     boxes: list[PhraseBox]
     name: str = ""
+    turns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Target:
     image_root: str | None
     name: str
     fingerprint: str
+
+    def conversation(self, sample: ExportSample) -> list[tuple[str, str]]:
+        """A sample's questions with their answers: its own, or the instruction with its text."""
+        turns = sample.turns or (self.instruction, sample.text)
+        return list(zip(turns[::2], turns[1::2], strict=True))
 
 
 Write = Callable[[Target, Iterator[ExportSample]], None]

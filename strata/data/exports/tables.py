@@ -89,7 +89,7 @@ def write_messages(target: Target, samples: Iterator[ExportSample]) -> None:
     """
 
     def row(sample: ExportSample) -> dict[str, Any]:
-        turns = messages(target.instruction, sample.text)
+        turns = messages(target.conversation(sample))
         return {"key": sample.key, "messages": turns, "images": [_image(sample)]}
 
     _write_parquet(target, samples, MESSAGES_SCHEMA, MESSAGES_FEATURES, row)

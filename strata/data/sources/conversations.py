@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
+from strata.counts import counted
 from strata.data.control_tokens import without_control_tokens
 from strata.data.sources.entries import EntryError, json_entries
 from strata.data.sources.images_inside import MOST_BYTES, decoded_url
@@ -188,8 +189,9 @@ def _placed(texts: list[str], images: int) -> list[str]:
     places = sum(len(_TOKENS.findall(question)) for question in texts[::2])
     if images == 0 and places:
         raise EntryError('no image: neither "image" nor <img>…</img>, but <image> in its text')
-    if images > 1 and places not in (0, images):
-        raise EntryError(f"{images} images, but {places} places for them in its questions")
+    # LLaMA-Factory and ms-swift refuse such an entry too; without places the images are before the first question
+    if images and places not in (0, images):
+        raise EntryError(f"{counted(images, 'image')}, but {counted(places, 'place')} for them in its questions")
     bare = [_TOKENS.sub("", text).strip() for text in texts]
     if images < 2:
         return bare

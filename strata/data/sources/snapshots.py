@@ -72,13 +72,13 @@ def snapshot_source(
 def _sample_rows(
     store: Store, snapshot: Snapshot, layer: LayerSpec, form: BoxForm | None, max_pixels: int
 ) -> Iterator[SampleRow]:
-    for identity, row in snapshot_rows(store, snapshot, ["key", "image", "width", "height", layer.name]):
+    for identity, row in snapshot_rows(store, snapshot, ["key", "image", "width", "height", layer.column]):
         text = text_of(layer, row)
         if text is not None and form is not None:
             frame = Frame(row["width"], row["height"], layer.quoted, max_pixels)
-            text = form.write(boxes_of(layer, row[layer.name]), frame)
+            text = form.write(boxes_of(layer, layer.value_of(row)), frame)
         if text is not None:
-            yield sample_row(row, identity, text)
+            yield sample_row(row, identity, text, layer.turns_of(row))
 
 
 def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -113,8 +113,8 @@ def _reviewed(snapshot: Snapshot) -> dict[tuple[str, int], str]:
     return {(snapshot.parts[entry["part"]], entry["row"]): entry["text"] for entry in entries}
 
 
-def sample_row(row: dict[str, Any], identity: str, text: str) -> SampleRow:
-    """Convert a record's row to a sample: its image, and a text as the answer."""
+def sample_row(row: dict[str, Any], identity: str, text: str, turns: Sequence[str] = ()) -> SampleRow:
+    """Convert a record's row to a sample: its image, and a text as the answer, or questions and answers in turn."""
     image = row["image"]
     known = identity if image["offset"] else ""  # for a whole file only the size is checked
-    return SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, [text])
+    return SampleRow(row["key"], image["uri"], image["offset"], image["size"], known, list(turns) or [text])

@@ -14,7 +14,7 @@ from strata.data.sources.conversations import MARKUP, Conversation, llava, messa
 from strata.data.sources.entries import MEMBERS
 from strata.data.sources.public import documents, photographs, scene_text
 from strata.data.sources.public.files import Files, folder_entries
-from strata.data.sources.public.questions import Answers, Options, Question
+from strata.data.sources.public.questions import Answers, Asked, Options
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Format:
 
     title: str
     entries: Callable[[Files], Iterator[Any]]
-    parse: Callable[[Any, Options], Iterable[Question | Conversation]]
+    parse: Callable[[Any, Options], Iterable[Asked]]
     answers: Answers | None = None
     options: frozenset[str] = frozenset()
     captions: bool = False

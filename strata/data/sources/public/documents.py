@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 from strata.data.sources.conversations import Conversation
 from strata.data.sources.entries import EntryError, json_entries, list_of, text_of, texts_of
-from strata.data.sources.public.files import Files
-from strata.data.sources.public.questions import Options, Question, answers_of, image_named
+from strata.data.sources.public.files import Files, joined, objects
+from strata.data.sources.public.questions import Asked, Options, Question, answers_of, image_named, parts
 
-Asked = Question | Conversation  # a conversation is one that is left out
 CONTENTS = "documents_content.jsonl"  # beside DUE's document.jsonl: the tokens of each document, and those of each page
 NO_PAGE = "its answer is found on no page of the document"
 SEVERAL_PAGES = "its document has several pages, and the question is about all"
@@ -41,32 +40,46 @@ def chartqa(entry: Any, options: Options) -> Iterator[Question]:
     yield Question(image, [image], text_of(entry, "query"), [text_of(entry, "label")])
 
 
-def due_entries(files: Files) -> Iterator[Any]:
-    """The documents of DUE, each with the "contents" of its pages if the files have them.
+class Page(NamedTuple):
+    """What is written on a page, and the same as `_words` has it, with spaces around."""
 
-    Both files have the documents in one order (due-benchmark/baselines reads them in pairs). Raises EntryError if they
-    do not.
+    text: str
+    words: str
+
+
+def due_entries(files: Files) -> Iterator[Any]:
+    """The documents of DUE, each with its "pages", a list of Page, if the files have contents.
+
+    Both files have the documents in one order as published; contents in another order wait in memory for theirs. Of a
+    document whose contents cannot be understood "pages" is None; of one that has none it is absent.
     """
     if not files.contents:
         yield from files.entries("")
         return
     for uri, contents_uri in zip(files.paths, files.contents, strict=True):
         with files.open(uri) as documents, files.open(contents_uri) as contents:
-            told = json_entries(contents)
-            for document in json_entries(documents):
-                content = next(told, None)
-                names = [one.get("name") if isinstance(one, dict) else None for one in (document, content)]
-                if not isinstance(content, dict) or names[0] != names[1]:
-                    raise EntryError(f"{CONTENTS} has another document at the place of {str(names[0])[:80]}")
-                yield {**document, "contents": content.get("contents")}
+            # only the words of the pages wait, not the places of all tokens
+            told = ({"name": one.get("name"), "pages": pages_of(one.get("contents"))} for one in objects(contents))
+            for content, document in joined("name", told, json_entries(documents)):
+                yield {**document, **content} if isinstance(document, dict) else document
 
 
 class _Asked(NamedTuple):
-    """A question, its right answers, and what a page must have: of each group one text."""
+    """A question, and the groups of texts of which a page must have one each.
+
+    together: the answer is one text of each group; else each text of the only group is a right answer.
+    """
 
     question: str
-    answers: list[str]
-    needed: list[list[str]]
+    groups: list[list[str]]
+    together: bool
+
+    def answers(self, page: Page | None) -> list[str]:
+        """The right answers; first that which is written on the page as it is, then one that only differs in form."""
+        groups = (
+            [sorted(group, key=lambda text: _distance(text, page)) for group in self.groups] if page else self.groups
+        )
+        return [", ".join(group[0] for group in groups)] if self.together else groups[0]
 
 
 def due(template: str, several: bool = False, searched: bool = True) -> Callable[[Any, Options], Iterator[Asked]]:
@@ -81,35 +94,52 @@ def due(template: str, several: bool = False, searched: bool = True) -> Callable
     def parse(entry: Any, options: Options) -> Iterator[Asked]:
         name = text_of(entry, "name").removesuffix(".pdf")
         image = image_named(options, "{}", name)
-        pages = [] if options.pages == "first" else page_texts(entry.get("contents"))
-        for annotation in list_of(entry, "annotations"):
-            for number, asked in enumerate(_asked(annotation, template, several)):
-                key = f"{name}/{annotation.get('id', '')}/{number}"
-                page = 0 if options.pages == "first" else _page(annotation, asked.needed, pages, searched)
+        pages = [] if options.pages == "first" else _pages(entry)
+
+        def annotated(number: int, annotation: Any) -> Iterator[Asked]:
+            identifier = annotation.get("id") if isinstance(annotation, dict) else None
+            for question, asked in enumerate(_asked(annotation, template, several)):
+                # other tools write annotations without an id: their number names them
+                key = f"{name}/{number if identifier in (None, '') else identifier}/{question}"
+                page = _page(annotation, asked.groups, pages, searched) if pages else 0
                 if page is None:
                     yield Conversation(key, [], [], problem=NO_PAGE if searched else SEVERAL_PAGES, left_out=True)
                 else:
-                    yield Question(key, [f"{image}#page={page + 1}"], asked.question, asked.answers)
+                    answers = asked.answers(pages[page] if pages else None)
+                    yield Question(key, [f"{image}#page={page + 1}"], asked.question, answers)
+
+        yield from parts(name, "annotation", list_of(entry, "annotations"), annotated)
 
     return parse
 
 
-def page_texts(contents: Any) -> list[str]:
-    """The words of each page of a document, normalised, with spaces around them. Raises EntryError.
+def _pages(entry: Any) -> list[Page]:
+    """The pages of a document that `due_entries` has joined with its contents. Raises EntryError if none are known."""
+    if "pages" not in entry:
+        raise EntryError(f"{CONTENTS} has no document of this name")
+    if not entry["pages"]:
+        raise EntryError(f"{CONTENTS} does not tell the tokens of its pages")
+    found: list[Page] = entry["pages"]
+    return found
 
-    contents: of documents_content.jsonl; the first reading of the pages in it is used.
+
+def pages_of(contents: Any) -> list[Page] | None:
+    """The pages of a document, by the first reading of them; None if none can be understood.
+
+    contents: of documents_content.jsonl.
     """
     for content in contents if isinstance(contents, list) else ():
         try:
             layer = content.get("tokens_layer") or content["common_format"]
             spans = layer["structures"]["pages"]["structure_value"]
-            return [f" {_words(' '.join(map(str, layer['tokens'][start:end])))} " for start, end in spans]
+            texts = [" ".join(map(str, layer["tokens"][start:end])) for start, end in spans]
         except (AttributeError, TypeError, KeyError, ValueError):
             continue
-    raise EntryError('"contents" does not tell the tokens of its pages')
+        return [Page(text, f" {_words(text)} ") for text in texts]
+    return None
 
 
-def _page(annotation: Any, needed: list[list[str]], pages: list[str], searched: bool) -> int | None:
+def _page(annotation: Any, groups: list[list[str]], pages: list[Page], searched: bool) -> int | None:
     """The page, from 0, that an answer is on: the only one, that of its evidence, or the first that has its words."""
     if len(pages) == 1:
         return 0
@@ -122,11 +152,19 @@ def _page(annotation: Any, needed: list[list[str]], pages: list[str], searched: 
             return number
     if not searched:
         return None
-    groups = [[words for text in group if (words := _words(text))] for group in needed]
+    needed = [[words for text in group if (words := _words(text))] for group in groups]
     for number, page in enumerate(pages):
-        if all(any(f" {words} " in page for words in group) for group in groups):
+        if all(any(f" {words} " in page.words for words in group) for group in needed):
             return number
     return None
+
+
+def _distance(text: str, page: Page) -> int:
+    """How far a text is from what a page has: 0 written so, 1 only case or punctuation differ, 2 not on it."""
+    words = _words(text)
+    if not words or f" {words} " not in page.words:
+        return 2
+    return 0 if re.search(rf"(?<!\w){re.escape(text)}(?!\w)", page.text) else 1
 
 
 def _words(text: str) -> str:
@@ -150,29 +188,32 @@ def _asked(annotation: Any, template: str, several: bool) -> Iterator[_Asked]:
             values.append([first, *variants])
     for column, found in columns.items():
         asked = f"What are the {key} values for the {column} column?"
-        yield _Asked(asked, [", ".join(found)], [[field] for field in found])
+        yield _Asked(asked, [[field] for field in found], together=True)
     if values and several:
-        yield _Asked(template.format(key), [", ".join(variants[0] for variants in values)], values)
+        yield _Asked(template.format(key), values, together=True)
     elif values:
-        answers = [variant for variants in values for variant in variants]
-        yield _Asked(template.format(key), answers, [answers])
+        yield _Asked(template.format(key), [[variant for variants in values for variant in variants]], together=False)
 
 
 def tabfact(entry: Any, options: Options) -> Iterator[Asked]:
     """TabFact in DUE: the key is a statement on a table, the value "1" (entailed) or "0" (refuted)."""
     for found in due("{}", searched=False)(entry, options):
         if isinstance(found, Question):
-            answer = found.answers[0]
-            yield found._replace(answers=[YES_NO.get(answer, answer)])
+            told = [YES_NO[answer] for answer in found.answers if answer in YES_NO]
+            yield found._replace(answers=told or found.answers)
         else:
             yield found
 
 
-def visualmrc(entry: Any, options: Options) -> Iterator[Question]:
+def visualmrc(entry: Any, options: Options) -> Iterator[Asked]:
     """{"id", "image_filename", "qa_data": [{"question": {"text"}, "answer": {"text"}}, …], …} a line."""
     image = text_of(entry, "image_filename")
-    for number, pair in enumerate(list_of(entry, "qa_data")):
+    name = str(entry.get("id", image))
+
+    def asked(number: int, pair: Any) -> Iterator[Asked]:
         if not isinstance(pair, dict):
-            raise EntryError('no object in "qa_data"')
-        question, answer = (text_of(pair.get(name), "text") for name in ("question", "answer"))
-        yield Question(f"{entry.get('id', image)}/{number}", [image], question, [answer])
+            raise EntryError("not an object")
+        question, answer = (text_of(pair.get(field), "text") for field in ("question", "answer"))
+        yield Question(f"{name}/{number}", [image], question, [answer])
+
+    yield from parts(name, "question", list_of(entry, "qa_data"), asked)

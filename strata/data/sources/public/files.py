@@ -83,6 +83,28 @@ def _file_digest(uri: str) -> bytes:
     return digest.digest()
 
 
+def objects(file: IO[bytes], place: str = "") -> Iterator[dict[str, Any]]:
+    """The entries of a file that are JSON objects, as `json_entries` gives them."""
+    return (entry for entry in json_entries(file, place) if isinstance(entry, dict))
+
+
+def joined(field: str, left: Iterator[dict[str, Any]], right: Iterator[Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Pairs of entries that are equal in a field, in the order of the right side; {} for one without a partner.
+
+    Both sides may be in any order; entries of the left side wait in memory for their partner.
+    """
+    waiting: dict[str | int, dict[str, Any]] = {}
+    for entry in right:
+        name = entry.get(field) if isinstance(entry, dict) else None
+        if not isinstance(name, str | int):
+            yield {}, entry
+            continue
+        while name not in waiting and (other := next(left, None)) is not None:
+            if isinstance(found := other.get(field), str | int):
+                waiting[found] = other
+        yield waiting.pop(name, {}), entry
+
+
 def folder_files(uri: str, extension: str = ".json") -> list[str]:
     """The files of a folder with an extension, sorted by name, as URIs, without those that begin with "_" or ".".
 

@@ -8,7 +8,7 @@ from typing import Any
 import ijson
 
 from strata.data.sources.entries import EntryError, json_entries, text_of, texts_of
-from strata.data.sources.public.files import Files
+from strata.data.sources.public.files import Files, joined, objects
 from strata.data.sources.public.questions import (
     Options,
     Question,
@@ -30,22 +30,10 @@ def vqa_entries(files: Files) -> Iterator[Any]:
         with files.open(answers) as file:
             subtype = next(ijson.items(file, "data_subtype"), "")
         with files.open(questions) as asked, files.open(answers) as answered:
-            pairs = _joined(json_entries(asked, "questions"), json_entries(answered, "annotations"))
-            for question, annotation in pairs:
+            told = objects(asked, "questions")
+            for question, annotation in joined("question_id", told, json_entries(answered, "annotations")):
                 whole = annotation if isinstance(annotation, dict) else {}
                 yield {**whole, "question": question.get("question"), "data_subtype": subtype}
-
-
-def _joined(left: Iterator[Any], right: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-    """Pairs with equal "question_id", in the order of the right side."""
-    waiting: dict[Any, Any] = {}
-    for entry in right:
-        name = entry.get("question_id") if isinstance(entry, dict) else None
-        while name not in waiting and (other := next(left, None)) is not None:
-            if isinstance(other, dict):
-                waiting[other.get("question_id")] = other
-        # without its question an annotation is an entry with a problem, as the reader of entries says
-        yield waiting.pop(name, {}), entry
 
 
 def vqa(entry: Any, options: Options) -> Iterator[Question]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
+from strata.data.sources.conversations import Conversation
 from strata.data.sources.entries import EntryError, list_of, text_of
 
 Answers = Literal["majority", "first", "all"]
 Pages = Literal["found", "first"]
+T = TypeVar("T")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -49,6 +51,21 @@ class Question(NamedTuple):
         asked = [self.question] if self.question else []
         for answer in chosen(self.answers, rule):
             yield [*asked, answer]
+
+
+Asked = Question | Conversation  # a conversation is one that is left out, or a bad entry
+
+
+def parts(name: str, kind: str, items: Iterable[T], parse: Callable[[int, T], Iterator[Asked]]) -> Iterator[Asked]:
+    """What `parse` gives for each item of an entry and its number, from 0; a bad item leaves the others as they are.
+
+    An item for which it raises EntryError becomes a bad entry. name: of the entry; kind: what its items are.
+    """
+    for number, item in enumerate(items):
+        try:
+            yield from list(parse(number, item))
+        except EntryError as error:
+            yield Conversation(f"{name}/{number}", [], [], problem=f"{kind} {number + 1}: {error}")
 
 
 def chosen(answers: Iterable[str], rule: Answers) -> list[str]:

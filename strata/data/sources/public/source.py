@@ -14,7 +14,7 @@ from strata.data.sources.pages import PageFinder
 from strata.data.sources.public import FORMATS, Format
 from strata.data.sources.public.documents import CONTENTS
 from strata.data.sources.public.files import Files
-from strata.data.sources.public.questions import Options, Question
+from strata.data.sources.public.questions import Asked, Options
 from strata.data.sources.samples import ImageFiles, SampleError, TableSource
 from strata.data.sources.tables import default_cache, kept_table
 from strata.errors import plain_line
@@ -58,6 +58,8 @@ def _conversations(form: Format, files: Files, options: Options, finder: PageFin
     for number, entry in enumerate(form.entries(files), 1):
         try:
             for sample in _samples(form, entry, options):
+                if sample.problem and not sample.left_out:
+                    sample = sample._replace(problem=f"{_name(entry, number)}: {sample.problem}")
                 pages = [finder.page(str(image)) for image in sample.images] if finder else sample.images
                 yield sample._replace(images=pages, id=sample.id or str(number))
         except EntryError as error:
@@ -68,7 +70,7 @@ def _samples(form: Format, entry: Any, options: Options) -> Iterator[Conversatio
     # the members of an object are pairs of name and entry
     if not isinstance(entry[1] if isinstance(entry, tuple) else entry, dict):
         raise EntryError("not an object")
-    found: Iterable[Question | Conversation] = form.parse(entry, options)
+    found: Iterable[Asked] = form.parse(entry, options)
     for one in found:
         if isinstance(one, Conversation):
             yield one
