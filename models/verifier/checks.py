@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -19,6 +19,16 @@ _BODY = frozenset(
     "body skin shoulder knee tooth tongue mane hoof claw trunk shell petal stem leaf branch root roof handle sleeve "
     "collar strap lid".split()
 )
+# roles of persons, with the words that tell them
+_ROLES: Mapping[str, frozenset[str]] = {
+    role: frozenset(words.split())
+    for role, words in {
+        "rider": "ride", "cyclist": "bicycle bike cycle", "biker": "bicycle bike motorcycle", "driver": "drive",
+        "player": "play", "surfer": "surf surfboard", "skier": "ski skis", "snowboarder": "snowboard",
+        "skateboarder": "skateboard", "swimmer": "swim", "runner": "run", "passenger": "ride", "walker": "walk",
+    }.items()
+}  # fmt: skip
+_CARRIERS = frozenset("sign signboard signage label poster banner placard board plaque sticker billboard".split())
 _LETTERS_AT_LEAST = 1
 
 
@@ -58,7 +68,14 @@ def entities_named(phrase: NounPhrase, facts: Facts) -> list[Entity]:
 
 def names(entry: Entry, phrase: NounPhrase) -> bool:
     """Whether a noun phrase names what an entry names, by its noun, a synonym or a wider word."""
-    return is_kind_of(entry.noun, phrase.noun)
+    return is_kind_of(entry.noun, phrase.noun) or _plays(entry, phrase.noun)
+
+
+def _plays(entry: Entry, role: str) -> bool:
+    """Whether a person's entry tells what the noun of a role says: a man riding a bicycle, a cyclist."""
+    if role not in _ROLES or not is_kind_of(entry.noun, "person"):
+        return False
+    return any((verb_of(word) or word) in _ROLES[role] or word in _ROLES[role] for word in entry.words)
 
 
 def _meant(phrase: NounPhrase, facts: Facts, quotes: Sequence[tuple[NounPhrase, str]] = ()) -> list[Entity]:
@@ -98,9 +115,25 @@ def _thing(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase]) -> 
         return UNKNOWN
     if _is_part(phrase, facts, spoken):
         return UNKNOWN
-    if not is_visible(phrase.noun):
+    if _is_known_role(phrase, facts) or _is_read(statement, facts) or not is_visible(phrase.noun):
         return UNKNOWN
     return Verdict(False, "unsupported_object")
+
+
+def _is_known_role(phrase: NounPhrase, facts: Facts) -> bool:
+    """Whether a phrase names a person by a role, and there is a person."""
+    entries = (entry for entity in (*facts.entities, *facts.told) for entry in entity.entries)
+    return phrase.noun in _ROLES and any(is_kind_of(entry.noun, "person") for entry in entries)
+
+
+def _is_read(statement: Statement, facts: Facts) -> bool:
+    """Whether a phrase names what carries text, such as a sign, and the text that it is said to carry was read."""
+    told = [text for carrier, text in statement.quotes if carrier == statement.phrase]
+    return (
+        statement.phrase is not None
+        and statement.phrase.noun in _CARRIERS
+        and any(_quote(replace(statement, phrase=None, value=text), facts).supported for text in told)
+    )
 
 
 def _narrowed(phrase: NounPhrase, facts: Facts) -> list[Entity]:
@@ -153,9 +186,10 @@ def _count(statement: Statement, facts: Facts) -> Verdict:
         return UNKNOWN if told <= known or several else Verdict(False, "wrong_count", _names_of(wider))
     if not found:
         return _told_count(phrase, told, facts)
-    many = any(entry.many for entity in found for entry in entity.entries)
+    many = any(entry.many and entry.count is None for entity in found for entry in entity.entries)
     # several names of one thing may lie at one place: the largest number of entries of one layer is possible too
-    most = max(len(found), _entries_of_one_layer(found, phrase))
+    counted = sum(max(entry.count or 1 for entry in entity.entries) for entity in found)
+    most = max(counted, _entries_of_one_layer(found, phrase))
     doubtful = sum(is_kind_of(noun, phrase.noun) for noun in facts.doubtful)
     evidence = _names_of(found)
     if many:

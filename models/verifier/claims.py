@@ -21,7 +21,8 @@ _EMPTY = PICTURES | frozenset(
     "hue tone texture shape outline size kind type sort variety number lot bit rest beauty charm moment time day "
     "everything nothing viewer angle perspective caption description profile letter word text message writing "
     "lettering inscription font width height line row pose expression direction addition layout surface space "
-    "combination mix blend touch hint hand use attention one other others whole total name scenery activity".split()
+    "combination mix blend touch hint hand use attention one other others whole total name scenery activity "
+    "overall high low home".split()
 )
 # what follows "of" after these is felt, not seen: "a sense of calm"
 _FEELINGS = frozenset("sense feeling touch hint air atmosphere mood sign note impression moment feel state".split())
@@ -62,7 +63,8 @@ def statements_of(made: Structure) -> list[Statement]:
     # "the sign that says OPEN" is one of several signs
     carried = tuple((one.phrase, one.value) for one in quotes if one.phrase is not None)
     positions = (replace(one, quotes=carried) for one in _positions(made))
-    found = [*_things(made), *_predicates(made), *positions, *quotes]
+    things = (replace(one, quotes=carried) for one in _things(made))
+    found = [*things, *_predicates(made), *positions, *quotes]
     return sorted(found, key=lambda one: (one.start, one.end))
 
 

@@ -6,15 +6,23 @@ at its end, and its claims are checked once more. Otherwise a larger piece is tr
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice, product
 
+from models.verifier.lexicon import verb_of
 from models.verifier.structure import Piece, Structure, structure_of
 
 _MOST_TRIES = 24  # of combinations of pieces for one sentence
 _JOINT_AT_START = re.compile(
     r"\A[\s,;:—–]*(?:(?:and|but|while|whereas|although|though|or|so|yet|as|with)\b[\s,]*)?", re.I
+)
+_FINITE = ("VERB", "AUX")
+# verbs that say nothing without what follows them
+_NEED_AN_OBJECT = frozenset(
+    "line fill cover surround dominate decorate adorn dress wear hold carry contain feature show include depict make "
+    "compose flank accompany let display try give add create suggest read say bear use touch catch".split()
 )
 _PLURAL_VERBS = {"are": "is", "were": "was", "have": "has"}
 _OPEN_ENDS = ("DET", "PREP", "JOIN", "THAT", "NOT", "COMMA")
@@ -57,8 +65,64 @@ def without(made: Structure, pieces: Sequence[Piece]) -> str | None:
             continue
         spaced = at == 0 or made.text[token.start - 1 : token.start].isspace()
         parts.append(joined.get(at, (" " if spaced else "") + token.text))
+    if _is_torn(made, gone):
+        return None
     rest = agreeing(_tidied("".join(parts), made.text))
     return rest if rest and _is_whole(structure_of(rest), made) else None
+
+
+def _is_torn(made: Structure, gone: Set[int]) -> bool:
+    """Whether what is left and right of a gap does not go together.
+
+    A gap must end neither within a noun phrase nor within a second clause, take no object from a verb, and leave no
+    comma alone before a verb or a preposition.
+    """
+    tokens = made.tokens
+    for start, end in _gaps(gone):
+        if end == len(tokens):
+            continue
+        # ", with two cats to their right" without the cats; "trying to catch a frisbee" without the catch
+        left, right = tokens[start - 1] if start else None, tokens[end]
+        # "the cup, which is black, is" without both commas
+        if right.tag == "COMMA" and end + 1 < len(tokens) and tokens[end + 1].tag in _FINITE:
+            return True
+        if left is not None and left.tag == "PREP" and right.tag in ("MARK", "COMMA", "JOIN", *_FINITE):
+            return True
+        if left is not None and left.tag == "COMMA" and right.tag in ("PREP", *_FINITE):
+            return True
+        if left is not None and left.tag in ("VERB", "PART") and right.tag in ("DET", "NUM", "NOUN", "PRON"):
+            listed = tokens[end - 1].lower in ("and", "or", ",")
+            if not listed:
+                return True
+        # "[and a blue double-decker] bus"; a clause of which the beginning alone is gone, after another one
+        if any(phrase.start < end < phrase.end and start <= phrase.start for phrase in made.phrases):
+            return True
+        if start and any(start <= one.start < end < one.end and one.start > 0 for one in made.clauses):
+            whole = any(start == one.start for one in made.clauses)
+            if not whole:
+                return True
+    return _lost_object(made, gone)
+
+
+def _gaps(gone: Set[int]) -> Iterator[tuple[int, int]]:
+    """The runs of tokens that are gone, each as (start, end)."""
+    for at in sorted(gone):
+        if at - 1 not in gone:
+            yield at, next(end for end in itertools.count(at + 1) if end not in gone)
+
+
+def _lost_object(made: Structure, gone: Set[int]) -> bool:
+    """Whether a verb has lost what it cannot be without: "the street is lined", "the man wears"."""
+    tokens = made.tokens
+    for at, token in enumerate(tokens[:-1]):
+        if at in gone or at + 1 not in gone or token.tag not in ("VERB", "PART", "NOUN"):
+            continue
+        phrasal = token.lower == "place" and at > 0 and verb_of(tokens[at - 1].lower) == "take"
+        after = next((tokens[i].tag for i in range(at + 1, len(tokens)) if i not in gone), "MARK")
+        needs = token.tag != "NOUN" and verb_of(token.lower) in _NEED_AN_OBJECT
+        if (needs or phrasal) and after in ("MARK", "COMMA", "JOIN", "PREP", *_FINITE):
+            return True
+    return False
 
 
 def _lost_joints(made: Structure, gone: Set[int]) -> dict[int, str]:

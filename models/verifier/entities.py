@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from models.boxes import inside, iou, min_overlap
+from models.verifier.attributes import is_attribute
 from models.verifier.claims import is_empty, is_setting
+from models.verifier.lexicon import singular, verb_of
 from models.verifier.phrases import NounPhrase, phrases_of
 from models.verifier.structure import structure_of
-from models.verifier.words import tokens_of
+from models.verifier.words import Token, tokens_of
 from strata.core import THINGS, Box, Record, kept
 
 SAME_PLACE = 0.5  # IoU from which two boxes are one thing, as in `models.notes`
@@ -61,6 +64,7 @@ class Facts:
 
     settings: nouns of surroundings with their attributes, by the entry that names them. lines: the kept lines of text,
     by entry. doubtful: nouns of entries that were dropped because a model was not sure. size: (width, height).
+    compounds: the nouns of two and more words in the names of entries, such as "sports ball".
     """
 
     size: tuple[int, int]
@@ -70,6 +74,7 @@ class Facts:
     lines: dict[str, str] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
     detected: bool = False
+    compounds: set[str] = field(default_factory=set)
 
 
 def facts_of(record: Record, trust_caption: bool = True) -> Facts:
@@ -82,21 +87,61 @@ def facts_of(record: Record, trust_caption: bool = True) -> Facts:
             phrase = layer.words_of(entry).strip()
             if not phrase:
                 continue
-            own = _entry(f"{layer.name}/{i}", phrase, layer.name)
-            if entry.kept and own is not None:
+            found = _entries(f"{layer.name}/{i}", phrase, layer.name, facts)
+            if not found:
+                continue
+            own, *others = found
+            if entry.kept:
                 _add(facts.entities, entry.box, own)
-            elif own is not None and entry.reason in IN_DOUBT:
+                # what the phrase says of the thing names further things: "a man in a red shirt", "a bowl of soup"
+                for other in others:
+                    _add_told(facts, other)
+            elif entry.reason in IN_DOUBT:
                 facts.doubtful.append(own.noun)
     _add_lines(facts, record)
     _add_texts(facts, record, trust_caption)
     return facts
 
 
-def _entry(name: str, phrase: str, layer: str) -> Entry | None:
-    """A phrase as an entry; None for a phrase without a noun."""
-    tokens = tokens_of(phrase)
+def _entries(name: str, phrase: str, layer: str, facts: Facts) -> list[Entry]:
+    """The noun phrases of an entry's phrase, its own first; none for a phrase without a noun."""
+    tokens = [
+        # a name of a thing has no verb but in a relative clause
+        replace(token, tag="NOUN") if token.tag == "VERB" and token.lower == verb_of(token.lower) else token
+        for token in tokens_of(phrase)
+    ]
     found = phrases_of(tokens)
-    return _entry_of(name, found[0], phrase, layer) if found else None
+    made = []
+    for one in found:
+        facts.compounds.update(_compounds_of(tokens[one.start : one.end]))
+        if one is found[0]:
+            # a colour of what the thing wears or holds is not its own
+            others = {at for later in found[1:] for at in range(later.start, later.end)}
+            own = [token.text for at, token in enumerate(tokens) if not _is_foreign(token, at in others)]
+            made.append(_entry_of(name, one, " ".join(own), layer))
+        elif not one.negated:
+            made.append(_entry_of(name, one, one.text(tokens, phrase), layer))
+    return made
+
+
+def _is_foreign(token: Token, other: bool) -> bool:
+    """Whether a word is an attribute of another thing, or none at all: the "cream" of "ice cream"."""
+    return is_attribute(token.lower) and (other or token.tag == "NOUN")
+
+
+def _compounds_of(tokens: Sequence[Token]) -> Iterator[str]:
+    """The nouns of several words that end a noun phrase, in the singular: "police officer"."""
+    words = [token.lower for token in itertools.takewhile(lambda one: one.tag == "NOUN", reversed(tokens))][::-1]
+    for start in range(len(words) - 1):
+        yield " ".join([*words[start:-1], singular(words[-1])])
+
+
+def _add_told(facts: Facts, entry: Entry) -> None:
+    """Add what a phrase or a tag names without a box."""
+    if is_setting(entry.noun):
+        facts.settings.append(entry)
+    elif not is_empty(entry.noun):
+        facts.told.append(Entity(None, [entry]))
 
 
 def _entry_of(name: str, found: NounPhrase, phrase: str, layer: str) -> Entry:
@@ -134,16 +179,14 @@ def _add_texts(facts: Facts, record: Record, trust_caption: bool) -> None:
         made = structure_of(record.caption.text)
         for phrase in made.phrases:
             entry = _entry_of("caption", phrase, phrase.text(made.tokens, made.text), "caption")
+            facts.compounds.update(_compounds_of(made.tokens[phrase.start : phrase.end]))
             if is_setting(phrase.noun):
                 facts.settings.append(entry)
             elif trust_caption and not is_empty(phrase.noun) and not phrase.negated:
                 facts.told.append(Entity(None, [entry]))
     for i, tag in enumerate(record.tags or ()):
-        found = _entry(f"tags/{i}", tag.word, "tags") if tag.kept else None
-        if found is not None and is_setting(found.noun):
-            facts.settings.append(found)
-        elif found is not None:
-            facts.told.append(Entity(None, [found]))
+        for found in _entries(f"tags/{i}", tag.word, "tags", facts) if tag.kept else ():
+            _add_told(facts, found)
 
 
 def letters_of(text: str) -> str:

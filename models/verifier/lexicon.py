@@ -33,6 +33,7 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "sign": ("signboard", "board", "placard"), "signboard": ("sign",), "placard": ("sign",), "poster": ("sign",),
     "girl": ("kid", "child"), "boy": ("kid", "child"), "baby": ("kid",), "clock": ("alarm clock",),
     "dress": ("clothes",), "shirt": ("clothes", "t-shirt"), "top hat": ("hat",), "cow": ("cattle", "bull"),
+    "dog": ("pet",), "cat": ("pet",), "refrigerator": ("fridge",),
     "mouse": ("computer mouse",), "person": ("human", "figure"), "motorcycle": ("bike", "motorbike"),
     "bicycle": ("bike",), "tv": ("screen", "monitor"), "laptop": ("computer",),
     "cell phone": ("phone", "smartphone"), "potted plant": ("plant", "houseplant"), "dining table": ("table",),
@@ -119,6 +120,12 @@ def verb_of(word: str) -> str:
     return word if "v" in known.speech(word) else ""
 
 
+@functools.lru_cache(50_000)
+def is_compound(words: str) -> bool:
+    """Whether words with spaces are a noun of WordNet that names something physical, such as "fire hydrant"."""
+    return any(lexicon().senses(words))
+
+
 @functools.lru_cache(20_000)
 def lineage(sense: int) -> frozenset[int]:
     """A sense, and all that it is a kind of."""
@@ -138,6 +145,8 @@ def is_kind_of(noun: str, wider: str) -> bool:
         return is_kind_of(noun.partition(" ")[2], wider)
     own = next((sense for sense in lexicon().senses(noun) if sense), 0)
     meant = {sense for sense in lexicon().senses(wider)[:2] if sense}
+    # a synonym in any of its senses: a taxi, a cab
+    meant |= {own} & set(lexicon().senses(wider))
     return bool(own and lineage(own) & meant)
 
 

@@ -71,6 +71,7 @@ _ROWS = {"top": "top", "upper": "top", "bottom": "bottom", "lower": "bottom"}
 _COLUMNS = {"left": "left", "right": "right", "left-hand": "left", "right-hand": "right", "leftmost": "left"}
 _COLUMNS |= {"rightmost": "right"}
 _CENTRES = frozenset("centre center middle central".split())
+_WHOLES = PICTURES | {"room"}  # "of the room" is of the picture
 _DEPTHS = frozenset("foreground background distance front back".split())  # of which boxes say nothing
 _FILLING = frozenset("far very extreme hand side part corner half edge area portion section third of the".split())
 _AT = frozenset("at on in to near toward towards along across".split())
@@ -127,7 +128,7 @@ def _picture_end(tokens: Sequence[Token], of: int) -> int | None:
     at = of + 1
     while at < len(tokens) and tokens[at].tag in ("DET", "ADJ"):
         at += 1
-    return at + 1 if at < len(tokens) and tokens[at].lower in PICTURES else None
+    return at + 1 if at < len(tokens) and tokens[at].lower in _WHOLES else None
 
 
 def relation_at(tokens: Sequence[Token], start: int) -> tuple[str, int] | None:

@@ -8,7 +8,7 @@ and what stands between commas.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from models.verifier.phrases import NounPhrase, phrases_of
@@ -60,12 +60,13 @@ class Structure:
         return next((clause for clause in self.clauses if clause.start <= token < clause.end), self.clauses[-1])
 
 
-def structure_of(sentence: str, last: Sequence[NounPhrase] = ()) -> Structure:
+def structure_of(sentence: str, last: Sequence[NounPhrase] = (), compounds: Set[str] = frozenset()) -> Structure:
     """The structure of a sentence. Every text has one; of another language it has few noun phrases or none.
 
     last: the subjects of the sentence before, for which "it" and "they" may stand.
+    compounds: the compound nouns of the record's entries.
     """
-    tokens = tokens_of(sentence)
+    tokens = tokens_of(sentence, compounds)
     made = Structure(sentence, tokens)
     if not tokens:
         return made
@@ -174,7 +175,10 @@ def _clause(tokens: Sequence[Token], phrases: Sequence[NounPhrase], start: int, 
         return Clause(start, end, None, _subjects(tokens, phrases, start, end))
     if tokens[verb - 1].lower in ("there", "here") and verb > start:
         return Clause(start, end, verb, _subjects(tokens, phrases, verb + 1, end))
-    return Clause(start, end, verb, _subjects(tokens, phrases, start, verb))
+    found = _subjects(tokens, phrases, start, verb)
+    # "To the left of the cup is a bowl": the subject follows
+    inverted = not found and verb > start and tokens[verb - 1].tag != "PRON"
+    return Clause(start, end, verb, _subjects(tokens, phrases, verb + 1, end) if inverted else found)
 
 
 def _subjects(tokens: Sequence[Token], phrases: Sequence[NounPhrase], start: int, end: int) -> tuple[NounPhrase, ...]:
@@ -260,7 +264,11 @@ def _relative(made: Structure) -> list[Piece]:
     for at, token in enumerate(made.tokens):
         if token.tag == "THAT":
             start = at - 1 if at and made.tokens[at - 1].tag == "COMMA" else at
-            pieces.append(Piece(start, _phrase_end(made, at)))
+            end = _phrase_end(made, at)
+            closed = start < at and end < len(made.tokens) and made.tokens[end].tag == "COMMA"
+            pieces.append(Piece(start, end))
+            # "the cup, which is black, is": with both commas
+            pieces += [Piece(start, end + 1)] if closed else []
     return pieces
 
 

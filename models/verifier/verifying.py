@@ -52,7 +52,7 @@ class Reading:
         """A sentence with its claims and what is kept of it."""
         if len(tokens_of(text[: MAX_WORDS * 20])) > MAX_WORDS or len(text) > MAX_WORDS * 20:
             return CheckedSentence(text=text, kept=None, reason="low_match")
-        made, self._statements = structure_of(text, self.subjects), self.reader(text)
+        made, self._statements = self._structure(text), self.reader(text)
         judged = list(self._judged(made))
         # a sentence that the second opinion finds false as a whole; one that it confirms proves none of its claims
         whole = self._whole(text, judged)
@@ -66,10 +66,13 @@ class Reading:
         if faults:
             kept = cut_back(made, faults, self._holds)
         if kept is not None:
-            self.said += [one for one, _ in judged] if kept == text else self._statements(structure_of(kept))
+            self.said += [one for one, _ in judged] if kept == text else self._statements(self._structure(kept))
         self.subjects = made.clauses[0].subjects if made.clauses else ()
         reason = next((claim.reason for claim in claims if claim.supported is False), None)
         return CheckedSentence(text=text, kept=kept, reason=reason, claims=claims)
+
+    def _structure(self, text: str) -> Structure:
+        return structure_of(text, self.subjects, self.facts.compounds)
 
     def _judged(self, made: Structure) -> Iterator[tuple[Statement, Verdict]]:
         for statement in self._statements(made):
@@ -94,7 +97,7 @@ class Reading:
 
     def _holds(self, rest: str) -> bool:
         """Whether no claim of a rest is contradicted, and one at least remains."""
-        verdicts = [verdict for _, verdict in self._judged(structure_of(rest, self.subjects))]
+        verdicts = [verdict for _, verdict in self._judged(self._structure(rest))]
         return bool(verdicts) and all(verdict.supported is not False for verdict in verdicts)
 
     def _contradicts(self, statement: Statement) -> bool:

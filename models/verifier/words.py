@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.verifier.attributes import is_attribute
-from models.verifier.lexicon import lexicon, singular, verb_of
+from models.verifier.lexicon import is_compound, lexicon, singular, verb_of
 
 # DET: articles and possessives; NUM: counts; PART: participles; THAT: words that begin a relative clause; JOIN: words
 # that join clauses or phrases; MARK: other punctuation
@@ -76,6 +77,8 @@ _MOSTLY_VERBS = frozenset(
 _QUOTED = re.compile(
     r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
 )
+_LONGEST = 3  # words of a compound noun
+_SINGLE = frozenset(("a", "an", "one", "this", "that", "each", "every", "another"))
 _BEFORE_IS = frozenset("there it that he she here what who they we you".split())
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[^\w\s]|_")
 
@@ -95,8 +98,11 @@ class Token:
         return self.text.lower().replace("’", "'")
 
 
-def tokens_of(sentence: str) -> list[Token]:
-    """The tokens of a sentence, tagged. A quotation is one token."""
+def tokens_of(sentence: str, compounds: Set[str] = frozenset()) -> list[Token]:
+    """The tokens of a sentence, tagged. A quotation is one token.
+
+    compounds: compound nouns that are read as nouns, such as "sports ball", besides WordNet's.
+    """
     found: list[Token] = []
     at = 0
     for quote in [*_QUOTED.finditer(sentence), None]:
@@ -106,10 +112,57 @@ def tokens_of(sentence: str) -> list[Token]:
             found.append(Token(quote[0], quote.start(), quote.end(), "QUOTE"))
             at = quote.end()
     tagged: list[Token] = []
+    nouns = 0  # up to here the words of a compound
     for i, token in enumerate(found):
         following = found[i + 1] if i + 1 < len(found) else None
-        tagged.append(token if token.tag == "QUOTE" else replace(token, tag=_tag(token, tagged, following)))
+        nouns = max(nouns, _compound_end(found, i, tagged, compounds))
+        tag = "NOUN" if i < nouns else _tag(token, tagged, following)
+        tagged.append(token if token.tag == "QUOTE" else replace(token, tag=tag))
     return tagged
+
+
+def _compound_end(tokens: Sequence[Token], at: int, before: Sequence[Token], compounds: Set[str]) -> int:
+    """The token after a compound noun that begins at a token; 0 if none does."""
+    for end in range(min(at + _LONGEST, len(tokens)), at + 1, -1):
+        words = [token.lower for token in tokens[at:end]]
+        plain = not any(_is_closed(word) for word in words) and not is_attribute(words[0])
+        if not plain or "QUOTE" in (token.tag for token in tokens[at:end]):
+            continue
+        single = " ".join([*words[:-1], singular(words[-1])])
+        if (single in compounds or is_compound(single)) and not _is_predicate(tokens, at, end, before):
+            return end
+    return 0
+
+
+def _is_predicate(tokens: Sequence[Token], at: int, end: int, before: Sequence[Token]) -> bool:
+    """Whether the last word of a possible compound is rather the verb of the words before it: "the bus stops at"."""
+    last = tokens[end - 1].lower
+    article = before[-1].lower if before else ""
+    if not verb_of(last):
+        return False
+    if last == singular(last):
+        # "the dogs run": after a plural, or after "they"
+        return singular(tokens[end - 2].lower) != tokens[end - 2].lower and article not in _SINGLE
+    if article in _SINGLE:
+        return True
+    # "the bus stops" and "the bus stops are": a verb, unless the sentence has another one
+    other = any(token.tag in ("AUX", "VERB") for token in before)
+    return (
+        article in ("the", *_POSSESSIVE)
+        and not other
+        and tokens[end : end + 1] != []
+        and not _verb_follows(tokens[end])
+    )
+
+
+def _verb_follows(token: Token) -> bool:
+    return token.lower in AUXILIARIES or verb_of(token.lower) in _CAPTION_VERBS
+
+
+def _is_closed(word: str) -> bool:
+    """Whether a word is one of the closed lists, or no word."""
+    lists = (NEGATIONS, _POSSESSIVE, _ARTICLES, PREPOSITIONS, _THAT, JOINS, AUXILIARIES, PRONOUNS, SEVERAL, COUNTS)
+    return not word[0].isalpha() or any(word in one for one in lists)
 
 
 def _parts(word: re.Match[str]) -> list[Token]:
@@ -132,8 +185,9 @@ def _tag(token: Token, before: list[Token], after: Token | None) -> Tag:
     if (closed := _closed(word, before, after)) is not None:
         return closed
     if is_attribute(word):
-        # "orange" and "gold" are nouns where nothing follows that they could belong to
-        return "ADJ"
+        # "the orange lies", "a wine glass": a noun where nothing follows that it could belong to
+        thing = before and before[-1].tag in ("DET", "NOUN") and is_compound(word) and not _is_nominal(after)
+        return "NOUN" if thing else "ADJ"
     return _open(word, before, after)
 
 
@@ -170,16 +224,27 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
         found = _verb_tag(word, verb, noun, before, after)
         if found is not None:
             return found
+    # "trying to catch a frisbee"
+    infinitive = (
+        verb == word and len(before) > 1 and before[-1].lower == "to" and before[-2].tag in ("PART", "VERB", "AUX")
+    )
+    if infinitive and _begins_phrase(after):
+        return "PART"
     if previous == "AUX" and verb and _is_participle(word, verb):
         return "PART"
-    if verb and word.endswith(("ing", "ed")) and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX"):
+    if (
+        verb
+        and verb != word
+        and word.endswith(("ing", "ed"))
+        and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX")
+    ):
         # "a parked car", or a phrase such as "sitting on a bench"
         return "ADJ" if named and previous in ("DET", "ADJ", "NUM") else "NOUN" if _is_thing(word) else "PART"
     speech = known.speech(word) or known.speech(singular(word))
     if word.endswith("ly") and "r" in speech:
         return "ADV"
     if "a" in speech and (named or not noun):
-        return "ADJ" if not (noun and speech.startswith("n") and previous == "NOUN") else "NOUN"
+        return "NOUN" if noun and speech.startswith("n") else "ADJ"
     if "a" in speech and previous in ("AUX", "ADV") and not speech.startswith("n"):
         return "ADJ"
     if not noun and verb:
@@ -198,6 +263,8 @@ def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Toke
     previous = before[-1].tag
     # "a traffic light": the basic form follows a plural alone
     counted = len(before) > 1 and before[-2].tag == "NUM"
+    if word == verb and noun and _after_single(before):
+        return None
     one = previous == "NOUN" and singular(before[-1].lower) == before[-1].lower and not counted
     if word == verb and noun and one:
         return None
@@ -211,6 +278,14 @@ def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Toke
     if previous in ("COMMA", "JOIN"):
         return "VERB" if word.endswith("s") and verb in _CAPTION_VERBS and _begins_phrase(after) else None
     return None if ambiguous and not _begins_phrase(after) else "VERB"
+
+
+def _after_single(before: Sequence[Token]) -> bool:
+    """Whether a noun phrase in the singular has begun, after which a verb's basic form is a noun: "a sports ball"."""
+    for token in reversed(before):
+        if token.tag not in ("NOUN", "ADJ"):
+            return token.lower in _SINGLE
+    return False
 
 
 def _is_thing(word: str) -> bool:
