@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from models.boxes import area, inside, iou, min_overlap
+from models.guards import quotable
 from strata.core import THINGS, Box, Evidence, Record, head_of
 
 SAME_PLACE = 0.5  # IoU from which two boxes are one thing
@@ -108,6 +109,11 @@ def contradicts(phrase: str, known: str) -> bool:
         return False
     words, others = (set(re.findall(r"[^\W_]+", text.lower())) for text in (phrase, known))
     return any(words & kind and others & kind and not words & others & kind for kind in (COLOURS, _NUMBERS))
+
+
+def quotation(lines: Sequence[str]) -> str:
+    """Lines of text that were read, in double quotes. What a guard would take for a mark is left out of them."""
+    return '"' + " ".join(map(quotable, lines)) + '"'
 
 
 def _add_lines(things: list[_Thing], record: Record) -> None:

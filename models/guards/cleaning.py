@@ -271,6 +271,23 @@ def printable(text: str) -> str:
     return _CONTROL.sub(" ", _INVISIBLE.sub("", text)).replace("\ufffd", "")
 
 
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_MARKED = re.compile(rf"{_END_OF_TURN.pattern}|{_SPECIAL.pattern}|</?[A-Za-z!][^<>]*>", re.S)
+
+
+def quotable(text: str) -> str:
+    """A line that was read in an image, as it can stand between double quotes in a prompt or in a description.
+
+    The marks of special tokens and of HTML become spaces: a guard takes them away from what a model has written, and
+    the sentence would break off ("A sign that says <end>"). The letters stay.
+    """
+    text = _ENTITY.sub("& ", printable(text).replace('"', "'"))
+    before = None
+    while text != before:
+        before, text = text, _MARKED.sub(lambda mark: re.sub(r"[<>|｜\[\]]", " ", mark[0]), text)
+    return " ".join(text.split())
+
+
 def _squeezed(text: str) -> str:
     """The text with short runs of white space and of any other character: patterns search long ones for too long."""
     return _RUNS.sub(lambda run: run[1] * 50, _EMPTY_LINES.sub("\n\n", _BLANKS.sub(" ", text)))

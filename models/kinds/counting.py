@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from models.boxes import area, inside
 from models.kinds.coco import KINDS_BY_ID, kind_of
 from models.kinds.nouns import NUMBERS, is_plural, several, with_article
-from models.notes import place_of
+from models.notes import place_of, quotation
 from strata.core import NOTHING_FOUND, Box, Record, Region, kept
 
 MOST = 0.5  # share of the picture's area that a thing takes up if it takes up "most of the picture"
@@ -58,8 +58,7 @@ def counts_and_places(record: Record, limit: int) -> str:
     """
     groups = _groups(record)[:limit]
     sentences = [*_on_tables(groups), *(_placed(group, record) for group in groups if not _stands(group, groups))]
-    lines = [" ".join(line.text.replace('"', "'").split()) for line in kept(record.text)[:limit]]
-    read = [f'"{line}"' for line in lines if line]
+    read = [quotation([line.text]) for line in kept(record.text)[:limit] if line.text.strip()]
     if read:
         sentences.append(f"The picture has the text {_listed(read)}.")
     sentences += [f"As a whole, the picture looks like {with_article(tag.word)}." for tag in kept(record.tags)[:1]]

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from models.boxes import area
 from models.demo.grounding import Fact, Relation, Wording
 from models.evidence.relations import OPPOSITE, clear_relations
-from models.notes import Note, notes_of, settings_of
+from models.notes import Note, notes_of, quotation, settings_of
 from models.prompts.lengths import LENGTHS
 from strata.core import LAYERS, Record, kept
 
@@ -169,4 +169,4 @@ def _named(note: Note) -> str:
 
 def _read(note: Note) -> str:
     """The lines of text on a thing as one quotation."""
-    return '"' + " ".join(" ".join(note.texts).replace('"', "'").split()) + '"'
+    return quotation(note.texts)

@@ -20,8 +20,8 @@ from models.boxes import area
 from models.evidence.relations import OPPOSITE, relation_of
 from models.evidence.support import forms
 from models.kinds.nouns import is_plural, plural
-from models.notes import COLOURS, in_reading_order
-from models.variants.things import NUMBERS, Thing, Things, counted, listed, named, quoted, upper
+from models.notes import COLOURS, in_reading_order, quotation
+from models.variants.things import NUMBERS, Thing, Things, counted, listed, named, upper
 from models.verifier.entities import facts_of
 from models.verifier.lexicon import is_kind_of
 from models.verifier.verifying import Reading
@@ -120,11 +120,11 @@ def _texts(things: Things, dice: random.Random) -> Iterator[Turn]:
             said = "say" if thing.many else "says"
             name = f"the {thing.core}"
             question = f"What does {name} say?" if not thing.many else f"What do {name} say?"
-            yield _turn(question, f"{upper(name)} {said} {quoted(thing.note.texts)}.", thing)
+            yield _turn(question, f"{upper(name)} {said} {quotation(thing.note.texts)}.", thing)
     lines = [(f"text/{i}", line) for i, line in enumerate(things.record.text or ()) if line.kept and line.text.strip()]
     if lines:
         texts = in_reading_order([(line.box, line.text) for _, line in lines])
-        answer = f"The text in the picture reads {listed([quoted([text]) for text in texts])}."
+        answer = f"The text in the picture reads {listed([quotation([text]) for text in texts])}."
         yield Turn(
             question="What text can be read in the picture?", answer=answer, evidence=[name for name, _ in lines]
         )
@@ -228,7 +228,7 @@ def _beside_text(things: Things, dice: random.Random) -> Iterator[Turn]:
         # the answer must be the only one: no other thing may lie on that side of it, clearly or not
         rivals = [other for other in things.all if other not in (a, b) and _may_be(other, side, b, things)]
         if len(sharing) == 1 and not rivals:
-            text = quoted(b.note.texts)
+            text = quotation(b.note.texts)
             question = f"Find the text {text}. Which thing is {_SIDES[side]} the {b.core} that carries it?"
             yield _turn(question, f"{upper(name)} is {_SIDES[side]} the {b.core} that says {text}.", a, b)
 

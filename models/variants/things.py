@@ -9,7 +9,7 @@ from functools import cached_property
 
 from models.evidence.support import forms
 from models.kinds.nouns import is_plural, several
-from models.notes import COLOURS, Note, notes_of
+from models.notes import COLOURS, Note, notes_of, quotation
 from models.verifier.entities import IN_DOUBT
 from models.verifier.lexicon import is_kind_of
 from strata.core import THINGS, Box, Record, head_of
@@ -140,17 +140,12 @@ class Things:
         alike = [other for other in self.alike(thing) if other is not thing]
         # by the text on it
         if thing.note.texts and all(other.note.texts != thing.note.texts for other in alike):
-            return f"the {thing.core} that says {quoted(thing.note.texts)}"
+            return f"the {thing.core} that says {quotation(thing.note.texts)}"
         # by its colour, if all others have another one
         own = set(thing.colours)
         if len(own) == 1 and all(other.colours and not own & set(other.colours) for other in alike):
             return "" if self.doubtful(thing.noun) else f"the {thing.core}"
         return ""
-
-
-def quoted(lines: Sequence[str]) -> str:
-    """Lines of text as one quotation."""
-    return '"' + " ".join(" ".join(lines).replace('"', "'").split()) + '"'
 
 
 def named(things: Things, most: int) -> list[tuple[str, list[Thing]]]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.guards import Asked, guarded
+from models.guards import Asked, guarded, quotable
 from models.sentences import sentences_of, whole_sentences
 from tests.models.guard_cases import CLEANED, CUT, CUT_IN, KEPT, PROMPT, REJECTED
 
@@ -78,3 +79,32 @@ def test_any_text_is_cleaned_once_and_for_all(text: str) -> None:
 def test_sentences_keep_every_word(text: str) -> None:
     assert "".join("".join(sentences_of(text)).split()) == "".join(text.split())
     assert sentences_of(text)[: len(whole_sentences(text))] == whole_sentences(text)
+
+
+PIECES = st.sampled_from(
+    [
+        "</s>",
+        "<script>",
+        "<|im_end|>",
+        "[INST]",
+        "<b>",
+        "&lt;i&gt;",
+        "<",
+        "|>",
+        "SALE",
+        "50 %",
+        '"',
+        "User:",
+        "<eos>",
+        "a",
+    ]
+)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=6).filter(lambda pieces: re.search(r"\w", " ".join(pieces))))
+def test_what_was_read_in_an_image_survives_the_guard_in_quotation_marks(pieces: list[str]) -> None:
+    line = " ".join(pieces)
+    text = f'A sign that says "{quotable(line)}" is at the top. A bee is at the left.'
+    assert guarded(text, Asked("text")).text == text
+    # its letters are those of the line
+    assert re.findall(r"\w+", quotable(line)) == re.findall(r"\w+", line)
