@@ -60,12 +60,19 @@ class StageUnavailable(StrataError, RuntimeError):
     """The stage cannot work now, for example because its server is unreachable. No image fails; retry later.
 
     reason: one line without secrets, which is also the message. stage: the stage's name. usage: what the interrupted
-    batch has cost so far; the stage does not report it again. pause: seconds that the server asks to wait.
+    batch has cost so far; the stage does not report it again. pause: seconds that the server asks to wait. kept: the
+    same cost of other stages of the batch, which keep their answers for the next attempt.
     """
 
     def __init__(self, reason: str, stage: str = "", usage: Usage | None = None, pause: float = 0.0) -> None:
         super().__init__(reason)
         self.reason, self.stage, self.usage, self.pause = reason, stage, usage or Usage(), pause
+        self.kept: dict[str, Usage] = {}
+
+    @property
+    def spent(self) -> dict[str, Usage]:
+        """What the interrupted batch has cost so far, by stage."""
+        return {**self.kept, self.stage: self.usage}
 
 
 class StageRefused(StageUnavailable):
@@ -109,7 +116,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     Ocr: image -> list[ReadLine]. Matcher: Pair -> float or None. Composer: ComposeRequest -> Written. The two that
     write texts are described in `models.writers`.
 
-    usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server. turn: held
+    usage: the tokens and requests of each item of the last `run`; empty for a stage that calls no server. notes: of a
+    verifier, why an item was not processed as the profile says, "" where it was; empty if none can be. turn: held
     while `compute` runs; stages that use one loaded model have the same (`models.shared`).
     """
 
@@ -117,6 +125,7 @@ class Stage(ABC, Generic[StageItem, StageResult]):
     boxed: ClassVar[bool] = False
     """Of a segmenter: whether it makes the mask of each kept region, from its box. Its item is a BoxedImage."""
     usage: Sequence[Usage] = ()
+    notes: Sequence[str] = ()
     turn: AbstractContextManager[Any] = nullcontext()
     make_room: Callable[[], None] = staticmethod(free_memory)
     """Called when not even one item fits in memory, before it is tried once more; who loads stages may replace it."""
@@ -191,6 +200,13 @@ class Stage(ABC, Generic[StageItem, StageResult]):
 
         Until then a stage may keep them, so that a micro-batch interrupted by StageUnavailable is not paid twice.
         """
+
+    def keep(self) -> Usage:
+        """Keep the answers since the last `release`: another stage has interrupted the micro-batch.
+
+        Returns what they have cost; they are reported once more in the next attempt.
+        """
+        return Usage()
 
     def _attempt(self, batch: Sequence[StageItem], prepared: Future[Any]) -> list[StageResult | Failure] | None:
         """The results of one batch, or None if it did not fit in memory; the next batches are then half as large.

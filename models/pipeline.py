@@ -23,12 +23,12 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from models.base import MatcherStage, Stage
+from models.base import MatcherStage, Stage, StageUnavailable
 from models.building import build_stage, build_stages, load_stages
 from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.faults import trim_memory
-from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair
+from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair, VerifyRequest
 from models.observed import Observed, StageResults, not_failed, tell
 from models.variants import closed_kinds, is_within, layered_variants
 from models.variants.composed import MOST_TRANSLATED, finished, prompted, requests_of, translate, translation
@@ -213,7 +213,13 @@ class LlmPipeline:
         requests = [prompted(_request(one), texts.prompt) for one in batch]
         if "composer" not in self.stages:
             return [self._varied(request.record, texts) for request in requests]
-        records = [self._varied(record, texts) for record in self._composed(requests, texts)]
+        try:
+            composed = self._composed(requests, texts)
+        except StageUnavailable as error:
+            # what the other stages were paid for is used in the next attempt
+            error.kept = {name: stage.keep() for name, stage in self.stages.items() if name != error.stage}
+            raise
+        records = [self._varied(record, texts) for record in composed]
         tell(lambda: records)
         _release(self.stages)
         return records
@@ -259,22 +265,24 @@ class LlmPipeline:
         if "composer" not in self.stages:
             return {}
         composer, once, most = self._composer, Usage(), Usage()
+        verifier, checked = self.stages.get("verifier"), (Usage(), Usage())
+        opinion = most_asked(self._second_opinion) if self._second_opinion is not None else (Usage(), Usage())
         prompt = longest_filled(texts.prompt) if texts.prompt else ""
         for request in requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE, prompt=prompt), texts):
             parts = [composer.bound(request)]
             if texts.language not in (None, composer.language):
                 parts.append(composer.bound(translation(request, "x" * MOST_TRANSLATED, str(texts.language))))
             once, most = sum((one for one, _ in parts), once), sum((all_ for _, all_ in parts), most)
-            if "verifier" in self.stages and composer.heeds_errors:
+            if verifier is None:
+                continue
+            own = verifier.bound(VerifyRequest(record, "", PLACEHOLDER_IMAGE))
+            # of a text that is written once more, both are asked about
+            both = (own[1] + opinion[1]) * (1 + composer.heeds_errors)
+            checked = checked[0] + own[0] + opinion[0], checked[1] + both
+            if composer.heeds_errors:
                 # a text of which nothing is left is written once more
                 most += composer.bound(longest_request(request))[1]
-        bounds = {"composer": (once, most)}
-        if (matcher := self._second_opinion) is not None:
-            asked, repeated = most_asked(matcher)
-            texts_written = len(requests_of(ComposeRequest(record, PLACEHOLDER_IMAGE), texts))
-            # of a text that is written once more, both are asked about
-            bounds["verifier"] = (asked * texts_written, repeated * texts_written * (1 + composer.heeds_errors))
-        return bounds
+        return {"composer": (once, most)} | ({"verifier": checked} if checked[1] != Usage() else {})
 
 
 def _request(one: Record | tuple[Record, Image.Image] | ComposeRequest) -> ComposeRequest:

@@ -35,9 +35,9 @@ class Meter:
         once = self._profile.cost({stage: bound[0] for stage, bound in bounds.items()})
         return once, self._profile.cost({stage: bound[1] for stage, bound in bounds.items()})
 
-    def cost(self, stage: str, usage: Usage) -> Cost:
-        """The cost of a stage's usage."""
-        return self._profile.cost({stage: usage})
+    def cost(self, spent: Mapping[str, Usage]) -> Cost:
+        """The cost of the stages' usage; stages that ask no server cost nothing."""
+        return self._profile.cost({stage: usage for stage, usage in spent.items() if stage in self._stages})
 
     def used(self, record: Record) -> tuple[Usage, Cost]:
         """The actual usage and cost of a computed record."""
@@ -119,10 +119,10 @@ class Account:
         if self.meter is not None:
             self._doubt += self._worst_case()
 
-    def interrupted(self, stage: str, usage: Usage) -> None:
-        """The micro-batch in flight has ended without records: count what its questions have cost so far."""
+    def interrupted(self, spent: Mapping[str, Usage]) -> None:
+        """The micro-batch in flight has ended without records: count what its questions have cost so far, by stage."""
         if self.meter is not None and self._in_flight:
-            self._kept, self._in_flight = self.meter.cost(stage, usage), False
+            self._kept, self._in_flight = self.meter.cost(spent), False
 
     def resume(self, earlier: Account) -> None:
         """Go on with the entry of an earlier attempt of this process at the chunk, whose kept answers are used."""

@@ -20,7 +20,7 @@ from contextlib import closing, suppress
 from typing import TypeVar
 
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
-from strata.core import ProfileError, Usage
+from strata.core import ProfileError
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
@@ -290,7 +290,7 @@ class Runner:
     def _step_aside(self, chunks: Sequence[PreparedChunk], error: StageUnavailable) -> None:
         """Let chunks step aside. The first one pays for the questions so far, because they were asked together."""
         for chunk in chunks:
-            chunk.account.interrupted(error.stage, error.usage if chunk is chunks[0] else Usage())
+            chunk.account.interrupted(error.spent if chunk is chunks[0] else {})
             self.preparer.keep(chunk.account)
             step_aside(chunk, self.claims, error)
 

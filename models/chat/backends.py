@@ -33,6 +33,14 @@ class NoAnswer(StrataError, RuntimeError):
     """The server has no usable answer to this question, although it answers others."""
 
 
+def chat_client(settings: StageSettings, parameters: ChatParameters, probe: Question, stage: str) -> ChatClient:
+    """The client of a stage's server. Raises ValueError if settings.model is none."""
+    kind, _, url = settings.model.partition(":")
+    if kind != "server" or not url.startswith(("http://", "https://")):
+        raise ValueError(f"{settings.model!r} is no chat server: expected server:http://HOST:PORT/v1")
+    return ChatClient(url, parameters, probe, stage)
+
+
 class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
     """Base class of the back ends. All questions of a batch are sent in parallel, whatever the batch size.
 
@@ -44,12 +52,9 @@ class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
     def __init__(self, settings: StageSettings, parameters: ChatParameters, with_image: bool) -> None:
         super().__init__(settings)
         self.parameters = parameters
-        kind, _, url = settings.model.partition(":")
-        if kind != "server" or not url.startswith(("http://", "https://")):
-            raise ValueError(f"{settings.model!r} is no chat server: expected server:http://HOST:PORT/v1")
         # the probe has an image if the questions have one: a server may refuse all images
         grey = Image.new("RGB", (64, 64), "grey") if with_image else None
-        self._client = ChatClient(url, parameters, self._build_question([], PROBE, grey, 1), self.name)
+        self._client = chat_client(settings, parameters, self._build_question([], PROBE, grey, 1), self.name)
 
     def load(self) -> None:
         """Open the connection pool. It sends no request yet."""
@@ -98,6 +103,10 @@ class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
     def release(self) -> None:
         """Drop the kept answers."""
         self._client.clear()
+
+    def keep(self) -> Usage:
+        """As `Stage.keep`."""
+        return self._client.keep()
 
     @abstractmethod
     def _question(self, item: ChatItem) -> Question | None:

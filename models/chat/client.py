@@ -67,6 +67,7 @@ class _Exchange:
     failed_at: float | None = None
     fault: str = ""
     transient: bool = False
+    refused: bool = False  # by a client error in its last try
     answer: ChatAnswer | None = None
     delivered: bool = False  # its answer was returned since the last `clear`, and no call was interrupted since
 
@@ -164,6 +165,10 @@ class ChatClient:
         kept = [(body, exchange) for body, exchange in self._exchanges.items() if not exchange.delivered]
         self._exchanges = dict(kept[-MAX_KEPT:])
 
+    def keep(self) -> Usage:
+        """Keep the answers since the last `clear` for another attempt, which reports them again. Gives their usage."""
+        return self._interrupt(())
+
     def _interrupt(self, asked: Collection[_Exchange]) -> Usage:
         """Keep all answers for the next attempt. Returns the usage of these questions, and of those since `clear`."""
         before = [one for one in self._exchanges.values() if one.delivered and one not in asked]
@@ -186,7 +191,9 @@ class ChatClient:
             if exchange.failed_at is not None:
                 self._check_server(exchange, exchange.failed_at)
                 if exchange.tries >= self._tries:
-                    exchange.answer = ChatAnswer("", exchange.fault, False, exchange.usage, exchange.transient)
+                    exchange.answer = ChatAnswer(
+                        "", exchange.fault, False, exchange.usage, exchange.transient, refused=exchange.refused
+                    )
                     return
             self._try_once(exchange)
 
@@ -201,7 +208,7 @@ class ChatClient:
         if response.status_code >= 400:
             lasting = response.status_code < 500 and response.status_code not in (408, 409, 425)
             if lasting:
-                exchange.tries = self._tries
+                exchange.tries, exchange.refused = self._tries, True
             self._fail(exchange, self._words_of(response), Usage(), transient=not lasting)
             return
         # a success status, which was charged; the answer may still be unusable
@@ -375,7 +382,7 @@ class ChatClient:
         # models that reason accept no temperature but their own
         if p.temperature != "default":
             fields["temperature"] = p.temperature if question.temperature is None else question.temperature
-        return json.dumps(fields | p.request).encode()
+        return json.dumps(fields | dict(question.fields) | p.request).encode()
 
 
 def _key(variable: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -24,13 +24,14 @@ _CUT_ENDS = ("length", "max_tokens")
 class Question:
     """A chat request. max_tokens: limit of the answer; prompt_tokens: upper bound on the tokens of the messages.
 
-    temperature: None for that of the parameters.
+    temperature: None for that of the parameters. fields: further fields of the request, such as `response_format`.
     """
 
     messages: list[dict[str, Any]]
     max_tokens: int
     prompt_tokens: int
     temperature: float | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def bound(self) -> Usage:
@@ -44,6 +45,7 @@ class ChatAnswer:
 
     transient: there was no answer, or an error of the server, so that the same question may have an answer later.
     counted: the response has the server's own count of tokens, so that a model has answered and not, say, a proxy.
+    refused: the server refused the request itself, by a status such as 400.
     """
 
     text: str
@@ -52,6 +54,7 @@ class ChatAnswer:
     usage: Usage
     transient: bool = False
     counted: bool = False
+    refused: bool = False
 
 
 class _Part(BaseModel):

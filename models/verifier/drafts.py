@@ -20,6 +20,7 @@ from models.verifier.verifying import faults_of, remaining
 from models.writers import ComposerStage, write
 from strata.core import Description, Origin, Record, Sentence, Usage, Verification
 
+BY_RULES = "claims_by_rules"  # the type of a warning
 MOST_ERRORS, LONGEST_ERROR = 10, 100  # that a composer is told; their number, and characters of each
 
 
@@ -27,13 +28,15 @@ MOST_ERRORS, LONGEST_ERROR = 10, 100  # that a composer is told; their number, a
 class Draft:
     """One record's text. verification: null until the verifier has run; seconds and usage: by stage.
 
-    translated: what remains of the text, in another language; null if it was not asked for.
+    translated: what remains of the text, in another language; null if it was not asked for. note: why the rules, and
+    not the profile's model, have read its claims.
     """
 
     request: ComposeRequest
     text: str | Failure = ""
     verification: Verification | None = None
     translated: str | None = None
+    note: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
 
@@ -56,6 +59,8 @@ class Draft:
         )
         if isinstance(self.text, Failure):
             return self.text.row_of(record)
+        if self.note:
+            record = record.warned(BY_RULES, self.note)
         return record.model_copy(update={"description": self.described(), "verification": self.verification})
 
     @property
@@ -118,9 +123,10 @@ def verify(
         requests = _with_opinions(verifier, matcher, requests, asked)
     results = verifier.run(requests) if requests else []
     share = (time.perf_counter() - started) / max(1, len(asked))
-    usage = iter(verifier.usage)
+    usage, notes = iter(verifier.usage), iter(verifier.notes)
     for draft, result in zip(asked, results, strict=True):
         draft.add_costs(verifier.name, share, next(usage, None))
+        draft.note = next(notes, "")
         if isinstance(result, Failure):
             draft.text = result
         else:
@@ -172,7 +178,7 @@ def compose_again(
                 draft.add_costs(stage, seconds, again.usage.get(stage))
             # a second text that is rejected, or of which nothing is left, changes nothing
             if again.verification is not None and not again.nothing_left:
-                draft.text, draft.verification = again.text, again.verification
+                draft.text, draft.verification, draft.note = again.text, again.verification, again.note
     for draft in drafts:
         if draft.nothing_left and draft.verification is not None:
             draft.verification = draft.verification.model_copy(update={"origin": "layers"})

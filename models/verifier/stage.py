@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from models.base import Stage
 from models.items import CropQuestion, VerifyRequest
-from models.verifier.entities import facts_of
+from models.verifier.entities import Facts, facts_of
 from models.verifier.images.colours import see_colours
 from models.verifier.lexicon import lexicon
 from models.verifier.verifying import Reading
@@ -39,7 +39,12 @@ class RulesVerifier(Stage[VerifyRequest, Verification]):
 
     def _reading(self, request: VerifyRequest) -> Reading:
         p = self._parameters
-        facts = facts_of(request.record, p.caption == "things")
-        if p.colours and request.image is not None:
-            see_colours(facts, request.record, request.image)
-        return Reading(facts, p.strict, opinions=request.opinions, match=p.match or 0.0)
+        return Reading(known_facts(request, p), p.strict, opinions=request.opinions, match=p.match or 0.0)
+
+
+def known_facts(request: VerifyRequest, parameters: VerifierParameters) -> Facts:
+    """The evidence of a request's record, with the colours of pixels if the profile wants them."""
+    facts = facts_of(request.record, parameters.caption == "things")
+    if parameters.colours and request.image is not None:
+        see_colours(facts, request.record, request.image)
+    return facts

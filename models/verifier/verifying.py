@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from models.items import CropQuestion
@@ -26,6 +26,7 @@ MAX_WORDS = 150  # and marks of a sentence that is read; nobody could follow a l
 class Reading:
     """The verification of one text. strictly: what nothing can judge is cut too. said: the claims of kept sentences.
 
+    reader: for a sentence as it was written, the function that reads the claims of it and of what remains of it.
     opinions: the answers of a second opinion, of which those below `match` cut a claim. questions: what there is to
     ask it about the text, each once, in order.
     """
@@ -34,6 +35,7 @@ class Reading:
     strictly: bool = False
     said: list[Statement] = field(default_factory=list)
     subjects: tuple[NounPhrase, ...] = ()  # of the sentence before
+    reader: Callable[[str], Callable[[Structure], list[Statement]]] = lambda _: statements_of
     opinions: Mapping[CropQuestion, float] = field(default_factory=dict)
     match: float = 0.0
     questions: dict[CropQuestion, None] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Reading:
         """A sentence with its claims and what is kept of it."""
         if len(tokens_of(text[: MAX_WORDS * 20])) > MAX_WORDS or len(text) > MAX_WORDS * 20:
             return CheckedSentence(text=text, kept=None, reason="low_match")
-        made = self._structure(text)
+        made, self._statements = self._structure(text), self.reader(text)
         judged = list(self._judged(made))
         # a sentence that the second opinion finds false as a whole; one that it confirms proves none of its claims
         whole = self._whole(text, judged)
@@ -64,7 +66,7 @@ class Reading:
         if faults:
             kept = cut_back(made, faults, self._holds)
         if kept is not None:
-            self.said += [one for one, _ in judged] if kept == text else statements_of(self._structure(kept))
+            self.said += [one for one, _ in judged] if kept == text else self._statements(self._structure(kept))
         self.subjects = made.clauses[0].subjects if made.clauses else ()
         reason = next((claim.reason for claim in claims if claim.supported is False), None)
         return CheckedSentence(text=text, kept=kept, reason=reason, claims=claims)
@@ -73,8 +75,7 @@ class Reading:
         return structure_of(text, self.subjects, self.facts.compounds)
 
     def _judged(self, made: Structure) -> Iterator[tuple[Statement, Verdict]]:
-        statements = statements_of(made)
-        for statement in statements:
+        for statement in self._statements(made):
             verdict = verdict_of(statement, self.facts, made.phrases)
             if verdict.supported is None and self._contradicts(statement):
                 verdict = Verdict(False, "contradicts")

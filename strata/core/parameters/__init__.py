@@ -15,7 +15,12 @@ from strata.core.parameters.captioner import (
     FlorenceCaptionerParameters,
     QwenVLParameters,
 )
-from strata.core.parameters.chat import ChatCaptionerParameters, ChatComposerParameters, ChatParameters
+from strata.core.parameters.chat import (
+    ChatCaptionerParameters,
+    ChatComposerParameters,
+    ChatParameters,
+    ChatVerifierParameters,
+)
 from strata.core.parameters.composer import (
     CountingComposerParameters,
     QwenVLComposerParameters,
@@ -56,6 +61,7 @@ __all__ = [
     "ChatCaptionerParameters",
     "ChatComposerParameters",
     "ChatParameters",
+    "ChatVerifierParameters",
     "ClassicalSegmenterParameters",
     "CountingComposerParameters",
     "FlorenceCaptionerParameters",

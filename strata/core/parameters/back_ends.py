@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from strata.core.parameters.base import Parameters
 from strata.core.parameters.captioner import Blip2CaptionerParameters, FlorenceCaptionerParameters, QwenVLParameters
-from strata.core.parameters.chat import ChatCaptionerParameters, ChatComposerParameters
+from strata.core.parameters.chat import ChatCaptionerParameters, ChatComposerParameters, ChatVerifierParameters
 from strata.core.parameters.composer import (
     CountingComposerParameters,
     QwenVLComposerParameters,
@@ -83,6 +83,7 @@ _BACK_ENDS = (
     ),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
     BackEnd("verifier", "rules", VerifierParameters, "models.verifier.stage:RulesVerifier", ("builtin",)),
+    BackEnd("verifier", "openai", ChatVerifierParameters, "models.chat.verifier:OpenAIVerifier", ("server",)),
 )
 # any matcher can give the second opinion
 BUILT_IN = (

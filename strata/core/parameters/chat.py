@@ -1,4 +1,4 @@
-"""Parameters of the back ends that ask a chat server: a captioner and a composer."""
+"""Parameters of the back ends that ask a chat server: a captioner, a composer and a verifier."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from strata.core.parameters.base import Parameters, PromptParameters
+from strata.core.parameters.verifier import VerifierParameters
 
 # fields of a chat request that the stage sets itself, or that would change its cost limit or its kind of response
 _SET_BY_THE_STAGE = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
@@ -77,3 +78,12 @@ class ChatComposerParameters(ChatParameters, PromptParameters):
     with_image: bool = False
     max_new_tokens: int = Field(default=400, ge=1)
     max_notes: int = Field(default=40, ge=1)
+
+
+class ChatVerifierParameters(ChatParameters, VerifierParameters):
+    """max_new_tokens: maximum length of the list of a text's claims. longest_text: longer ones, in bytes, are read by
+    the rules, without a question. Both bound the cost of a text.
+    """
+
+    max_new_tokens: int = Field(default=2000, ge=1)
+    longest_text: int = Field(default=4000, ge=100)
