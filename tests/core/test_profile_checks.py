@@ -31,7 +31,7 @@ _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model
 # demo: since names are weighed (docs/decisions.md, 2026-11-29)
 # paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
-    "demo": ("dd783b45766b413c", "1faf71fcb7c5f907", "f6cfbc05ca922c0b"),
+    "demo": ("dd783b45766b413c", "1faf71fcb7c5f907", "b4ec508c56a694bd"),
     "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "44f6167297b9b8c9"),
     "modern": ("dd783b45766b413c", "85c13549487d0f1f", "48f01c8c5767a32a"),
 }

@@ -160,12 +160,7 @@ def export(
     ExportError if `out` exists, a format's package is missing, or no row has text in the layer, and the exceptions of
     ExportSamples.
     """
-    if out.exists():
-        raise ExportError(f"{out} exists already: an export is written to a new folder")
-    if request.image_root is not None and not FORMATS[request.form].paths:
-        raise ExportError(f"the format {request.form} has the images inside, so that there is no root of their paths")
-    if request.form == "monkey" and request.layer.asks_itself:
-        raise ExportError("the format monkey has one question for each image: export the level as llava or messages")
+    _check(request, out)
     # write to a hidden folder beside the target, after removing that of an interrupted export
     folder = out.absolute().with_name(f".{out.name}.partial")
     samples = ExportSamples(store, snapshot, request, folder / SKIPPED)
@@ -192,6 +187,16 @@ def export(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return samples
+
+
+def _check(request: Request, out: Path) -> None:
+    """Raise ExportError if an export cannot be written as it is asked for."""
+    if out.exists():
+        raise ExportError(f"{out} exists already: an export is written to a new folder")
+    if request.image_root is not None and not FORMATS[request.form].paths:
+        raise ExportError(f"the format {request.form} has the images inside, so that there is no root of their paths")
+    if request.form == "monkey" and request.layer.asks_itself:
+        raise ExportError("the format monkey has one question for each image: export the level as llava or messages")
 
 
 def _target(folder: Path, out: Path, snapshot: Snapshot, request: Request) -> Target:
