@@ -70,6 +70,8 @@ def test_twenty_records_by_keyboard_alone(scenes: Scenes, job: str, opened: Open
         # an edited sentence, and one that is left out
         keys.press("e")
         expect(page.get_by_label("sentence 1")).to_be_focused()
+        # one sees the picture beside what one corrects
+        expect(page.locator(".evidence img, .evidence svg").first).to_be_in_viewport(ratio=0.5)
         keys.press("Control+a")
         keys.type("Something jumps over a red fox.")
         keys.press("Tab")

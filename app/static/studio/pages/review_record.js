@@ -52,9 +52,12 @@ export function Judging({ session }) {
     ${isHelp && html`<${Help} usesKeys=${usesKeys} toggle=${toggleKeys} />`}
     ${!item && html`<${Busy}>Loading the record<//>`}
     ${item && mode === "reject" && html`<${Rejection} leave=${() => setMode("view")} reject=${reject} />`}
-    ${item && mode === "edit" && html`<${Editor} key=${at} item=${item} judgment=${session.judgmentAt(at)}
-      leave=${() => setMode("view")} save=${done((verdict, more) => session.judge(verdict, more))} />`}
-    ${item && html`<${Doubt} doubt=${item.doubt} /><${EvidenceView} key=${at} record=${item.record} job=${item.job} identity=${item.identity} />`}
+    ${item && html`<${Doubt} doubt=${item.doubt} />
+      <div class=${mode === "edit" ? "editing beside" : ""}>
+        ${mode === "edit" && html`<${Editor} key=${at} item=${item} judgment=${session.judgmentAt(at)}
+          leave=${() => setMode("view")} save=${done((verdict, more) => session.judge(verdict, more))} />`}
+        <${EvidenceView} key=${at} record=${item.record} job=${item.job} identity=${item.identity} />
+      </div>`}
   </section>`;
 }
 
