@@ -16,6 +16,7 @@ import numpy as np
 from models.boxes import iou
 from models.crops import encode_mask
 from models.evidence.filter import objects_matched, regions_matched, text_judged
+from models.evidence.weight import weighed
 from models.items import BoxedImage, CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
 from models.prove.checks import at_least, at_most, share_at_least, share_at_most
 from models.prove.pictures import Picture, Thing, World, named
@@ -36,6 +37,7 @@ MARGIN = 1.0  # mean difference of log odds; a right phrase is then e times as l
 JUDGING = 0.4  # share of phrases that a matcher of a closed vocabulary can judge
 JUDGED = 0.7  # share of phrases on the right side of the profile's threshold
 LEAST_PROBABILITY = 1e-9  # of a phrase; keeps log odds finite
+UNDECIDED = 0.5  # confidence of a detector that speaks neither for nor against a name
 
 
 @dataclass(frozen=True)
@@ -249,19 +251,34 @@ def _of_matcher(stage: str, pictures: Sequence[Picture], evidence: EvidenceSetti
 def _is_kept(stage: str, phrase: str, thing: Thing, score: float, evidence: EvidenceSettings) -> bool | None:
     """Whether the profile's filter keeps an entry with this probability, of a detector or segmenter that is sure.
 
-    None for a second matcher that the profile does not ask about such entries.
+    None for a second matcher that the profile does not ask about such entries. If the profile weighs names, this
+    probability must decide there too.
     """
     if stage == "second_matcher":
         least = getattr(evidence, "second_object" if thing.masks else "second_region", None)
         return None if least is None else bool(score >= least)
     # this matcher's opinion alone, whatever a second one would say
     evidence = evidence.model_copy(update={"second_region": None, "second_object": None})
+    if evidence.weight is not None and not _weighs_enough(phrase, thing, score, evidence.weight):
+        return False
     reference = ImageReference(uri="", size=0)
     if thing.masks:
         one = ObjectMask(box=thing.box, mask=encode_mask(thing.masks[0]), area=1, phrase=phrase, score=1.0)
         return bool(kept(objects_matched(Record(key="", image=reference, objects=[one]), [score], evidence).objects))
     region = Region(box=thing.box, phrase=phrase, score=1.0)
     return bool(kept(regions_matched(Record(key="", image=reference, regions=[region]), [score], evidence).regions))
+
+
+def _weighs_enough(phrase: str, thing: Thing, score: float, least: float) -> bool:
+    """Whether a name with this probability has enough weight if captions and an undecided detector give it too."""
+    region = Region(box=thing.box, phrase=phrase, score=UNDECIDED, match=score)
+    masks = [
+        ObjectMask(box=thing.box, mask=encode_mask(mask), area=1, phrase=phrase, match=score)
+        for mask in thing.masks[:1]
+    ]
+    caption = Caption(text=phrase, score=1.0)
+    record = Record(key="", image=ImageReference(uri="", size=0), caption=caption, regions=[region], objects=masks)
+    return bool(kept(weighed(record, least).regions))
 
 
 def _log_odds(probability: float) -> float:

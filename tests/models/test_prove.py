@@ -73,7 +73,7 @@ def test_the_demo_gives_what_it_must(demo: tuple[int, Proof, str, Store]) -> Non
     assert (code, proof.failed, proof.passed) == (0, [], True)
     profile = load_profile("demo", PROFILES)
     assert proof.fingerprints["llm"] == profile.fingerprint("llm")
-    assert list(proof.stages) == [*(name for name in profile.stages if name != "composer"), "composer"]
+    assert list(proof.stages) == list(profile.stages)
     assert all(figures.images_per_second and figures.images_per_second > 0 for figures in proof.stages.values())
     assert proof.images_per_second is not None
     assert proof.days[427_000] == pytest.approx(427_000 / proof.images_per_second / 86_400, rel=0.01, abs=0.01)
@@ -125,7 +125,7 @@ def test_each_stage_is_asked_about_what_it_knows() -> None:
     demo = load_profile("demo", PROFILES)
     assert worlds_of(demo) == {
         **dict.fromkeys(("captioner", "detector", "segmenter", "matcher"), "drawings"),
-        **dict.fromkeys(("ocr", "composer"), "photographs"),
+        **dict.fromkeys(("ocr", "composer", "verifier"), "photographs"),
     }
     assert set(worlds_of(MODERN).values()) == {"photographs"}
     assert worlds_of(MODERN, "drawings")["captioner"] == "drawings"
@@ -244,6 +244,15 @@ def test_a_matcher(photographs: list[Picture]) -> None:
     # right in order, and not usable with the profile's threshold, or with hardly a margin
     assert failed(checks_of("matcher", lambda pair: 0.9 if pair.phrase in true else 0.5)) == ["drops"]
     assert failed(checks_of("matcher", lambda pair: 0.011 if pair.phrase in true else 0.009)) == ["margin"]
+
+
+def test_a_matcher_decides_where_the_profile_weighs_names() -> None:
+    """A constant on either side of what is missing when captions and an undecided detector give the name too."""
+    for constant, fails in ((0.9, "drops"), (0.5, "keeps")):
+        stage = type("Named", (StandIn,), {"name": "matcher"})(SETTINGS)
+        stage.answer = lambda batch, value=constant: [value for _ in batch]
+        checks = prove_stage("matcher", stage, load_profile("demo", PROFILES), "drawings")
+        assert failed(checks) == ["prefers", "margin", fails]
 
 
 def test_a_captioner(photographs: list[Picture]) -> None:

@@ -63,7 +63,10 @@ def _vision(captioner: Captioner, segmenter: Any = None) -> VisionPipeline:
         "detector": FakeDetector(SETTINGS),
     }
     stages |= {"ocr": FakeOcr(SETTINGS), "matcher": FakeMatcher(SETTINGS)}
-    return VisionPipeline(load_profile("demo", PROFILES), stages)
+    profile = load_profile("demo", PROFILES)
+    # captions stay as they were written: what the other layers contradict is not cut
+    evidence = profile.evidence.model_copy(update={"caption_claims": None})
+    return VisionPipeline(profile.model_copy(update={"evidence": evidence}), stages)
 
 
 def _seen(captioner: Captioner, segmenter: Any = None, images: int = 1) -> list[Record]:
