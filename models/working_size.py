@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -55,6 +54,8 @@ def _enlarged(entry: Any, scale: tuple[float, float], size: tuple[int, int]) -> 
     box: Box = (min(x1 * scale[0], right), min(y1 * scale[1], bottom), right, bottom)
     changes: dict[str, Any] = {"box": box}
     if isinstance(entry, ObjectMask):
+        import cv2  # a worker without models imports this module, and has no such package
+
         small = decode_mask(entry.mask).view(np.uint8)
         large = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         changes |= {"mask": encode_mask(large), "area": int(np.count_nonzero(large))}

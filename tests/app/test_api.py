@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import httpx_sse
 import pytest
 
+from app.images import originals
+from app.images.originals import Originals
 from app.prefer import wait_of
-from app.routes import records
 from strata.core.records import Record
 from strata.core.schemas import JobPage, JobStatus, JobView
 from strata.jobs import results
@@ -233,8 +235,10 @@ def test_an_image_with_very_many_bytes_is_not_shown(service: Service, monkeypatc
     job = service.submit(f"{shards}/a.tar").json()["id"]
     wait_for_end(service.jobs, job)
     key = lines(service.client.get(f"/v1/jobs/{job}/results"))[0]["key"]
-    monkeypatch.setattr(records, "SHOWN_IMAGE_BYTES", 100)
-    monkeypatch.setattr(service.settings, "max_body_bytes", 100)
+    monkeypatch.setattr(originals, "SHOWN_IMAGE_BYTES", 100)
+    state = service.client.app.state  # type: ignore[attr-defined]
+    small = Originals(state.services.store, state.services.images, body_bytes=100)
+    monkeypatch.setattr(state, "services", replace(state.services, originals=small))
     for path in ("image", "overlay.png"):
         told = problem(service.client.get(f"/v1/records/{job}/{key}/{path}"), 404, "image-unavailable")
         assert "at most 100" in told["detail"]

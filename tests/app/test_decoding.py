@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from app.images import decoding
-from app.images.decoding import MAX_WAITING, PROCESSES, Decoder
+from app.images.decoding import MAX_WAITING, PICTURE_PIXELS, PROCESSES, Decoder
 from app.problems import ProblemError
 from strata.images import DecodersUnavailable, DecodingPool
 from strata.images.pool import Budget
@@ -97,11 +98,11 @@ def test_decoders_that_are_ended_from_outside_are_no_fault_of_the_image(monkeypa
         decoder.close()
 
 
-def test_a_large_picture_is_shrunk_before_it_is_drawn_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_picture_is_shrunk_before_it_is_drawn_on() -> None:
+    assert inspect.signature(Decoder.use).parameters["most"].default == PICTURE_PIXELS
     decoder = Decoder(10_000)
-    monkeypatch.setattr(decoding, "PICTURE_PIXELS", 2000)
     try:
-        assert asyncio.run(decoder.use(png(80, 80), lambda image: image.size)) == (40, 40)
+        assert asyncio.run(decoder.use(png(80, 80), lambda image: image.size, most=2000)) == (40, 40)
     finally:
         decoder.close()
 

@@ -22,6 +22,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app import server, supervisor
+from app.images.decoding import PROCESSES
 from app.supervisor import Child, Supervisor, process_groups
 from bench.processes import PYTHONPATH
 from strata.cli import exits
@@ -127,7 +128,7 @@ def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: R
     assert code == exits.PROFILE_INVALID
     assert told.splitlines() == [
         f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, domain, "
-        "evidence, micro_batch, needs, rules, stages, warnings",
+        "evidence, micro_batch, needs, rules, stages, texts, warnings",
         f"strata serve: {tmp_path}/mine.toml: stages.orc: unknown stage; did you mean 'ocr'?",
     ]
     assert not (tmp_path / "data").exists()
@@ -219,15 +220,16 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
         ]
     )
     with served(tmp_path, program=["-c", code]) as (process, _):
+        number = 1 + PROCESSES + len(supervisor.GROUPS)  # Redis, what decodes, and the workers
         deadline = time.monotonic() + 120
         children: list[psutil.Process] = []
-        while len(children) < 3 and time.monotonic() < deadline:
+        while len(children) < number and time.monotonic() < deadline:
             children = psutil.Process(process.pid).children(recursive=True)
             time.sleep(0.1)
-        assert len(children) == 3
+        assert len(children) == number
         process.kill()
         gone, alive = psutil.wait_procs(children, 15)
-    assert len(gone) == 3 and not alive
+    assert len(gone) == number and not alive
 
 
 def fake_workers(code: str) -> list[Child]:

@@ -161,7 +161,9 @@ def test_tags_from_the_image_to_the_export(queue: Queue, tmp_path: Path) -> None
         rows = [json.loads(line) for line in service.client.get(f"/v1/jobs/{job}/results").text.splitlines()]
         assert [row["status"] for row in rows] == ["succeeded"] * 6
         page = service.client.get("/").text
-        assert '"name": "tags", "title": "tags", "form": "entries", "words": "word"' in page
+        layers = json.loads(page.partition('<script id="layers" type="application/json">')[2].partition("</script>")[0])
+        (tags,) = [layer for layer in layers if layer["name"] == "tags"]
+        assert (tags["title"], tags["words"]) == ("tags", "word")
         store = service.jobs.store
     parts = PartsOf(store).sources([job])
     assert "tags" in pq.read_schema(store.path(parts[0].path)).names

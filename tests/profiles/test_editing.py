@@ -124,7 +124,7 @@ def test_nothing_is_written_with_faults(
         ("mine", {"": "1"}, ()),
         ("mine", {"stages..model": "1"}, ()),
         ("mine", {"description.more": "1"}, ()),
-        ("mine", {}, ("verifier",)),
+        ("mine", {}, ("rewriter",)),
         ("mine", {}, ("evidence.none",)),
         ("mine", {}, ("description.more.yet",)),
     ],

@@ -198,7 +198,8 @@ def test_a_job_that_runs_again_counts_anew_and_its_keys_do_not_expire(queue: Que
     changed = job_request("j").model_copy(update={"retries": {"i/00000": 1}})
     assert states.run_again(changed, JobStatus.VALIDATING, started_at="later") is JobStatus.VALIDATING
     fields = states.fields("j")
-    assert fields.keys() == {"request", "listed", "shards", "status", "started_at"}
+    fingerprints = {f"{group}_fingerprint" for group in GROUPS}
+    assert fields.keys() == {"request", "listed", "shards", "status", "started_at"} | fingerprints
     assert (fields["started_at"], states.request("j")) == ("later", changed)
     assert not states.recorded("j", "vision", [chunk().field])
     assert all(server.ttl(name) == -1 for name in (keys.job("j"), keys.events("j")))

@@ -41,11 +41,14 @@ def begin(page: Page, name: str) -> None:
     page.get_by_label("Your name").focus()
     page.keyboard.type(name)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=2)).to_contain_text("Record 1 of")
+    shows(page, 1, "[0-9]+")
 
 
-def shows(page: Page, number: int) -> None:
-    expect(page.get_by_role("heading", level=2)).to_contain_text(f"Record {number} of {RECORDS}")
+def shows(page: Page, number: int, total: int | str = RECORDS) -> None:
+    """Wait for a record and its evidence: one that is not loaded cannot be judged."""
+    heading = page.get_by_role("heading", level=2)
+    expect(heading).to_contain_text(re.compile(rf"Record {number} of {total} "))
+    expect(page.locator(".evidence")).to_be_visible()
 
 
 def test_twenty_records_by_keyboard_alone(scenes: Scenes, job: str, opened: Opener) -> None:
@@ -143,7 +146,7 @@ def test_two_reviewers_see_their_agreement_at_the_end(scenes: Scenes, job: str, 
                 if key == "r":
                     page.keyboard.press("Enter")
                 if number <= 4:
-                    expect(page.get_by_role("heading", level=2)).to_contain_text(f"Record {number} of 4")
+                    shows(page, number, 4)
             expect(page.get_by_role("heading", level=2)).to_have_text("All 4 records judged")
             expect(page.get_by_text("saved", exact=True)).to_be_visible()
             if name != "Zoë":

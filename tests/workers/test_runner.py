@@ -164,7 +164,7 @@ def test_a_fault_outside_of_the_stages_is_waited_for(
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 3)
     with FakeMachine(jobs) as machine:
 
-        def broken(_: object) -> None:
+        def broken(*_: object) -> None:
             raise RuntimeError("out of order")
 
         run = machine.llm.run

@@ -1,5 +1,5 @@
 // One record that is judged: its evidence, and what can be said of it by keyboard or by buttons.
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { EvidenceView } from "../evidence.js";
 import { Busy, Chip } from "../parts.js";
 import { words } from "../text.js";
@@ -66,7 +66,8 @@ export function Judging({ session }) {
 function useKeys(isOn, mode, acts, leave) {
   const newest = useRef(null);
   newest.current = { isOn, acts, leave };
-  useEffect(() => {
+  // from the moment when the record is drawn, not only some time later: a busy browser would lose the first key
+  useLayoutEffect(() => {
     const press = (event) => {
       const given = newest.current;
       if (event.key === "Escape" && mode.current !== "view") {
