@@ -110,7 +110,7 @@ def test_the_keyboard_goes_through_the_rows_and_their_evidence(scenes: Scenes, j
         expect(dialog.locator(".sentences")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
-        assert "row=" not in page.url
+        expect(page).not_to_have_url(re.compile("row="))
         rows_of(page, ROWS - BROKEN)
 
 
