@@ -12,7 +12,7 @@ import functools
 import gzip
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ FILE = Path(__file__).with_name("lexicon.txt.gz")
 SENSES = 4  # of a noun that are kept; WordNet orders them by frequency
 _ROOTS = ("n00001930", "n00031264")  # physical entity, group
 _PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
-_OF_KEYS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}  # of sense keys (senseidx(5WN))
 _LONGEST = 3  # words of a compound noun, such as "fire hydrant"
 _PLURALS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"))
 _VERBS = (("s", ""), ("es", ""), ("ies", "y"), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"), ("ied", "y"))
@@ -167,16 +166,6 @@ def _index(folder: Path, part: str) -> Iterator[tuple[str, list[str]]]:
             yield fields[0], fields[-int(fields[2]) :]
 
 
-def _uses(folder: Path) -> Mapping[str, Counter[str]]:
-    """How often each word is used as what part of speech in WordNet's tagged texts (cntlist(5WN))."""
-    uses: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for line in (folder / "cntlist.rev").read_text(encoding="latin-1").splitlines():
-        key, _, count = line.split()
-        word, _, sense = key.partition("%")
-        uses[word][_OF_KEYS[sense[0]]] += int(count)
-    return uses
-
-
 def _wholes(folder: Path) -> Mapping[str, list[str]]:
     """What each sense of a noun is a part of (pointer #p of wninput(5WN)), by ids such as "n02084071"."""
     found = {}
@@ -193,8 +182,10 @@ def content_of(folder: Path) -> str:
     """The content of the file, from WordNet's folder."""
     # it needs a package of the training
     from models.kinds.classes import read_hypernyms
+    from strata.snapshots.nouns import word_uses
 
-    above, wholes, uses = read_hypernyms(folder / "data.noun"), _wholes(folder), _uses(folder)
+    above, wholes, uses = read_hypernyms(folder / "data.noun"), _wholes(folder), word_uses(folder)
+    named = {letter: part for part, letter in _PARTS.items()}
 
     @functools.cache
     def physical(sense: str) -> bool:
@@ -216,7 +207,7 @@ def content_of(folder: Path) -> str:
     lines = []
     for word, letters in sorted(speech.items()):
         if word.count("_") < _LONGEST:
-            ordered = sorted(letters, key=lambda letter: -uses[word][letter] if word in uses else 0)
+            ordered = sorted(letters, key=lambda letter: -uses[word][named[letter]] if word in uses else 0)
             lines.append(" ".join([word, "".join(ordered), *map(str, nouns.get(word, ()))]))
     irregular: dict[str, str] = {}
     for part in ("noun", "verb"):

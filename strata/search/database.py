@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from strata.errors import StrataError
 from strata.search.extraction import Extract
+from strata.search.listing import LISTED
 
 log = logging.getLogger(__name__)
 
@@ -173,15 +174,10 @@ class Database:
         cursor.unregister("added")
 
 
+# what a listing tells of a part, and what reading it tells
 _PARTS = pa.schema(
     [
-        ("path", pa.string()),
-        ("fingerprint", pa.string()),
-        ("identity", pa.string()),
-        ("number", pa.int32()),
-        ("attempt", pa.int32()),
-        ("size", pa.int64()),
-        ("latest", pa.bool_()),
+        *LISTED,
         ("images", pa.int32()),
         ("broken", pa.string()),
         ("id", pa.int32()),

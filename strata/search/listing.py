@@ -13,7 +13,7 @@ from strata.store import Part, Store, last_attempts
 
 log = logging.getLogger(__name__)
 
-SCHEMA = pa.schema(
+LISTED = pa.schema(
     [
         ("path", pa.string()),
         ("fingerprint", pa.string()),
@@ -47,7 +47,7 @@ class PartListing:
         for name in ("fingerprint", "identity", "number", "attempt"):
             columns[name] = [getattr(part, name) for part in parts]
         newest = set(latest)
-        return pa.table(columns | {"latest": [part in newest for part in parts]}, schema=SCHEMA)
+        return pa.table(columns | {"latest": [part in newest for part in parts]}, schema=LISTED)
 
     def of_folders(self, folders: list[tuple[str, str]]) -> set[str]:
         """The paths of the parts in folders, by fingerprint and identity."""

@@ -83,7 +83,7 @@ def _index(folder: Path, part: str) -> set[str]:
     return {line.split(" ", 1)[0] for line in lines if not line.startswith(" ")}
 
 
-def _uses(folder: Path) -> Mapping[str, Counter[str]]:
+def word_uses(folder: Path) -> Mapping[str, Counter[str]]:
     """How often each word is used as what part of speech in WordNet's tagged texts (cntlist(5WN))."""
     uses: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for line in (folder / "cntlist.rev").read_text(encoding="latin-1").splitlines():
@@ -95,7 +95,7 @@ def _uses(folder: Path) -> Mapping[str, Counter[str]]:
 
 def list_of(folder: Path) -> Iterator[str]:
     """The lines of the list. Left out are words that are adjectives or adverbs more often, and forms of verbs."""
-    verbs, uses = _index(folder, "verb"), _uses(folder)
+    verbs, uses = _index(folder, "verb"), word_uses(folder)
     irregular: defaultdict[str, list[str]] = defaultdict(list)
     for line in (folder / "noun.exc").read_text(encoding="latin-1").splitlines():
         plural, singular = line.split()[:2]
