@@ -44,6 +44,7 @@ def bare_loop(threads: int) -> float:
 
 def run_bare_loop() -> float:
     """The process of `bare_loop`: decode, vision, llm, one micro-batch after another, without queue and parts."""
+    from models.items import ComposeRequest
     from models.pipeline import LlmPipeline, VisionPipeline
     from strata.core import ImageReference, Settings, load_profile
     from strata.images import decode
@@ -63,7 +64,7 @@ def run_bare_loop() -> float:
             (Record(key=name, image=ImageReference(uri=name, size=len(data))), decode(data, settings.max_pixels))
             for name, data in images[start : start + profile.micro_batch]
         ]
-        llm.run(vision.run(batch))
+        llm.run([ComposeRequest(record) for record in vision.run(batch)])
     return len(images) / (time.perf_counter() - started)
 
 

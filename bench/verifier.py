@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from bench.planting import KINDS, planted, record_of, scene_of, true_text
+from models.items import ComposeRequest
 from models.pipeline import LlmPipeline, VisionPipeline
 from models.verifier.binding import binding_of
 from models.verifier.entities import Facts, facts_of
@@ -46,7 +47,8 @@ def written(profile: Profile, records: Sequence[Record]) -> list[Record]:
     """The records with verified descriptions."""
     pipeline = LlmPipeline(profile)
     pipeline.load()
-    return [record for part in _parts(records, profile.micro_batch) for record in pipeline.run(part)]
+    requests = [ComposeRequest(record) for record in records]
+    return [record for part in _parts(requests, profile.micro_batch) for record in pipeline.run(part)]
 
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

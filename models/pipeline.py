@@ -202,15 +202,15 @@ class LlmPipeline:
 
     def run(
         self,
-        batch: Sequence[Record | tuple[Record, Image.Image] | ComposeRequest],
+        batch: Sequence[ComposeRequest],
         texts: TextSettings = DESCRIPTION_ALONE,
     ) -> list[Record]:
         """The records with their descriptions and what `texts` asks for, in order.
 
-        A record comes with its image if the composer uses images, and as a request if its sample has metadata. Raises
-        StageUnavailable, StageUnfit and StageBroken.
+        A request has the image if a stage of the group uses it, and the sample's metadata if the job's prompt names
+        some of it. Raises StageUnavailable, StageUnfit and StageBroken.
         """
-        requests = [prompted(_request(one), texts.prompt) for one in batch]
+        requests = [prompted(request, texts.prompt) for request in batch]
         if "composer" not in self.stages:
             return [self._varied(request.record, texts) for request in requests]
         try:
@@ -283,12 +283,6 @@ class LlmPipeline:
                 # a text of which nothing is left is written once more
                 most += composer.bound(longest_request(request))[1]
         return {"composer": (once, most)} | ({"verifier": checked} if checked[1] != Usage() else {})
-
-
-def _request(one: Record | tuple[Record, Image.Image] | ComposeRequest) -> ComposeRequest:
-    if isinstance(one, ComposeRequest):
-        return one
-    return ComposeRequest(*one) if isinstance(one, tuple) else ComposeRequest(one)
 
 
 def cpu_is_idle(profile: Profile, group: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from models.base import Stage
+from models.items import ComposeRequest
 from strata.core.parameters import TextSettings
 from strata.core.profiles import Profile, StageSettings
 from strata.core.records import Caption, Description, Record
@@ -74,10 +75,11 @@ class FakeLlm:
     def load(self) -> None:
         """Nothing to load."""
 
-    def run(self, records: Sequence[Record], texts: TextSettings | None = None) -> list[Record]:
+    def run(self, batch: Sequence[ComposeRequest], texts: TextSettings | None = None) -> list[Record]:
         """Records with a description; the texts are not used."""
         del texts
-        self.images += len(records)
+        self.images += len(batch)
+        records = [request.record for request in batch]
         captions = [record.caption.text if record.caption else "" for record in records]
         return [
             record.model_copy(update={"description": Description(text=text, sentences=[])})

@@ -34,9 +34,9 @@ IDLE_SECONDS = 600.0  # without use, after which the models of a profile's earli
 
 
 class Pipeline(Protocol):
-    """A group's models: load them once, then turn items into records. Items are records, or pairs with an image.
+    """A group's models: load them once, then turn items into records. stages: by name.
 
-    stages: by name.
+    An item is a record with its image for `vision`, and a ComposeRequest for `llm`.
     """
 
     stages: dict[str, Stage[Any, Any]]
@@ -49,7 +49,7 @@ class Pipeline(Protocol):
 class TextPipeline(Pipeline, Protocol):
     """The pipeline of `llm`: it also knows which texts a job wants."""
 
-    def run(self, batch: Sequence[Any], texts: TextSettings = ...) -> list[Record]: ...
+    def run(self, batch: Sequence[ComposeRequest], texts: TextSettings = ...) -> list[Record]: ...
 
 
 class PaidPipeline(Pipeline, Protocol):
@@ -314,11 +314,7 @@ class LlmGroup:
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline, texts = cast(TextPipeline, self.pipelines.get(chunk)), self.pipelines.profile(chunk).texts
-        if texts.prompt is not None:
-            return pipeline.run([ComposeRequest(one.record, one.image, metadata=one.metadata) for one in items], texts)
-        if self.needs_images(chunk):
-            return pipeline.run([(item.record, item.image) for item in items], texts)
-        return pipeline.run([item.record for item in items], texts)
+        return pipeline.run([ComposeRequest(one.record, one.image, metadata=one.metadata) for one in items], texts)
 
     def meter(self, chunk: Chunk) -> Meter | None:
         return self.pipelines.meter(chunk)

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from models.base import Stage
+from models.items import ComposeRequest
 from strata.cli.exits import code_of
 from strata.core import GROUPS, Caption, Description, Profile, Record, Sentence, Settings, TextSettings
 from strata.errors import StrataError
@@ -68,11 +69,11 @@ class FakeLlm:
     def load(self) -> None:
         """Nothing to load."""
 
-    def run(self, batch: Sequence[Record], texts: TextSettings | None = None) -> list[Record]:
+    def run(self, batch: Sequence[ComposeRequest], texts: TextSettings | None = None) -> list[Record]:
         """Records with a description of one sentence; the texts are not used."""
         del texts
         time.sleep(self.seconds * len(batch))
-        return [self._describe(record) for record in batch]
+        return [self._describe(request.record) for request in batch]
 
     def _describe(self, record: Record) -> Record:
         text = f"{record.caption.text if record.caption else ''}, said of {record.key}."

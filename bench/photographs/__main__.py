@@ -22,6 +22,7 @@ from PIL import Image
 
 from bench.photographs.contact_sheet import draw
 from bench.photographs.judging import Verdict, figures, verdict
+from models.items import ComposeRequest
 from models.pipeline import LlmPipeline, VisionPipeline
 from samples.labels import Photograph, photographs
 from strata.core import ImageReference, Profile, Record, Settings, load_profile
@@ -45,7 +46,7 @@ def described(profile: Profile, chosen: Sequence[Photograph]) -> list[Record]:
             batch.append((row, image))
         # as in a worker: only rows that have not failed reach the composer
         seen = vision.run(batch)
-        told = iter(llm.run([record for record in seen if record.failure is None]))
+        told = iter(llm.run([ComposeRequest(record) for record in seen if record.failure is None]))
         records += [record if record.failure else next(told) for record in seen]
         print(f"\r{len(records)} of {len(chosen)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any
 from models.base import Stage, WeightsMissing
 from models.building import build_stage, load_stages
 from models.faults import free_memory, reason_of
-from models.items import Failure
+from models.items import ComposeRequest, Failure
 from models.pipeline import LlmPipeline, VisionPipeline
 from models.prove.batches import batch_check
 from models.prove.checks import failed, passed, share_at_least, share_at_most
@@ -174,8 +174,9 @@ class _Proving:
         pictures = {picture.name: picture for world in FILES for picture in load_pictures(world)}
         shown = [pictures[record.key] for record in records]
         sees = self._profile.sees_images("llm")
-        batch: list[Any] = [
-            (record, picture.image) if sees else record for record, picture in zip(records, shown, strict=True)
+        batch = [
+            ComposeRequest(record, picture.image if sees else None)
+            for record, picture in zip(records, shown, strict=True)
         ]
         self._together("llm", pipeline.run, batch, shown, stages)
         stages.clear()

@@ -193,7 +193,9 @@ def test_a_failed_image_whose_upload_was_removed_is_not_retried(
     listed: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert listed.machine is not None
-    monkeypatch.setattr(listed.machine.llm, "run", lambda batch, *_: [one.failed("llm", "why", "no") for one in batch])
+    monkeypatch.setattr(
+        listed.machine.llm, "run", lambda batch, *_: [one.record.failed("llm", "why", "no") for one in batch]
+    )
     job = described(listed, jpeg())
     assert listed.client.get(f"/v1/jobs/{job}").json()["request_counts"]["failed"] == 1
     age_uploads(listed.jobs, 8)

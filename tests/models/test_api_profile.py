@@ -26,6 +26,7 @@ import sys
 sys.modules["torch"] = None
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
+from models.items import ComposeRequest
 from models.pipeline import LlmPipeline, VisionPipeline
 from strata.core.profiles import read_profile
 from strata.core.records import ImageReference, Record
@@ -39,7 +40,7 @@ vision, llm = VisionPipeline(profile), LlmPipeline(profile)
 vision.load()
 llm.load()
 record = Record(key="0", image=ImageReference(uri="a.png", size=1), width=120, height=90)
-(record,) = llm.run(vision.run([(record, image)]))
+(record,) = llm.run([ComposeRequest(one) for one in vision.run([(record, image)])])
 loaded = {name.split(".")[0] for name, module in sys.modules.items() if module}
 assert not loaded & {"torch", "transformers", "open_clip"}
 print(record.model_dump_json())

@@ -14,7 +14,7 @@ from bench.photographs.judging import figures, verdict
 from models.boxes import iou
 from models.building import build_stage
 from models.crops import decode_mask
-from models.items import BoxedImage, Failure, Segment, check_results
+from models.items import BoxedImage, ComposeRequest, Failure, Segment, check_results
 from models.pipeline import LlmPipeline, VisionPipeline
 from models.weights.inventory import PROFILES
 from samples.labels import photographs
@@ -137,7 +137,7 @@ def described(everyday: tuple[VisionPipeline, LlmPipeline], *images: Image.Image
         (Record(key="0", image=ImageReference(uri="a", size=1), width=image.width, height=image.height), image)
         for image in images
     ]
-    records = llm.run(vision.run(batch))
+    records = llm.run([ComposeRequest(one) for one in vision.run(batch)])
     assert [record.status for record in records] == [Status.SUCCEEDED] * len(images), records
     return records
 

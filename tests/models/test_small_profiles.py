@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import Florence2ForConditionalGeneration, GenerationConfig, Qwen3VLForConditionalGeneration
 
 from bench.fakes.scripted_server import good, scripted
+from models.items import ComposeRequest
 from models.pipeline import LlmPipeline, VisionPipeline
 from strata.core.profiles import load_profile
 from strata.core.records import ImageReference, Record
@@ -66,7 +67,7 @@ def test_laptop_describes_with_one_florence(
     detector: Any = vision.stages["detector"]
     folder = make(tiny_models.florence, tmp_path / "regions", answer=REGIONS)
     monkeypatch.setattr(detector, "compute", _with_regions(detector.compute, detector._model, folder))
-    records = llm.run(vision.run(_records(pictures())))
+    records = llm.run([ComposeRequest(one) for one in vision.run(_records(pictures()))])
     for record, image in zip(records, pictures(), strict=True):
         assert record.status == "succeeded", record.failure
         assert record.caption and record.caption.text == CAPTION
@@ -116,7 +117,7 @@ def test_small_captions_composes_and_doubts_with_one_qwen(
 
     monkeypatch.setattr(second, "prepare", prepared)
     monkeypatch.setattr(second, "compute", computed)
-    records = llm.run(vision.run(_records(pictures())))
+    records = llm.run([ComposeRequest(one) for one in vision.run(_records(pictures()))])
     entries = [entry for record in records for layer in (record.regions, record.objects) for entry in layer or ()]
     for record in records:
         assert record.status == "succeeded", record.failure
@@ -137,7 +138,7 @@ def test_modern_vllm_asks_its_servers_for_texts(checkpoints: dict[str, Path], tm
         vision, llm = VisionPipeline(profile), LlmPipeline(profile)
         vision.load()
         llm.load()
-        records = llm.run(vision.run(_records(pictures())))
+        records = llm.run([ComposeRequest(one) for one in vision.run(_records(pictures()))])
         asked = server.asked
     for record in records:
         assert record.status == "succeeded", record.failure

@@ -18,7 +18,7 @@ from models.base import GROW_AFTER, Stage, StageBroken, StageUnavailable
 from models.boxes import iou
 from models.crops import crop_segment, decode_mask, encode_mask
 from models.evidence.filter import before_matching, objects_matched, regions_matched, text_judged
-from models.items import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment
+from models.items import CaptionRequest, ComposeRequest, Detection, Failure, Pair, ReadLine, Segment
 from models.pipeline import LlmPipeline, VisionPipeline, cpu_is_idle
 from models.working_size import reduced
 from strata.core.profiles import EvidenceSettings, Profile, ProfileError, StageSettings, load_profile, profile_names
@@ -392,7 +392,7 @@ def test_without_a_composer_the_records_pass_unchanged() -> None:
     pipeline = LlmPipeline(FAKE_PROFILE.model_copy(update={"stages": stages}))
     pipeline.load()
     records = [record("a"), record("b")]
-    assert pipeline.run(records) == records and pipeline.bound(records[0]) == {}
+    assert pipeline.run([ComposeRequest(one) for one in records]) == records and pipeline.bound(records[0]) == {}
 
 
 def test_ocr_reads_beside_models_that_leave_the_cpu_idle(pipeline: VisionPipeline) -> None:

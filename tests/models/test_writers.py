@@ -134,7 +134,7 @@ def _described(texts: Sequence[str], languages: Sequence[str] = ()) -> list[Reco
     pipeline = LlmPipeline.__new__(LlmPipeline)
     pipeline.stages = {"composer": Composer(texts, languages)}
     records = [RECORD.model_copy(update={"key": str(i), "caption": Caption(text="a cat")}) for i in range(len(texts))]
-    return pipeline.run(records)
+    return pipeline.run([ComposeRequest(one) for one in records])
 
 
 def test_every_case_of_the_table_through_the_pipeline() -> None:

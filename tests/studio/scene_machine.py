@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
+from models.items import ComposeRequest
 from models.observed import tell
 from samples.scenes import Scene, SceneOptions, make_scene
 from strata.core.claims import CheckedSentence, Claim, Variant, Verification
@@ -78,11 +79,11 @@ def _described(record: Record, found: Record) -> Record:
 class SceneLlm(FakeLlm):
     """The texts of scenes: a sentence a thing, and one that the verifier has cut."""
 
-    def run(self, records: Sequence[Record], texts: TextSettings | None = None) -> list[Record]:
+    def run(self, batch: Sequence[ComposeRequest], texts: TextSettings | None = None) -> list[Record]:
         """Records with a description, what was found of it, and variants."""
         return [
-            _with_texts(record) if _scene(record) else found
-            for record, found in zip(records, super().run(records, texts), strict=True)
+            _with_texts(request.record) if _scene(request.record) else found
+            for request, found in zip(batch, super().run(batch, texts), strict=True)
         ]
 
 

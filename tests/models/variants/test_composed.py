@@ -11,6 +11,7 @@ import pytest
 import models.chat.client as chat_client
 from bench.fakes.scripted_server import Reply, good, scripted
 from models.demo.grounding import Guide
+from models.items import ComposeRequest
 from models.pipeline import LlmPipeline
 from models.prompts import FOLDER, facts_of, load_prompt, relations_of, small_notes
 from models.prompts.lengths import LENGTHS
@@ -52,7 +53,7 @@ def length_of(body: dict[str, Any]) -> str:
 def ran(url: str, texts: TextSettings, of: Record = STREET) -> Record:
     pipeline = LlmPipeline(profile(url).with_texts(texts))
     pipeline.load()
-    (found,) = pipeline.run([of], texts)
+    (found,) = pipeline.run([ComposeRequest(of)], texts)
     return found
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evidence.domains import OUTSIDE
+from models.items import ComposeRequest
 from models.pipeline import LlmPipeline
 from models.variants import closed_kinds, layered_variants
 from models.variants.questions import MOST_TURNS, turns_of
@@ -207,8 +208,9 @@ def test_the_pipeline_writes_what_is_asked_for_and_fails_no_row() -> None:
     pipeline = LlmPipeline(DEMO.model_copy(update={"stages": stages}))
     asked = TextSettings(variants=["questions", "tags"])
     outside = STREET.warned(OUTSIDE, "a photograph")
-    found, other, failed = pipeline.run([STREET, outside, STREET.failed("ocr", "x", "y")], asked)
+    requests = [ComposeRequest(one) for one in (STREET, outside, STREET.failed("ocr", "x", "y"))]
+    found, other, failed = pipeline.run(requests, asked)
     assert [one.name for one in found.variants or ()] == ["tags", "questions"] and failed.variants is None
     noes = [["No, there is no" in one.text for one in each.variants or ()] for each in (found, other)]
     assert noes == [[False, True], [False, False]]
-    assert pipeline.run([STREET])[0].variants is None
+    assert pipeline.run(requests[:1])[0].variants is None

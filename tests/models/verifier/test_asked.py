@@ -341,7 +341,7 @@ def by_stage(text: str, claims: Reply) -> Callable[[dict[str, Any]], Reply]:
 def test_usage_and_bounds_are_the_verifiers_own_and_budgets_hold() -> None:
     claims = good('{"claims": []}', read=700, written=5)
     with pipeline(by_stage(TEXT, claims), retries=1) as (made, profile, _):
-        (done,) = made.run([PARK])
+        (done,) = made.run([ComposeRequest(PARK)])
         once, most = made.bound(PARK)["verifier"]
         assert done.usage["verifier"] == Usage(prompt_tokens=700, completion_tokens=5, requests=1)
         assert done.usage["composer"] == Usage(prompt_tokens=100, completion_tokens=30, requests=1)
@@ -359,7 +359,7 @@ def test_usage_and_bounds_are_the_verifiers_own_and_budgets_hold() -> None:
 def test_the_worst_case_of_both_stages_stays_within_its_bound(bad: Reply) -> None:
     # nothing is left of any text, and no answer about claims is of use: both stages run twice
     with pipeline(by_stage("A cat sleeps.", bad), retries=1) as (made, profile, _):
-        (done,) = made.run([PARK])
+        (done,) = made.run([ComposeRequest(PARK)])
         most = {name: bound[1] for name, bound in made.bound(PARK).items()}
     assert done.verification and done.verification.origin == "layers"
     assert [warning.type for warning in done.warnings] == ["claims_by_rules"]
@@ -379,7 +379,7 @@ def test_an_interrupted_verifier_keeps_what_the_composer_was_paid_for() -> None:
 
     with pipeline(answer, retries=1) as (made, _, server):
         with pytest.raises(StageUnavailable) as caught:
-            made.run([PARK])
+            made.run([ComposeRequest(PARK)])
         paid = Usage(prompt_tokens=100, completion_tokens=30, requests=1)
         assert caught.value.stage == "verifier" and caught.value.spent["composer"] == paid
         # another micro-batch may complete in between: what is kept stays
@@ -387,7 +387,7 @@ def test_an_interrupted_verifier_keeps_what_the_composer_was_paid_for() -> None:
             stage.release()
         away[0] = False
         composed = sum("response_format" not in body and not is_plain(body) for body in server.bodies)
-        (done,) = made.run([PARK])
+        (done,) = made.run([ComposeRequest(PARK)])
         assert sum("response_format" not in body and not is_plain(body) for body in server.bodies) == composed
     assert done.usage["composer"] == paid and done.description and done.description.text == "A dog is here."
 

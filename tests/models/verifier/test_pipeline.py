@@ -59,7 +59,7 @@ def run(composer: ComposerStage, *records: Record) -> list[Record]:
     pipeline = LlmPipeline(Profile(name="x", stages={"verifier": BUILTIN}))
     pipeline.stages = {"composer": composer, **pipeline.stages}
     pipeline.stages["verifier"].load()
-    return pipeline.run(list(records))
+    return pipeline.run([ComposeRequest(one) for one in records])
 
 
 def test_what_is_false_is_cut_and_the_original_kept() -> None:

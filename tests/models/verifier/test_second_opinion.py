@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from models.base import Stage, StageBroken, StageUnavailable
 from models.crops import encode_mask
-from models.items import CropQuestion, Failure, Pair
+from models.items import ComposeRequest, CropQuestion, Failure, Pair
 from models.pipeline import LlmPipeline
 from models.verifier.images.opinions import MOST_CROPS, MOST_PAIRS, best_scores, pairs_of
 from strata.core import Description, ObjectMask, Profile, Record, StageSettings, Usage, VerifierParameters
@@ -74,7 +74,7 @@ def run(
     pipeline.stages |= {"composer": Scripted(texts, free=False), "matcher": matcher}
     pipeline.stages["verifier"].load()
     shown = image or picture()
-    return pipeline.run([(one, shown) for one in records or (PARK,)])
+    return pipeline.run([ComposeRequest(one, shown) for one in records or (PARK,)])
 
 
 def left(made: Record) -> str:
