@@ -38,7 +38,7 @@ class ToldStatements:
         new: list[Statement] = []
         for one, span in ((one, span) for claim in self.told for one, span in reader.statements(claim)):
             covered = [rule for rule in rules if _covers(one, span, rule, made)]
-            if one in new or (covered and verdict_of(one, self.facts, made.phrases).supported is None):
+            if one in new or (covered and verdict_of(one, self.facts).supported is None):
                 continue
             rules = [rule for rule in rules if rule not in covered]
             new.append(one)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 from models.verifier.attributes import compared, group_of, shown
 from models.verifier.claims import Statement, is_visible
-from models.verifier.entities import Entity, Entry, Facts, letters_of, lines_joined
+from models.verifier.entities import Entity, Entry, Facts, has_letters, letters_of
 from models.verifier.lexicon import is_kind_of, is_part_of, verb_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.places import lies, related
@@ -29,7 +29,27 @@ _ROLES: Mapping[str, frozenset[str]] = {
     }.items()
 }  # fmt: skip
 _CARRIERS = frozenset("sign signboard signage label poster banner placard board plaque sticker billboard".split())
-_LETTERS_AT_LEAST = 1
+# surroundings that a picture has one of; those of different rows exclude one another
+_SCENES = (
+    "beach ocean sea coast shore shoreline harbor harbour pier",
+    "street road city town sidewalk pavement skyline parking lot",
+    "kitchen",
+    "bathroom",
+    "bedroom",
+    "office classroom school library",
+    "restaurant cafe",
+    "forest woods",
+    "desert",
+    "stadium court",
+    "farm barn field meadow",
+    "airport runway",
+    "station",
+    "church",
+    "museum",
+)
+_SCENE_OF = {word: number for number, words in enumerate(_SCENES) for word in words.split()}
+_DAYTIMES = {"night": 0, "sunset": 1, "dusk": 1, "evening": 1, "sunrise": 1, "dawn": 1, "sunny": 2, "daylight": 2}
+_DAYTIMES |= {"sunlight": 2, "sunshine": 2, "sun": 2, "morning": 2}
 
 
 @dataclass(frozen=True)
@@ -45,18 +65,21 @@ class Verdict:
 UNKNOWN = Verdict(None)
 
 
-def verdict_of(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase] = ()) -> Verdict:
-    """The verdict on one claim. spoken: the noun phrases of the sentence, whose parts need no entry of their own."""
-    checks: dict[ClaimKind, Callable[[Statement, Facts], Verdict]] = {
-        "attribute": _attribute,
-        "count": _count,
-        "relation": _relation,
-        "quote": _quote,
-        "setting": _setting,
-    }
-    if statement.kind == "thing":
-        return _thing(statement, facts, spoken)
-    return checks[statement.kind](statement, facts)
+def verdict_of(statement: Statement, facts: Facts) -> Verdict:
+    """The verdict on one claim."""
+    match statement.kind:
+        case "thing":
+            return _thing(statement, facts)
+        case "attribute":
+            return _attribute(statement, facts)
+        case "count":
+            return _count(statement, facts)
+        case "relation":
+            return _relation(statement, facts)
+        case "quote":
+            return _quote(statement, facts)
+        case "setting":
+            return _setting(statement, facts)
 
 
 def entities_named(phrase: NounPhrase, facts: Facts) -> list[Entity]:
@@ -89,18 +112,19 @@ def _meant(phrase: NounPhrase, facts: Facts, quotes: Sequence[tuple[NounPhrase, 
 
 def carries(entity: Entity, letters: str) -> bool:
     """Whether one of the lines on a thing has these letters, as whole words."""
-    return any(f" {letters} " in f" {letters_of(text)} " for text in entity.texts)
+    return any(has_letters(text, letters) for text in entity.texts)
 
 
 def _own(phrase: NounPhrase) -> Iterator[str]:
-    return (word for word in phrase.attributes if group_of(word) and group_of(word)[0] != "size")  # type: ignore[index]  # checked before
+    """The attributes of a phrase that are the thing's own: sizes are relative."""
+    return (word for word in phrase.attributes if (group := group_of(word)) and group[0] != "size")
 
 
 def _names_of(entities: Sequence[Entity]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for entity in entities for name in entity.names))
 
 
-def _thing(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase]) -> Verdict:
+def _thing(statement: Statement, facts: Facts) -> Verdict:
     phrase = statement.phrase
     assert phrase is not None
     found = entities_named(phrase, facts)
@@ -111,9 +135,7 @@ def _thing(statement: Statement, facts: Facts, spoken: Sequence[NounPhrase]) -> 
     if found:
         return Verdict(True, None, _names_of(found))
     # a narrower word than the entry's ("a poodle" for a dog), or a part of a thing that is there
-    if _narrowed(phrase, facts):
-        return UNKNOWN
-    if _is_part(phrase, facts, spoken):
+    if _narrowed(phrase, facts) or _is_part(phrase, facts):
         return UNKNOWN
     if _is_known_role(phrase, facts) or _is_read(statement, facts) or not is_visible(phrase.noun):
         return UNKNOWN
@@ -141,8 +163,8 @@ def _narrowed(phrase: NounPhrase, facts: Facts) -> list[Entity]:
     return [one for one in facts.entities if any(is_kind_of(phrase.noun, entry.noun) for entry in one.entries)]
 
 
-def _is_part(phrase: NounPhrase, facts: Facts, spoken: Sequence[NounPhrase]) -> bool:
-    """Whether a phrase names a part of a thing: of "its tail" the sentence says so, of "wheel" and "car" WordNet."""
+def _is_part(phrase: NounPhrase, facts: Facts) -> bool:
+    """Whether a phrase names a part of a thing: a part of a body, or what WordNet has as a part, a car's wheel."""
     wholes = [entry.noun for entity in (*facts.entities, *facts.told) for entry in entity.entries]
     last = phrase.noun.rpartition(" ")[2]
     # "a plant in a pot" is a potted plant
@@ -257,12 +279,13 @@ def _decided(found: Sequence[tuple[bool | None, tuple[Entity, ...]]]) -> Verdict
 def _quote(statement: Statement, facts: Facts) -> Verdict:
     """Quoted letters must be read letter by letter, as whole words, in one line or across lines in their order."""
     wanted = letters_of(statement.value)
-    if len(wanted) < _LETTERS_AT_LEAST:
+    if not wanted:
         return UNKNOWN
-    names = tuple(name for name, line in facts.lines.items() if f" {wanted} " in f" {letters_of(line)} ")
+    names = tuple(name for name, line in facts.lines.items() if has_letters(line, wanted))
     if names:
         return _carried(statement, names, facts)
-    if f" {wanted} " in f" {lines_joined(list(facts.lines.values()))} " or _squeezed(wanted, facts):
+    joined = " ".join(map(letters_of, facts.lines.values()))
+    if f" {wanted} " in f" {joined} " or _squeezed(wanted, facts):
         parts = tuple(n for n, line in facts.lines.items() if letters_of(line) and letters_of(line) in wanted)
         return Verdict(True, None, parts)
     return Verdict(False, "unread_text")
@@ -308,29 +331,6 @@ def _setting(statement: Statement, facts: Facts) -> Verdict:
     if excluded:
         return Verdict(False, "contradicts", tuple(entry.name for entry in excluded))
     return UNKNOWN
-
-
-# surroundings that a picture has one of; those of different rows exclude one another
-_SCENES = (
-    "beach ocean sea coast shore shoreline harbor harbour pier",
-    "street road city town sidewalk pavement skyline parking lot",
-    "kitchen",
-    "bathroom",
-    "bedroom",
-    "office classroom school library",
-    "restaurant cafe",
-    "forest woods",
-    "desert",
-    "stadium court",
-    "farm barn field meadow",
-    "airport runway",
-    "station",
-    "church",
-    "museum",
-)
-_SCENE_OF = {word: number for number, words in enumerate(_SCENES) for word in words.split()}
-_DAYTIMES = {"night": 0, "sunset": 1, "dusk": 1, "evening": 1, "sunrise": 1, "dawn": 1, "sunny": 2, "daylight": 2}
-_DAYTIMES |= {"sunlight": 2, "sunshine": 2, "sun": 2, "morning": 2}
 
 
 def excludes(known: str, told: str) -> bool:

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.boxes import inside, iou, min_overlap
+from models.notes import SAME_PLACE
 from models.verifier.attributes import is_attribute
 from models.verifier.claims import is_empty, is_setting
 from models.verifier.lexicon import singular, verb_of
 from models.verifier.phrases import NounPhrase, phrases_of
 from models.verifier.structure import structure_of
 from models.verifier.words import Token, tokens_of
-from strata.core import THINGS, Box, Record, kept
+from strata.core import THINGS, Box, Record
 
-SAME_PLACE = 0.5  # IoU from which two boxes are one thing, as in `models.notes`
 PART = 0.6  # share of the smaller box within the other one, from which two boxes of one name may be one thing
 ON_IT = 0.5  # share of a line's box within a thing's box, from which the thing carries the line
 IN_DOUBT = ("low_score", "low_match", "low_second_match", "low_evidence", "contradicted")
@@ -73,14 +73,12 @@ class Facts:
     settings: list[Entry] = field(default_factory=list)
     lines: dict[str, str] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
-    detected: bool = False
     compounds: set[str] = field(default_factory=set)
 
 
 def facts_of(record: Record, trust_caption: bool = True) -> Facts:
     """The evidence of a record. trust_caption: whether a thing that the caption alone names counts."""
     facts = Facts((record.width or 1, record.height or 1))
-    facts.detected = any(getattr(record, layer.name) is not None for layer in THINGS)
     # regions and objects, those at one place as one thing
     for layer in THINGS:
         for i, entry in enumerate(getattr(record, layer.name) or ()):
@@ -163,14 +161,14 @@ def _add(entities: list[Entity], box: Box, entry: Entry) -> None:
 
 
 def _add_lines(facts: Facts, record: Record) -> None:
-    """Add the lines of text, and each to the smallest thing that carries it."""
+    """Add the lines of text, and each to the things that carry it."""
     for i, line in enumerate(record.text or ()):
         if not line.kept or not line.text.strip():
             continue
         facts.lines[f"text/{i}"] = line.text
-        carriers = [entity for entity in facts.entities if entity.box and inside(line.box, entity.box) >= ON_IT]
-        for entity in carriers:
-            entity.texts.append(line.text)
+        for entity in facts.entities:
+            if entity.box and inside(line.box, entity.box) >= ON_IT:
+                entity.texts.append(line.text)
 
 
 def _add_texts(facts: Facts, record: Record, trust_caption: bool) -> None:
@@ -195,9 +193,6 @@ def letters_of(text: str) -> str:
     return " ".join(re.findall(r"\w+", plain))
 
 
-def lines_joined(lines: Sequence[str]) -> str:
-    """All lines as one text in reading order: a quotation may go over several."""
-    return " ".join(map(letters_of, lines))
-
-
-__all__ = ["Entity", "Entry", "Facts", "facts_of", "kept", "letters_of", "lines_joined"]
+def has_letters(text: str, letters: str) -> bool:
+    """Whether a text has letters, which are as from `letters_of`, as whole words."""
+    return f" {letters} " in f" {letters_of(text)} "

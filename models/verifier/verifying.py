@@ -76,7 +76,7 @@ class Reading:
 
     def _judged(self, made: Structure) -> Iterator[tuple[Statement, Verdict]]:
         for statement in self._statements(made):
-            verdict = verdict_of(statement, self.facts, made.phrases)
+            verdict = verdict_of(statement, self.facts)
             if verdict.supported is None and self._contradicts(statement):
                 verdict = Verdict(False, "contradicts")
             verdict = self._second(question_of(statement, verdict), verdict)
@@ -152,6 +152,3 @@ def faults_of(verification: Verification) -> Sequence[str]:
     """What was wrong, in words for a composer: each false claim once."""
     false = (claim for sentence in verification.sentences for claim in sentence.claims if claim.supported is False)
     return list(dict.fromkeys(claim.text for claim in false))
-
-
-__all__ = ["UNKNOWN", "Reading", "faults_of", "remaining"]

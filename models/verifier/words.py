@@ -47,7 +47,7 @@ _ARTICLES = frozenset("a an the this that these those each every any another all
 PREPOSITIONS = frozenset(
     "in on at by of to with from for over under above below beneath underneath beside near behind inside outside into "
     "onto upon against among amid amidst around across along between beyond through throughout towards toward within "
-    "atop alongside off as like during near past via opposite".split()
+    "atop alongside off as like during past via opposite".split()
 )
 _THAT = frozenset("that which who whose where".split())
 JOINS = frozenset("and or but while whereas though although yet so as because".split())
@@ -72,7 +72,7 @@ _CAPTION_VERBS = frozenset(
 # those whose form in -s is hardly ever a noun there
 _MOSTLY_VERBS = frozenset(
     "sit stand lie rest hang show feature read say hold wear carry contain include depict display float perch lean "
-    "sleep graze appear suggest create add give make fill stretch stand".split()
+    "sleep graze appear suggest create add give make fill stretch".split()
 )
 _QUOTED = re.compile(
     r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
