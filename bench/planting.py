@@ -6,6 +6,7 @@ the place of the language model. Counts and relations, which the grammar does no
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -15,12 +16,12 @@ from models.demo.grounding import Fact, Guide, Wording
 from models.kinds.nouns import several
 from models.prompts import facts_of, load_prompt
 from models.verifier.lexicon import is_kind_of
-from samples.scenes import HELD_OUT_SEED, Scene, SceneObject, SceneOptions, make_scene
+from models.weights.inventory import PROFILES
+from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
 from samples.sprites import COLOURED, COLOURS, KNOWN, phrase_of
-from strata.core import Caption, ImageReference, Record, Region
+from strata.core import Caption, ImageReference, Record, Region, load_profile
 from strata.core.layers import TextLine
 
-PROMPT = "6f2e45ce4786574666b421afe8c0d9cf228e584450357f427ac748deb2776194"
 FIRST_SEED = HELD_OUT_SEED + 5_000_000  # of scenes that no model and no threshold was tuned on
 _WORDS = "OPEN SHUT BAKERY HOTEL MARKET TAXI EXIT CAFE MUSIC GARDEN".split()
 _BACKGROUNDS = ("a blue dotted background", "a pink plain background", "a green striped background")
@@ -59,6 +60,11 @@ def record_of(scene: Scene, key: str = "0") -> Record:
     )
 
 
+def _facts(scene: Scene) -> list[Fact]:
+    """The facts that a text of the demo's grammar tells of a scene."""
+    return facts_of(record_of(scene), 12)
+
+
 def text_of(facts: Sequence[Fact], dice: random.Random) -> str:
     """A text of the demo's grammar about some facts, with chance for a model."""
     wording = _wording()
@@ -68,15 +74,18 @@ def text_of(facts: Sequence[Fact], dice: random.Random) -> str:
     return "".join(map(chr, guide.tokens))
 
 
+@functools.cache
 def _wording() -> Wording:
-    wording = load_prompt("small", PROMPT).wording
+    """The wording of the demo profile's composer."""
+    composer = load_profile("demo", PROFILES).stages["composer"].parameters
+    wording = load_prompt(composer["prompt"], composer["prompt_sha256"]).wording
     assert wording is not None
     return wording
 
 
 def true_text(scene: Scene, dice: random.Random) -> str:
     """A text whose every sentence is true of a scene: by the grammar, then relations and counts."""
-    parts = [text_of(facts_of(record_of(scene), 12), dice)]
+    parts = [text_of(_facts(scene), dice)]
     parts += [f"{_upper(a)} is {relation} {_definite(b)}." for a, relation, b in scene.relations]
     if scene.objects:
         thing = dice.choice(scene.objects)
@@ -93,7 +102,7 @@ def planted(scene: Scene, kind: str, dice: random.Random) -> Planted | None:
 
 def _with_fact(scene: Scene, kind: str, dice: random.Random, old: str, new: str) -> Planted | None:
     """The text of a scene's facts, one of which has other words."""
-    facts = facts_of(record_of(scene), 12)
+    facts = _facts(scene)
     at = [i for i, fact in enumerate(facts) if old in fact.name]
     if not at:
         return None
@@ -135,7 +144,7 @@ def _count(scene: Scene, dice: random.Random) -> Planted | None:
     if sum(is_kind_of(other.name, thing.name) for other in scene.objects) == told:
         return None
     words = several(number, phrase_of(thing.name))
-    text = text_of(facts_of(record_of(scene), 12), dice)
+    text = text_of(_facts(scene), dice)
     return Planted("count", f"{text} There are {words} in the picture.", words)
 
 
@@ -145,9 +154,9 @@ def _relation(scene: Scene, dice: random.Random) -> Planted | None:
         a, relation, b = dice.choice(scene.relations)
         # the relation of the same two things the other way round
         wrong = f"{_definite(b)} is {relation} {_definite(a)}"
-        text = text_of(facts_of(record_of(scene), 12), dice)
+        text = text_of(_facts(scene), dice)
         return Planted("relation", f"{text} {_upper(wrong)}.", wrong[4:])
-    facts = facts_of(record_of(scene), 12)
+    facts = _facts(scene)
     placed = [i for i, fact in enumerate(facts) if fact.place and fact.place != "centre"]
     if not placed:
         return None
@@ -168,7 +177,7 @@ def _quote(scene: Scene, dice: random.Random) -> Planted | None:
 
 
 def _setting(scene: Scene, dice: random.Random) -> Planted | None:
-    facts = facts_of(record_of(scene), 12)
+    facts = _facts(scene)
     at = [i for i, fact in enumerate(facts) if "background" in fact.name]
     colour = scene.background.split()[0]
     others = [text for text in _BACKGROUNDS if text.split()[1] != colour]
@@ -196,6 +205,3 @@ def _definite(phrase: str) -> str:
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-__all__ = ["KINDS", "Planted", "SceneObject", "planted", "record_of", "scene_of", "text_of", "true_text"]

@@ -74,10 +74,10 @@ def finished(drafts: Sequence[Draft], language: str) -> Record:
     """
     first, *others = drafts
     for other in others:
-        for stage, seconds in other.seconds.items():
-            first.add_costs(stage, seconds, other.usage.get(stage))
+        first.add_costs_of(other)
     record = first.finished()
-    failure = next((one.text for one in others if isinstance(one.text, Failure) and not _is_rejected(one)), None)
+    failures = (one.text for one in others if isinstance(one.text, Failure))
+    failure = next((one for one in failures if not isinstance(one, Rejection)), None)
     if failure is not None and record.failure is None:
         return failure.row_of(record)
     if not others or record.failure is not None:
@@ -86,10 +86,6 @@ def finished(drafts: Sequence[Draft], language: str) -> Record:
     record = record.warned(WARNING, "; ".join(rejected)[:300]) if rejected else record
     variants = [_variant(one, language) for one in others if not isinstance(one.text, Failure)]
     return record.model_copy(update={"variants": variants})
-
-
-def _is_rejected(draft: Draft) -> bool:
-    return isinstance(draft.text, Rejection)
 
 
 def _variant(draft: Draft, language: str) -> Variant:

@@ -33,6 +33,7 @@ MOST_NAMED = 8  # things that one answer lists
 LARGER = 1.5  # times the area of the next largest box: the largest thing
 FARTHER = 0.08  # of the picture's side between two centres: the thing that is farthest on one side
 _SIDES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
+_OTHER_SIDE = {**OPPOSITE, **{opposite: side for side, opposite in OPPOSITE.items()}}
 _BASIC_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 
 
@@ -139,19 +140,13 @@ def _relations(things: Things, dice: random.Random) -> Iterator[Turn]:
             continue
         told = f"{one} is {_SIDES[side]} {other}"
         if dice.random() < 0.5:
-            wrong = dict(_pairs())[side]
+            wrong = _OTHER_SIDE[side]
             first, second = dice.sample((side, wrong), 2)
             yield _turn(f"Is {one} {_SIDES[first]} {other}, or {_SIDES[second]} it?", f"{upper(told)}.", a, b)
         elif dice.random() < 0.5:
             yield _turn(f"Is {one} {_SIDES[side]} {other}?", f"Yes, {told}.", a, b)
         else:
-            yield _turn(f"Is {one} {_SIDES[dict(_pairs())[side]]} {other}?", f"No, {told}.", a, b)
-
-
-def _pairs() -> Iterator[tuple[str, str]]:
-    for side, opposite in OPPOSITE.items():
-        yield side, opposite
-        yield opposite, side
+            yield _turn(f"Is {one} {_SIDES[_OTHER_SIDE[side]]} {other}?", f"No, {told}.", a, b)
 
 
 def _presence(things: Things, dice: random.Random) -> Iterator[Turn]:

@@ -51,6 +51,11 @@ class Draft:
         if usage is not None:
             self.usage[stage] = self.usage.get(stage, Usage()) + usage
 
+    def add_costs_of(self, other: Draft) -> None:
+        """Add what another draft of the same record has taken."""
+        for stage, seconds in other.seconds.items():
+            self.add_costs(stage, seconds, other.usage.get(stage))
+
     def finished(self) -> Record:
         """The record with its description and verification, or the row of its failure."""
         record = self.request.record
@@ -174,8 +179,7 @@ def compose_again(
         compose(composer, second)
         verify(verifier, second, "composed_again", matcher)
         for draft, again in zip(drafts, second, strict=True):
-            for stage, seconds in again.seconds.items():
-                draft.add_costs(stage, seconds, again.usage.get(stage))
+            draft.add_costs_of(again)
             # a second text that is rejected, or of which nothing is left, changes nothing
             if again.verification is not None and not again.nothing_left:
                 draft.text, draft.verification, draft.note = again.text, again.verification, again.note
