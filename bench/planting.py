@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from models.demo.grounding import Fact, Guide, Wording
 from models.kinds.nouns import several
 from models.prompts import facts_of, load_prompt
+from models.sentences import upper
 from models.verifier.lexicon import is_kind_of
 from models.weights.inventory import PROFILES
 from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
@@ -86,7 +87,7 @@ def _wording() -> Wording:
 def true_text(scene: Scene, dice: random.Random) -> str:
     """A text whose every sentence is true of a scene: by the grammar, then relations and counts."""
     parts = [text_of(_facts(scene), dice)]
-    parts += [f"{_upper(a)} is {relation} {_definite(b)}." for a, relation, b in scene.relations]
+    parts += [f"{upper(a)} is {relation} {_definite(b)}." for a, relation, b in scene.relations]
     if scene.objects:
         thing = dice.choice(scene.objects)
         same = sum(is_kind_of(other.name, thing.name) for other in scene.objects)
@@ -155,7 +156,7 @@ def _relation(scene: Scene, dice: random.Random) -> Planted | None:
         # the relation of the same two things the other way round
         wrong = f"{_definite(b)} is {relation} {_definite(a)}"
         text = text_of(_facts(scene), dice)
-        return Planted("relation", f"{text} {_upper(wrong)}.", wrong[4:])
+        return Planted("relation", f"{text} {upper(wrong)}.", wrong[4:])
     facts = _facts(scene)
     placed = [i for i, fact in enumerate(facts) if fact.place and fact.place != "centre"]
     if not placed:
@@ -201,7 +202,3 @@ KINDS = tuple(_PLANTS)
 
 def _definite(phrase: str) -> str:
     return "the " + phrase.split(" ", 1)[1]
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

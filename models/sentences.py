@@ -53,6 +53,11 @@ def is_whole(sentence: str) -> bool:
     return not (ended[-1] == "." and ended[-2:-1].isdigit())
 
 
+def upper(text: str) -> str:
+    """A text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def _without_marks_in_quotes(text: str) -> str:
     """The text, of the same length, with NUL for marks in quotations, but for one that ends the quotation."""
 

@@ -13,6 +13,7 @@ from models.boxes import area, inside
 from models.kinds.coco import KINDS_BY_ID, kind_of
 from models.kinds.nouns import NUMBERS, is_plural, several, with_article
 from models.notes import place_of, quotation
+from models.sentences import upper
 from strata.core import NOTHING_FOUND, Box, Record, Region, kept
 
 MOST = 0.5  # share of the picture's area that a thing takes up if it takes up "most of the picture"
@@ -94,13 +95,13 @@ def _on_tables(groups: Sequence[_Group]) -> Iterator[str]:
         carried = [group for group in groups if _table_of(group, groups) is table]
         if carried:
             things, many = _listed([group.counted for group in carried]), len(carried) > 1 or carried[0].many
-            yield f"{_upper(things)} {'are' if many else 'is'} on {table.counted}."
+            yield f"{upper(things)} {'are' if many else 'is'} on {table.counted}."
 
 
 def _placed(group: _Group, record: Record) -> str:
     """One sentence with the group's number, and its place if its boxes have one."""
     width, height = record.width or 1, record.height or 1
-    subject, verb = _upper(group.counted), "are" if group.many else "is"
+    subject, verb = upper(group.counted), "are" if group.many else "is"
     if len(group.boxes) == 1 and area(group.boxes[0]) >= MOST * width * height:
         return f"{subject} {'take' if group.many else 'takes'} up most of the picture."
     places = [place_of(box, width, height) for box in group.boxes]
@@ -113,7 +114,3 @@ def _placed(group: _Group, record: Record) -> str:
 
 def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

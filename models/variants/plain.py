@@ -6,7 +6,8 @@ from models.boxes import area
 from models.evidence.relations import clear_relations
 from models.kinds.counting import counts_and_places
 from models.prompts.lengths import LENGTHS
-from models.variants.things import Things, listed, named, upper
+from models.sentences import upper
+from models.variants.things import Things, listed, named
 from strata.core import NOTHING_FOUND, Record, kept
 
 _SIDES = {"left": "to the left of", "above": "above"}

@@ -21,7 +21,8 @@ from models.evidence.relations import OPPOSITE, relation_of
 from models.evidence.support import forms
 from models.kinds.nouns import is_plural, plural
 from models.notes import COLOURS, in_reading_order, quotation
-from models.variants.things import NUMBERS, Thing, Things, counted, listed, named, upper
+from models.sentences import upper
+from models.variants.things import NUMBERS, Thing, Things, counted, listed, named
 from models.verifier.entities import facts_of
 from models.verifier.lexicon import is_kind_of
 from models.verifier.verifying import Reading

@@ -171,11 +171,6 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def upper(text: str) -> str:
-    """A text that begins with a capital letter."""
-    return text[:1].upper() + text[1:]
-
-
 def _lower(phrase: str) -> str:
     """A phrase whose article begins with a small letter; other capitals, such as those of a name, stay."""
     article = _ARTICLE.match(phrase)
