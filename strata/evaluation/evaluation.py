@@ -6,7 +6,7 @@ Read `texts.py` (what is measured), then `with_truth.py` and `without_truth.py` 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,6 +197,14 @@ def finished(tally: Tally, seed: int, resamples: int = RESAMPLES, **about: Any) 
         keys=list(tally.keys),
         **about,
     )
+
+
+def measure(records: Iterable[Record], support: Support, truths: Sequence[TruthSet] = ()) -> Tally:
+    """Tally records, for callers that have them already."""
+    tally = Tally()
+    for record in records:
+        tally.add(record, support, truths)
+    return tally
 
 
 def read_evaluation(path: Path) -> Evaluation:
