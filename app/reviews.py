@@ -65,7 +65,7 @@ class StoredJudgments(BaseModel):
 class JudgmentPage(BaseModel):
     """`GET /v1/judgments`, by time. next: the cursor of the following page, null on the last one.
 
-    faults: a line for each file of judgments that is missing or broken, so that judgments may lack.
+    faults: a line for each file of judgments that is missing or broken, so that judgments may be missing here.
     """
 
     judgments: list[Judgment]

@@ -95,7 +95,7 @@ def evaluate(
         _save(found, out)
     _print(found, as_json, _truth_rates(opened, source) if judgments else None)
     if base is not None:
-        _judge(found, base, str(against), as_json)
+        _tell_changes(found, base, str(against), as_json)
 
 
 def _truth_rates(store: Store, source: str) -> TruthRates:
@@ -119,7 +119,7 @@ def _print(found: Evaluation, as_json: bool, judged: TruthRates | None) -> None:
         print("\n".join(map(clean, ["", "what people said:", *told(judged)])))
 
 
-def _judge(found: Evaluation, base: Evaluation, name: str, as_json: bool) -> None:
+def _tell_changes(found: Evaluation, base: Evaluation, name: str, as_json: bool) -> None:
     """Tell what changed since the base of a name, on stderr beside JSON. Raises QualityDropped."""
     from rich.console import Console
 
@@ -235,10 +235,10 @@ def _evaluated(
             each(record)
         show(f"{source}: measuring texts", len(tally.rows), rows.count)
     if asked.references is not None:
-        _compare(store, rows, *asked.references, tally, show)
+        _add_references(store, rows, *asked.references, tally, show)
     if asked.profile is not None:
-        _ask(store, rows, asked.profile, asked.model_images, tally, show)
-    spent = _rate(store, rows, asked.judge, asked.model_images, tally, show) if asked.judge is not None else {}
+        _add_matchers(store, rows, asked.profile, asked.model_images, tally, show)
+    spent = _add_ratings(store, rows, asked.judge, asked.model_images, tally, show) if asked.judge is not None else {}
     show(f"{source}: resampling", 0, None)
     profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
     about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
@@ -263,7 +263,7 @@ def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[
     return found
 
 
-def _compare(store: Store, rows: Rows, path: Path, weights: Path | None, tally: Tally, show: Show) -> None:
+def _add_references(store: Store, rows: Rows, path: Path, weights: Path | None, tally: Tally, show: Show) -> None:
     """Add the figures of texts against references."""
     from strata.evaluation.references import against_references, read_references, told_by
     from strata.evaluation.rows import read_rows
@@ -282,7 +282,7 @@ def _compare(store: Store, rows: Rows, path: Path, weights: Path | None, tally: 
         show("comparing with references", number, len(records))
 
 
-def _ask(store: Store, rows: Rows, profile: Profile, most: int, tally: Tally, show: Show) -> None:
+def _add_matchers(store: Store, rows: Rows, profile: Profile, most: int, tally: Tally, show: Show) -> None:
     """Add the figures of the profile's matchers, for at most so many images."""
     from strata.core import load_settings
     from strata.evaluation.rows import images_of
@@ -298,7 +298,7 @@ def _ask(store: Store, rows: Rows, profile: Profile, most: int, tally: Tally, sh
         tally.add_counts(key, found)
 
 
-def _rate(store: Store, rows: Rows, judge: Any, most: int, tally: Tally, show: Show) -> dict[str, float]:
+def _add_ratings(store: Store, rows: Rows, judge: Any, most: int, tally: Tally, show: Show) -> dict[str, float]:
     """Add the judge's ratings, as far as its budget goes; returns what it cost. Raises ServiceUnavailable."""
     from strata.core import load_settings
     from strata.errors import ServiceUnavailable

@@ -65,6 +65,8 @@ def agreement(job: AnyJob = None, as_json: AsJson = False, store: StoreUri = Non
     found = agreement_of(_found(open_store(store), job).whole())
     if as_json:
         print(found.model_dump_json())
+    elif not found.records:
+        print("no record is judged by two or more reviewers, so there is no agreement to compute")
     else:
         _print_agreement(found)
 

@@ -19,7 +19,7 @@ from strata.core import Record
 from strata.errors import InvalidInput
 from strata.evaluation.figures import FIGURES, Better, Counts
 from strata.evaluation.intervals import CONFIDENCE, RESAMPLES, bounds, certain, ratios
-from strata.evaluation.texts import COMPOSED, UNCHECKED, Text, texts_of
+from strata.evaluation.texts import COMPOSED, UNCHECKED, texts_of
 from strata.evaluation.truth import TruthSet
 from strata.evaluation.with_truth import against_truth
 from strata.evaluation.without_truth import Support, of_record, words_of
@@ -215,8 +215,3 @@ def read_evaluation(path: Path) -> Evaluation:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InvalidInput(f"{path} is no saved evaluation: {where} {first['msg']}"[:300]) from None
-
-
-def text_named(record: Record, name: str) -> Text | None:
-    """The text of a record with a name; None if it has none."""
-    return next((text for text in texts_of(record) if text.name == name), None)

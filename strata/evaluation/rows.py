@@ -21,7 +21,7 @@ from strata.core import Record, Status
 from strata.errors import InvalidInput
 from strata.images import ImageError, decode
 from strata.shards import ImageReader
-from strata.snapshots import Snapshots
+from strata.snapshots import Snapshots, UnknownSnapshot
 from strata.store import Part, PartsOf, Source, Store, UnknownSource
 
 Advance = Callable[[int, int | None], None]  # parts that are read, and all
@@ -88,14 +88,14 @@ def _parts(store: Store, source: str) -> tuple[str, Sequence[Part], dict[int, li
     """What a source is, its parts, and of a snapshot the selected rows of each part by its number."""
     found = PartsOf(store)
     is_job = found.request(source) is not None
-    snapshots = Snapshots(store)
-    if not is_job and (source in snapshots.names() or _is_snapshot_id(snapshots, source)):
-        snapshot = snapshots.open(source)
-        rows = snapshot.rows()
-        selected: defaultdict[int, list[int]] = defaultdict(list)
-        for part, row in zip(rows.column("part").to_pylist(), rows.column("row").to_pylist(), strict=True):
-            selected[part].append(row)
-        return "snapshot", [Part.parse(path) for path in snapshot.parts], selected
+    if not is_job:
+        with suppress(UnknownSnapshot):
+            snapshot = Snapshots(store).open(source)
+            rows = snapshot.rows()
+            selected: defaultdict[int, list[int]] = defaultdict(list)
+            for part, row in zip(rows.column("part").to_pylist(), rows.column("row").to_pylist(), strict=True):
+                selected[part].append(row)
+            return "snapshot", [Part.parse(path) for path in snapshot.parts], selected
     try:
         parts = found.sources([source])
     except UnknownSource as error:
@@ -105,11 +105,6 @@ def _parts(store: Store, source: str) -> tuple[str, Sequence[Part], dict[int, li
     if not parts:
         raise InvalidInput(f"{source}: it has no described images yet")
     return "job" if is_job else "data set", parts, None
-
-
-def _is_snapshot_id(snapshots: Snapshots, source: str) -> bool:
-    """Whether a text is the id of a snapshot, or its beginning."""
-    return len(source) >= 12 and any(one.id.startswith(source) for one in snapshots.all())
 
 
 def read_rows(store: Store, rows: Rows) -> Iterator[list[Record]]:

@@ -87,16 +87,27 @@ class Snapshot:
         return pq.read_table(pa.BufferReader(self._store.get(_texts_path(self._store, self.id))))
 
     def fault(self) -> str | None:
-        """Why its rows are not those that it was created with; None if they are. Raises OSError."""
-        path = f"snapshots/objects/{self.id}.parquet"
-        try:
-            rows = self.rows()
-        except FileNotFoundError:
-            return f"{path} is missing"
-        except pa.ArrowException as error:
-            return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
-        whole = rows.schema.equals(ROW_SCHEMA) and id_of(self.parts, self.manifest.selection, rows) == self.id
-        return None if whole else f"{path}, or snapshots/{self.name}.json, is damaged: the id is that of other rows"
+        """Why its rows or reviewed texts are not those that it was created with; None if they are. Raises OSError."""
+        checks = (("", self._rows_fit, "rows"), (".reviewed", self._texts_fit, "texts"))
+        for suffix, fit, content in checks:
+            path = f"snapshots/objects/{self.id}{suffix}.parquet"
+            try:
+                whole = fit()
+            except FileNotFoundError:
+                return f"{path} is missing"
+            except pa.ArrowException as error:
+                return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
+            if not whole:
+                return f"{path}, or snapshots/{self.name}.json, is damaged: the id is that of other {content}"
+        return None
+
+    def _rows_fit(self) -> bool:
+        rows = self.rows()
+        return rows.schema.equals(ROW_SCHEMA) and id_of(self.parts, self.manifest.selection, rows) == self.id
+
+    def _texts_fit(self) -> bool:
+        texts = self.reviewed()
+        return texts.schema.equals(SCHEMA) and digest_of(texts) == self.manifest.selection.reviewed
 
 
 class Snapshots:
@@ -211,19 +222,18 @@ class Snapshots:
         parts: tuple[Literal["train", "validation"], ...] = ("train", "validation")
         for each, part, places in zip(names, parts, (~held_out, held_out), strict=True):
             setting = Split(of=snapshot.id, part=part, validation=validation, seed=seed, same=same)
-            selection = snapshot.manifest.selection.model_copy(update={"split": setting})
             indices = np.flatnonzero(places)
             selected = rows.take(pa.array(indices))
+            texts = snapshot.reviewed().join(selected, ["part", "row"], join_type="left semi")
+            texts = texts.sort_by([("part", "ascending"), ("row", "ascending")])
             manifest = manifest_of(
                 snapshot.parts,
                 selected,
-                selection,
+                snapshot.manifest.selection.model_copy(update={"split": setting, "reviewed": digest_of(texts)}),
                 counts=snapshot.manifest.counts.model_copy(update={"selected": len(indices)}),
                 composition=composition_of(table, indices, axes.values()),
                 origin=(snapshot.manifest.sources, snapshot.provenance),
             )
-            texts = snapshot.reviewed().join(selected, ["part", "row"], join_type="left semi")
-            texts = texts.sort_by([("part", "ascending"), ("row", "ascending")])
             made.append(self._write(each, manifest, selected, texts))
         return made[0], made[1]
 

@@ -42,6 +42,10 @@ def run(store: Store, *arguments: str) -> int:
 def test_list_and_agreement(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = judgment("1", 0, "rejected", comment="no\x1b[31m\nway")
     Judgments(store).append([wrong, judgment("2", 1, supersedes=wrong.id), judgment("3", 2, key="b")])
+    assert run(store, "agreement", JOB) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "no record is judged by two or more reviewers, so there is no agreement to compute"
+    ]
     Judgments(store).append([judgment("4", 3, reviewer="Bob"), judgment("5", 4, "rejected", key="b", reviewer="Bob")])
     assert run(store, "list", JOB) == 0
     lines = capsys.readouterr().out.splitlines()

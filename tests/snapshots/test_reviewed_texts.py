@@ -53,6 +53,35 @@ def test_both_parts_of_a_split_keep_theirs(store: Store) -> None:
     both = [texts(store, one) for one in made]
     assert all(any(found.values()) for found in both)
     assert both[0] | both[1] == {key: "word word" if n % 2 else None for n, key in enumerate(keys)}
+    assert all(one.fault() is None for one in made)
+
+
+def test_a_part_of_a_split_without_a_text_is_whole(store: Store) -> None:
+    keys = [f"{n:02}" for n in range(20)]
+    part = write_part(store, [described(key, words=2) for key in keys])
+    Judgments(store).append([judgment("1", key="00")])
+    Snapshots(store).create("all", [part], Selection())
+    hashes = PictureHashes([f"{n:064}" for n in range(20)], np.zeros((20, 16), np.uint16), np.zeros(20, np.int64))
+    made = Snapshots(store).split("all", 0.3, 0, "bytes", lambda parts, rows: hashes)
+    assert sorted(sum(text is not None for text in texts(store, one).values()) for one in made) == [0, 1]
+    assert all(one.fault() is None for one in made)
+
+
+def test_lost_and_changed_texts_are_a_fault(store: Store) -> None:
+    part = write_part(store, [described(key) for key in "ab"])
+    Judgments(store).append([judgment("1", key="a")])
+    made = Snapshots(store).create("one", [part], Selection())
+    path = store.path("snapshots", "objects", f"{made.id}.reviewed.parquet")
+    content = store.get(path)
+    Judgments(store).append([judgment("2", 1, key="b")])
+    other = Snapshots(store).create("two", [part], Selection())
+    store.put(path, store.get(store.path("snapshots", "objects", f"{other.id}.reviewed.parquet")))
+    assert "is damaged: the id is that of other texts" in str(made.fault())
+    store.put(path, content[:-10])
+    assert "reviewed.parquet is damaged" in str(made.fault())
+    store.remove(path)
+    assert "reviewed.parquet is missing" in str(made.fault())
+    assert other.fault() is None
 
 
 def test_texts_are_cleaned_with_their_snapshot(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,10 @@ def test_a_job_from_its_preview_to_its_end(scenes: Scenes, opened: Opener) -> No
         page.get_by_role("link", name="Records (6)").click()
         page.get_by_role("link", name="000000105").click()
         expect(page.locator(".sentences")).to_be_visible()
-        # the job is in the list
+        # the job leads to the review of its records, and is in the list
+        page.go_back()
+        page.get_by_role("link", name="Review its records").click()
+        expect(page.get_by_label("Job", exact=True)).to_have_value(page.url.rpartition("job=")[2])
         page.get_by_role("link", name="Jobs", exact=True).click()
         expect(page.locator("tbody tr").first).to_contain_text("6 / 6, 2 failed")
         # a second preview knows what exists, and how long a job took

@@ -30,10 +30,10 @@ export function Plot({ data, series, axes, label }) {
   return html`<figure class="plot"><div ref=${place} role="img" aria-label=${label}></div><figcaption class="hint">${label}</figcaption></figure>`;
 }
 
-/** The images of a job that are done, since the page was opened. samples: [seconds, images, images per second] */
+/** How many images of a job are done, drawn from when the page was opened. samples: [seconds since then, images, images per second] */
 export function RateChart({ samples }) {
   const newest = samples.at(-1);
   return html`<${Plot} data=${[samples.map(([at]) => at), samples.map(([, done]) => done)]} series=${[{ label: "images" }]}
     axes=${[{ space: 90, values: (_, ticks) => ticks.map((at) => `${at} s`) }, { size: 70, values: (_, ticks) => ticks.map((value) => (Number.isInteger(value) ? count(value) : "")) }]}
-    label=${`Images that are done since this page was opened: ${count(newest[1])}, now ${rate(newest[2])}`} />`;
+    label=${`Images of the job that are done: ${count(newest[1])}, now ${rate(newest[2])}. The plot begins when this page was opened.`} />`;
 }

@@ -61,6 +61,7 @@ function Head({ job, ask }) {
       ${!isEnded && html`<button type="button" class="danger" onClick=${ask("cancel")} disabled=${job.status === "cancelling"}>Cancel the job</button>`}
       ${isEnded && failed > 0 && html`<button type="button" onClick=${ask("retry")}>Retry what failed</button>`}
       ${counts.succeeded > 0 && html`<a href=${href(["gallery"], { job: job.id })}>In the gallery</a>`}
+      ${counts.succeeded > 0 && html`<a href=${href(["review"], { job: job.id })}>Review its records</a>`}
       ${job.kind === "image" && html`<a href=${href(["describe", job.id])}>The answer in Describe</a>`}
     </div>
     ${job.error && html`<p class="fault">${job.error}</p>`}
@@ -106,10 +107,11 @@ function Rows({ job, show, query }) {
 
 function Records({ job, cursor }) {
   const done = doneOf(job);
-  const { value, error, reload } = useLoaded((signal) =>
+  const { value, error, loading, reload } = useLoaded((signal) =>
     lines(`v1/jobs/${encodeURIComponent(job.id)}/results`, { limit: PAGE, cursor }, { signal }), [job.id, cursor, ENDED.includes(job.status), done > 0]);
   const next = value?.next && new URL(value.next, "http://any").searchParams.get("cursor");
   return html`<${Fault} error=${error} retry=${reload} />
+    ${loading && !value && html`<${Busy}>Loading the records<//>`}
     ${value && !value.rows.length && html`<p class="none">No records yet.</p>`}
     ${value?.rows.length > 0 && html`<table class="table">
       <thead><tr><th>image</th><th>status</th><th>text</th></tr></thead>
@@ -127,9 +129,10 @@ function Records({ job, cursor }) {
 function Failures({ job, show }) {
   const counts = job.request_counts;
   const number = show === "filtered" ? counts.filtered : counts.failed + job.shards.failed;
-  const { value, error, reload } = useLoaded((signal) => failuresOf(job.id, show, signal), [job.id, show, number]);
+  const { value, error, loading, reload } = useLoaded((signal) => failuresOf(job.id, show, signal), [job.id, show, number]);
   const groups = groupsOf(value?.rows ?? []);
   return html`<${Fault} error=${error} retry=${reload} />
+    ${loading && !value && html`<${Busy}>Loading the rows<//>`}
     ${value && !groups.length && html`<p class="none">${show === "filtered" ? "No rule has rejected an image." : "Nothing has failed."}</p>`}
     ${value?.more && html`<p class="hint">The first ${count(value.rows.length)} rows are grouped; the command line lists all of them.</p>`}
     ${groups.map(({ stage, type, rows }) => html`<details class="reason" key=${`${stage} ${type}`} open=${groups.length === 1}>

@@ -1,6 +1,6 @@
 // Review: people judge records, sentence by sentence: #/review?job=…&sample=…&seed=…
 import { html, useEffect, useState } from "../html.js";
-import { Chip } from "../parts.js";
+import { Busy, Chip, Fault } from "../parts.js";
 import { go, href } from "../router.js";
 import { useTitle } from "../use.js";
 import { Done } from "./review_done.js";
@@ -36,10 +36,8 @@ function Reviewing({ queue, reviewer }) {
 }
 
 function Body({ session }) {
-  if (session.error) {
-    return html`<p class="fault" role="alert">${session.error.message} <button type="button" onClick=${() => session.begin()}>Try again</button></p>`;
-  }
-  if (!session.page || session.at === null) return html`<p class="busy" role="status"><span class="spin" aria-hidden="true"></span>Loading the queue</p>`;
+  if (session.error) return html`<${Fault} error=${session.error} retry=${() => session.begin()} />`;
+  if (!session.page || session.at === null) return html`<${Busy}>Loading the queue<//>`;
   if (!session.total) return html`<p class="none">No record passes: ${session.page.considered} were looked at.</p>`;
   return session.at >= session.total ? html`<${Done} session=${session} />` : html`<${Judging} session=${session} />`;
 }
@@ -52,7 +50,7 @@ function Progress({ session: { page, total, count, unsaved } }) {
     ${page.parts_read < page.parts && html`<${Chip} title="of the job's parts so many were drawn by the seed">${page.parts_read} of ${page.parts} parts<//>`}
     ${page.left_out > 0 && html`<${Chip} kind="warn" title="their job was deleted">${page.left_out} left out<//>`}
     </p>
-    ${page.faults.map((fault) => html`<p class="warning" key=${fault}>Judgments may lack: ${fault}</p>`)}`;
+    ${page.faults.map((fault) => html`<p class="warning" key=${fault}>Judgments may be missing: ${fault}</p>`)}`;
 }
 
 /** Whether the service has what was said; it warns before the tab is closed while it has not. */
