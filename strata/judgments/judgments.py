@@ -236,10 +236,6 @@ class Judgments:
             self.store.move(f"{place}/{name}", f"broken/{place}/{name}")
         return len(parts)
 
-    def remove_job(self, job: str) -> int:
-        """Remove all judgments of a job; returns the number of batches."""
-        return remove_judgments(self.store, job)
-
 
 def _faults(fingerprint: str, job: str, folder: _Folder) -> Iterator[str]:
     place = f"{FOLDER}/{fingerprint}/{job}"

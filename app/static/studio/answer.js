@@ -1,6 +1,6 @@
 // The answer to one image: what its job has computed so far, and its record at the end.
 import { html, useEffect, useState } from "./html.js";
-import { lines } from "./api.js";
+import { ENDED, lines } from "./api.js";
 import { EvidenceView } from "./evidence.js";
 import { follow } from "./events.js";
 import { Busy, Chip, Fault } from "./parts.js";
@@ -10,7 +10,6 @@ import { words } from "./text.js";
 /** The pictures that were sent from this tab, by job: they are shown before the service has described them.
  * @type {Map<string, {url: string, name: string}>} */
 export const pictureOf = new Map();
-const ENDED = ["completed", "failed", "cancelled"];
 
 export function Answer({ job }) {
   const [state, set] = useState({ view: null, layers: {}, image: null, record: null, error: null });

@@ -5,6 +5,9 @@ export const ROOT = new URL("../../", import.meta.url);
 const KEY = "strata.key"; // in the storage of this tab: it is forgotten when the tab is closed
 const KEPT_PICTURES = 200;
 
+/** The statuses of jobs that have ended. */
+export const ENDED = ["completed", "failed", "cancelled"];
+
 /** The API key that the person gave; "" if none. */
 export const apiKey = () => sessionStorage.getItem(KEY) ?? "";
 export function setApiKey(key) {

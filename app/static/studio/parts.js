@@ -14,6 +14,11 @@ export const Fault = ({ error, retry }) =>
 export const Chip = ({ kind = "plain", title, children }) =>
   html`<span class=${`chip ${kind}`} title=${title}>${children}</span>`;
 
+const ROW_KINDS = { succeeded: "good", failed: "bad", filtered: "warn" };
+
+/** The chip of a row's status. */
+export const RowChip = ({ row }) => html`<${Chip} kind=${ROW_KINDS[row.status]}>${row.status}<//>`;
+
 /** That something is awaited. */
 export const Busy = ({ children }) => html`<p class="busy" role="status"><span class="spin" aria-hidden="true"></span>${children}</p>`;
 

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "../html.js";
 import { get, picture } from "../api.js";
 import { EvidenceView } from "../evidence.js";
-import { Busy, Chip, Fault, Picture } from "../parts.js";
+import { Busy, Fault, Picture, RowChip } from "../parts.js";
 import { go, href } from "../router.js";
 import { count, counted, percent, words } from "../text.js";
 import { useEvery, useLoaded, useTitle } from "../use.js";
@@ -14,7 +14,6 @@ const FRESH = 5000; // milliseconds, after which the first page is asked for aga
 const SOON = 1000; // the same while the index is being made
 const THUMBNAIL = 320; // pixels: twice as many as a card is wide, for fine screens
 const ORDERS = { store: "as stored", best: "best score first", worst: "worst score first", longest: "longest text first", shortest: "shortest text first" };
-const KINDS = { succeeded: "good", failed: "bad", filtered: "warn" };
 const FIELDS = ["job", "snapshot", "q", "key", "status", "has_text", "score_min", "score_max", "words_min", "words_max"];
 
 /** What the service is asked for: the address's query without what only the page uses. Several labels are lines. */
@@ -142,7 +141,7 @@ function Grid({ rows, open }) {
     <button type="button" tabindex=${index === current ? 0 : -1} onClick=${() => open(row.id)} onFocus=${() => setAt(index)}>
       <${Picture} path=${rowPath(row.id, `preview.jpg?side=${THUMBNAIL}`)} />
       <span class="title">${row.title ?? row.key}</span>
-      <small>${row.status !== "succeeded" && html`<${Chip} kind=${KINDS[row.status]}>${row.status}<//> `}
+      <small>${row.status !== "succeeded" && html`<${RowChip} row=${row} /> `}
         ${row.score !== null && html`match ${percent(row.score)} `}${counted(row.words, "word")}</small>
     </button></li>`)}</ul>`;
 }

@@ -1,15 +1,14 @@
 // One job, live: #/job/ID, and its records and failures: #/job/ID?show=records|failures|filtered
 import { html, useEffect, useRef, useState } from "../html.js";
-import { lines, post } from "../api.js";
+import { ENDED, lines, post } from "../api.js";
 import { RateChart } from "../charts.js";
 import { follow } from "../events.js";
-import { Busy, Chip, Fault } from "../parts.js";
+import { Busy, Chip, Fault, RowChip } from "../parts.js";
 import { href } from "../router.js";
 import { count, counted, duration, rate, time, words } from "../text.js";
 import { useLoaded, useTitle } from "../use.js";
 import { StatusChip, doneOf } from "./jobs.js";
 
-const ENDED = ["completed", "failed", "cancelled"];
 const PAGE = 50; // records a page
 const MOST_FAILURES = 2000; // that are grouped by reason
 const MOST_SAMPLES = 600; // of the rate that are drawn
@@ -117,7 +116,7 @@ function Records({ job, cursor }) {
       <thead><tr><th>image</th><th>status</th><th>text</th></tr></thead>
       <tbody>${value.rows.map((row, index) => html`<tr key=${`${index} ${row.key}`}>
         <td data-label="image"><a href=${href(["records", job.id, row.key], { uri: row.image.uri })}>${row.key}</a></td>
-        <td data-label="status"><span><${Chip} kind=${{ succeeded: "good", failed: "bad", filtered: "warn" }[row.status]}>${row.status}<//></span></td>
+        <td data-label="status"><span><${RowChip} row=${row} /></span></td>
         <td data-label="text"><span class="clamped">${row.description?.text ?? row.caption?.text ?? row.failure?.detail ?? ""}</span></td>
       </tr>`)}</tbody></table>
     <p class="row">${cursor && html`<a href=${href(["job", job.id], { show: "records" })}>First</a>`}
