@@ -7,7 +7,7 @@ import io
 import tarfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,15 @@ def wait_for_end(jobs: Jobs, job_id: str, seconds: float = 120.0) -> None:
     while not jobs.view(job_id).status.final:
         if time.monotonic() > until:
             raise TimeoutError(jobs.view(job_id).model_dump_json())
+        time.sleep(0.02)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait until the condition holds. Raises TimeoutError."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not true after {seconds:g} seconds")
         time.sleep(0.02)
 
 

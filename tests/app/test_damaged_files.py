@@ -20,7 +20,7 @@ from strata.store.parts import PartsOf
 from strata.store.provenance import keep_profile, provenance_of
 from strata.store.store import Store
 from tests.described import FINGERPRINT, described, write_part
-from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard
+from tests.fakes import FAKE_PROFILE, jpeg, wait_for, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 from tests.service import Service, running_service
 
@@ -39,6 +39,8 @@ def jobs_of(service: Service, tmp_path: Path, count: int = 3) -> list[str]:
     ids = [service.jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id for shard in shards]
     for job_id in ids:
         wait_for_end(service.jobs, job_id)
+    # the status comes before the end in the store, without which the job would be run again
+    wait_for(lambda: not set(ids) & set(service.jobs.store.open_jobs()))
     raw_redis(service.jobs.queue).flushall()
     return ids
 

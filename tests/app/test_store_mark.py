@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from strata.store.index_rows import located_rows
 from strata.store.store import Store
 from tests.app.test_serve import Refused, refused
 from tests.cli.test_cli import code_of
-from tests.fakes import FakeMachine, jpeg, wait_for_end, write_shard
+from tests.fakes import FakeMachine, jpeg, wait_for, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 from tests.service import Service, problem, running_service
 
@@ -45,13 +44,6 @@ def unmounted(folder: Path) -> None:
 def another(folder: Path) -> None:
     """Another store is mounted."""
     Store(str(folder)).make_mark()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -31,6 +31,11 @@ def rows_of(page: Page, count: int) -> None:
     expect(page.locator(".found")).to_have_text(f"{count} row{'s' if count != 1 else ''}")
 
 
+def counted(page: Page) -> None:
+    """Wait until the facets are those of the search."""
+    expect(page.locator(".facets")).to_have_attribute("aria-busy", "false")
+
+
 def total(scenes: Scenes, job: str, **asked: str) -> int:
     """How many rows the service finds."""
     return int(httpx.get(f"{scenes.url}/v1/search", params={"job": job, **asked}).json()["total"])
@@ -41,6 +46,7 @@ def test_facets_narrow_the_rows_and_the_address_holds_them(scenes: Scenes, job: 
         rows_of(page, ROWS)
         expect(page.locator(".grid li")).to_have_count(60)
         expect(page.locator(".grid img").first).to_be_visible()
+        counted(page)
         # a label, and a bar of the histogram of words
         things = page.get_by_role("group", name="Things")
         first = things.get_by_role("button").first
@@ -51,6 +57,8 @@ def test_facets_narrow_the_rows_and_the_address_holds_them(scenes: Scenes, job: 
         rows_of(page, with_thing)
         assert f"thing={name}" in page.url
         page.get_by_role("group", name="Status").get_by_role("button", name="succeeded").click()
+        rows_of(page, total(scenes, job, thing=name, status="succeeded"))
+        counted(page)
         bar = page.get_by_role("group", name="Words of the description").get_by_role(
             "button", name=re.compile(r": [1-9]")
         )
@@ -120,9 +128,24 @@ def test_a_failed_row_and_a_wrong_job_are_told(scenes: Scenes, job: str, opened:
         page.locator(".grid button").first.click()
         expect(page.get_by_role("dialog").locator(".fault")).to_contain_text("the model gave no text")
         page.get_by_role("button", name="Close").click()
+        expect(page).not_to_have_url(re.compile("row="))
         page.goto(f"{scenes.url}/#/gallery?job=nosuchjob")
         expect(page.locator(".fault").first).to_contain_text("no job has the id")
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_what_is_typed_stays_while_the_page_is_drawn_again(scenes: Scenes, job: str, opened: Opener) -> None:
+    asked = re.compile(r"/v1/(search|jobs)\?")
+    for path, field_of in (("gallery", "[name=q]"), ("jobs", "main input")):
+        with opened(f"{scenes.url}/#/{path}") as page:
+            expect(page.locator(".found, .table").first).to_be_visible()
+            field = page.locator(field_of).first
+            field.fill("half a wo")
+            for _ in range(2):
+                with page.expect_response(asked, timeout=60_000):
+                    pass
+            page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+            expect(field).to_have_value("half a wo")
 
 
 def test_rows_that_come_are_shown_by_themselves(scenes: Scenes, opened: Opener) -> None:

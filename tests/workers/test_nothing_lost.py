@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from strata.jobs.jobs import Jobs, NotFinished
 from strata.queue import keys
 from strata.queue.broker import Claim
 from strata.store.store import Store
-from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
+from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for, wait_for_end, write_shard
 from tests.machines import fake_profile, machine, run_to_end
 from tests.raw_redis import raw_redis
 from workers import items
@@ -217,24 +216,15 @@ def test_a_cancelled_chunk_is_left_between_two_micro_batches(jobs: Jobs, valkey_
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 256)
     with machine(jobs, valkey_url, seconds=0.03, lease=30.0) as workers:  # a micro-batch is a second, the chunk 8
         job = jobs.new.create("batch", [shard], fake_profile(), "lo")
-        wait_until(lambda: jobs.view(job.id).status is JobStatus.IN_PROGRESS)
+        wait_for(lambda: jobs.view(job.id).status is JobStatus.IN_PROGRESS)
         time.sleep(0.5)
         jobs.cancel(job.id)
         started = time.monotonic()
         run_to_end(jobs, job.id, workers)
-        wait_until(lambda: jobs.queue.broker.depth("vision") == 0)
+        wait_for(lambda: jobs.queue.broker.depth("vision") == 0)
         assert time.monotonic() - started < 5
     counts = jobs.view(job.id).request_counts
     assert counts.total == counts.cancelled == 256
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Raises TimeoutError."""
-    until = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > until:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 def test_deaths_without_a_single_image_in_flight_poison_a_small_chunk(jobs: Jobs) -> None:
@@ -286,7 +276,7 @@ def test_a_shard_that_changed_or_went_is_said_so(jobs: Jobs, tmp_path: Path, mon
         write_shard(tmp_path / f"{name}.tar", [jpeg(20 + n, 10 + len(name)) for n in range(4)])
     job = jobs.new.create("batch", [str(tmp_path / f"{name}.tar") for name in ("changed", "gone")], FAKE_PROFILE, "lo")
     with FakeMachine(jobs, vision=False):
-        wait_until(lambda: jobs.queue.broker.depth("vision") == 2)
+        wait_for(lambda: jobs.queue.broker.depth("vision") == 2)
     write_shard(tmp_path / "changed.tar", [jpeg(90 + n) for n in range(4)])
     (tmp_path / "gone.tar").unlink()
     with FakeMachine(jobs) as running:

@@ -79,7 +79,7 @@ function KeyBox() {
     <button type="button" aria-expanded=${isOpen} aria-controls="key-form" onClick=${() => open(!isOpen)}>${apiKey() ? "API key ✓" : "API key"}</button>
     <form id="key-form" hidden=${!isOpen} onSubmit=${save}>
       ${refused && html`<p class="fault" role="alert">${apiKey() ? "The service refuses this key." : "The service requires an API key."}</p>`}
-      <label>API key <input name="key" type="password" autocomplete="off" value=${apiKey()} /></label>
+      <label>API key <input name="key" type="password" autocomplete="off" defaultValue=${apiKey()} /></label>
       <p class="hint">Kept in this tab until it is closed.</p>
       <button type="submit">Use the key</button>
     </form>

@@ -12,14 +12,14 @@ const SHOWN = 8; // labels of a kind, before the others are asked for
 /** The chosen labels of a kind. */
 export const chosenOf = (query, name) => (query[name] ?? "").split("\n").filter(Boolean);
 
-export function FacetPanel({ facets, error, query, link }) {
+export function FacetPanel({ facets, error, loading, query, link }) {
   const toggle = (name, value) => go(link({ [name]: query[name] === value ? "" : value }));
   const toggleLabel = (name, value) => {
     const chosen = chosenOf(query, name);
     go(link({ [name]: (chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value]).join("\n") }));
   };
   const wide = window.matchMedia("(min-width: 60rem)").matches;
-  return html`<details class="facets" open=${wide}><summary>Narrow the search</summary>
+  return html`<details class="facets" open=${wide} aria-busy=${String(loading)}><summary>Narrow the search</summary>
     <${Fault} error=${error?.type === "search-not-ready" ? null : error} />
     ${!facets && !error && html`<${Busy}>Counting<//>`}
     ${facets && html`

@@ -39,7 +39,7 @@ export function Gallery({ query }) {
     <${Chosen} query=${query} link=${link} />
     <${Fault} error=${page.error} />
     <div class="gallery">
-      <${FacetPanel} facets=${facets.value} error=${facets.error} query=${query} link=${link} />
+      <${FacetPanel} facets=${facets.value} error=${facets.error} loading=${facets.loading} query=${query} link=${link} />
       <section aria-label="Rows">
         <${Found} page=${page.value} />
         ${!page.value && !page.error && html`<${Busy}>Searching<//>`}
@@ -70,7 +70,7 @@ function useRows({ cursor, order }, key) {
   return waits && !state.value ? { value: null, error: null } : state;
 }
 
-/** Where and what is searched for. */
+/** Where and what is searched for. Preact sets `value` again whenever the page is drawn, which would undo what is being typed. */
 function SearchForm({ query, link }) {
   const { value: recent } = useLoaded((signal) => get("v1/jobs", { limit: 20 }, { signal }), []);
   const search = (event) => {
@@ -80,11 +80,11 @@ function SearchForm({ query, link }) {
   };
   const order = (event) => go(link({ order: event.target.value === "store" ? "" : event.target.value }));
   return html`<form class="fields search" role="search" onSubmit=${search}>
-    <label class="field">Words <input type="search" name="q" value=${query.q ?? ""} placeholder="red car -dog" maxlength="500" /></label>
-    <label class="field">Key contains <input name="key" value=${query.key ?? ""} autocomplete="off" /></label>
-    <label class="field">Job <input name="job" list="recent-jobs" value=${query.job ?? ""} placeholder="all" autocomplete="off" /></label>
+    <label class="field">Words <input type="search" name="q" defaultValue=${query.q ?? ""} placeholder="red car -dog" maxlength="500" /></label>
+    <label class="field">Key contains <input name="key" defaultValue=${query.key ?? ""} autocomplete="off" /></label>
+    <label class="field">Job <input name="job" list="recent-jobs" defaultValue=${query.job ?? ""} placeholder="all" autocomplete="off" /></label>
     <datalist id="recent-jobs">${(recent?.jobs ?? []).map((job) => html`<option key=${job.id} value=${job.id}>${job.profile} ${words(job.status)}</option>`)}</datalist>
-    <label class="field">Snapshot <input name="snapshot" value=${query.snapshot ?? ""} placeholder="none" autocomplete="off" /></label>
+    <label class="field">Snapshot <input name="snapshot" defaultValue=${query.snapshot ?? ""} placeholder="none" autocomplete="off" /></label>
     <label class="field">Order <select value=${query.order ?? "store"} onChange=${order}>
       ${Object.entries(ORDERS).map(([name, title]) => html`<option key=${name} value=${name}>${title}</option>`)}</select></label>
     <button class="primary" type="submit">Search</button>

@@ -43,7 +43,7 @@ function JobList({ query }) {
         ${STATUSES.map((one) => html`<option key=${one} value=${one}>${words(one)}</option>`)}</select></label>
       <label class="field">Kind <select value=${query.kind ?? ""} onChange=${filter("kind")}><option value="">all</option>
         <option value="batch">batch</option><option value="image">image</option></select></label>
-      <label class="field">Profile <input value=${query.profile ?? ""} onChange=${filter("profile")} /></label>
+      <label class="field">Profile <input key=${query.profile} defaultValue=${query.profile ?? ""} onChange=${filter("profile")} /></label>
     </div>
     <${Fault} error=${error} />
     ${page.jobs && !page.jobs.length && html`<p class="none">No jobs.</p>`}
