@@ -16,7 +16,7 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, snapshot, training
+from strata.cli import evaluation, jobs, models, processes, profiles, review, running, samples, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 
@@ -75,6 +75,7 @@ for _command in (
     jobs.failures,
     processes.serve,
     processes.worker,
+    running.run,
 ):
     app.command()(_command)
 app.add_typer(models.app)

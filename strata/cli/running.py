@@ -1,0 +1,196 @@
+"""`strata run`: a job without a server, in this process or with Ray."""
+
+from __future__ import annotations
+
+import functools
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from strata.cli import exits
+from strata.cli.terminal import AsJson, Language, Moved, Prompt, StoreUri, Variants
+from strata.components import load, strata_command
+
+if TYPE_CHECKING:
+    from strata.core import JobView, Settings
+
+MAX_RESTARTS = 20  # of a process that dies again and again, while no chunk gets its part
+INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
+
+
+def run(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `strata submit`.")
+    ],
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")] = "local",
+    profile: Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE.")] = None,
+    variants: Variants = None,
+    language: Language = None,
+    prompt: Prompt = None,
+    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")] = None,
+    budget_money: Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")] = None,
+    store: StoreUri = None,
+    root: Moved = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")] = None,
+    in_turn: Annotated[
+        bool, typer.Option("--in-turn", help="local: the models of one group at a time are in memory.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="ray: the cluster; none: RAY_ADDRESS, else a Ray of this machine alone.")
+    ] = None,
+    actors: Annotated[
+        list[str] | None, typer.Option(metavar="GROUP=MIN[:MAX]", help="ray: actors of vision or llm.")
+    ] = None,
+    cpus: Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: CPUs of one actor.")] = None,
+    gpus: Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: GPUs of one actor.")] = None,
+    as_json: AsJson = False,
+    folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
+) -> None:
+    """Compute the missing parts of a job, or of shards, without a server. Prints the job's id.
+
+    Ctrl-C ends the run after the images in hand; the same command with the job's id goes on. A second one ends it at
+    once. The exit code is 8 if the job failed or was cancelled.
+    """
+    # the work of `local` is done by a child process: an image that ends it must not end the run
+    if engine == "local" and folder is None:
+        raise typer.Exit(_watched())
+    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
+    from strata.core import is_job_id, load_profile, load_settings
+    from strata.logs import begin_log
+
+    settings = load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
+    begin_log("%H:%M:%S", quiet=True)
+    start = load("workers.engines.start", "ray" if engine == "ray" else "workers")
+    chosen = load("workers.engines.options", "workers")
+    options = chosen.Options(
+        engine,
+        in_turn,
+        folder / "notes.json" if folder else None,
+        address,
+        chosen.pools_of(actors or (), cpus or (), gpus or ()),
+    )
+    # the job that a process before this one has begun, a job by its id, or a new one
+    begun = _begun(folder)
+    target: Any = begun or targets[0]
+    if not begun and not (len(targets) == 1 and is_job_id(targets[0])):
+        made = load_profile(settings.profile, settings.profiles_dir)
+        if (texts := texts_of(variants, language, prompt)) is not None:
+            made = made.model_copy(update={"texts": texts})
+        budget = budget_of(budget_tokens, budget_money)
+        target = start.Asked(list(shards_of(targets)), made, pairs_of(metadata or ()), budget)
+    raise typer.Exit(_run(settings, start, target, options, folder, as_json, begun is None))
+
+
+def _run(
+    settings: Settings, start: Any, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool
+) -> int:
+    """Run a job, show its progress, and return the exit code."""
+    from rich.console import Console
+
+    from strata.cli.rendering import records as render
+
+    views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
+    job = start.opened(settings, target, options, views.put)
+    if folder is not None:
+        (folder / "job").write_text(job.request.id)
+    if tells and not as_json:
+        print(job.request.id, flush=True)
+    _end_on_signals(job)
+    ends: list[Any] = []
+
+    def compute() -> None:
+        try:
+            ends.append(start.computed(job, settings, options))
+        except BaseException as error:
+            ends.append(error)
+        finally:
+            views.put(None)
+
+    threading.Thread(target=compute, name="run", daemon=True).start()
+    render.follow(_shown(views, job, folder), Console(stderr=True))
+    (end,) = ends
+    if type(end).__name__ == "WorkInterrupted":
+        print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(end, BaseException):
+        raise end
+    if as_json:
+        print(end.model_dump_json())
+    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
+
+
+def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None) -> Iterator[JobView]:
+    """The envelopes until the end. folder: where the number of chunks with parts is noted."""
+    while True:
+        # signals are handled between two waits
+        try:
+            view = views.get(timeout=0.5)
+        except queue.Empty:
+            continue
+        if view is None:
+            return
+        if folder is not None:
+            (folder / "written").write_text(str(job.written))
+        yield view
+
+
+def _end_on_signals(job: Any) -> None:
+    """End the run in order at the first SIGINT or SIGTERM, and at once at the second."""
+
+    def end(number: int, _: Any) -> None:
+        if job.stop.is_set():
+            os._exit(INTERRUPTED)
+        job.stop.set()
+        line = "ends after the images in hand; once more ends it at once"
+        print(f"\nstrata: the run {line}", file=sys.stderr, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
+def _begun(folder: Path | None) -> str | None:
+    """The id of the job that an earlier process of this run has begun; None if there was none."""
+    file = folder / "job" if folder else None
+    return file.read_text() if file is not None and file.exists() else None
+
+
+def _pass_on(child: subprocess.Popen[bytes], number: int, _: Any) -> None:
+    child.send_signal(number)
+
+
+def _watched() -> int:
+    """Run this command in a child process, and again while it is ended by an image or a broken model.
+
+    The next process finds the notes of the one before, and computes what was in flight image by image, as workers do:
+    an image that ends two of them becomes a failed row.
+    """
+    with tempfile.TemporaryDirectory(prefix="strata-run-") as name:
+        folder, restarts, written = Path(name), 0, ""
+        while True:
+            child = subprocess.Popen([*strata_command(*sys.argv[1:]), "--run-folder", name])
+            # Ctrl-C reaches the child too, which ends in order; a signal to this process alone is passed on
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, functools.partial(_pass_on, child))
+            code = child.wait()
+            if code >= 0 and code != exits.PROCESS_BROKEN:
+                return code
+            now = (folder / "written").read_text() if (folder / "written").exists() else ""
+            restarts = restarts + 1 if now == written else 1
+            written, begun = now, _begun(folder)
+            cause = f"was ended by signal {-code}" if code < 0 else "has found itself broken"
+            if begun is None or restarts > MAX_RESTARTS:
+                again = f"; go on with `strata run {begun}`" if begun else ""
+                print(f"strata: the process of the run {cause}{again}", file=sys.stderr)
+                return exits.PROCESS_BROKEN
+            line = "a new one goes on, and computes what was in hand image by image"
+            print(f"strata: the process of the run {cause}; {line}", file=sys.stderr, flush=True)
