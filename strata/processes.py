@@ -21,7 +21,7 @@ def process_identity(pid: int | None = None) -> str:
 
 
 def has_ended(identity: str) -> bool:
-    """Whether a process has ended. False if that is not known: it may run on another machine or in another container."""
+    """Whether a process has ended. False if that is not known: it may be of another machine or another container."""
     found = _IDENTITY.fullmatch(identity)
     if found is None or found["place"] != _namespace():
         return False
@@ -34,7 +34,7 @@ def _namespace() -> str:
     """The boot of the machine, and the namespace in which this process's number is unique; "" if they are not known."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except (OSError, ValueError):
         return ""
 

@@ -40,7 +40,7 @@ class Claims:
     # claiming
 
     def take(self, priorities: Sequence[str], block: float = 0.0) -> Claim | None:
-        """One chunk: reclaimed if a lease has lapsed or its holder has ended, else the next in the streams; None if there is none.
+        """One chunk: reclaimed if a lease has lapsed or its holder has ended, else the next in the streams; or None.
 
         block: how many seconds to wait for a chunk.
         """

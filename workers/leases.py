@@ -1,8 +1,9 @@
 """Leases: a thread that renews the leases of this worker's chunks and publishes its heartbeat.
 
 It is a thread of its own, so that a long computation of a model does not stop the renewals. A chunk whose lease is not
-renewed for about four intervals is reclaimed by another worker; on the same machine at once if the process has ended. The previous holder notices when it renews or finishes
-the chunk, and its result is not counted; the part that it wrote has the same content.
+renewed for about four intervals is reclaimed by another worker; on the same machine at once if the process has ended.
+The previous holder notices when it renews or finishes the chunk, and its result is not counted; the part that it wrote
+has the same content.
 """
 
 from __future__ import annotations

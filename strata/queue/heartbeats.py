@@ -28,8 +28,8 @@ class HeldUp(BaseModel):
 class Heartbeat(BaseModel):
     """The state of one worker.
 
-    process: its `process_identity`. ready: its models are loaded; chunks: the chunks whose leases it holds; held_up: the
-    chunks that it waits with.
+    process: its `process_identity`. ready: its models are loaded; chunks: the chunks whose leases it holds; held_up:
+    the chunks that it waits with.
     """
 
     name: str
