@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata import processes
 from strata.processes import has_ended, process_identity
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; print(flush=True); time.sleep(600)"]
@@ -45,7 +44,7 @@ def test_a_process_that_proc_hides_may_run(monkeypatch: pytest.MonkeyPatch) -> N
     with subprocess.Popen(SLEEP, stdout=subprocess.PIPE) as process:
         identity = process_identity(process.pid)
         # as with `hidepid`: there is no folder of a process that runs, and a signal tells that it exists
-        monkeypatch.setattr(processes.Path, "read_bytes", _hidden)
+        monkeypatch.setattr(Path, "read_bytes", _hidden)
         assert not has_ended(identity)
         process.kill()
     assert has_ended(identity)
