@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Sequence
 
-from models.deadlines import DEADLINES, Limits
 from strata.core import GROUPS, Chunk, Settings, load_profile
 from strata.errors import ProcessBroken
 from strata.garbage import collector_spared
@@ -33,7 +32,6 @@ class LocalEngine:
         )
         self._groups: dict[str, Group] = {}
         quiet_libraries(settings.threads)
-        DEADLINES.report(None, Limits(settings.hang_seconds))
 
     def compute(self, chunks: Sequence[Chunk]) -> None:
         """Compute chunks and those of later groups with the same images. Raises StrataError, ProcessBroken among it."""

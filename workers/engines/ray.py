@@ -37,6 +37,7 @@ from workers.engines.memory import MemoryBudget, MemoryNotes
 from workers.engines.options import Options, Pool, group_maker
 from workers.profile_versions import ProfileVersions
 from workers.runner import Runner
+from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,10 @@ class GroupWorker:
     def __init__(self, group: str, settings: Settings, options: Options, request: JobRequest, desk: Any) -> None:
         begin_log()
         quiet_libraries(settings.threads)
-        DEADLINES.report(None, Limits(settings.hang_seconds))
+        # what hangs is ended by another process; Ray starts a new actor
+        self._watchdog = Watchdog("actor", None)
+        self._watchdog.look_after()
+        DEADLINES.report(self._watchdog.publish, Limits(settings.hang_seconds))
         self.request, self.group = request, group
         store = Store(settings.store_uri, settings.moved_roots)
         profiles = ProfileVersions(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from urllib.parse import urlsplit
 
+from models.deadlines import DEADLINES, Limits
 from strata.core import JobView, Settings
 from strata.shards import find_shards
 from strata.shards.roots import scheme_of
@@ -13,6 +15,7 @@ from workers.engines.job import Asked, EngineJob, known_job, new_job, run
 from workers.engines.local import LocalEngine
 from workers.engines.memory import MemoryNotes
 from workers.engines.options import Options, group_maker
+from workers.watchdog import Watchdog
 
 
 def opened(
@@ -35,11 +38,16 @@ def computed(job: EngineJob, settings: Settings, options: Options) -> JobView:
     """Run a job to its end. Raises WorkInterrupted if `job.stop` was set before, StrataError and OSError."""
     roots = roots_of(settings, job.request.shards)
     if options.engine == "local":
-        return run(job, roots, LocalEngine(job, settings, group_maker(options.groups), options.in_turn).compute)
+        engine = LocalEngine(job, settings, group_maker(options.groups), options.in_turn)
+        # what hangs is ended only where another process goes on
+        with Watchdog("run", None) if options.notes else nullcontext() as watchdog:
+            if watchdog is not None:
+                DEADLINES.report(watchdog.publish, Limits(settings.hang_seconds))
+            return run(job, roots, engine.compute)
     from workers.engines.ray import RayEngine  # imports ray, an extra
 
-    with RayEngine(job, settings, options) as engine:
-        return run(job, roots, engine.compute)
+    with RayEngine(job, settings, options) as cluster:
+        return run(job, roots, cluster.compute)
 
 
 def roots_of(settings: Settings, shards: Sequence[str]) -> list[str]:
