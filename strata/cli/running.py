@@ -19,6 +19,7 @@ import typer
 from strata.cli import exits
 from strata.cli.terminal import AsJson, Language, Moved, Prompt, StoreUri, Variants
 from strata.components import load, strata_command
+from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
     from strata.core import JobView, Settings
@@ -27,32 +28,40 @@ MAX_RESTARTS = 20  # of a process that dies again and again, while no chunk gets
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
 
+Targets = Annotated[list[str], typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE, else everyday.")]
+Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")]
+Tokens = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")]
+Money = Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")]
+InTurn = Annotated[bool, typer.Option("--in-turn", help="local: the models of one group at a time are in memory.")]
+Address = Annotated[str | None, typer.Option(help="ray: the cluster; none: RAY_ADDRESS, else one of this machine.")]
+Actors = Annotated[
+    list[str] | None, typer.Option(metavar="GROUP=MIN[:MAX]", help="ray: how many actors of vision or llm.")
+]
+Cpus = Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: CPUs of one actor.")]
+Gpus = Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: GPUs of one actor.")]
+
+
 def run(
-    targets: Annotated[
-        list[str], typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `strata submit`.")
-    ],
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")] = "local",
-    profile: Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE.")] = None,
+    targets: Targets,
+    engine: Engine = "local",
+    profile: ProfileName = None,
     variants: Variants = None,
     language: Language = None,
     prompt: Prompt = None,
-    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")] = None,
-    budget_money: Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")] = None,
+    metadata: Metadata = None,
+    budget_tokens: Tokens = None,
+    budget_money: Money = None,
     store: StoreUri = None,
     root: Moved = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")] = None,
-    in_turn: Annotated[
-        bool, typer.Option("--in-turn", help="local: the models of one group at a time are in memory.")
-    ] = False,
-    address: Annotated[
-        str | None, typer.Option(help="ray: the cluster; none: RAY_ADDRESS, else a Ray of this machine alone.")
-    ] = None,
-    actors: Annotated[
-        list[str] | None, typer.Option(metavar="GROUP=MIN[:MAX]", help="ray: actors of vision or llm.")
-    ] = None,
-    cpus: Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: CPUs of one actor.")] = None,
-    gpus: Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: GPUs of one actor.")] = None,
+    threads: Threads = None,
+    in_turn: InTurn = False,
+    address: Address = None,
+    actors: Actors = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
     as_json: AsJson = False,
     folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
 ) -> None:
@@ -64,41 +73,77 @@ def run(
     # the work of `local` is done by a child process: an image that ends it must not end the run
     if engine == "local" and folder is None:
         raise typer.Exit(_watched())
-    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
-    from strata.core import is_job_id, load_profile, load_settings
-    from strata.logs import begin_log
-
-    settings = load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
-    begin_log("%H:%M:%S", quiet=True)
-    start = load("workers.engines.start", "ray" if engine == "ray" else "workers")
-    chosen = load("workers.engines.options", "workers")
-    options = chosen.Options(
-        engine,
-        in_turn,
-        folder / "notes.json" if folder else None,
-        address,
-        chosen.pools_of(actors or (), cpus or (), gpus or ()),
-    )
+    settings = _settings(profile, store, threads, root)
+    chosen = load("workers.engines.options", "ray" if engine == "ray" else "workers")
+    pools = chosen.pools_of(actors or (), cpus or (), gpus or ())
+    options = chosen.Options(engine, in_turn, folder / "notes.json" if folder else None, address, pools)
     # the job that a process before this one has begun, a job by its id, or a new one
     begun = _begun(folder)
-    target: Any = begun or targets[0]
-    if not begun and not (len(targets) == 1 and is_job_id(targets[0])):
-        made = load_profile(settings.profile, settings.profiles_dir)
-        if (texts := texts_of(variants, language, prompt)) is not None:
-            made = made.model_copy(update={"texts": texts})
-        budget = budget_of(budget_tokens, budget_money)
-        target = start.Asked(list(shards_of(targets)), made, pairs_of(metadata or ()), budget)
-    raise typer.Exit(_run(settings, start, target, options, folder, as_json, begun is None))
+    target = begun or _known(targets)
+    if target is None:
+        target = _asked(targets, settings, (variants, language, prompt), metadata, (budget_tokens, budget_money))
+    raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
 
 
-def _run(
-    settings: Settings, start: Any, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool
-) -> int:
+def _settings(profile: str | None, store: str | None, threads: int | None, root: list[str] | None) -> Settings:
+    from strata.core import load_settings
+    from strata.logs import begin_log
+
+    begin_log("%H:%M:%S", quiet=True)
+    return load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
+
+
+def _known(targets: list[str]) -> str | None:
+    """The id of a job, if that is what is named."""
+    from strata.core import is_job_id
+
+    return targets[0] if len(targets) == 1 and is_job_id(targets[0]) else None
+
+
+def _asked(
+    shards: list[str],
+    settings: Settings,
+    texts: tuple[str | None, str | None, str | None],
+    metadata: list[str] | None,
+    budget: tuple[int | None, float | None],
+) -> Any:
+    """What a new job is to do. texts: variants, language and prompt; budget: tokens and money."""
+    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
+    from strata.core import load_profile
+
+    profile = load_profile(settings.profile, settings.profiles_dir)
+    if (wanted := texts_of(*texts)) is not None:
+        profile = profile.with_texts(wanted)
+    if budget[1] is not None and not profile.priced:
+        raise InvalidInput(f"--budget-money: profile {profile.name!r} has no prices for some of its servers")
+    asked = load("workers.engines.job", "workers").Asked
+    return asked(list(shards_of(shards)), profile, pairs_of(metadata or ()), budget_of(*budget))
+
+
+def stored_view(store: str, job_id: str) -> JobView:
+    """A job as the files of a store tell it, without a service: as it ended, or as a run has told it last.
+
+    Raises NotFound, DamagedFile and OSError.
+    """
+    from strata.cli.terminal import open_store
+    from strata.core import JobEnd, JobRun, JobView
+    from strata.errors import NotFound
+
+    files = open_store(store)
+    if (end := files.parse_job_file(job_id, "end", JobEnd)) is not None:
+        return JobView.model_validate(dict(end))
+    if (run := files.parse_job_file(job_id, "run", JobRun)) is not None:
+        return run.view
+    raise NotFound(f"the store has no job {job_id[:100]!r} that has ended or is run by `strata run`")
+
+
+def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool) -> int:
     """Run a job, show its progress, and return the exit code."""
     from rich.console import Console
 
     from strata.cli.rendering import records as render
 
+    start = load("workers.engines.start", "workers")
     views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
     job = start.opened(settings, target, options, views.put)
     if folder is not None:

@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 
 from bench.processes import BENCH_PROFILES, PLUG_INS
 from strata.cli.main import app
-from strata.core import JobEnd, JobRequest, JobRun
+from strata.core import JobEnd, JobRequest, JobRun, JobStatus, JobView
 from strata.store import Store
 from tests.checkout import CHECKOUT
 from tests.fakes import wait_for
-from tests.workers.engines.runs import rows_of, settings_of, shards_of
+from tests.workers.engines.runs import options, rows_of, settings_of, shards_of, started
+from workers.engines.start import computed
 
 ALONE = """
 import sys
@@ -144,3 +145,20 @@ def test_a_driver_that_is_killed_loses_nothing(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert complete(store, job_id, 768)
+
+
+def test_a_job_is_shown_without_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path)
+    how = options()
+    job = started(settings, shards_of(tmp_path / "shards", 1, 5), how)
+    monkeypatch.delenv("STRATA_URL", raising=False)
+    shown = ["status", job.request.id, "--store", settings.store_uri, "--json"]
+    assert CliRunner().invoke(app, shown).exit_code == 10
+    job.tell()
+    running_now = CliRunner().invoke(app, shown)
+    assert JobView.model_validate_json(running_now.output).status is JobStatus.VALIDATING
+    computed(job, settings, how)
+    ended = CliRunner().invoke(app, [*shown, "--follow"])
+    assert ended.exit_code == 0
+    view = JobView.model_validate_json(ended.stdout)
+    assert (view.status, view.request_counts.succeeded) == (JobStatus.COMPLETED, 4)
