@@ -101,10 +101,10 @@ def test_label_studio_there_and_back(store: Store, tmp_path: Path, capsys: pytes
     capsys.readouterr()
     assert run(store, "import", str(out / "tasks.json"), "--format", "label-studio") == 0
     printed, err = capsys.readouterr()
-    assert printed == "2 judgments stored, 1 known already, 2 left out\n"
+    assert printed == "1 judgment stored, 1 known already, 2 left out\n"
     assert "no described image 'none'" in err and "there is no job" in err
     assert run(store, "import", str(out / "tasks.json"), "--format", "label-studio") == 0
-    assert capsys.readouterr().out == "0 judgments stored, 3 known already, 2 left out\n"
+    assert capsys.readouterr().out == "0 judgments stored, 2 known already, 2 left out\n"
     found = {one.key: one for one in Judgments(store).all().judgments if one.reviewer != "Ada"}
     assert (found["b"].text, found["b"].reviewer) == ("One. New.", "bob@example.org")
 
