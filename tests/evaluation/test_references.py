@@ -134,8 +134,8 @@ def test_bad_references_are_refused_before_the_records_are_read(
     bad.write_text('{"key": "a", "text": "A dog."}', encoding="utf-8")
     empty = tmp_path / "weights"
     empty.mkdir()
-    options = ("--references", str(bad), "--graphs", str(empty), "--store", str(tmp_path / "store"))
-    assert code_of("evaluate", "no-such-job", *options) == 2
+    weights = ("--references", str(bad), "--graphs", str(empty), "--store", str(tmp_path / "store"))
+    assert code_of("evaluate", "no-such-job", *weights) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("strata: --graphs")
 
