@@ -76,7 +76,7 @@ def main() -> None:
             rates["service"].append(service(folder / "service", shards, options.images, options.seconds))
             for engine in ("local", "ray"):
                 here = folder / engine
-                rates[engine].append(run(engine, here, shards, options.images, options.seconds))  # type: ignore[arg-type]
+                rates[engine].append(run(engine, here, shards, options.images, options.seconds))
             print({engine: found[-1] for engine, found in rates.items()}, flush=True)
     medians = {engine: statistics.median(found) for engine, found in rates.items()}
     over = {f"{engine} over service": rate / medians["service"] for engine, rate in medians.items()}

@@ -51,8 +51,13 @@ def test_a_run_that_was_ended_goes_on_with_what_lacks(tmp_path: Path) -> None:
     settings, shards = settings_of(tmp_path), shards_of(tmp_path / "shards", 3, 256)
     how = options(seconds=0.002)
     job = started(settings, shards, how)
+
     # Ctrl-C when the first chunk of the last group has its part
-    threading.Thread(target=lambda: (wait_for(lambda: job.counts.numbers["llm:chunks"]), job.stop.set())).start()
+    def interrupt() -> None:
+        wait_for(lambda: job.counts.numbers["llm:chunks"])
+        job.stop.set()
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(WorkInterrupted):
         computed(job, settings, how)
     store = Store(settings.store_uri)
