@@ -31,7 +31,9 @@ async def known_parameters(request: Request) -> None:
         elif not known[name] and len(request.query_params.getlist(name)) > 1:
             wrong.append(("repeated_parameter", name, "this parameter takes one value, and several are given"))
     if wrong:
-        raise invalid_request([{"type": kind, "loc": ("query", name[:NAMED]), "msg": text} for kind, name, text in wrong])
+        raise invalid_request(
+            [{"type": kind, "loc": ("query", name[:NAMED]), "msg": text} for kind, name, text in wrong]
+        )
 
 
 def _of_application(app: FastAPI) -> dict[tuple[str, str], dict[str, bool]]:

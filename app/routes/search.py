@@ -96,6 +96,7 @@ async def search_rows(
             waiting=waiting,
             broken=search.broken(),
             note=given.searches.index.note,
+            hints=search.hints(),
         )
 
     try:
