@@ -13,8 +13,7 @@ from strata.cli.terminal import DEFAULT_URL, ApiKey, AsJson, Url, open_client, o
 if TYPE_CHECKING:
     from strata.core import SearchPage
 
-# these repeat types of strata.core and strata.search, because importing them loads pydantic and DuckDB
-RowStatus = Literal["succeeded", "filtered", "failed"]
+# repeats a type of strata.search, because importing that loads DuckDB
 RowOrder = Literal["store", "best", "worst", "longest", "shortest"]
 Named = list[str] | None
 
@@ -34,7 +33,7 @@ def search(
     dropped: Annotated[Named, _several("With an entry that was dropped for this reason")] = None,
     cut: Annotated[Named, _several("With a sentence that was cut for this reason")] = None,
     failure: Annotated[Named, _several("That failed with this error type, or by this rule")] = None,
-    status: Annotated[list[RowStatus] | None, _several("With one of these statuses")] = None,
+    status: Annotated[Named, _several("succeeded, filtered or failed: one of these")] = None,
     key: Annotated[str | None, typer.Option(help="Whose key contains this text.")] = None,
     has_text: Annotated[
         bool | None, typer.Option("--text/--no-text", help="With or without text in the image.")
@@ -54,8 +53,15 @@ def search(
 
     Words that begin with a minus sign come after `--`: strata search -- '-dog'.
     """
-    filters = {"job": job, "snapshot": snapshot, "thing": thing, "tag": tag, "dropped": dropped, "cut": cut}
-    filters |= {"failure": failure, "status": status, "key": key, "has_text": has_text, "score_min": score_min}
+    filters: dict[str, Any] = {"job": job, "snapshot": snapshot, "thing": thing, "tag": tag, "dropped": dropped}
+    filters |= {
+        "cut": cut,
+        "failure": failure,
+        "status": status,
+        "key": key,
+        "has_text": has_text,
+        "score_min": score_min,
+    }
     filters |= {"score_max": score_max, "words_min": words_min, "words_max": words_max}
     given = {name: value for name, value in filters.items() if value is not None}
     with open_client(url, api_key) as client:

@@ -76,8 +76,9 @@ def _common(search: Search) -> pa.Table:
     """How many of the rows have each label that is kept as a bitmap in some run: kind, term and number."""
     found: Counter[tuple[int, int]] = Counter()
     runs: dict[int, list[tuple[int, int, int, bytes]]] = defaultdict(list)
-    for first, *bitmap in search.fetch("select first, kind, term, number, bits from bitmaps where kind < ?", [WORD]):
-        runs[first].append(bitmap)
+    query = "select first, kind, term, number, bits from bitmaps where kind < ?"
+    for first, kind, term, number, bits in search.fetch(query, [WORD]):
+        runs[first].append((kind, term, number, bits))
     for first, bitmaps in runs.items():
         mask = search.mask[first : first + 8 * len(bitmaps[0][3])]
         if mask.all():

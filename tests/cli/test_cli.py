@@ -76,7 +76,7 @@ def failed_record() -> Record:
     return Record(key=KEY, image=ImageReference(uri="u", size=1), status=Status.FAILED, failure=note)
 
 
-def reply(model: Record | JobView | JobPage | Problem | FailureRow, status: int = 200) -> Response:
+def reply(model: Record | JobView | JobPage | SearchPage | Problem | FailureRow, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status)
 
 
