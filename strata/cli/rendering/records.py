@@ -169,13 +169,13 @@ def _box(entry: Any) -> str:
 
 
 def hit_table(hits: Iterable[SearchHit]) -> Table:
-    """A table of rows that a search has found, one a line."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("key", overflow="fold")
+    """A table of rows that a search has found, one a line; the text has the room that the other columns leave."""
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("key", overflow="fold", max_width=24)
     table.add_column("status", no_wrap=True)
     for name in ("match", "words"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("text", no_wrap=True, overflow="ellipsis")
+    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
     for hit in hits:
         score = "" if hit.score is None else f"{hit.score:.2f}"
         text = Text(clean(hit.title or ""))

@@ -116,7 +116,8 @@ function Chosen({ query, link }) {
 /** How many rows there are, and what is not there. */
 function Found({ page }) {
   if (!page) return null;
-  return html`<p class="found" role="status">${[counted(page.total, "row"), ...page.hints].join("; ")}</p>
+  return html`<p class="found" role="status">${counted(page.total, "row")}</p>
+    ${page.hints.map((one) => html`<p class="hint" role="status" key=${one}>${one}</p>`)}
     ${page.waiting > 0 && html`<p class="warning">${counted(page.waiting, "part")} of ${count(page.waiting + page.indexed)} are not indexed yet; their rows will come.${page.note && ` It does not go on: ${page.note}.`}</p>`}
     ${page.broken.length > 0 && html`<details class="warning"><summary>${counted(page.broken.length, "part")} cannot be read</summary>
       <ul>${page.broken.map((one) => html`<li key=${one}>${one}</li>`)}</ul></details>`}`;

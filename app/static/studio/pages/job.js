@@ -13,7 +13,10 @@ const PAGE = 50; // records a page
 const MOST_FAILURES = 2000; // that are grouped by reason
 const MOST_SAMPLES = 600; // of the rate that are drawn
 
-export function JobDetail({ parts: [id], query }) {
+/** A page of its own for each job: nothing of one is shown for another. */
+export const JobDetail = ({ parts: [id], query }) => html`<${Detail} key=${id} id=${id} query=${query} />`;
+
+function Detail({ id, query }) {
   useTitle(`Job ${id}`);
   const [job, set] = useState(null);
   const [error, setError] = useState(null);
