@@ -91,6 +91,7 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    Backlog,
     BatchPreview,
     BatchRequest,
     Budget,
@@ -98,6 +99,7 @@ from strata.core.schemas import (
     Facets,
     FacetValue,
     FailureRow,
+    GroupBacklog,
     GroupProgress,
     JobKind,
     JobPage,
@@ -138,6 +140,7 @@ __all__ = [
     "VARIANTS",
     "VARIANT_LEVELS",
     "BackEnd",
+    "Backlog",
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -172,6 +175,7 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GrabCutParameters",
+    "GroupBacklog",
     "GroupProgress",
     "ImageNetTaggerParameters",
     "ImageReference",
