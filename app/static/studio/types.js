@@ -61,7 +61,7 @@
  * @typedef {{type: string, title: string, status: number, detail: string, errors: object[]|null}} Problem */
 /** @typedef {{stage: string, group: string, backend: string, model: string, revision: string}} StageView */
 /** @typedef {{name: string, summary: string, needs: string, default: boolean, stages: StageView[], layers: string[],
- *   warnings: string[], faults: string[]}} ProfileView */
+ *   texts: TextFields, warnings: string[], faults: string[]}} ProfileView */
 
 /** verdict: "accepted", "rejected" or "edited"; text: the sentence that was judged, edited: as the reviewer wrote it
  * @typedef {{index: number, verdict: string, reason: string|null, edited: string|null, text: string}} JudgedSentence */
