@@ -239,7 +239,7 @@ def _show_stored(store: str, job: str, follow: bool, as_json: bool) -> NoReturn:
     from rich.console import Console
 
     from strata.cli.rendering import records as render
-    from strata.cli.running import stored_view
+    from strata.cli.running.command import stored_view
 
     def views() -> Iterator[JobView]:
         while True:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import queue
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from strata.cli import exits
+from strata.cli.running.watching import begun_job, watched
 from strata.cli.terminal import AsJson, Language, Moved, Prompt, StoreUri, Variants
-from strata.components import load, strata_command
+from strata.components import load
 from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
     from strata.core import JobView, Settings
 
-MAX_RESTARTS = 20  # of a process that dies again and again, while no chunk gets its part
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
 
@@ -72,13 +69,13 @@ def run(
     """
     # the work of `local` is done by a child process: an image that ends it must not end the run
     if engine == "local" and folder is None:
-        raise typer.Exit(_watched())
+        raise typer.Exit(watched())
     settings = _settings(profile, store, threads, root)
     chosen = load("workers.engines.options", "ray" if engine == "ray" else "workers")
     pools = chosen.pools_of(actors or (), cpus or (), gpus or ())
     options = chosen.Options(engine, in_turn, folder / "notes.json" if folder else None, address, pools)
     # the job that a process before this one has begun, a job by its id, or a new one
-    begun = _begun(folder)
+    begun = begun_job(folder)
     target = begun or _known(targets)
     if target is None:
         target = _asked(targets, settings, (variants, language, prompt), metadata, (budget_tokens, budget_money))
@@ -201,41 +198,3 @@ def _end_on_signals(job: Any) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-
-
-def _begun(folder: Path | None) -> str | None:
-    """The id of the job that an earlier process of this run has begun; None if there was none."""
-    file = folder / "job" if folder else None
-    return file.read_text() if file is not None and file.exists() else None
-
-
-def _pass_on(child: subprocess.Popen[bytes], number: int, _: Any) -> None:
-    child.send_signal(number)
-
-
-def _watched() -> int:
-    """Run this command in a child process, and again while it is ended by an image or a broken model.
-
-    The next process finds the notes of the one before, and computes what was in flight image by image, as workers do:
-    an image that ends two of them becomes a failed row.
-    """
-    with tempfile.TemporaryDirectory(prefix="strata-run-") as name:
-        folder, restarts, written = Path(name), 0, ""
-        while True:
-            child = subprocess.Popen([*strata_command(*sys.argv[1:]), "--run-folder", name])
-            # Ctrl-C reaches the child too, which ends in order; a signal to this process alone is passed on
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, functools.partial(_pass_on, child))
-            code = child.wait()
-            if code >= 0 and code != exits.PROCESS_BROKEN:
-                return code
-            now = (folder / "written").read_text() if (folder / "written").exists() else ""
-            restarts = restarts + 1 if now == written else 1
-            written, begun = now, _begun(folder)
-            cause = f"was ended by signal {-code}" if code < 0 else "has found itself broken"
-            if begun is None or restarts > MAX_RESTARTS:
-                again = f"; go on with `strata run {begun}`" if begun else ""
-                print(f"strata: the process of the run {cause}{again}", file=sys.stderr)
-                return exits.PROCESS_BROKEN
-            line = "a new one goes on, and computes what was in hand image by image"
-            print(f"strata: the process of the run {cause}; {line}", file=sys.stderr, flush=True)
