@@ -16,7 +16,7 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, snapshot, training
+from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, search, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 
@@ -73,6 +73,7 @@ for _command in (
     jobs.retry,
     jobs.results,
     jobs.failures,
+    search.search,
     processes.serve,
     processes.worker,
 ):

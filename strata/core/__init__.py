@@ -97,6 +97,7 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    Backlog,
     BatchPreview,
     BatchRequest,
     Budget,
@@ -104,6 +105,7 @@ from strata.core.schemas import (
     Facets,
     FacetValue,
     FailureRow,
+    GroupBacklog,
     GroupProgress,
     JobKind,
     JobPage,
@@ -144,6 +146,7 @@ __all__ = [
     "VARIANTS",
     "VARIANT_LEVELS",
     "BackEnd",
+    "Backlog",
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -178,6 +181,7 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GrabCutParameters",
+    "GroupBacklog",
     "GroupProgress",
     "ImageNetTaggerParameters",
     "ImageReference",
