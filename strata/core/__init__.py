@@ -88,7 +88,7 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
     Backlog,
@@ -184,6 +184,7 @@ __all__ = [
     "JobKind",
     "JobPage",
     "JobRequest",
+    "JobRun",
     "JobStatus",
     "JobUsage",
     "JobView",

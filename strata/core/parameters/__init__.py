@@ -27,7 +27,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
-from strata.core.parameters.languages import LANGUAGES
+from strata.core.parameters.languages import LANGUAGES, language_asked
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
 from strata.core.parameters.segmenter import (
@@ -42,7 +42,7 @@ from strata.core.parameters.templates import (
     fields_of,
     filled,
     longest_filled,
-    needs_metadata,
+    metadata_fields,
 )
 from strata.core.parameters.texts import LAYERED, VARIANTS, TextFields, TextSettings, VariantName
 from strata.core.parameters.verifier import VerifierParameters
@@ -87,6 +87,7 @@ __all__ = [
     "YesParameters",
     "fields_of",
     "filled",
+    "language_asked",
     "longest_filled",
-    "needs_metadata",
+    "metadata_fields",
 ]
