@@ -94,7 +94,7 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
     Backlog,
@@ -190,6 +190,7 @@ __all__ = [
     "JobKind",
     "JobPage",
     "JobRequest",
+    "JobRun",
     "JobStatus",
     "JobUsage",
     "JobView",
