@@ -136,7 +136,7 @@ _QWEN_4B: dict[str, Any] = {
 
 
 def _florence_large() -> Any:
-    config = detector_config(FULL)
+    config: Any = detector_config(FULL)
     config.text_config.update({"vocab_size": 51328, "max_position_embeddings": 4096})
     return Florence2ForConditionalGeneration(config)
 
