@@ -88,7 +88,7 @@
  * @typedef {{id: string, key: string, status: "succeeded"|"filtered"|"failed", title: string|null, words: number,
  *   score: number|null, has_text: boolean, width: number|null, height: number|null}} SearchHit */
 /** @typedef {{rows: SearchHit[], total: number, next: string|null, indexed: number, waiting: number, broken: string[],
- *   note: string|null}} SearchPage */
+ *   note: string|null, hints: string[]}} SearchPage */
 /** value: of a histogram the least one of the bar
  * @typedef {{value: string, count: number}} FacetValue */
 /** @typedef {{total: number, status: FacetValue[], has_text: FacetValue[], words: FacetValue[], score: FacetValue[],
