@@ -310,7 +310,7 @@ def _add_matchers(
 
     settings = load_settings()
     # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
-    load("workers.process", "workers").quiet_libraries(settings.threads)
+    load("workers.engines.groups", "workers").quiet_libraries(settings.threads)
     matching = load("models.evaluation.matching", "workers")
     show("loading the matcher", 0, None)
     most = min(most, len(records))

@@ -19,6 +19,7 @@ from strata import environment
 from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, search, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
+from strata.cli.running import command as running
 
 app = typer.Typer(
     name="strata",
@@ -76,6 +77,7 @@ for _command in (
     search.search,
     processes.serve,
     processes.worker,
+    running.run,
 ):
     app.command()(_command)
 app.add_typer(models.app)

@@ -97,7 +97,7 @@ def prove(
     from strata.store import keep_proof
 
     # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
-    load("workers.process", "workers").quiet_libraries(load_settings().threads)
+    load("workers.engines.groups", "workers").quiet_libraries(load_settings().threads)
     report = load("models.prove.report", "workers")
     proof = report.prove_with_progress(profile, profiles, images, world, seconds)
     if as_json:
@@ -174,7 +174,7 @@ def _to_calibrate(
 
 def _calibration(threads: int) -> Any:
     # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
-    load("workers.process", "workers").quiet_libraries(threads)
+    load("workers.engines.groups", "workers").quiet_libraries(threads)
     return load("models.evidence.curve", "workers")
 
 
