@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from strata.components import components_folder
 from strata.core.parameters import LANGUAGES, LAYERED, PromptParameters, TextSettings, language_asked
+from strata.core.parameters.vllm import LOAD_ONLY
 from strata.core.profile_checks import SECOND_OPINION, Fault, Prompts, combination_faults, shape_faults, stage_faults
 from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
@@ -108,6 +109,9 @@ class StageSettings(BaseModel):
             # the same model at another address or price gives the same output
             parameters = {name: value for name, value in self.parameters.items() if name not in _NOT_DECIDING}
             settings |= {"model": _SERVER, "parameters": parameters}
+        # nor does it matter how much room an engine has, or how many GPUs
+        if self.backend == "vllm":
+            settings["parameters"] = {name: value for name, value in self.parameters.items() if name not in LOAD_ONLY}
         return settings
 
 

@@ -2,7 +2,8 @@
 
 The classes import no model code, so that the API can validate a profile. Validators check values and combinations; what
 depends on weights or a device is checked when the back end loads. Each stage has a module. `chat` has the parameters of
-the back ends that ask a chat server, `back_ends` the table of all back ends, and `texts` what texts are written.
+the back ends that ask a chat server, `vllm` of those that run its engine, `back_ends` the table of all back ends, and
+`texts` what texts are written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from strata.core.parameters.captioner import (
     CaptionerParameters,
     FlorenceCaptionerParameters,
     QwenVLParameters,
+    ScenePrompts,
 )
 from strata.core.parameters.chat import (
     ChatCaptionerParameters,
@@ -46,6 +48,13 @@ from strata.core.parameters.templates import (
 )
 from strata.core.parameters.texts import LAYERED, VARIANTS, TextFields, TextSettings, VariantName
 from strata.core.parameters.verifier import VerifierParameters
+from strata.core.parameters.vllm import (
+    VllmCaptionerParameters,
+    VllmComposerParameters,
+    VllmMatcherParameters,
+    VllmParameters,
+    VllmVerifierParameters,
+)
 
 __all__ = [
     "BUILT_IN",
@@ -77,6 +86,7 @@ __all__ = [
     "QwenVLComposerParameters",
     "QwenVLParameters",
     "SamParameters",
+    "ScenePrompts",
     "SegmenterParameters",
     "SsdDetectorParameters",
     "TextFields",
@@ -84,6 +94,11 @@ __all__ = [
     "TransformersComposerParameters",
     "VariantName",
     "VerifierParameters",
+    "VllmCaptionerParameters",
+    "VllmComposerParameters",
+    "VllmMatcherParameters",
+    "VllmParameters",
+    "VllmVerifierParameters",
     "YesParameters",
     "fields_of",
     "filled",
