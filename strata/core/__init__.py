@@ -91,6 +91,8 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    MAX_UPLOADS,
+    BatchInput,
     BatchPreview,
     BatchRequest,
     Budget,
@@ -111,6 +113,9 @@ from strata.core.schemas import (
     SearchPage,
     ShardCounts,
     UnreadShard,
+    UploadsBody,
+    UploadsView,
+    UploadView,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -125,6 +130,7 @@ __all__ = [
     "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
+    "MAX_UPLOADS",
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
@@ -138,6 +144,7 @@ __all__ = [
     "VARIANTS",
     "VARIANT_LEVELS",
     "BackEnd",
+    "BatchInput",
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -222,6 +229,9 @@ __all__ = [
     "Turn",
     "UnknownBackEnd",
     "UnreadShard",
+    "UploadView",
+    "UploadsBody",
+    "UploadsView",
     "Usage",
     "Variant",
     "Verification",

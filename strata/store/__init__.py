@@ -33,6 +33,7 @@ from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
 from strata.store.storages import file_system
 from strata.store.store import Store, count_of
+from strata.store.upload_lists import ReceivedUploads, is_upload_list, uploads_of, write_list
 
 __all__ = [
     "READERS",
@@ -45,6 +46,7 @@ __all__ = [
     "Part",
     "PartsOf",
     "Provenance",
+    "ReceivedUploads",
     "ShardIndex",
     "Source",
     "Store",
@@ -57,6 +59,7 @@ __all__ = [
     "identity_of",
     "index_table",
     "is_transient",
+    "is_upload_list",
     "keep_profile",
     "keep_proof",
     "kept_profiles",
@@ -71,5 +74,7 @@ __all__ = [
     "sweep_progress",
     "texts_of",
     "upload_digest",
+    "uploads_of",
+    "write_list",
     "write_progress",
 ]
