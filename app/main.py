@@ -24,6 +24,7 @@ from app.prefer import Waits
 from app.reviews import Reviews
 from app.routes import (
     api_docs,
+    backlog,
     batches,
     captions,
     events,
@@ -81,7 +82,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows):
+    for resource in (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows, backlog):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)

@@ -21,7 +21,6 @@ from fastapi import FastAPI
 from app.http.connections import Connection, Connections
 from app.http.limits import ConnectionLimits
 from app.main import create_app
-from app.routes.health import ready_workers
 from app.supervisor import Child, Supervisor, process_groups, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
 from strata.core import GROUPS, Settings, load_profile
@@ -171,7 +170,7 @@ class Watch:
             try:
                 # the heartbeats of workers that were killed with the last service have not expired yet
                 own = {child.process.pid for child in self.children if child.process is not None}
-                ready = ready_workers(self.queue, own if self.children else None)
+                ready = self.queue.heartbeats.ready_workers(own if self.children else None)
             except QueueUnavailable:
                 return
             if all(ready[group] for group in GROUPS):

@@ -7,6 +7,7 @@ then submits a batch that names them. What was sent is not sent again, whoever s
 from __future__ import annotations
 
 import hashlib
+import pathlib
 import shutil
 from typing import Annotated, Any
 
@@ -66,7 +67,9 @@ def _check_room(given: Services, size: int) -> None:
     """Raise ProblemError if so many bytes do not fit on the store's disk; a bucket tells that only when written."""
     if not given.store.local:
         return
-    free = shutil.disk_usage(given.store.root).free
+    # the store's folder is made with its first file
+    folder = pathlib.Path(given.store.root)
+    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
     if size > free:
         detail = f"the files have {size:,} bytes together, and {free:,} are free"
         raise ProblemError("storage-full", detail, headers={"Retry-After": "60"})

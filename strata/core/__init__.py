@@ -92,6 +92,7 @@ from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, Sha
 from strata.core.rules import Rules
 from strata.core.schemas import (
     MAX_UPLOADS,
+    Backlog,
     BatchInput,
     BatchPreview,
     BatchRequest,
@@ -100,6 +101,7 @@ from strata.core.schemas import (
     Facets,
     FacetValue,
     FailureRow,
+    GroupBacklog,
     GroupProgress,
     JobKind,
     JobPage,
@@ -145,6 +147,8 @@ __all__ = [
     "VARIANT_LEVELS",
     "BackEnd",
     "BatchInput",
+    "Backlog",
+    BatchInput,
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -179,6 +183,7 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GrabCutParameters",
+    "GroupBacklog",
     "GroupProgress",
     "ImageNetTaggerParameters",
     "ImageReference",

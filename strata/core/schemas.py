@@ -200,6 +200,30 @@ class GroupProgress(BaseModel):
     reused: int = 0
 
 
+class GroupBacklog(BaseModel):
+    """What a group has still to compute for all unfinished jobs.
+
+    images: of all indexed shards; ready: those of them for which the group before has computed its layers; shards: that
+    wait to be indexed (group `index` only); oldest_seconds: since the oldest of these jobs was created, null if none.
+    """
+
+    images: int = 0
+    ready: int = 0
+    shards: int = 0
+    oldest_seconds: float | None = None
+
+
+class Backlog(BaseModel):
+    """`GET /v1/backlog`: the whole plan of all unfinished jobs by group. The queue's streams have only its beginning.
+
+    jobs: how many are unfinished; workers: ready workers by group.
+    """
+
+    jobs: int
+    groups: dict[str, GroupBacklog]
+    workers: dict[str, int]
+
+
 class JobUsage(BaseModel):
     """What a job has spent on model servers. money is null if the profile has no prices.
 

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 from strata.core import (
     FINAL_GROUP,
+    GROUPS,
+    Backlog,
     Cancellation,
     Chunk,
     JobEnd,
@@ -24,13 +26,14 @@ from strata.core import (
     is_job_id,
 )
 from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
-from strata.jobs.envelope import damaged_envelope, envelope
+from strata.jobs.envelope import backlog, damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import Activity
 from strata.queue import NO_COPY, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
 
+READ_AT_ONCE = 100  # working copies, when those of all unfinished jobs are read
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
 
@@ -282,6 +285,20 @@ class Jobs:
         running = any(not _has_ended(copy.fields) for copy in copies.values())
         activity = Activity(self.queue) if running else None
         return [self._view(job_id, copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
+
+    def backlog(self) -> Backlog:
+        """What all unfinished jobs have still to do, and how many workers are ready for it."""
+        unfinished = sorted(self.queue.job_states.active())
+        # some jobs at a time: a request may have 100,000 shards
+        views = (
+            view
+            for start in range(0, len(unfinished), READ_AT_ONCE)
+            for view in self.views(unfinished[start : start + READ_AT_ONCE])
+            if view is not None
+        )
+        jobs, groups = backlog(views, datetime.now(UTC))
+        workers = self.queue.heartbeats.ready_workers()
+        return Backlog(jobs=jobs, groups=groups, workers={group: workers[group] for group in GROUPS})
 
     def _view(self, job_id: str, copy: WorkingCopy, activity: Activity | None) -> JobView | None:
         fields = copy.fields
