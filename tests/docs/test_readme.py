@@ -197,7 +197,7 @@ def test_every_setting_is_in_the_table() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        if not target.startswith(("http://", "https://")) and not target.startswith("../reference/"):  # generated pages
+        if not target.startswith(("http://", "https://")) and "reference/" not in target:  # generated pages
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
