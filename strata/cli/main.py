@@ -16,10 +16,11 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, snapshot, training
+from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, search, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
+from strata.cli.running import command as running
 
 app = typer.Typer(
     name="strata",
@@ -74,8 +75,10 @@ for _command in (
     jobs.retry,
     jobs.results,
     jobs.failures,
+    search.search,
     processes.serve,
     processes.worker,
+    running.run,
 ):
     app.command()(_command)
 app.add_typer(models.app)

@@ -39,6 +39,7 @@ from strata.core import (
     Priority,
     Problem,
     Record,
+    SearchPage,
     TextSettings,
     UploadsView,
     UploadView,
@@ -163,6 +164,25 @@ class Calls:
     def profiles(self) -> Steps[list[ProfileView]]:
         """Fetch what each profile of the service is, needs, computes and warns of, with its proof."""
         return (yield from self._fetch(ProfileList, "GET", "/v1/profiles")).profiles
+
+    # search
+
+    @call
+    def search(
+        self,
+        words: str = "",
+        order: str = "store",
+        limit: int | None = None,
+        cursor: str | None = None,
+        **filters: str | float | bool | Sequence[str],
+    ) -> Steps[SearchPage]:
+        """Fetch a page of the rows that have these words, and all that the filters ask for.
+
+        filters: parameters of `GET /v1/search`, such as job, snapshot, thing, status and score_min.
+        """
+        params = {"q": words, "order": order, "limit": limit, "cursor": cursor, **filters}
+        given = {name: value for name, value in params.items() if value not in (None, "")}
+        return (yield from self._fetch(SearchPage, "GET", "/v1/search", params=given))
 
     # jobs
 

@@ -55,11 +55,17 @@ from strata.core.parameters import (
     QwenVLComposerParameters,
     QwenVLParameters,
     SamParameters,
+    ScenePrompts,
     SegmenterParameters,
     SsdDetectorParameters,
     TextSettings,
     TransformersComposerParameters,
     VerifierParameters,
+    VllmCaptionerParameters,
+    VllmComposerParameters,
+    VllmMatcherParameters,
+    VllmParameters,
+    VllmVerifierParameters,
     YesParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -88,7 +94,7 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
     MAX_UPLOADS,
@@ -191,6 +197,7 @@ __all__ = [
     "JobKind",
     "JobPage",
     "JobRequest",
+    "JobRun",
     "JobStatus",
     "JobUsage",
     "JobView",
@@ -216,6 +223,7 @@ __all__ = [
     "RowWarning",
     "Rules",
     "SamParameters",
+    "ScenePrompts",
     "SearchHit",
     "SearchPage",
     "SegmenterParameters",
@@ -240,6 +248,11 @@ __all__ = [
     "Variant",
     "Verification",
     "VerifierParameters",
+    "VllmCaptionerParameters",
+    "VllmComposerParameters",
+    "VllmMatcherParameters",
+    "VllmParameters",
+    "VllmVerifierParameters",
     "Waiting",
     "YesParameters",
     "checked_job_id",

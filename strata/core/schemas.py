@@ -342,7 +342,8 @@ class SearchPage(BaseModel):
 
     indexed, waiting: how many parts of the job, the snapshot or the store the index has, and how many it does not have
     yet, whose rows are not found until then. broken: parts that cannot be read and are passed over, with the reason.
-    note: why the index does not grow now, if it does not.
+    note: why the index does not grow now, if it does not. hints: words and labels of the search that no row of the
+    whole index has, each with the most similar label.
     """
 
     rows: list[SearchHit]
@@ -352,6 +353,7 @@ class SearchPage(BaseModel):
     waiting: int
     broken: list[str] = []
     note: str | None = None
+    hints: list[str] = []
 
 
 class Problem(BaseModel):
