@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 AT_A_TIME = 4  # files that are hashed, and images that are sent
 ASKED_TOGETHER = 5000  # hashes in one request
 _PIECE = 2**20
-Show = Callable[[str, int, int | None], None]  # gets the step's name, how many files are done, and of how many
+Show = Callable[[str, int, int | None], object]  # gets the step's name, how many files are done, and of how many
 
 
 @dataclass

@@ -170,6 +170,7 @@ class Calls:
     @call
     def search(
         self,
+        /,
         words: str = "",
         order: str = "store",
         limit: int | None = None,
