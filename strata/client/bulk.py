@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -107,6 +108,10 @@ def in_turn(
             done.exception()
             yield item, done
     finally:
+        # what has not been begun is not begun any more
+        with suppress(queue.Empty):
+            while True:
+                work.get_nowait()
         for _ in range(at_a_time):
             work.put(None)
 

@@ -147,7 +147,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
     assert kept == 5 and "5 captions written" in capsys.readouterr().err
     service.interrupt_after = None
     assert run(".", *options) == 0
-    assert len(service.sent) == 8
+    assert not set(service.sent[:5]) & set(service.sent[5:])
     assert capsys.readouterr().err == "3 captions written, 5 kept\n"
 
 
