@@ -29,7 +29,7 @@ from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavai
 from strata.garbage import collector_spared
 from strata.jobs import pair
 from strata.queue import EmbeddedServer, Queue
-from strata.store import Store
+from strata.store import Store, import_ahead
 
 log = logging.getLogger("strata")
 
@@ -58,6 +58,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
         url = settings.redis_url.get_secret_value() if settings.redis_url else embedded.url if embedded else ""
         queue = Queue(url)
         store = _paired_store(settings, queue)
+        import_ahead()
         # the supervisor's thread starts and restarts the workers while this thread serves requests
         app = create_app(settings, queue, store)
         app.state.services.decoder.start()  # its processes import Pillow while the workers load their models
