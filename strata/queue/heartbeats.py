@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -65,6 +67,11 @@ class Heartbeats:
     def live(self) -> list[Heartbeat]:
         """The heartbeats that have not expired, by the workers' names, without those of `ended`."""
         return [heartbeat for heartbeat in self._all() if not has_ended(heartbeat.process)]
+
+    def ready(self, pids: Collection[int] | None = None) -> Counter[str]:
+        """The number of workers of each group that are ready. pids: only these processes count; None: all."""
+        ready = [heartbeat for heartbeat in self.live() if heartbeat.ready]
+        return Counter(group for one in ready if pids is None or one.pid in pids for group in one.groups)
 
     def ended(self) -> list[str]:
         """The names of the workers of this machine whose processes have ended before their heartbeats expired."""
