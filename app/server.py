@@ -107,7 +107,7 @@ class Watch:
             try:
                 # the heartbeats of workers that were killed with the last service have not expired yet
                 own = {child.process.pid for child in self.children if child.process is not None}
-                ready = self.queue.heartbeats.ready(own if self.children else None)
+                ready = self.queue.heartbeats.ready_workers(own if self.children else None)
             except QueueUnavailable:
                 return
             if all(ready[group] for group in GROUPS):

@@ -20,7 +20,7 @@ from models.faults import free_memory
 from models.items import MOST_PIXELS, ComposeRequest
 from models.weights.cache import FETCH
 from strata.core import LAYERS, Chunk, Profile, Record, Status, TextSettings, Usage
-from strata.core.parameters import needs_metadata
+from strata.core.parameters import metadata_fields
 from strata.images import DecodingPool
 from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
@@ -285,7 +285,8 @@ class LlmGroup:
         if self.store.is_upload(chunk.shard):
             return items
         items = self._with_index(chunk, items)
-        return self.reader.with_metadata(chunk, items) if needs_metadata(profile.texts.prompt) else items
+        names = metadata_fields(profile.texts.prompt)
+        return self.reader.with_metadata(chunk, items, chunk.number * profile.chunk_size, names) if names else items
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""

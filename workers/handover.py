@@ -34,7 +34,7 @@ def hand_over(
     Without Redis the lease lapses, and the next holder computes all rows one by one.
     """
     log.warning("chunk %s is left with rows %s in flight: %s", chunk.claim.chunk.id, list(in_flight), broken)
-    saved = _save(chunk, claims.jobs.store)
+    saved = _save(chunk, claims.store)
     kind = "OutOfMemoryError" if broken.memory else "poison"
     detail = broken.reason if broken.memory else f"processes ended while they computed this image: {broken.reason}"
     with suppress(QueueUnavailable):
@@ -45,7 +45,7 @@ def hand_over(
 
 def step_aside(chunk: PreparedChunk, claims: Claims, error: StageUnavailable) -> None:
     """Let a chunk step aside whose stage is unavailable. The rows that are computed are kept for its next holder."""
-    if chunk.has_computed and _save(chunk, claims.jobs.store):
+    if chunk.has_computed and _save(chunk, claims.store):
         with suppress(QueueUnavailable):
             chunk.isolation.ended((), False, Blame(error.stage, "", ""), saved=True)
     refused = isinstance(error, StageRefused)

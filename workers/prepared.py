@@ -84,7 +84,7 @@ class ChunkPreparer:
 
     def __init__(self, group: Group, claims: Claims, micro_batch: int) -> None:
         self.group, self.claims, self.micro_batch = group, claims, micro_batch
-        self.store: Store = claims.jobs.store
+        self.store: Store = claims.store
         self._interrupted: dict[str, Account] = {}  # by chunk id
 
     def keep(self, account: Account) -> None:
@@ -146,7 +146,7 @@ class ChunkPreparer:
         footer = self.claims.retry(claim, lambda: self.store.read_footer(newest), OSError)
         # the worker that wrote the part may have died before it settled the bill; settling twice is harmless
         if footer.bill is not None:
-            self.claims.jobs.ledger.settle(newest.id, footer.bill)
+            self.claims.budgets.settle(newest.id, footer.bill)
         self.claims.finish(claim, count_of(footer.counts), reused=chunk.images)
         return True
 
@@ -171,9 +171,9 @@ class ChunkPreparer:
         return None
 
     def _read(self, claim: Claim) -> PreparedChunk | None:
-        chunk, jobs = claim.chunk, self.claims.jobs
+        chunk = claim.chunk
         # find out whether workers have died with this chunk in flight
-        isolation = Isolation(jobs.queue.isolation_notes, claim)
+        isolation = Isolation(self.claims.notes, claim)
         verdict = isolation.begin()
         if verdict.doubt:
             isolation.prepared()
@@ -195,9 +195,9 @@ class ChunkPreparer:
         # rows that may have ended a process come first; settled rows cost nothing
         alone, together = verdict.order([row for row, item in enumerate(items) if not item.settled])
         unsettled = [items[row].record for row in (*alone, *together)]
-        account = Account(jobs.ledger, chunk, meter, unsettled, self.micro_batch)
+        account = Account(self.claims.budgets, chunk, meter, unsettled, self.micro_batch)
         earlier = self._interrupted.pop(chunk.id, None)
-        if earlier is not None and earlier.payer in self.claims.broker.waiting_jobs(chunk):
+        if earlier is not None and earlier.payer in self.claims.waiting_jobs(chunk):
             account.resume(earlier)
         unread = set(wanted[len(now) :])
         return PreparedChunk(claim, items, isolation, alone, together, poison, bool(saved), account, unread)

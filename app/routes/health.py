@@ -47,7 +47,7 @@ def readyz(request: Request, given: ServicesDep) -> Readiness:
     reasons = {"store": given.store_probe.reason(is_authorized(request.headers, given.settings.api_key))}
     workers: Counter[str] = Counter()
     try:
-        workers = given.queue.heartbeats.ready()
+        workers = given.queue.heartbeats.ready_workers()
         reasons |= {f"workers/{group}": "" if workers[group] else f"no ready worker for {group}" for group in GROUPS}
     except QueueUnavailable as error:
         reasons["redis"] = f"Redis cannot be used: {without_secrets(str(error))}"

@@ -63,8 +63,8 @@ class Facts:
     """The evidence of a record. entities: with boxes; told: things that a text of a layer names, without a box.
 
     settings: nouns of surroundings with their attributes, by the entry that names them. lines: the kept lines of text,
-    by entry. doubtful: nouns of entries that were dropped because a model was not sure. size: (width, height).
-    compounds: the nouns of two and more words in the names of entries, such as "sports ball".
+    by entry, and their boxes. doubtful: nouns of entries that were dropped because a model was not sure.
+    size: (width, height). compounds: the nouns of two and more words in the names of entries, such as "sports ball".
     """
 
     size: tuple[int, int]
@@ -72,6 +72,7 @@ class Facts:
     told: list[Entity] = field(default_factory=list)
     settings: list[Entry] = field(default_factory=list)
     lines: dict[str, str] = field(default_factory=dict)
+    line_boxes: dict[str, Box] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
     compounds: set[str] = field(default_factory=set)
 
@@ -165,7 +166,7 @@ def _add_lines(facts: Facts, record: Record) -> None:
     for i, line in enumerate(record.text or ()):
         if not line.kept or not line.text.strip():
             continue
-        facts.lines[f"text/{i}"] = line.text
+        facts.lines[f"text/{i}"], facts.line_boxes[f"text/{i}"] = line.text, line.box
         for entity in facts.entities:
             if entity.box and inside(line.box, entity.box) >= ON_IT:
                 entity.texts.append(line.text)

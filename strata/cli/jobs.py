@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
+STORE_SECONDS = 2.0  # between two looks at a job of a store: a run tells its progress as often
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
 
 
@@ -216,14 +219,37 @@ def status(
     job: JobId,
     follow: Follow = False,
     as_json: AsJson = False,
+    store: Annotated[str | None, typer.Option(help="Read this store, without a service; see `strata run`.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
     """Show a job's status and progress. With --follow the exit code is 8 if it failed or was cancelled."""
+    if store is not None:
+        _show_stored(store, job, follow, as_json)
     with open_client(url, api_key) as client:
         view = client.job(job)
         if follow:
             view = _follow(client, view)
+    _print_job(view, as_json)
+    raise typer.Exit(_code(view) if follow else 0)
+
+
+def _show_stored(store: str, job: str, follow: bool, as_json: bool) -> NoReturn:
+    """Show a job that a store has, and exit."""
+    from rich.console import Console
+
+    from strata.cli.rendering import records as render
+    from strata.cli.running.command import stored_view
+
+    def views() -> Iterator[JobView]:
+        while True:
+            yield (view := stored_view(store, job))
+            if view.status.final:
+                return
+            time.sleep(STORE_SECONDS)
+
+    last = render.follow(views(), Console(stderr=True)) if follow else None
+    view = last or stored_view(store, job)
     _print_job(view, as_json)
     raise typer.Exit(_code(view) if follow else 0)
 

@@ -16,9 +16,10 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, snapshot, training
+from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, search, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
+from strata.cli.running import command as running
 
 app = typer.Typer(
     name="strata",
@@ -73,8 +74,10 @@ for _command in (
     jobs.retry,
     jobs.results,
     jobs.failures,
+    search.search,
     processes.serve,
     processes.worker,
+    running.run,
 ):
     app.command()(_command)
 app.add_typer(models.app)

@@ -27,6 +27,7 @@ from strata.core import (
     Priority,
     Problem,
     Record,
+    SearchPage,
     TextSettings,
 )
 from strata.profiles import ProfileList, ProfileView
@@ -159,6 +160,24 @@ class Client:
     def profiles(self) -> list[ProfileView]:
         """Fetch what each profile of the service is, needs, computes and warns of, with its proof."""
         return parse_response(ProfileList, self._send("GET", "/v1/profiles")).profiles
+
+    # search
+
+    def search(
+        self,
+        words: str = "",
+        order: str = "store",
+        limit: int | None = None,
+        cursor: str | None = None,
+        **filters: str | float | bool | Sequence[str],
+    ) -> SearchPage:
+        """Fetch a page of the rows that have these words, and all that the filters ask for.
+
+        filters: parameters of `GET /v1/search`, such as job, snapshot, thing, status and score_min.
+        """
+        params = {"q": words, "order": order, "limit": limit, "cursor": cursor, **filters}
+        given = {name: value for name, value in params.items() if value not in (None, "")}
+        return parse_response(SearchPage, self._send("GET", "/v1/search", params=given))
 
     # jobs
 

@@ -55,11 +55,17 @@ from strata.core.parameters import (
     QwenVLComposerParameters,
     QwenVLParameters,
     SamParameters,
+    ScenePrompts,
     SegmenterParameters,
     SsdDetectorParameters,
     TextSettings,
     TransformersComposerParameters,
     VerifierParameters,
+    VllmCaptionerParameters,
+    VllmComposerParameters,
+    VllmMatcherParameters,
+    VllmParameters,
+    VllmVerifierParameters,
     YesParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -88,9 +94,10 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    Backlog,
     BatchPreview,
     BatchRequest,
     Budget,
@@ -98,6 +105,7 @@ from strata.core.schemas import (
     Facets,
     FacetValue,
     FailureRow,
+    GroupBacklog,
     GroupProgress,
     JobKind,
     JobPage,
@@ -138,6 +146,7 @@ __all__ = [
     "VARIANTS",
     "VARIANT_LEVELS",
     "BackEnd",
+    "Backlog",
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -172,6 +181,7 @@ __all__ = [
     "FlorenceDetectorParameters",
     "Form",
     "GrabCutParameters",
+    "GroupBacklog",
     "GroupProgress",
     "ImageNetTaggerParameters",
     "ImageReference",
@@ -180,6 +190,7 @@ __all__ = [
     "JobKind",
     "JobPage",
     "JobRequest",
+    "JobRun",
     "JobStatus",
     "JobUsage",
     "JobView",
@@ -205,6 +216,7 @@ __all__ = [
     "RowWarning",
     "Rules",
     "SamParameters",
+    "ScenePrompts",
     "SearchHit",
     "SearchPage",
     "SegmenterParameters",
@@ -226,6 +238,11 @@ __all__ = [
     "Variant",
     "Verification",
     "VerifierParameters",
+    "VllmCaptionerParameters",
+    "VllmComposerParameters",
+    "VllmMatcherParameters",
+    "VllmParameters",
+    "VllmVerifierParameters",
     "Waiting",
     "YesParameters",
     "checked_job_id",

@@ -152,6 +152,30 @@ class GroupProgress(BaseModel):
     reused: int = 0
 
 
+class GroupBacklog(BaseModel):
+    """What a group has still to compute for all unfinished jobs.
+
+    images: of all indexed shards; ready: those of them for which the group before has computed its layers; shards: that
+    wait to be indexed (group `index` only); oldest_seconds: since the oldest of these jobs was created, null if none.
+    """
+
+    images: int = 0
+    ready: int = 0
+    shards: int = 0
+    oldest_seconds: float | None = None
+
+
+class Backlog(BaseModel):
+    """`GET /v1/backlog`: the whole plan of all unfinished jobs by group. The queue's streams have only its beginning.
+
+    jobs: how many are unfinished; workers: ready workers by group.
+    """
+
+    jobs: int
+    groups: dict[str, GroupBacklog]
+    workers: dict[str, int]
+
+
 class JobUsage(BaseModel):
     """What a job has spent on model servers. money is null if the profile has no prices.
 
@@ -270,7 +294,8 @@ class SearchPage(BaseModel):
 
     indexed, waiting: how many parts of the job, the snapshot or the store the index has, and how many it does not have
     yet, whose rows are not found until then. broken: parts that cannot be read and are passed over, with the reason.
-    note: why the index does not grow now, if it does not.
+    note: why the index does not grow now, if it does not. hints: words and labels of the search that no row of the
+    whole index has, each with the most similar label.
     """
 
     rows: list[SearchHit]
@@ -280,6 +305,7 @@ class SearchPage(BaseModel):
     waiting: int
     broken: list[str] = []
     note: str | None = None
+    hints: list[str] = []
 
 
 class Problem(BaseModel):

@@ -68,11 +68,6 @@ class Heartbeats:
         """The heartbeats that have not expired, by the workers' names, without those of `ended`."""
         return [heartbeat for heartbeat in self._all() if not has_ended(heartbeat.process)]
 
-    def ready(self, pids: Collection[int] | None = None) -> Counter[str]:
-        """The number of workers of each group that are ready. pids: only these processes count; None: all."""
-        ready = [heartbeat for heartbeat in self.live() if heartbeat.ready]
-        return Counter(group for one in ready if pids is None or one.pid in pids for group in one.groups)
-
     def ended(self) -> list[str]:
         """The names of the workers of this machine whose processes have ended before their heartbeats expired."""
         return [heartbeat.name for heartbeat in self._all() if has_ended(heartbeat.process)]
@@ -88,6 +83,11 @@ class Heartbeats:
         if expired:
             self._redis.srem(keys.WORKERS, *expired)
         return [heartbeat for text in texts if text is not None and (heartbeat := _parsed(text)) is not None]
+
+    def ready_workers(self, pids: Collection[int] | None = None) -> Counter[str]:
+        """The number of ready workers of each group. pids: only these processes count; None: all."""
+        ready = [heartbeat for heartbeat in self.live() if heartbeat.ready]
+        return Counter(group for one in ready if pids is None or one.pid in pids for group in one.groups)
 
 
 def _parsed(text: str) -> Heartbeat | None:

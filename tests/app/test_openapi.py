@@ -26,6 +26,7 @@ OPERATIONS = [
     ("GET", "/v1/jobs/{job_id}/failures"),
     ("GET", "/v1/jobs/{job_id}/events"),
     ("GET", "/v1/profiles"),
+    ("GET", "/v1/backlog"),
     ("POST", "/v1/judgments"),
     ("GET", "/v1/judgments"),
     ("GET", "/v1/review"),

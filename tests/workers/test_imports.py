@@ -24,7 +24,7 @@ from models.pipeline import LlmPipeline, VisionPipeline
 from models.weights.inventory import PROFILES
 from strata.core import load_profile
 from strata.store import import_ahead
-from workers import process
+import workers.engines.groups
 import_ahead()
 build_stages(load_profile("everyday", PROFILES), sys.argv[1])
 print(*[name for name in sys.argv[2:] if name in sys.modules])

@@ -1,7 +1,9 @@
 """FiftyOne: a data set as JSON, which `fiftyone.Dataset.from_json` loads and `Dataset.write_json` writes.
 
 Each sample has the kept things as detections (relative boxes), the description, and the verdicts as tags. What counts
-when it is read: the tags `accepted`, `rejected` and `edited`, and the field `description`, which may be edited.
+when it is read: the tags `accepted`, `rejected` and `edited`, and the field `description`, which may be edited. The
+fields `strata_verdict` and `strata_description` tell what they were, so that what nobody has changed is not stored as a
+judgment of whoever reads it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from strata.judgments.exchange.described import Described, ForeignFile, Imported
+from strata.judgments.exchange.described import Described, ForeignFile, Imported, left_by
 from strata.judgments.history import reviews
 from strata.judgments.judgment import Subject, sentences_of
 
@@ -36,13 +38,17 @@ def _sample(one: Described) -> dict[str, Any]:
         }
         for words, score, (x1, y1, x2, y2) in (one.things if width and height else ())
     ]
-    sentences = sentences_of(one.record.description)
+    review = reviews(one.judgments).get(one.subject, "none")
+    edits = [left_by(one.record, judgment) for judgment in one.judgments if judgment.verdict == review == "edited"]
+    description = "\n".join(edits[-1] if edits else sentences_of(one.record.description))
     return {
         "filepath": one.image,
-        "tags": sorted(set(reviews(one.judgments).values())),
+        "tags": [] if review == "none" else [review],
         "things": {"_cls": "Detections", "detections": detections},
-        "description": "\n".join(sentences),
+        "description": description,
         "reviewers": sorted({judgment.reviewer for judgment in one.judgments}),
+        "strata_verdict": review,
+        "strata_description": description,
         **{f"strata_{name}": value for name, value in one.place.items()},
     }
 
@@ -72,4 +78,5 @@ def _imported(sample: dict[str, Any], reviewer: str) -> Imported | None:
     text = sample.get("description")
     lines = tuple(text.splitlines()) if isinstance(text, str) else None
     origin = json.dumps([reviewer, verdict, lines])
-    return Imported(job, Subject(*subject), reviewer, verdict, None, lines, origin)
+    unchanged = (verdict, text) == (sample.get("strata_verdict"), sample.get("strata_description"))
+    return Imported(job, Subject(*subject), reviewer, verdict, None, lines, origin, unchanged)
