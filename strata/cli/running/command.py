@@ -71,7 +71,9 @@ def run(
     if engine == "local" and folder is None:
         raise typer.Exit(watched())
     settings = _settings(profile, store, threads, root)
-    chosen = load("workers.engines.options", "ray" if engine == "ray" else "workers")
+    if engine == "ray":
+        load("workers.engines.ray", "ray")  # tell at once if it is not installed
+    chosen = load("workers.engines.options", "workers")
     pools = chosen.pools_of(actors or (), cpus or (), gpus or ())
     options = chosen.Options(engine, in_turn, folder / "notes.json" if folder else None, address, pools)
     # the job that a process before this one has begun, a job by its id, or a new one
