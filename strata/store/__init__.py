@@ -5,6 +5,7 @@ Read `store.py` first, then `parts.py`; `storages.py` opens the folder or bucket
 
 from __future__ import annotations
 
+from strata.store.arrow import import_ahead
 from strata.store.index_rows import (
     IndexRow,
     ParquetCell,
@@ -57,6 +58,7 @@ __all__ = [
     "file_name",
     "file_system",
     "identity_of",
+    "import_ahead",
     "index_table",
     "is_transient",
     "is_upload_list",
