@@ -55,11 +55,17 @@ from strata.core.parameters import (
     QwenVLComposerParameters,
     QwenVLParameters,
     SamParameters,
+    ScenePrompts,
     SegmenterParameters,
     SsdDetectorParameters,
     TextSettings,
     TransformersComposerParameters,
     VerifierParameters,
+    VllmCaptionerParameters,
+    VllmComposerParameters,
+    VllmMatcherParameters,
+    VllmParameters,
+    VllmVerifierParameters,
     YesParameters,
 )
 from strata.core.profile_checks import COMMIT
@@ -88,10 +94,12 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, ShardSummaries, ShardSummary
+from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    MAX_UPLOADS,
     Backlog,
+    BatchInput,
     BatchPreview,
     BatchRequest,
     Budget,
@@ -113,6 +121,9 @@ from strata.core.schemas import (
     SearchPage,
     ShardCounts,
     UnreadShard,
+    UploadsBody,
+    UploadsView,
+    UploadView,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -127,6 +138,7 @@ __all__ = [
     "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
+    "MAX_UPLOADS",
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
@@ -141,6 +153,7 @@ __all__ = [
     "VARIANT_LEVELS",
     "BackEnd",
     "Backlog",
+    "BatchInput",
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -184,6 +197,7 @@ __all__ = [
     "JobKind",
     "JobPage",
     "JobRequest",
+    "JobRun",
     "JobStatus",
     "JobUsage",
     "JobView",
@@ -209,6 +223,7 @@ __all__ = [
     "RowWarning",
     "Rules",
     "SamParameters",
+    "ScenePrompts",
     "SearchHit",
     "SearchPage",
     "SegmenterParameters",
@@ -226,10 +241,18 @@ __all__ = [
     "Turn",
     "UnknownBackEnd",
     "UnreadShard",
+    "UploadView",
+    "UploadsBody",
+    "UploadsView",
     "Usage",
     "Variant",
     "Verification",
     "VerifierParameters",
+    "VllmCaptionerParameters",
+    "VllmComposerParameters",
+    "VllmMatcherParameters",
+    "VllmParameters",
+    "VllmVerifierParameters",
     "Waiting",
     "YesParameters",
     "checked_job_id",

@@ -18,6 +18,7 @@ from strata.core import (
     Chunk,
     JobEnd,
     JobRequest,
+    JobRun,
     JobStatus,
     JobView,
     ShardSummaries,
@@ -64,7 +65,7 @@ class Jobs:
     def __init__(self, queue: Queue, store: Store) -> None:
         self.queue, self.store = queue, store
         self.ledger = queue.ledger
-        self.parts = JobParts(queue, store)
+        self.parts = JobParts(queue.job_states, store)
         self.new = NewJobs(queue, store, self.parts)
 
     def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
@@ -83,6 +84,9 @@ class Jobs:
         It also completes a retry whose process died, and runs a job again whose end `strata verify` has removed. Raises
         UnknownJob and DamagedFile.
         """
+        # a process of `strata run` computes it; when that has died, the next review takes the job over
+        if self._run(job_id) is not None:
+            return
         request, states = self.request(job_id), self.queue.job_states
         status, has_end = self.status(job_id), self.store.read_job_file(job_id, "end") is not None
         if status is not None and not status.final and has_end:
@@ -123,6 +127,10 @@ class Jobs:
         view = self.view(job_id)
         if view.status.final:
             return view
+        # `strata run` looks for the file from time to time
+        if self._run(job_id) is not None:
+            self.store.write_job_file(job_id, "cancel", Cancellation(requested_at=datetime.now(UTC)))
+            return view.model_copy(update={"status": JobStatus.CANCELLING})
         if self.set_status(job_id, JobStatus.CANCELLING) is JobStatus.CANCELLING:
             # keep the request in the store
             self.store.write_job_file(job_id, "cancel", Cancellation(requested_at=datetime.now(UTC)))
@@ -331,8 +339,17 @@ class Jobs:
         # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
         if self.store.read_job_file(job_id, "request") is None:
             raise UnknownJob(job_id)
+        if (run := self._run(job_id)) is not None:
+            return run.view
         self.restore(job_id)
         return self.view(job_id)
+
+    def _run(self, job_id: str) -> JobRun | None:
+        """What `strata run` says of a job that it computes now, and of which Redis has no copy; None if it does not."""
+        if self.status(job_id) is not None:
+            return None
+        run = self.store.parse_job_file(job_id, "run", JobRun)
+        return run if run is not None and run.is_alive else None
 
     def _envelope(self, fields: dict[str, str], activity: Activity | None = None) -> JobView:
         """An envelope. activity: what the workers do; None: not shown, as nothing is in flight of a job that ends."""
