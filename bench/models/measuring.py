@@ -18,7 +18,8 @@ from bench.models.architectures import SCALES, write_architectures
 from bench.models.bare import Bare, bare, finish
 from bench.models.measurement import WARM_UP, WARM_UP_OURS, Measurement, Options
 from bench.models.original import Original, Stages
-from bench.models.random_models import random_paper, random_weights
+from bench.models.random_models import random_profile, random_weights
+from bench.models.vision_language import write_vision_language
 from models.items import CaptionRequest
 from models.pipeline import VisionPipeline
 from strata.core import ImageReference, Profile, Record, Settings, Status, load_profile
@@ -58,9 +59,13 @@ class Measuring:
         with random_weights() if self.options.architectures else nullcontext():
             if self.options.architectures:
                 # full-size models with random weights replace those of the profile
-                scale = SCALES[self.options.scale]
-                folders = write_architectures(scale, self.folder / "architectures")
-                profile = random_paper(profile, folders, scale.points_per_side)
+                scale, folder = self.options.scale, self.folder / "architectures"
+                if profile.name == "paper":
+                    folders = write_architectures(SCALES[scale], folder)
+                else:
+                    folders = write_vision_language(profile.name, scale, folder)
+                tiny = SCALES[scale].points_per_side if scale == "tiny" else None
+                profile = random_profile(profile, folders, tiny)
             self.pipeline = VisionPipeline(profile)
             self.pipeline.load()
         self.profile: Profile = profile
