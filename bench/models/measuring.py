@@ -44,10 +44,10 @@ class Measuring:
         if self.options.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("no GPU here; --device cpu measures on the CPU")
         started = time.perf_counter()
-        self._load()
-        self.answer = Measurement(len(self.files), on_gpu=self.options.device == "cuda")
-        # the garbage collector is set as in a worker
-        with collector_spared():
+        # the guards must let random texts pass while the ways run too; the garbage collector is set as in a worker
+        with random_weights() if self.options.architectures else nullcontext(), collector_spared():
+            self._load()
+            self.answer = Measurement(len(self.files), on_gpu=self.options.device == "cuda")
             for step in ("loaded", *ways):
                 if step != "loaded":
                     getattr(self, step)()
@@ -56,18 +56,17 @@ class Measuring:
 
     def _load(self) -> None:
         profile = load_profile(self.options.profile, Settings().profiles_dir)
-        with random_weights() if self.options.architectures else nullcontext():
-            if self.options.architectures:
-                # full-size models with random weights replace those of the profile
-                scale, folder = self.options.scale, self.folder / "architectures"
-                if profile.name == "paper":
-                    folders = write_architectures(SCALES[scale], folder)
-                else:
-                    folders = write_vision_language(profile.name, scale, folder)
-                tiny = SCALES[scale].points_per_side if scale == "tiny" else None
-                profile = random_profile(profile, folders, tiny)
-            self.pipeline = VisionPipeline(profile)
-            self.pipeline.load()
+        if self.options.architectures:
+            # full-size models with random weights replace those of the profile
+            scale, folder = self.options.scale, self.folder / "architectures"
+            if profile.name == "paper":
+                folders = write_architectures(SCALES[scale], folder)
+            else:
+                folders = write_vision_language(profile.name, scale, folder)
+            tiny = SCALES[scale].points_per_side if scale == "tiny" else None
+            profile = random_profile(profile, folders, tiny)
+        self.pipeline = VisionPipeline(profile)
+        self.pipeline.load()
         self.profile: Profile = profile
         self.micro_batch = self.options.micro_batch or profile.micro_batch
 
