@@ -44,14 +44,16 @@ class Measuring:
         if self.options.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("no GPU here; --device cpu measures on the CPU")
         started = time.perf_counter()
-        # the guards must let random texts pass while the ways run too; the garbage collector is set as in a worker
-        with random_weights() if self.options.architectures else nullcontext(), collector_spared():
+        # the guards must let random texts pass while the ways run too
+        with random_weights() if self.options.architectures else nullcontext():
             self._load()
             self.answer = Measurement(len(self.files), on_gpu=self.options.device == "cuda")
-            for step in ("loaded", *ways):
-                if step != "loaded":
-                    getattr(self, step)()
-                print(f"{time.perf_counter() - started:6.1f} s: {step}", file=sys.stderr, flush=True)
+            # the garbage collector is set as in a worker
+            with collector_spared():
+                for step in ("loaded", *ways):
+                    if step != "loaded":
+                        getattr(self, step)()
+                    print(f"{time.perf_counter() - started:6.1f} s: {step}", file=sys.stderr, flush=True)
         return self.answer
 
     def _load(self) -> None:
