@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.cli.exits import PROCESS_BROKEN, PROFILE_INVALID, USAGE, WEIGHTS_MISSING
+from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
 from strata.components import strata_command
 from strata.core import STAGES_OF, Profile, Settings, growing_pause
 from strata.core.parameters import WEIGHTS
@@ -21,7 +21,7 @@ from strata.errors import StrataError
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a worker that has ended is restarted
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a worker that has ended again is restarted
 STEADY = 60.0  # seconds of running after which the pause is reset to FIRST_PAUSE
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL at shutdown
 CHECK_INTERVAL = 0.2  # seconds between two checks
@@ -120,10 +120,8 @@ class Supervisor:
             return
         if now - child.started > STEADY:
             child.failures = 0
-        pause = growing_pause(child.failures, FIRST_PAUSE, LONGEST_PAUSE)
-        # a worker that knew it was broken left everything in order: the first time nothing has to be waited for
-        if code == PROCESS_BROKEN:
-            pause = growing_pause(child.failures - 1, FIRST_PAUSE, LONGEST_PAUSE) if child.failures else 0.0
+        # the first time nothing has to be waited for: it worked before, or will fail again and then be paused
+        pause = growing_pause(child.failures - 1, FIRST_PAUSE, LONGEST_PAUSE) if child.failures else 0.0
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         log.warning("worker %s (pid %s) ended %s; it restarts in %g s", child.name, pid, how, pause)
         child.due = now + pause

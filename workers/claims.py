@@ -20,7 +20,7 @@ from workers.retry import Result, retry_until_done
 
 log = logging.getLogger(__name__)
 
-RECLAIM_SECONDS = 2.0  # between two searches for chunks whose leases have lapsed
+RECLAIM_SECONDS = 1.0  # between two searches for chunks whose leases have lapsed, or whose holders have ended
 MAX_REFUSALS = 8  # attempts in a row that a server refuses, about a minute, after which the waiting jobs fail
 REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
 
@@ -40,12 +40,13 @@ class Claims:
     # claiming
 
     def take(self, priorities: Sequence[str], block: float = 0.0) -> Claim | None:
-        """One chunk: reclaimed if a lease has lapsed, else the next in the streams; None if there is none.
+        """One chunk: reclaimed if a lease has lapsed or its holder has ended, else the next in the streams; or None.
 
         block: how many seconds to wait for a chunk.
         """
         # search for lapsed leases from time to time only: each search reads the pending messages of both streams
         if time.monotonic() >= self._next_reclaim:
+            self.jobs.queue.release_ended()
             claims = self.broker.reclaim(self.group, self.leases.name, self.leases.seconds)
             if claims:  # a worker that died may have held more chunks, so the next call searches again
                 self.leases.add(claims)

@@ -1,8 +1,9 @@
 """Leases: a thread that renews the leases of this worker's chunks and publishes its heartbeat.
 
 It is a thread of its own, so that a long computation of a model does not stop the renewals. A chunk whose lease is not
-renewed for about four intervals is reclaimed by another worker. The previous holder notices when it renews or finishes
-the chunk, and its result is not counted; the part that it wrote has the same content.
+renewed for about four intervals is reclaimed by another worker; on the same machine at once if the process has ended.
+The previous holder notices when it renews or finishes the chunk, and its result is not counted; the part that it wrote
+has the same content.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from strata.core import Chunk
 from strata.errors import QueueUnavailable
+from strata.processes import process_identity
 from strata.queue import Claim, Heartbeat, HeldUp, Queue
 from strata.store import reason_of
 
@@ -42,7 +44,7 @@ class Leases:
 
     def __init__(self, queue: Queue, name: str, groups: Iterable[str], lease_seconds: float) -> None:
         self.broker, self.name, self.groups, self.seconds = queue.broker, name, list(groups), lease_seconds
-        self._heartbeats = queue.heartbeats
+        self._heartbeats, self._process = queue.heartbeats, process_identity()
         self._ready = False
         self._in_flight: dict[str, Claim] = {}
         self._held_up: dict[str, _Wait] = {}  # by chunk id
@@ -133,6 +135,12 @@ class Leases:
             self._held_up = waits
         held_up = [wait.held_up.model_copy(update={"seconds": now - wait.since}) for wait in waits.values()]
         heartbeat = Heartbeat(
-            name=self.name, pid=os.getpid(), groups=self.groups, ready=self._ready, chunks=chunks, held_up=held_up
+            name=self.name,
+            pid=os.getpid(),
+            process=self._process,
+            groups=self.groups,
+            ready=self._ready,
+            chunks=chunks,
+            held_up=held_up,
         )
         self._heartbeats.publish(heartbeat, self.seconds)

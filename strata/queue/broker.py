@@ -20,7 +20,7 @@ from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.isolation_notes import CURRENT
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.scripts import STOPPED_TABLE, load_with_waits, open_jobs_script
+from strata.queue.scripts import STOPPED_TABLE, load_script, load_with_waits, open_jobs_script
 
 PRIORITIES = ("hi", "lo")  # in the order in which they are served
 RETURNED = "returned"  # a field of the messages of chunks that have stepped aside before
@@ -89,6 +89,7 @@ class Broker:
         self._admit = connection.register_script(load_with_waits("admit"))
         self._finish = connection.register_script(finish)
         self._drop = connection.register_script(load_with_waits("drop"))
+        self._release_all = connection.register_script(load_script("release_all"))
         self._renew = connection.register_script(load_with_waits("renew"))
 
     # queueing
@@ -273,6 +274,11 @@ class Broker:
         )
         # no worker has died: nothing of the chunk is in flight now
         self._redis.hdel(keys.in_flight(claim.chunk.id), CURRENT)
+
+    def release_all(self, consumer: str) -> None:
+        """Release all leases of a worker that has ended, as `release` does with `counted`; its isolation notes stay."""
+        for group in GROUPS:
+            self._release_all(keys=_streams(group), args=[keys.CONSUMER_GROUP, consumer, _DAY_MS])
 
     # ends
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from strata.core import Chunk
+from strata.processes import has_ended
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 
@@ -27,11 +28,13 @@ class HeldUp(BaseModel):
 class Heartbeat(BaseModel):
     """The state of one worker.
 
-    ready: its models are loaded; chunks: the chunks whose leases it holds; held_up: the chunks that it waits with.
+    process: its `process_identity`. ready: its models are loaded; chunks: the chunks whose leases it holds; held_up:
+    the chunks that it waits with.
     """
 
     name: str
     pid: int
+    process: str = ""
     groups: list[str]
     ready: bool
     chunks: list[Chunk]
@@ -60,7 +63,15 @@ class Heartbeats:
             pipe.execute()
 
     def live(self) -> list[Heartbeat]:
-        """The heartbeats that have not expired, by the workers' names. Removes the names of the other workers."""
+        """The heartbeats that have not expired, by the workers' names, without those of `ended`."""
+        return [heartbeat for heartbeat in self._all() if not has_ended(heartbeat.process)]
+
+    def ended(self) -> list[str]:
+        """The names of the workers of this machine whose processes have ended before their heartbeats expired."""
+        return [heartbeat.name for heartbeat in self._all() if has_ended(heartbeat.process)]
+
+    def _all(self) -> list[Heartbeat]:
+        """The heartbeats that have not expired. Removes the names of the other workers."""
         # read the heartbeats of all known names in one command: SCAN for their keys would walk the whole database
         members: Any = self._redis.smembers(keys.WORKERS)
         names = sorted(members)

@@ -48,6 +48,15 @@ class Queue:
         """Check that the server answers. Raises QueueUnavailable."""
         self._redis.ping()
 
+    def release_ended(self) -> None:
+        """Release the chunks of the workers of this machine that have ended without that, as after SIGKILL.
+
+        Nobody waits for the ends of their leases then. What was in flight counts as a death, see `IsolationNotes`.
+        """
+        for name in self.heartbeats.ended():
+            self.broker.release_all(name)
+            self.heartbeats.withdraw(name)
+
     def store_id(self) -> str | None:
         """The id of the store whose jobs are in this database; None if none was remembered."""
         return cast("str | None", self._redis.get(keys.STORE))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -9,8 +11,10 @@ import pytest
 
 from strata.core.chunks import Chunk
 from strata.errors import QueueUnavailable
+from strata.processes import process_identity
 from strata.queue import keys
 from strata.queue.broker import Broker
+from strata.queue.heartbeats import Heartbeat
 from strata.queue.queue import Queue
 from tests.queue.requests import chunk, job_request
 from tests.raw_redis import raw_redis
@@ -118,6 +122,40 @@ def test_a_released_chunk_is_reclaimed_at_once_and_its_delivery_is_not_counted(b
     assert reclaimed.deliveries == 1
     broker.release(claim, "w")  # it is no longer the holder
     assert broker.reclaim("vision", "third", idle=60.0) == []
+
+
+def _beats(name: str, process: str) -> Heartbeat:
+    return Heartbeat(name=name, pid=1, process=process, groups=["vision"], ready=True, chunks=[])
+
+
+def test_the_chunks_of_a_worker_that_was_killed_are_released_at_once(queue: Queue, broker: Broker) -> None:
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]) as process:
+        killed, lives = process_identity(process.pid), process_identity()
+        holders = {"killed": killed, "lives": lives, "elsewhere": killed.replace("/", "0/", 1), "old": ""}
+        for number, (name, identity) in enumerate(holders.items()):
+            queue.heartbeats.publish(_beats(name, identity), 60.0)
+            for chunk_number in (2 * number, 2 * number + 1):
+                broker.enqueue(chunk(chunk_number), "one", "hi" if chunk_number % 2 else "lo")
+                assert broker.claim("vision", name, 1)
+        queue.isolation_notes.mark(chunk(0).id, 3)
+        # nobody has ended yet
+        queue.release_ended()
+        assert broker.reclaim("vision", "w", idle=60.0, count=10) == []
+        process.kill()
+    # the chunks of one alone, as after the end of its lease: with a delivery more, and the note of what was in flight
+    queue.release_ended()
+    claims = broker.reclaim("vision", "w", idle=60.0, count=10)
+    assert {(claim.chunk.number, claim.deliveries) for claim in claims} == {(0, 2), (1, 2)}
+    assert queue.isolation_notes.take_over(chunk(0).id).deaths == {3: 1}
+    assert [beat.name for beat in queue.heartbeats.live()] == ["elsewhere", "lives", "old"]
+
+
+def test_more_chunks_than_one_page_are_released(queue: Queue, broker: Broker) -> None:
+    broker.enqueue_all((chunk(number) for number in range(2500)), "one", "hi")
+    while len(broker.claim("vision", "gone", 500)) == 500:
+        pass
+    broker.release_all("gone")
+    assert {claim.chunk.number for claim in broker.reclaim("vision", "w", 60.0, 3000)} == set(range(2500))
 
 
 def test_a_chunk_of_withdrawn_jobs_alone_is_never_claimed(queue: Queue, broker: Broker) -> None:

@@ -272,7 +272,6 @@ def test_a_withdrawn_heartbeat_is_not_live(queue: Queue) -> None:
 def test_heartbeats_expire_and_their_names_are_removed(queue: Queue) -> None:
     queue.heartbeats.publish(HEARTBEAT, 60)
     queue.heartbeats.publish(HEARTBEAT.model_copy(update={"name": "dead"}), 0.05)
-    assert len(queue.heartbeats.live()) == 2
     time.sleep(0.1)
     assert queue.heartbeats.live() == [HEARTBEAT]
     assert raw_redis(queue).smembers(keys.WORKERS) == {"w"}

@@ -77,6 +77,19 @@ def test_a_paused_worker_that_wakes_up_does_not_count_twice(jobs: Jobs, valkey_u
     assert not holder.deaths
 
 
+def test_nobody_waits_for_the_lease_of_a_worker_that_was_killed(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(64)])
+    with machine(jobs, valkey_url, workers=2, seconds=0.02, lease=600.0) as workers:
+        job = jobs.new.create("batch", [shard], fake_profile(), "lo")
+        wait_for(lambda: raw_redis(jobs.queue).keys(keys.in_flight("*")))
+        for worker in workers:
+            worker.send(signal.SIGKILL)
+        run_to_end(jobs, job.id, workers, 400.0)  # not when the leases of ten minutes lapse
+    assert [worker.deaths for worker in workers] == [[-signal.SIGKILL]] * 2
+    assert jobs.view(job.id).request_counts.succeeded == 64
+    assert Counter(row.key for row in records(jobs, job.id)) == {f"{n:09d}": 1 for n in range(64)}
+
+
 def test_sigterm_gives_back_within_seconds(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 64)
     with machine(jobs, valkey_url, seconds=0.05, lease=600.0) as workers:

@@ -1,0 +1,64 @@
+"""Processes of this machine: whether one that somebody else has named still runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from pathlib import Path
+
+_IDENTITY = re.compile(r"(?P<place>[^/]+/\d+)/(?P<pid>[1-9]\d{0,18})/(?P<start>\d+)", re.ASCII)
+
+
+def process_identity(pid: int | None = None) -> str:
+    """What names a process for ever: boot of the machine, namespace of the number, number, time of the start in ticks.
+
+    None: this process. Linux tells it; "" elsewhere, or if there is no such process.
+    """
+    number = os.getpid() if pid is None else pid
+    place, start = _namespace(), _start(number)
+    return f"{place}/{number}/{start}" if place and start else ""
+
+
+def has_ended(identity: str) -> bool:
+    """Whether a process has ended. False if that is not known: it may be of another machine or another container."""
+    found = _IDENTITY.fullmatch(identity)
+    if found is None or found["place"] != _namespace():
+        return False
+    start = _start(int(found["pid"]))
+    return start is not None and start != found["start"]
+
+
+@functools.cache
+def _namespace() -> str:
+    """The boot of the machine, and the namespace in which this process's number is unique; "" if they are not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except (OSError, ValueError):
+        return ""
+
+
+def _start(pid: int) -> str | None:
+    """When a process started, in ticks since the boot; "" if it has ended, also if nobody has asked for its exit code.
+
+    None if that is not known: /proc may hide the processes of other users.
+    """
+    try:
+        # the name of the program, in brackets, may hold blanks and brackets; the state and other numbers follow it
+        state, *numbers = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        return "" if state in (b"Z", b"X") else numbers[18].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return "" if not _exists(pid) else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
