@@ -60,7 +60,10 @@ def unweighed(record: Record) -> Record:
 
 def cases(scenes: int, *, known: bool) -> Iterator[Case]:
     """Run the demo's vision models on so many scenes, as JPEG like in shards."""
-    pipeline = VisionPipeline(load_profile("demo", Settings().profiles_dir))
+    profile = load_profile("demo", Settings().profiles_dir)
+    # names are weighed by captions as they were written, before anything is cut from them
+    evidence = profile.evidence.model_copy(update={"caption_claims": None})
+    pipeline = VisionPipeline(profile.model_copy(update={"evidence": evidence}))
     pipeline.load()
     options = SceneOptions(min_objects=1)
     if not known:
@@ -71,8 +74,8 @@ def cases(scenes: int, *, known: bool) -> Iterator[Case]:
         for seed in range(begin, min(begin + BATCH, first + scenes)):
             scene = make_scene(seed, options)
             data, meta = encode_sample(scene, str(seed), seed)
-            record = Record(key=str(seed), image=ImageReference(uri=meta["url"], size=len(data)))
-            batch.append((record, Image.open(io.BytesIO(data)).convert("RGB")))
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            batch.append((Record(key=str(seed), image=ImageReference(uri=meta["url"], size=len(data))), image))
             things.append([(thing.phrase, thing.box) for thing in scene.objects])
         for record, of_scene in zip(pipeline.run(batch), things, strict=True):
             yield Case(unweighed(record), of_scene, known)
