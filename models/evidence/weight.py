@@ -3,7 +3,7 @@
 For models with a closed vocabulary, whose different names for one place cannot both be true. The weight of a name is a
 weighted sum of what was observed: as a naive Bayes classifier adds log odds (Good: Probability and the Weighing of
 Evidence, 1950), but with factors that a profile gives, since the observers are not independent of each other. Those of
-`demo` are a logistic regression (`python -m samples.training.name_weights`). Of the names of one place the heaviest is
+`demo` are a logistic regression (`python -m samples.name_weights`). Of the names of one place the heaviest is
 kept, if it is heavy enough. A thing that no model knows gets names too, but seldom the same one from all.
 """
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.boxes import iou
 from models.evidence.weight import SAME_PLACE, named, observed, weighed
-from samples.training.name_weights import Case, figures, fit, unweighed
+from samples.name_weights import Case, figures, fit, unweighed
 from strata.core import EvidenceSettings, NameWeights, Record, Settings, load_profile
 from strata.core.layers import Box, Caption, Mask, ObjectMask, Region
 from tests.described import described

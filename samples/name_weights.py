@@ -1,4 +1,4 @@
-"""Fit what each observation adds to the weight of a name in the demo: `python -m samples.training.name_weights`.
+"""Fit what each observation adds to the weight of a name in the demo: `python -m samples.name_weights`.
 
 A logistic regression over the names that detector and captioner give to the things of drawn scenes: half of the scenes
 have known drawings, half have drawings that no model was trained with. Prints the table `[evidence.weights]` of the
